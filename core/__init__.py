@@ -1,0 +1,1 @@
+"""SecondRead's rooms without a face: images, models, evaluation, records, reports."""

@@ -1,0 +1,38 @@
+"""The refusals: everything a person at the screen or the terminal can act on.
+
+The text of an `AppError` is one or two whole sentences that say what is wrong and what to do. It is shown as it
+is. It never holds a file's content, a name or an identifier of a patient. Every other exception is a bug: it goes
+up with its traceback to the log.
+"""
+
+
+class AppError(Exception):
+    """Base of all refusals; `str(error)` is shown to the person."""
+
+
+class UnreadableImage(AppError):
+    """The file is not a picture this product reads (broken, wrong kind, too large, not a breast image)."""
+
+
+class InvalidInput(AppError):
+    """A form or an argument holds something that cannot be used."""
+
+
+class NotAllowed(AppError):
+    """The person who asks does not have the role that this action needs."""
+
+
+class NotFound(AppError):
+    """What was asked for is not there (any more)."""
+
+
+class Conflict(AppError):
+    """The state of things does not permit this now (already final, already exists, refers to something)."""
+
+
+class ModelUnavailable(AppError):
+    """No usable weights for the model that was asked for."""
+
+
+class InvalidSettings(AppError):
+    """An environment variable holds a value that cannot be used."""

@@ -1,0 +1,1 @@
+"""From per-case scores to estimates, comparisons and figures."""

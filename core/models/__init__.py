@@ -1,0 +1,1 @@
+"""Architectures, fitted models, their cards, predictions and explanations."""

@@ -1,0 +1,175 @@
+"""The nouns every room uses. Frozen, validated where they are made, free of TensorFlow, Streamlit and SQLAlchemy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from core.errors import UnreadableImage
+
+
+class Modality(StrEnum):
+    """What kind of picture it is; the value is the word on screen, on the command line and in manifests."""
+
+    MAMMOGRAPHY = "mammography"
+    ULTRASOUND = "ultrasound"
+    HISTOLOGY = "histology"
+
+
+LATERALITIES = ("R", "L")
+VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "AT", "SIO", "FB", "RCC")
+SIDE_NOT_STATED = "U"
+"""The key of the breast in reads and truths when no image says which side it shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One way of showing the stored values (DICOM PS3.3 C.11.2.1.2); `center` and `width` in modality units."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture of one patient, decoded and upright, ready to be looked at or measured.
+
+    pixels: float32 in [0, 1], (H, W) grey, or (H, W, 3) RGB for histology; 0 is shown black, whatever polarity the
+        file had.
+    sha256: of the file's bytes, hex; the only name an image has in logs, caches and records.
+    modality: None while nobody knows; `modality_source` is "tags", "argument", "pixels", "reader" or "unknown".
+    laterality: "L", "R" or None. view: one of `VIEWS` or None.
+    spacing_mm: (row, column) distance between pixel centres, or None when the file does not say.
+    frame, n_frames: which frame of a multi-frame file this is (from 0).
+    windows: the windows the file offers; `window_index` says which one made `pixels` (None: full range).
+    notes: what was done to the file's pixels on the way in, in order.
+    warnings: sentences the reader should see before trusting the picture.
+    tags: DICOM keywords and values from the allow-list of `core.imaging.dicom`; never identifying.
+    patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
+    """
+
+    pixels: np.ndarray
+    sha256: str
+    modality: Modality | None = None
+    modality_source: str = "unknown"
+    laterality: str | None = None
+    view: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    frame: int = 0
+    n_frames: int = 1
+    windows: tuple[Window, ...] = ()
+    window_index: int | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    patient_hash: str | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.float32 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
+            raise ValueError(f"pixels must be float32 (H, W) or (H, W, 3), not {self.pixels.dtype} {shape}")
+        if not np.isfinite(self.pixels).all() or self.pixels.min() < 0 or self.pixels.max() > 1:
+            raise UnreadableImage("The picture holds values that are not numbers between black and white.")
+        if self.laterality not in (None, *LATERALITIES):
+            raise ValueError(f"laterality must be L, R or None, not {self.laterality!r}")
+        if self.view not in (None, *VIEWS):
+            raise ValueError(f"view must be one of {VIEWS} or None, not {self.view!r}")
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def is_colour(self) -> bool:
+        return self.pixels.ndim == 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How an image was laid into a square of `side` pixels, and so the way back.
+
+    The box (row0, row1, column0, column1) of the image, half-open, was scaled to (height, width) pixels and laid at
+    (top, left) of the square; what is outside is padding.
+    """
+
+    image_shape: tuple[int, int]
+    box: tuple[int, int, int, int]
+    side: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one model says of one image.
+
+    probabilities: calibrated, one a class, in the order of `classes`, summing to 1.
+    malignant: the calibrated probability of the class that counts as positive.
+    malignant_samples: the same probability under each bootstrap refit of the calibration (validation cases drawn
+        anew by patient); the 95 % interval is read from them.
+    threshold: on `malignant`, chosen on validation cases.
+    seconds: wall time of the forward pass with its maps. device: what computed it.
+    """
+
+    model_id: str
+    weights_sha256: str
+    image_sha256: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    malignant: float
+    malignant_samples: tuple[float, ...]
+    threshold: float
+    seconds: float
+    device: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of `malignant` from the uncertainty of the calibration."""
+        return interval_of(self.malignant_samples, self.malignant)
+
+    @property
+    def is_above_threshold(self) -> bool:
+        return self.malignant >= self.threshold
+
+
+def interval_of(samples: Sequence[float], value: float) -> tuple[float, float]:
+    """The central 95 % of `samples`, widened where needed so that it holds `value`."""
+    if not samples:
+        return value, value
+    low, high = np.percentile(np.asarray(samples, np.float64), (2.5, 97.5))
+    return min(float(low), value), max(float(high), value)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a model looked: Grad-CAM maps on the model's own square, and the way back to the image.
+
+    maps: branch name -> float32 (classes, h, w), >= 0, not normalised. The branch "fused" is always there.
+    Use `core.imaging.preprocess.heat_map(explanation, branch, class_index)` for the map in the image's geometry.
+    """
+
+    classes: tuple[str, ...]
+    positive_index: int
+    maps: Mapping[str, np.ndarray]
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured number with its 95 % interval and the number of cases it comes from."""
+
+    value: float
+    low: float
+    high: float
+    n: int
