@@ -1,0 +1,112 @@
+"""From an image to the square a model reads, and the way back. Training and reading call the same functions."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image as Raster
+from scipy import ndimage
+
+from core.types import Explanation, Fit, Image, Modality
+
+_SEARCH_SIDE = 512
+"""Longest side, in pixels, at which the breast is looked for: finer detail does not move the box."""
+
+
+def breast_box(image: Image) -> tuple[int, int, int, int]:
+    """The part of the image worth a model's pixels: (row0, row1, column0, column1), half-open.
+
+    Mammography: the box around the breast, without film edges and burnt-in letters. Ultrasound: the image without
+    its black margins. Histology, or an image whose modality is not known: all of it.
+    """
+    if image.modality is Modality.MAMMOGRAPHY and not image.is_colour:
+        return _largest_bright_region(image.pixels)
+    if image.modality is Modality.ULTRASOUND and not image.is_colour:
+        return _without_black_margins(image.pixels)
+    return 0, image.height, 0, image.width
+
+
+def fit_square(image: Image, side: int) -> tuple[np.ndarray, Fit]:
+    """Crop to `breast_box`, scale with antialiasing so that the longer side is `side`, centre on black.
+
+    Returns float32 (side, side, 1) for grey or (side, side, 3) for colour, in [0, 1], and the way back.
+    """
+    row0, row1, column0, column1 = box = breast_box(image)
+    scale = side / max(row1 - row0, column1 - column0)
+    height = max(1, round((row1 - row0) * scale))
+    width = max(1, round((column1 - column0) * scale))
+    top, left = (side - height) // 2, (side - width) // 2
+    pixels = image.pixels[row0:row1, column0:column1]
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    square = np.zeros((side, side, channels.shape[2]), np.float32)
+    for channel in range(channels.shape[2]):
+        square[top : top + height, left : left + width, channel] = resize(channels[..., channel], (height, width))
+    fit = Fit((image.height, image.width), box, side, top, left, height, width)
+    return square, fit
+
+
+def resize(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A float32 (H, W) plane at (height, width) = `shape`: bilinear, antialiased when it shrinks; range is kept."""
+    raster = Raster.fromarray(np.ascontiguousarray(plane, np.float32))
+    scaled = raster.resize((shape[1], shape[0]), Raster.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.clip(np.asarray(scaled, np.float32), plane.min(), plane.max())
+
+
+def unfit(square_map: np.ndarray, fit: Fit) -> np.ndarray:
+    """A map over the model's square, (h, w) at any resolution, in the image's own geometry: float32 (H, W).
+
+    Undoes letterbox and crop; outside the crop the map is 0.
+    """
+    full = resize(np.asarray(square_map, np.float32), (fit.side, fit.side))
+    inside = full[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
+    row0, row1, column0, column1 = fit.box
+    out = np.zeros(fit.image_shape, np.float32)
+    out[row0:row1, column0:column1] = resize(inside, (row1 - row0, column1 - column0))
+    return out
+
+
+def heat_map(explanation: Explanation, branch: str, class_index: int) -> np.ndarray:
+    """The Grad-CAM map of one branch and class as float32 (H, W) in [0, 1], 1 where the attention is greatest.
+
+    All zero where nothing in the branch spoke for the class.
+    """
+    heat = np.maximum(unfit(explanation.maps[branch][class_index], explanation.fit), 0)
+    peak = float(heat.max())
+    return heat / peak if peak > 0 else heat
+
+
+def _largest_bright_region(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    height, width = pixels.shape
+    step = max(height, width) / _SEARCH_SIDE
+    small = resize(pixels, (max(1, round(height / step)), max(1, round(width / step)))) if step > 1 else pixels
+    smooth = ndimage.gaussian_filter(small, 1.0)
+    # Air is the darkest broad level of a mammogram; scanned film adds a veil of its own, so the cut is relative.
+    air, bright = np.percentile(smooth, (2, 99))
+    mask = smooth > air + max(0.02, 0.08 * (bright - air))
+    # Opening by about 2 % of the image cuts letters and film edges off before the components are counted.
+    radius = max(1, round(0.02 * max(small.shape)))
+    opened = ndimage.binary_opening(mask, structure=np.ones((3, 3), bool), iterations=radius)
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        return 0, height, 0, width
+    sizes = ndimage.sum_labels(opened, labels, np.arange(1, count + 1))
+    region = labels == 1 + int(np.argmax(sizes))
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    margin = max(1, round(0.01 * max(small.shape)))
+    scale_rows, scale_columns = height / small.shape[0], width / small.shape[1]
+    row0 = max(0, int((rows[0] - margin) * scale_rows))
+    row1 = min(height, int(np.ceil((rows[-1] + 1 + margin) * scale_rows)))
+    column0 = max(0, int((columns[0] - margin) * scale_columns))
+    column1 = min(width, int(np.ceil((columns[-1] + 1 + margin) * scale_columns)))
+    if (row1 - row0) * (column1 - column0) < 0.05 * height * width:
+        return 0, height, 0, width
+    return row0, row1, column0, column1
+
+
+def _without_black_margins(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    # The 99th percentile, not the maximum: a stray bright dot or a thin frame line is no tissue.
+    rows = np.flatnonzero(np.percentile(pixels, 99, axis=1) > 0.06)
+    columns = np.flatnonzero(np.percentile(pixels, 99, axis=0) > 0.06)
+    height, width = pixels.shape
+    if len(rows) < 0.3 * height or len(columns) < 0.3 * width:
+        return 0, height, 0, width
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

@@ -1,0 +1,70 @@
+"""From images to breasts: one number a breast and model, with its interval. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of
+
+
+@dataclass(frozen=True, slots=True)
+class BreastScore:
+    """What one model says of one breast.
+
+    breast: "R", "L" or `SIDE_NOT_STATED`. malignant: in [0, 1]; samples: as in `Prediction`. rule: how the images were
+    brought together, in words. The threshold was chosen on single images.
+    """
+
+    breast: str
+    model_id: str
+    malignant: float
+    samples: tuple[float, ...]
+    threshold: float
+    n_images: int
+    rule: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of `malignant` from the uncertainty of the calibration."""
+        return interval_of(self.samples, self.malignant)
+
+    @property
+    def is_above_threshold(self) -> bool:
+        return self.malignant >= self.threshold
+
+
+MEAN_RULE = "mean over the views of the breast"
+MAX_RULE = "highest of the breast's images"
+ONE_RULE = "the breast's only image"
+
+
+def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
+    """One score for each (breast, model), breasts R, L, not stated, models in the order they come.
+
+    predictions: a sequence for each image. Mammography averages the views, as the published four-view model of Wu et
+    al. (2019) does; ultrasound and histology take the highest, because one frame with a finding is enough.
+    """
+    grouped: dict[tuple[str, str], list[tuple[Image, Prediction]]] = {}
+    for image, answers in zip(images, predictions, strict=True):
+        for prediction in answers:
+            key = (image.laterality or SIDE_NOT_STATED, prediction.model_id)
+            grouped.setdefault(key, []).append((image, prediction))
+    order = ("R", "L", SIDE_NOT_STATED)
+    return [_score(breast, model_id, members) for (breast, model_id), members in
+            sorted(grouped.items(), key=lambda item: order.index(item[0][0]))]  # fmt: skip
+
+
+def _score(breast: str, model_id: str, members: list[tuple[Image, Prediction]]) -> BreastScore:
+    predictions = [prediction for _, prediction in members]
+    if len(predictions) == 1:
+        rule, value, samples = ONE_RULE, predictions[0].malignant, predictions[0].malignant_samples
+    elif members[0][0].modality is Modality.MAMMOGRAPHY:
+        rule, value = MEAN_RULE, float(np.mean([prediction.malignant for prediction in predictions]))
+        samples = tuple(np.mean([prediction.malignant_samples for prediction in predictions], axis=0).tolist())
+    else:
+        highest = max(predictions, key=lambda prediction: prediction.malignant)
+        rule, value, samples = MAX_RULE, highest.malignant, highest.malignant_samples
+    return BreastScore(breast, model_id, value, samples, predictions[0].threshold, len(predictions), rule)

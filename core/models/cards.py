@@ -1,0 +1,155 @@
+"""Model cards: what a fitted model is, what it was made from and what was measured. Loads no TensorFlow.
+
+A model is a folder `weights/<model_id>/` with `card.json`, the weights' shards and `<sha8>.test_scores.csv`. Every
+number shown of a model's quality is computed from that table here and nowhere typed in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import ModelUnavailable
+from core.evaluation.metrics import evaluate_binary, evaluate_classes
+from core.models.calibration import Calibration
+from core.settings import Settings
+from core.types import Estimate, Modality
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One fitted model.
+
+    classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
+    side, channels: the square the graph reads. threshold: on the calibrated probability of `positive`.
+    raw: all of card.json. folder: where the weights and the test scores lie.
+    """
+
+    model_id: str
+    title: str
+    architecture: str
+    modality: Modality
+    classes: tuple[str, ...]
+    positive: str
+    side: int
+    channels: int
+    weights_sha256: str
+    weights_files: tuple[str, ...]
+    calibration: Calibration
+    threshold: float
+    raw: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def positive_index(self) -> int:
+        return self.classes.index(self.positive)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights' files are here; a card may be shipped without them."""
+        return bool(self.weights_files) and all((self.folder / name).is_file() for name in self.weights_files)
+
+
+def read_card(folder: Path) -> Card:
+    """The card in a model's folder; `ModelUnavailable` says what is wrong with it."""
+    try:
+        raw = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        calibration = raw["calibration"]
+        card = Card(
+            model_id=raw["model_id"],
+            title=raw["title"],
+            architecture=raw["architecture"],
+            modality=Modality(raw["modality"]),
+            classes=tuple(raw["classes"]),
+            positive=raw["positive"],
+            side=int(raw["input"]["side"]),
+            channels=int(raw["input"]["channels"]),
+            weights_sha256=raw["weights"]["sha256"],
+            weights_files=tuple(raw["weights"]["files"]),
+            calibration=Calibration(
+                float(calibration["slope"]),
+                tuple(calibration["biases"]),
+                tuple(tuple(sample) for sample in calibration["samples"]),
+            ),
+            threshold=float(raw["threshold"]["value"]),
+            raw=raw,
+            folder=folder,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnavailable(
+            f"The card of the model in {folder.name} cannot be read ({type(error).__name__})."
+        ) from error
+    if card.model_id != folder.name or card.positive not in card.classes:
+        raise ModelUnavailable(f"The card in {folder.name} describes another model or lacks its positive class.")
+    return card
+
+
+def all_cards(settings: Settings) -> tuple[Card, ...]:
+    """Every readable card, by modality and then by id; an unreadable one is logged and left out."""
+    cards = []
+    for path in sorted(settings.weights_dir.glob("*/card.json")):
+        try:
+            cards.append(read_card(path.parent))
+        except ModelUnavailable as error:
+            log.error("%s", error)
+    return tuple(sorted(cards, key=lambda card: (card.modality, _rank(card), card.model_id)))
+
+
+def live_cards(settings: Settings) -> tuple[Card, ...]:
+    """The models that answer now: those whose weights are here."""
+    return tuple(card for card in all_cards(settings) if card.has_weights)
+
+
+def live_card(settings: Settings, model_id: str) -> Card:
+    """The live model of that id, or a refusal that names the live ones."""
+    cards = live_cards(settings)
+    for card in cards:
+        if card.model_id == model_id:
+            return card
+    known = ", ".join(card.model_id for card in cards) or "none"
+    raise ModelUnavailable(f"There is no live model {model_id!r}. Live models: {known}.")
+
+
+def read_test_scores(card: Card) -> pd.DataFrame | None:
+    """One row a test case: case, patient, label, then a calibrated probability a class; None if the file is absent."""
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
+
+
+def headline(card: Card) -> dict[str, Estimate]:
+    """The card's measured numbers, computed from its test scores; empty where there are none.
+
+    Keys are those of `core.evaluation.metrics`: of the positive class against the rest, and for three classes or more
+    also those over all classes.
+    """
+    return dict(_headline(card.folder, card.weights_sha256))
+
+
+@lru_cache(maxsize=64)
+def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], ...]:
+    card = read_card(folder)
+    scores = read_test_scores(card)
+    if scores is None or card.weights_sha256 != weights_sha256:
+        return ()
+    patients = scores["patient"].to_numpy()
+    labels = (scores["label"] == card.positive).to_numpy().astype(int)
+    estimates = evaluate_binary(labels, scores[card.positive].to_numpy(), patients=patients, threshold=card.threshold)
+    if len(card.classes) > 2:
+        index = scores["label"].map({name: number for number, name in enumerate(card.classes)}).to_numpy()
+        probabilities = scores[list(card.classes)].to_numpy()
+        estimates = {**evaluate_classes(index, probabilities, card.classes, patients=patients), **estimates}
+    return tuple(estimates.items())
+
+
+def _rank(card: Card) -> int:
+    # The fusion model is the product's own; the others are there to be compared with it.
+    return 0 if card.architecture == "fusion" else 1

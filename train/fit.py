@@ -1,0 +1,251 @@
+"""One straight line from a manifest to fitted weights: squares, start, epochs, best epoch. Read it top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from core.models.architectures import Graph
+from core.models.registry import architecture
+from core.models.weights import load_state, state_of
+from core.types import Modality
+from train.augment import PRESETS, augment
+from train.network import (
+    MovingAverage,
+    Trainable,
+    balanced_class_weights,
+    class_loss,
+    make_trainable,
+    mask_loss,
+    shrink_masks,
+)
+from train.squares import Squares
+
+log = logging.getLogger(__name__)
+
+Batch = tuple[list[Any], Any, np.ndarray, np.ndarray]
+"""What the tail reads (a part a branch), masks (n, h, w, 1), labels (n,), whether the mask is known (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """Every knob of one training run; saved on the card.
+
+    init: "imagenet", "offline" or "random" (what that was is said on the card).
+    side: pixels of the square input.
+    views: with a frozen stem, how many augmented views of each case are computed once and kept; 0 trains everything
+        on squares augmented anew each epoch.
+    learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
+    mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
+    average: decay of the moving average of the weights that is evaluated and kept.
+    patience: epochs without a better validation loss before stopping.
+    """
+
+    architecture: str
+    modality: str
+    init: str = "offline"
+    side: int = 224
+    epochs: int = 30
+    batch: int = 16
+    views: int = 0
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+    mask_weight: float = 0.5
+    average: float = 0.98
+    patience: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a run leaves: the graph holding the best weights, the epochs' log, and the best epoch (from 1)."""
+
+    graph: Graph
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    started_from: str
+
+
+def fit(
+    config: FitConfig,
+    squares: Squares,
+    *,
+    start: Callable[[Graph], str],
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+) -> Fitted:
+    """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
+
+    `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
+    epoch) and the best weights so far.
+    """
+    keras.utils.set_random_seed(config.seed)
+    graph = architecture(config.architecture).build(
+        side=config.side, channels=squares.pixels.shape[3], outputs=squares.outputs
+    )
+    started_from = start(graph)
+    pretrained = started_from != "random"
+    trainable = make_trainable(graph, freeze_stem=config.views > 0, freeze_batch_norm=pretrained)
+    train, validation = squares.split("train"), squares.split("validation")
+    source = _Views(trainable, train, config) if trainable.stem is not None else _Fresh(train, config)
+    step = _training_step(trainable, config, train)
+    average = MovingAverage(trainable.variables, config.average)
+    forward = compiled(graph.model)
+    history: list[dict[str, float]] = []
+    best: tuple[float, int, dict[str, np.ndarray]] = (np.inf, 0, {})
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = max(1, len(train) // config.batch)
+    for epoch in range(1, config.epochs + 1):
+        began = time.monotonic()
+        losses = []
+        for number, batch in enumerate(source.epoch(epoch)):
+            losses.append(float(step(batch, _learning_rate(config, (epoch - 1) + number / steps))))
+            average.update()
+        average.swapped()
+        row = _validate(forward, validation)
+        if row["validation_loss"] < best[0]:
+            best = (row["validation_loss"], epoch, state_of(graph.model))
+            np.savez(folder / "best.npz", **best[2])
+        average.swapped()
+        row = {"epoch": epoch, "loss": float(np.mean(losses)), **row, "seconds": time.monotonic() - began}
+        history.append({key: round(float(value), 5) for key, value in row.items()})
+        with (folder / "epochs.jsonl").open("a") as file:
+            file.write(json.dumps(history[-1]) + "\n")
+        log.info("%s", " ".join(f"{key} {value:g}" for key, value in history[-1].items()))
+        if epoch - best[1] >= config.patience or stop():
+            break
+    load_state(graph.model, best[2])
+    return Fitted(graph, tuple(history), best[1], started_from)
+
+
+def compiled(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The forward pass without dropout, traced once for every batch size."""
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+    return tf.function(lambda x: model(x, training=False), input_signature=signature)
+
+
+def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+    """(n, outputs) logits of squares (n, side, side, c) by a `compiled` model."""
+    pieces = [
+        forward(tf.constant(pixels[index : index + batch].astype(np.float32))).numpy()
+        for index in range(0, len(pixels), batch)
+    ]
+    return np.concatenate(pieces)
+
+
+class _Fresh:
+    """Batches of squares augmented anew every epoch."""
+
+    def __init__(self, cases: Squares, config: FitConfig) -> None:
+        self.cases, self.config = cases, config
+        self.augment = tf.function(lambda x, m, seed: augment(x, m, PRESETS[Modality(config.modality)], seed))
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        rng = np.random.default_rng((self.config.seed, number))
+        order = rng.permutation(len(self.cases))
+        for index in range(0, len(order) - self.config.batch + 1, self.config.batch):
+            chosen = order[index : index + self.config.batch]
+            seed = tf.constant(rng.integers(0, 2**31, 2, dtype=np.int64), tf.int32)
+            pixels, masks = self.augment(*self.cases.tensors(chosen), seed)
+            yield [pixels], masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
+
+
+class _Views:
+    """Batches of what the frozen stem made of augmented views, computed once (float16, in memory)."""
+
+    def __init__(self, trainable: Trainable, cases: Squares, config: FitConfig) -> None:
+        self.cases, self.config = cases, config
+        stem = trainable.stem
+        assert stem is not None
+        forward = compiled(stem)
+        self.features: list[list[np.ndarray]] = []
+        self.masks: list[np.ndarray] = []
+        fresh = _Fresh(cases, config)
+        for view in range(config.views):
+            began = time.monotonic()
+            features: list[list[np.ndarray]] = []
+            masks = []
+            for index in range(0, len(cases), 32):
+                chosen = np.arange(index, min(index + 32, len(cases)))
+                pixels, mask = cases.tensors(chosen)
+                if view > 0:  # the first view is the square as it is
+                    pixels, mask = fresh.augment(pixels, mask, tf.constant([config.seed * 1000 + view, index]))
+                outputs = forward(pixels)
+                features.append([np.asarray(part, np.float16) for part in tf.nest.flatten(outputs)])
+                masks.append(tf.image.resize(mask, (32, 32), method="area").numpy().astype(np.float16))
+            self.features.append([np.concatenate(part) for part in zip(*features, strict=True)])
+            self.masks.append(np.concatenate(masks))
+            log.info("view %d of %d kept in %.0f s", view + 1, config.views, time.monotonic() - began)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        rng = np.random.default_rng((self.config.seed, number))
+        order = rng.permutation(len(self.cases))
+        view = rng.integers(0, self.config.views, len(order))
+        for index in range(0, len(order) - self.config.batch + 1, self.config.batch):
+            chosen = order[index : index + self.config.batch]
+            parts = [
+                np.stack([self.features[view[case]][part][case] for case in chosen]).astype(np.float32)
+                for part in range(len(self.features[0]))
+            ]
+            masks = np.stack([self.masks[view[case]][case] for case in chosen]).astype(np.float32)
+            yield parts, masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
+
+
+def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> Callable[..., tf.Tensor]:
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(trainable.variables)
+    weights = tf.constant(balanced_class_weights(train.labels, len(train.classes)))
+    grids = [tuple(output.shape[1:3]) for output in trainable.tail.outputs[1:]]
+    uses_masks = config.mask_weight > 0 and bool(train.has_mask.any())
+
+    @tf.function
+    def step(inputs: list[tf.Tensor], masks: tf.Tensor, labels: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            logits, *maps = trainable.tail(inputs if len(inputs) > 1 else inputs[0], training=True)
+            loss = class_loss(logits, labels, weights, config.label_smoothing)
+            if uses_masks:
+                loss += config.mask_weight * mask_loss(maps, shrink_masks(masks, grids), known)
+        gradients = tape.gradient(loss, trainable.variables)
+        pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
+        optimizer.apply_gradients(pairs)
+        return loss
+
+    def run(batch: Batch, learning_rate: float) -> tf.Tensor:
+        parts, masks, labels, known = batch
+        optimizer.learning_rate.assign(learning_rate)
+        return step([tf.convert_to_tensor(part) for part in parts], tf.convert_to_tensor(masks), labels, known)
+
+    return run
+
+
+def _learning_rate(config: FitConfig, progress: float) -> float:
+    """Linear warm-up over the first epoch, then a cosine down to 2 % (progress in epochs)."""
+    if progress < 1:
+        return config.learning_rate * max(progress, 0.02)
+    share = (progress - 1) / max(1, config.epochs - 1)
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
+
+
+def _validate(forward: Callable[[tf.Tensor], tf.Tensor], cases: Squares) -> dict[str, float]:
+    logits = logits_of(forward, cases.pixels)
+    loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
+    positive = cases.labels == cases.positive
+    score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]
+    accuracy = ((logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)) == cases.labels
+    return {
+        "validation_loss": loss,
+        "validation_auc": float(roc_auc_score(positive, score)),
+        "validation_accuracy": float(accuracy.mean()),
+    }

@@ -1,0 +1,120 @@
+"""The cases of a manifest as the squares a network reads, made by the same functions that read a study."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from PIL import Image as Raster
+
+from core.imaging.preprocess import fit_square, resize
+from core.types import Fit, Image, Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Squares:
+    """Cases ready for a network, in memory.
+
+    pixels: float16 (n, side, side, c) in [0, 1]. labels: int32 (n,), index into `classes`. positive: the class index
+    that counts as positive. masks: float16 (n, side, side), share of lesion; zero where `has_mask` is False.
+    splits: "train", "validation" or "test" for each case. cases: the manifest's rows, in the same order.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    positive: int
+    masks: np.ndarray
+    has_mask: np.ndarray
+    splits: np.ndarray
+    fits: tuple[Fit, ...]
+    cases: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def outputs(self) -> int:
+        """Logits the graph must give: one for two classes, else one a class."""
+        return 1 if len(self.classes) == 2 else len(self.classes)
+
+    def split(self, name: str) -> Squares:
+        """The cases of one split."""
+        return self.chosen(np.flatnonzero(self.splits == name))
+
+    def chosen(self, index: np.ndarray) -> Squares:
+        """The cases at these positions."""
+        return replace(
+            self,
+            pixels=self.pixels[index],
+            labels=self.labels[index],
+            masks=self.masks[index],
+            has_mask=self.has_mask[index],
+            splits=self.splits[index],
+            fits=tuple(self.fits[i] for i in index),
+            cases=self.cases.iloc[index].reset_index(drop=True),
+        )
+
+    def tensors(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Squares (n, side, side, c) and masks (n, side, side, 1) at these positions, float32."""
+        pixels = tf.constant(self.pixels[index].astype(np.float32))
+        return pixels, tf.constant(self.masks[index, :, :, None].astype(np.float32))
+
+
+def load_squares(
+    cases: pd.DataFrame, root: Path, *, modality: Modality, side: int, classes: Sequence[str], positive: str
+) -> Squares:
+    """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file."""
+    n, channels = len(cases), 3 if modality is Modality.HISTOLOGY else 1
+    pixels = np.zeros((n, side, side, channels), np.float16)
+    masks = np.zeros((n, side, side), np.float16)
+    has_mask = np.zeros(n, bool)
+    fits = []
+    for position, row in enumerate(cases.itertuples()):
+        image = read_case(root / row.file, modality)
+        square, fit = fit_square(image, side)
+        pixels[position] = square
+        fits.append(fit)
+        mask = _mask_square(root, getattr(row, "mask", ""), image, fit)
+        # A normal image has no lesion: an empty mask is knowledge, not a gap.
+        has_mask[position] = mask is not None or row.label == "normal"
+        if mask is not None:
+            masks[position] = mask
+    labels = np.asarray([list(classes).index(label) for label in cases["label"]], np.int32)
+    return Squares(
+        pixels,
+        labels,
+        tuple(classes),
+        list(classes).index(positive),
+        masks,
+        has_mask,
+        cases["split"].to_numpy(),
+        tuple(fits),
+        cases.reset_index(drop=True),
+    )
+
+
+def read_case(path: Path, modality: Modality) -> Image:
+    """One file of a data set as an `Image`."""
+    data = path.read_bytes()
+    with Raster.open(path) as raster:
+        grey = raster.convert("RGB") if modality is Modality.HISTOLOGY else raster.convert("L")
+        pixels = np.asarray(grey, np.float32) / 255
+    return Image(pixels, hashlib.sha256(data).hexdigest(), modality, "argument")
+
+
+def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.ndarray | None:
+    if not isinstance(mask_file, str) or not mask_file:
+        return None
+    with Raster.open(root / mask_file) as raster:
+        mask = np.asarray(raster.convert("L").resize((image.width, image.height)), np.float32) / 255
+    row0, row1, column0, column1 = fit.box
+    square = np.zeros((fit.side, fit.side), np.float32)
+    inside = resize((mask[row0:row1, column0:column1] > 0.5).astype(np.float32), (fit.height, fit.width))
+    square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = inside
+    return square
