@@ -1,0 +1,205 @@
+"""What a report says, before it is laid out: the dataclasses that both layouts read, and the sentences they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
+
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or for decisions about patients."
+AI_GENERATED = "AI-generated"
+ATTENTION_CAPTION = "Model attention, not a lesion outline"
+INTERVAL_NOTE = (
+    "The interval says how uncertain the calibration is; it does not cover pictures unlike those the model learnt from."
+)
+
+BREAST_NAMES: Mapping[str, str] = {"R": "Right breast", "L": "Left breast", SIDE_NOT_STATED: "Side not stated"}
+
+BIRADS_MEANING: Mapping[str, str] = {
+    "0": "incomplete",
+    "1": "negative",
+    "2": "benign",
+    "3": "probably benign",
+    "4A": "low suspicion",
+    "4B": "moderate suspicion",
+    "4C": "high suspicion",
+    "5": "highly suggestive of malignancy",
+    "6": "known malignancy",
+}
+
+READING_MODE_WORDS: Mapping[str, str] = {
+    "read_first": "Read first: the AI's answer was hidden until the first impression was saved.",
+    "concurrent": "Concurrent: the AI's answer could be seen from the start.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One heat map chosen for print. heat: float32 (H, W) in [0, 1], the image's own geometry. words: whose it is."""
+
+    heat: np.ndarray
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportImage:
+    """One image of the study with what the models said of it. label: as hung, "R CC" or "L MLO · FLIPPED"."""
+
+    label: str
+    image: Image
+    is_mirrored: bool = False
+    predictions: tuple[Prediction, ...] = ()
+    attention: Attention | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportScore:
+    """What one model says of one breast; probabilities in [0, 1]. rule: how images became a breast, in words."""
+
+    breast: str
+    model_id: str
+    malignant: float
+    interval: tuple[float, float]
+    threshold: float
+    n_images: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRead:
+    """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100)."""
+
+    kind: str
+    reader: str
+    at: datetime
+    impressions: Mapping[str, tuple[str, int]]
+    reading_mode: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportModel:
+    """A model as its card describes it. headline: name of the measure -> estimate, on the model's own test cases."""
+
+    model_id: str
+    title: str
+    weights_sha256: str
+    threshold_words: str
+    headline: Mapping[str, Estimate]
+    data: str = ""
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one report says. study_name: chosen by the reader. made_at: with a time zone."""
+
+    study_id: str
+    study_name: str
+    images: tuple[ReportImage, ...]
+    reads: tuple[ReportRead, ...]
+    made_at: datetime
+    made_by: str
+    reading_mode: str
+    scores: tuple[ReportScore, ...] = ()
+    models: tuple[ReportModel, ...] = ()
+    site_name: str = ""
+    is_synthetic: bool = False
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def has_ai(self) -> bool:
+        return any(image.predictions for image in self.images)
+
+    @property
+    def is_final(self) -> bool:
+        return any(read.kind == "final" for read in self.reads)
+
+
+def percent(probability: float) -> str:
+    """A probability as people say it: one decimal below 10 % and above 90 %, none between; never a bare 0.
+
+    The spaces in it do not break."""
+    value = 100 * probability
+    if value < 0.1:
+        return "<\u00a00.1\u00a0%"
+    if value < 10 or value > 90:
+        return f"{min(99.9, value) if probability < 1 else value:.1f}\u00a0%"
+    return f"{value:.0f}\u00a0%"
+
+
+def percent_range(interval: tuple[float, float]) -> str:
+    """A 95 % interval in percent: "8.1 % to 14 %"."""
+    return f"{percent(interval[0])} to {percent(interval[1])}"
+
+
+def measured(estimate: Estimate) -> str:
+    """An estimate with its interval and case count: "0.92 (95 % interval 0.87 to 0.96, 118 cases)"."""
+    return f"{estimate.value:.3f} (95 % interval {estimate.low:.3f} to {estimate.high:.3f}, {estimate.n} cases)"
+
+
+def when(at: datetime) -> str:
+    """A time on the wall clock of Greenwich, so that two sites agree on it; a naive time is taken as UTC."""
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def breast_name(breast: str) -> str:
+    return BREAST_NAMES[breast]
+
+
+def threshold_verdict(malignant: float, threshold: float) -> str:
+    """Which side of the threshold, in words."""
+    side = "Above" if malignant >= threshold else "Below"
+    return f"{side} the threshold of {percent(threshold)}"
+
+
+def agreement(scores: Sequence[tuple[float, float]]) -> str:
+    """How far models agree on one breast or image, from (malignant, threshold) of each. Empty for a single model."""
+    if len(scores) < 2:
+        return ""
+    values = [malignant for malignant, _ in scores]
+    spread = f"their probabilities lie {100 * (max(values) - min(values)):.0f} points apart"
+    above = sum(malignant >= threshold for malignant, threshold in scores)
+    if above == len(scores):
+        return f"All {len(scores)} models are above their thresholds; {spread}."
+    if above == 0:
+        return f"All {len(scores)} models are below their thresholds; {spread}."
+    return f"The models disagree: {above} of {len(scores)} above its threshold; {spread}."
+
+
+def class_words(prediction: Prediction) -> str:
+    """Every class with its probability: "benign 71 %, malignant 24 %, normal 5.0 %"."""
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    return ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+
+
+def agreements_by_breast(scores: Sequence[ReportScore]) -> list[str]:
+    """One sentence a breast where two models or more read it."""
+    sentences = []
+    for breast in BREAST_NAMES:
+        words = agreement([(score.malignant, score.threshold) for score in scores if score.breast == breast])
+        if words:
+            sentences.append(f"{breast_name(breast)}: {words[0].lower()}{words[1:]}")
+    return sentences
+
+
+def reads_by_breast(reads: Sequence[ReportRead]) -> list[tuple[str, list[str]]]:
+    """A table of impressions: (breast, ["4A (low suspicion), 40", ...]) with one cell a read, in the reads' order."""
+    breasts = [breast for breast in BREAST_NAMES if any(breast in read.impressions for read in reads)]
+    return [(breast_name(breast), [_cell(read, breast) for read in reads]) for breast in breasts]
+
+
+def _cell(read: ReportRead, breast: str) -> str:
+    if breast not in read.impressions:
+        return "not given"
+    birads, suspicion = read.impressions[breast]
+    return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), suspicion {suspicion} of 100"
+
+
+def read_title(read: ReportRead) -> str:
+    return {"first": "First impression", "final": "Final assessment"}[read.kind]

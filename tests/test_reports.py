@@ -1,0 +1,271 @@
+"""The report says what was seen, by whom and by what, lets nothing in a name act as markup, and both formats agree."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+from pypdf import PdfReader
+
+from core.reports import content
+from core.reports.content import (
+    Attention,
+    Report,
+    ReportImage,
+    ReportModel,
+    ReportRead,
+    ReportScore,
+    agreement,
+    percent,
+    threshold_verdict,
+)
+from core.reports.document import build_html, build_pdf
+from core.reports.pictures import PRINT_SIDE_PX, attention_jpeg, picture_jpeg
+from core.types import Estimate, Image, Modality, Prediction
+
+AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
+WEIGHTS = "cd" * 32
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>&amp; "quoted"'
+
+
+def phantom(height: int = 240, width: int = 180, **facts: object) -> Image:
+    """A bright disc on the right half, so that mirroring can be seen."""
+    rows, columns = np.mgrid[:height, :width]
+    disc = (rows - height / 2) ** 2 + (columns - 0.75 * width) ** 2 < (0.15 * width) ** 2
+    facts.setdefault("modality", Modality.MAMMOGRAPHY)
+    return Image(np.where(disc, 0.9, 0.1).astype(np.float32), sha256="ab" * 32, **facts)
+
+
+def prediction(model_id: str, malignant: float) -> Prediction:
+    samples = tuple(np.linspace(malignant * 0.8, min(1, malignant * 1.2), 41))
+    classes = (round(0.9 - malignant, 6), malignant, 0.1)
+    return Prediction(
+        model_id, WEIGHTS, "ab" * 32, ("benign", "malignant", "normal"), classes, malignant, samples, 0.3, 0.2, "CPU"
+    )
+
+
+def report(**changes: object) -> Report:
+    image = phantom(laterality="R", view="CC", warnings=("A name may be burnt into the picture.",))
+    heat = np.zeros((240, 180), np.float32)
+    heat[100:140, 120:150] = 1
+    item = ReportImage(
+        "R CC",
+        image,
+        predictions=(prediction("mammography-fusion", 0.13), prediction("mammography-cnn", 0.42)),
+        attention=Attention(heat, "mammography-fusion, fused branches, class malignant"),
+    )
+    given = Report(
+        study_id="0f" * 16,
+        study_name="Case twelve",
+        images=(item,),
+        reads=(
+            ReportRead("first", "Dr One", AT, {"R": ("2", 5)}, "read_first"),
+            ReportRead("final", "Dr One", AT, {"R": ("4A", 35)}, "read_first", "Biopsy advised."),
+        ),
+        made_at=AT,
+        made_by="Dr Two",
+        reading_mode="read_first",
+        scores=(
+            ReportScore("R", "mammography-fusion", 0.13, (0.08, 0.2), 0.3, 1, "mean over its images"),
+            ReportScore("R", "mammography-cnn", 0.42, (0.3, 0.5), 0.3, 1, "mean over its images"),
+        ),
+        models=(
+            ReportModel(
+                "mammography-fusion",
+                "Mammography fusion",
+                WEIGHTS,
+                "30 %, chosen on validation cases.",
+                {"AUC, malignant against rest": Estimate(0.81, 0.7, 0.9, 60)},
+                "MIAS",
+                ("Demonstration only.",),
+            ),
+        ),
+        site_name="Test site",
+    )
+    return replace(given, **changes)  # type: ignore[arg-type]
+
+
+def pdf_text(pdf: bytes) -> str:
+    """All words of a PDF, white space made one space (lines break where the page is narrow)."""
+    words = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+    return re.sub(r"\s+", " ", words)
+
+
+class Words(HTMLParser):
+    """The words a browser would show, and the elements it would make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def html_words(html: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
+    parser = Words()
+    parser.feed(html)
+    return re.sub(r"\s+", " ", " ".join(parser.words)), parser.elements
+
+
+@pytest.mark.parametrize("build", [lambda r: html_words(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
+    words = build(report())
+    for expected in (
+        "Case twelve",
+        "Research use only",
+        "AI-generated",
+        "Dr Two",
+        "2026-03-04 05:06 UTC",
+        "Dr One",
+        "First impression",
+        "Final assessment",
+        "BI-RADS 2 (benign), suspicion 5 of 100",
+        "BI-RADS 4A (low suspicion), suspicion 35 of 100",
+        "Biopsy advised.",
+        "Read first: the AI's answer was hidden until the first impression was saved.",
+        "mammography-fusion",
+        "13 %",
+        "8.0 % to 20 %",
+        "Below the threshold of 30 %",
+        "Above the threshold of 30 %",
+        "benign 77 %, malignant 13 %, normal 10 %",
+        "the models disagree: 1 of 2 above its threshold",
+        "lesion outline",
+        "A name may be burnt into the picture.",
+        WEIGHTS,
+        "0.810 (95 % interval 0.700 to 0.900, 60 cases)",
+        "Demonstration only.",
+        "0f" * 16,
+    ):
+        assert expected in words, expected
+    assert "Synthetic" not in words
+
+
+@pytest.mark.parametrize("build", [lambda r: html_words(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+def test_without_predictions_nothing_is_called_ai_generated(build):
+    image = ReportImage("R CC", phantom())
+    words = build(report(images=(image,), scores=(), models=(), reads=(), is_synthetic=True))
+    assert "AI-generated" not in words
+    assert "No read has been saved." in words
+    assert "preliminary" in words
+    assert "Synthetic study" in words
+
+
+def test_markup_in_names_and_comments_is_shown_and_never_obeyed():
+    final = ReportRead("final", HOSTILE, AT, {"R": ("1", 0)}, "concurrent", HOSTILE)
+    hostile = report(study_name=HOSTILE, reads=(final,), made_by=HOSTILE, site_name=HOSTILE)
+    words, elements = html_words(build_html(hostile))
+    assert words.count('<script>alert("x")</script>') >= 4
+    assert not [tag for tag, _ in elements if tag == "script"]
+    assert all(attributes["src"].startswith("data:image/jpeg;base64,") for tag, attributes in elements if tag == "img")
+    assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
+    assert "<script>alert" in pdf_text(build_pdf(hostile))
+
+
+def test_the_html_asks_the_network_for_nothing_and_forbids_scripts():
+    html = build_html(report())
+    _, elements = html_words(html)
+    policy = next(a["content"] for tag, a in elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert not [tag for tag, _ in elements if tag in ("link", "script", "iframe", "object")]
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "url(" not in html
+
+
+def test_the_html_holds_the_picture_and_the_picture_under_its_heat_map():
+    _, elements = html_words(build_html(report()))
+    sources = [a["src"] for tag, a in elements if tag == "img"]
+    pictures = [np.asarray(Raster.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))), np.float32) for s in sources]
+    assert len(pictures) == 2
+    plain, painted = pictures
+    assert plain.shape == painted.shape == (240, 180, 3)
+    inside, outside = np.s_[105:135, 125:145], np.s_[105:135, 20:60]
+    assert np.abs(plain[inside] - painted[inside]).mean() > 15
+    assert np.abs(plain[outside] - painted[outside]).mean() < 3
+
+
+def test_a_mirrored_picture_is_mirrored_and_its_label_is_not():
+    item = ReportImage("R CC", phantom(), is_mirrored=False)
+    upright = np.asarray(Raster.open(io.BytesIO(picture_jpeg(item))).convert("L"), np.float32)
+    flipped = np.asarray(
+        Raster.open(io.BytesIO(picture_jpeg(replace(item, is_mirrored=True)))).convert("L"), np.float32
+    )
+    assert upright[120, 135] > 200 > 60 > upright[120, 45]
+    assert flipped[120, 45] > 200 > 60 > flipped[120, 135]
+    assert np.abs(upright[:35, :80] - flipped[:35, :80]).mean() < 3
+
+
+def test_pictures_in_print_are_bounded_and_colour_stays_colour():
+    large = ReportImage(
+        "R MLO", phantom(3000, 1500), attention=Attention(np.ones((3000, 1500), np.float32), "all of it")
+    )
+    assert max(Raster.open(io.BytesIO(picture_jpeg(large))).size) == PRINT_SIDE_PX
+    assert Raster.open(io.BytesIO(attention_jpeg(large))).size == (550, 1100)
+    pink = np.full((100, 100, 3), (0.9, 0.4, 0.7), np.float32)
+    tile = ReportImage("tile", Image(pink, sha256="00" * 32, modality=Modality.HISTOLOGY))
+    red, green, blue = np.asarray(Raster.open(io.BytesIO(picture_jpeg(tile))))[90, 50].tolist()
+    assert red > blue > green
+    assert attention_jpeg(tile) is None
+
+
+def test_the_pdf_numbers_its_pages_repeats_the_warning_and_embeds_its_fonts():
+    many = report(images=report().images * 4)
+    reader = PdfReader(io.BytesIO(build_pdf(many)))
+    total = len(reader.pages)
+    assert total >= 3
+    for number, page in enumerate(reader.pages, 1):
+        words = page.extract_text()
+        assert f"page {number} of {total}" in words
+        assert "research use only" in words
+        for font in page["/Resources"]["/Font"].values():
+            descriptor = font.get_object().get("/FontDescriptor")
+            assert descriptor is None or "/FontFile2" in descriptor.get_object()
+    assert reader.metadata.title == "SecondRead report: Case twelve"
+
+
+def test_names_in_other_alphabets_are_printed_and_an_unknown_letter_does_not_stop_the_pdf():
+    words = pdf_text(build_pdf(report(study_name="Öztürk Ωμέγα Жанна 漢字\x00\x07")))
+    assert "Öztürk Ωμέγα Жанна" in words
+    assert "\ufffd\ufffd" in words
+
+
+def test_a_very_long_comment_and_name_still_make_pages():
+    final = ReportRead("final", "Dr One", AT, {"R": ("1", 0)}, "read_first", "word " * 3000 + "x" * 3000)
+    reader = PdfReader(io.BytesIO(build_pdf(report(study_name="n" * 400, reads=(final,)))))
+    assert len(reader.pages) >= 3
+
+
+def test_small_and_large_probabilities_are_never_rounded_to_certainty():
+    assert percent(0.00004).replace("\u00a0", " ") == "< 0.1 %"
+    assert percent(0.031).replace("\u00a0", " ") == "3.1 %"
+    assert percent(0.504).replace("\u00a0", " ") == "50 %"
+    assert percent(0.99996).replace("\u00a0", " ") == "99.9 %"
+
+
+def test_a_probability_at_the_threshold_counts_as_above_it():
+    assert threshold_verdict(0.3, 0.3).startswith("Above")
+    assert threshold_verdict(0.2999, 0.3).startswith("Below")
+
+
+def test_agreement_says_whether_the_models_are_on_the_same_side():
+    assert agreement([(0.5, 0.3)]) == ""
+    assert agreement([(0.5, 0.3), (0.4, 0.3)]).startswith("All 2 models are above")
+    assert agreement([(0.1, 0.3), (0.2, 0.3)]).startswith("All 2 models are below")
+    assert agreement([(0.1, 0.3), (0.5, 0.3)]).startswith("The models disagree: 1 of 2")
+
+
+def test_every_birads_category_has_its_meaning():
+    assert set(content.BIRADS_MEANING) == {"0", "1", "2", "3", "4A", "4B", "4C", "5", "6"}
