@@ -1,0 +1,213 @@
+"""Decode one file in a short-lived child process with memory, processor and time limits.
+
+Parent: `decode`. Child: `python -m core.imaging.decode_process '<request as JSON>'`, the file on standard input, the
+answer on standard output: 8 bytes of length, JSON, then the pixels as raw float32. Nothing touches the disk, nothing
+is pickled, and the child sees neither the parent's environment nor the site's key. On Windows and macOS, where
+RLIMIT_AS is missing or not kept, only the time limit holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import struct
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+
+from core.errors import AppError, UnreadableImage
+from core.imaging.decoded import Decoded, Limits
+from core.settings import REPOSITORY
+from core.types import Modality, Window
+
+_LOG = logging.getLogger(__name__)
+_ANSWER_LIMIT = 1 << 20
+_AT_ONCE = threading.BoundedSemaphore(2)
+"""Two children at a time in one server process: each may use the whole memory limit."""
+_KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
+_FAILED = "This file is damaged, or not written as its format asks, so it cannot be read. Export it again."
+_TOO_COSTLY = (
+    "This file needs more memory or time than one picture may use here, so it was not read. "
+    "Export it smaller or uncompressed, or ask the administrator to raise the limits."
+)
+
+
+def decode(source: bytes | Path, kind: str, *, limits: Limits, frame: int, window: int | None) -> Decoded:
+    """The picture in `source`; raises `UnreadableImage` with the child's sentence, or ours when the child was stopped.
+
+    kind: "DICOM", "PNG", "JPEG" or "TIFF", as found in the content.
+    """
+    request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits)}
+    command = [sys.executable, "-m", "core.imaging.decode_process", json.dumps(request)]
+    with _AT_ONCE, _opened(source) as stdin:
+        child = subprocess.Popen(
+            command,
+            stdin=stdin if stdin is not None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders write what they meet in the file
+            cwd=REPOSITORY,
+            env=_child_environment(),
+        )
+        timer = threading.Timer(limits.seconds, child.kill)
+        timer.start()
+        try:
+            if stdin is None:
+                threading.Thread(target=_feed, args=(child.stdin, source), daemon=True).start()
+            assert child.stdout is not None
+            answer, pixels = _receive(child.stdout, limits)
+        finally:
+            timer.cancel()
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                if stream is not None:
+                    _close(stream)
+    if answer is None or (pixels is None and "refused" not in answer):
+        raise UnreadableImage(_TOO_COSTLY)
+    if "trouble" in answer:
+        _LOG.warning("decoding failed: %s", answer["trouble"])
+    if "refused" in answer:
+        raise UnreadableImage(answer["refused"])
+    return _decoded_from(answer, pixels)
+
+
+def _opened(source: bytes | Path) -> Any:
+    """A context manager with the open file of a path, or with None for bytes, which go through a pipe."""
+    return source.open("rb") if isinstance(source, Path) else _Nothing()
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _child_environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return kept | {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    try:
+        pipe.write(data)
+        pipe.close()
+    except OSError:  # the child refused before it had read everything
+        pass
+
+
+def _close(stream: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        stream.close()
+
+
+def _receive(pipe: IO[bytes], limits: Limits) -> tuple[dict[str, Any] | None, np.ndarray | None]:
+    """The child's answer, never more of it than a picture within the limits needs."""
+    head = pipe.read(8)
+    length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+    if not 0 < length <= _ANSWER_LIMIT:
+        return None, None
+    text = pipe.read(length)
+    if len(text) < length:
+        return None, None
+    answer = json.loads(text)
+    shape = answer.get("shape")
+    if shape is None:
+        return answer, None
+    size = int(np.prod(shape))
+    if len(shape) not in (2, 3) or size > 3 * limits.pixels:
+        return None, None
+    raw = pipe.read(4 * size)
+    if len(raw) < 4 * size:
+        return None, None
+    return answer, np.frombuffer(raw, "<f4").reshape(shape)
+
+
+def _decoded_from(answer: dict[str, Any], pixels: np.ndarray | None) -> Decoded:
+    assert pixels is not None
+    facts = dict(answer["decoded"])
+    facts["modality"] = Modality(facts["modality"]) if facts["modality"] else None
+    facts["windows"] = tuple(Window(**window) for window in facts["windows"])
+    facts["spacing_mm"] = tuple(facts["spacing_mm"]) if facts["spacing_mm"] else None
+    return Decoded(pixels.astype(np.float32, copy=False), **facts)
+
+
+# What follows runs in the child.
+
+
+def _limit_this_process(limits: Limits) -> None:
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return
+    wanted = [(resource.RLIMIT_CPU, limits.seconds), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 16 << 20)]
+    if sys.platform.startswith("linux"):
+        wanted.append((resource.RLIMIT_AS, limits.memory_bytes))
+    for which, amount in wanted:
+        try:
+            resource.setrlimit(which, (amount, amount))
+        except (ValueError, OSError):  # a lower hard limit is already set: it holds
+            continue
+
+
+def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
+    limits = Limits(**request["limits"])
+    if request["kind"] == "DICOM":
+        from core.imaging.dicom import read_dicom  # pydicom loads only under the limits, and only where needed
+
+        return read_dicom(stream, limits=limits, frame=request["frame"], window=request["window"])
+    from core.imaging.raster import read_raster
+
+    return read_raster(stream, request["kind"], limits=limits, frame=request["frame"])
+
+
+def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    try:
+        decoded = _decode_here(request, stream)
+    except AppError as refusal:
+        return {"refused": str(refusal)}, b""
+    except MemoryError:
+        return {"refused": _TOO_COSTLY}, b""
+    except Exception as error:  # the outermost loop: a library met what its authors did not expect in a hostile file
+        last = error.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
+        return {"refused": _FAILED, "trouble": f"{type(error).__name__} at {where}"}, b""
+    pixels = np.ascontiguousarray(decoded.pixels, "<f4")
+    facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
+    facts["windows"] = [asdict(window) for window in decoded.windows]
+    return {"shape": pixels.shape, "decoded": facts}, pixels.tobytes()
+
+
+def main() -> None:
+    """Read the request from the command line and the file from standard input; answer on standard output."""
+    request = json.loads(sys.argv[1])
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # C libraries print to descriptor 1
+    _limit_this_process(Limits(**request["limits"]))
+    source = sys.stdin.buffer
+    stream = source if source.seekable() else io.BytesIO(source.read())
+    answer, pixels = _answer(request, stream)
+    text = json.dumps(answer).encode()
+    answers.write(struct.pack("<Q", len(text)) + text)
+    answers.write(pixels)
+    answers.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What the decoding process hands back: pixels and what the file says of them, before anything of the site is added."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.settings import MIB, Settings
+from core.types import Modality, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost. pixels: rows x columns of one frame; unpacked_bytes: all frames of the file together;
+    memory_bytes, seconds: of the decoding process."""
+
+    pixels: int
+    unpacked_bytes: int
+    memory_bytes: int
+    seconds: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            pixels=settings.image_megapixels * 1_000_000,
+            unpacked_bytes=settings.study_mib * MIB,
+            memory_bytes=settings.decode_memory_mib * MIB,
+            seconds=settings.decode_seconds,
+        )
+
+
+@dataclass(slots=True)
+class Decoded:
+    """One decoded picture on its way to a `core.types.Image`.
+
+    pixels: float32 in [0, 1], (H, W), or (H, W, 3) RGB while colour is still undecided or for histology.
+    patient: "PatientID|IssuerOfPatientID", only to be hashed with the site's key and forgotten; "" when absent.
+    is_dicom: the file's own tags say what it shows, so a doubtful look at the pixels warns where it otherwise refuses.
+    """
+
+    pixels: np.ndarray
+    modality: Modality | None = None
+    modality_source: str = "unknown"
+    laterality: str | None = None
+    view: str | None = None
+    spacing_mm: tuple[float, float] | None = None
+    frame: int = 0
+    n_frames: int = 1
+    windows: tuple[Window, ...] = ()
+    window_index: int | None = None
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    patient: str = ""
+    is_dicom: bool = False

@@ -1,0 +1,277 @@
+"""The door of the DICOM reader: transfer syntax first, then the header, then how large the picture says it is.
+
+Only the elements in `HEADER_TAGS` are ever parsed into values, so names and numbers of the patient (but for PatientID,
+which is hashed) never exist in this process. A deflated file is refused before pydicom could inflate it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
+
+from core.errors import UnreadableImage
+from core.imaging.decoded import Limits
+
+NATIVE = {
+    "1.2.840.10008.1.2": "implicit little endian",
+    "1.2.840.10008.1.2.1": "explicit little endian",
+    "1.2.840.10008.1.2.2": "explicit big endian",
+}
+JPEG = {
+    "1.2.840.10008.1.2.4.50": "JPEG baseline",
+    "1.2.840.10008.1.2.4.51": "JPEG extended",
+    "1.2.840.10008.1.2.4.57": "JPEG lossless",
+    "1.2.840.10008.1.2.4.70": "JPEG lossless, first-order prediction",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
+    "1.2.840.10008.1.2.4.81": "JPEG-LS near-lossless",
+}
+JPEG_2000 = {
+    "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+}
+RLE = "1.2.840.10008.1.2.5"
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1", "1.2.840.10008.1.2.4.95"}
+TRANSFER_SYNTAXES = {**NATIVE, **JPEG, **JPEG_2000, RLE: "RLE lossless"}
+
+HEADER_TAGS = (
+    # fmt: off
+    "SOPClassUID",
+    "Modality",
+    "ImageType",
+    "PresentationIntentType",
+    "BodyPartExamined",
+    "ViewPosition",
+    "ImageLaterality",
+    "Laterality",
+    "PatientOrientation",
+    "ViewCodeSequence",
+    "AnatomicRegionSequence",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "SequenceOfUltrasoundRegions",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "KVP",
+    "Exposure",
+    "ExposureInuAs",
+    "BodyPartThickness",
+    "CompressionForce",
+    "AnodeTargetMaterial",
+    "FilterMaterial",
+    "DetectorType",
+    "AcquisitionDeviceProcessingDescription",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "BreastImplantPresent",
+    "PartialView",
+    "TransducerData",
+    "TransducerType",
+    "ConversionType",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "WindowCenterWidthExplanation",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "PresentationLUTShape",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PatientID",
+    "IssuerOfPatientID",
+    # fmt: on
+)
+PIXEL_TAGS = ["PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+
+_LONG_FORM = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_META_LIMIT = 1 << 20
+_MIN_SIDE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How the pixels are stored, as the header says, checked against the limits."""
+
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    is_signed: bool
+    photometric: str
+
+    @property
+    def frame_bytes(self) -> int:
+        pixels = self.rows * self.columns * (self.bits_allocated // 8)
+        return pixels * 2 if self.photometric == "YBR_FULL_422" else pixels * self.samples
+
+
+def read_transfer_syntax(stream: BinaryIO) -> str | None:
+    """TransferSyntaxUID from the file meta group alone; None for a file that has no meta group at all.
+
+    Reads group 0002 by hand (always explicit little endian, PS3.10 7.1) and refuses deflated and unknown syntaxes, so
+    that nothing else of such a file is parsed.
+    """
+    stream.seek(0)
+    head = stream.read(_META_LIMIT)
+    has_preamble = head[128:132] == b"DICM"
+    position = 132 if has_preamble else 0
+    found: list[str] = []
+    while head[position : position + 2] == b"\x02\x00" and position + 8 <= len(head):
+        element = head[position + 2 : position + 4]
+        if head[position + 4 : position + 6] in _LONG_FORM:
+            length, start = int.from_bytes(head[position + 8 : position + 12], "little"), position + 12
+        else:
+            length, start = int.from_bytes(head[position + 6 : position + 8], "little"), position + 8
+        if element == b"\x10\x00":
+            found.append(head[start : start + min(length, 64)].rstrip(b"\0 ").decode("ascii", "replace"))
+        position = start + length
+    if not found and not has_preamble and position == 0:
+        return None
+    if len(found) != 1:
+        raise UnreadableImage("This DICOM file does not say how it is encoded (no transfer syntax). Export it again.")
+    _demand_known(found[0])
+    return found[0]
+
+
+def _demand_known(syntax: str) -> None:
+    if syntax in DEFLATED:
+        raise UnreadableImage(
+            "This DICOM file uses a deflated transfer syntax, which is not read here. "
+            "Export it as explicit little endian or lossless JPEG."
+        )
+    if syntax not in TRANSFER_SYNTAXES:
+        raise UnreadableImage(
+            "This DICOM file uses a transfer syntax that is not read here. Read are uncompressed files, JPEG baseline, "
+            "JPEG lossless, JPEG-LS, JPEG 2000 and RLE; export it as one of these."
+        )
+
+
+def read_header(stream: BinaryIO) -> tuple[Dataset, str]:
+    """The elements of `HEADER_TAGS` and the transfer syntax; `UnreadableImage` when a DICOM file cannot be one."""
+    syntax = read_transfer_syntax(stream)
+    stream.seek(0)
+    try:
+        header = dcmread(stream, stop_before_pixels=True, specific_tags=list(HEADER_TAGS), force=True)
+    except RecursionError:
+        raise UnreadableImage("This DICOM file nests its elements too deeply to be a picture.") from None
+    except (struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
+        raise UnreadableImage(
+            "This DICOM file is damaged or cut short. Export it again from where it came from."
+        ) from (None)
+    if syntax is None:
+        implicit, little = header.original_encoding
+        syntax = "1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2")
+    return header, syntax
+
+
+def read_pixel_elements(stream: BinaryIO, header: Dataset, syntax: str) -> Dataset:
+    """The header with its PixelData, ready for a decoder; refuses a file whose pixels are missing or cut off."""
+    stream.seek(0)
+    try:
+        pixels = dcmread(stream, specific_tags=list(PIXEL_TAGS), force=True)
+    except (struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
+        raise UnreadableImage("The pixel data of this DICOM file are damaged or cut short. Export it again.") from None
+    if not pixels.get("PixelData"):
+        raise UnreadableImage("This DICOM file holds no picture (no pixel data).")
+    for element in pixels:
+        header[element.tag] = element
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = UID(syntax)
+    return header
+
+
+def read_geometry(header: Dataset, limits: Limits) -> Geometry:
+    """Rows, columns, samples, frames and bits, each present, believable and within `limits`."""
+    if "Rows" not in header or "Columns" not in header:
+        raise UnreadableImage("This DICOM file holds no picture (no rows and columns); it may be a report or an index.")
+    rows, columns = _whole(header, "Rows"), _whole(header, "Columns")
+    samples = _whole(header, "SamplesPerPixel", 1)
+    frames = _whole(header, "NumberOfFrames", 1)
+    bits_allocated = _whole(header, "BitsAllocated")
+    bits_stored = _whole(header, "BitsStored", bits_allocated)
+    high_bit = _whole(header, "HighBit", bits_stored - 1)
+    photometric = str(header.get("PhotometricInterpretation", "")).strip().upper()
+    if rows < _MIN_SIDE or columns < _MIN_SIDE:
+        raise UnreadableImage(
+            f"The picture in this file has fewer than {_MIN_SIDE} rows or columns, too few for an image of a breast."
+        )
+    if bits_allocated not in (8, 16) or not 1 < bits_stored <= bits_allocated or not bits_stored <= high_bit + 1 <= 16:
+        raise UnreadableImage(
+            "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
+        )
+    if high_bit >= bits_allocated or samples not in (1, 3) or frames < 1:
+        raise UnreadableImage("The header of this DICOM file contradicts itself, so its pixels cannot be read.")
+    geometry = Geometry(
+        rows,
+        columns,
+        samples,
+        frames,
+        bits_allocated,
+        bits_stored,
+        high_bit,
+        _whole(header, "PixelRepresentation", 0) == 1,
+        photometric,
+    )
+    if rows * columns > limits.pixels or geometry.frame_bytes * frames > limits.unpacked_bytes:
+        raise UnreadableImage(
+            "The header of this DICOM file announces a picture larger than this site reads "
+            f"({limits.pixels // 1_000_000} megapixels a frame, {limits.unpacked_bytes >> 20} MiB in all)."
+        )
+    _demand_photometric(geometry)
+    return geometry
+
+
+def _demand_photometric(geometry: Geometry) -> None:
+    grey = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+    colour = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
+    if geometry.photometric not in (grey if geometry.samples == 1 else colour):
+        raise UnreadableImage(
+            "This DICOM file does not say in a way this product reads how its samples become grey or colour "
+            "(photometric interpretation). Export the grey-scale original instead."
+        )
+
+
+def _whole(header: Dataset, keyword: str, default: int | None = None) -> int:
+    value = header.get(keyword)
+    if value is None or value == "":
+        if default is None:
+            raise UnreadableImage(f"The header of this DICOM file lacks {keyword}, so its pixels cannot be read.")
+        return default
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UnreadableImage(f"The header of this DICOM file holds no usable number as {keyword}.") from None

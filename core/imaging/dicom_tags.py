@@ -1,0 +1,288 @@
+"""What a DICOM header says of the picture: kind, side, view, spacing, and what the reader must be warned of.
+
+Coded sequences come before free text; SeriesDescription is never asked, because people type anything into it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from core.errors import UnreadableImage
+from core.imaging.file_text import clean_text
+from core.types import VIEWS, Modality
+
+_ROOT = "1.2.840.10008.5.1.4.1.1."
+_MAMMOGRAPHY_CLASSES = {"1.2", "1.2.1", "13.1.3", "13.1.4", "13.1.5"}
+_ULTRASOUND_CLASSES = {"3", "3.1", "6", "6.1", "6.2"}
+_MICROSCOPY_CLASSES = {"77.1.2", "77.1.3", "77.1.2.1", "77.1.3.1", "77.1.6"}
+_PROJECTION_CLASSES = {"1", "1.1", "1.1.1"}
+_SECONDARY_CAPTURE = {"7", "7.1", "7.2", "7.3", "7.4"}
+_MICROSCOPY_MODALITIES = {"SM", "GM"}
+_FILM_MODALITIES = {"RG", "CR", "DX", "OT"}
+
+VIEW_CODES = {
+    **dict.fromkeys(("399162004", "R-10242"), "CC"),
+    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
+    **dict.fromkeys(("399260004", "R-10224"), "ML"),
+    **dict.fromkeys(("399352003", "R-10228"), "LM"),
+    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
+    **dict.fromkeys(("399192008", "Y-X1771", "R-1024A"), "XCCL"),
+    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
+    **dict.fromkeys(("399196006", "R-10244"), "FB"),
+}
+"""ViewCodeSequence (0054,0220), DICOM CID 4014, as SNOMED CT and as the older SNOMED-RT codes."""
+
+_BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
+
+KEPT_TAGS = (
+    # fmt: off
+    "Manufacturer",
+    "ManufacturerModelName",
+    "PresentationIntentType",
+    "BodyPartExamined",
+    "ViewPosition",
+    "ImageLaterality",
+    "Laterality",
+    "PatientOrientation",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "KVP",
+    "Exposure",
+    "BodyPartThickness",
+    "CompressionForce",
+    "AnodeTargetMaterial",
+    "FilterMaterial",
+    "DetectorType",
+    "ImageType",
+    "BreastImplantPresent",
+    "PartialView",
+    "LossyImageCompression",
+    "TransducerType",
+    "PhotometricInterpretation",
+    "BitsStored",
+    "Modality",
+    # fmt: on
+)
+"""The only elements whose values leave the decoding process; none of them identifies a person."""
+
+
+def text_of(header: Dataset, keyword: str) -> str:
+    """A value as upper-case text without padding; "" when absent."""
+    value = header.get(keyword)
+    if value is None or isinstance(value, (Dataset, bytes)):
+        return ""
+    if isinstance(value, (list, tuple, MultiValue)):
+        value = "\\".join(str(part) for part in value)
+    return clean_text(value).upper()
+
+
+def _numbers(header: Dataset, keyword: str) -> list[float]:
+    value = header.get(keyword)
+    if value is None or value == "":
+        return []
+    parts = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        return []
+    return numbers if all(math.isfinite(number) for number in numbers) else []
+
+
+def functional_group(header: Dataset, frame: int, group: str) -> Dataset:
+    """The first item of a functional group sequence of an enhanced multi-frame object: the frame's own, else the
+    shared one (PS3.3 C.7.6.16); an empty Dataset when neither is there."""
+    per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
+    shared = header.get("SharedFunctionalGroupsSequence") or []
+    for item in [*per_frame[frame : frame + 1], *shared[:1]]:
+        inner = item.get(group) or []
+        if inner:
+            return inner[0]
+    return Dataset()
+
+
+def with_functional_groups(header: Dataset, frame: int) -> Dataset:
+    """Add to `header`, where it lacks them, what an enhanced multi-frame object says in its functional groups."""
+    wanted = {
+        "PixelMeasuresSequence": ("PixelSpacing",),
+        "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "WindowCenterWidthExplanation"),
+        "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+        "FrameAnatomySequence": ("FrameLaterality", "AnatomicRegionSequence"),
+    }
+    for group, keywords in wanted.items():
+        item = functional_group(header, frame, group)
+        for keyword in keywords:
+            name = "ImageLaterality" if keyword == "FrameLaterality" else keyword
+            if item.get(keyword) is not None and not header.get(name):
+                setattr(header, name, item.get(keyword))
+    return header
+
+
+def read_modality(header: Dataset) -> tuple[Modality | None, list[str]]:
+    """What the header says the picture is, and warnings; `UnreadableImage` for what is not a breast image.
+
+    None when only a look at the pixels can tell (a secondary capture that names no modality of ours).
+    """
+    modality = text_of(header, "Modality")
+    sop_class = text_of(header, "SOPClassUID")
+    kind = sop_class.removeprefix(_ROOT) if sop_class.startswith(_ROOT) else sop_class
+    is_capture = kind in _SECONDARY_CAPTURE or kind == ""
+    body_part = text_of(header, "BodyPartExamined")
+    is_breast = "BREAST" in body_part or "MAMMA" in body_part
+    if modality in ("MG", "") and kind in _MAMMOGRAPHY_CLASSES:
+        return Modality.MAMMOGRAPHY, _body_part_warning(body_part)
+    if modality == "MG" and (is_capture or kind in _PROJECTION_CLASSES):
+        return Modality.MAMMOGRAPHY, _body_part_warning(body_part)
+    if (modality in ("US", "") and kind in _ULTRASOUND_CLASSES) or (modality == "US" and is_capture):
+        return Modality.ULTRASOUND, [] if is_breast else [_unverified(body_part)]
+    if modality in _MICROSCOPY_MODALITIES and (kind in _MICROSCOPY_CLASSES or is_capture):
+        return Modality.HISTOLOGY, [] if is_breast else [_unverified(body_part)]
+    if modality in _FILM_MODALITIES and (is_capture or kind in _PROJECTION_CLASSES):
+        return _read_film(modality, body_part, is_breast=is_breast, is_capture=is_capture)
+    if modality in ("", "SC") and is_capture and kind:
+        return None, ["The file does not say what kind of picture it is; check that it is what it seems to be."]
+    raise UnreadableImage(
+        "This DICOM file is not a mammogram, an ultrasound image or a microscopy image (wrong modality or object "
+        "class). Choose the breast images of the study."
+    )
+
+
+def _read_film(
+    modality: str, body_part: str, *, is_breast: bool, is_capture: bool
+) -> tuple[Modality | None, list[str]]:
+    if is_breast and modality in ("RG", "CR", "DX"):
+        return Modality.MAMMOGRAPHY, [
+            f"The file calls itself modality {modality}, not MG: a digitised film or a general X-ray system. "
+            "The models were made for mammograms; take the result with care."
+        ]
+    if is_capture and modality in ("RG", "OT") and (is_breast or not body_part):
+        return None, [f"The file calls itself modality {modality} and not a mammogram or ultrasound; check what it is."]
+    raise UnreadableImage(
+        "This DICOM file is a general X-ray or a capture that does not say it shows a breast (wrong modality). "
+        "Choose the breast images of the study."
+    )
+
+
+def _body_part_warning(body_part: str) -> list[str]:
+    return [] if not body_part or "BREAST" in body_part else [_unverified(body_part)]
+
+
+def _unverified(body_part: str) -> str:
+    if body_part:
+        return "The file names a body part other than the breast; body part not verifiable. Check that it is a breast."
+    return "The file does not name the body part; body part not verifiable. Check that it is a breast."
+
+
+def _codes(header: Dataset, keyword: str) -> list[str]:
+    items = header.get(keyword) or []
+    return [text_of(item, "CodeValue") for item in items if isinstance(item, Dataset)]
+
+
+def read_view(header: Dataset) -> str | None:
+    """One of `core.types.VIEWS`: from ViewCodeSequence, else ViewPosition, else PatientOrientation."""
+    for code in _codes(header, "ViewCodeSequence"):
+        if code in VIEW_CODES:
+            return VIEW_CODES[code]
+    position = text_of(header, "ViewPosition")
+    if position in VIEWS:
+        return position
+    orientation = text_of(header, "PatientOrientation").split("\\")
+    if orientation[0] in ("CC", "MLO", "ML"):  # CBIS-DDSM writes the view here
+        return orientation[0]
+    if len(orientation) == 2 and orientation[0] in ("A", "P"):
+        if orientation[1] in ("L", "R"):
+            return "CC"
+        if orientation[1] in ("FL", "FR", "LF", "RF"):
+            return "MLO"
+    return None
+
+
+def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
+    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy, Laterality, PatientOrientation.
+
+    Of a mammogram's orientation the column direction points to the other side (`A\\R` is a left CC, `P\\L` a right).
+    """
+    coded = [
+        _BREAST_SIDE_CODES[code] for code in _codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES
+    ]
+    stated = [text_of(header, "ImageLaterality"), *coded, text_of(header, "Laterality")]
+    sides = [side for side in stated if side in ("L", "R")]
+    orientation = text_of(header, "PatientOrientation").split("\\")
+    pointed = None
+    if len(orientation) == 2 and text_of(header, "Modality") == "MG":
+        down = orientation[1]
+        pointed = "L" if "R" in down else "R" if "L" in down else None
+    if not sides:
+        return pointed, []
+    if set(sides) != {sides[0]} or pointed not in (None, sides[0]):
+        return sides[0], ["The tags of this file contradict each other on the side; check left and right on the image."]
+    return sides[0], []
+
+
+def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
+    """(row, column) millimetres between pixel centres at the breast, and warnings."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        numbers = _numbers(header, keyword)
+        if len(numbers) != 2:
+            continue
+        factor = 1.0
+        if keyword == "ImagerPixelSpacing":
+            factor = next(iter(_numbers(header, "EstimatedRadiographicMagnificationFactor")), 1.0)
+            factor = factor if 1.0 <= factor <= 5.0 else 1.0
+        spacing = numbers[0] / factor, numbers[1] / factor
+        if all(0.0005 <= distance <= 10 for distance in spacing):
+            return spacing, []
+        return None, ["The pixel spacing in this file is not believable and is not used; nothing can be measured."]
+    for region in header.get("SequenceOfUltrasoundRegions") or []:
+        x, y = _numbers(region, "PhysicalDeltaX"), _numbers(region, "PhysicalDeltaY")
+        in_centimetres = (
+            _numbers(region, "PhysicalUnitsXDirection") == _numbers(region, "PhysicalUnitsYDirection") == [3]
+        )
+        if x and y and in_centimetres and all(0.00005 <= abs(step) <= 1 for step in (x[0], y[0])):
+            return (abs(y[0]) * 10, abs(x[0]) * 10), []
+    return None, []
+
+
+def kept_tags(header: Dataset) -> dict[str, str]:
+    """The values of `KEPT_TAGS`, each on one line and at most 64 characters."""
+    kept: dict[str, str] = {}
+    for keyword in KEPT_TAGS:
+        value: Any = header.get(keyword)
+        if value is None or isinstance(value, (bytes, Dataset)):
+            continue
+        if isinstance(value, (list, tuple, MultiValue)):
+            value = "\\".join(str(part) for part in value)
+        text = clean_text(value)
+        if text:
+            kept[keyword] = text
+    return kept
+
+
+def read_patient(header: Dataset) -> str:
+    """ "PatientID|IssuerOfPatientID", only to be hashed; "" without a PatientID."""
+    patient = str(header.get("PatientID") or "").strip()
+    return f"{patient}|{str(header.get('IssuerOfPatientID') or '').strip()}" if patient else ""
+
+
+def general_warnings(header: Dataset, modality: Modality | None) -> list[str]:
+    """What the reader should know whatever the pixels look like."""
+    warnings = []
+    burned = text_of(header, "BurnedInAnnotation")
+    is_capture = text_of(header, "SOPClassUID").removeprefix(_ROOT) in _SECONDARY_CAPTURE
+    if burned == "YES":
+        warnings.append("The file says that text is burnt into the picture; names may be readable in it.")
+    elif modality is Modality.ULTRASOUND or is_capture:
+        warnings.append(
+            "Names may be burnt into the picture (ultrasound or secondary capture); look before sharing it."
+        )
+    if text_of(header, "PresentationIntentType") == "FOR PROCESSING":
+        warnings.append(
+            "This is the raw image of the detector (FOR PROCESSING), not what the radiologist usually sees; "
+            "the models were made for processed images."
+        )
+    if text_of(header, "BreastImplantPresent") == "YES":
+        warnings.append("The file says that an implant is present; the models were not made for implants.")
+    return warnings

@@ -1,0 +1,272 @@
+"""Files, folders and zips to Images: kind by content, caps, decoding in a child process, a look at the pixels.
+
+One bad file never loses the others: it becomes an `Intake` with the sentence that says why it was refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import AppError, UnreadableImage
+from core.imaging.archive import members
+from core.imaging.decode_process import decode
+from core.imaging.decoded import Decoded, Limits
+from core.imaging.file_text import clean_text
+from core.imaging.sniff import HEAD_BYTES, READ, kind_of
+from core.imaging.suitability import Look, look_at, to_grey
+from core.settings import MIB, Settings
+from core.types import Image, Modality
+
+_DECODERS = 2
+_FOLDER_LIMIT = 20_000
+_NAME_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What became of one file: an image, or the sentence why it was refused.
+
+    name: as given; members of a zip are "a.zip/member". It is for the person who chose the file, never for a log.
+    sha256: of the file's bytes, hex; "" when they could not be read.
+    """
+
+    name: str
+    sha256: str
+    image: Image | None
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """How the caller wants the files read."""
+
+    settings: Settings
+    modality: Modality | None
+    frame: int
+    window: int | None
+    site_key: bytes
+
+
+def read_upload(
+    data: bytes | Path,
+    name: str,
+    *,
+    settings: Settings,
+    modality: Modality | None = None,
+    frame: int = 0,
+    window: int | None = None,
+    site_key: bytes = b"",
+) -> tuple[Intake, ...]:
+    """One Intake for a picture, one a member for a zip; never raises for a bad file.
+
+    modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
+    the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash`; without it there is none.
+    """
+    wish = _Wish(settings, modality, frame, window, site_key)
+    return tuple(_read_all(_expand(data, name, settings), wish, None, None))
+
+
+def read_study(
+    paths: Sequence[Path],
+    *,
+    settings: Settings,
+    modality: Modality | None = None,
+    frame: int = 0,
+    window: int | None = None,
+    site_key: bytes = b"",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Intake, ...]:
+    """All pictures of files, folders and zips, in order, two decoded at a time.
+
+    progress: called with (files done, files known so far) from the calling thread.
+    """
+    wish = _Wish(settings, modality, frame, window, site_key)
+    files = [file for path in paths for file in _files_of(path)]
+    sources = (source for path, name in files for source in _expand(path, name, settings))
+    return tuple(_read_all(sources, wish, progress, len(files)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One file to read, or the reason why it is not read."""
+
+    name: str
+    data: bytes | Path | None
+    refused: str | None = None
+
+
+def _files_of(path: Path) -> list[tuple[Path, str]]:
+    if not path.is_dir():
+        return [(path, str(path))]
+    found = islice((file for file in path.rglob("*") if file.is_file() and not file.is_symlink()), _FOLDER_LIMIT)
+    return [(file, str(file)) for file in sorted(found) if not file.name.startswith(".")]
+
+
+def _expand(data: bytes | Path, name: str, settings: Settings) -> Iterator[_Source]:
+    """The file itself, or the members of a zip."""
+    try:
+        if kind_of(_head(data)) != "ZIP":
+            yield _Source(name, data)
+            return
+        _demand_size(data, settings)
+        is_empty = True
+        for member in members(data, settings=settings):
+            is_empty = False
+            yield _Source(f"{name}/{clean_text(member.name, _NAME_LIMIT)}", member.data, member.refused)
+        if is_empty:
+            raise UnreadableImage("This zip holds no files.")
+    except AppError as refusal:
+        yield _Source(name, data, str(refusal))
+    except OSError:
+        yield _Source(name, None, "This file cannot be opened. Check that it exists and that it may be read.")
+
+
+def _read_all(
+    sources: Iterator[_Source], wish: _Wish, progress: Callable[[int, int], None] | None, known: int | None
+) -> list[Intake]:
+    """Decode `_DECODERS` at a time while holding the bytes of few members; caps on the whole study are kept here."""
+    done: list[Intake] = []
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        running = []
+        for position, source in enumerate(sources):
+            if position >= wish.settings.study_files:
+                refused = f"A study may have {wish.settings.study_files} files here; this one is beyond that."
+                source = _Source(source.name, source.data, refused)
+            running.append(pool.submit(_read_one, source, wish))
+            while len(running) > 2 * _DECODERS:
+                done.append(running.pop(0).result())
+                _tell(progress, len(done), known)
+        for future in running:
+            done.append(future.result())
+            _tell(progress, len(done), known)
+    return done
+
+
+def _tell(progress: Callable[[int, int], None] | None, done: int, known: int | None) -> None:
+    if progress is not None:
+        progress(done, max(done, known or 0))
+
+
+def _read_one(source: _Source, wish: _Wish) -> Intake:
+    sha256 = ""
+    try:
+        if source.data is not None:
+            _demand_size(source.data, wish.settings)
+            sha256 = _sha256(source.data)
+        if source.refused is not None or source.data is None:
+            return Intake(source.name, sha256, None, source.refused)
+        kind = _demand_kind(_head(source.data))
+        decoded = decode(source.data, kind, limits=Limits.of(wish.settings), frame=wish.frame, window=wish.window)
+        return Intake(source.name, sha256, _finish(decoded, sha256, wish), None)
+    except AppError as refusal:
+        return Intake(source.name, sha256, None, str(refusal))
+    except OSError:
+        return Intake(source.name, sha256, None, "This file cannot be opened. Check that it may be read.")
+
+
+def _head(data: bytes | Path) -> bytes:
+    if isinstance(data, bytes):
+        return data[:HEAD_BYTES]
+    with data.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _demand_size(data: bytes | Path, settings: Settings) -> None:
+    size = len(data) if isinstance(data, bytes) else data.stat().st_size
+    if size == 0:
+        raise UnreadableImage("This file is empty (zero bytes). Export it again.")
+    if size > settings.upload_mib * MIB:
+        raise UnreadableImage(f"This file is larger than the {settings.upload_mib} MiB one file may have here.")
+
+
+def _sha256(data: bytes | Path) -> str:
+    if isinstance(data, bytes):
+        return hashlib.sha256(data).hexdigest()
+    with data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _demand_kind(head: bytes) -> str:
+    kind = kind_of(head)
+    if kind in READ:
+        return kind
+    raise UnreadableImage(
+        f"This is {kind or 'not a file this product knows'}, whatever its name says. "
+        "Read are DICOM, PNG, JPEG and TIFF pictures, and zips of them."
+    )
+
+
+def _finish(decoded: Decoded, sha256: str, wish: _Wish) -> Image:
+    """Settle modality and colour with a look at the pixels, hash the patient, and make the Image."""
+    look = look_at(decoded.pixels)
+    if look.refused is not None:
+        raise UnreadableImage(look.refused)
+    _settle_modality(decoded, look, wish.modality)
+    pixels = _settle_colour(decoded)
+    if decoded.modality is Modality.MAMMOGRAPHY and decoded.laterality is None:
+        decoded.warnings.append("The file does not say which breast it shows; set left or right before reading.")
+    patient_hash = None
+    if wish.site_key and decoded.patient:
+        patient_hash = hmac.new(wish.site_key, decoded.patient.encode(), hashlib.sha256).hexdigest()
+    return Image(
+        pixels=pixels,
+        sha256=sha256,
+        modality=decoded.modality,
+        modality_source=decoded.modality_source,
+        laterality=decoded.laterality,
+        view=decoded.view,
+        spacing_mm=decoded.spacing_mm,
+        frame=decoded.frame,
+        n_frames=decoded.n_frames,
+        windows=decoded.windows,
+        window_index=decoded.window_index,
+        notes=tuple(decoded.notes),
+        warnings=tuple(decoded.warnings),
+        tags=decoded.tags,
+        patient_hash=patient_hash,
+    )
+
+
+def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> None:
+    """Tags, else the person, else the pixels; a doubt refuses a picture without tags and warns on one with them."""
+    if decoded.modality is not None:
+        if look.doubt is not None:
+            decoded.warnings.append(look.doubt)
+        if asked is not None and asked is not decoded.modality:
+            decoded.warnings.append(f"The file's tags say {decoded.modality}, not {asked}; the tags are believed.")
+        return
+    if look.doubt is not None:
+        raise UnreadableImage(look.doubt)
+    if asked is not None:
+        decoded.modality, decoded.modality_source = asked, "argument"
+        if look.modality not in (None, asked):
+            decoded.warnings.append(f"The pixels look more like {look.modality} than like {asked}; check the choice.")
+    elif look.modality is not None:
+        decoded.modality, decoded.modality_source = look.modality, "pixels"
+    else:
+        decoded.warnings.append(
+            "Nothing says what kind of picture this is; choose mammography, ultrasound or histology."
+        )
+
+
+def _settle_colour(decoded: Decoded) -> np.ndarray:
+    """Histology is RGB, everything else grey."""
+    if decoded.modality is Modality.HISTOLOGY:
+        if decoded.pixels.ndim == 2:
+            decoded.warnings.append(
+                "This tissue image has no colour; the models were made for stained tissue in colour."
+            )
+            return np.repeat(decoded.pixels[..., None], 3, axis=2)
+        return decoded.pixels
+    if decoded.pixels.ndim == 3:
+        decoded.notes.append("colour made grey")
+        return np.clip(to_grey(decoded.pixels), 0, 1)
+    return decoded.pixels

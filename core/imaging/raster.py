@@ -1,0 +1,155 @@
+"""PNG, JPEG and TIFF bytes to a picture: header and caps first, then pixels, range by content, upright.
+
+Runs inside the decoding process (`core.imaging.decode_process`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image as Raster
+from PIL import ImageOps, UnidentifiedImageError
+
+from core.errors import UnreadableImage
+from core.imaging.decoded import Decoded, Limits
+
+_MIN_SIDE = 32
+_DAMAGED = "This {kind} file is damaged or cut short, so it cannot be read. Export it again from where it came from."
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_BIT_DEPTHS = (8, 10, 12, 14, 16)
+_PHOTOMETRIC = 262  # TIFF tag; 0 is "white is zero"
+_RED_PNG_DEPTH = 24  # offset of IHDR's bit depth in a PNG file
+
+
+def read_raster(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0) -> Decoded:
+    """`kind` ("PNG", "JPEG", "TIFF") as found in the content; grey (H, W) or RGB (H, W, 3) float32 in [0, 1].
+
+    frame: the page of a TIFF with several; ignored for a file with one picture.
+    """
+    head = stream.read(64)
+    stream.seek(0)
+    Raster.MAX_IMAGE_PIXELS = None  # the cap below is the site's own and an error, not a warning
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF; nobody reads them in this process
+            return _read_opened(Raster.open(stream, formats=[kind]), kind, head, limits, frame)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError):
+        raise UnreadableImage(_DAMAGED.format(kind=kind)) from None
+
+
+def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, frame: int) -> Decoded:
+    n_frames = getattr(raster, "n_frames", 1) if kind != "JPEG" else 1
+    if kind == "PNG" and n_frames > 1:
+        raise UnreadableImage("This PNG is animated. Save the one picture that should be read as a PNG of its own.")
+    if n_frames > 1 and not 0 <= frame < n_frames:
+        raise UnreadableImage(f"This file has {n_frames} pages; choose one from 0 to {n_frames - 1}.")
+    if n_frames > 1:
+        raster.seek(frame)
+    _demand_size(raster, limits)
+    _demand_mode(raster, kind)
+    is_white_zero = kind == "TIFF" and raster.mode in _SIXTEEN_BIT and _tiff_tag(raster, _PHOTOMETRIC) == 0
+    orientation = raster.getexif().get(0x0112, 1)
+    raster.load()
+    upright = ImageOps.exif_transpose(raster) or raster
+    decoded = Decoded(np.zeros((1, 1), np.float32), frame=frame if n_frames > 1 else 0, n_frames=n_frames)
+    decoded.notes.append(f"decoded {kind}")
+    if orientation not in (1, None) and 1 < orientation <= 8:
+        decoded.notes.append("turned upright as the file's EXIF orientation says")
+    if n_frames > 1:
+        decoded.warnings.append(f"This file has {n_frames} pages; page {decoded.frame + 1} is shown.")
+    pixels = _to_float(upright, decoded)
+    is_deep_colour = kind == "PNG" and head[_RED_PNG_DEPTH : _RED_PNG_DEPTH + 1] == b"\x10" and raster.mode != "I;16"
+    if is_deep_colour and pixels.max() < 64 / 255 and raster.mode != "I":
+        raise UnreadableImage(
+            "This PNG holds a dark grey picture as 16-bit colour, of which only the upper 8 bits are read. "
+            "Save it as a 16-bit grey PNG."
+        )
+    decoded.pixels = 1 - pixels if is_white_zero else pixels
+    return decoded
+
+
+def _demand_size(raster: Raster.Image, limits: Limits) -> None:
+    if raster.width * raster.height > limits.pixels:
+        raise UnreadableImage(
+            f"This picture is larger than this site reads ({limits.pixels // 1_000_000} megapixels). "
+            "Export it smaller, or ask the administrator to raise the limit."
+        )
+    if raster.width < _MIN_SIDE or raster.height < _MIN_SIDE:
+        raise UnreadableImage(
+            f"This picture has fewer than {_MIN_SIDE} rows or columns, too few for an image of a breast."
+        )
+
+
+def _demand_mode(raster: Raster.Image, kind: str) -> None:
+    if raster.mode == "1":
+        raise UnreadableImage(
+            "This picture is black and white without grey (1 bit); it may be a mask or a scan of text."
+        )
+    if raster.mode in ("CMYK", "LAB", "HSV"):
+        raise UnreadableImage(
+            f"This {kind} holds colours for printing ({raster.mode}). Export the original as grey or RGB."
+        )
+    if raster.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "F", *_SIXTEEN_BIT):
+        raise UnreadableImage(f"This {kind} stores its samples in a way this product does not read.")
+
+
+def _tiff_tag(raster: Raster.Image, tag: int) -> object:
+    return getattr(raster, "tag_v2", {}).get(tag)
+
+
+def _to_float(raster: Raster.Image, decoded: Decoded) -> np.ndarray:
+    if raster.mode in _SIXTEEN_BIT:
+        return _from_integers(np.asarray(raster), decoded)
+    if raster.mode == "F":
+        return _from_floats(np.asarray(raster), decoded)
+    if raster.mode == "P" or raster.mode == "PA" or "transparency" in raster.info:
+        raster = raster.convert("RGBA")
+    if raster.mode in ("LA", "RGBA"):
+        return _over_black(np.asarray(raster), decoded)
+    if raster.mode in ("YCbCr", "RGBX"):
+        raster = raster.convert("RGB")
+    return _as_grey_if_grey(np.asarray(raster, np.float32) / 255)
+
+
+def _from_integers(values: np.ndarray, decoded: Decoded) -> np.ndarray:
+    """Whole numbers by the smallest usual bit depth that holds them: 12 bits live in 16-bit files."""
+    values = values.astype(np.int64, copy=False)
+    if values.min() < 0:
+        values = values - values.min()
+        decoded.notes.append("signed values shifted to start at 0")
+    top = int(values.max())
+    depth = next((bits for bits in _BIT_DEPTHS if top < 1 << bits), None)
+    if depth is None:
+        raise UnreadableImage("This picture holds numbers of more than 16 bits, which no breast image uses.")
+    decoded.notes.append(f"{depth} bits recognised by range")
+    return values.astype(np.float32) / np.float32((1 << depth) - 1)
+
+
+def _from_floats(values: np.ndarray, decoded: Decoded) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise UnreadableImage("This TIFF holds values that are not numbers (NaN or infinite), so it cannot be shown.")
+    values = values.astype(np.float64)
+    low, high = values.min(), values.max()
+    if low >= 0 and high <= 1:
+        return values.astype(np.float32)
+    decoded.notes.append("decimal values scaled to their own range")
+    return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
+
+
+def _over_black(values: np.ndarray, decoded: Decoded) -> np.ndarray:
+    colour, alpha = values[..., :-1].astype(np.float32) / 255, values[..., -1:].astype(np.float32) / 255
+    if alpha.max() == 0:
+        raise UnreadableImage("This picture is fully transparent; there is nothing to see in it.")
+    if alpha.min() < 1:
+        decoded.notes.append("transparent parts shown black")
+    return _as_grey_if_grey((colour * alpha)[..., 0] if colour.shape[-1] == 1 else colour * alpha)
+
+
+def _as_grey_if_grey(pixels: np.ndarray) -> np.ndarray:
+    """(H, W) where the three channels are the same; JPEG and palettes blur them by a few steps."""
+    if pixels.ndim == 2:
+        return pixels
+    spread = pixels.max(axis=-1) - pixels.min(axis=-1)
+    return np.ascontiguousarray(pixels[..., 1]) if spread.max() <= 3 / 255 else pixels
