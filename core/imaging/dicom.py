@@ -163,9 +163,9 @@ def _decode_rle(codestream: bytes, geometry: Geometry) -> np.ndarray:
     depth = geometry.bits_allocated // 8
     shape = (geometry.rows, geometry.columns)
     planes = decode_rle(codestream, planes=geometry.samples * depth, plane_bytes=shape[0] * shape[1])
-    samples = []
+    samples: list[Any] = []
     for first in range(0, len(planes), depth):
-        values = np.frombuffer(planes[first], np.uint8).astype(np.uint16 if depth == 2 else np.uint8)
+        values: Any = np.frombuffer(planes[first], np.uint8).astype(np.uint16 if depth == 2 else np.uint8)
         if depth == 2:
             values = (values << 8) | np.frombuffer(planes[first + 1], np.uint8)
         samples.append(values.reshape(shape))
@@ -174,7 +174,7 @@ def _decode_rle(codestream: bytes, geometry: Geometry) -> np.ndarray:
         return convert_color_space(colour, "YBR_FULL", "RGB") if geometry.photometric == "YBR_FULL" else colour
     unused = geometry.bits_allocated - geometry.bits_stored
     above = geometry.bits_allocated - 1 - geometry.high_bit
-    grey: np.ndarray = samples[0] << above
+    grey = samples[0] << above
     if geometry.is_signed:
         grey = grey.view(np.int16 if depth == 2 else np.int8)
     return grey >> unused

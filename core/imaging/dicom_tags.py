@@ -38,35 +38,15 @@ VIEW_CODES = {
 
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
 
+# fmt: off
 KEPT_TAGS = (
-    # fmt: off
-    "Manufacturer",
-    "ManufacturerModelName",
-    "PresentationIntentType",
-    "BodyPartExamined",
-    "ViewPosition",
-    "ImageLaterality",
-    "Laterality",
-    "PatientOrientation",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "KVP",
-    "Exposure",
-    "BodyPartThickness",
-    "CompressionForce",
-    "AnodeTargetMaterial",
-    "FilterMaterial",
-    "DetectorType",
-    "ImageType",
-    "BreastImplantPresent",
-    "PartialView",
-    "LossyImageCompression",
-    "TransducerType",
-    "PhotometricInterpretation",
-    "BitsStored",
-    "Modality",
-    # fmt: on
+    "Manufacturer", "ManufacturerModelName", "PresentationIntentType", "BodyPartExamined", "ViewPosition",
+    "ImageLaterality", "Laterality", "PatientOrientation", "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure",
+    "BodyPartThickness", "CompressionForce", "AnodeTargetMaterial", "FilterMaterial", "DetectorType", "ImageType",
+    "BreastImplantPresent", "PartialView", "LossyImageCompression", "TransducerType", "PhotometricInterpretation",
+    "BitsStored", "Modality",
 )
+# fmt: on
 """The only elements whose values leave the decoding process; none of them identifies a person."""
 
 
