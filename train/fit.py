@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from safetensors.numpy import save_file
 from sklearn.metrics import roc_auc_score
 
 from core.models.architectures import Graph
@@ -20,6 +21,7 @@ from core.models.registry import architecture
 from core.models.weights import load_state, state_of
 from core.types import Modality
 from train.augment import PRESETS, augment
+from train.config import FitConfig
 from train.network import (
     MovingAverage,
     Trainable,
@@ -35,36 +37,6 @@ log = logging.getLogger(__name__)
 
 Batch = tuple[list[Any], Any, np.ndarray, np.ndarray]
 """What the tail reads (a part a branch), masks (n, h, w, 1), labels (n,), whether the mask is known (n,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """Every knob of one training run; saved on the card.
-
-    init: "imagenet", "offline" or "random" (what that was is said on the card).
-    side: pixels of the square input.
-    views: with a frozen stem, how many augmented views of each case are computed once and kept; 0 trains everything
-        on squares augmented anew each epoch.
-    learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
-    mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
-    average: decay of the moving average of the weights that is evaluated and kept.
-    patience: epochs without a better validation loss before stopping.
-    """
-
-    architecture: str
-    modality: str
-    init: str = "offline"
-    side: int = 224
-    epochs: int = 30
-    batch: int = 16
-    views: int = 0
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.05
-    mask_weight: float = 0.5
-    average: float = 0.98
-    patience: int = 10
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +88,7 @@ def fit(
         row = _validate(forward, validation)
         if row["validation_loss"] < best[0]:
             best = (row["validation_loss"], epoch, state_of(graph.model))
-            np.savez(folder / "best.npz", **best[2])
+            save_file(best[2], folder / "best.safetensors")
         average.swapped()
         row = {"epoch": epoch, "loss": float(np.mean(losses)), **row, "seconds": time.monotonic() - began}
         history.append({key: round(float(value), 5) for key, value in row.items()})

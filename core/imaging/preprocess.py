@@ -91,7 +91,7 @@ def _largest_bright_region(pixels: np.ndarray) -> tuple[int, int, int, int]:
     sizes = ndimage.sum_labels(opened, labels, np.arange(1, count + 1))
     region = labels == 1 + int(np.argmax(sizes))
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    margin = max(1, round(0.01 * max(small.shape)))
+    margin = max(1, round(0.02 * max(small.shape)))
     scale_rows, scale_columns = height / small.shape[0], width / small.shape[1]
     row0 = max(0, int((rows[0] - margin) * scale_rows))
     row1 = min(height, int(np.ceil((rows[-1] + 1 + margin) * scale_rows)))

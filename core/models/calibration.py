@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 _RIDGE = 0.02
-"""Pull of slope and biases towards the uncalibrated model, in nats: keeps a separable validation set from giving 0 and 1."""
+"""Pull of slope and biases towards the uncalibrated model: keeps a separable validation set from giving 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def fit_calibration(
     rng = np.random.default_rng(seed)
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     members = [np.flatnonzero(group_of == index) for index in range(len(names))]
-    refits = []
+    refits: list[tuple[float, ...]] = []
     while len(refits) < samples:
         drawn = np.concatenate([members[index] for index in rng.integers(0, len(names), len(names))])
         if len(np.unique(labels[drawn])) == per_class.shape[1]:

@@ -46,7 +46,7 @@ ARCHITECTURES = (
         f"{_HERE}:fusion",
         branches=("vgg16", "resnet50v2"),
         description="VGG16 and ResNet50V2 without their tops, each pooled, concatenated, dense layers with dropout.",
-        offline="VGG16 from the edge detector HED (ImageNet, then BSDS500); ResNet50V2 distilled from EfficientNet-Lite0",
+        offline="VGG16 from the edge detector HED (ImageNet, BSDS500); ResNet50V2 random, or a distilled backbone",
         imagenet=True,
     ),
     Architecture(

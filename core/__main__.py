@@ -1,0 +1,47 @@
+"""`python -m core COMMAND`: the second read, the metrics and the benchmarks without a browser.
+
+Every refusal is one sentence on standard error; a traceback of a bug goes to the log there, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from core.commands import bench, licences, metrics, read
+from core.errors import AppError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command: its exit status; 1 on a usage error, a refusal of the whole or an internal failure."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    parser = argparse.ArgumentParser(prog="python -m core", description=__doc__)
+    parser.exit_on_error = False
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (read, metrics, bench, licences):
+        command.add_parser(subparsers)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as ended:
+        return 1 if ended.code else 0  # argparse ends with 2, which here means "all images refused"
+    except argparse.ArgumentError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args))
+    except AppError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Exception:
+        # The outermost loop of this program: the log has the traceback, the status says that it was not the input.
+        logging.getLogger(__name__).exception("internal failure")
+        print("Something went wrong inside; standard error has the details.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

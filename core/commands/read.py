@@ -1,0 +1,108 @@
+"""`python -m core read`: a second read of one study without a browser, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.errors import InvalidInput, NotFound
+from core.imaging.intake import Intake, read_study
+from core.models.cards import Card, live_card, live_cards
+from core.settings import Settings
+from core.types import Image, Modality
+
+if TYPE_CHECKING:
+    from core.models.inference import LoadedModel
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("read", help="read files, folders or zips as one study and print JSON")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="DICOM, PNG, JPEG, TIFF, a zip or a folder")
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="ID", help="default: every live model that fits"
+    )
+    parser.add_argument("--modality", type=Modality, choices=list(Modality), help="where the files do not say it")
+    parser.add_argument("--frame", type=int, default=0, help="of a multi-frame file, from 0")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write heat maps there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print `{"images": [...]}`; 0 if any image was read, 2 if all were refused."""
+    settings = Settings.from_environment()
+    absent = [path for path in args.paths if not path.exists()]
+    if absent:
+        raise NotFound(
+            f"{len(absent)} of the given paths do not exist. Check the first: argument {args.paths.index(absent[0]) + 1}."
+        )
+    if args.frame < 0:
+        raise InvalidInput("--frame counts from 0.")
+    named = [live_card(settings, model_id) for model_id in args.model]
+    intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
+    loaded: dict[str, LoadedModel] = {}
+    entries = [_entry(intake, _cards_for(intake.image, named, settings), loaded, args.out) for intake in intakes]
+    json.dump({"images": entries}, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+    return 0 if any(entry["refused"] is None for entry in entries) else 2
+
+
+def _cards_for(image: Image | None, named: Sequence[Card], settings: Settings) -> list[Card]:
+    if image is None or image.modality is None:
+        return []
+    return [card for card in (named or live_cards(settings)) if card.modality is image.modality]
+
+
+def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, LoadedModel], out: Path | None) -> dict[str, Any]:
+    image = intake.image
+    entry: dict[str, Any] = {
+        "file": intake.name,
+        "sha256": intake.sha256,
+        "modality": image.modality.value if image and image.modality else None,
+        "modality_source": image.modality_source if image else None,
+        "laterality": image.laterality if image else None,
+        "view": image.view if image else None,
+        "refused": intake.refused,
+        "warnings": list(image.warnings) if image else [],
+        "predictions": [],
+    }
+    if out is not None:
+        entry["heatmaps"] = []
+    for card in cards:
+        assert image is not None
+        prediction, files = _read(image, card, loaded, out)
+        entry["predictions"].append(prediction)
+        entry.get("heatmaps", []).extend(files)
+    return entry
+
+
+def _read(
+    image: Image, card: Card, loaded: dict[str, LoadedModel], out: Path | None
+) -> tuple[dict[str, Any], list[str]]:
+    from core.models.inference import load_model  # here, so that a study of refusals needs no TensorFlow
+
+    if card.model_id not in loaded:
+        loaded[card.model_id] = load_model(card)
+    prediction, explanation = loaded[card.model_id].read(image)
+    fields = {
+        "model_id": prediction.model_id,
+        "weights_sha256": prediction.weights_sha256,
+        "classes": list(prediction.classes),
+        "probabilities": list(prediction.probabilities),
+        "malignant": prediction.malignant,
+        "interval": list(prediction.interval),
+        "threshold": prediction.threshold,
+        "seconds": round(prediction.seconds, 4),
+    }
+    if out is None:
+        return fields, []
+    from core.imaging.heat_files import write_heat_maps
+
+    return fields, [str(path) for path in write_heat_maps(image, prediction.model_id, explanation, out)]

@@ -1,0 +1,90 @@
+"""Grad-CAM inside the forward pass: the right numbers in the right place."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from core.models.explain import explained, fused_map
+
+
+def brightness_model() -> keras.Model:
+    """Says "bright" from the mean of its input; its map is the input at a quarter of the size."""
+    inputs = keras.Input((32, 32, 1))
+    maps = layers.AveragePooling2D(4, name="maps")(inputs)
+    pooled = layers.GlobalAveragePooling2D()(maps)
+    model = keras.Model(inputs, layers.Dense(2, name="logits")(pooled))
+    model.get_layer("logits").set_weights([np.array([[-1.0, 1.0]], np.float32), np.zeros(2, np.float32)])
+    model.trainable = False
+    return model
+
+
+def small_model(outputs: int = 3) -> keras.Model:
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((24, 24, 1))
+    x = layers.Conv2D(6, 3, activation="relu", padding="same")(inputs)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(5, 3, activation="relu", padding="same", name="last")(x)
+    x = layers.Flatten()(layers.MaxPooling2D()(x))
+    x = layers.Dense(8, activation="relu")(x)
+    return keras.Model(inputs, layers.Dense(outputs)(x))
+
+
+def test_grad_cam_points_at_the_only_bright_spot() -> None:
+    square = np.zeros((1, 32, 32, 1), np.float32)
+    square[0, 20:24, 4:8] = 1
+    _, (cam,) = explained(brightness_model(), ["maps"])(tf.constant(square))
+    assert cam.shape == (1, 2, 8, 8)
+    assert np.unravel_index(cam.numpy()[0, 1].argmax(), (8, 8)) == (5, 1)
+    assert cam.numpy()[0, 0].max() == 0  # the spot speaks against "dark"
+
+
+@pytest.mark.parametrize("class_index", [0, 1, 2])
+def test_maps_agree_with_tf_keras_vis(class_index: int) -> None:
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.scores import CategoricalScore
+
+    model = small_model()
+    square = np.random.default_rng(0).random((1, 24, 24, 1)).astype(np.float32)
+    _, (cam,) = explained(model, ["last"])(tf.constant(square))
+    reference = Gradcam(model, clone=False)(
+        CategoricalScore(class_index),
+        square,
+        penultimate_layer="last",
+        seek_penultimate_conv_layer=False,
+        expand_cam=False,
+        normalize_cam=False,
+    )
+    assert cam.numpy()[0, class_index].max() > 0
+    np.testing.assert_allclose(cam.numpy()[0, class_index], reference[0], atol=1e-4)
+
+
+def test_one_logit_explains_both_sides() -> None:
+    model = small_model(outputs=1)
+    square = tf.constant(np.random.default_rng(1).random((2, 24, 24, 1)).astype(np.float32))
+    logits, (cam,) = explained(model, ["last"])(square)
+    assert logits.shape == (2, 1) and cam.shape == (2, 2, 12, 12)
+    assert not np.allclose(cam[:, 0], cam[:, 1])
+
+
+def test_randomised_weights_change_the_map() -> None:
+    model = small_model()
+    square = tf.constant(np.random.default_rng(2).random((1, 24, 24, 1)).astype(np.float32))
+    _, (before,) = explained(model, ["last"])(square)
+    rng = np.random.default_rng(5)
+    model.set_weights([rng.normal(0, 0.2, weight.shape) for weight in model.get_weights()])
+    _, (after,) = explained(model, ["last"])(square)
+    assert np.corrcoef(before.numpy()[0, 1].ravel(), after.numpy()[0, 1].ravel())[0, 1] < 0.9
+
+
+def test_fusing_counts_each_branch_by_its_share_of_the_score_not_by_its_grid() -> None:
+    fine, coarse = np.zeros((1, 1, 8, 8), np.float32), np.zeros((1, 1, 2, 2), np.float32)
+    fine[0, 0, 0, 0] = 1.0  # one cell of 64 carries a score of 1
+    coarse[0, 0, 1, 1] = 1.0  # one cell of 4 carries a score of 1, spread over 16 fine cells
+    fused = fused_map([tf.constant(fine), tf.constant(coarse)]).numpy()[0, 0]
+    assert fused.shape == (8, 8)
+    assert fused[0, 0] == pytest.approx(64)
+    assert fused[7, 7] == pytest.approx(4)

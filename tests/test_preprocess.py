@@ -1,0 +1,101 @@
+"""The square a model reads, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+from scipy import ndimage
+
+from core.imaging.preprocess import breast_box, fit_square, heat_map, unfit
+from core.types import Explanation, Image, Modality
+
+
+def image_of(pixels: np.ndarray, modality: Modality | None) -> Image:
+    return Image(pixels.astype(np.float32), "0" * 64, modality)
+
+
+def test_a_square_keeps_the_shape_of_things_and_pads_with_black() -> None:
+    square, fit = fit_square(image_of(np.full((50, 100), 0.5), Modality.HISTOLOGY), 64)
+    assert square.shape == (64, 64, 1) and square.dtype == np.float32
+    assert (fit.height, fit.width, fit.top, fit.left) == (32, 64, 16, 0)
+    assert square[:16].max() == 0 and square[48:].max() == 0
+    assert np.allclose(square[16:48], 0.5)
+
+
+def test_colour_stays_colour() -> None:
+    pixels = np.zeros((20, 20, 3), np.float32)
+    pixels[..., 1] = 1
+    square, _ = fit_square(Image(pixels, "0" * 64, Modality.HISTOLOGY), 10)
+    assert square.shape == (10, 10, 3)
+    assert np.allclose(square, [0, 1, 0])
+
+
+@pytest.mark.parametrize("shape", [(90, 40), (40, 90), (64, 64)])
+def test_a_spot_comes_back_to_where_it_was_through_crop_and_letterbox(shape: tuple[int, int]) -> None:
+    pixels = np.zeros(shape, np.float32)
+    pixels[8:-6, 5:-9] = 0.3
+    pixels[20:24, 12:16] = 1
+    square, fit = fit_square(image_of(pixels, Modality.ULTRASOUND), 128)
+    back = unfit(square[..., 0], fit)
+    assert back.shape == shape
+    row, column = np.unravel_index(back.argmax(), back.shape)
+    assert 20 <= row < 24 and 12 <= column < 16
+
+
+def test_outside_the_crop_a_heat_map_is_zero_and_its_peak_is_one() -> None:
+    pixels = np.zeros((60, 60), np.float32)
+    pixels[10:50, 10:50] = 0.4
+    _, fit = fit_square(image_of(pixels, Modality.ULTRASOUND), 32)
+    explanation = Explanation(("a", "b"), 1, {"fused": np.full((2, 4, 4), 7.0, np.float32)}, fit)
+    heat = heat_map(explanation, "fused", 1)
+    assert heat.shape == (60, 60) and heat.max() == 1
+    assert heat[:10].max() == 0 and heat[:, 50:].max() == 0
+
+
+def test_a_map_without_any_attention_stays_zero_instead_of_dividing_by_it() -> None:
+    _, fit = fit_square(image_of(np.full((8, 8), 0.5), None), 8)
+    assert heat_map(Explanation(("a", "b"), 1, {"fused": np.zeros((2, 2, 2), np.float32)}, fit), "fused", 0).max() == 0
+
+
+def test_letters_and_a_film_edge_are_no_breast() -> None:
+    pixels = np.full((400, 300), 0.03, np.float32)
+    rows, columns = np.mgrid[:400, :300]
+    pixels[((rows - 200) / 150) ** 2 + (columns / 140) ** 2 < 1] = 0.6
+    pixels[20:40, 240:280] = 1  # a marker
+    pixels[:, 297:] = 1  # the film's edge
+    row0, row1, column0, column1 = breast_box(image_of(pixels, Modality.MAMMOGRAPHY))
+    assert (row0, column0) == (pytest.approx(50, abs=14), 0)
+    assert (row1, column1) == (pytest.approx(350, abs=14), pytest.approx(140, abs=14))
+
+
+def published_box(pixels: np.ndarray, iterations: int, buffer: int) -> tuple[int, int, int, int]:
+    """The largest part of `pixels > 0` after erosions and as many dilations, with a buffer (Wu et al. 2019)."""
+    inside = np.pad(pixels > 0, 1, constant_values=True)
+    eroded = ndimage.distance_transform_cdt(inside, "chessboard")[1:-1, 1:-1] > iterations
+    labels, count = ndimage.label(eroded)
+    largest = labels == 1 + int(np.argmax(ndimage.sum_labels(eroded, labels, range(1, count + 1))))
+    grown = ndimage.distance_transform_cdt(~largest, "chessboard") <= iterations
+    rows, columns = np.flatnonzero(grown.any(1)), np.flatnonzero(grown.any(0))
+    height, width = pixels.shape
+    return (
+        max(0, rows[0] - buffer),
+        min(height, rows[-1] + 1 + buffer),
+        max(0, columns[0] - buffer),
+        min(width, columns[-1] + 1 + buffer),
+    )
+
+
+def overlap(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    shared = max(0, min(a[1], b[1]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[2], b[2]))
+    return shared / ((a[1] - a[0]) * (a[3] - a[2]) + (b[1] - b[0]) * (b[3] - b[2]) - shared)
+
+
+@pytest.mark.parametrize("name", ["L_CC", "R_CC", "L_MLO", "R_MLO"])
+def test_the_breast_of_a_real_exam_is_where_the_published_algorithm_finds_it(test_data: Path, name: str) -> None:
+    path = test_data / "data" / "mammography" / "nyu_gmic_exam0_16bit" / f"{name}.png"
+    pixels = np.asarray(Raster.open(path)).astype(np.float32) / 4095
+    ours = breast_box(image_of(np.clip(pixels, 0, 1), Modality.MAMMOGRAPHY))
+    assert overlap(ours, published_box(pixels, 100, 50)) >= 0.95

@@ -1,0 +1,30 @@
+"""`python -m train COMMAND`: data sets, splits, audits, training. Every refusal is one sentence on standard error."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from core.errors import AppError
+from train.commands import audit, distil, fit, import_, link, split
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command: 0 done, 1 refused or a usage error; `audit` gives 3 on leaks."""
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (fit, distil, import_, link, split, audit):
+        command.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        return int(args.run(args))
+    except AppError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

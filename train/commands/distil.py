@@ -1,0 +1,32 @@
+"""`python -m train distil`: a ResNet50V2 backbone for `fit --init offline --backbone`, without the internet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from core.types import Modality
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("distil", help="teach a ResNet50V2 the ImageNet features of EfficientNet-Lite0")
+    parser.add_argument(
+        "--data", required=True, type=Path, action="append", metavar="MANIFEST", help="images, labels unused"
+    )
+    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: their folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
+    parser.add_argument("--seed", type=int, default=0, help="of the split: its validation and test cases are left out")
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Gather the training images of the manifests as grey squares and distil."""
+    from train.pipeline import distil
+
+    distil(args)
+    return 0

@@ -1,0 +1,57 @@
+"""`python -m train fit`: from a manifest to a model in the weights folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+
+from core.errors import InvalidInput
+from core.models.registry import ARCHITECTURES
+from core.settings import REPOSITORY
+from core.types import Modality
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("fit", help="train a model on a manifest and write it to the weights folder")
+    parser.add_argument("architecture", choices=[entry.id for entry in ARCHITECTURES])
+    parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
+    parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
+    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    parser.add_argument("--name", metavar="MODEL_ID", help="default: <modality>-<architecture>")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    parser.add_argument("--init", choices=["imagenet", "offline", "random"], default="offline")
+    parser.add_argument(
+        "--backbone", type=Path, help="ResNet50V2 made by `python -m train distil` (with --init offline)"
+    )
+    parser.add_argument("--positive", help="the label that counts as positive (default: malignant, else idc)")
+    parser.add_argument("--epochs", type=int, help="default: the architecture's recipe")
+    parser.add_argument("--side", type=int, help="pixels of the square input (default: the recipe's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    from train.pipeline import train_model
+
+    if args.backbone is not None and (args.init != "offline" or args.architecture != "fusion"):
+        raise InvalidInput("--backbone goes with --init offline and the architecture fusion.")
+    for option in ("epochs", "side"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InvalidInput(f"--{option} must be 1 or more.")
+    with _working_folder() as folder:
+        card = train_model(args, folder)
+    log.info("written: %s", card)
+    return 0
+
+
+def _working_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="secondread-fit-")

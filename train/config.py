@@ -1,0 +1,35 @@
+"""The knobs of one training run, saved on the card. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """Every knob of one training run; saved on the card.
+
+    init: "imagenet", "offline" or "random" (what that was is said on the card).
+    side: pixels of the square input.
+    views: with a frozen stem, how many augmented views of each case are computed once and kept; 0 trains everything
+        on squares augmented anew each epoch.
+    learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
+    mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
+    average: decay of the moving average of the weights that is evaluated and kept.
+    patience: epochs without a better validation loss before stopping.
+    """
+
+    architecture: str
+    modality: str
+    init: str = "offline"
+    side: int = 224
+    epochs: int = 30
+    batch: int = 16
+    views: int = 0
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.05
+    mask_weight: float = 0.5
+    average: float = 0.98
+    patience: int = 10
+    seed: int = 0

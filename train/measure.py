@@ -1,0 +1,77 @@
+"""What is measured of a fitted graph before it becomes a model: probabilities, threshold, where it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from core.imaging.preprocess import resize
+from core.models.architectures import Graph
+from core.models.calibration import Calibration
+from core.models.explain import explained, fused_map
+from train.squares import Squares
+
+SENSITIVITY_TARGET = 0.869
+"""Sensitivity of US screening radiologists in the BCSC (Lehman et al. 2017): what the threshold aims at."""
+
+
+def scores_table(cases: Squares, logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
+    """One row a case: case (the manifest's file), patient, label, a calibrated probability a class."""
+    probabilities = calibration.probabilities(logits)
+    patients = cases.cases["patient_key"] if "patient_key" in cases.cases else cases.cases["file"]
+    table = pd.DataFrame({"case": cases.cases["file"], "patient": patients, "label": cases.cases["label"]})
+    for index, name in enumerate(cases.classes):
+        table[name] = probabilities[:, index].round(6)
+    return table
+
+
+def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
+    """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases.
+
+    Laid half-way to the next lower score, so that rounding does not move a case across it.
+    """
+    found = np.sort(scores[positive])[::-1]
+    last = found[int(np.ceil(SENSITIVITY_TARGET * len(found))) - 1]
+    below = scores[scores < last]
+    return float(round((last + (below.max() if len(below) else 0.0)) / 2, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Localisation:
+    """The pointing game (Zhang et al. 2018): the share of lesions whose outline holds the map's peak.
+
+    hits: branch -> share. centre: share of outlines that hold the centre of the image, the baseline to beat.
+    """
+
+    n: int
+    hits: dict[str, float]
+    centre: float
+
+
+def pointing_game(graph: Graph, cases: Squares, *, only_positive: bool) -> Localisation:
+    """Over the cases with a lesion outline: the map of the positive class (`only_positive`) or of the case's own."""
+    wanted = (cases.masks.astype(np.float32) > 0.5).any(axis=(1, 2))
+    if only_positive:
+        wanted &= cases.labels == cases.positive
+    chosen = cases.chosen(np.flatnonzero(wanted))
+    forward = explained(graph.model, tuple(graph.maps.values()))
+    side = chosen.pixels.shape[1]
+    hits: dict[str, list[bool]] = {name: [] for name in [*graph.maps, "fused"]}
+    centre = []
+    for index in range(len(chosen)):
+        _, cams = forward(tf.constant(chosen.pixels[index : index + 1].astype(np.float32)))
+        maps = dict(zip(graph.maps, cams, strict=True)) | {"fused": fused_map(cams)}
+        outline = chosen.masks[index] > 0.5
+        for name, cam in maps.items():
+            heat = resize(cam.numpy()[0, chosen.labels[index]], (side, side))
+            hits[name].append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))
+        fit = chosen.fits[index]
+        centre.append(bool(outline[fit.top + fit.height // 2, fit.left + fit.width // 2]))
+    if not centre:
+        return Localisation(0, {}, 0.0)
+    return Localisation(
+        len(centre), {name: float(np.mean(values)) for name, values in hits.items()}, float(np.mean(centre))
+    )

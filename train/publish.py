@@ -1,0 +1,115 @@
+"""From a fitted graph to a model a site can use: weights, test scores and, last, the card that switches to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.models.calibration import Calibration
+from core.models.registry import architecture
+from core.models.weights import to_float16, write_shards
+from train.config import FitConfig
+
+PREPROCESSING = {
+    "mammography": "cropped to the breast, scaled to the square, centred on black; intensities scaled in the graph",
+    "ultrasound": "black margins cut, scaled to the square, centred on black; intensities scaled in the graph",
+    "histology": "scaled to the square, centred on black; intensities scaled in the graph",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Everything a card says beside the weights; see `card_of`."""
+
+    model_id: str
+    config: FitConfig
+    classes: tuple[str, ...]
+    positive: str
+    data: Mapping[str, Any]
+    started_from: str
+    history: tuple[Mapping[str, float], ...]
+    best_epoch: int
+    calibration: Calibration
+    threshold: float
+    validation_n: int
+    localisation: Mapping[str, Any]
+    limits: tuple[str, ...]
+    test_scores: pd.DataFrame
+    validation_scores: pd.DataFrame
+
+
+def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path) -> Path:
+    """Write `weights_dir/<model_id>/`; returns the card's path.
+
+    The card is replaced last and in one step: until then the model that was there answers, after it the new one. The
+    old weights' files are removed only after that.
+    """
+    folder = weights_dir / candidate.model_id
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256, files = write_shards(to_float16(dict(state)), folder)
+    _write(folder / f"{sha256[:8]}.test_scores.csv", candidate.test_scores.to_csv(index=False))
+    _write(folder / f"{sha256[:8]}.validation_scores.csv", candidate.validation_scores.to_csv(index=False))
+    card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
+    _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
+    for old in folder.iterdir():
+        if old.name != "card.json" and not old.name.startswith(sha256[:8]):
+            old.unlink()
+    return folder / "card.json"
+
+
+def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int) -> dict[str, Any]:
+    """The card as it is stored. Measured quality is not on it: that is computed from the test scores."""
+    config = candidate.config
+    entry = architecture(config.architecture)
+    calibration = candidate.calibration
+    return {
+        "model_id": candidate.model_id,
+        "title": entry.title,
+        "architecture": config.architecture,
+        "description": entry.description,
+        "modality": config.modality,
+        "created": datetime.now(UTC).date().isoformat(),
+        "classes": list(candidate.classes),
+        "positive": candidate.positive,
+        "reported_as": "malignant",
+        "weights": {"sha256": sha256, "files": list(files), "bytes": size, "storage": "safetensors, float16"},
+        "input": {
+            "side": config.side,
+            "channels": 3 if config.modality == "histology" else 1,
+            "preprocessing": PREPROCESSING[config.modality],
+        },
+        "data": dict(candidate.data),
+        "initialisation": candidate.started_from,
+        "training": {
+            **asdict(config),
+            "best_epoch": candidate.best_epoch,
+            "history": [dict(row) for row in candidate.history],
+        },
+        "seeds": [config.seed],
+        "calibration": {
+            "method": "bias-corrected temperature scaling" if len(candidate.classes) > 2 else "Platt scaling",
+            "fitted_on": f"{candidate.validation_n} validation cases",
+            "slope": calibration.slope,
+            "biases": list(calibration.biases),
+            "samples": [list(sample) for sample in calibration.samples],
+        },
+        "threshold": {
+            "value": candidate.threshold,
+            "rule": "the highest that finds 86.9 % of the positive validation cases (BCSC sensitivity, Lehman 2017)",
+        },
+        "localisation": dict(candidate.localisation),
+        "limits": list(candidate.limits),
+        "data_licence": candidate.data.get("licence", ""),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
