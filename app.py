@@ -1,0 +1,110 @@
+"""SecondRead. `streamlit run app.py` runs this file twice over: once as the server, and once for every page shown.
+
+Without a browser's script run it defines `app`, the ASGI server with our routes and guards around Streamlit. Within
+one it draws: settings -> database -> who is signed in -> which pages -> run the page.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.navigation.page import StreamlitPage
+from streamlit.starlette import App
+
+from core.errors import AppError
+from core.records import accounts
+from core.records.permissions import ROLES, Person
+from core.server import inbox
+from core.server.guards import build_middleware
+from core.server.logs import PAGE_ERRORS, configure_logging
+from core.server.routes import build_routes
+from pages.parts import session
+from pages.parts.frame import draw_frame
+
+log = logging.getLogger("secondread")
+HERE = Path(__file__).parent
+ICON = (HERE / "pages" / "parts" / "icon.svg").read_text(encoding="utf-8")
+
+
+ROOMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("pages/reader/worklist.py", "Worklist", ":material/view_list:", ("radiologist",)),
+    ("pages/reader/read.py", "Read", ":material/radiology:", ("radiologist",)),
+    ("pages/reader/truth.py", "Truth", ":material/task_alt:", ("radiologist", "administrator")),
+    ("pages/reader/models.py", "Models", ":material/model_training:", ROLES),
+    ("pages/admin/people.py", "People", ":material/group:", ("administrator",)),
+    ("pages/public/about.py", "About", ":material/info:", ROLES),
+)
+"""Page file, title, icon, and the roles that see it in the menu; a page asks again with `require`."""
+
+
+def pages_for(person: Person | None) -> list[StreamlitPage]:
+    """The pages this person can open; the first is where they arrive."""
+    if person is None:
+        is_first = accounts.needs_first_administrator(session.database())
+        door = ("first_run", "First start") if is_first else ("sign_in", "Sign in")
+        rooms = [(f"pages/public/{door[0]}.py", door[1], ":material/key:", ()), ROOMS[-1]]
+    else:
+        rooms = [room for room in ROOMS if set(room[3]) & set(person.roles)]
+    return [
+        st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
+        for path, title, icon, _ in rooms
+        if (HERE / path).is_file()
+    ]
+
+
+def draw() -> None:
+    """One run of the page that the browser asks for."""
+    st.set_page_config(page_title="SecondRead", page_icon=ICON, layout="wide")
+    settings = session.settings()
+    person = session.signed_in()
+    session.forget_others(person)
+    page = st.navigation(pages_for(person), position="top")
+    draw_frame(person, settings)
+    page.run()
+
+
+@asynccontextmanager
+async def lifespan(_: App) -> AsyncIterator[None]:
+    """Everything that must be right before the first visitor: the log, the database, the inbox, the setup code."""
+    settings = session.settings()
+    configure_logging(settings)
+    db = session.database()
+    inbox.remove_old(settings)
+    code = accounts.setup_code(db)
+    if code is not None:
+        # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
+        sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
+        sys.stdout.flush()
+    log.info("SecondRead is ready")
+    yield
+
+
+def log_script_error(error: Exception) -> None:
+    """A bug in a page: its traceback belongs in the log; the page shows a sentence without it."""
+    logging.getLogger(PAGE_ERRORS).error("A page failed", exc_info=error)
+
+
+if get_script_run_ctx(suppress_warning=True) is not None:
+    draw()
+else:
+    try:
+        app = App(
+            __file__,
+            routes=build_routes(session.database, session.settings()),
+            middleware=build_middleware(
+                index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
+                is_signed_in=lambda token: (
+                    accounts.person_of(session.database(), session.settings(), token) is not None
+                ),
+            ),
+            lifespan=lifespan,
+            on_script_error=log_script_error,
+        )
+    except AppError as refused:
+        sys.exit(f"SecondRead cannot start. {refused}")

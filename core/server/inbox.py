@@ -1,0 +1,90 @@
+"""Files between the browser and the study: uploaded, not yet read, gone after a day.
+
+`state_dir/inbox/<person>/<together>/<id>/data`: `together` and `id` are 32 hex digits; file names never reach the disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import InvalidInput, NotFound
+from core.records.permissions import Person
+from core.settings import MIB, Settings
+
+log = logging.getLogger(__name__)
+
+KEPT_SECONDS = 24 * 3600
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFile:
+    """An uploaded file. path: its bytes in the inbox. name: what the person calls it; for the screen only."""
+
+    path: Path
+    name: str
+
+
+def new_item(settings: Settings, person: Person, *, together: str) -> Path:
+    """A new empty folder for one file that belongs to the files of `together`.
+
+    Raises InvalidInput when the person has as many files there, or as many bytes in the inbox, as one study may have.
+    """
+    group = _group(settings, person, together)
+    n_files = sum(1 for _ in group.iterdir()) if group.is_dir() else 0
+    if n_files >= settings.study_files:
+        raise InvalidInput(f"A study has at most {settings.study_files} files. Remove some, or make two studies.")
+    item = group / uuid.uuid4().hex
+    item.mkdir(parents=True, mode=0o700)
+    return item
+
+
+def room_bytes(settings: Settings, person: Person, *, together: str) -> int:
+    """How many more bytes the files of `together` may have, and the person's whole inbox (twice a study)."""
+    group = _group(settings, person, together)
+    in_group, in_all = _size(group), _size(group.parent)
+    return max(0, min(settings.study_mib * MIB - in_group, 2 * settings.study_mib * MIB - in_all))
+
+
+def find_item(settings: Settings, person: Person, *, together: str, item: str) -> Path:
+    """The bytes of one finished upload of this person. Raises NotFound."""
+    if not _HEX.fullmatch(item):
+        raise NotFound("This upload is not known. Choose the file again.")
+    path = _group(settings, person, together) / item / "data"
+    if not path.is_file():
+        raise NotFound("An uploaded file is not there any more (uploads are kept for a day). Choose it again.")
+    return path
+
+
+def discard(files: list[InboxFile]) -> None:
+    """Removes these uploads, once a study holds what was in them, or nobody wants them."""
+    for file in files:
+        shutil.rmtree(file.path.parent, ignore_errors=True)
+
+
+def remove_old(settings: Settings, *, older_than_seconds: float = KEPT_SECONDS) -> int:
+    """Removes uploads that nobody made a study of, also what an interrupted server left behind; gives their number."""
+    n_removed = 0
+    for item in (settings.state_dir / "inbox").glob("*/*/*"):
+        if time.time() - item.stat().st_mtime > older_than_seconds:
+            shutil.rmtree(item, ignore_errors=True)
+            n_removed += 1
+    if n_removed:
+        log.info("Removed %d uploads that were older than a day", n_removed)
+    return n_removed
+
+
+def _group(settings: Settings, person: Person, together: str) -> Path:
+    if not _HEX.fullmatch(together):
+        raise InvalidInput("This upload does not say which files belong together. Reload the page and choose again.")
+    return settings.state_dir / "inbox" / str(int(person.id)) / together
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

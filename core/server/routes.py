@@ -1,0 +1,122 @@
+"""The forms that must not be Streamlit widgets: they set and clear the session cookie, which only an answer can do.
+
+A refusal goes back to the page as a key of `core.records.accounts.REASONS` in the address, never as text: an address
+cannot put words of its own on our pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from core.records import accounts
+from core.records.accounts import AccountRefused
+from core.records.db import Database
+from core.server.guards import SESSION_COOKIE
+from core.server.upload import upload_route
+from core.settings import Settings
+
+FORM_BYTES = 16 * 1024
+SIMULTANEOUS_HASHES = 2
+"""Password hashes computed at the same time: 64 MiB and a core each. The others wait their turn."""
+
+
+class AccountForms:
+    """The endpoints for signing in, setting up and signing out."""
+
+    def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._hashing = anyio.CapacityLimiter(SIMULTANEOUS_HASHES)
+
+    async def sign_in(self, request: Request) -> Response:
+        fields = await _fields(request)
+        if fields is None:
+            return _too_large()
+        try:
+            token = await anyio.to_thread.run_sync(
+                accounts.sign_in,
+                self._database(),
+                self._settings,
+                fields.get("who", ""),
+                fields.get("password", ""),
+                limiter=self._hashing,
+            )
+        except AccountRefused as refused:
+            return _back(refused)
+        return await self._signed_in(request, token)
+
+    async def set_up(self, request: Request) -> Response:
+        fields = await _fields(request)
+        if fields is None:
+            return _too_large()
+        try:
+            token = await anyio.to_thread.run_sync(self._create_first, fields, limiter=self._hashing)
+        except AccountRefused as refused:
+            return _back(refused)
+        return await self._signed_in(request, token)
+
+    async def sign_out(self, request: Request) -> Response:
+        await self._end(request)
+        response = RedirectResponse("/", 303)
+        response.delete_cookie(
+            SESSION_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
+        )
+        return response
+
+    def _create_first(self, fields: Mapping[str, str]) -> str:
+        password = fields.get("password", "")
+        if password != fields.get("repeated", ""):
+            raise AccountRefused("repeat")
+        db = self._database()
+        person = accounts.create_first_administrator(
+            db, code=fields.get("code", ""), name=fields.get("who", ""), password=password
+        )
+        return accounts.start_session(db, person)
+
+    async def _signed_in(self, request: Request, token: str) -> Response:
+        await self._end(request)  # of whoever sat here before
+        response = RedirectResponse("/", 303)
+        response.set_cookie(
+            SESSION_COOKIE, token, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
+        )
+        return response
+
+    async def _end(self, request: Request) -> None:
+        await run_in_threadpool(accounts.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
+
+
+def build_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:
+    """All routes of our own. `database` is called at the first request, not here."""
+    forms = AccountForms(database, settings)
+    return [
+        Route("/login", forms.sign_in, methods=["POST"]),
+        Route("/setup", forms.set_up, methods=["POST"]),
+        Route("/logout", forms.sign_out, methods=["POST"]),
+        upload_route(database, settings),
+    ]
+
+
+async def _fields(request: Request) -> dict[str, str] | None:
+    """The fields of a small form, the first value of each; None when it is larger than any form of ours."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return None
+    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
+    return {name: values[0] for name, values in fields.items()}
+
+
+def _back(refused: AccountRefused) -> Response:
+    return RedirectResponse(f"/?said={refused.reason}", 303)
+
+
+def _too_large() -> Response:
+    return PlainTextResponse("This form is larger than any of ours.", 413)

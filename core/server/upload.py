@@ -1,0 +1,95 @@
+"""`POST /upload`: one file a request, its bytes as the body, streamed to disk.
+
+Memory stays small whatever the file's size: 300 MB through Streamlit's own uploader take twice that in memory.
+The header `X-Together` (32 hex digits, chosen by the page) says which files belong to one study. File names are not
+sent: they may hold a patient's name, and the server has no use for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.errors import AppError, InvalidInput, NotAllowed
+from core.records import accounts
+from core.records.db import Database
+from core.records.permissions import Person, demand
+from core.server import inbox
+from core.server.guards import SESSION_COOKIE
+from core.settings import MIB, Settings
+
+log = logging.getLogger(__name__)
+
+
+def upload_route(database: Callable[[], Database], settings: Settings) -> Route:
+    """Answers 201 {"id": ...}, or 4xx {"refused": sentence}."""
+
+    async def upload(request: Request) -> Response:
+        token = request.cookies.get(SESSION_COOKIE, "")
+        person = await run_in_threadpool(accounts.person_of, database(), settings, token)
+        try:
+            if person is None:
+                raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")
+            demand(person, "create_study")
+            item = await _receive(request, settings, person)
+        except AppError as refused:
+            status = 403 if isinstance(refused, NotAllowed) else 413
+            # The rest of the body is not read: the connection cannot be used again.
+            return JSONResponse({"refused": str(refused)}, status, headers={"Connection": "close"})
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+        return JSONResponse({"id": item}, 201)
+
+    return Route("/upload", upload, methods=["POST"])
+
+
+async def _receive(request: Request, settings: Settings, person: Person) -> str:
+    """Streams the body into a new inbox item and gives its id. Nothing is left behind unless the file is whole."""
+    together = request.headers.get("x-together", "")
+    await run_in_threadpool(inbox.remove_old, settings)
+    room = await run_in_threadpool(inbox.room_bytes, settings, person, together=together)
+    most = min(settings.upload_mib * MIB, room)
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most:
+        raise _too_large(settings, int(announced))
+    folder = await run_in_threadpool(inbox.new_item, settings, person, together=together)
+    try:
+        n_bytes = await _stream_to(request, folder / "partial", most, settings)
+        if n_bytes == 0:
+            raise InvalidInput("The file is empty.")
+        (folder / "partial").rename(folder / "data")
+    except BaseException:  # also when the browser goes away or the server stops
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    log.info("Received a file of %d bytes from person %d", n_bytes, person.id)
+    return folder.name
+
+
+async def _stream_to(request: Request, path: Path, most: int, settings: Settings) -> int:
+    n_bytes = 0
+    with path.open("wb") as file:
+        async for chunk in request.stream():
+            n_bytes += len(chunk)
+            if n_bytes > most:
+                raise _too_large(settings, n_bytes)
+            await run_in_threadpool(file.write, chunk)
+    return n_bytes
+
+
+def _too_large(settings: Settings, n_bytes: int) -> InvalidInput:
+    if n_bytes > settings.upload_mib * MIB:
+        return InvalidInput(
+            f"The file is larger than {settings.upload_mib} MiB, the most this site accepts. "
+            "Export fewer frames, or ask an administrator to raise SECONDREAD_UPLOAD_MIB."
+        )
+    return InvalidInput(
+        f"The files together are larger than {settings.study_mib} MiB, the most one study may have. "
+        "Remove some, or make two studies."
+    )

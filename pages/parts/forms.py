@@ -1,0 +1,53 @@
+"""Plain HTML forms inside a page, posted to the server's own routes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from core.records.accounts import REASONS
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One input of a plain form. kind: the HTML input type.
+
+    name: not one that a form has a property for, such as "name" or "action": Streamlit's sanitiser takes those away.
+    """
+
+    name: str
+    label: str
+    kind: str = "text"
+    autocomplete: str = "off"
+    hint: str = ""
+    placeholder: str = ""
+
+
+def post_form(action: str, fields: Sequence[Field], *, button: str) -> None:
+    """A form whose labels, hints and values are escaped here; `action` is a route of `core.server.routes`."""
+    rows = "".join(_row(field) for field in fields)
+    st.html(
+        f'<form class="sr-form" method="post" action="{escape(action)}">{rows}'
+        f'<button type="submit">{escape(button)}</button></form>'
+    )
+
+
+def refusal() -> None:
+    """The sentence that belongs to the reason in the address, if there is one that we know."""
+    sentence = REASONS.get(st.query_params.get("said", ""))
+    if sentence:
+        st.error(sentence, icon=":material/block:")
+
+
+def _row(field: Field) -> str:
+    hint = f'<small id="{field.name}-hint">{escape(field.hint)}</small>' if field.hint else ""
+    described = f' aria-describedby="{field.name}-hint"' if field.hint else ""
+    return (
+        f'<label for="sr-{field.name}">{escape(field.label)}</label>'
+        f'<input id="sr-{field.name}" name="{field.name}" type="{field.kind}" required maxlength="256" '
+        f'autocomplete="{field.autocomplete}" placeholder="{escape(field.placeholder)}" '
+        f'spellcheck="false" autocapitalize="off"{described}>{hint}'
+    )

@@ -1,0 +1,28 @@
+"""Refusals, told as they are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from core.errors import AppError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def told_plainly(*, stops: bool = False) -> Iterator[None]:
+    """Shows an `AppError` of the block as a sentence; every other exception goes on its way to the log.
+
+    stops: end the page there, when nothing after the block makes sense without it.
+    """
+    try:
+        yield
+    except AppError as refused:
+        log.info("Refused: %s", type(refused).__name__)
+        st.error(str(refused), icon=":material/block:")
+        if stops:
+            st.stop()

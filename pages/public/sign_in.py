@@ -1,0 +1,19 @@
+"""Sign in: a plain form, because only an answer of the server can set the session cookie."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.forms import Field, post_form, refusal
+
+_, middle, _ = st.columns([1, 1.3, 1])
+with middle:
+    st.title("Sign in", anchor=False)
+    st.caption("SecondRead gives a second opinion on breast images, after yours.")
+    refusal()
+    post_form(
+        "/login",
+        [Field("who", "Name", autocomplete="username"), Field("password", "Password", "password", "current-password")],
+        button="Sign in",
+    )
+    st.caption("No account, or locked out? An administrator of your site can help.")
