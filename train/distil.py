@@ -49,7 +49,7 @@ def distil_resnet50v2(pixels: np.ndarray, out: Path, *, steps: int, batch: int =
 
     @tf.function
     def step(squares: tf.Tensor) -> tf.Tensor:
-        target = (teacher_map(squares) - mean) / spread
+        target = tf.clip_by_value((teacher_map(squares) - mean) / spread, -4.0, 4.0)
         with tf.GradientTape() as tape:
             given = student(squares, training=True)
             cells = tf.reduce_mean(tf.square(given - target))
@@ -103,7 +103,9 @@ def _statistics(teacher_map: tf.Module, pixels: np.ndarray, batch: int) -> tuple
         for index in range(0, len(pixels), batch)
     ]
     stacked = np.concatenate([part.reshape(-1, part.shape[3]) for part in maps])
-    return tf.constant(stacked.mean(0)), tf.constant(stacked.std(0) + 0.05)
+    # Half the typical spread is added: a feature that is nearly always silent must not outweigh all others.
+    spread = stacked.std(0)
+    return tf.constant(stacked.mean(0)), tf.constant(spread + 0.5 * spread.mean())
 
 
 def _batches(pixels: np.ndarray, steps: int, batch: int, seed: int) -> Iterator[tf.Tensor]:

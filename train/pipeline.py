@@ -20,7 +20,7 @@ from core.types import Modality
 from train import pretrained
 from train.config import FitConfig
 from train.data import Manifest, read_manifest
-from train.distil import start_resnet50v2_from
+from train.distil import distil_resnet50v2, start_resnet50v2_from
 from train.fit import compiled, fit, logits_of
 from train.measure import choose_threshold, pointing_game, scores_table
 from train.publish import Candidate, publish
@@ -164,8 +164,8 @@ def _limits(squares: Squares, modality: Modality) -> tuple[str, ...]:
     test, train = squares.split("test"), squares.split("train")
     n_positive = int((test.labels == test.positive).sum())
     limits = [
-        f"Measured on {len(test)} test cases ({n_positive} {test.classes[test.positive]}) of the same collection; other "
-        "scanners and hospitals may differ.",
+        f"Measured on {len(test)} test cases ({n_positive} {test.classes[test.positive]}) of the same collection; "
+        "other scanners and hospitals may differ.",
         f"Trained on {len(train)} cases of a public collection, not on a screening population.",
     ]
     if len(squares) < 300:
@@ -180,13 +180,16 @@ def _limits(squares: Squares, modality: Modality) -> tuple[str, ...]:
 
 
 def distil(args: argparse.Namespace) -> None:
-    """Run what `python -m train distil` was asked for: grey squares of the manifests' training images, no label used.
+    """Run what `python -m train distil` was asked for: grey squares of the manifests' training cases, labels unused.
 
-    Where a manifest has labels, its validation and test cases (under the same seed as `fit`) are left out.
+    Validation and test cases (under the same seed as `fit`) are left out.
     """
     parts = []
     for path in args.data:
-        cases, root = unlabelled_cases(path, args.root, args.where, args.seed)
+        manifest = read_manifest(path, root=args.root, where=args.where)
+        cases = _split(manifest.cases, args.seed)
+        cases = cases[cases["split"] == "train"].assign(label="any", mask="")
+        root = manifest.root
         squares = load_squares(cases, root, modality=args.modality, side=args.side, classes=("", "any"), positive="any")
         grey = squares.pixels.astype(np.float32).mean(axis=3, keepdims=True)
         parts.append(grey.astype(np.float16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,13 @@ import pandas as pd
 import tensorflow as tf
 from PIL import Image as Raster
 
+from core.imaging.decoded import Limits
+from core.imaging.dicom import read_dicom
 from core.imaging.preprocess import fit_square, resize
+from core.imaging.raster import read_raster
+from core.imaging.sniff import HEAD_BYTES, kind_of
+from core.imaging.suitability import to_grey
+from core.settings import Settings
 from core.types import Fit, Image, Modality
 
 
@@ -100,12 +107,21 @@ def load_squares(
 
 
 def read_case(path: Path, modality: Modality) -> Image:
-    """One file of a data set as an `Image`."""
+    """One file of a data set as an `Image`: the steps of an upload, in this process, because the files are the site's.
+
+    Raises `UnreadableImage` as an upload does.
+    """
     data = path.read_bytes()
-    with Raster.open(path) as raster:
-        grey = raster.convert("RGB") if modality is Modality.HISTOLOGY else raster.convert("L")
-        pixels = np.asarray(grey, np.float32) / 255
-    return Image(pixels, hashlib.sha256(data).hexdigest(), modality, "argument")
+    limits = Limits.of(Settings())
+    kind = kind_of(data[:HEAD_BYTES])
+    stream = io.BytesIO(data)
+    decoded = read_dicom(stream, limits=limits) if kind == "DICOM" else read_raster(stream, kind, limits=limits)
+    pixels = decoded.pixels
+    if modality is Modality.HISTOLOGY:
+        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    else:
+        pixels = to_grey(pixels)
+    return Image(pixels.astype(np.float32), hashlib.sha256(data).hexdigest(), modality, "argument")
 
 
 def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.ndarray | None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     absent = [path for path in args.paths if not path.exists()]
     if absent:
         raise NotFound(
-            f"{len(absent)} of the given paths do not exist. Check the first: argument {args.paths.index(absent[0]) + 1}."
+            f"{len(absent)} of the given paths do not exist; the first is path {args.paths.index(absent[0]) + 1}."
         )
     if args.frame < 0:
         raise InvalidInput("--frame counts from 0.")

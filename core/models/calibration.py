@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-_RIDGE = 0.02
-"""Pull of slope and biases towards the uncalibrated model: keeps a separable validation set from giving 0 and 1."""
+_RIDGE = 1.0
+"""Pull of log slope and biases towards the uncalibrated model, in cases: keeps a separable set from giving 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _fit(per_class: np.ndarray, labels: np.ndarray, start: np.ndarray | None = N
         value = -np.log(np.maximum((probabilities * target).sum(1), 1e-12)).mean()
         error = (probabilities - target) / n
         gradient = np.concatenate([[(error * per_class).sum() * slope], error.sum(0)[1:]])
-        return value + _RIDGE * float(parameters @ parameters), gradient + 2 * _RIDGE * parameters
+        return value + _RIDGE / n * float(parameters @ parameters), gradient + 2 * _RIDGE / n * parameters
 
     first = np.zeros(classes) if start is None else np.concatenate([[np.log(start[0])], start[2:]])
     solution = minimize(loss, first, jac=True, method="L-BFGS-B").x
