@@ -18,8 +18,8 @@ from streamlit.navigation.page import StreamlitPage
 from streamlit.starlette import App
 
 from core.errors import AppError
-from core.records import accounts
-from core.records.permissions import ROLES, Person
+from core.records import accounts, sessions
+from core.records.permissions import Person, allowed
 from core.server import inbox
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
@@ -32,15 +32,15 @@ HERE = Path(__file__).parent
 ICON = (HERE / "pages" / "parts" / "icon.svg").read_text(encoding="utf-8")
 
 
-ROOMS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
-    ("pages/reader/worklist.py", "Worklist", ":material/view_list:", ("radiologist",)),
-    ("pages/reader/read.py", "Read", ":material/radiology:", ("radiologist",)),
-    ("pages/reader/truth.py", "Truth", ":material/task_alt:", ("radiologist", "administrator")),
-    ("pages/reader/models.py", "Models", ":material/model_training:", ROLES),
-    ("pages/admin/people.py", "People", ":material/group:", ("administrator",)),
-    ("pages/public/about.py", "About", ":material/info:", ROLES),
+ROOMS: tuple[tuple[str, str, str, str], ...] = (
+    ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "see_worklist"),
+    ("pages/reader/read.py", "Read", ":material/radiology:", "see_worklist"),
+    ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
+    ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
+    ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
+    ("pages/public/about.py", "About", ":material/info:", ""),
 )
-"""Page file, title, icon, and the roles that see it in the menu; a page asks again with `require`."""
+"""Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""
 
 
 def pages_for(person: Person | None) -> list[StreamlitPage]:
@@ -48,9 +48,12 @@ def pages_for(person: Person | None) -> list[StreamlitPage]:
     if person is None:
         is_first = accounts.needs_first_administrator(session.database())
         door = ("first_run", "First start") if is_first else ("sign_in", "Sign in")
-        rooms = [(f"pages/public/{door[0]}.py", door[1], ":material/key:", ()), ROOMS[-1]]
+        rooms = [
+            (f"pages/public/{door[0]}.py", door[1], ":material/key:", ""),
+            *(room for room in ROOMS if not room[3]),
+        ]
     else:
-        rooms = [room for room in ROOMS if set(room[3]) & set(person.roles)]
+        rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
     return [
         st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
         for path, title, icon, _ in rooms
@@ -100,7 +103,7 @@ else:
             middleware=build_middleware(
                 index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
                 is_signed_in=lambda token: (
-                    accounts.person_of(session.database(), session.settings(), token) is not None
+                    sessions.person_of(session.database(), session.settings(), token) is not None
                 ),
             ),
             lifespan=lifespan,

@@ -1,43 +1,34 @@
-"""Who may come in: people, their passwords and their sessions.
+"""Who may come in: people, the first of them, and signing in.
 
-Passwords are kept as Argon2id hashes. A session is 256 random bits in a cookie; the database keeps only their SHA-256,
-so that a copy of the database signs nobody in. Whatever goes wrong at sign-in, the person outside reads one and the
-same sentence after the same work, so that names cannot be guessed from answers or times.
+Whatever goes wrong at sign-in, the person outside reads one and the same sentence after the same work, so that names
+cannot be guessed from answers or times.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from typing import Any
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Connection, insert, select, update
 
 from core.errors import InvalidInput, NotFound
-from core.records import audit, tables
+from core.records import audit, passwords, sessions, tables
 from core.records.db import Database
 from core.records.permissions import ROLES, Person, demand
+from core.records.tables import now
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FAILURES_BEFORE_LOCK = 5
 LOCK_MINUTES = 15
-PASSWORD_LENGTH = 12
-PASSWORD_LENGTH_MOST = 256
 NAME_LENGTH_MOST = 80
-TOUCH_SECONDS = 30
-"""`last_seen_at` is written at most this often, so that reading does not mean writing."""
-
 REASONS: Mapping[str, str] = {
     "wrong": (
         "Name and password do not match, or the name is locked. "
@@ -48,7 +39,7 @@ REASONS: Mapping[str, str] = {
     "name": f"A name has 1 to {NAME_LENGTH_MOST} visible characters.",
     "taken": "Somebody has this name already. Choose another.",
     "roles": f"Choose at least one role: {', '.join(ROLES)}.",
-    "short": f"A password has {PASSWORD_LENGTH} to {PASSWORD_LENGTH_MOST} characters.",
+    "short": f"A password has {passwords.LENGTH} to {passwords.LENGTH_MOST} characters.",
     "same": "The password must not be the name.",
     "simple": "This password repeats too few different characters. Use several words.",
     "repeat": "The two passwords are not the same.",
@@ -88,7 +79,7 @@ def setup_code(db: Database) -> str | None:
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
         code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
         connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
-        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=_digest(code)))
+        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=sessions.digest(code)))
     return code
 
 
@@ -100,18 +91,18 @@ def needs_first_administrator(db: Database) -> bool:
 
 def create_first_administrator(db: Database, *, code: str, name: str, password: str) -> Person:
     """The first person, with all roles. Raises AccountRefused; the code is used up on success."""
-    name, password_hash = _checked_name(name), _hash(_checked_password(password, name))
+    name, password_hash = _checked_name(name), passwords.hash_password(_checked_password(password, name))
     with db.begin() as connection:
         if _administrators(connection):
             raise AccountRefused("exists")
         kept = connection.execute(
             select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
         ).scalar_one_or_none()
-        is_right = kept is not None and hmac.compare_digest(kept, _digest(code.strip().upper()))
+        is_right = kept is not None and hmac.compare_digest(kept, sessions.digest(code.strip().upper()))
         if is_right:
             connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
             person = _insert_person(connection, name, password_hash, ROLES)
-            audit.record(connection, person.id, "set up", f"person {person.id}", roles=list(person.roles))
+            audit.record(connection, person.id, "set up", f"person {person.id}", roles=list(ROLES))
         else:
             audit.record(connection, None, "set-up refused", "setup code")
     if not is_right:
@@ -123,7 +114,7 @@ def create_person(db: Database, actor: Person, *, name: str, password: str, role
     """A new person. Raises NotAllowed, AccountRefused."""
     demand(actor, "manage_people")
     name, chosen = _checked_name(name), _checked_roles(roles)
-    password_hash = _hash(_checked_password(password, name))
+    password_hash = passwords.hash_password(_checked_password(password, name))
     with db.begin() as connection:
         if _find(connection, name) is not None:
             raise AccountRefused("taken")
@@ -138,8 +129,7 @@ def list_people(db: Database, actor: Person) -> list[PersonRow]:
     with db.begin() as connection:
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
     return [
-        PersonRow(row.id, row.name, tuple(row.roles), row.disabled, _is_locked(row), _aware(row.created_at))
-        for row in rows
+        PersonRow(row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.created_at) for row in rows
     ]
 
 
@@ -150,7 +140,7 @@ def disable_person(db: Database, actor: Person, person_id: int) -> None:
         raise InvalidInput("You cannot disable yourself. Another administrator can.")
     with db.begin() as connection:
         _change(connection, person_id, disabled=True)
-        _revoke_all(connection, person_id)
+        sessions.revoke_all(connection, person_id)
         audit.record(connection, actor.id, "disable person", f"person {person_id}")
 
 
@@ -178,10 +168,10 @@ def reset_password(db: Database, actor: Person, person_id: int, password: str) -
     demand(actor, "manage_people")
     with db.begin() as connection:
         row = _row(connection, person_id)
-    password_hash = _hash(_checked_password(password, row.name))
+    password_hash = passwords.hash_password(_checked_password(password, row.name))
     with db.begin() as connection:
         _change(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
-        _revoke_all(connection, person_id)
+        sessions.revoke_all(connection, person_id)
         audit.record(connection, actor.id, "reset password", f"person {person_id}")
 
 
@@ -190,14 +180,14 @@ def change_password(db: Database, person: Person, *, old: str, new: str) -> None
 
     A wrong `old` counts towards the lock like a failed sign-in.
     """
-    new_hash = _hash(_checked_password(new, person.name))
+    new_hash = passwords.hash_password(_checked_password(new, person.name))
     row = _count_attempt(db, person.name)
-    if row is None or not _verify(row.password_hash, old) or _is_locked(row):
+    if row is None or not passwords.matches(row.password_hash, old) or _is_locked(row):
         _record_failure(db, row)
         raise AccountRefused("old")
     with db.begin() as connection:
         _change(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
-        _revoke_all(connection, person.id)
+        sessions.revoke_all(connection, person.id)
         audit.record(connection, person.id, "change password", f"person {person.id}")
 
 
@@ -207,73 +197,19 @@ def sign_in(db: Database, settings: Settings, name: str, password: str) -> str:
     The attempt is counted before the password is looked at: many guesses at the same moment cannot slip past the lock.
     """
     row = _count_attempt(db, name)
-    is_right = _verify(row.password_hash if row else _dummy_hash(), password)
+    is_right = passwords.matches(row.password_hash if row else passwords.nobodys_hash(), password)
     if row is None or not is_right or row.disabled or _is_locked(row):
         _record_failure(db, row)
         raise AccountRefused("wrong")
     values: dict[str, Any] = {"failed_count": 0, "locked_until": None}
-    if _hasher().check_needs_rehash(row.password_hash):
-        values["password_hash"] = _hash(password)
+    if passwords.needs_rehash(row.password_hash):
+        values["password_hash"] = passwords.hash_password(password)
     with db.begin() as connection:
         _change(connection, row.id, **values)
-        token = _insert_session(connection, row.id)
+        token = sessions.open_session(connection, row.id)
         audit.record(connection, row.id, "sign in", f"person {row.id}")
-        _drop_old_sessions(connection, settings)
+        sessions.drop_old_sessions(connection, settings)
     return token
-
-
-def start_session(db: Database, person: Person) -> str:
-    """The token of a session for somebody who has just proved who they are in another way (the setup code)."""
-    with db.begin() as connection:
-        token = _insert_session(connection, person.id)
-        audit.record(connection, person.id, "sign in", f"person {person.id}")
-    return token
-
-
-def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool = True) -> Person | None:
-    """Who this session belongs to, or None: unknown, signed out, idle too long, too old, or the person is disabled.
-
-    is_activity: False only looks; True keeps the session awake.
-    """
-    if not token:
-        return None
-    now = _now()
-    session, person = tables.session.c, tables.person.c
-    with db.begin() as connection:
-        row = connection.execute(
-            select(
-                person.id, person.name, person.roles, person.disabled,
-                session.created_at, session.last_seen_at, session.revoked_at,
-            )
-            .join_from(tables.session, tables.person, session.person_id == person.id)
-            .where(session.token_sha256 == _digest(token))
-        ).one_or_none()  # fmt: skip
-        if row is None or row.revoked_at is not None or row.disabled:
-            return None
-        last_seen = _aware(row.last_seen_at)
-        if now - last_seen > timedelta(minutes=settings.session_idle_minutes):
-            return None
-        if now - _aware(row.created_at) > timedelta(hours=settings.session_hours):
-            return None
-        if is_activity and now - last_seen > timedelta(seconds=TOUCH_SECONDS):
-            connection.execute(
-                update(tables.session).where(session.token_sha256 == _digest(token)).values(last_seen_at=now)
-            )
-    return Person(row.id, row.name, tuple(row.roles))
-
-
-def sign_out(db: Database, token: str) -> None:
-    """Ends the session for good; an unknown or ended token changes nothing."""
-    session = tables.session.c
-    with db.begin() as connection:
-        person_id = connection.execute(
-            update(tables.session)
-            .where(session.token_sha256 == _digest(token), session.revoked_at.is_(None))
-            .values(revoked_at=_now())
-            .returning(session.person_id)
-        ).scalar_one_or_none()
-        if person_id is not None:
-            audit.record(connection, person_id, "sign out", f"person {person_id}")
 
 
 def _count_attempt(db: Database, name: str) -> Any | None:
@@ -287,7 +223,7 @@ def _count_attempt(db: Database, name: str) -> Any | None:
             return row
         is_lock_over = row.locked_until is not None
         count = 1 if is_lock_over else row.failed_count + 1
-        until = _now() + timedelta(minutes=LOCK_MINUTES) if count >= FAILURES_BEFORE_LOCK else None
+        until = now() + timedelta(minutes=LOCK_MINUTES) if count >= FAILURES_BEFORE_LOCK else None
         _change(connection, row.id, failed_count=count, locked_until=until)
         return row
 
@@ -312,36 +248,11 @@ def _insert_person(connection: Connection, name: str, password_hash: str, roles:
         insert(tables.person)
         .values(
             name=name, password_hash=password_hash, roles=list(chosen), disabled=False,
-            failed_count=0, locked_until=None, created_at=_now(),
+            failed_count=0, locked_until=None, created_at=now(),
         )
         .returning(tables.person.c.id)
     ).scalar_one()  # fmt: skip
     return Person(person_id, name, chosen)
-
-
-def _insert_session(connection: Connection, person_id: int) -> str:
-    token, now = secrets.token_urlsafe(32), _now()
-    connection.execute(
-        insert(tables.session).values(
-            token_sha256=_digest(token), person_id=person_id, created_at=now, last_seen_at=now, revoked_at=None
-        )
-    )
-    return token
-
-
-def _drop_old_sessions(connection: Connection, settings: Settings) -> None:
-    """Rows that can never be alive again; who signed in when stays in the audit trail."""
-    oldest = _now() - timedelta(hours=settings.session_hours)
-    connection.execute(tables.session.delete().where(tables.session.c.created_at < oldest))
-
-
-def _revoke_all(connection: Connection, person_id: int) -> None:
-    session = tables.session.c
-    connection.execute(
-        update(tables.session)
-        .where(session.person_id == person_id, session.revoked_at.is_(None))
-        .values(revoked_at=_now())
-    )
 
 
 def _change(connection: Connection, person_id: int, **values: Any) -> None:
@@ -359,9 +270,9 @@ def _row(connection: Connection, person_id: int) -> Any:
 
 def _find(connection: Connection, name: str) -> int | None:
     """The id of the person with this name, whatever the case it is typed in (databases differ beyond ASCII)."""
-    wanted = _folded(name)
+    wanted = passwords.folded(name)
     for person_id, known in connection.execute(select(tables.person.c.id, tables.person.c.name)):
-        if _folded(known) == wanted:
+        if passwords.folded(known) == wanted:
             return person_id
     return None
 
@@ -380,12 +291,9 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_password(password: str, name: str) -> str:
-    if not PASSWORD_LENGTH <= len(password) <= PASSWORD_LENGTH_MOST:
-        raise AccountRefused("short")
-    if _folded(password) == _folded(name):
-        raise AccountRefused("same")
-    if len(set(password)) < 5:
-        raise AccountRefused("simple")
+    problem = passwords.problem_with(password, name)
+    if problem is not None:
+        raise AccountRefused(problem)
     return password
 
 
@@ -393,49 +301,12 @@ def _checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
     given = set(roles)
     if not given or given - set(ROLES):
         raise AccountRefused("roles")
-    return tuple(role for role in ROLES if role in given)
+    return _in_order(given)
+
+
+def _in_order(roles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(role for role in ROLES if role in set(roles))
 
 
 def _is_locked(row: Any) -> bool:
-    return row.locked_until is not None and _aware(row.locked_until) > _now()
-
-
-@lru_cache(maxsize=1)
-def _hasher() -> PasswordHasher:
-    return PasswordHasher()  # Argon2id with RFC 9106's low-memory profile: 64 MiB, 3 passes, 4 lanes
-
-
-@lru_cache(maxsize=1)
-def _dummy_hash() -> str:
-    """What the password of an unknown name is compared with, so that it takes as long as a known one."""
-    return _hasher().hash(secrets.token_urlsafe(32))
-
-
-def _hash(password: str) -> str:
-    return _hasher().hash(unicodedata.normalize("NFKC", password))
-
-
-def _verify(password_hash: str, password: str) -> bool:
-    if len(password) > PASSWORD_LENGTH_MOST:
-        password = ""  # nobody's password, and not worth hashing
-    try:
-        return _hasher().verify(password_hash, unicodedata.normalize("NFKC", password))
-    except (VerificationError, InvalidHashError):
-        return False
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _aware(moment: datetime) -> datetime:
-    """SQLite gives times back without their zone; all of ours are UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return row.locked_until is not None and row.locked_until > now()

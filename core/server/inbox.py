@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def room_bytes(settings: Settings, person: Person, *, together: str) -> int:
 
 def find_item(settings: Settings, person: Person, *, together: str, item: str) -> Path:
     """The bytes of one finished upload of this person. Raises NotFound."""
-    if not _HEX.fullmatch(item):
+    if not _HEX.fullmatch(item) or not _HEX.fullmatch(together):
         raise NotFound("This upload is not known. Choose the file again.")
     path = _group(settings, person, together) / item / "data"
     if not path.is_file():
@@ -62,10 +64,11 @@ def find_item(settings: Settings, person: Person, *, together: str, item: str) -
     return path
 
 
-def discard(files: list[InboxFile]) -> None:
+def discard(files: Iterable[InboxFile]) -> None:
     """Removes these uploads, once a study holds what was in them, or nobody wants them."""
     for file in files:
         shutil.rmtree(file.path.parent, ignore_errors=True)
+        _remove_if_empty(file.path.parent.parent)
 
 
 def remove_old(settings: Settings, *, older_than_seconds: float = KEPT_SECONDS) -> int:
@@ -74,6 +77,7 @@ def remove_old(settings: Settings, *, older_than_seconds: float = KEPT_SECONDS) 
     for item in (settings.state_dir / "inbox").glob("*/*/*"):
         if time.time() - item.stat().st_mtime > older_than_seconds:
             shutil.rmtree(item, ignore_errors=True)
+            _remove_if_empty(item.parent)
             n_removed += 1
     if n_removed:
         log.info("Removed %d uploads that were older than a day", n_removed)
@@ -84,6 +88,11 @@ def _group(settings: Settings, person: Person, together: str) -> Path:
     if not _HEX.fullmatch(together):
         raise InvalidInput("This upload does not say which files belong together. Reload the page and choose again.")
     return settings.state_dir / "inbox" / str(int(person.id)) / together
+
+
+def _remove_if_empty(group: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty: another file of the same study is still there
+        group.rmdir()
 
 
 def _size(folder: Path) -> int:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core.records import accounts
+from core.records import accounts, sessions
 from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.server.guards import SESSION_COOKIE
@@ -78,7 +78,7 @@ class AccountForms:
         person = accounts.create_first_administrator(
             db, code=fields.get("code", ""), name=fields.get("who", ""), password=password
         )
-        return accounts.start_session(db, person)
+        return sessions.start_session(db, person)
 
     async def _signed_in(self, request: Request, token: str) -> Response:
         await self._end(request)  # of whoever sat here before
@@ -89,7 +89,7 @@ class AccountForms:
         return response
 
     async def _end(self, request: Request) -> None:
-        await run_in_threadpool(accounts.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
+        await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
 
 
 def build_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import AppError, InvalidInput, NotAllowed
-from core.records import accounts
+from core.records import sessions
 from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.server import inbox
@@ -33,7 +33,7 @@ def upload_route(database: Callable[[], Database], settings: Settings) -> Route:
 
     async def upload(request: Request) -> Response:
         token = request.cookies.get(SESSION_COOKIE, "")
-        person = await run_in_threadpool(accounts.person_of, database(), settings, token)
+        person = await run_in_threadpool(sessions.person_of, database(), settings, token)
         try:
             if person is None:
                 raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import accounts
-from core.records.accounts import PASSWORD_LENGTH, PersonRow
+from core.records import accounts, passwords
+from core.records.accounts import PersonRow
 from core.records.permissions import ROLES, Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
@@ -61,7 +61,7 @@ for row in people:
 with st.form("new_person", clear_on_submit=False):
     st.subheader("Add a person", anchor=False)
     new_name = st.text_input("Name")
-    new_password = st.text_input("First password", type="password", help=f"At least {PASSWORD_LENGTH} characters.")
+    new_password = st.text_input("First password", type="password", help=f"At least {passwords.LENGTH} characters.")
     new_roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"])
     if st.form_submit_button("Add", type="primary"):
         with told_plainly():

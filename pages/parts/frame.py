@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 import streamlit as st
-from core.records.permissions import Person
+from core.records.permissions import ROLES, Person
 
 from core.settings import Settings
 from pages.parts.session import signed_in
@@ -21,7 +21,7 @@ def draw_frame(person: Person | None, settings: Settings) -> None:
     demo = '<span class="sr-demo">Demonstration: every study is synthetic</span>' if settings.demo else ""
     who = ""
     if person is not None:
-        roles = ", ".join(person.roles)
+        roles = ", ".join(role for role in ROLES if role in person.roles)
         who = (
             f'<span class="sr-who"><b>{escape(person.name)}</b> <span class="sr-roles">{escape(roles)}</span></span>'
             '<form method="post" action="/logout"><button type="submit">Sign out</button></form>'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 from core.records.db import Database, open_database
-from core.records.permissions import ROLES, Person, allowed, demand
+from core.records.permissions import ROLES, Person, demand
 
 from core.errors import NotAllowed
-from core.records import accounts
+from core.records import sessions
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 
@@ -33,7 +33,7 @@ def session_token() -> str:
 
 def signed_in(*, is_activity: bool = True) -> Person | None:
     """Who is signed in at this browser, asked of the database every time: a sign-out elsewhere counts at once."""
-    return accounts.person_of(database(), settings(), session_token(), is_activity=is_activity)
+    return sessions.person_of(database(), settings(), session_token(), is_activity=is_activity)
 
 
 def forget_others(person: Person | None) -> None:
@@ -61,8 +61,3 @@ def require(role_or_action: str) -> Person:
         st.error(str(refused))
         st.stop()
     return person
-
-
-def may(person: Person, action: str) -> bool:
-    """Whether to offer an action at all; the function that does it asks again."""
-    return allowed(person, action)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records.accounts import PASSWORD_LENGTH
+from core.records import passwords
 from pages.parts.forms import Field, post_form, refusal
 
 _, middle, _ = st.columns([1, 1.3, 1])
@@ -25,7 +25,7 @@ with middle:
                 "Password",
                 "password",
                 "new-password",
-                hint=f"At least {PASSWORD_LENGTH} characters. Several words are easier to remember than signs.",
+                hint=f"At least {passwords.LENGTH} characters. Several words are easier to remember than signs.",
             ),
             Field("repeated", "The same password again", "password", "new-password"),
         ],
