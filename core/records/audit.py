@@ -1,0 +1,166 @@
+"""The audit trail: who did what, when, in a chain that shows when a row was edited, removed or moved.
+
+Each row carries an HMAC-SHA256, under the site's key, of its own content and of the row before. The head of the
+chain is kept, under the same key, in the table `site`, so that a tail that was cut off shows too. Whoever can write
+the database but cannot read the key file cannot make a chain that verifies.
+
+Actions and subjects are words of this product ("first read", "study 3f2a…"); detail never identifies a patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, insert, select, text, update
+
+from core.records.permissions import Person, demand
+from core.records.tables import audit, now, site
+from core.records.tables import person as person_table
+
+if TYPE_CHECKING:
+    from core.records.db import Database
+
+FIRST_PREVIOUS = "0" * 64
+"""What the first row of a chain names as the row before it."""
+_HEAD = "audit_head"
+_ADVISORY_LOCK = 0x5EC07D01
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the trail. person_id, person_name: None when nobody was signed in. at: UTC."""
+
+    id: int
+    at: datetime
+    person_id: int | None
+    person_name: str | None
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verifying the chain found. n: rows that were read. problems: one sentence each, in order of the rows."""
+
+    n: int
+    problems: tuple[str, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        return not self.problems
+
+
+def record(connection: Connection, person_id: int | None, action: str, subject: str, **detail: Any) -> None:
+    """Append one row in the transaction of the act itself: both are kept, or neither.
+
+    The connection must come from `Database.begin`. Writers are put in line here: on SQLite they already are, because
+    `begin` takes the write lock; PostgreSQL takes a lock that lasts until the transaction ends.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+    key = _key(connection)
+    last = connection.execute(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1)).one_or_none()
+    values: dict[str, Any] = {
+        "id": last.id + 1 if last else 1,
+        "at": now(),
+        "person_id": person_id,
+        "action": action,
+        "subject": subject,
+        "detail": json.loads(json.dumps(detail, allow_nan=False)),  # as it will come back, so that it verifies
+        "previous": last.mac if last else FIRST_PREVIOUS,
+    }
+    values["mac"] = _mac(key, values)
+    connection.execute(insert(audit).values(**values))
+    head = _head_value(key, values["id"], values["mac"])
+    done = connection.execute(update(site).where(site.c.key == _HEAD).values(value=head))
+    if done.rowcount == 0:
+        connection.execute(insert(site).values(key=_HEAD, value=head))
+
+
+def verify(db: Database) -> Verdict:
+    """Recompute the whole chain. Asks for no role: it is also run from the command line."""
+    problems: list[str] = []
+    n, expected_id, previous = 0, 1, FIRST_PREVIOUS
+    last_id, last_mac = 0, FIRST_PREVIOUS
+    with db.read() as connection:
+        head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
+        for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
+            n += 1
+            problems += _problems_of(dict(row), db.site_key, expected_id, previous)
+            expected_id, previous = row["id"] + 1, row["mac"]
+            last_id, last_mac = row["id"], row["mac"]
+    if head is None and n:
+        problems.append("The head of the chain is missing: rows may have been removed at the end.")
+    elif head is not None and not hmac.compare_digest(head, _head_value(db.site_key, last_id, last_mac)):
+        problems.append("The chain does not end where it was last written: rows were removed or added at the end.")
+    return Verdict(n, tuple(problems))
+
+
+def entries(
+    db: Database,
+    person: Person,
+    *,
+    action: str | None = None,
+    since: datetime | None = None,
+    limit: int | None = 500,
+) -> list[Entry]:
+    """The trail, newest first. since: with its zone, inclusive. limit: None for all. Raises NotAllowed."""
+    demand(person, "see_audit")
+    query = (
+        select(audit, person_table.c.name.label("person_name"))
+        .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
+        .order_by(audit.c.id.desc())
+    )
+    if action is not None:
+        query = query.where(audit.c.action == action)
+    if since is not None:
+        query = query.where(audit.c.at >= since)
+    if limit is not None:
+        query = query.limit(limit)
+    with db.read() as connection:
+        return [
+            Entry(row.id, row.at, row.person_id, row.person_name, row.action, row.subject, row.detail)
+            for row in connection.execute(query)
+        ]
+
+
+def _problems_of(row: Mapping[str, Any], key: bytes, expected_id: int, previous: str) -> list[str]:
+    problems = []
+    if row["id"] != expected_id:
+        missing = row["id"] - expected_id
+        problems.append(f"{missing} {'row is' if missing == 1 else 'rows are'} missing before row {row['id']}.")
+    elif row["previous"] != previous:
+        problems.append(f"Row {row['id']} does not follow the row before it: rows were moved or replaced.")
+    if not hmac.compare_digest(row["mac"], _mac(key, row)):
+        problems.append(f"Row {row['id']} was changed after it was written.")
+    return problems
+
+
+def _mac(key: bytes, row: Mapping[str, Any]) -> str:
+    content = {
+        "id": row["id"],
+        "at": row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
+        "person_id": row["person_id"],
+        "action": row["action"],
+        "subject": row["subject"],
+        "detail": row["detail"],
+        "previous": row["previous"],
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hmac.new(key, b"audit row\n" + canonical.encode(), hashlib.sha256).hexdigest()
+
+
+def _head_value(key: bytes, last_id: int, last_mac: str) -> str:
+    return hmac.new(key, f"audit head\n{last_id}\n{last_mac}".encode(), hashlib.sha256).hexdigest()
+
+
+def _key(connection: Connection) -> bytes:
+    """The site's key travels with the connection, so that no act can be recorded under another one."""
+    return connection.info["site_key"]

@@ -1,0 +1,196 @@
+"""Every table, on one `metadata`. What exists in a database is made by `migrations/`; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator
+
+# Names for everything: SQLite can only change a constraint later if it has one.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID = String(32)
+"""uuid4 as 32 hexadecimal digits: such an id may stand in an address, it tells nothing and cannot be guessed."""
+SHA256 = String(64)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A point in time: goes in with its zone, comes back in UTC, with its zone, on both databases."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without its zone cannot be kept")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+person = Table(
+    "person",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("failed_count", Integer, nullable=False, default=0),
+    Column("locked_until", Moment),
+    Column("created_at", Moment, nullable=False),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("token_sha256", SHA256, primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("created_at", Moment, nullable=False),
+    Column("last_seen_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("display_name", String(80), nullable=False),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False, index=True),
+    Column("reading_mode", String(16), nullable=False),
+    Column("patient_hash", SHA256, index=True),
+    Column("is_synthetic", Boolean, nullable=False),
+    Column("deleted_at", Moment),
+    Column("deleted_by", ForeignKey("person.id")),
+)
+
+image = Table(
+    "image",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("sha256", SHA256, nullable=False, index=True),
+    Column("stored", String(80), nullable=False, index=True),
+    Column("modality", String(16)),
+    Column("modality_source", String(16), nullable=False),
+    Column("laterality", String(1)),
+    Column("view", String(8)),
+    Column("spacing_row_mm", Float),
+    Column("spacing_column_mm", Float),
+    Column("frame", Integer, nullable=False),
+    Column("n_frames", Integer, nullable=False),
+    Column("meta", JSON, nullable=False),
+    UniqueConstraint("study_id", "position"),
+)
+
+prediction = Table(
+    "prediction",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("image_id", ForeignKey("image.id"), nullable=False),
+    Column("model_id", String(120), nullable=False),
+    Column("weights_sha256", SHA256, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("maps", String(80), nullable=False, index=True),
+    UniqueConstraint("image_id", "model_id", "weights_sha256"),
+)
+
+read = Table(
+    "read",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("impressions", JSON, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("reading_mode", String(16), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("predictions_seen", JSON, nullable=False),
+)
+Index("ix_read_study_id_kind", read.c.study_id, read.c.kind)
+Index(
+    "uq_read_one_first",
+    read.c.study_id,
+    read.c.person_id,
+    unique=True,
+    sqlite_where=read.c.kind == "first",
+    postgresql_where=read.c.kind == "first",
+)
+
+truth = Table(
+    "truth",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("breast", String(1), nullable=False),
+    Column("pathology", String(40), nullable=False),
+    Column("happened_on", Date, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # Numbered by the chain itself, without gaps: a missing number is a missing row.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", Moment, nullable=False, index=True),
+    # No foreign key: the trail must be readable whatever becomes of the other tables.
+    Column("person_id", Integer),
+    Column("action", String(60), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("previous", SHA256, nullable=False),
+    Column("mac", SHA256, nullable=False),
+)
+Index("ix_audit_subject_action", audit.c.subject, audit.c.action)
+
+site = Table(
+    "site",
+    metadata,
+    Column("key", String(60), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+APPEND_ONLY = ("read", "truth", "audit")
+"""Triggers of the first migration refuse UPDATE and DELETE on these."""
