@@ -20,6 +20,7 @@ _THUMBNAIL = 256
 _BLANK_RANGE = 2 / 255
 _UNSURE = 0.4
 """How many slacks outside a bound a picture may lie and still only be "unsure" instead of "not that"."""
+_LIFTED_BLACK = 0.1
 _COLOURLESS = 0.012
 _FEW_COLOURS = 0.12
 
@@ -90,6 +91,10 @@ _COLOUR_PHOTOGRAPH = (
 _CHEST = (
     "The picture looks like a chest film or another symmetric X-ray, not like a mammogram or breast ultrasound. "
     "Choose a breast image."
+)
+_INVERTED = (
+    "The picture looks like a mammogram shown inverted, dark tissue on a white background. Export it the usual way "
+    "round, with a black background."
 )
 _NOT_BREAST = (
     "The picture does not look like a mammogram, a breast ultrasound image or stained tissue; it may be a photograph, "
@@ -217,7 +222,9 @@ def measure(grey: np.ndarray) -> dict[str, float]:
     tissue with its mirror image. lungs: two dark fields beside a bright middle.
     """
     thumbnail = _thumbnail(grey, _THUMBNAIL)
-    shown = thumbnail / max(float(np.percentile(thumbnail, 99.5)), 1e-6)
+    low, high = (float(bound) for bound in np.percentile(thumbnail, (0.5, 99.5)))
+    low = min(low, _LIFTED_BLACK)  # film scans are seldom black; a picture without black keeps its greys
+    shown = np.maximum(thumbnail - low, 0) / max(high - low, 1e-6)
     background = _connected_to_border(shown < 0.1)
     speckle = np.abs(shown - ndimage.gaussian_filter(shown, 2))
     inner = ndimage.binary_erosion(~background, iterations=4)
