@@ -7,18 +7,19 @@ one it draws: settings -> database -> who is signed in -> which pages -> run the
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
 
 from core.errors import AppError
-from core.records import accounts, sessions
+from core.records import accounts, passwords, sessions
 from core.records.permissions import Person, allowed
 from core.server import inbox
 from core.server.guards import build_middleware
@@ -79,6 +80,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     configure_logging(settings)
     db = session.database()
     inbox.remove_old(settings)
+    passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
     code = accounts.setup_code(db)
     if code is not None:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
@@ -88,9 +90,19 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     yield
 
 
-def log_script_error(error: Exception) -> None:
-    """A bug in a page: its traceback belongs in the log; the page shows a sentence without it."""
-    logging.getLogger(PAGE_ERRORS).error("A page failed", exc_info=error)
+def tell_failure(error: Exception) -> bool:
+    """What a page shows that failed: a refusal's own sentence; for a bug, a number that finds its traceback."""
+    if isinstance(error, AppError):
+        st.error(str(error), icon=":material/block:")
+        return True
+    number = secrets.token_hex(4)
+    logging.getLogger(PAGE_ERRORS).error("A page failed (%s)", number, exc_info=error)
+    st.error(
+        "This page failed, and that is our fault. Reload it and look whether your last step was saved. If it fails "
+        f"again, give an administrator the number {number}: it finds the cause in the log.",
+        icon=":material/error:",
+    )
+    return True
 
 
 if get_script_run_ctx(suppress_warning=True) is not None:
@@ -107,7 +119,7 @@ else:
                 ),
             ),
             lifespan=lifespan,
-            on_script_error=log_script_error,
+            on_script_error=tell_failure,
         )
     except AppError as refused:
         sys.exit(f"SecondRead cannot start. {refused}")

@@ -85,7 +85,7 @@ def setup_code(db: Database) -> str | None:
 
 def needs_first_administrator(db: Database) -> bool:
     """Whether nobody can administer yet, so that the first visitor with the setup code may."""
-    with db.begin() as connection:
+    with db.read() as connection:
         return not _administrators(connection)
 
 
@@ -126,7 +126,7 @@ def create_person(db: Database, actor: Person, *, name: str, password: str, role
 def list_people(db: Database, actor: Person) -> list[PersonRow]:
     """Everybody who has an account, by name. Raises NotAllowed."""
     demand(actor, "manage_people")
-    with db.begin() as connection:
+    with db.read() as connection:
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
     return [
         PersonRow(row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.created_at) for row in rows
@@ -166,7 +166,7 @@ def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str])
 def reset_password(db: Database, actor: Person, person_id: int, password: str) -> None:
     """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
     demand(actor, "manage_people")
-    with db.begin() as connection:
+    with db.read() as connection:
         row = _row(connection, person_id)
     password_hash = passwords.hash_password(_checked_password(password, row.name))
     with db.begin() as connection:

@@ -38,7 +38,7 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
         return None
     moment = now()
     session, person = tables.session.c, tables.person.c
-    with db.begin() as connection:
+    with db.read() as connection:
         row = connection.execute(
             select(
                 person.id, person.name, person.roles, person.disabled,
@@ -47,14 +47,13 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
             .join_from(tables.session, tables.person, session.person_id == person.id)
             .where(session.token_sha256 == digest(token))
         ).one_or_none()  # fmt: skip
-        if row is None or row.revoked_at is not None or row.disabled:
-            return None
-        last_seen = row.last_seen_at
-        if moment - last_seen > timedelta(minutes=settings.session_idle_minutes):
-            return None
-        if moment - row.created_at > timedelta(hours=settings.session_hours):
-            return None
-        if is_activity and moment - last_seen > timedelta(seconds=TOUCH_SECONDS):
+    if row is None or row.revoked_at is not None or row.disabled:
+        return None
+    idle, age = moment - row.last_seen_at, moment - row.created_at
+    if idle > timedelta(minutes=settings.session_idle_minutes) or age > timedelta(hours=settings.session_hours):
+        return None
+    if is_activity and idle > timedelta(seconds=TOUCH_SECONDS):
+        with db.begin() as connection:
             connection.execute(
                 update(tables.session).where(session.token_sha256 == digest(token)).values(last_seen_at=moment)
             )

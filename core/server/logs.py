@@ -20,7 +20,8 @@ def configure_logging(settings: Settings) -> None:
     Called again, it replaces its own handlers instead of doubling every line.
     """
     folder = settings.state_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
     formatter = logging.Formatter(FORMAT)
     file = logging.handlers.RotatingFileHandler(
         folder / "secondread.log", maxBytes=5_000_000, backupCount=5, encoding="utf-8"

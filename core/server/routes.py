@@ -19,7 +19,7 @@ from core.records import accounts, sessions
 from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.server.guards import SESSION_COOKIE
-from core.server.upload import upload_route
+from core.server.upload import upload_routes
 from core.settings import Settings
 
 FORM_BYTES = 16 * 1024
@@ -99,7 +99,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         Route("/login", forms.sign_in, methods=["POST"]),
         Route("/setup", forms.set_up, methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
-        upload_route(database, settings),
+        *upload_routes(database, settings),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`POST /upload`: one file a request, its bytes as the body, streamed to disk.
+"""`POST /upload`: one file a request, its bytes as the body, streamed to disk. `DELETE` takes it back.
 
 Memory stays small whatever the file's size: 300 MB through Streamlit's own uploader take twice that in memory.
 The header `X-Together` (32 hex digits, chosen by the page) says which files belong to one study. File names are not
@@ -28,26 +28,45 @@ from core.settings import MIB, Settings
 log = logging.getLogger(__name__)
 
 
-def upload_route(database: Callable[[], Database], settings: Settings) -> Route:
-    """Answers 201 {"id": ...}, or 4xx {"refused": sentence}."""
+def upload_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:
+    """Answers 201 {"id": ...} or 204, or 4xx {"refused": sentence}."""
 
-    async def upload(request: Request) -> Response:
+    async def person_of(request: Request) -> Person:
         token = request.cookies.get(SESSION_COOKIE, "")
         person = await run_in_threadpool(sessions.person_of, database(), settings, token)
+        if person is None:
+            raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")
+        demand(person, "create_study")
+        return person
+
+    async def upload(request: Request) -> Response:
         try:
-            if person is None:
-                raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")
-            demand(person, "create_study")
-            item = await _receive(request, settings, person)
+            item = await _receive(request, settings, await person_of(request))
         except AppError as refused:
-            status = 403 if isinstance(refused, NotAllowed) else 413
-            # The rest of the body is not read: the connection cannot be used again.
-            return JSONResponse({"refused": str(refused)}, status, headers={"Connection": "close"})
+            return _refusal(refused, 413)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody is there to read it
         return JSONResponse({"id": item}, 201)
 
-    return Route("/upload", upload, methods=["POST"])
+    async def take_back(request: Request) -> Response:
+        together, item = request.path_params["together"], request.path_params["item"]
+        try:
+            path = inbox.find_item(settings, await person_of(request), together=together, item=item)
+        except AppError as refused:
+            return _refusal(refused, 404)
+        await run_in_threadpool(inbox.discard, [inbox.InboxFile(path, "")])
+        return Response(status_code=204)
+
+    return [
+        Route("/upload", upload, methods=["POST"]),
+        Route("/upload/{together}/{item}", take_back, methods=["DELETE"]),
+    ]
+
+
+def _refusal(refused: AppError, status: int) -> Response:
+    # Of a refused upload the rest of the body is not read: the connection cannot be used again.
+    status = 403 if isinstance(refused, NotAllowed) else status
+    return JSONResponse({"refused": str(refused)}, status, headers={"Connection": "close"})
 
 
 async def _receive(request: Request, settings: Settings, person: Person) -> str:

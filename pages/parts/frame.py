@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 
 import streamlit as st
-from core.records.permissions import ROLES, Person
 
+from core.records.permissions import ROLES, Person
 from core.settings import Settings
 from pages.parts.session import signed_in
 

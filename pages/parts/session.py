@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-from core.records.db import Database, open_database
-from core.records.permissions import ROLES, Person, demand
 
 from core.errors import NotAllowed
 from core.records import sessions
+from core.records.db import Database, open_database
+from core.records.permissions import ROLES, Person, demand
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 

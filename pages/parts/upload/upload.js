@@ -117,6 +117,7 @@ class Uploader {
 
   remove(item) {
     item.request?.abort();
+    if (item.id) fetch(`/upload/${this.together}/${item.id}`, { method: "DELETE" });
     this.items.splice(this.items.indexOf(item), 1);
     const after = item.line.nextElementSibling || item.line.previousElementSibling;
     item.line.remove();
@@ -209,5 +210,5 @@ function randomHex() {
 }
 
 function sizeWords(bytes) {
-  return bytes < 1048576 ? `${Math.max(1, Math.round(bytes / 1024))} KiB` : `${(bytes / 1048576).toFixed(1)} MiB`;
+  return bytes < 1048576 ? `${Math.ceil(bytes / 1024)} KiB` : `${(bytes / 1048576).toFixed(1)} MiB`;
 }
