@@ -21,3 +21,11 @@ def test_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where CI=true nothing may be skipped: a skip there hides a missing tool or a missing file."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("Skipped tests fail the run where CI=true.")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

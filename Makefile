@@ -1,0 +1,59 @@
+# Two commands: `make run` and `make test`. Everything lives in .venv; a stamp remembers what was installed, so the
+# second run needs no network. Paths are relative and quoted: the checkout may lie under a folder with spaces.
+
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: run test check bench demo help
+
+help:
+	@echo "make run    set up and start SecondRead on http://localhost:8501"
+	@echo "make test   set up and run the tests"
+	@echo "make check  format, lint and types"
+	@echo "make bench  benchmarks, as ratios"
+	@echo "make demo   start with three demo users and synthetic studies"
+
+run: $(RUN_STAMP)
+	@$(PY) -m streamlit run app.py
+
+demo: $(RUN_STAMP)
+	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
+
+test: $(DEV_STAMP)
+	@$(PY) -m pytest
+
+check: $(DEV_STAMP)
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+bench: $(RUN_STAMP)
+	@$(PY) -m core bench
+
+# The interpreter: the newest of 3.13, 3.12, 3.11 that can make a virtual environment; PYTHON=… chooses another.
+$(PY):
+	@set -e; \
+	for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then \
+	      echo "Making $(VENV) with $$candidate"; "$$candidate" -m venv $(VENV); exit 0; \
+	    else found="$$candidate"; fi; \
+	  fi; \
+	done; \
+	if [ -n "$$found" ]; then \
+	  echo "$$found cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; \
+	else \
+	  echo "SecondRead needs Python 3.11, 3.12 or 3.13, and none was found. Install one, or say PYTHON=/path/to/python." >&2; \
+	fi; exit 1
+
+$(RUN_STAMP): requirements.txt | $(PY)
+	@echo "Installing requirements (some minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(DEV_STAMP): requirements.txt requirements-dev.txt | $(RUN_STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,105 @@
+"""The models in `weights/`: complete, honest, and on real images what their cards say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Raster
+
+from core.imaging.intake import read_upload
+from core.imaging.preprocess import heat_map
+from core.models import cards
+from core.models.inference import LoadedModel, load_model
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+
+SHIPPED = cards.all_cards(Settings(weights_dir=REPOSITORY / "weights"))
+MIB = 1024 * 1024
+
+
+def ids(card: cards.Card) -> str:
+    return card.model_id
+
+
+def test_the_models_a_reader_needs_are_shipped_and_small_enough() -> None:
+    live = {card.model_id for card in SHIPPED if card.has_weights}
+    assert {"ultrasound-fusion", "ultrasound-cnn", "mammography-fusion"} <= live
+    sizes = [path.stat().st_size for path in (REPOSITORY / "weights").rglob("*") if path.is_file()]
+    assert max(sizes) <= 50 * MIB and sum(sizes) <= 350 * MIB
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=ids)
+def test_a_card_says_what_a_reader_must_know(card: cards.Card) -> None:
+    assert card.raw["initialisation"] and card.raw["limits"] and card.raw["data_licence"]
+    assert len(card.raw["data"]["sha256"]) == 64
+    assert card.raw["reported_as"] == "malignant" and card.positive in card.classes
+    assert 0 < card.threshold < 1
+    headline = cards.headline(card)
+    scores = cards.read_test_scores(card)
+    assert scores is not None and headline["auc"].n == len(scores)
+    assert headline["auc"].low < headline["auc"].value < headline["auc"].high
+    counts = card.raw["data"]["splits"]["test"]
+    assert scores["label"].value_counts().to_dict() == counts
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=ids)
+def test_no_patient_is_in_two_splits(card: cards.Card) -> None:
+    scores = cards.read_test_scores(card)
+    validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv", dtype={"patient": str})
+    assert scores is not None and not set(scores["patient"]) & set(validation["patient"])
+
+
+def test_the_small_data_set_calls_itself_a_demonstration() -> None:
+    (card,) = [card for card in SHIPPED if card.model_id == "mammography-fusion"]
+    assert any("emonstration" in limit for limit in card.raw["limits"])
+
+
+@pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
+def test_a_test_case_read_as_an_upload_scores_what_the_table_says(card: cards.Card, test_data: Path) -> None:
+    model = load_model(card)
+    scores = cards.read_test_scores(card)
+    assert scores is not None
+    for row in scores.sample(4, random_state=1).itertuples():
+        (intake,) = read_upload(
+            (test_data / "data" / row.case).read_bytes(), "x.png", settings=Settings(), modality=card.modality
+        )
+        assert intake.image is not None, intake.refused
+        prediction, _ = model.read(intake.image)
+        assert prediction.malignant == pytest.approx(getattr(row, card.positive), abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    "card", [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights], ids=ids
+)
+def test_maps_find_the_lesion_more_often_than_the_image_centre_does(card: cards.Card, test_data: Path) -> None:
+    """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
+    stated = card.raw["localisation"]["own class, all lesions"]
+    model = load_model(card)
+    hits, centre = play(model, card, test_data / "data")
+    assert len(hits) == stated["n"]
+    assert np.mean(hits) == pytest.approx(stated["pointing_game"]["fused"], abs=0.06)
+    assert np.mean(centre) == pytest.approx(stated["image_centre"], abs=0.06)
+    if card.architecture != "cnn":  # the small CNN does not localise; its card shows it
+        assert np.mean(hits) > np.mean(centre)
+
+
+def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], list[bool]]:
+    manifest = pd.read_csv(root / "ultrasound" / "manifest.csv", keep_default_na=False).set_index("file")
+    validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv")
+    hits, centre = [], []
+    for case in validation["case"]:
+        row = manifest.loc[case]
+        if not row["mask"]:
+            continue
+        outline = np.asarray(Raster.open(root / row["mask"]).convert("L")) > 127
+        (intake,) = read_upload((root / case).read_bytes(), "x.png", settings=Settings(), modality=Modality.ULTRASOUND)
+        assert intake.image is not None
+        _, explanation = model.read(intake.image)
+        heat = heat_map(explanation, "fused", card.classes.index(row["label"]))
+        assert heat.shape == outline.shape
+        hits.append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))
+        centre.append(bool(outline[outline.shape[0] // 2, outline.shape[1] // 2]))
+    return hits, centre
