@@ -1,0 +1,149 @@
+"""Which picture hangs where: mammograms as radiologists hang them, everything else in the order it came.
+
+R-CC | L-CC over R-MLO | L-MLO, chest walls back to back in the middle: the right breast on the left with its chest wall
+at its right edge. Whether a picture must be mirrored for that is read from PatientOrientation (the direction of its
+rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and its label says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image as Raster
+from scipy import ndimage
+
+from core.types import VIEWS, Image, Modality
+
+_SIDES = ("R", "L")
+_ALIGN = {"R": "right", "L": "left"}
+_FOUR_VIEWS = ("CC", "MLO")
+_SEARCH_SIDE = 128
+_FLIPPED = "FLIPPED"
+_FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One cell of the layout.
+
+    index: which of the images, or None for a place that none fills. label: drawn on the picture after mirroring.
+    is_mirrored: the picture is shown left-right reversed. align: "left", "right" or "center", the edge of the cell that
+    the chest wall lies against.
+    """
+
+    index: int | None
+    label: str
+    is_mirrored: bool = False
+    align: str = "center"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Places row by row. is_same_scale: sizes are in millimetres for all of them, so show them at one scale."""
+
+    places: tuple[Place, ...]
+    columns: int
+    is_same_scale: bool
+
+
+def hang(images: Sequence[Image]) -> Layout:
+    """Lay out the images of one study; every image has exactly one place."""
+    pairs = _pairs(images)
+    if not pairs:
+        return _in_order(images)
+    places = [
+        _mammogram_place(images, index, side, view)
+        for view, *indices in pairs
+        for side, index in zip(_SIDES, indices, strict=True)
+    ]
+    hung = {place.index for place in places}
+    rest = [Place(index, label_of(images, index)) for index in range(len(images)) if index not in hung]
+    spacings = [image.spacing_mm for image in images if image.modality is Modality.MAMMOGRAPHY]
+    return Layout(tuple(places + rest), 2, all(spacing is not None for spacing in spacings))
+
+
+def label_of(images: Sequence[Image], index: int) -> str:
+    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known."""
+    image = images[index]
+    if image.modality is Modality.MAMMOGRAPHY:
+        parts = [image.laterality or "side not stated", image.view or "view not stated"]
+        return " ".join(parts) if image.laterality else ", ".join(parts)
+    kind = image.modality.value if image.modality else "image"
+    same = [position for position, other in enumerate(images) if other.modality is image.modality]
+    number = f" {same.index(index) + 1} of {len(same)}" if len(same) > 1 else ""
+    return f"{image.laterality} {kind}{number}" if image.laterality else f"{kind}{number}"
+
+
+def chest_wall_side(image: Image) -> tuple[str | None, bool]:
+    """("left" | "right" | None, whether the tags said so): the edge of the stored picture that the chest wall is on.
+
+    Rows that run to the anterior (`A`) begin at the chest wall, rows that run to the posterior (`P`) end there.
+    """
+    row_direction = image.tags.get("PatientOrientation", "").split("\\")[0].strip().upper()
+    if row_direction in ("A", "P"):
+        return ("left" if row_direction == "A" else "right"), True
+    return _wall_by_pixels(image.pixels), False
+
+
+def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
+    """(view, index of the right breast, index of the left) row by row; empty when no mammogram states its side."""
+    by_view: dict[str, dict[str, list[int]]] = {}
+    for index, image in enumerate(images):
+        if image.modality is Modality.MAMMOGRAPHY and image.laterality in _SIDES:
+            by_view.setdefault(image.view or "", {side: [] for side in _SIDES})[image.laterality].append(index)
+    if (
+        len(by_view.keys() & set(_FOUR_VIEWS)) == 1
+        and sum(len(side) for v in by_view.values() for side in v.values()) > 2
+    ):
+        for view in _FOUR_VIEWS:
+            by_view.setdefault(view, {side: [] for side in _SIDES})
+    order = {view: position for position, view in enumerate((*VIEWS, ""))}
+    rows: list[tuple[str, int | None, int | None]] = []
+    for view in sorted(by_view, key=order.__getitem__):
+        right, left = by_view[view]["R"], by_view[view]["L"]
+        for turn in range(max(len(right), len(left), 1 if view in _FOUR_VIEWS else 0)):
+            rows.append((view, right[turn] if turn < len(right) else None, left[turn] if turn < len(left) else None))
+    return rows
+
+
+def _mammogram_place(images: Sequence[Image], index: int | None, side: str, view: str) -> Place:
+    if index is None:
+        return Place(None, f"{side} {view}: no image".replace("  ", " ").replace(" :", ":"), align=_ALIGN[side])
+    wall, is_stated = chest_wall_side(images[index])
+    is_mirrored = wall is not None and wall != _ALIGN[side]
+    label = label_of(images, index)
+    if is_mirrored:
+        label = f"{label} {_FLIPPED if is_stated else _FLIPPED_BY_PIXELS}"
+    return Place(index, label, is_mirrored, _ALIGN[side])
+
+
+def _in_order(images: Sequence[Image]) -> Layout:
+    places = tuple(Place(index, label_of(images, index)) for index in range(len(images)))
+    return Layout(places, 1 if len(images) < 2 else 2 if len(images) < 5 else 3, False)
+
+
+def _wall_by_pixels(pixels: np.ndarray) -> str | None:
+    """The side on which the breast is cut off straight: it touches that edge, or carries more of its area there."""
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
+    height, width = grey.shape
+    scale = min(1.0, _SEARCH_SIDE / max(height, width))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX))
+    low, high = np.percentile(small, (1, 99.5))
+    tissue = small > low + 0.12 * (high - low)
+    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=2))
+    if not count:
+        return None
+    main = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    margin = max(2, size[0] // 32)
+    touches = float(main[:, :margin].any(axis=1).mean()), float(main[:, -margin:].any(axis=1).mean())
+    if abs(touches[0] - touches[1]) > 0.2:
+        return "left" if touches[0] > touches[1] else "right"
+    columns = np.flatnonzero(main.any(axis=0))
+    heights = main.sum(axis=0)[columns[0] : columns[-1] + 1]
+    middle = float((heights * np.arange(len(heights))).sum() / heights.sum()) / max(len(heights) - 1, 1)
+    if abs(middle - 0.5) < 0.02:
+        return None
+    return "left" if middle < 0.5 else "right"

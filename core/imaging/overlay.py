@@ -1,0 +1,37 @@
+"""From pixels to what a screen or a printer shows: window, polarity, and one transparent hue where a model looked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+HUE = (255, 153, 31)
+"""Amber: seen on grey and on pink tissue alike, and no rainbow whose colours look like degrees of disease."""
+LOW_CUT = 0.2
+"""Attention below this share of the peak stays transparent, so that the picture under it is not tinted throughout."""
+
+
+def to_uint8(pixels: np.ndarray, center: float = 0.5, width: float = 1.0, invert: bool = False) -> np.ndarray:
+    """Pixels in [0, 1], (H, W) or (H, W, 3), through a linear window on that same scale: uint8 of the same shape.
+
+    center 0.5 and width 1 change nothing; a narrower width gives more contrast. invert: black becomes white.
+    """
+    shown = np.clip((np.asarray(pixels, np.float32) - (center - width / 2)) / max(width, 1e-6), 0, 1)
+    if invert:
+        shown = 1 - shown
+    return np.round(shown * 255).astype(np.uint8)
+
+
+def paint(pixels: np.ndarray, heat: np.ndarray, opacity: float, *, low_cut: float = LOW_CUT) -> np.ndarray:
+    """Pixels in [0, 1], (H, W) or (H, W, 3), under `heat` (H, W) in [0, 1]: uint8 (H, W, 3).
+
+    opacity: of the hue where heat is 1, from 0 (the picture alone) to 1; it falls linearly to nothing at `low_cut`.
+    """
+    base = np.clip(np.asarray(pixels, np.float32), 0, 1)
+    if base.ndim == 2:
+        base = np.repeat(base[..., None], 3, axis=2)
+    if heat.shape != base.shape[:2]:
+        raise ValueError(f"heat has shape {heat.shape}, the picture {base.shape[:2]}")
+    strength = np.clip((np.asarray(heat, np.float32) - low_cut) / (1 - low_cut), 0, 1)
+    alpha = (min(max(opacity, 0.0), 1.0) * strength)[..., None]  # (H, W, 1)
+    hue = np.array(HUE, np.float32) / 255
+    return np.round((base * (1 - alpha) + hue * alpha) * 255).astype(np.uint8)
