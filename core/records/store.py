@@ -52,7 +52,7 @@ def pixels_blob(pixels: np.ndarray) -> Blob:
 
 
 def maps_blob(maps: Mapping[str, np.ndarray]) -> Blob:
-    """branch -> float32 (classes, h, w) >= 0 -> archive. Each map is scaled by its maximum first: float16 ends at 65504.
+    """branch -> float32 (classes, h, w) >= 0 -> archive. Each is scaled by its maximum: float16 ends at 65504.
 
     Values come back within 0.05 % of the map's maximum.
     """
