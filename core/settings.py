@@ -65,7 +65,7 @@ class Settings:
         """Settings from `SECONDREAD_*` variables; a variable that no field has is refused by name."""
         environment = os.environ if environment is None else environment
         known = {f"SECONDREAD_{field.name.upper()}": field for field in fields(cls)}
-        elsewhere = {"SECONDREAD_TEST_DATA"}
+        elsewhere = {"SECONDREAD_TEST_DATA", "SECONDREAD_TEST_POSTGRES_URL"}
         values: dict[str, object] = {}
         for variable, text in environment.items():
             if not variable.startswith("SECONDREAD_") or variable in elsewhere:
