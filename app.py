@@ -18,6 +18,7 @@ from streamlit.navigation.page import StreamlitPage
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
 
+from core.demo import site
 from core.errors import AppError
 from core.records import accounts, passwords, sessions
 from core.records.permissions import Person, allowed
@@ -81,6 +82,10 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     db = session.database()
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
+    if settings.demo:
+        for demo in site.prepare(db):
+            sys.stdout.write(f"  {demo.name:<20} password {demo.password}   ({', '.join(demo.roles)})\n")
+        sys.stdout.flush()
     code = accounts.setup_code(db)
     if code is not None:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.

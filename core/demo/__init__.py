@@ -1,0 +1,1 @@
+"""Synthetic studies and demonstration users: everything made in code and labelled so."""
