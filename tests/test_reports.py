@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as Raster
 from pypdf import PdfReader
 
+from core.models.aggregate import BreastScore
 from core.reports import content
 from core.reports.content import (
     Attention,
@@ -21,7 +22,6 @@ from core.reports.content import (
     ReportImage,
     ReportModel,
     ReportRead,
-    ReportScore,
     agreement,
     percent,
     threshold_verdict,
@@ -73,8 +73,8 @@ def report(**changes: object) -> Report:
         made_by="Dr Two",
         reading_mode="read_first",
         scores=(
-            ReportScore("R", "mammography-fusion", 0.13, (0.08, 0.2), 0.3, 1, "mean over its images"),
-            ReportScore("R", "mammography-cnn", 0.42, (0.3, 0.5), 0.3, 1, "mean over its images"),
+            BreastScore("R", "mammography-fusion", 0.13, (0.08, 0.2), 0.3, 1, "mean over its images"),
+            BreastScore("R", "mammography-cnn", 0.42, (0.3, 0.5), 0.3, 1, "mean over its images"),
         ),
         models=(
             ReportModel(
@@ -137,7 +137,7 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
         "Read first: the AI's answer was hidden until the first impression was saved.",
         "mammography-fusion",
         "13 %",
-        "8.0 % to 20 %",
+        "8.3 % to 20 %",
         "Below the threshold of 30 %",
         "Above the threshold of 30 %",
         "benign 77 %, malignant 13 %, normal 10 %",

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from core.models.aggregate import BreastScore
 from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or for decisions about patients."
@@ -57,19 +58,6 @@ class ReportImage:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportScore:
-    """What one model says of one breast; probabilities in [0, 1]. rule: how images became a breast, in words."""
-
-    breast: str
-    model_id: str
-    malignant: float
-    interval: tuple[float, float]
-    threshold: float
-    n_images: int
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
 class ReportRead:
     """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100)."""
 
@@ -105,7 +93,7 @@ class Report:
     made_at: datetime
     made_by: str
     reading_mode: str
-    scores: tuple[ReportScore, ...] = ()
+    scores: tuple[BreastScore, ...] = ()
     models: tuple[ReportModel, ...] = ()
     site_name: str = ""
     is_synthetic: bool = False
@@ -178,7 +166,7 @@ def class_words(prediction: Prediction) -> str:
     return ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
 
 
-def agreements_by_breast(scores: Sequence[ReportScore]) -> list[str]:
+def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
     """One sentence a breast where two models or more read it."""
     sentences = []
     for breast in BREAST_NAMES:

@@ -12,11 +12,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core.reports import content
-from core.reports.content import Report, ReportImage, ReportModel, ReportRead, ReportScore
+from core.reports.content import Report, ReportImage, ReportModel, ReportRead
 from core.reports.pdf import build_pdf
 from core.reports.pictures import attention_jpeg, picture_jpeg
 
-__all__ = ["Report", "ReportImage", "ReportModel", "ReportRead", "ReportScore", "build_html", "build_pdf"]
+__all__ = ["Report", "ReportImage", "ReportModel", "ReportRead", "build_html", "build_pdf"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -1,0 +1,160 @@
+"""The second read: what the models say, once the reader may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from core.models.aggregate import BreastScore, per_breast
+from core.models.cards import all_cards, live_cards
+from core.models.operating_point import operating_point
+from core.records import reads
+from core.records.permissions import Person
+from core.records.studies import StoredStudy
+from core.reports.content import (
+    AI_GENERATED,
+    INTERVAL_NOTE,
+    agreement,
+    breast_name,
+    class_words,
+    percent,
+    threshold_verdict,
+)
+from core.types import Explanation, Modality, Prediction
+from pages.parts.models import loaded
+from pages.parts.score_bars import Bar, bars_html
+from pages.parts.session import database, settings
+from pages.parts.words import plain
+
+Answer = tuple[str, Prediction, Explanation]
+
+
+def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
+    """What the models said of the study, asking them first where a live model has not answered yet.
+
+    Once a study is final no model is asked any more: what is shown is what the readers saw. Refused with a sentence
+    while the reader may not see it.
+    """
+    found = reads.predictions_of(database(), person, study.row.id)
+    if study.row.state != "final" and _ask_models(study, found):
+        found = reads.predictions_of(database(), person, study.row.id)
+    return found
+
+
+def _ask_models(study: StoredStudy, found: Sequence[Answer]) -> bool:
+    """Run each live model on each image of its modality that no weights of it have read; True if any was run."""
+    answered = {(image_id, prediction.model_id) for image_id, prediction, _ in found}
+    cards = [card for card in live_cards(settings()) if any(s.image.modality is card.modality for s in study.images)]
+    work = [
+        (card, stored)
+        for card in cards
+        for stored in study.images
+        if stored.image.modality is card.modality and (stored.id, card.model_id) not in answered
+    ]
+    if not work:
+        return False
+    with st.status(f"Asking {len({card.model_id for card, _ in work})} models", expanded=True) as status:
+        bar = st.progress(0.0)
+        for number, (card, stored) in enumerate(work):
+            bar.progress(number / len(work), f"{card.title}: image {number % len(study.images) + 1}")
+            prediction, explanation = loaded(card).read(stored.image)
+            reads.record_predictions(database(), study.row.id, stored.id, prediction, explanation)
+        bar.progress(1.0, "Done")
+        status.update(label="The models have answered", state="complete", expanded=False)
+    return True
+
+
+def without_model(study: StoredStudy) -> list[Modality]:
+    """The study's modalities that no model has been released for."""
+    live = {card.modality for card in live_cards(settings())}
+    kinds = {stored.image.modality for stored in study.images if stored.image.modality}
+    return sorted(kinds - live)
+
+
+def titles() -> dict[str, str]:
+    """Model id -> title, for every model with a card."""
+    return {card.model_id: card.title for card in all_cards(settings())}
+
+
+def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:
+    by_image = predictions_by_image(answers)
+    images = [stored.image for stored in study.images]
+    return per_breast(images, [by_image.get(stored.id, []) for stored in study.images])
+
+
+def predictions_by_image(answers: Sequence[Answer]) -> dict[str, list[Prediction]]:
+    grouped: dict[str, list[Prediction]] = {}
+    for image_id, prediction, _ in answers:
+        grouped.setdefault(image_id, []).append(prediction)
+    return grouped
+
+
+def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[str, str]) -> None:
+    """Breast by breast, then the thresholds in words, then image by image. labels: image id -> as hung."""
+    names = titles()
+    scores = breast_scores(study, answers)
+    st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]")
+    for breast in dict.fromkeys(score.breast for score in scores):
+        _show_breast([score for score in scores if score.breast == breast], names)
+    st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
+    _show_thresholds(answers)
+    with st.expander("Image by image", icon=":material/grid_view:"):
+        _show_images(answers, labels, names)
+    _show_timing(answers)
+
+
+def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> None:
+    st.markdown(f"**{breast_name(scores[0].breast)}**")
+    st.html(bars_html([Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold) for s in scores]))
+    for score in scores:
+        verdict = threshold_verdict(score.malignant, score.threshold)
+        st.caption(
+            f"{plain(names.get(score.model_id, score.model_id))}: {percent(score.malignant)}. {verdict}; {score.rule}."
+        )
+    words = agreement([(score.malignant, score.threshold) for score in scores])
+    if words:
+        st.markdown(words)
+
+
+def _show_thresholds(answers: Sequence[Answer]) -> None:
+    shown = {prediction.weights_sha256 for _, prediction, _ in answers}
+    with st.expander("What the thresholds mean", icon=":material/help:"):
+        for card in all_cards(settings()):
+            if card.weights_sha256 in shown:
+                st.markdown(f"**{plain(card.title)}**: {plain(operating_point(card).words)}")
+        st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
+
+
+def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
+    rows = [
+        {
+            "Image": labels.get(image_id, ""),
+            "Model": names.get(prediction.model_id, prediction.model_id),
+            "Malignant": percent(prediction.malignant),
+            "95 % interval": f"{percent(prediction.interval[0])} to {percent(prediction.interval[1])}",
+            "Threshold": threshold_verdict(prediction.malignant, prediction.threshold),
+            "All classes": class_words(prediction),
+            "Seconds": f"{prediction.seconds:.2f}",
+        }
+        for image_id, prediction, _ in answers
+    ]
+    st.dataframe(rows, hide_index=True)
+
+
+def _show_timing(answers: Sequence[Answer]) -> None:
+    devices = sorted({prediction.device for _, prediction, _ in answers})
+    seconds = sum(prediction.seconds for _, prediction, _ in answers)
+    st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
+
+
+def explanations_by_image(study: StoredStudy, answers: Sequence[Answer]) -> list[dict[str, Explanation]]:
+    """For each image of the study, weights sha256 -> explanation."""
+    return [
+        {
+            prediction.weights_sha256: explanation
+            for image_id, prediction, explanation in answers
+            if image_id == stored.id
+        }
+        for stored in study.images
+    ]

@@ -1,0 +1,58 @@
+"""The models' cards: what each reads, what it came from, what was measured and with which uncertainty."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.models.cards import Card, all_cards, headline
+from core.models.operating_point import operating_point
+from core.models.registry import ARCHITECTURES
+from pages.parts import card_words
+from pages.parts.session import require, settings
+from pages.parts.words import plain
+
+
+def draw_headline(card: Card) -> None:
+    """The measured numbers, each with its interval and its number of cases."""
+    measured = card_words.headline_in_words(headline(card))
+    if not measured:
+        st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")
+        return
+    st.table(card_words.headline_rows(measured), width="content")
+    for note in card_words.quality_notes(headline(card)):
+        st.warning(note, icon=":material/warning:")
+
+
+def draw_card(card: Card) -> None:
+    st.subheader(plain(f"{card.title}, {card.modality}"), anchor=False)
+    st.caption(plain(card.model_id))
+    if not card.has_weights:
+        st.info("Its weights are not here: it answers nothing.", icon=":material/info:")
+    for limit in card.raw.get("limits", ()):
+        st.markdown(f":material/warning: {plain(limit)}")
+    st.markdown("**Measured on its test cases**")
+    draw_headline(card)
+    st.markdown(f"**The threshold.** {plain(operating_point(card).words)}")
+    with st.expander("Data, training and calibration", icon=":material/description:"):
+        st.table(dict(card_words.fact_rows(card)))
+        st.table(card_words.split_rows(card))
+    where = card_words.localisation_rows(card)
+    if where:
+        with st.expander("Where it looks: the pointing game on validation cases", icon=":material/my_location:"):
+            st.caption("How often the heat map's highest point lies inside the outline of the lesion, beside a guess.")
+            st.table(where)
+
+
+require("see_models")
+st.title("Models", anchor=False)
+st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
+cards = all_cards(settings())
+if not cards:
+    st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
+for card in cards:
+    with st.container(border=True):
+        draw_card(card)
+fitted = {card.architecture for card in cards}
+waiting = [entry.title for entry in ARCHITECTURES if entry.id not in fitted]
+if waiting:
+    st.caption(f"Not trained yet: {plain(', '.join(waiting))}.")

@@ -1,0 +1,147 @@
+"""One study: from files to images, first impression, second read, final assessment and report.
+
+Without a study in the address this is where a new one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from core.imaging.hanging import label_of
+from core.records import reads, studies
+from core.records.permissions import Person
+from core.records.studies import StoredStudy
+from pages.parts import attention, impressions, new_study, pictures, second_read, study_report, study_tools
+from pages.parts.attention import AttentionChoice as Choice
+from pages.parts.messages import told_plainly
+from pages.parts.second_read import Answer
+from pages.parts.session import database, require
+
+
+def begin_study(person: Person) -> None:
+    """Choose files, see what was refused, complete what the files do not say, name it, save."""
+    st.title("New study", anchor=False)
+    drafts = new_study.choose_files()
+    new_study.show_refusals(drafts)
+    new_study.complete_drafts(drafts)
+    missing = new_study.missing_words(drafts)
+    if missing:
+        st.info(missing, icon=":material/edit:")
+    name = st.text_input(
+        "Name of the study", max_chars=80, key="new_name", placeholder="For example: Teaching case 12",
+        help="Choose a name that says nothing about the patient.",
+    )  # fmt: skip
+    if st.button("Save the study", type="primary", disabled=bool(missing), icon=":material/save:"):
+        study_id = new_study.save(person, name.strip(), drafts)
+        if study_id:
+            st.switch_page("pages/reader/read.py", query_params={"study": study_id})
+
+
+def first_impression(person: Person, study: StoredStudy) -> None:
+    st.subheader("Your first impression", anchor=False)
+    if study.row.state == "final":
+        st.caption("This study has a final read already. You can read it too, or only look at what was found.")
+        if st.button("Look without reading", icon=":material/visibility:"):
+            with told_plainly():
+                reads.reveal(database(), person, study.row.id)
+                st.rerun()
+    given = impressions.impressions_form(study.breasts, key=f"first_{study.row.id}")
+    comment = st.text_area("Comment", key=f"first_{study.row.id}_comment", max_chars=4000, height=70)
+    if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
+        with told_plainly():
+            reads.record_first_read(database(), person, study.row.id, given or {}, comment)
+            st.rerun()
+    if given is None:
+        st.caption("Choose a BI-RADS category for each breast.")
+
+
+def second_opinion(person: Person, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
+    """The models' answers where the reader may see them and has asked; else the button."""
+    st.subheader("Second read", anchor=False)
+    if not reads.ai_visible(database(), person, study.row.id):
+        if st.button("Show second read", type="primary", width="stretch", icon=":material/visibility:"):
+            with told_plainly():
+                reads.reveal(database(), person, study.row.id)
+                st.rerun()
+        return []
+    for modality in second_read.without_model(study):
+        st.info(f"No model released for this modality yet: {modality}.", icon=":material/info:")
+    answers: list[Answer] = []
+    with told_plainly():
+        answers = second_read.answers_of(person, study)
+    if answers:
+        second_read.show_scores(study, answers, labels)
+    return answers
+
+
+def assessment(person: Person, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
+    """The form of a final read; it begins with what the reader said before."""
+    key = f"final_{study.row.id}_{start.id if start else 0}"
+    given = impressions.impressions_form(study.breasts, key=key, start=start.impressions if start else None)
+    comment = st.text_area("Comment", key=f"{key}_comment", max_chars=4000, height=100)
+    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{key}_save"):
+        with told_plainly():
+            reads.record_final_read(database(), person, study.row.id, given or {}, comment)
+            st.rerun()
+
+
+def conclude(person: Person, study: StoredStudy, known: Sequence[reads.Read], answers: Sequence[Answer]) -> None:
+    """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
+    mine = [read for read in known if read.person_id == person.id]
+    own_final = [read for read in mine if read.kind == "final"]
+    st.subheader("Final assessment", anchor=False)
+    if own_final:
+        impressions.show_read(own_final[-1])
+    elif mine or study.row.reading_mode == "concurrent":
+        assessment(person, study, mine[0] if mine else None, button="Save final assessment")
+    for read in known:
+        if read.person_id != person.id:
+            impressions.show_read(read, whose=read.person_name)
+    if any(read.kind == "final" for read in known):
+        study_report.offer(person, study, answers, known)
+    if own_final:
+        with st.expander("Correct my final assessment", icon=":material/edit:"):
+            st.caption("The earlier assessment stays on record; the report shows both.")
+            assessment(person, study, own_final[-1], button="Save the correction")
+
+
+def read_panel(person: Person, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
+    """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`."""
+    known = reads.reads_of(database(), person, study.row.id)
+    own_first = [read for read in known if read.person_id == person.id and read.kind == "first"]
+    is_visible = reads.ai_visible(database(), person, study.row.id)
+    if own_first:
+        st.subheader("Your first impression", anchor=False)
+        impressions.show_read(own_first[0])
+    elif not is_visible:
+        first_impression(person, study)
+        return [], None
+    answers = second_opinion(person, study, labels)
+    if not is_visible:
+        return [], None
+    choice = attention.attention_controls(answers, second_read.titles(), key=f"attention_{study.row.id}")
+    conclude(person, study, known, answers)
+    return answers, choice
+
+
+person = require("record_first_read")
+study_id = st.query_params.get("study", "")
+if not study_id:
+    begin_study(person)
+    st.stop()
+with told_plainly(stops=True):
+    study = studies.load_study(database(), person, study_id)
+
+study_tools.header(person, study)
+images = [stored.image for stored in study.images]
+labels = {stored.id: label_of(images, position) for position, stored in enumerate(study.images)}
+shown, panel = st.columns([2.1, 1], gap="medium")
+with panel:
+    answers, choice = read_panel(person, study, labels)
+with shown:
+    look = pictures.look_controls(key=f"look_{study_id}")
+    explained = second_read.explanations_by_image(study, answers)
+    pictures.show_images(images, look, key=f"pictures_{study_id}", choice=choice, explanations=explained)
+    study_tools.warnings(study, labels)
