@@ -1,0 +1,201 @@
+"""How sure a number is: DeLong for areas under the curve, Wilson for shares, a bootstrap that draws patients.
+
+References: DeLong, DeLong & Clarke-Pearson 1988, computed from mid-ranks as in Sun & Xu 2014; Wilson 1927, with the
+design effect of Dean & Pagano 2015 where one patient gives several cases; Efron & Tibshirani 1993 for percentiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, rankdata
+from statsmodels.stats.proportion import proportion_confint
+
+from core.errors import InvalidInput
+from core.types import Estimate
+
+N_RESAMPLES = 2000
+Z_95 = float(norm.ppf(0.975))
+
+
+@dataclass(frozen=True, slots=True)
+class Placements:
+    """For each positive case how many negatives score lower, and for each negative how many positives score higher.
+
+    of_positives: (positives,) in [0, negatives]; of_negatives: (negatives,) in [0, positives]; a tie counts one half,
+    so that all values are exact multiples of 0.5.
+    """
+
+    of_positives: np.ndarray
+    of_negatives: np.ndarray
+
+    @property
+    def auc(self) -> float:
+        """Share of (positive, negative) pairs in which the positive scores higher."""
+        return float(self.of_positives.sum() / (len(self.of_positives) * len(self.of_negatives)))
+
+    @property
+    def variance(self) -> float:
+        """DeLong's variance of the area; exactly 0 where all placements of a kind are equal."""
+        return placement_variance(self.of_positives, self.of_negatives)
+
+
+def placements(labels: np.ndarray, scores: np.ndarray) -> Placements:
+    """labels (n,) bool, scores (n,); O(n log n)."""
+    ranks = rankdata(scores)
+    of_positives = ranks[labels] - rankdata(scores[labels])
+    of_negatives = labels.sum() - (ranks[~labels] - rankdata(scores[~labels]))
+    return Placements(of_positives, of_negatives)
+
+
+def placement_variance(of_positives: np.ndarray, of_negatives: np.ndarray) -> float:
+    """Variance of mean placement (or of a difference of two): both kinds of cases are samples."""
+    n_positives, n_negatives = len(of_positives), len(of_negatives)
+    over_positives = of_positives.var(ddof=1) / n_positives if n_positives > 1 else np.nan
+    over_negatives = of_negatives.var(ddof=1) / n_negatives if n_negatives > 1 else np.nan
+    return float(over_positives / n_negatives**2 + over_negatives / n_positives**2)
+
+
+@dataclass(frozen=True, slots=True)
+class DeLong:
+    """Area under the ROC curve with its standard error and 95 % interval. se: NaN with a single case of a kind."""
+
+    auc: float
+    se: float
+    low: float
+    high: float
+
+
+def delong(labels: np.ndarray, scores: np.ndarray) -> DeLong:
+    """labels (n,) bool or 0/1, scores (n,). The interval is symmetric and cut at 0 and 1."""
+    labels = np.asarray(labels).astype(bool)
+    require_both_classes(labels, "The area under the ROC curve")
+    placed = placements(labels, np.asarray(scores, np.float64))
+    se = float(np.sqrt(placed.variance))
+    low, high = delong_interval(placed.auc, se, int(labels.sum()), int((~labels).sum()))
+    return DeLong(placed.auc, se, low, high)
+
+
+def delong_interval(auc: float, se: float, n_positives: int, n_negatives: int) -> tuple[float, float]:
+    """95 % interval of an area.
+
+    Where all pairs are ordered (0 or 1) the standard error is 0 and would claim certainty; with one case of a kind
+    there is none. Then Wilson's interval of a share among the smaller class stands in, which errs to the wide side.
+    """
+    if np.isnan(se) or (se == 0 and auc in (0.0, 1.0)):
+        n = min(n_positives, n_negatives)
+        return wilson(auc * n, n)
+    return max(0.0, auc - Z_95 * se), min(1.0, auc + Z_95 * se)
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """95 % Wilson interval of a share; (0, 1) where nothing was counted."""
+    if n <= 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
+    # The formula misses 0 and 1 by a rounding error where nobody or everybody succeeded.
+    return (0.0 if successes <= 0 else float(low)), (1.0 if successes >= n else float(high))
+
+
+def share(successes: np.ndarray, patients: np.ndarray | None = None) -> Estimate:
+    """Share of True in `successes` (n,) with Wilson's interval; NaN in (0, 1) with n = 0 where there are no cases.
+
+    patients (n,): cases of one patient are alike, so the number of cases is divided by the design effect: the
+    variance of the share over patients against that of independent cases, at least 1. Where all cases agree, that
+    cannot be estimated, and the number of patients counts instead.
+    """
+    n = len(successes)
+    if n == 0:
+        return Estimate(float("nan"), 0.0, 1.0, 0)
+    value = float(np.mean(successes))
+    effective = n / design_effect(successes, patients) if patients is not None else float(n)
+    low, high = wilson(value * effective, effective)
+    return Estimate(value, low, high, n)
+
+
+def design_effect(successes: np.ndarray, patients: np.ndarray) -> float:
+    """How many times the variance of a share exceeds that of independent cases; 1 where every patient has one case."""
+    n = len(successes)
+    patient_of = patient_indices(patients, n)
+    n_patients = int(patient_of.max()) + 1
+    if n_patients == n:
+        return 1.0
+    value = float(np.mean(successes))
+    if value in (0.0, 1.0) or n_patients == 1:
+        return n / n_patients
+    totals = np.bincount(patient_of, np.asarray(successes, np.float64) - value, n_patients)
+    clustered = n_patients / (n_patients - 1) * float((totals**2).sum()) / n**2
+    return float(np.clip(clustered / (value * (1 - value) / n), 1.0, n))
+
+
+class Draws:
+    """Bootstrap samples of patients: how often each case is in each. Patients are drawn with all their cases.
+
+    One `Draws` serves every scorer of a table, so that differences between scorers are paired and nothing is drawn
+    twice. Blocks keep the memory bounded; a table that fits into one block is kept.
+    """
+
+    _BLOCK_VALUES = 16_000_000
+
+    def __init__(self, patients: np.ndarray | None, n: int, *, resamples: int = N_RESAMPLES, seed: int = 0) -> None:
+        self.n = n
+        self.resamples = resamples
+        self._seed = seed
+        self._patient_of = patient_indices(patients, n)
+        self._kept: np.ndarray | None = None
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """(n, draws) float32 whole numbers, block after block; the same ones at every call."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        size = max(1, min(self.resamples, self._BLOCK_VALUES // max(self.n, 1)))
+        rng = np.random.default_rng(self._seed)
+        for start in range(0, self.resamples, size):
+            weights = self._draw(rng, min(size, self.resamples - start))
+            if size == self.resamples:
+                self._kept = weights
+            yield weights
+
+    def _draw(self, rng: np.random.Generator, draws: int) -> np.ndarray:
+        n_patients = int(self._patient_of.max()) + 1
+        counts = np.empty((n_patients, draws), np.float32)
+        for column in range(draws):
+            counts[:, column] = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
+        return counts[self._patient_of]
+
+
+def patient_indices(patients: np.ndarray | None, n: int) -> np.ndarray:
+    """(n,) the number of each case's patient, from 0; every case its own patient where `patients` is None."""
+    if patients is None:
+        return np.arange(n)
+    return np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
+
+
+def one_case_each(patients: np.ndarray | None) -> bool:
+    """Whether no patient has two cases; only then are cases independent, as DeLong and Wilson take them to be."""
+    return patients is None or int(patient_indices(patients, len(patients)).max()) + 1 == len(patients)
+
+
+def percentile(value: float, samples: np.ndarray, n: int) -> Estimate:
+    """`value` with the central 95 % of bootstrap `samples`, widened where needed so that it holds the value.
+
+    Samples that are NaN (a draw without one of the classes) are left out; with none left the interval is NaN.
+    """
+    kept = samples[np.isfinite(samples)]
+    if len(kept) == 0:
+        return Estimate(value, float("nan"), float("nan"), n)
+    low, high = np.percentile(kept.astype(np.float64), (2.5, 97.5))
+    return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
+def require_both_classes(labels: np.ndarray, what: str) -> None:
+    """Refuse where all cases are of one kind."""
+    positives, n = int(np.sum(labels)), len(labels)
+    if n == 0:
+        raise InvalidInput(f"{what} needs positive and negative cases; there are no cases at all.")
+    if positives in (0, n):
+        kind = "positive" if positives else "negative"
+        raise InvalidInput(f"{what} needs positive and negative cases; all {n} cases here are {kind}. Add the others.")
