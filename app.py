@@ -40,6 +40,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
+    ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
 )
 """Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""

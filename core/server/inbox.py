@@ -22,6 +22,8 @@ from core.settings import MIB, Settings
 log = logging.getLogger(__name__)
 
 KEPT_SECONDS = 24 * 3600
+ABANDONED_SECONDS = 3600
+INBOX_STUDIES = 2
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -36,7 +38,7 @@ class InboxFile:
 def new_item(settings: Settings, person: Person, *, together: str) -> Path:
     """A new empty folder for one file that belongs to the files of `together`.
 
-    Raises InvalidInput when the person has as many files there, or as many bytes in the inbox, as one study may have.
+    Raises InvalidInput when these are as many files as one study may have.
     """
     group = _group(settings, person, together)
     n_files = sum(1 for _ in group.iterdir()) if group.is_dir() else 0
@@ -47,11 +49,21 @@ def new_item(settings: Settings, person: Person, *, together: str) -> Path:
     return item
 
 
-def room_bytes(settings: Settings, person: Person, *, together: str) -> int:
-    """How many more bytes the files of `together` may have, and the person's whole inbox (twice a study)."""
-    group = _group(settings, person, together)
-    in_group, in_all = _size(group), _size(group.parent)
-    return max(0, min(settings.study_mib * MIB - in_group, 2 * settings.study_mib * MIB - in_all))
+def room_in_study(settings: Settings, person: Person, *, together: str) -> int:
+    """How many more bytes the files of `together` may have."""
+    return max(0, settings.study_mib * MIB - _size(_group(settings, person, together)))
+
+
+def room_of(settings: Settings, person: Person) -> int:
+    """How many more bytes this person may have in the inbox, in all: two studies' worth.
+
+    When less than a study is left, what they abandoned more than an hour ago makes room first.
+    """
+    folder = settings.state_dir / "inbox" / str(int(person.id))
+    most = INBOX_STUDIES * settings.study_mib * MIB
+    if _size(folder) > most - settings.study_mib * MIB:
+        _remove_items(folder.glob("*/*"), older_than_seconds=ABANDONED_SECONDS)
+    return max(0, most - _size(folder))
 
 
 def find_item(settings: Settings, person: Person, *, together: str, item: str) -> Path:
@@ -71,16 +83,22 @@ def discard(files: Iterable[InboxFile]) -> None:
         _remove_if_empty(file.path.parent.parent)
 
 
-def remove_old(settings: Settings, *, older_than_seconds: float = KEPT_SECONDS) -> int:
+def remove_old(settings: Settings) -> int:
     """Removes uploads that nobody made a study of, also what an interrupted server left behind; gives their number."""
-    n_removed = 0
-    for item in (settings.state_dir / "inbox").glob("*/*/*"):
-        if time.time() - item.stat().st_mtime > older_than_seconds:
-            shutil.rmtree(item, ignore_errors=True)
-            _remove_if_empty(item.parent)
-            n_removed += 1
+    n_removed = _remove_items((settings.state_dir / "inbox").glob("*/*/*"), older_than_seconds=KEPT_SECONDS)
     if n_removed:
         log.info("Removed %d uploads that were older than a day", n_removed)
+    return n_removed
+
+
+def _remove_items(items: Iterable[Path], *, older_than_seconds: float) -> int:
+    n_removed = 0
+    for item in list(items):
+        with contextlib.suppress(FileNotFoundError):  # somebody else has just removed it
+            if time.time() - item.stat().st_mtime > older_than_seconds:
+                shutil.rmtree(item, ignore_errors=True)
+                _remove_if_empty(item.parent)
+                n_removed += 1
     return n_removed
 
 
@@ -96,4 +114,8 @@ def _remove_if_empty(group: Path) -> None:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    n_bytes = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # removed while we look
+            n_bytes += path.stat().st_size if path.is_file() else 0
+    return n_bytes

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from core.records import accounts, sessions
 from core.records.accounts import AccountRefused
 from core.records.db import Database
+from core.records.permissions import Person
 from core.server.guards import SESSION_COOKIE
 from core.server.upload import upload_routes
 from core.settings import Settings
@@ -28,7 +29,7 @@ SIMULTANEOUS_HASHES = 2
 
 
 class AccountForms:
-    """The endpoints for signing in, setting up and signing out."""
+    """The endpoints for setting up, signing in, changing one's password and signing out."""
 
     def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
         self._database = database
@@ -62,6 +63,20 @@ class AccountForms:
             return _back(refused)
         return await self._signed_in(request, token)
 
+    async def change_password(self, request: Request) -> Response:
+        fields = await _fields(request)
+        if fields is None:
+            return _too_large()
+        token = request.cookies.get(SESSION_COOKIE, "")
+        person = await run_in_threadpool(sessions.person_of, self._database(), self._settings, token)
+        if person is None:
+            return RedirectResponse("/", 303)
+        try:
+            token = await anyio.to_thread.run_sync(self._change, person, fields, limiter=self._hashing)
+        except AccountRefused as refused:
+            return _back(refused, "/account")
+        return await self._signed_in(request, token, "/account?said=changed")
+
     async def sign_out(self, request: Request) -> Response:
         await self._end(request)
         response = RedirectResponse("/", 303)
@@ -80,9 +95,16 @@ class AccountForms:
         )
         return sessions.start_session(db, person)
 
-    async def _signed_in(self, request: Request, token: str) -> Response:
+    def _change(self, person: Person, fields: Mapping[str, str]) -> str:
+        db, new = self._database(), fields.get("password", "")
+        if new != fields.get("repeated", ""):
+            raise AccountRefused("repeat")
+        accounts.change_password(db, person, old=fields.get("old", ""), new=new)
+        return sessions.start_session(db, person)
+
+    async def _signed_in(self, request: Request, token: str, where: str = "/") -> Response:
         await self._end(request)  # of whoever sat here before
-        response = RedirectResponse("/", 303)
+        response = RedirectResponse(where, 303)
         response.set_cookie(
             SESSION_COOKIE, token, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
         )
@@ -98,6 +120,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
     return [
         Route("/login", forms.sign_in, methods=["POST"]),
         Route("/setup", forms.set_up, methods=["POST"]),
+        Route("/password", forms.change_password, methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
     ]
@@ -114,8 +137,8 @@ async def _fields(request: Request) -> dict[str, str] | None:
     return {name: values[0] for name, values in fields.items()}
 
 
-def _back(refused: AccountRefused) -> Response:
-    return RedirectResponse(f"/?said={refused.reason}", 303)
+def _back(refused: AccountRefused, where: str = "/") -> Response:
+    return RedirectResponse(f"{where}?said={refused.reason}", 303)
 
 
 def _too_large() -> Response:

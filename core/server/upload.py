@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -73,14 +73,12 @@ async def _receive(request: Request, settings: Settings, person: Person) -> str:
     """Streams the body into a new inbox item and gives its id. Nothing is left behind unless the file is whole."""
     together = request.headers.get("x-together", "")
     await run_in_threadpool(inbox.remove_old, settings)
-    room = await run_in_threadpool(inbox.room_bytes, settings, person, together=together)
-    most = min(settings.upload_mib * MIB, room)
+    limits = await run_in_threadpool(_limits, settings, person, together)
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > most:
-        raise _too_large(settings, int(announced))
+    _check(int(announced) if announced.isdigit() else 0, limits)
     folder = await run_in_threadpool(inbox.new_item, settings, person, together=together)
     try:
-        n_bytes = await _stream_to(request, folder / "partial", most, settings)
+        n_bytes = await _stream_to(request, folder / "partial", limits)
         if n_bytes == 0:
             raise InvalidInput("The file is empty.")
         (folder / "partial").rename(folder / "data")
@@ -91,24 +89,38 @@ async def _receive(request: Request, settings: Settings, person: Person) -> str:
     return folder.name
 
 
-async def _stream_to(request: Request, path: Path, most: int, settings: Settings) -> int:
+async def _stream_to(request: Request, path: Path, limits: Sequence[tuple[int, str]]) -> int:
     n_bytes = 0
     with path.open("wb") as file:
         async for chunk in request.stream():
             n_bytes += len(chunk)
-            if n_bytes > most:
-                raise _too_large(settings, n_bytes)
+            _check(n_bytes, limits)
             await run_in_threadpool(file.write, chunk)
     return n_bytes
 
 
-def _too_large(settings: Settings, n_bytes: int) -> InvalidInput:
-    if n_bytes > settings.upload_mib * MIB:
-        return InvalidInput(
+def _limits(settings: Settings, person: Person, together: str) -> tuple[tuple[int, str], ...]:
+    """How many bytes this file may have, for each reason there is, and the sentence when it has more."""
+    return (
+        (
+            settings.upload_mib * MIB,
             f"The file is larger than {settings.upload_mib} MiB, the most this site accepts. "
-            "Export fewer frames, or ask an administrator to raise SECONDREAD_UPLOAD_MIB."
-        )
-    return InvalidInput(
-        f"The files together are larger than {settings.study_mib} MiB, the most one study may have. "
-        "Remove some, or make two studies."
+            "Export fewer frames, or ask an administrator to raise SECONDREAD_UPLOAD_MIB.",
+        ),
+        (
+            inbox.room_in_study(settings, person, together=together),
+            f"The files together are larger than {settings.study_mib} MiB, the most one study may have. "
+            "Remove some, or make two studies.",
+        ),
+        (
+            inbox.room_of(settings, person),
+            "Your earlier uploads, which no study was made of, fill all the room you have. "
+            "Save or remove them where you chose them, or wait an hour.",
+        ),
     )
+
+
+def _check(n_bytes: int, limits: Sequence[tuple[int, str]]) -> None:
+    for most, sentence in limits:
+        if n_bytes > most:
+            raise InvalidInput(sentence)

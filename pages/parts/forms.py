@@ -8,6 +8,7 @@ from html import escape
 
 import streamlit as st
 
+from core.records import passwords
 from core.records.accounts import REASONS
 
 
@@ -24,6 +25,9 @@ class Field:
     autocomplete: str = "off"
     hint: str = ""
     placeholder: str = ""
+
+
+PASSWORD_HINT = f"At least {passwords.LENGTH} characters. Several words are easier to remember than signs."
 
 
 def post_form(action: str, fields: Sequence[Field], *, button: str) -> None:

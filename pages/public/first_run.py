@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import passwords
-from pages.parts.forms import Field, post_form, refusal
+from pages.parts.forms import PASSWORD_HINT, Field, post_form, refusal
 
 _, middle, _ = st.columns([1, 1.3, 1])
 with middle:
@@ -25,7 +24,7 @@ with middle:
                 "Password",
                 "password",
                 "new-password",
-                hint=f"At least {passwords.LENGTH} characters. Several words are easier to remember than signs.",
+                hint=PASSWORD_HINT,
             ),
             Field("repeated", "The same password again", "password", "new-password"),
         ],
