@@ -211,7 +211,7 @@ def _finish(decoded: Decoded, sha256: str, wish: _Wish) -> Image:
         raise UnreadableImage(look.refused)
     _settle_modality(decoded, look, wish.modality)
     pixels = _settle_colour(decoded)
-    if decoded.modality is Modality.MAMMOGRAPHY and decoded.laterality is None:
+    if decoded.modality in (Modality.MAMMOGRAPHY, Modality.ULTRASOUND) and decoded.laterality is None:
         decoded.warnings.append("The file does not say which breast it shows; set left or right before reading.")
     patient_hash = None
     if wish.site_key and decoded.patient:
@@ -240,6 +240,8 @@ def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> No
     if decoded.modality is not None:
         if look.doubt is not None:
             decoded.warnings.append(look.doubt)
+        elif look.modality not in (None, decoded.modality):
+            decoded.warnings.append(f"The tags say {decoded.modality}, but the pixels look more like {look.modality}.")
         if asked is not None and asked is not decoded.modality:
             decoded.warnings.append(f"The file's tags say {decoded.modality}, not {asked}; the tags are believed.")
         return

@@ -21,6 +21,7 @@ _BLANK_RANGE = 2 / 255
 _UNSURE = 0.4
 """How many slacks outside a bound a picture may lie and still only be "unsure" instead of "not that"."""
 _LIFTED_BLACK = 0.1
+_FOG = 0.25
 _COLOURLESS = 0.012
 _FEW_COLOURS = 0.12
 
@@ -73,6 +74,7 @@ _MAMMOGRAPHY = {
     "edges": _Bound(0.17, _INFINITE, 0.03),
     "one_piece": _Bound(0.6, _INFINITE, 0.1),
     "holes": _Bound(-_INFINITE, 0.18, 0.05),
+    "fogged_roughness": _Bound(-_INFINITE, 0.05, 0.02),
     "neighbours": _Bound(0.9, _INFINITE, 0.05),
     "coarse_neighbours": _Bound(0.6, _INFINITE, 0.1),
 }
@@ -83,7 +85,7 @@ _HISTOLOGY = {
 }
 
 _BLANK = "The picture is blank: every pixel has nearly the same value. Choose another file."
-_NOISE = "The picture holds only noise, no structure. Choose another file."
+_NOISE = "The picture holds noise, a texture or a test pattern, not a breast. Choose another file."
 _COLOUR_PHOTOGRAPH = (
     "The picture has the colours of a photograph or drawing, not those of stained tissue, and is no grey "
     "ultrasound image or mammogram either. Choose a breast image."
@@ -222,9 +224,9 @@ def measure(grey: np.ndarray) -> dict[str, float]:
     tissue with its mirror image. lungs: two dark fields beside a bright middle.
     """
     thumbnail = _thumbnail(grey, _THUMBNAIL)
-    low, high = (float(bound) for bound in np.percentile(thumbnail, (0.5, 99.5)))
-    low = min(low, _LIFTED_BLACK)  # film scans are seldom black; a picture without black keeps its greys
-    shown = np.maximum(thumbnail - low, 0) / max(high - low, 1e-6)
+    high = max(float(np.percentile(thumbnail, 99.5)), 1e-6)
+    low = _black_level(thumbnail / high)
+    shown = np.maximum(thumbnail / high - low, 0) / (1 - low)
     background = _connected_to_border(shown < 0.1)
     speckle = np.abs(shown - ndimage.gaussian_filter(shown, 2))
     inner = ndimage.binary_erosion(~background, iterations=4)
@@ -244,6 +246,7 @@ def measure(grey: np.ndarray) -> dict[str, float]:
         "median": float(np.median(shown)),
         "edges": edges,
         "roughness": roughness,
+        "fogged_roughness": roughness if low > _LIFTED_BLACK else 0.0,  # only film has fog, and film is smooth
         "neighbours": _neighbour_correlation(thumbnail),
         "coarse_neighbours": _neighbour_correlation(_thumbnail(grey, 16)),
         "flat": float((local < 0.004).mean()),
@@ -253,6 +256,18 @@ def measure(grey: np.ndarray) -> dict[str, float]:
         "background_roughness": float(speckle[background].mean()) if background.sum() > 50 else 0.0,
         **_measure_main_piece(shown),
     }
+
+
+def _black_level(thumbnail: np.ndarray) -> float:
+    """The value of film without exposure, on the picture's own scale: scans are seldom black at 0.
+
+    The lower of the darkest pixels, or the commonest dark value where a third of the picture lies around it.
+    """
+    darkest = min(float(np.percentile(thumbnail, 0.5)), _LIFTED_BLACK)
+    counts, _ = np.histogram(thumbnail, bins=100, range=(0.0, 1.0))
+    around = np.convolve(counts, np.ones(5), "same")[: int(100 * _FOG)] / thumbnail.size
+    commonest = int(around.argmax())
+    return max(darkest, (commonest + 2.5) / 100) if commonest > 2 and around[commonest] > 0.3 else darkest
 
 
 def _log_ratio(first: float, second: float) -> float:
