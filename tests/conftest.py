@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from record_site import PostgresServer, find_postgres
+
+from core.records.db import Database, open_database
+from core.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +26,39 @@ def test_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server. Skips with a reason where there is none, and fails where CI=true."""
+    server = find_postgres()
+    if isinstance(server, str):
+        if os.environ.get("CI") == "true":
+            pytest.fail(server)
+        pytest.skip(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a new site with an empty state folder, once with each kind of database."""
+    state_dir = tmp_path / "state of 100 %"
+    if request.param == "sqlite":
+        yield Settings(state_dir=state_dir)
+        return
+    server = request.getfixturevalue("postgres")
+    url = server.new_database()
+    yield Settings(state_dir=state_dir, database_url=url)
+    server.drop_database(url)
+
+
+@pytest.fixture
+def records(record_settings: Settings) -> Iterator[Database]:
+    """An open, empty database of a new site, once of each kind."""
+    db = open_database(record_settings)
+    yield db
+    db.close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

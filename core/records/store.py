@@ -7,6 +7,7 @@ row calls `keep` under the same lock. So a file that a row refers to is always t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -21,9 +22,10 @@ from uuid import uuid4
 
 import numpy as np
 from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngImageFile
 from sqlalchemy import Connection, select, text
 
-from core.errors import NotFound
+from core.errors import Conflict, NotFound
 from core.records.tables import image, prediction
 
 PIXELS, MAPS = "png", "npz"
@@ -80,7 +82,10 @@ class ImageStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def keep(self, blob: Blob) -> None:
-        """Write the content unless it is there: to a temporary file first, so that nobody sees half of it."""
+        """Write the content unless it is there: to a temporary file first, so that nobody sees half of it.
+
+        Raises Conflict when the disk is full.
+        """
         path = self._path(blob.key)
         if path.exists():
             return
@@ -92,6 +97,12 @@ class ImageStore:
                 file.flush()
                 os.fsync(file.fileno())
             half.replace(path)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Conflict(
+                    "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
+                ) from error
+            raise
         finally:
             half.unlink(missing_ok=True)
 
@@ -105,8 +116,8 @@ class ImageStore:
                 self._decoded.move_to_end(key)
                 return self._decoded[key]
         content = self._content(key)
-        # The content is our own and its hash was checked: Pillow's guard against giant pictures is not needed.
-        with PillowImage.open(io.BytesIO(content), formats=["PNG"]) as picture:
+        # Not `PillowImage.open`, which refuses large pictures: this content is our own and its hash was checked.
+        with PngImageFile(io.BytesIO(content)) as picture:
             whole = np.asarray(picture)
         most = _COLOUR_MOST if whole.ndim == 3 else _GREY_MOST
         pixels = whole.astype(np.float32) / np.float32(most)

@@ -1,0 +1,134 @@
+"""What the tests of the records share: people, pictures, predictions, and a PostgreSQL server of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from sqlalchemy import create_engine, insert, text
+
+from core.records import tables
+from core.records.db import Database
+from core.records.permissions import ROLES, Person
+from core.records.reads import Impression
+from core.types import Explanation, Fit, Image, Modality, Prediction
+
+CALM, WORRIED = Impression("2", 5), Impression("4C", 85)
+
+
+def add_person(db: Database, name: str, *roles: str) -> Person:
+    """A person as a row, without the cost of hashing a password."""
+    with db.begin() as connection:
+        person_id = connection.execute(
+            insert(tables.person)
+            .values(name=name, password_hash="none", roles=list(roles), created_at=tables.now())
+            .returning(tables.person.c.id)
+        ).scalar_one()
+    return Person(person_id, name, roles or ROLES)
+
+
+def picture(number: int = 0, **fields: Any) -> Image:
+    """A small grey gradient with one bright spot that no other number has."""
+    pixels = np.linspace(0, 0.8, 24 * 20, dtype=np.float32).reshape(24, 20)
+    pixels[number % 24, number // 24] = 1
+    image = Image(pixels, f"{number:064x}", Modality.ULTRASOUND, "tags", "R", None, (0.1, 0.2))
+    return replace(image, **fields)
+
+
+def answer(image: Image, *, model_id: str = "model", weights: str = "e" * 64, malignant: float = 0.8) -> Prediction:
+    return Prediction(
+        model_id, weights, image.sha256, ("benign", "malignant"), (1 - malignant, malignant), malignant,
+        (malignant - 0.1, malignant + 0.1), 0.5, 0.25, "CPU",
+    )  # fmt: skip
+
+
+def explanation(seed: int = 0) -> Explanation:
+    maps = np.random.default_rng(seed).random((2, 7, 7)).astype(np.float32)
+    fit = Fit((24, 20), (0, 24, 0, 20), 224, 0, 18, 224, 187)
+    return Explanation(("benign", "malignant"), 1, {"fused": maps, "vgg16": maps * 1e6}, fit)
+
+
+def stored_files(db: Database) -> list[str]:
+    """Every file of the image store, whatever it is called."""
+    return sorted(path.name for path in db.store.folder.rglob("*") if path.is_file())
+
+
+class PostgresServer:
+    """Where test databases are made: the server that `SECONDREAD_TEST_POSTGRES_URL` names, or one started here."""
+
+    def __init__(self, url: str, folder: Path | None = None, programs: Path | None = None) -> None:
+        self.url = url
+        self._folder = folder
+        self._programs = programs
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"secondread_test_{uuid4().hex}"
+        self._run(f"CREATE DATABASE {name}")
+        return f"{self.url.rsplit('/', 1)[0]}/{name}"
+
+    def drop_database(self, url: str) -> None:
+        self._run(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
+
+    def stop(self) -> None:
+        if self._folder is not None and self._programs is not None:
+            _as_postgres([str(self._programs / "pg_ctl"), "-D", str(self._folder / "data"), "-m", "immediate", "stop"])
+            shutil.rmtree(self._folder)
+
+    def _run(self, statement: str) -> None:
+        engine = create_engine(self.url.replace("postgresql://", "postgresql+pg8000://"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+        engine.dispose()
+
+
+def find_postgres() -> PostgresServer | str:
+    """A running server, or the reason why there is none."""
+    url = os.environ.get("SECONDREAD_TEST_POSTGRES_URL")
+    if url:
+        return PostgresServer(url)
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    programs = found[-1].parent if found else None
+    if programs is None:
+        on_path = shutil.which("initdb")
+        programs = Path(on_path).resolve().parent if on_path else None
+    if programs is None:
+        return (
+            "PostgreSQL is not installed (Debian: apt-get install postgresql), and SECONDREAD_TEST_POSTGRES_URL unset"
+        )
+    return _start(programs)
+
+
+def _start(programs: Path) -> PostgresServer:
+    # Not pytest's temporary folder: the server's user could not walk into it.
+    folder = Path(tempfile.mkdtemp(prefix="secondread-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, log = folder / "data", folder / "log"
+    _as_postgres(
+        [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    )
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    _as_postgres([str(programs / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", options, "-w", "start"])
+    return PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", folder, programs)
+
+
+def _as_postgres(command: list[str]) -> None:
+    """The server's programs refuse to be run by root."""
+    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+    done = subprocess.run(
+        command, env={"LC_ALL": "C", "PATH": os.environ["PATH"]}, cwd="/", check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **user,
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert done.returncode == 0, f"{Path(command[0]).name} ended with {done.returncode}"
