@@ -1,4 +1,4 @@
-"""`python -m train COMMAND`: data sets, splits, audits, training. Every refusal is one sentence on standard error."""
+"""`python -m train COMMAND`: training. Every refusal is one sentence on standard error."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from core.errors import AppError
-from train.commands import audit, distil, fit, import_, link, split
+from train.commands import distil, fit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command: 0 done, 1 refused or a usage error; `audit` gives 3 on leaks."""
+    """Run one sub-command: 0 done, 1 refused, 2 a usage error."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (fit, distil, import_, link, split, audit):
+    for command in (fit, distil):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -1,0 +1,56 @@
+"""`python -m core models`: the models and what was measured of them, as the README shows it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from core.models.cards import Card, all_cards, headline
+from core.settings import REPOSITORY, Settings
+from core.types import Estimate
+
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("models", help="print the models with their measured quality as a table")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md instead")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table, or put it between the README's markers."""
+    settings = Settings.from_environment()
+    text = models_table(all_cards(settings))
+    if args.readme:
+        page = README.read_text(encoding="utf-8")
+        before, _, rest = page.partition(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    else:
+        sys.stdout.write(text + "\n")
+    return 0
+
+
+def models_table(cards: tuple[Card, ...]) -> str:
+    """The cards as a Markdown table; every number comes from the models' test scores."""
+    lines = [
+        "| model | test cases (positive) | AUC, positive against rest | macro-AUC | ECE | started from |",
+        "|---|---|---|---|---|---|",
+    ]
+    for card in cards:
+        numbers = headline(card)
+        counts = card.raw["data"]["splits"]["test"]
+        cells = (
+            f"`{card.model_id}`",
+            f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
+            *(_words(numbers.get(key)) for key in ("auc", "macro_auc", "ece")),
+            card.raw["initialisation"],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _words(estimate: Estimate | None) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else ""

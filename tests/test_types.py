@@ -1,0 +1,34 @@
+"""The nouns refuse what cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.errors import UnreadableImage
+from core.types import Image, interval_of
+
+
+def test_pixels_are_float32_between_black_and_white() -> None:
+    with pytest.raises(ValueError, match="float32"):
+        Image(np.zeros((2, 2)), "x")
+    with pytest.raises(ValueError, match="float32"):
+        Image(np.zeros((2, 2, 4), np.float32), "x")
+    for bad in (np.nan, np.inf, -0.1, 1.1):
+        with pytest.raises(UnreadableImage):
+            Image(np.full((2, 2), bad, np.float32), "x")
+
+
+def test_sides_and_views_are_those_of_the_standard() -> None:
+    with pytest.raises(ValueError, match="laterality"):
+        Image(np.zeros((2, 2), np.float32), "x", laterality="left")
+    with pytest.raises(ValueError, match="view"):
+        Image(np.zeros((2, 2), np.float32), "x", view="front")
+    assert Image(np.zeros((2, 3), np.float32), "x", laterality="L", view="MLO").width == 3
+
+
+def test_an_interval_holds_its_value() -> None:
+    low, high = interval_of(np.linspace(0.2, 0.4, 101).tolist(), 0.3)
+    assert (low, high) == (pytest.approx(0.205), pytest.approx(0.395))
+    assert interval_of([0.2, 0.3], 0.9)[1] == 0.9
+    assert interval_of([], 0.5) == (0.5, 0.5)
