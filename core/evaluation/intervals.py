@@ -159,12 +159,33 @@ class Draws:
                 self._kept = weights
             yield weights
 
+    def only(self, chosen: np.ndarray) -> Draws:
+        """The same draws, seen from some of the cases: `chosen` (n,) bool."""
+        return _DrawsOfSome(self, chosen)
+
     def _draw(self, rng: np.random.Generator, draws: int) -> np.ndarray:
         n_patients = int(self._patient_of.max()) + 1
         counts = np.empty((n_patients, draws), np.float32)
         for column in range(draws):
             counts[:, column] = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
         return counts[self._patient_of]
+
+
+class _DrawsOfSome(Draws):
+    def __init__(self, whole: Draws, chosen: np.ndarray) -> None:
+        self.n = int(chosen.sum())
+        self.resamples = whole.resamples
+        self._whole = whole
+        self._chosen = chosen
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        for weights in self._whole.blocks():
+            yield weights if self._chosen.all() else weights[self._chosen]
+
+    def only(self, chosen: np.ndarray) -> Draws:
+        of_whole = self._chosen.copy()
+        of_whole[self._chosen] = chosen
+        return _DrawsOfSome(self._whole, of_whole)
 
 
 def patient_indices(patients: np.ndarray | None, n: int) -> np.ndarray:

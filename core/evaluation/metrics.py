@@ -193,7 +193,7 @@ def evaluate_classes(
     Definitions are scikit-learn's, with 0 for a precision or F1 that nobody was called for.
     """
     labels, probabilities = _checked_classes(labels, probabilities, classes)
-    n, n_classes = probabilities.shape
+    n, n_classes = len(labels), len(classes)
     cells = labels * n_classes + probabilities.argmax(axis=1)
     one_hot = np.eye(n_classes**2, dtype=np.float32)[:, cells]  # (cells, n)
     ranked = [Ranked(labels == index, probabilities[:, index]) for index in range(n_classes)]
