@@ -65,7 +65,9 @@ def _demand_usable_files(files: pd.Series, name: str) -> None:
     for number, file in enumerate(files, start=1):
         parts = PurePosixPath(file.replace("\\", "/")).parts
         if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
-            raise InvalidInput(f"Case {number} of {name} names a file outside the data set's folder. Use relative paths.")
+            raise InvalidInput(
+                f"Case {number} of {name} names a file outside the data set's folder. Use relative paths."
+            )
     repeated = int(files.duplicated().sum())
     if repeated:
         raise InvalidInput(f"{name} names {repeated} files more than once. Keep one row a file.")

@@ -73,7 +73,7 @@ def fit(
     source = _Views(trainable, train, config) if trainable.stem is not None else _Fresh(train, config)
     step = _training_step(trainable, config, train)
     average = MovingAverage(trainable.variables, config.average)
-    forward = compiled(graph.model)
+    judge = _judge(trainable, graph.model, validation)
     history: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, np.ndarray]] = (np.inf, 0, {})
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def fit(
             losses.append(float(step(batch, _learning_rate(config, (epoch - 1) + number / steps))))
             average.update()
         average.swapped()
-        row = _validate(forward, validation)
+        row = _validate(judge(), validation)
         if row["validation_loss"] < best[0]:
             best = (row["validation_loss"], epoch, state_of(graph.model))
             save_file(best[2], folder / "best.safetensors")
@@ -210,8 +210,25 @@ def _learning_rate(config: FitConfig, progress: float) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
 
 
-def _validate(forward: Callable[[tf.Tensor], tf.Tensor], cases: Squares) -> dict[str, float]:
-    logits = logits_of(forward, cases.pixels)
+def _judge(trainable: Trainable, model: keras.Model, cases: Squares) -> Callable[[], np.ndarray]:
+    """A function that gives the cases' logits under the present weights; a frozen stem is run over them only once."""
+    if trainable.stem is None:
+        forward = compiled(model)
+        return lambda: logits_of(forward, cases.pixels)
+    stem, tail, batch = compiled(trainable.stem), trainable.tail, 32
+    parts = [
+        [np.asarray(part, np.float16) for part in tf.nest.flatten(stem(tf.constant(chunk.astype(np.float32))))]
+        for chunk in (cases.pixels[index : index + batch] for index in range(0, len(cases), batch))
+    ]
+    head = tf.function(lambda *x: tail(list(x) if len(x) > 1 else x[0], training=False)[0], reduce_retracing=True)
+
+    def logits() -> np.ndarray:
+        return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in parts])
+
+    return logits
+
+
+def _validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
     loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
     positive = cases.labels == cases.positive
     score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]
