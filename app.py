@@ -57,11 +57,7 @@ def pages_for(person: Person | None) -> list[StreamlitPage]:
         ]
     else:
         rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
-    return [
-        st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
-        for path, title, icon, _ in rooms
-        if (HERE / path).is_file()
-    ]
+    return [st.Page(path, title=title, icon=icon, url_path=Path(path).stem) for path, title, icon, _ in rooms]
 
 
 def draw() -> None:

@@ -60,10 +60,12 @@ for row in people:
 
 with st.form("new_person", clear_on_submit=False):
     st.subheader("Add a person", anchor=False)
-    new_name = st.text_input("Name")
-    new_password = st.text_input("First password", type="password", help=f"At least {passwords.LENGTH} characters.")
-    new_roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"])
-    if st.form_submit_button("Add", type="primary"):
+    new_name = st.text_input("Name", key="new_person_name")
+    new_password = st.text_input(
+        "First password", type="password", key="new_person_password", help=f"At least {passwords.LENGTH} characters."
+    )
+    new_roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"], key="new_person_roles")
+    if st.form_submit_button("Add", type="primary", key="new_person_add"):
         with told_plainly():
             added = accounts.create_person(db, actor, name=new_name, password=new_password, roles=new_roles)
             st.session_state.people_added = added.name
