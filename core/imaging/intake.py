@@ -28,6 +28,8 @@ from core.types import Image, Modality
 _DECODERS = 2
 _FOLDER_LIMIT = 20_000
 _NAME_LIMIT = 200
+SIDE_UNKNOWN = "The file does not say which breast it shows; set left or right before reading."
+"""A warning that is over once somebody has stated the side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ def _finish(decoded: Decoded, sha256: str, wish: _Wish) -> Image:
     _settle_modality(decoded, look, wish.modality)
     pixels = _settle_colour(decoded)
     if decoded.modality in (Modality.MAMMOGRAPHY, Modality.ULTRASOUND) and decoded.laterality is None:
-        decoded.warnings.append("The file does not say which breast it shows; set left or right before reading.")
+        decoded.warnings.append(SIDE_UNKNOWN)
     patient_hash = None
     if wish.site_key and decoded.patient:
         patient_hash = hmac.new(wish.site_key, decoded.patient.encode(), hashlib.sha256).hexdigest()
