@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +24,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
 ]  # fmt: skip
+READER = "Dr Reader"
 PASSWORD = "a long enough password for tests"
 PATIENCE_MS = 90_000
 """The first answer of a model imports TensorFlow and builds a graph, on two cores beside other tests."""
@@ -71,22 +73,77 @@ def _setup_code(output: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
+def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         reason = "Chromium is not installed"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+        launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("site") / "state") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """A tab in which the first administrator, made with the setup code, is signed in."""
+    tab = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    tab.set_default_timeout(PATIENCE_MS)
+    tab.goto(site.url)
+    tab.fill("#sr-code", site.setup_code)
+    tab.fill("#sr-who", READER)
+    tab.fill("#sr-password", PASSWORD)
+    tab.fill("#sr-repeated", PASSWORD)
+    tab.click("text=Create and sign in")
+    tab.get_by_role("button", name="New study").wait_for()
+    yield tab
+    tab.close()
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has run to its end."""
+    page.wait_for_timeout(300)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+
+
+def begin_study(page: Page, files: list[Path], name: str) -> None:
+    """From the worklist to a study with these files, still to be completed and saved."""
+    page.get_by_role("link", name="Worklist").first.click()
+    page.get_by_role("button", name="New study").click()
+    page.locator('input[type="file"]').set_input_files(files)
+    page.get_by_role("textbox", name="Name of the study").fill(name)
+    page.keyboard.press("Tab")
+    settled(page)
+
+
+def save_study(page: Page) -> None:
+    page.get_by_role("button", name="Save the study").click()
+    page.get_by_text("Your first impression").wait_for()
+    page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
+    settled(page)
+
+
+def give_first_impression(page: Page, birads: dict[str, str]) -> None:
+    for breast, category in birads.items():
+        group = page.get_by_role("radiogroup", name=f"{breast}: BI-RADS").or_(
+            page.locator('[data-testid="stButtonGroup"]', has_text=f"{breast}: BI-RADS")
+        )
+        group.first.get_by_text(category, exact=True).click()
+        settled(page)
+    page.get_by_role("button", name="Save first impression").click()
+    page.get_by_role("button", name="Show second read").wait_for()
+    settled(page)
+
+
+def downloaded(page: Page, button: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    return Path(waiting.value.path()).read_bytes()

@@ -262,8 +262,9 @@ def test_a_probability_at_the_threshold_counts_as_above_it():
 
 def test_agreement_says_whether_the_models_are_on_the_same_side():
     assert agreement([(0.5, 0.3)]) == ""
-    assert agreement([(0.5, 0.3), (0.4, 0.3)]).startswith("All 2 models are above")
-    assert agreement([(0.1, 0.3), (0.2, 0.3)]).startswith("All 2 models are below")
+    assert agreement([(0.5, 0.3), (0.4, 0.3)]).startswith("Both models are above")
+    assert agreement([(0.1, 0.3), (0.2, 0.3)]).startswith("Both models are below")
+    assert agreement([(0.1, 0.3)] * 3) == "All 3 models are below their thresholds; their probabilities are the same."
     assert agreement([(0.1, 0.3), (0.5, 0.3)]).startswith("The models disagree: 1 of 2")
 
 

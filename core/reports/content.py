@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from core.imaging.intake import SIDE_UNKNOWN
 from core.models.aggregate import BreastScore
 from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
 
@@ -151,19 +152,21 @@ def agreement(scores: Sequence[tuple[float, float]]) -> str:
     if len(scores) < 2:
         return ""
     values = [malignant for malignant, _ in scores]
-    spread = f"their probabilities lie {100 * (max(values) - min(values)):.0f} points apart"
+    points = round(100 * (max(values) - min(values)))
+    spread = f"their probabilities lie {points} points apart" if points else "their probabilities are the same"
     above = sum(malignant >= threshold for malignant, threshold in scores)
+    everyone = "Both" if len(scores) == 2 else f"All {len(scores)}"
     if above == len(scores):
-        return f"All {len(scores)} models are above their thresholds; {spread}."
+        return f"{everyone} models are above their thresholds; {spread}."
     if above == 0:
-        return f"All {len(scores)} models are below their thresholds; {spread}."
+        return f"{everyone} models are below their thresholds; {spread}."
     return f"The models disagree: {above} of {len(scores)} above its threshold; {spread}."
 
 
 def class_words(prediction: Prediction) -> str:
     """Every class with its probability: "benign 71 %, malignant 24 %, normal 5.0 %"."""
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-    return ", ".join(f"{name} {percent(probability)}" for name, probability in pairs)
+    return ", ".join(f"{name.replace('_', ' ')} {percent(probability)}" for name, probability in pairs)
 
 
 def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
@@ -174,6 +177,11 @@ def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
         if words:
             sentences.append(f"{breast_name(breast)}: {words[0].lower()}{words[1:]}")
     return sentences
+
+
+def warnings_of(image: Image) -> tuple[str, ...]:
+    """The image's warnings that still hold: a side that was stated since is not missing any more."""
+    return tuple(words for words in image.warnings if not (image.laterality and words == SIDE_UNKNOWN))
 
 
 def reads_by_breast(reads: Sequence[ReportRead]) -> list[tuple[str, list[str]]]:

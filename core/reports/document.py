@@ -64,6 +64,6 @@ def _picture(item: ReportImage) -> dict[str, object]:
         "attention": base64.b64encode(attention).decode() if attention else "",
         "attention_words": item.attention.words if item.attention else "",
         "predictions": item.predictions,
-        "warnings": item.image.warnings,
+        "warnings": content.warnings_of(item.image),
         "sha256": item.image.sha256,
     }

@@ -243,7 +243,7 @@ def _image(item: ReportImage) -> list[Flowable]:
             for p in item.predictions
         ]
         block.append(_table([head, *rows], [0.24, 0.11, 0.18, 0.22, 0.25]))
-    block += [_text(warning, _style(8, colour=_SOFT)) for warning in item.image.warnings]
+    block += [_text(warning, _style(8, colour=_SOFT)) for warning in content.warnings_of(item.image)]
     return [*block, _text(f"image sha256 {item.image.sha256}", _style(7, colour=_SOFT))]
 
 

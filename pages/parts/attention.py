@@ -63,7 +63,12 @@ def attention_controls(
         )  # fmt: skip
         branch = picked or branch
     class_name = st.segmented_control(
-        "Evidence for", explanation.classes, default=start.class_name, required=True, key=f"{key}_{model_id}_class"
+        "Evidence for",
+        explanation.classes,
+        default=start.class_name,
+        required=True,
+        key=f"{key}_{model_id}_class",
+        format_func=lambda name: name.replace("_", " "),
     )
     class_name = class_name or start.class_name
     opacity = st.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")

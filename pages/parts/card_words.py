@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from core.models.cards import Card
 from core.types import Estimate
+from pages.parts.words import plain
 
-HEADLINE_WORDS: Mapping[str, str] = {}
-"""The measures worth a line, in order, and what people call them."""
+HEADLINE_WORDS: Mapping[str, str] = {
+    "auc": "Area under the ROC curve, positive class against the rest",
+    "macro_auc": "Area under the ROC curve, mean over classes",
+    "sensitivity_at_threshold": "Sensitivity at the threshold",
+    "specificity_at_threshold": "Specificity at the threshold",
+    "average_precision": "Average precision",
+    "ece": "Expected calibration error",
+    "brier": "Brier score",
+    "accuracy": "Accuracy over classes",
+    "majority_accuracy": "Accuracy of always naming the most frequent class",
+}
+"""The measures worth a line, in order, and what people call them. Keys are those of `core.evaluation.metrics`."""
+
+WEAK_AUC_LOW = 0.7
+"""A lower limit of the area under the ROC curve below this is called weak on the card."""
 
 
 def data_words(card: Card) -> str:
@@ -70,18 +85,39 @@ def localisation_rows(card: Card) -> list[dict[str, str | int]]:
 
 
 def headline_in_words(measured: Mapping[str, Estimate]) -> dict[str, Estimate]:
-    """The measures under the names people call them, the ones worth most first."""
-    known = {words: measured[key] for key, words in HEADLINE_WORDS.items() if key in measured}
-    return known | {key.replace("_", " "): value for key, value in measured.items() if key not in HEADLINE_WORDS}
+    """The measures worth a line under the names people call them."""
+    return {words: measured[key] for key, words in HEADLINE_WORDS.items() if key in measured}
 
 
-def headline_rows(measured: Mapping[str, Estimate]) -> list[dict[str, str | int]]:
+def measure_rows(measured: Mapping[str, Estimate]) -> list[dict[str, str]]:
     """For a table: what, how much, between which limits, on how many cases."""
     return [
-        {"Measure": name, "Value": f"{it.value:.3f}", "95 % interval": f"{it.low:.3f} to {it.high:.3f}", "Cases": it.n}
+        {
+            "Measure": plain(name.replace("_", " ")),
+            "Value": _decimals(it.value),
+            "95 % interval": f"{_decimals(it.low)} to {_decimals(it.high)}" if it.n else "not defined",
+            "Cases": str(it.n),
+        }
         for name, it in measured.items()
     ]
 
 
-def quality_notes(measured: Mapping[str, Estimate]) -> list[str]:
-    return []
+def quality_notes(card: Card, measured: Mapping[str, Estimate]) -> list[str]:
+    """What a reader of the numbers should be told besides them."""
+    notes = []
+    area, best = measured.get("auc"), measured.get("majority_accuracy")
+    if area is not None and area.low < WEAK_AUC_LOW:
+        notes.append(
+            "Weak: on these test cases the area under the ROC curve may be as low as "
+            f"{area.low:.2f} (0.5 is chance). Do not lean on this model."
+        )
+    accuracy = measured.get("accuracy")
+    if accuracy is not None and best is not None and accuracy.low <= best.value:
+        notes.append("Its accuracy is not clearly better than always naming the most frequent class.")
+    if area is not None and area.n < 200:
+        notes.append(f"Only {area.n} test cases: read the intervals, not the values.")
+    return notes
+
+
+def _decimals(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.3f}"

@@ -15,11 +15,13 @@ from core.imaging.hanging import hang
 from core.imaging.intake import Intake, read_upload
 from core.records.permissions import Person
 from core.records.studies import create_study
+from core.reports.content import warnings_of
 from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import LATERALITIES, VIEWS, Image, Modality, Window
 from pages.parts import viewer
 from pages.parts.messages import told_plainly
+from pages.parts.name_hints import hinted
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from pages.parts.viewer import Cell
@@ -123,8 +125,9 @@ def _row(draft: Draft, position: int) -> Draft:
         viewer.show([cell], key=f"{key}_picture", cell_height=("15rem", "15rem"))
     with words:
         st.markdown(f"**{plain(draft.found.name)}**")
-        for warning in image.warnings:
-            st.caption(f":material/warning: {plain(warning)}")
+        lines = [f":material/warning: {plain(warning)}" for warning in warnings_of(image)]
+        if lines:
+            st.caption("  \n".join(lines))
         wish = _wish(draft, key)
         if wish != draft.wish:
             draft = _read_again(draft, wish)
@@ -169,17 +172,25 @@ def _sides(draft: Draft, key: str) -> Draft:
         return draft
     columns = st.columns(3)
     laterality, view = draft.laterality, draft.view
+    side_in_name, view_in_name = hinted(draft.found.name)
     if found.laterality:
         columns[0].markdown(f"Side: **{SIDE_WORDS[found.laterality]}**, from the file")
     else:
         laterality = columns[0].segmented_control(
-            "Side", LATERALITIES, format_func=lambda side: SIDE_WORDS[side], key=f"{key}_side"
+            "Side",
+            LATERALITIES,
+            default=side_in_name,
+            format_func=lambda side: SIDE_WORDS[side],
+            key=f"{key}_side",
         )
     if found.modality is Modality.MAMMOGRAPHY:
         if found.view:
             columns[1].markdown(f"View: **{found.view}**, from the file")
         else:
-            view = columns[1].selectbox("View", VIEWS, index=None, placeholder="not stated", key=f"{key}_view")
+            start = VIEWS.index(view_in_name) if view_in_name else None
+            view = columns[1].selectbox("View", VIEWS, index=start, placeholder="not stated", key=f"{key}_view")
+    if (side_in_name and not found.laterality) or (view_in_name and not found.view):
+        st.caption("Side and view were suggested by the name of the file: please check.")
     return replace(draft, laterality=laterality, view=view)
 
 

@@ -26,6 +26,13 @@ WINDOWS: Mapping[str, tuple[float, float]] = {
 }
 """Presets: centre and width on the picture's own scale from 0 (black) to 1 (white)."""
 
+STAYS_IN_VIEW = """<style>
+@media (min-width: 640px) {
+  [data-testid="stColumn"]:has(.st-key-sr-pictures) { position: sticky; top: 3.75rem; align-self: flex-start; }
+}
+</style>"""
+"""The pictures stay where they are while the panel beside them scrolls; on a phone they stand above it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -82,7 +89,7 @@ def show_images(
                 note=f"{ATTENTION_CAPTION} · {AI_GENERATED}" if explanation else "",
             )
         )
-    heights = ("41vh", "38vh") if len(cells) > layout.columns else ("76vh", "60vh")
+    heights = ("37vh", "38vh") if len(cells) > layout.columns else ("68vh", "60vh")
     viewer.show(cells, key=key, columns=layout.columns, same_scale=layout.is_same_scale, cell_height=heights)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from core.reports.content import percent, percent_range
+from core.reports.content import percent, percent_range, threshold_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class Bar:
 def bars_html(bars: Sequence[Bar]) -> str:
     """The figure as HTML without scripts; every word in it is escaped. It also reads well aloud."""
     lines = "".join(_line(bar) for bar in bars)
-    return f'<div role="list" style="display:grid;gap:.55rem;margin:.25rem 0">{lines}</div>'
+    return f'<div role="list" style="display:grid;gap:.8rem;margin:.25rem 0;font-size:.95rem">{lines}</div>'
 
 
 def _line(bar: Bar) -> str:
     low, high = bar.interval
-    said = f"{bar.name}: {percent(bar.malignant)}, 95 % interval {percent_range(bar.interval)}"
+    verdict = threshold_verdict(bar.malignant, bar.threshold)
+    said = f"{bar.name}: {percent(bar.malignant)}, 95 % interval {percent_range(bar.interval)}. {verdict}"
     track = (
         '<div style="position:relative;height:.75rem;margin-top:.2rem;background:#20262b;border-radius:2px">'
         f'<div style="position:absolute;top:0;bottom:0;left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%;'
@@ -41,5 +42,6 @@ def _line(bar: Bar) -> str:
         f'<div role="listitem" aria-label="{escape(said)}">'
         '<div style="display:flex;justify-content:space-between;gap:1rem">'
         f"<span>{escape(bar.name)}</span><span><b>{percent(bar.malignant)}</b> "
-        f'<span style="opacity:.7">({percent_range(bar.interval)})</span></span></div>{track}</div>'
+        f'<span style="opacity:.7">({percent_range(bar.interval)})</span></span></div>{track}'
+        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{verdict}</div></div>'
     )

@@ -39,7 +39,9 @@ def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
     found = reads.predictions_of(database(), person, study.row.id)
     if study.row.state != "final" and _ask_models(study, found):
         found = reads.predictions_of(database(), person, study.row.id)
-    return found
+    order = {card.model_id: place for place, card in enumerate(all_cards(settings()))}
+    places = {stored.id: place for place, stored in enumerate(study.images)}
+    return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
 
 
 def _ask_models(study: StoredStudy, found: Sequence[Answer]) -> bool:
@@ -54,14 +56,14 @@ def _ask_models(study: StoredStudy, found: Sequence[Answer]) -> bool:
     ]
     if not work:
         return False
-    with st.status(f"Asking {len({card.model_id for card, _ in work})} models", expanded=True) as status:
-        bar = st.progress(0.0)
+    space = st.empty()
+    with space.container():
+        bar = st.progress(0.0, "Starting the models")
         for number, (card, stored) in enumerate(work):
-            bar.progress(number / len(work), f"{card.title}: image {number % len(study.images) + 1}")
+            bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
             prediction, explanation = loaded(card).read(stored.image)
             reads.record_predictions(database(), study.row.id, stored.id, prediction, explanation)
-        bar.progress(1.0, "Done")
-        status.update(label="The models have answered", state="complete", expanded=False)
+    space.empty()
     return True
 
 
@@ -107,14 +109,11 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
 def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> None:
     st.markdown(f"**{breast_name(scores[0].breast)}**")
     st.html(bars_html([Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold) for s in scores]))
-    for score in scores:
-        verdict = threshold_verdict(score.malignant, score.threshold)
-        st.caption(
-            f"{plain(names.get(score.model_id, score.model_id))}: {percent(score.malignant)}. {verdict}; {score.rule}."
-        )
     words = agreement([(score.malignant, score.threshold) for score in scores])
+    rule = scores[0].rule
     if words:
         st.markdown(words)
+    st.caption(f"{rule[0].upper()}{rule[1:]}.")
 
 
 def _show_thresholds(answers: Sequence[Answer]) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from core.records import studies
 from core.records.permissions import Person, allowed
 from core.records.studies import StoredImage, StoredStudy
-from core.reports.content import when
+from core.reports.content import warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.messages import told_plainly
 from pages.parts.session import database
@@ -39,11 +39,14 @@ def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
     """What the reader should know before trusting a picture, image by image; the same sentence only once."""
     told: dict[str, list[str]] = {}
     for stored in study.images:
-        for sentence in stored.image.warnings:
+        for sentence in warnings_of(stored.image):
             told.setdefault(sentence, []).append(labels[stored.id])
+    lines = []
     for sentence, where in told.items():
         which = "" if len(where) == len(study.images) else f"**{plain(', '.join(where))}**: "
-        st.caption(f":material/warning: {which}{plain(sentence)}")
+        lines.append(f":material/warning: {which}{plain(sentence)}")
+    if lines:
+        st.caption("  \n".join(lines))
 
 
 def _earlier(person: Person, study: StoredStudy) -> None:

@@ -14,13 +14,15 @@ from pages.parts.words import plain
 
 def draw_headline(card: Card) -> None:
     """The measured numbers, each with its interval and its number of cases."""
-    measured = card_words.headline_in_words(headline(card))
+    measured = headline(card)
     if not measured:
         st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")
         return
-    st.table(card_words.headline_rows(measured), width="content")
-    for note in card_words.quality_notes(headline(card)):
+    for note in card_words.quality_notes(card, measured):
         st.warning(note, icon=":material/warning:")
+    st.table(card_words.measure_rows(card_words.headline_in_words(measured)), width="content")
+    with st.expander("Every measure", icon=":material/list:"):
+        st.table(card_words.measure_rows(measured), width="content")
 
 
 def draw_card(card: Card) -> None:
@@ -34,7 +36,7 @@ def draw_card(card: Card) -> None:
     draw_headline(card)
     st.markdown(f"**The threshold.** {plain(operating_point(card).words)}")
     with st.expander("Data, training and calibration", icon=":material/description:"):
-        st.table(dict(card_words.fact_rows(card)))
+        st.table({name: plain(value) for name, value in card_words.fact_rows(card)})
         st.table(card_words.split_rows(card))
     where = card_words.localisation_rows(card)
     if where:

@@ -140,7 +140,8 @@ labels = {stored.id: label_of(images, position) for position, stored in enumerat
 shown, panel = st.columns([2.1, 1], gap="medium")
 with panel:
     answers, choice = read_panel(person, study, labels)
-with shown:
+with shown, st.container(key="sr-pictures"):
+    st.html(pictures.STAYS_IN_VIEW)
     look = pictures.look_controls(key=f"look_{study_id}")
     explained = second_read.explanations_by_image(study, answers)
     pictures.show_images(images, look, key=f"pictures_{study_id}", choice=choice, explanations=explained)

@@ -61,7 +61,7 @@ function cellElement(cell) {
   canvas.setAttribute("aria-label", cell.label)
   const side = cell.align === "left" ? "right" : "left"
   box.append(canvas, element("div", `label ${side}`, cell.label))
-  if (cell.note) box.append(element("div", "note", cell.note))
+  if (cell.note) box.append(element("div", `note ${side}`, cell.note))
   return box
 }
 
