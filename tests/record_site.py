@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pytest
 from sqlalchemy import create_engine, insert, text
 
 from core.records import tables
@@ -20,6 +21,9 @@ from core.records.db import Database
 from core.records.permissions import ROLES, Person
 from core.records.reads import Impression
 from core.types import Explanation, Fit, Image, Modality, Prediction
+
+sqlite_only = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
+"""For what is decided before the database is asked: a PostgreSQL database takes a second to make."""
 
 CALM, WORRIED = Impression("2", 5), Impression("4C", 85)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
-from record_site import CALM, add_person, answer, explanation, picture
+from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
 
 from core.errors import NotAllowed
 from core.records import audit, reads, studies
@@ -44,6 +44,7 @@ GUARDED: tuple[tuple[str, Call], ...] = (
 )
 
 
+@sqlite_only
 @pytest.mark.parametrize(("action", "call"), GUARDED)
 def test_who_has_every_role_but_the_needed_ones_is_refused_and_nothing_changes(
     records: Database, action: str, call: Call
@@ -62,6 +63,7 @@ def test_who_has_every_role_but_the_needed_ones_is_refused_and_nothing_changes(
     assert studies.load_study(records, reader, study_id).row.state == "new"
 
 
+@sqlite_only
 def test_the_ai_is_never_visible_to_who_may_not_see_it(records: Database) -> None:
     reader = add_person(records, "Reader", "radiologist")
     study_id = studies.create_study(records, reader, display_name="x", images=[picture()])

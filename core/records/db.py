@@ -19,7 +19,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from core.errors import InvalidSettings
 from core.records.store import ImageStore, sweep
@@ -79,6 +79,7 @@ def open_database(settings: Settings) -> Database:
         _migrate(engine, settings)
         db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
         with db.begin() as connection:
+            _one_at_a_time(connection)
             _check_key(connection, site_key)
             removed = sweep(connection, db.store)
     except BaseException:
@@ -121,6 +122,7 @@ def _site_key(folder: Path) -> bytes:
 
 
 def _engine(settings: Settings, site_key: bytes) -> Engine:
+    """hide_parameters: an error of the database must not carry names and comments into the log."""
     try:
         url = make_url(settings.resolved_database_url)
     except ArgumentError as error:
@@ -130,11 +132,11 @@ def _engine(settings: Settings, site_key: bytes) -> Engine:
             "SECONDREAD_DATABASE_URL must begin with postgresql:// (or be empty, for SQLite in the state folder)."
         )
     if url.get_backend_name() == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _attach_key(_connection: Any, record: Any) -> None:
@@ -162,7 +164,7 @@ def _check_connection(engine: Engine) -> None:
             connection.execute(text("SELECT 1"))
         if url.get_backend_name() == "sqlite":
             _use_wal(url)
-    except (OperationalError, InterfaceError, sqlite3.OperationalError) as error:
+    except (DBAPIError, sqlite3.Error) as error:
         # The driver's own words may repeat the password of the URL: the type has to do.
         log.error("The database at %s cannot be opened: %s", url.render_as_string(hide_password=True), type(error))
         raise InvalidSettings(
@@ -195,8 +197,7 @@ def _migrate(engine: Engine, settings: Settings) -> None:
     with engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
-            if engine.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+            _one_at_a_time(connection)
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest:
                 return
@@ -210,6 +211,12 @@ def _migrate(engine: Engine, settings: Settings) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             log.info("Database migrated from %s to %s", current, newest)
+
+
+def _one_at_a_time(connection: Connection) -> None:
+    """Other starting processes wait until this transaction ends; on SQLite they do so because it writes."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
 
 
 def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
