@@ -35,8 +35,8 @@ ICON = (HERE / "pages" / "parts" / "icon.svg").read_text(encoding="utf-8")
 
 
 ROOMS: tuple[tuple[str, str, str, str], ...] = (
-    ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "see_worklist"),
-    ("pages/reader/read.py", "Read", ":material/radiology:", "see_worklist"),
+    ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "record_first_read"),
+    ("pages/reader/read.py", "Read", ":material/radiology:", "record_first_read"),
     ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
