@@ -225,7 +225,7 @@ def measure(grey: np.ndarray) -> dict[str, float]:
     """
     thumbnail = _thumbnail(grey, _THUMBNAIL)
     high = max(float(np.percentile(thumbnail, 99.5)), 1e-6)
-    low = _black_level(thumbnail / high)
+    low, is_fogged = _black_level(thumbnail / high)
     shown = np.maximum(thumbnail / high - low, 0) / (1 - low)
     background = _connected_to_border(shown < 0.1)
     speckle = np.abs(shown - ndimage.gaussian_filter(shown, 2))
@@ -246,7 +246,7 @@ def measure(grey: np.ndarray) -> dict[str, float]:
         "median": float(np.median(shown)),
         "edges": edges,
         "roughness": roughness,
-        "fogged_roughness": roughness if low > _LIFTED_BLACK else 0.0,  # only film has fog, and film is smooth
+        "fogged_roughness": roughness if is_fogged else 0.0,  # only film has fog, and film is smooth
         "neighbours": _neighbour_correlation(thumbnail),
         "coarse_neighbours": _neighbour_correlation(_thumbnail(grey, 16)),
         "flat": float((local < 0.004).mean()),
@@ -258,16 +258,19 @@ def measure(grey: np.ndarray) -> dict[str, float]:
     }
 
 
-def _black_level(thumbnail: np.ndarray) -> float:
-    """The value of film without exposure, on the picture's own scale: scans are seldom black at 0.
+def _black_level(thumbnail: np.ndarray) -> tuple[float, bool]:
+    """The value of film without exposure, on the picture's own scale, and whether it is fog rather than the minimum.
 
-    The lower of the darkest pixels, or the commonest dark value where a third of the picture lies around it.
+    Scans are seldom black at 0: it is the darkest value, or the commonest dark one where a third of the picture lies
+    around it.
     """
     darkest = min(float(np.percentile(thumbnail, 0.5)), _LIFTED_BLACK)
     counts, _ = np.histogram(thumbnail, bins=100, range=(0.0, 1.0))
     around = np.convolve(counts, np.ones(5), "same")[: int(100 * _FOG)] / thumbnail.size
     commonest = int(around.argmax())
-    return max(darkest, (commonest + 2.5) / 100) if commonest > 2 and around[commonest] > 0.3 else darkest
+    if commonest > 2 and around[commonest] > 0.3 and (commonest + 2.5) / 100 > darkest + 0.04:
+        return (commonest + 2.5) / 100, True
+    return darkest, False
 
 
 def _log_ratio(first: float, second: float) -> float:
