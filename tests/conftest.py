@@ -48,9 +48,7 @@ def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         yield Settings(state_dir=state_dir)
         return
     server = request.getfixturevalue("postgres")
-    url = server.new_database()
-    yield Settings(state_dir=state_dir, database_url=url)
-    server.drop_database(url)
+    yield Settings(state_dir=state_dir, database_url=server.empty_database())
 
 
 @pytest.fixture

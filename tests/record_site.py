@@ -23,7 +23,7 @@ from core.records.reads import Impression
 from core.types import Explanation, Fit, Image, Modality, Prediction
 
 sqlite_only = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
-"""For what is decided before the database is asked: a PostgreSQL database takes a second to make."""
+"""For what is decided before the database is asked: the tables of PostgreSQL take a while to make."""
 
 CALM, WORRIED = Impression("2", 5), Impression("4C", 85)
 
@@ -72,25 +72,31 @@ class PostgresServer:
         self.url = url
         self._folder = folder
         self._programs = programs
+        self._name = ""
 
-    def new_database(self) -> str:
-        """The URL of a new, empty database."""
-        name = f"secondread_test_{uuid4().hex}"
-        self._run(f"CREATE DATABASE {name}")
-        return f"{self.url.rsplit('/', 1)[0]}/{name}"
-
-    def drop_database(self, url: str) -> None:
-        self._run(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
+    def empty_database(self) -> str:
+        """The URL of this run's own database, emptied: that takes a tenth of the time that a new one takes."""
+        if not self._name:
+            self._name = f"secondread_test_{uuid4().hex}"
+            self._run(self.url, f"CREATE DATABASE {self._name}")
+        url = f"{self.url.rsplit('/', 1)[0]}/{self._name}"
+        self._run(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        return url
 
     def stop(self) -> None:
+        """Leaves nothing behind: the database goes, and the server too if it was started here."""
         if self._folder is not None and self._programs is not None:
             _as_postgres([str(self._programs / "pg_ctl"), "-D", str(self._folder / "data"), "-m", "immediate", "stop"])
             shutil.rmtree(self._folder)
+        elif self._name:
+            self._run(self.url, f"DROP DATABASE {self._name} WITH (FORCE)")
 
-    def _run(self, statement: str) -> None:
-        engine = create_engine(self.url.replace("postgresql://", "postgresql+pg8000://"), isolation_level="AUTOCOMMIT")
+    def _run(self, url: str, *statements: str) -> None:
+        url = url.replace("postgresql://", "postgresql+pg8000://")
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(text(statement))
+            for statement in statements:
+                connection.execute(text(statement))
         engine.dispose()
 
 
