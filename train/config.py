@@ -15,6 +15,7 @@ class FitConfig:
         on squares augmented anew each epoch.
     learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
     mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
+    attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
     average: decay of the moving average of the weights that is evaluated and kept.
     patience: epochs without a better validation loss before stopping.
     """
@@ -30,6 +31,7 @@ class FitConfig:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05
     mask_weight: float = 0.5
+    attention_weight: float = 0.5
     average: float = 0.98
     patience: int = 10
     seed: int = 0

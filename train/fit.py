@@ -25,7 +25,9 @@ from train.config import FitConfig
 from train.network import (
     MovingAverage,
     Trainable,
+    attention_loss,
     balanced_class_weights,
+    called,
     class_loss,
     make_trainable,
     mask_loss,
@@ -179,16 +181,23 @@ def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> C
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(trainable.variables)
     weights = tf.constant(balanced_class_weights(train.labels, len(train.classes)))
-    grids = [tuple(output.shape[1:3]) for output in trainable.tail.outputs[1:]]
-    uses_masks = config.mask_weight > 0 and bool(train.has_mask.any())
+    grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.body.output)]
+    uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
 
     @tf.function
     def step(inputs: list[tf.Tensor], masks: tf.Tensor, labels: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            logits, *maps = trainable.tail(inputs if len(inputs) > 1 else inputs[0], training=True)
+            maps = called(trainable.body, inputs, training=True)
+            with tf.GradientTape() as inner:
+                inner.watch(maps)
+                (logits,) = called(trainable.head, maps, training=True)
+                score = _own_score(logits, labels)
             loss = class_loss(logits, labels, weights, config.label_smoothing)
             if uses_masks:
-                loss += config.mask_weight * mask_loss(maps, shrink_masks(masks, grids), known)
+                small = shrink_masks(masks, grids)
+                found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, maps, strict=True)]
+                loss += config.mask_weight * mask_loss(found, small, known)
+                loss += config.attention_weight * attention_loss(score, maps, small, inner)
         gradients = tape.gradient(loss, trainable.variables)
         pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
         optimizer.apply_gradients(pairs)
@@ -200,6 +209,13 @@ def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> C
         return step([tf.convert_to_tensor(part) for part in parts], tf.convert_to_tensor(masks), labels, known)
 
     return run
+
+
+def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """(n,) logit of each case's own class."""
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * tf.cast(labels, tf.float32) - 1)
+    return tf.gather(logits, labels, axis=1, batch_dims=1)
 
 
 def _learning_rate(config: FitConfig, progress: float) -> float:
@@ -215,12 +231,15 @@ def _judge(trainable: Trainable, model: keras.Model, cases: Squares) -> Callable
     if trainable.stem is None:
         forward = compiled(model)
         return lambda: logits_of(forward, cases.pixels)
-    stem, tail, batch = compiled(trainable.stem), trainable.tail, 32
+    stem, batch = compiled(trainable.stem), 32
     parts = [
         [np.asarray(part, np.float16) for part in tf.nest.flatten(stem(tf.constant(chunk.astype(np.float32))))]
         for chunk in (cases.pixels[index : index + batch] for index in range(0, len(cases), batch))
     ]
-    head = tf.function(lambda *x: tail(list(x) if len(x) > 1 else x[0], training=False)[0], reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def head(*tensors: tf.Tensor) -> tf.Tensor:
+        return called(trainable.head, called(trainable.body, list(tensors), training=False), training=False)[0]
 
     def logits() -> np.ndarray:
         return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in parts])

@@ -17,12 +17,15 @@ class Trainable:
     """A graph cut in two.
 
     stem: squares -> what the tail reads; None where everything is learned. Its layers never change.
-    tail: stem outputs (or squares) -> (logits, one lesion-mask logit map a branch).
+    body: stem outputs (or squares) -> the last map of each branch. head: those maps -> logits.
+    mask_heads: the last map of each branch -> one lesion-mask logit map a branch.
     variables: what the optimiser changes.
     """
 
     stem: keras.Model | None
-    tail: keras.Model
+    body: keras.Model
+    head: keras.Model
+    mask_heads: tuple[layers.Layer, ...]
     variables: list[keras.Variable]
 
 
@@ -36,19 +39,30 @@ def make_trainable(graph: Graph, *, freeze_stem: bool, freeze_batch_norm: bool) 
     for layer in model.layers:
         if freeze_batch_norm and isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
-    masks = [
-        layers.Conv2D(1, 1, name=f"mask_{branch}", dtype="float32")(model.get_layer(name).output)
-        for branch, name in graph.maps.items()
-    ]
-    outputs = [model.output, *masks]
+    maps = [model.get_layer(name).output for name in graph.maps.values()]
+    masks = tuple(layers.Conv2D(1, 1, name=f"mask_{branch}", dtype="float32") for branch in graph.maps)
+    for layer, tensor in zip(masks, maps, strict=True):
+        layer.build(tensor.shape)
+    head = keras.Model(maps, model.output)
     if not (freeze_stem and graph.stems):
-        whole = keras.Model(model.input, outputs)
-        return Trainable(None, whole, whole.trainable_variables)
-    cuts = [model.get_layer(name).output for name in graph.stems.values()]
-    stem = keras.Model(model.input, cuts)
-    tail = keras.Model(cuts, outputs)
-    frozen = {id(variable) for variable in stem.variables}
-    return Trainable(stem, tail, [v for v in tail.trainable_variables if id(v) not in frozen])
+        stem, body = None, keras.Model(model.input, maps)
+        frozen: set[int] = set()
+    else:
+        cuts = [model.get_layer(name).output for name in graph.stems.values()]
+        stem, body = keras.Model(model.input, cuts), keras.Model(cuts, maps)
+        frozen = {id(variable) for variable in stem.variables}
+    learned = {
+        id(variable): variable
+        for part in (body, head, *masks)
+        for variable in part.trainable_variables
+        if id(variable) not in frozen
+    }
+    return Trainable(stem, body, head, masks, list(learned.values()))
+
+
+def called(model: keras.Model, tensors: list[tf.Tensor], *, training: bool) -> list[tf.Tensor]:
+    """The model's outputs as a list, whether it takes and gives one tensor or several."""
+    return tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
 
 
 class MovingAverage:
@@ -113,3 +127,22 @@ def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     weights = np.sqrt(len(labels) / (classes * np.maximum(counts, 1)))
     return (weights / weights[labels].mean()).astype(np.float32)
+
+
+def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tensor], tape: tf.GradientTape) -> tf.Tensor:
+    """The share of each branch's Grad-CAM map that lies outside the lesion, over cases that have one: in [0, 1].
+
+    score: (n,) logit of the case's own class, computed from `maps` under `tape`. Teaches a network to be right for the
+    right reason (Ross, Hughes & Doshi-Velez 2017); the gradient passes the head only, so it costs little.
+    """
+    total = tf.constant(0.0)
+    for gradient, activation, mask in zip(tape.gradient(score, maps), maps, masks, strict=True):
+        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+        cam = tf.nn.relu(tf.reduce_sum(weights * activation, axis=3, keepdims=True))  # (n, h, w, 1)
+        cam /= tf.reduce_max(cam, axis=(1, 2, 3), keepdims=True) + 1e-6
+        has_lesion = tf.cast(tf.reduce_sum(mask, axis=(1, 2, 3)) > 0.5, tf.float32)
+        # A cell that touches the lesion counts as inside: the grid is coarse.
+        outside = tf.reduce_sum(cam * (1 - tf.minimum(3 * mask, 1)), axis=(1, 2, 3))
+        share = outside / (tf.reduce_sum(cam, axis=(1, 2, 3)) + 1e-3)
+        total += tf.reduce_sum(share * has_lesion) / (tf.reduce_sum(has_lesion) + 1e-6)
+    return total / len(maps)

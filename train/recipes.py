@@ -8,7 +8,7 @@ from core.types import Modality
 from train.config import FitConfig
 
 _DEFAULTS = {
-    "fusion": FitConfig("fusion", "", side=144, epochs=20, views=4, learning_rate=2e-4, weight_decay=1e-3),
+    "fusion": FitConfig("fusion", "", side=144, epochs=20, views=4, learning_rate=4e-4, weight_decay=1e-3),
     "cnn": FitConfig("cnn", "", side=128, epochs=45, learning_rate=1e-3, patience=15, init="random"),
     "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
 }

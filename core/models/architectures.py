@@ -49,10 +49,11 @@ def fusion(*, side: int, channels: int, outputs: int) -> Graph:
     resnet = keras.applications.ResNet50V2(
         include_top=False, weights=None, input_tensor=layers.Rescaling(2.0, -1.0, name="resnet_scale")(rgb)
     )
+    # Caffe's VGG16 gives activations tens of times larger than ResNet50V2's: normalised, both branches are heard.
     pooled = layers.Concatenate(name="fused")(
         [
-            layers.GlobalAveragePooling2D(name="vgg16_pool")(vgg.output),
-            layers.GlobalAveragePooling2D(name="resnet50v2_pool")(resnet.output),
+            layers.LayerNormalization(name=f"{name}_norm")(layers.GlobalAveragePooling2D(name=f"{name}_pool")(output))
+            for name, output in (("vgg16", vgg.output), ("resnet50v2", resnet.output))
         ]
     )
     x = layers.Dropout(0.4, name="dropout_1")(pooled)
