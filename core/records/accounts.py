@@ -230,16 +230,16 @@ def _count_attempt(db: Database, name: str) -> Any | None:
 
 def _record_failure(db: Database, row: Any | None) -> None:
     """Audits a refused attempt. An unknown name is not written down: people type passwords into the wrong box."""
-    with db.begin() as connection:
-        if row is None:
-            audit.record(connection, None, "sign-in refused", "unknown name")
-            return
+    if row is None:
+        subject, cause = "unknown name", "unknown"
+    else:
+        subject = f"person {row.id}"
         cause = "disabled" if row.disabled else "locked" if _is_locked(row) else "password"
-        audit.record(connection, None, "sign-in refused", f"person {row.id}", cause=cause)
-        is_last = row.failed_count + 1 == FAILURES_BEFORE_LOCK and row.locked_until is None
-        if is_last:
-            audit.record(connection, None, "lock person", f"person {row.id}", minutes=LOCK_MINUTES)
-    log.warning("A sign-in was refused (%s)", "unknown name" if row is None else f"person {row.id}, {cause}")
+    with db.begin() as connection:
+        audit.record(connection, None, "sign-in refused", subject, cause=cause)
+        if row is not None and row.failed_count + 1 == FAILURES_BEFORE_LOCK and row.locked_until is None:
+            audit.record(connection, None, "lock person", subject, minutes=LOCK_MINUTES)
+    log.warning("A sign-in was refused: %s, %s", subject, cause)
 
 
 def _insert_person(connection: Connection, name: str, password_hash: str, roles: Iterable[str]) -> Person:

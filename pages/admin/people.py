@@ -22,7 +22,7 @@ def state_of(row: PersonRow) -> str:
 @st.dialog("Change this person")
 def change(actor: Person, row: PersonRow) -> None:
     """Roles, a new password, or disabling; each is its own act with its own audit entry."""
-    st.write(f"**{row.name}** ({state_of(row)})")
+    st.text(f"{row.name} ({state_of(row)})")
     roles = st.pills("Roles", ROLES, selection_mode="multi", default=row.roles, key=f"roles_{row.id}")
     if st.button("Save roles", key=f"save_roles_{row.id}"):
         with told_plainly():
@@ -51,25 +51,25 @@ with told_plainly(stops=True):
     people = accounts.list_people(db, actor)
 
 for row in people:
-    name, roles, state, button = st.columns([3, 4, 2, 1], vertical_alignment="center")
-    name.text(row.name)
-    roles.text(", ".join(row.roles))
-    state.text(state_of(row))
+    who, button = st.columns([6, 1], vertical_alignment="center")
+    who.text(row.name)
+    who.caption(f"{', '.join(row.roles)} · {state_of(row)}")
     if button.button("Change", key=f"change_{row.id}", width="stretch"):
         change(actor, row)
 
-with st.form("new_person", clear_on_submit=False):
-    st.subheader("Add a person", anchor=False)
-    new_name = st.text_input("Name", key="new_person_name")
-    new_password = st.text_input(
-        "First password", type="password", key="new_person_password", help=f"At least {passwords.LENGTH} characters."
-    )
-    new_roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"], key="new_person_roles")
-    if st.form_submit_button("Add", type="primary", key="new_person_add"):
-        with told_plainly():
-            added = accounts.create_person(db, actor, name=new_name, password=new_password, roles=new_roles)
-            st.session_state.people_added = added.name
-            st.rerun()
+if st.session_state.pop("person_was_added", False):
+    st.success("Added. Give them the password yourself, and ask them to change it on their Account page.")
 
-if added_name := st.session_state.pop("people_added", ""):
-    st.success("Added. Give them the password yourself, and ask them to change it.")
+n_added = st.session_state.setdefault("n_people_added", 0)  # in the keys, so that the next form is an empty one
+with st.form(f"new_person_{n_added}"):
+    st.subheader("Add a person", anchor=False)
+    name = st.text_input("Name", key=f"new_person_name_{n_added}")
+    hint = f"At least {passwords.LENGTH} characters."
+    password = st.text_input("First password", type="password", help=hint, key=f"new_person_password_{n_added}")
+    roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"], key=f"new_person_roles_{n_added}")
+    if st.form_submit_button("Add", type="primary", key=f"new_person_add_{n_added}"):
+        with told_plainly():
+            accounts.create_person(db, actor, name=name, password=password, roles=roles)
+            st.session_state.n_people_added = n_added + 1
+            st.session_state.person_was_added = True
+            st.rerun()
