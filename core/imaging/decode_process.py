@@ -32,6 +32,8 @@ _LOG = logging.getLogger(__name__)
 _ANSWER_LIMIT = 1 << 20
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Two children at a time in one server process: each may use the whole memory limit."""
+_WALL_FACTOR = 2
+"""Wall time allowed for a second of processor time: a busy machine is no reason to refuse a picture."""
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
 _FAILED = "This file is damaged, or not written as its format asks, so it cannot be read. Export it again."
 _TOO_COSTLY = (
@@ -56,7 +58,7 @@ def decode(source: bytes | Path, kind: str, *, limits: Limits, frame: int, windo
             cwd=REPOSITORY,
             env=_child_environment(),
         )
-        timer = threading.Timer(limits.seconds, child.kill)
+        timer = threading.Timer(_WALL_FACTOR * limits.seconds, child.kill)
         timer.start()
         try:
             if stdin is None:

@@ -144,6 +144,8 @@ def _look_at_grey(grey: np.ndarray) -> Look:
         return Look(Modality.ULTRASOUND)
     if min(ultrasound, mammography) <= _UNSURE:
         return Look()
+    if _distance(measure(1 - grey), _MAMMOGRAPHY) <= 0:
+        return Look(doubt=_INVERTED)
     is_symmetric = (
         measures["symmetry"] > _MAMMOGRAPHY["symmetry"].high or measures["lungs"] > _MAMMOGRAPHY["lungs"].high
     )
