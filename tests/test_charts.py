@@ -57,6 +57,20 @@ def test_the_precision_recall_curve_is_scikit_learns():
         precision_recall_curve(np.ones(3), np.ones(3))
 
 
+def test_draws_without_positives_leave_the_bands_of_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    labels, scores = np.arange(60) < 2, RNG.random(60)
+    draws = Draws(None, 60, resamples=1000)
+    weights = next(draws.blocks())
+    some = weights[:, weights[:2].sum(axis=0) > 0]
+    assert some.shape[1] < 950
+    found = [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)]
+    monkeypatch.setattr(draws, "_kept", some)
+    for curve, only_those in zip(
+        found, [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)], strict=True
+    ):
+        assert np.allclose(curve.low, only_those.low) and np.allclose(curve.high, only_those.high)
+
+
 def test_every_figure_escapes_names_and_states_where_it_comes_from():
     provenance = charts.Provenance("data <i>", "test", 120, int(LABELS.sum()), "a" * 64, {NAME: "b" * 64})
     draws = Draws(None, 120, resamples=20)

@@ -131,12 +131,12 @@ def _sensitivity_on_grid(steps: Steps) -> np.ndarray:
 def _precision_on_grid(steps: Steps) -> np.ndarray:
     """(draws, grid): precision at the highest threshold that reaches the recall, without interpolation."""
     draws, points = steps.cases.shape[1], len(steps.thresholds)
-    with np.errstate(invalid="ignore"):
-        recall = (steps.true_positives / steps.n_positives).T  # (draws, points)
+    # A draw without positives has no recall; NaN here would break the one search that serves all draws.
+    recall = (steps.true_positives / np.maximum(steps.n_positives, 1)).T  # (draws, points)
     precision = (steps.true_positives / np.maximum(steps.called, 1)).T
     offset = 2.0 * np.arange(draws)[:, None]
     place = np.searchsorted((recall + offset).ravel(), (GRID + offset - 1e-9).ravel()).reshape(draws, len(GRID))
     place = np.clip(place - points * np.arange(draws)[:, None], 0, points - 1)
     found = np.take_along_axis(precision, place, axis=1).astype(np.float64)
-    found[~np.isfinite(recall).all(axis=1)] = np.nan
+    found[steps.n_positives == 0] = np.nan
     return found
