@@ -179,7 +179,8 @@ def holm(p_values: list[float]) -> list[float]:
     """Adjusted p-values; NaN stays NaN and does not count."""
     values = np.asarray(p_values, np.float64)
     known = ~np.isnan(values)
-    adjusted = np.full(len(values), np.nan)
-    if known.any():
+    adjusted = values.copy()
+    # A single p stays as it is; statsmodels would collect garbage first, which takes far longer than the rest.
+    if known.sum() > 1:
         adjusted[known] = multipletests(values[known], method="holm")[1]
     return [float(value) for value in adjusted]
