@@ -1,0 +1,76 @@
+"""Chest walls back to back, whatever order and orientation the files have."""
+
+from __future__ import annotations
+
+import numpy as np
+from made_images import mammogram, ultrasound
+
+from core.imaging.hanging import chest_wall_side, hang
+from core.types import Image, Modality
+
+LEFT_WALL = mammogram()
+
+
+def image(side: str | None, view: str | None, *, wall: str = "left", orientation: str = "", **rest: object) -> Image:
+    pixels = LEFT_WALL if wall == "left" else np.ascontiguousarray(LEFT_WALL[:, ::-1])
+    tags = {"PatientOrientation": orientation} if orientation else {}
+    return Image(pixels, "0" * 64, Modality.MAMMOGRAPHY, "tags", side, view, tags=tags, **rest)  # type: ignore[arg-type]
+
+
+def test_four_views_hang_right_left_over_right_left_in_any_order() -> None:
+    images = [image("L", "MLO"), image("R", "CC", wall="right"), image("L", "CC"), image("R", "MLO", wall="right")]
+    layout = hang(images)
+    assert layout.columns == 2
+    assert [place.label for place in layout.places] == ["R CC", "L CC", "R MLO", "L MLO"]
+    assert [place.index for place in layout.places] == [1, 2, 3, 0]
+    assert [place.align for place in layout.places] == ["right", "left", "right", "left"]
+    assert not any(place.is_mirrored for place in layout.places)
+
+
+def test_a_right_breast_with_its_wall_on_the_left_is_mirrored_and_labelled() -> None:
+    place = hang([image("R", "CC", wall="left", orientation="A\\L")]).places[0]
+    assert place.is_mirrored and place.label == "R CC FLIPPED"
+
+
+def test_tags_win_over_pixels() -> None:
+    picture = image("R", "CC", wall="left", orientation="P\\L")
+    assert chest_wall_side(picture) == ("right", True)
+    assert not hang([picture]).places[0].is_mirrored
+
+
+def test_without_tags_the_pixels_decide_and_the_label_says_so() -> None:
+    assert chest_wall_side(image("L", "CC", wall="right")) == ("right", False)
+    place = hang([image("L", "CC", wall="right")]).places
+    assert place[1].is_mirrored and place[1].label == "L CC FLIPPED (judged by pixels)"
+
+
+def test_a_breast_between_black_film_margins_is_still_seen() -> None:
+    padded = np.pad(LEFT_WALL, ((0, 0), (90, 60)))
+    picture = Image(padded, "0" * 64, Modality.MAMMOGRAPHY, "pixels", "L", "MLO")
+    assert chest_wall_side(picture) == ("left", False)
+
+
+def test_a_missing_view_leaves_its_place_empty() -> None:
+    layout = hang([image("R", "CC"), image("L", "CC"), image("L", "MLO")])
+    assert [place.index for place in layout.places] == [0, 1, None, 2]
+    assert "R MLO" in layout.places[2].label
+
+
+def test_every_image_has_one_place_also_with_doubles_and_unknown_sides() -> None:
+    images = [image("R", "CC"), image("R", "CC"), image("L", "XCCL"), image(None, None), image("L", None)]
+    images.append(Image(ultrasound(), "1" * 64, Modality.ULTRASOUND))
+    indices = [place.index for place in hang(images).places if place.index is not None]
+    assert sorted(indices) == list(range(6))
+
+
+def test_one_scale_needs_millimetres_for_all() -> None:
+    with_mm = [image(side, "CC", spacing_mm=(0.1, 0.1)) for side in "RL"]
+    assert hang(with_mm).is_same_scale
+    assert not hang([with_mm[0], image("L", "CC")]).is_same_scale
+
+
+def test_ultrasound_keeps_its_order_and_is_numbered() -> None:
+    frames = [Image(ultrasound(seed=seed), str(seed) * 64, Modality.ULTRASOUND) for seed in range(3)]
+    layout = hang(frames)
+    assert [place.index for place in layout.places] == [0, 1, 2]
+    assert layout.places[1].label == "ultrasound 2 of 3" and not layout.is_same_scale

@@ -1,0 +1,261 @@
+"""From files, folders and zips to images: limits, colours, warnings, and that one bad file loses no other."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_images import US, chest_film, dicom, encoded, mammogram, photograph, stored_mammogram, tissue, ultrasound
+
+from core.imaging.decode_process import decode
+from core.imaging.decoded import Limits
+from core.imaging.intake import Intake, read_study, read_upload
+from core.settings import REPOSITORY, Settings
+from core.types import Image, Modality
+
+SETTINGS = Settings()
+PNG = encoded(mammogram())
+DICOM = dicom(stored_mammogram(), WindowCenter=2048, WindowWidth=4096)
+RGB_ULTRASOUND = dicom(
+    np.repeat((ultrasound() * 255).astype(np.uint8)[..., None], 3, axis=2), bits=8, SOPClassUID=US, Modality="US"
+)
+
+
+def one(data: bytes | Path, name: str = "a.png", **options: object) -> Intake:
+    (intake,) = read_upload(data, name, settings=SETTINGS, **options)  # type: ignore[arg-type]
+    return intake
+
+
+def image_of(data: bytes | Path, **options: object) -> Image:
+    intake = one(data, **options)
+    assert intake.refused is None and intake.image is not None, intake.refused
+    return intake.image
+
+
+def zipped(members: dict[str, bytes], **options: object) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def test_content_counts_and_the_name_does_not() -> None:
+    assert image_of(PNG, name="x.dcm").modality_source == "pixels"
+    assert image_of(DICOM, name="x.png").modality_source == "tags"
+
+
+def test_the_sha256_is_of_the_file_from_bytes_and_from_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a b.dcm"
+    path.write_bytes(DICOM)
+    assert one(path).sha256 == one(DICOM).sha256 == hashlib.sha256(DICOM).hexdigest()
+
+
+def test_the_modality_comes_from_tags_then_the_person_then_the_pixels() -> None:
+    tagged = image_of(DICOM, modality=Modality.ULTRASOUND)
+    assert (tagged.modality, tagged.modality_source) == (Modality.MAMMOGRAPHY, "tags")
+    assert any("tags are believed" in warning for warning in tagged.warnings)
+    said = image_of(encoded(ultrasound()), modality=Modality.ULTRASOUND)
+    assert (said.modality, said.modality_source) == (Modality.ULTRASOUND, "argument")
+    assert image_of(encoded(ultrasound())).modality is Modality.ULTRASOUND
+    mistaken = image_of(PNG, modality=Modality.ULTRASOUND)
+    assert any("look more like mammography" in warning for warning in mistaken.warnings)
+
+
+def test_ultrasound_is_grey_and_tissue_is_colour() -> None:
+    assert image_of(RGB_ULTRASOUND).pixels.ndim == 2
+    assert image_of(encoded(tissue())).pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (photograph(), "photograph"),
+        (chest_film(), "chest film"),
+        (np.zeros((90, 90), np.float32), "blank"),
+        (np.random.default_rng(0).random((90, 90)), "noise"),
+    ],
+    ids=["photograph", "chest film", "blank", "noise"],
+)
+@pytest.mark.parametrize("modality", [None, Modality.ULTRASOUND])
+def test_what_is_no_breast_image_is_refused_whatever_the_person_says(
+    pixels: np.ndarray, words: str, modality: Modality | None
+) -> None:
+    assert words in (one(encoded(pixels), modality=modality).refused or "")
+
+
+def test_a_doubtful_dicom_is_read_with_a_warning() -> None:
+    stored = (chest_film() * 4095).astype(np.uint16)
+    image = image_of(dicom(stored, WindowCenter=2048, WindowWidth=4096))
+    assert any("chest film" in warning for warning in image.warnings)
+
+
+def test_patient_ids_leave_only_as_keyed_hashes() -> None:
+    key = b"k" * 32
+    image = image_of(DICOM, site_key=key)
+    assert image.patient_hash == hmac.new(key, b"SECRET-ID-1|", hashlib.sha256).hexdigest()
+    assert image_of(DICOM).patient_hash is None
+    assert "SECRET" not in repr(image)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"GIF89a" + b"\0" * 60, "GIF"),
+        (b"<?xml version='1.0'?><svg onload='x'/>", "web page or SVG"),
+        (b"%!PS-Adobe-3.0 EPSF", "PostScript"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
+        (b"%PDF-1.7", "PDF"),
+        (b"BM" + b"\0" * 60, "BMP"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
+        (b"patient name: SECRET", "text file"),
+        (bytes(range(200, 256)) * 4, "not a file this product knows"),
+        (b"PK\x05\x06" + b"\0" * 18, "no files"),
+        (b"PK\x03\x04" + b"rubbish" * 20, "zip is damaged"),
+    ],
+)
+def test_other_files_are_refused_by_what_they_are(data: bytes, words: str) -> None:
+    refused = one(data, "SECRET.png").refused or ""
+    assert words in refused and "SECRET" not in refused and refused.endswith(".")
+
+
+def test_a_zip_gives_one_intake_a_member_and_survives_bad_ones() -> None:
+    data = zipped(
+        {"s/one.dcm": DICOM, "s/bad.png": PNG[:500], "__MACOSX/s/._one": b"x", ".DS_Store": b"x", "t.png": PNG}
+    )
+    found = {intake.name: intake for intake in read_upload(data, "a.zip", settings=SETTINGS)}
+    assert list(found) == ["a.zip/s/one.dcm", "a.zip/s/bad.png", "a.zip/t.png"]
+    assert found["a.zip/s/one.dcm"].image and found["a.zip/t.png"].image and found["a.zip/s/bad.png"].refused
+
+
+def _with_entry(name: str, mode: int = 0o100644, flag: int = 0) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        entry = zipfile.ZipInfo(name)
+        entry.external_attr = mode << 16
+        archive.writestr(entry, PNG)
+    data = bytearray(out.getvalue())
+    data[data.index(b"PK\x01\x02") + 8] |= flag
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (_with_entry("../up.png"), "outside the zip"),
+        (_with_entry("/etc/x.png"), "outside the zip"),
+        (_with_entry("a\\..\\..\\x.png"), "outside the zip"),
+        (_with_entry("C:/x.png"), "outside the zip"),
+        (_with_entry("link", 0o120777), "link"),
+        (_with_entry("secret.png", flag=1), "encrypted"),
+        (zipped({"inner.zip": zipped({"a.png": PNG})}), "zip itself"),
+        (zipped({"bomb.dcm": b"\0" * (40 << 20)}), "far more than a picture"),
+        (zipped({f"{number}.png": b"x" for number in range(1100)}), "too many files"),
+        (zipped({f"{number}.png": b"x" for number in range(300)}), "300 files"),
+    ],
+    ids=["up", "absolute", "backslashes", "drive", "link", "encrypted", "nested", "bomb", "1100 files", "300 files"],
+)
+def test_hostile_zips_are_refused_and_write_nothing(
+    data: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    intake = one(data, "a.zip")
+    assert intake.image is None and words in (intake.refused or "")
+    assert not any(tmp_path.rglob("*")) and not (tmp_path.parent / "up.png").exists()
+
+
+def test_the_whole_study_is_capped() -> None:
+    small = replace(SETTINGS, study_mib=1)
+    (intake,) = read_upload(zipped({"a": os.urandom(1 << 20), "b": PNG}), "a.zip", settings=small)
+    assert "1 MiB" in (intake.refused or "")
+    assert "1 MiB" in (read_upload(b"\0" * (2 << 20), "a", settings=replace(SETTINGS, upload_mib=1))[0].refused or "")
+
+
+def test_files_folders_and_zips_make_one_study_in_order(tmp_path: Path) -> None:
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "2.png").write_bytes(PNG)
+    (folder / "1.dcm").write_bytes(DICOM)
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped({"m.png": encoded(ultrasound())}))
+    missing = tmp_path / "gone.dcm"
+    told: list[tuple[int, int]] = []
+    found = read_study([folder, archive, missing], settings=SETTINGS, progress=lambda done, of: told.append((done, of)))
+    expected = [f"{folder}/1.dcm", f"{folder}/2.png", f"{archive}/m.png", str(missing)]
+    assert [Path(intake.name) for intake in found] == [Path(name) for name in expected]
+    assert [intake.image is None for intake in found] == [False, False, False, True]
+    assert told[-1] == (4, 4)
+
+
+def test_more_files_than_a_study_may_have_are_named_one_by_one(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"GIF89a")
+    found = read_study([tmp_path], settings=replace(SETTINGS, study_files=2))
+    assert len(found) == 3 and "2 files" in (found[2].refused or "")
+
+
+def test_a_picture_beyond_the_cap_is_refused_from_its_header() -> None:
+    tight = replace(SETTINGS, image_megapixels=1)
+    for data in (encoded(np.zeros((1100, 1000), np.float32)), dicom(np.zeros((1100, 1000), np.uint16))):
+        assert "1 megapixels" in (read_upload(data, "a", settings=tight)[0].refused or "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS holds on Linux only")
+def test_the_child_s_memory_is_limited() -> None:
+    tight = replace(SETTINGS, decode_memory_mib=200)
+    big = dicom(np.tile(stored_mammogram(), (12, 12)))
+    assert "memory or time" in (read_upload(big, "a", settings=tight)[0].refused or "")
+
+
+def test_a_child_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.imaging.decode_process._WALL_FACTOR", 0.005)
+    assert "memory or time" in (one(DICOM).refused or "")
+
+
+def test_the_child_sees_no_environment_and_prints_nothing(monkeypatch: pytest.MonkeyPatch, capfd: object) -> None:
+    monkeypatch.setenv("SECONDREAD_SECRET_OF_THE_TEST", "1")  # a child that read settings would refuse this name
+    decoded = decode(DICOM, "DICOM", limits=Limits.of(SETTINGS), frame=0, window=None)
+    assert decoded.pixels.shape == (320, 240)
+
+
+def test_the_decoding_process_never_loads_tensorflow() -> None:
+    code = (
+        "import sys, core.imaging.decode_process, core.imaging.dicom, core.imaging.raster, core.imaging.intake;"
+        "assert not {'tensorflow', 'keras', 'streamlit'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
+
+
+def test_it_works_from_a_checkout_whose_path_has_a_space(tmp_path: Path) -> None:
+    import shutil
+
+    home = tmp_path / "second read" / "core"
+    shutil.copytree(REPOSITORY / "core", home, ignore=shutil.ignore_patterns("__pycache__"))
+    picture = tmp_path / "a.png"
+    picture.write_bytes(PNG)
+    code = (
+        "from pathlib import Path; from core.imaging.intake import read_upload; from core.settings import Settings;"
+        f"assert read_upload(Path({str(picture)!r}), 'a', settings=Settings())[0].image is not None"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=home.parent, check=True, timeout=120)
+
+
+def test_many_readers_at_once_all_get_their_picture() -> None:
+    results: list[Intake] = []
+    threads = [threading.Thread(target=lambda: results.append(one(PNG))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and all(result.image is not None for result in results)

@@ -1,0 +1,128 @@
+"""PNG, JPEG and TIFF: range by content, upright, and what is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from made_images import encoded, mammogram, tissue
+from PIL import Image as Raster
+
+from core.errors import UnreadableImage
+from core.imaging.decoded import Decoded, Limits
+from core.imaging.raster import read_raster
+from core.settings import Settings
+
+LIMITS = Limits.of(Settings())
+GREY = mammogram()
+
+
+def read(data: bytes, kind: str = "PNG", **options: int) -> Decoded:
+    return read_raster(io.BytesIO(data), kind, limits=LIMITS, **options)
+
+
+def saved(raster: Raster.Image, kind: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    raster.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_bits_a_file_holds_are_recognised_by_range(bits: int, kind: str) -> None:
+    picture = GREY / GREY.max()
+    decoded = read(encoded(picture, kind, bits), kind)
+    assert decoded.pixels.dtype == np.float32
+    assert np.abs(decoded.pixels - picture).max() <= 0.6 / ((1 << bits) - 1) + 1e-6
+
+
+def test_colour_stays_and_equal_channels_become_grey() -> None:
+    assert read(encoded(tissue())).pixels.shape == (64, 64, 3)
+    assert read(encoded(np.repeat(GREY[..., None], 3, axis=2))).pixels.shape == GREY.shape
+
+
+def test_a_palette_is_applied() -> None:
+    palette = Raster.fromarray((tissue() * 255).astype(np.uint8)).quantize(64)
+    assert read(saved(palette)).pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exif_rotation_is_honoured(kind: str) -> None:
+    exif = Raster.Exif()
+    exif[0x0112] = 6
+    data = saved(Raster.fromarray((GREY * 255).astype(np.uint8)), kind, exif=exif)
+    decoded = read(data, kind)
+    assert decoded.pixels.shape == GREY.shape[::-1]
+    assert np.abs(decoded.pixels - np.rot90(GREY, -1)).mean() < 0.02
+    assert any("EXIF" in note for note in decoded.notes)
+
+
+def test_white_is_zero_in_a_16_bit_tiff_is_inverted() -> None:
+    data = saved(Raster.fromarray((60000 * GREY).astype(np.uint16)), "TIFF", tiffinfo={262: 0})
+    plain = read(saved(Raster.fromarray((60000 * GREY).astype(np.uint16)), "TIFF"), "TIFF")
+    assert np.allclose(read(data, "TIFF").pixels, 1 - plain.pixels)
+
+
+def test_a_page_of_several_is_chosen_and_named() -> None:
+    pages = [Raster.fromarray((GREY * level).astype(np.uint8)) for level in (255, 100, 50)]
+    data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    first, second = read(data, "TIFF"), read(data, "TIFF", frame=1)
+    assert first.n_frames == 3 and second.frame == 1 and second.pixels.max() < first.pixels.max()
+    assert "3 pages" in second.warnings[0]
+    with pytest.raises(UnreadableImage, match="from 0 to 2"):
+        read(data, "TIFF", frame=3)
+
+
+def test_partial_transparency_is_shown_over_black() -> None:
+    alpha = np.dstack([(GREY * 255).astype(np.uint8), np.full(GREY.shape, 128, np.uint8)])
+    pixels = read(saved(Raster.fromarray(alpha))).pixels
+    assert np.abs(pixels - GREY * 128 / 255).max() < 0.01
+
+
+def _16_bit_colour_png() -> bytes:
+    import struct
+    import zlib
+
+    row = b"\0" + np.full((40, 3), 3000, ">u2").tobytes()
+    chunks = [
+        (b"IHDR", struct.pack(">2I5B", 40, 40, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(row * 40)),
+        (b"IEND", b""),
+    ]
+    parts = [struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+ANIMATED = [Raster.fromarray((GREY * level).astype(np.uint8)) for level in (255, 90)]
+REFUSED = {
+    "1 bit": (saved(Raster.fromarray(GREY > 0.3)), "PNG", "1 bit"),
+    "CMYK": (saved(Raster.new("CMYK", (64, 64)), "JPEG"), "JPEG", "CMYK"),
+    "transparent": (saved(Raster.new("RGBA", (64, 64))), "PNG", "transparent"),
+    "animated": (saved(ANIMATED[0], "PNG", save_all=True, append_images=ANIMATED[1:]), "PNG", "animated"),
+    "small": (saved(Raster.new("L", (31, 200), 90)), "PNG", "fewer than 32"),
+    "cut PNG": (encoded(GREY)[:900], "PNG", "cut short"),
+    "cut JPEG": (encoded(GREY, "JPEG")[:1500], "JPEG", "cut short"),
+    "cut TIFF": (encoded(GREY, "TIFF")[:9000], "TIFF", "cut short"),
+    "NaN": (saved(Raster.fromarray(np.full((64, 64), np.nan, np.float32)), "TIFF"), "TIFF", "not numbers"),
+    "infinite": (saved(Raster.fromarray(np.full((64, 64), np.inf, np.float32)), "TIFF"), "TIFF", "not numbers"),
+    "dark deep colour": (_16_bit_colour_png(), "PNG", "16-bit grey"),
+    "another kind": (saved(Raster.new("L", (64, 64)), "GIF"), "PNG", "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_a_sentence(name: str) -> None:
+    data, kind, words = REFUSED[name]
+    with pytest.raises(UnreadableImage, match=words):
+        read(data, kind)
+
+
+def test_size_is_refused_from_the_header_alone() -> None:
+    data = encoded(GREY)
+    header = data[:16] + (65535).to_bytes(4, "big") * 2 + data[24:]
+    import zlib
+
+    header = header[:29] + zlib.crc32(header[12:29]).to_bytes(4, "big") + header[33:]
+    with pytest.raises(UnreadableImage, match="larger than this site reads"):
+        read(header)
