@@ -25,10 +25,9 @@ def test_a_shifted_class_is_moved_back() -> None:
     rng = np.random.default_rng(1)
     true = rng.normal(0, 1.5, (4000, 3))
     labels = np.array([rng.choice(3, p=row) for row in softmax(true, axis=1)])
-    calibration = fit_calibration(true + [0, 2, 0], labels, [str(i) for i in range(4000)], samples=3)
-    np.testing.assert_allclose(
-        calibration.probabilities(true + [0, 2, 0]).mean(0), np.bincount(labels) / 4000, atol=0.01
-    )
+    shifted = true + np.array([0, 2, 0])
+    calibration = fit_calibration(shifted, labels, [str(i) for i in range(4000)], samples=3)
+    np.testing.assert_allclose(calibration.probabilities(shifted).mean(0), np.bincount(labels) / 4000, atol=0.01)
 
 
 def test_few_cases_give_a_wider_interval_than_many() -> None:

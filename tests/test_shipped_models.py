@@ -103,3 +103,14 @@ def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], 
         hits.append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))
         centre.append(bool(outline[outline.shape[0] // 2, outline.shape[1] // 2]))
     return hits, centre
+
+
+def test_where_another_model_did_better_on_the_same_cases_the_fusion_says_so() -> None:
+    for modality in Modality:
+        fusions = [card for card in SHIPPED if card.modality is modality and card.architecture == "fusion"]
+        others = [card for card in SHIPPED if card.modality is modality and card.architecture != "fusion"]
+        for card in fusions:
+            own = cards.headline(card)["auc"].value
+            for other in others:
+                if cards.headline(other)["auc"].value > own:
+                    assert any(other.title in limit for limit in card.raw["limits"]), other.model_id
