@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 READ = ("DICOM", "PNG", "JPEG", "TIFF", "ZIP")
 HEAD_BYTES = 512
 
@@ -67,4 +69,8 @@ def _may_be_headless_dicom(head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\r\n\f" for letter in text)
