@@ -11,8 +11,8 @@ class FitConfig:
 
     init: "imagenet", "offline" or "random" (what that was is said on the card).
     side: pixels of the square input.
-    views: with a frozen stem, how many augmented views of each case are computed once and kept; 0 trains everything
-        on squares augmented anew each epoch.
+    views: where something is frozen, how many augmented views of each case are computed once and kept.
+    frozen: what stays as it started: "nothing", "stem" (the first stages) or "backbone" (all up to the last maps).
     learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
     mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
     attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
@@ -26,7 +26,8 @@ class FitConfig:
     side: int = 224
     epochs: int = 30
     batch: int = 16
-    views: int = 0
+    frozen: str = "nothing"
+    views: int = 4
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05

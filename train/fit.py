@@ -70,7 +70,7 @@ def fit(
     )
     started_from = start(graph)
     pretrained = started_from != "random"
-    trainable = make_trainable(graph, freeze_stem=config.views > 0, freeze_batch_norm=pretrained)
+    trainable = make_trainable(graph, frozen=config.frozen, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
     source = _Views(trainable, train, config) if trainable.stem is not None else _Fresh(train, config)
     step = _training_step(trainable, config, train)
@@ -181,7 +181,7 @@ def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> C
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(trainable.variables)
     weights = tf.constant(balanced_class_weights(train.labels, len(train.classes)))
-    grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.body.output)]
+    grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
     uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
 
     @tf.function

@@ -17,20 +17,21 @@ class Trainable:
     """A graph cut in two.
 
     stem: squares -> what the tail reads; None where everything is learned. Its layers never change.
-    body: stem outputs (or squares) -> the last map of each branch. head: those maps -> logits.
+    body: stem outputs (or squares) -> the last map of each branch; None where the stem gives them.
+    head: those maps -> logits.
     mask_heads: the last map of each branch -> one lesion-mask logit map a branch.
     variables: what the optimiser changes.
     """
 
     stem: keras.Model | None
-    body: keras.Model
+    body: keras.Model | None
     head: keras.Model
     mask_heads: tuple[layers.Layer, ...]
     variables: list[keras.Variable]
 
 
-def make_trainable(graph: Graph, *, freeze_stem: bool, freeze_batch_norm: bool) -> Trainable:
-    """Cut at the graph's stems (where asked for and the graph has them) and add a mask head on every last map.
+def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Trainable:
+    """Cut after what is `frozen` ("nothing", "stem", "backbone") and add a mask head on every last map.
 
     Batch normalisation runs on the statistics it was given when `freeze_batch_norm`: with batches this small,
     new statistics would be worse than the old ones.
@@ -44,24 +45,28 @@ def make_trainable(graph: Graph, *, freeze_stem: bool, freeze_batch_norm: bool) 
     for layer, tensor in zip(masks, maps, strict=True):
         layer.build(tensor.shape)
     head = keras.Model(maps, model.output)
-    if not (freeze_stem and graph.stems):
+    cuts = {"nothing": {}, "stem": graph.stems, "backbone": graph.maps}[frozen]
+    fixed: set[int] = set()
+    if not cuts:
         stem, body = None, keras.Model(model.input, maps)
-        frozen: set[int] = set()
     else:
-        cuts = [model.get_layer(name).output for name in graph.stems.values()]
-        stem, body = keras.Model(model.input, cuts), keras.Model(cuts, maps)
-        frozen = {id(variable) for variable in stem.variables}
+        tensors = [model.get_layer(name).output for name in cuts.values()]
+        stem = keras.Model(model.input, tensors)
+        body = keras.Model(tensors, maps) if frozen == "stem" else None
+        fixed = {id(variable) for variable in stem.variables}
     learned = {
         id(variable): variable
-        for part in (body, head, *masks)
+        for part in (*([body] if body is not None else []), head, *masks)
         for variable in part.trainable_variables
-        if id(variable) not in frozen
+        if id(variable) not in fixed
     }
     return Trainable(stem, body, head, masks, list(learned.values()))
 
 
-def called(model: keras.Model, tensors: list[tf.Tensor], *, training: bool) -> list[tf.Tensor]:
-    """The model's outputs as a list, whether it takes and gives one tensor or several."""
+def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: bool) -> list[tf.Tensor]:
+    """The model's outputs as a list, whether it takes and gives one tensor or several; no model changes nothing."""
+    if model is None:
+        return tensors
     return tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
 
 
