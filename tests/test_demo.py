@@ -11,6 +11,7 @@ from PIL import Image as Raster
 
 from core.demo.phantoms import histology_tile, mammogram_exam, ultrasound_image
 from core.demo.site import prepare
+from core.errors import InvalidSettings
 from core.imaging.intake import read_upload
 from core.records import accounts
 from core.records.db import open_database
@@ -53,4 +54,16 @@ def test_three_people_and_three_studies_once_and_new_passwords_each_time(tmp_pat
     studies = list_studies(db, Person(1, "demo administrator", ("radiologist",)))
     assert len(studies) == 3 and all(study.is_synthetic for study in studies)
     assert {modality for study in studies for modality in study.modalities} == set(Modality)
+    db.close()
+
+
+def test_a_real_site_never_becomes_a_demonstration(tmp_path: Path) -> None:
+    db = open_database(Settings(state_dir=tmp_path / "state"))
+    code = accounts.setup_code(db)
+    assert code is not None
+    owner = accounts.create_first_administrator(db, code=code, name="Dr Real", password="a long enough password")
+    with pytest.raises(InvalidSettings, match="belongs to a real site"):
+        prepare(db)
+    assert [row.name for row in accounts.list_people(db, owner)] == ["Dr Real"]
+    assert list_studies(db, owner) == []
     db.close()

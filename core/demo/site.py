@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 
 from core.demo.phantoms import LABEL, histology_tile, mammogram_exam, ultrasound_image
+from core.errors import InvalidSettings
 from core.records import accounts
 from core.records.db import Database
 from core.records.permissions import Person
@@ -28,7 +29,10 @@ class DemoPerson:
 
 
 def prepare(db: Database) -> tuple[DemoPerson, ...]:
-    """Make people and studies where they are missing, give everybody a new password, and say them."""
+    """Make people and studies where they are missing, give everybody a new password, and say them.
+
+    Raises InvalidSettings where the state folder is that of a real site: its people would get strangers beside them.
+    """
     passwords = {name: secrets.token_urlsafe(12) for name, _ in PEOPLE}
     administrator = _administrator(db, passwords)
     known = {row.name: row.id for row in accounts.list_people(db, administrator)}
@@ -46,7 +50,13 @@ def _administrator(db: Database, passwords: dict[str, str]) -> Person:
     code = accounts.setup_code(db)
     if code is not None:
         return accounts.create_first_administrator(db, code=code, name=name, password=passwords[name])
-    return Person(1, name, roles)  # the first person of a demonstration's own state folder
+    first = Person(1, name, roles)
+    if not any(row.id == first.id and row.name == name for row in accounts.list_people(db, first)):
+        raise InvalidSettings(
+            "SECONDREAD_DEMO is 1, but this state folder belongs to a real site. "
+            "Start with `make demo`, or set SECONDREAD_STATE_DIR to an empty folder."
+        )
+    return first
 
 
 def _studies(db: Database, person: Person) -> None:
