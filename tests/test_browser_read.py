@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from pypdf import PdfReader
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +28,8 @@ FLAGS = [
 ]  # fmt: skip
 READER = "Dr Reader"
 PASSWORD = "a long enough password for tests"
-PATIENCE_MS = 90_000
+MODELS = {"ultrasound": ("Fusion", "Small CNN"), "mammography": ("Fusion",)}
+PATIENCE_MS = 180_000
 """The first answer of a model imports TensorFlow and builds a graph, on two cores beside other tests."""
 
 
@@ -131,19 +134,144 @@ def save_study(page: Page) -> None:
     settled(page)
 
 
-def give_first_impression(page: Page, birads: dict[str, str]) -> None:
+def give_impressions(page: Page, birads: dict[str, str], button: str) -> None:
     for breast, category in birads.items():
-        group = page.get_by_role("radiogroup", name=f"{breast}: BI-RADS").or_(
-            page.locator('[data-testid="stButtonGroup"]', has_text=f"{breast}: BI-RADS")
-        )
-        group.first.get_by_text(category, exact=True).click()
+        group = page.locator('[data-testid="stButtonGroup"]', has_text=f"{breast}: BI-RADS")
+        group.get_by_role("radio", name=category, exact=True).click()
         settled(page)
-    page.get_by_role("button", name="Save first impression").click()
-    page.get_by_role("button", name="Show second read").wait_for()
+    page.get_by_role("button", name=button).click()
     settled(page)
+
+
+def shown_words(page: Page) -> str:
+    return page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
+
+
+def picture(page: Page, index: int = 0) -> bytes:
+    """What one canvas of the viewer shows, as PNG bytes."""
+    return page.locator(".st-key-sr-pictures .cell canvas").nth(index).screenshot()
 
 
 def downloaded(page: Page, button: str) -> bytes:
     with page.expect_download() as waiting:
         page.get_by_role("button", name=button).click()
     return Path(waiting.value.path()).read_bytes()
+
+
+def pdf_words(pdf: bytes) -> str:
+    words = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+    return re.sub(r"\s+", " ", words)
+
+
+def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...]) -> str:
+    """First read, second read, heat map, final read; the words of the downloaded PDF."""
+    before = shown_words(page)
+    assert "Probability of malignancy" not in before
+    assert "Show where a model looked" not in before
+    assert not page.get_by_role("button", name="Show second read").count()
+
+    give_impressions(page, birads, "Save first impression")
+    assert "Probability of malignancy" not in shown_words(page)
+    page.get_by_role("button", name="Show second read").click()
+    page.get_by_text("Probability of malignancy").first.wait_for()
+    settled(page)
+    words = shown_words(page)
+    for model in models:
+        assert model in words
+    assert "the threshold of" in words
+    assert "AI-generated" in words
+
+    bare = picture(page)
+    page.get_by_text("Show where a model looked").click()
+    settled(page)
+    page.wait_for_timeout(1000)
+    assert "Model attention, not a lesion outline" in shown_words(page)
+    assert picture(page) != bare
+    page.keyboard.press("o")
+    page.wait_for_timeout(300)
+    hidden = picture(page)
+    page.keyboard.press("o")
+    page.wait_for_timeout(300)
+    assert picture(page) != hidden
+
+    give_impressions(page, {}, "Save final assessment")
+    page.get_by_role("button", name="Report as PDF").wait_for()
+    assert "<script" not in downloaded(page, "Report as HTML").decode()
+    return pdf_words(downloaded(page, "Report as PDF"))
+
+
+def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site: Site, test_data: Path) -> None:
+    files = [
+        test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm",
+        test_data / "data/dicom/wrong_modality/ct_small.dcm",
+    ]
+    begin_study(page, files, "Case <b>one</b> $x$ :smile:")
+    words = shown_words(page)
+    assert "1 file was refused. The other one stays." in words
+    assert "ct_small.dcm: This DICOM file is not" in words
+    page.get_by_role("radio", name="Left").click()
+    settled(page)
+    save_study(page)
+    assert "Case <b>one</b> $x$ :smile:" in shown_words(page)
+
+    report = read_to_the_end(page, {"Left breast": "4A"}, MODELS["ultrasound"])
+    for expected in (
+        "Case <b>one</b> $x$ :smile:",
+        "Research use only",
+        READER,
+        "BI-RADS 4A (low suspicion), suspicion 6 of 100",
+        "Final assessment",
+        "ultrasound-fusion",
+        "AI-generated",
+        "Read first",
+    ):
+        assert expected in report, expected
+
+    page.get_by_role("link", name="Worklist").first.click()
+    page.get_by_role("button", name="New study").wait_for()
+    settled(page)
+    assert "Final" in shown_words(page)
+    log = site.output.read_text(errors="replace")
+    assert "Traceback" not in log
+    assert "uta11" not in log
+    assert "Case <b>" not in log
+
+
+def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
+    page: Page, site: Site, test_data: Path
+) -> None:
+    folder = test_data / "data/mammography/nyu_gmic_exam0_16bit"
+    begin_study(page, [folder / f"{name}.png" for name in ("L_MLO", "R_CC", "R_MLO", "L_CC")], "Four views")
+    assert "suggested by the name of the file" in shown_words(page)
+    save_study(page)
+    cells = page.locator(".st-key-sr-pictures .cell")
+    assert [cells.nth(place).locator(".label").inner_text() for place in range(4)] == ["R CC", "L CC", "R MLO", "L MLO"]
+
+    report = read_to_the_end(page, {"Right breast": "3", "Left breast": "1"}, MODELS["mammography"])
+    for expected in ("Four views", "Right breast", "Left breast", "BI-RADS 3 (probably benign)", "mean over the views"):
+        assert expected in report, expected
+    for label in ("R CC", "L CC", "R MLO", "L MLO"):
+        assert label in report
+    assert "Traceback" not in site.output.read_text(errors="replace")
+
+
+def test_an_enlarged_picture_opens_zooms_and_closes_with_escape(page: Page) -> None:
+    """Uses the study that the test before has left open."""
+    page.locator(".st-key-sr-pictures .cell canvas").first.click()
+    large = page.locator("dialog .cell canvas")
+    large.wait_for()
+    before = large.screenshot()
+    large.hover()
+    page.mouse.wheel(0, -600)
+    page.wait_for_timeout(300)
+    assert large.screenshot() != before
+    assert page.locator("dialog .label").inner_text() == "R CC"
+    page.keyboard.press("Escape")
+    large.wait_for(state="detached")
+
+
+def test_the_models_truth_and_about_pages_open(page: Page) -> None:
+    for link, words in (("Models", "Measured on its test cases"), ("Truth", "What became"), ("About", "must not be")):
+        page.get_by_role("link", name=link).first.click()
+        page.get_by_text(words).first.wait_for()
+        settled(page)

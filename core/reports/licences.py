@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -13,6 +13,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 BEGIN, END = "<!-- dependencies: begin -->", "<!-- dependencies: end -->"
 _FORBIDDEN = re.compile(r"(?<!L)(?<!Lesser )(?:\bA?GPL|GNU (?:Affero )?General Public)", re.IGNORECASE)
 _CLASSIFIER = "License :: "
+_TITLES = re.compile(
+    r"GNU (?:Affero |Lesser )?General Public License|Apache License|MIT License|BSD \d-Clause|Mozilla Public License",
+    re.IGNORECASE,
+)
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def dependencies(requirements: Path) -> list[Dependency]:
         except PackageNotFoundError:
             continue  # belongs to another platform or an extra nobody asked for
         seen[key] = Dependency(
-            found.metadata["Name"], found.version, _licence(found.metadata), key in {_key(item) for item in direct}
+            found.metadata["Name"], found.version, _licence(found), key in {_key(item) for item in direct}
         )
         for text in found.requires or ():
             try:
@@ -80,8 +85,9 @@ def _direct(requirements: Path) -> Iterator[str]:
             yield Requirement(text).name
 
 
-def _licence(metadata: object) -> str:
-    get = metadata.get_all  # type: ignore[attr-defined]
+def _licence(found: Distribution) -> str:
+    """What the metadata says, the most exact field first; else the title of the licence's own text; else UNKNOWN."""
+    get = found.metadata.get_all
     expression = (get("License-Expression") or [""])[0]
     classifiers = [
         text.rpartition(" :: ")[2]
@@ -90,9 +96,17 @@ def _licence(metadata: object) -> str:
     ]
     stated = (get("License") or [""])[0].strip().splitlines()
     first = stated[0].strip() if stated else ""
-    return (
-        expression or ", ".join(classifiers) or (first if 0 < len(first) <= 60 else "") or "see the package"
-    ).replace("|", "/")
+    short = first if 0 < len(first) <= 60 else ""
+    return (expression or ", ".join(classifiers) or short or _title(found)).replace("|", "/")
+
+
+def _title(found: Distribution) -> str:
+    for file in found.files or ():
+        if file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")) and ".dist-info" in file.parts[0]:
+            title = _TITLES.search(file.read_text(encoding="utf-8")[:2000])
+            if title:
+                return title[0]
+    return UNKNOWN
 
 
 def _key(name: str) -> str:

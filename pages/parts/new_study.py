@@ -14,7 +14,7 @@ from core.errors import InvalidInput
 from core.imaging.hanging import hang
 from core.imaging.intake import Intake, read_upload
 from core.records.permissions import Person
-from core.records.studies import create_study
+from core.records.studies import NAME_LENGTH_MOST, create_study
 from core.reports.content import warnings_of
 from core.server import inbox
 from core.server.inbox import InboxFile
@@ -64,6 +64,26 @@ class Draft:
             laterality=image.laterality or self.laterality,
             view=image.view or self.view,
         )
+
+
+def begin_study(person: Person) -> str | None:
+    """Choose files, see what was refused, complete what they do not say, name it; the id once it is saved."""
+    drafts = choose_files()
+    show_refusals(drafts)
+    complete_drafts(drafts)
+    missing = missing_words(drafts)
+    if missing:
+        st.info(missing, icon=":material/edit:")
+    name = st.text_input(
+        "Name of the study",
+        max_chars=NAME_LENGTH_MOST,
+        key="new_name",
+        placeholder="For example: Teaching case 12",
+        help="Choose a name that says nothing about the patient.",
+    )
+    if st.button("Save the study", type="primary", disabled=bool(missing), icon=":material/save:"):
+        return save(person, name, drafts)
+    return None
 
 
 def choose_files() -> list[Draft]:

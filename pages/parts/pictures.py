@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import streamlit as st
 
-from core.imaging.hanging import hang
+from core.imaging.hanging import Place, hang, label_of
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import heat_map, resize
+from core.records.studies import StoredStudy
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Explanation, Image
 from pages.parts import viewer
@@ -60,37 +61,56 @@ def look_controls(*, key: str) -> Look:
     return Look(center, width, invert)
 
 
-def show_images(
-    images: Sequence[Image],
-    look: Look,
+def labels_of(study: StoredStudy) -> dict[str, str]:
+    """Image id -> the label that is drawn on the picture, without what hanging did to it."""
+    images = [stored.image for stored in study.images]
+    return {stored.id: label_of(images, position) for position, stored in enumerate(study.images)}
+
+
+def show_study(
+    study: StoredStudy,
     *,
-    key: str,
     choice: AttentionChoice | None = None,
     explanations: Sequence[Mapping[str, Explanation]] = (),
 ) -> None:
-    """The grid. explanations: for each image, weights sha256 -> explanation; without the chosen one it is bare."""
+    """Controls and grid. explanations: for each image, weights sha256 -> explanation; without its own it is bare."""
+    st.html(STAYS_IN_VIEW)
+    look = look_controls(key=f"look_{study.row.id}")
+    images = [stored.image for stored in study.images]
     layout = hang(images)
-    cells = []
-    for place in layout.places:
-        if place.index is None:
-            cells.append(Cell(place.label))
-            continue
-        explanation = explanations[place.index].get(choice.weights_sha256) if choice and explanations else None
-        image = images[place.index]
-        cells.append(
-            Cell(
-                label=place.label,
-                plain=_plain(*_key(image), look, place.is_mirrored, image),
-                painted=_painted(*_key(image), look, place.is_mirrored, choice, image, explanation)
-                if choice and explanation
-                else b"",
-                size=_size(image),
-                align=place.align,
-                note=f"{ATTENTION_CAPTION} · {AI_GENERATED}" if explanation else "",
-            )
+    cells = [
+        _cell(
+            images, place, look, choice, explanations[place.index] if explanations and place.index is not None else {}
         )
+        for place in layout.places
+    ]
     heights = ("37vh", "38vh") if len(cells) > layout.columns else ("68vh", "60vh")
-    viewer.show(cells, key=key, columns=layout.columns, same_scale=layout.is_same_scale, cell_height=heights)
+    viewer.show(
+        cells,
+        key=f"pictures_{study.row.id}",
+        columns=layout.columns,
+        same_scale=layout.is_same_scale,
+        cell_height=heights,
+    )
+
+
+def _cell(
+    images: Sequence[Image],
+    place: Place,
+    look: Look,
+    choice: AttentionChoice | None,
+    explanations: Mapping[str, Explanation],
+) -> Cell:
+    if place.index is None:
+        return Cell(place.label, align=place.align)
+    image = images[place.index]
+    plain = _plain(*_key(image), look, place.is_mirrored, image)
+    bare = Cell(place.label, plain, size=_size(image), align=place.align)
+    explanation = explanations.get(choice.weights_sha256) if choice else None
+    if choice is None or explanation is None:
+        return bare
+    painted = _painted(*_key(image), look, place.is_mirrored, choice, image, explanation)
+    return replace(bare, painted=painted, note=f"{ATTENTION_CAPTION} · {AI_GENERATED}")
 
 
 def _key(image: Image) -> tuple[str, int, int | None]:

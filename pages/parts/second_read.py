@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import all_cards, live_cards
+from core.models.cards import Card, all_cards, live_cards
 from core.models.operating_point import operating_point
 from core.records import reads
 from core.records.permissions import Person
-from core.records.studies import StoredStudy
+from core.records.studies import StoredImage, StoredStudy
 from core.reports.content import (
     AI_GENERATED,
     INTERVAL_NOTE,
@@ -31,40 +32,65 @@ Answer = tuple[str, Prediction, Explanation]
 
 
 def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
-    """What the models said of the study, asking them first where a live model has not answered yet.
+    """What the models said of the study: by image, and for each image in the order of the cards.
 
-    Once a study is final no model is asked any more: what is shown is what the readers saw. Refused with a sentence
-    while the reader may not see it.
+    Refused with a sentence while the reader may not see it.
     """
     found = reads.predictions_of(database(), person, study.row.id)
-    if study.row.state != "final" and _ask_models(study, found):
-        found = reads.predictions_of(database(), person, study.row.id)
     order = {card.model_id: place for place, card in enumerate(all_cards(settings()))}
     places = {stored.id: place for place, stored in enumerate(study.images)}
     return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
 
 
-def _ask_models(study: StoredStudy, found: Sequence[Answer]) -> bool:
-    """Run each live model on each image of its modality that no weights of it have read; True if any was run."""
+def unasked(study: StoredStudy, found: Sequence[Answer]) -> list[tuple[Card, StoredImage]]:
+    """The live models that have not read an image of their modality yet, model by model.
+
+    Once a study is final no model is asked any more: what is shown is what the readers saw. A model that has just
+    refused is not asked again by itself.
+    """
+    if study.row.state == "final":
+        return []
     answered = {(image_id, prediction.model_id) for image_id, prediction, _ in found}
-    cards = [card for card in live_cards(settings()) if any(s.image.modality is card.modality for s in study.images)]
-    work = [
+    return [
         (card, stored)
-        for card in cards
+        for card in live_cards(settings())
         for stored in study.images
-        if stored.image.modality is card.modality and (stored.id, card.model_id) not in answered
+        if stored.image.modality is card.modality
+        and (stored.id, card.model_id) not in answered
+        and card.title not in _refusals(study)
     ]
-    if not work:
-        return False
-    space = st.empty()
-    with space.container():
-        bar = st.progress(0.0, "Starting the models")
-        for number, (card, stored) in enumerate(work):
-            bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
+
+
+def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
+    """Have each model read each image and keep what it said; a bar moves meanwhile.
+
+    A model that cannot answer does not keep the others from answering; `show_refusals` says why it could not.
+    """
+    bar = st.progress(0.0, "Starting the models")
+    for number, (card, stored) in enumerate(work):
+        bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
+        try:
             prediction, explanation = loaded(card).read(stored.image)
             reads.record_predictions(database(), study.row.id, stored.id, prediction, explanation)
-    space.empty()
-    return True
+        except AppError as refused:
+            _refusals(study)[card.title] = str(refused)
+    bar.empty()
+
+
+def show_refusals(study: StoredStudy) -> None:
+    """The sentences of the models that could not answer, and a way to ask them again."""
+    refusals = _refusals(study)
+    for title, sentence in refusals.items():
+        st.error(f"{plain(title)}: {plain(sentence)}", icon=":material/block:")
+    if refusals and st.button("Ask again", icon=":material/refresh:"):
+        refusals.clear()
+        st.rerun()
+
+
+def _refusals(study: StoredStudy) -> dict[str, str]:
+    """Title of a model that refused -> its sentence, for this tab and study."""
+    kept: dict[str, str] = st.session_state.setdefault(f"refusals_{study.row.id}", {})
+    return kept
 
 
 def without_model(study: StoredStudy) -> list[Modality]:

@@ -7,7 +7,7 @@ import streamlit as st
 from core.models.cards import Card, all_cards, headline
 from core.models.operating_point import operating_point
 from core.models.registry import ARCHITECTURES
-from pages.parts import card_words
+from pages.parts import card_figures, card_words
 from pages.parts.session import require, settings
 from pages.parts.words import plain
 
@@ -21,6 +21,11 @@ def draw_headline(card: Card) -> None:
     for note in card_words.quality_notes(card, measured):
         st.warning(note, icon=":material/warning:")
     st.table(card_words.measure_rows(card_words.headline_in_words(measured)), width="content")
+    drawn = card_figures.figures(card)
+    if drawn:
+        left, right = st.columns(2)
+        left.plotly_chart(drawn[0], key=f"roc_{card.model_id}", config={"displayModeBar": False})
+        right.plotly_chart(drawn[1], key=f"calibration_{card.model_id}", config={"displayModeBar": False})
     with st.expander("Every measure", icon=":material/list:"):
         st.table(card_words.measure_rows(measured), width="content")
 

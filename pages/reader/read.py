@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.imaging.hanging import label_of
 from core.records import reads, studies
 from core.records.permissions import Person
 from core.records.studies import StoredStudy
@@ -18,25 +17,6 @@ from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.messages import told_plainly
 from pages.parts.second_read import Answer
 from pages.parts.session import database, require
-
-
-def begin_study(person: Person) -> None:
-    """Choose files, see what was refused, complete what the files do not say, name it, save."""
-    st.title("New study", anchor=False)
-    drafts = new_study.choose_files()
-    new_study.show_refusals(drafts)
-    new_study.complete_drafts(drafts)
-    missing = new_study.missing_words(drafts)
-    if missing:
-        st.info(missing, icon=":material/edit:")
-    name = st.text_input(
-        "Name of the study", max_chars=80, key="new_name", placeholder="For example: Teaching case 12",
-        help="Choose a name that says nothing about the patient.",
-    )  # fmt: skip
-    if st.button("Save the study", type="primary", disabled=bool(missing), icon=":material/save:"):
-        study_id = new_study.save(person, name.strip(), drafts)
-        if study_id:
-            st.switch_page("pages/reader/read.py", query_params={"study": study_id})
 
 
 def first_impression(person: Person, study: StoredStudy) -> None:
@@ -68,9 +48,14 @@ def second_opinion(person: Person, study: StoredStudy, labels: dict[str, str]) -
         return []
     for modality in second_read.without_model(study):
         st.info(f"No model released for this modality yet: {modality}.", icon=":material/info:")
-    answers: list[Answer] = []
-    with told_plainly():
-        answers = second_read.answers_of(person, study)
+    answers = second_read.answers_of(person, study)
+    work = second_read.unasked(study, answers)
+    if work:
+        # The pictures first: what is drawn late is dimmed while the models compute.
+        draw_pictures(study, labels, [], None)
+        second_read.ask(study, work)
+        st.rerun()
+    second_read.show_refusals(study)
     if answers:
         second_read.show_scores(study, answers, labels)
     return answers
@@ -107,6 +92,12 @@ def conclude(person: Person, study: StoredStudy, known: Sequence[reads.Read], an
             assessment(person, study, own_final[-1], button="Save the correction")
 
 
+def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[Answer], choice: Choice | None) -> None:
+    with shown, st.container(key="sr-pictures"):
+        pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
+        study_tools.warnings(study, labels)
+
+
 def read_panel(person: Person, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
     """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`."""
     known = reads.reads_of(database(), person, study.row.id)
@@ -129,20 +120,17 @@ def read_panel(person: Person, study: StoredStudy, labels: dict[str, str]) -> tu
 person = require("record_first_read")
 study_id = st.query_params.get("study", "")
 if not study_id:
-    begin_study(person)
+    st.title("New study", anchor=False)
+    saved_id = new_study.begin_study(person)
+    if saved_id:
+        st.switch_page("pages/reader/read.py", query_params={"study": saved_id})
     st.stop()
 with told_plainly(stops=True):
     study = studies.load_study(database(), person, study_id)
 
 study_tools.header(person, study)
-images = [stored.image for stored in study.images]
-labels = {stored.id: label_of(images, position) for position, stored in enumerate(study.images)}
+labels = pictures.labels_of(study)
 shown, panel = st.columns([2.1, 1], gap="medium")
 with panel:
     answers, choice = read_panel(person, study, labels)
-with shown, st.container(key="sr-pictures"):
-    st.html(pictures.STAYS_IN_VIEW)
-    look = pictures.look_controls(key=f"look_{study_id}")
-    explained = second_read.explanations_by_image(study, answers)
-    pictures.show_images(images, look, key=f"pictures_{study_id}", choice=choice, explanations=explained)
-    study_tools.warnings(study, labels)
+draw_pictures(study, labels, answers, choice)
