@@ -31,6 +31,12 @@ def test_bins_hold_equally_many_cases_and_tied_cases_stay_together():
     assert (np.diff(place[np.argsort(tied, kind="stable")]) >= 0).all()
 
 
+def test_the_bin_of_a_case_is_that_of_its_middle_rank():
+    scores = np.round(np.random.default_rng(1).random(200) ** 3, 1)
+    slow = [int(15 * ((scores < one).sum() + (scores <= one).sum()) // (2 * 200)) for one in scores]
+    assert list(bin_of(scores)) == slow
+
+
 def test_the_calibration_error_is_read_off_the_reliability_diagram():
     labels, scores = calibrated(400, slope=0.5)
     scores = np.round(scores, 1)

@@ -71,6 +71,19 @@ def test_draws_without_positives_leave_the_bands_of_the_others_as_they_are(monke
         assert np.allclose(curve.low, only_those.low) and np.allclose(curve.high, only_those.high)
 
 
+def test_the_precision_band_is_the_spread_at_the_first_threshold_that_reaches_each_recall():
+    draws = Draws(None, 120, resamples=40, seed=5)
+    curve = precision_recall_curve(LABELS, SCORES, draws)
+    slow = []
+    for column in next(draws.blocks()).T.astype(int):
+        labels, scores = np.repeat(LABELS, column), np.repeat(SCORES, column)
+        points = [(scores[labels] >= t).mean() for t in np.unique(scores)[::-1]]
+        precisions = [labels[scores >= t].mean() for t in np.unique(scores)[::-1]]
+        slow.append([precisions[int(np.argmax(np.array(points) >= recall - 1e-9))] for recall in curve.grid])
+    assert np.allclose(curve.low, np.percentile(slow, 2.5, axis=0), atol=1e-6)
+    assert np.allclose(curve.high, np.percentile(slow, 97.5, axis=0), atol=1e-6)
+
+
 def test_every_figure_escapes_names_and_states_where_it_comes_from():
     provenance = charts.Provenance("data <i>", "test", 120, int(LABELS.sum()), "a" * 64, {NAME: "b" * 64})
     draws = Draws(None, 120, resamples=20)

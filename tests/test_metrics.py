@@ -211,6 +211,19 @@ def test_predictive_values_follow_bayes_and_equal_the_counts_at_the_own_prevalen
         predictive_values(sensitivity, specificity, 0.0)
 
 
+def test_restated_predictive_values_vary_as_the_counts_behind_them_do():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([True, False], [80, 300])
+    calls = np.concatenate([np.ones(64), np.zeros(16), np.ones(45), np.zeros(255)])
+    found = evaluate_threshold(labels, calls, 0.5)
+    ppv, npv = predictive_values(found["sensitivity_at_threshold"], found["specificity_at_threshold"], 0.02)
+    sensitivity, false = rng.binomial(80, 0.8, 20000) / 80, rng.binomial(300, 0.15, 20000) / 300
+    slow_ppv = np.percentile(0.02 * sensitivity / (0.02 * sensitivity + 0.98 * false), (2.5, 97.5))
+    slow_npv = np.percentile(0.98 * (1 - false) / (0.98 * (1 - false) + 0.02 * (1 - sensitivity)), (2.5, 97.5))
+    assert (ppv.low, ppv.high) == pytest.approx(slow_ppv, abs=0.008)
+    assert (npv.low, npv.high) == pytest.approx(slow_npv, abs=0.001)
+
+
 def test_a_score_equal_to_the_threshold_is_called_positive():
     counts = confusion(np.array([1, 0, 1, 0]), np.array([0.5, 0.5, 0.4, 0.4]), 0.5)
     assert (counts.true_positives, counts.false_positives, counts.false_negatives, counts.true_negatives) == (
