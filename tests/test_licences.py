@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from core.reports.licences import Dependency, dependencies
+from core.reports.licences import UNKNOWN, Dependency, dependencies
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,6 +14,7 @@ def test_no_dependency_at_run_time_is_under_the_gpl_or_agpl() -> None:
     entries = dependencies(ROOT / "requirements.txt")
     assert len(entries) > 40
     assert not [entry for entry in entries if entry.is_copyleft]
+    assert not [entry for entry in entries if entry.licence == UNKNOWN]
 
 
 def test_copyleft_is_recognised_and_the_lesser_gpl_is_not_it() -> None:
