@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,9 +135,15 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_sign_in() -> None:
         "[headline(card) for card in all_cards(Settings())]",
         "import core.imaging.intake, core.records.db, core.records.reads, core.reports.document, core.models.registry",
         "import core.evaluation.metrics, core.__main__, train.__main__, train.data, train.publish",
+        "import app, pkgutil, importlib, pages.parts;"
+        "[importlib.import_module(f'pages.parts.{part.name}') for part in pkgutil.iter_modules(pages.parts.__path__)]",
     ],
 )
-def test_listing_models_and_starting_up_load_no_tensorflow(statement: str) -> None:
+def test_listing_models_and_starting_up_load_no_tensorflow(statement: str, tmp_path: Path) -> None:
     check = f"import sys; {statement}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "SECONDREAD_STATE_DIR": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-c", check], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "state").exists(), "importing a module creates nothing"
