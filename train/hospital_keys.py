@@ -46,7 +46,7 @@ class Key:
 
 
 def key_of(name: object, date: object, time: object, patient: object) -> Key:
-    """The key of four cells as openpyxl gives them (text, numbers, dates, times, None)."""
+    """The key of four cells as a workbook gives them (text, numbers, dates, times, None)."""
     identity = id_text(patient)
     return Key(name_text(name), date_text(date), time_text(time), identity, identity.isdigit())
 
