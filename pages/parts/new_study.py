@@ -104,8 +104,9 @@ def read_new_files(files: Sequence[InboxFile]) -> list[Draft]:
     wanted = {str(file.path) for file in files}
     drafts[:] = [draft for draft in drafts if str(draft.file.path) in wanted]
     waiting = [file for file in files if str(file.path) not in done]
+    space = st.empty()  # there in every run, so that what follows never changes its place
     if waiting:
-        bar = st.progress(0.0, "Reading the files")
+        bar = space.progress(0.0, "Reading the files")
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
             found = read_upload(file.path, file.name, settings=settings(), site_key=database().site_key)
