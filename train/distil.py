@@ -67,6 +67,7 @@ def distil_resnet50v2(pixels: np.ndarray, out: Path, *, steps: int, batch: int =
             log.info(
                 "step %d of %d loss %.4f seconds %.0f", number, steps, np.mean(losses[-25:]), time.monotonic() - began
             )
+    _settle(fusion, pixels, batch, seed)
     _write(fusion, out)
 
 
@@ -84,6 +85,18 @@ def start_resnet50v2_from(model: keras.Model, path: Path) -> str:
     for name, variable in variables.items():
         variable.assign(state[name].astype(np.float32))
     return "ResNet50V2 distilled from EfficientNet-Lite0 (ImageNet) on unlabelled breast images"
+
+
+def _settle(model: keras.Model, pixels: np.ndarray, batch: int, seed: int) -> None:
+    """Bring the batch norms' moving statistics up to the final weights: a short run leaves them far behind."""
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.9
+    backbone = keras.Model(model.input, model.get_layer("post_relu").output)
+    forward = tf.function(lambda x: backbone(x, training=True))
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        forward(tf.constant(pixels[rng.integers(0, len(pixels), batch)].astype(np.float32)))
 
 
 def _backbone(model: keras.Model) -> list[keras.Variable]:

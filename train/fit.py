@@ -32,6 +32,7 @@ from train.network import (
     make_trainable,
     mask_loss,
     shrink_masks,
+    standardise,
 )
 from train.squares import Squares
 
@@ -72,6 +73,8 @@ def fit(
     pretrained = started_from != "random"
     trainable = make_trainable(graph, frozen=config.frozen, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
+    if pretrained:
+        standardise(graph.model, train.pixels[: 4 * 32])
     source = _Views(trainable, train, config) if trainable.stem is not None else _Fresh(train, config)
     step = _training_step(trainable, config, train)
     average = MovingAverage(trainable.variables, config.average)

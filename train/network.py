@@ -70,6 +70,26 @@ def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: boo
     return tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
 
 
+def standardise(model: keras.Model, squares: np.ndarray) -> None:
+    """Give the normalisation of pooled features ("…_norm") the mean and variance of these training squares.
+
+    Better than statistics gathered batch by batch while everything else moves: they are right from the first step on.
+    """
+    names = [layer.name for layer in model.layers if layer.name.endswith("_norm")]
+    if not names:
+        return
+    pooled = keras.Model(model.input, [model.get_layer(name).input for name in names])
+    forward = tf.function(lambda x: tf.nest.flatten(pooled(x, training=False)), reduce_retracing=True)
+    pieces = [forward(tf.constant(squares[i : i + 32].astype(np.float32))) for i in range(0, len(squares), 32)]
+    for position, name in enumerate(names):
+        values = np.concatenate([piece[position].numpy() for piece in pieces])
+        layer = model.get_layer(name)
+        layer.moving_mean.assign(values.mean(0))
+        # Half the typical variance is added: a feature that is nearly always silent must not shout when it speaks.
+        variance = values.var(0)
+        layer.moving_variance.assign(variance + 0.5 * variance.mean())
+
+
 class MovingAverage:
     """Exponential moving average of variables (Polyak & Juditsky 1992): steadier than the last step of a small run."""
 

@@ -49,16 +49,17 @@ def fusion(*, side: int, channels: int, outputs: int) -> Graph:
     resnet = keras.applications.ResNet50V2(
         include_top=False, weights=None, input_tensor=layers.Rescaling(2.0, -1.0, name="resnet_scale")(rgb)
     )
-    # Caffe's VGG16 gives activations tens of times larger than ResNet50V2's: normalised, both branches are heard.
+    # Caffe's VGG16 gives activations tens of times larger than ResNet50V2's: feature by feature normalised, both
+    # branches are heard.
     pooled = layers.Concatenate(name="fused")(
         [
-            layers.LayerNormalization(name=f"{name}_norm")(layers.GlobalAveragePooling2D(name=f"{name}_pool")(output))
+            _batch_norm(f"{name}_norm")(layers.GlobalAveragePooling2D(name=f"{name}_pool")(output))
             for name, output in (("vgg16", vgg.output), ("resnet50v2", resnet.output))
         ]
     )
-    x = layers.Dropout(0.4, name="dropout_1")(pooled)
+    x = layers.Dropout(0.5, name="dropout_1")(pooled)
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
-    x = layers.Dropout(0.4, name="dropout_2")(x)
+    x = layers.Dropout(0.5, name="dropout_2")(x)
     return Graph(
         keras.Model(inputs, _logits(x, outputs), name="fusion"),
         maps={"vgg16": "block5_conv3", "resnet50v2": "post_relu"},
