@@ -10,13 +10,15 @@ from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
-from record_site import add_person, sqlite_only
+from record_site import add_person, picture, sqlite_only
 from sqlalchemy import delete, insert, select, text, update
 
 from core.errors import NotAllowed
 from core.records import audit, tables
 from core.records.db import Database
 from core.records.permissions import Person
+from core.records.reads import record_export
+from core.records.studies import create_study
 from core.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -220,3 +222,13 @@ def test_the_trail_can_be_filtered_and_cut(trail: Database) -> None:
 def test_only_an_administrator_reads_the_trail(records: Database, roles: tuple[str, ...]) -> None:
     with pytest.raises(NotAllowed):
         audit.entries(records, Person(1, "A", roles))
+
+
+@sqlite_only
+def test_an_export_of_a_report_is_in_the_trail(records: Database) -> None:
+    ann = add_person(records, "Ann", "radiologist")
+    study_id = create_study(records, ann, display_name="x", images=[picture()])
+    record_export(records, ann, study_id, what="pdf")
+
+    (entry,) = audit.entries(records, ADMINISTRATOR, action="export report")
+    assert (entry.person_name, entry.subject, entry.detail) == ("Ann", f"study {study_id}", {"what": "pdf"})

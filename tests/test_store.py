@@ -9,18 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from record_site import add_person, explanation, picture
+from record_site import add_person, explanation, picture, sqlite_only, stored_files
 
 from core.errors import Conflict, NotFound
 from core.records import store
 from core.records.db import Database
+from core.records.permissions import Person
 from core.records.store import ImageStore, maps_blob, pixels_blob
-from core.records.studies import create_study, load_study
+from core.records.studies import create_study, delete_study, list_studies, load_study
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
+
+
+@pytest.fixture
+def ann(records: Database) -> Person:
+    return add_person(records, "Ann", "radiologist")
 
 
 def test_grey_pixels_come_back_within_one_part_in_65535(folder: Path) -> None:
@@ -160,3 +166,29 @@ def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records
     assert records.store.keys() == sorted([new.key, pixels_blob(picture(1).pixels).key])
     assert not half.exists()
     assert load_study(records, reader, study_id).images
+
+
+@sqlite_only
+def test_deleting_keeps_pixels_that_another_study_shows(records: Database, ann: Person) -> None:
+    kept = create_study(records, ann, display_name="kept", images=[picture(1)])
+    wrong = create_study(records, ann, display_name="wrong", images=[picture(1), picture(2)])
+
+    delete_study(records, ann, wrong)
+
+    assert len(stored_files(records)) == 1
+    assert load_study(records, ann, kept).images[0].image.sha256 == picture(1).sha256
+
+
+@sqlite_only
+def test_files_that_cannot_be_removed_now_do_not_bring_the_study_back(
+    records: Database, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise PermissionError("in use")
+
+    study_id = create_study(records, ann, display_name="x", images=[picture()])
+    monkeypatch.setattr(ImageStore, "remove", locked)
+
+    delete_study(records, ann, study_id)
+
+    assert list_studies(records, ann) == [] and len(stored_files(records)) == 1

@@ -362,17 +362,6 @@ def test_a_study_with_a_final_read_stays(records: Database, ann: Person) -> None
     assert load_study(records, ann, study_id).images
 
 
-@sqlite_only
-def test_deleting_keeps_pixels_that_another_study_shows(records: Database, ann: Person) -> None:
-    kept = create_study(records, ann, display_name="kept", images=[picture(1)])
-    wrong = create_study(records, ann, display_name="wrong", images=[picture(1), picture(2)])
-
-    delete_study(records, ann, wrong)
-
-    assert len(stored_files(records)) == 1
-    assert load_study(records, ann, kept).images[0].image.sha256 == picture(1).sha256
-
-
 def test_a_deletion_that_fails_changes_nothing(records: Database, ann: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     study_id = create_study(records, ann, display_name="x", images=[picture()])
     before, files = count_rows(records), stored_files(records)
@@ -382,21 +371,6 @@ def test_a_deletion_that_fails_changes_nothing(records: Database, ann: Person, m
 
     assert count_rows(records) == before and stored_files(records) == files
     assert load_study(records, ann, study_id).row.display_name == "x"
-
-
-@sqlite_only
-def test_files_that_cannot_be_removed_now_do_not_bring_the_study_back(
-    records: Database, ann: Person, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def locked(*_: object) -> None:
-        raise PermissionError("in use")
-
-    study_id = create_study(records, ann, display_name="x", images=[picture()])
-    monkeypatch.setattr(ImageStore, "remove", locked)
-
-    delete_study(records, ann, study_id)
-
-    assert list_studies(records, ann) == [] and len(stored_files(records)) == 1
 
 
 def test_a_study_keeps_the_reading_mode_it_was_made_under(tmp_path: Path) -> None:

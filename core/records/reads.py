@@ -53,10 +53,9 @@ class Impression:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One saved read. kind: "first" or "final". impressions: breast -> Impression.
-
-    is_amendment: the same person had saved a final read before. predictions_seen: what of the AI was visible then, one
-    mapping each with prediction (id), image_id, model_id, weights_sha256, malignant.
+    """One saved read. kind: "first" or "final". impressions: breast -> Impression. is_amendment: the same person had
+    saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
+    weights_sha256, malignant).
     """
 
     id: int
