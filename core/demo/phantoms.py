@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image as Raster
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
+from scipy.interpolate import PchipInterpolator
 from scipy.special import expit
 
 from core.types import Image, Modality
@@ -35,40 +36,74 @@ def mammogram_exam(seed: int = 0) -> tuple[Image, ...]:
 
 
 def ultrasound_image(seed: int = 0, *, is_irregular: bool = True) -> Image:
-    """One B-mode picture (420, 560): layers of tissue in speckle and a dark mass with a shadow below."""
+    """One B-mode picture (420, 560): skin, fat, gland, muscle, and a dark mass with a shadow below, all in speckle."""
     rng = np.random.default_rng(seed)
     height, width = 420, 560
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    depth = rows / height
-    layers = 0.42 + 0.16 * np.sin(12 * depth + 0.6 * np.sin(columns / 90)) - 0.18 * depth
-    layers[:14] = 0.75
-    angle = np.arctan2(rows - 190, columns - 285)
-    wobble = 1 + (0.16 * np.sin(5 * angle + 1) + 0.1 * np.sin(9 * angle) if is_irregular else 0.02 * np.sin(3 * angle))
-    distance = np.hypot((rows - 190) / 62, (columns - 285) / 88) / wobble
-    mass = expit((1 - distance) * 18)
-    echo = layers * (1 - 0.82 * mass)
-    shadow = (np.abs(columns - 285) < 62) & (rows > 235) if is_irregular else np.zeros_like(echo, bool)
-    echo = np.where(ndimage.gaussian_filter(shadow.astype(np.float32), 9) > 0.5, echo * 0.6, echo)
-    speckle = ndimage.gaussian_filter(rng.rayleigh(1, (height, width)), (0.7, 1.6)) / 1.25
-    pixels = np.clip(echo * speckle, 0, 1)
-    return _image(pixels, Modality.ULTRASOUND, position=(10, 10))
+    surface = rows + 9 * _fractal(rng, (height, width), slope=2.2)  # tissue borders undulate
+    decibel = np.full((height, width), -26.0, np.float32)  # fat under the skin
+    for depth, level in (
+        (12, -27),
+        (105, -13),
+        (268, -25),
+        (300, -19),
+        (372, -38),
+    ):  # skin ends, gland, fat, muscle, rib
+        decibel += (level - decibel) * expit((surface - depth) / 2.5)
+    decibel = np.where(rows < 10, -5, decibel)
+    septa = np.abs(_fractal(rng, (height, width), slope=1.7, stretch=2.5))
+    decibel += 13 * np.exp(-((septa / 0.06) ** 2)) * expit((rows - 24) / 4) * expit((300 - rows) / 8)
+    decibel += 9 * np.exp(-(((surface - 300) / 2.5) ** 2)) + 24 * np.exp(-(((surface - 372) / 4) ** 2))
+    angle = np.arctan2((rows - 182) / 58, (columns - 285) / 82)
+    lobes = 0.10 * np.sin(3 * angle + 1) + 0.06 * np.sin(7 * angle) + 0.07 * _fractal(rng, (height, width), slope=1.6)
+    inside = (1 + (lobes if is_irregular else 0)) - np.hypot((rows - 182) / 58, (columns - 285) / 82)
+    mass = expit(inside * 22)
+    decibel += (-37 - decibel) * mass
+    if is_irregular:
+        behind = ndimage.gaussian_filter(np.cumsum(mass, axis=0) / 110, (6, 12)) * (1 - mass)
+        decibel -= 15 * behind
+    decibel -= 0.018 * rows  # what the time gain did not make up for
+    waves = rng.normal(size=(2, height, width))
+    field = np.hypot(*(ndimage.gaussian_filter(wave, (0.7, 1.5)) for wave in waves))
+    field = ndimage.gaussian_filter(field / np.sqrt(np.mean(field**2)), 0.6)
+    pixels = np.clip(1 + (decibel + 20 * np.log10(field + 1e-3)) / 48, 0, 1)
+    return _image(pixels, Modality.ULTRASOUND, position=(14, 10))
 
 
 def histology_tile(seed: int = 0) -> Image:
-    """One RGB tile (384, 384, 3) in the colours of haematoxylin and eosin: stroma, and crowded dark nuclei."""
+    """One RGB tile (384, 384, 3) in the colours of haematoxylin and eosin: stroma, and nests of crowded nuclei."""
     rng = np.random.default_rng(seed)
     side = 384
-    fibre = ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), (2, 9))
-    fibre = (fibre - fibre.min()) / np.ptp(fibre)
-    pixels = np.stack([0.93 - 0.1 * fibre, 0.70 - 0.22 * fibre, 0.83 - 0.12 * fibre], axis=2)
-    rows, columns = np.mgrid[:side, :side]
-    for _ in range(260):
-        row, column = rng.integers(0, side, 2)
-        tall, wide = rng.uniform(4, 8, 2)
-        nucleus = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2 < 1
-        pixels[nucleus] = np.array([0.38, 0.24, 0.55]) + rng.normal(0, 0.03)
-    pixels = ndimage.gaussian_filter(np.clip(pixels, 0, 1), (0.8, 0.8, 0))
+    fibre = expit(2 * _fractal(rng, (side, side), slope=1.5, stretch=4))
+    nests = expit(9 * (_fractal(rng, (side, side), slope=1.9) - 0.2))  # where the epithelium is
+    stroma = np.stack([0.95 - 0.08 * fibre, 0.74 - 0.24 * fibre, 0.86 - 0.12 * fibre], axis=2)
+    pixels = stroma + (np.array([0.80, 0.60, 0.80]) - stroma) * nests[..., None]
+    pixels += 0.03 * _fractal(rng, (side, side), slope=0.6)[..., None]
+    rows, columns = np.mgrid[-16:16, -16:16]
+    for row, column in rng.integers(0, side - 32, (800, 2)) + 16:
+        is_epithelial = nests[row, column] > 0.5
+        if not is_epithelial and rng.random() < 0.85:
+            continue
+        tall, wide = rng.uniform(4, 7, 2) if is_epithelial else (rng.uniform(1.6, 2.6), rng.uniform(6, 10))
+        tilt = rng.uniform(0, np.pi) if is_epithelial else rng.normal(0, 0.3)
+        down = rows * np.cos(tilt) - columns * np.sin(tilt)
+        right = rows * np.sin(tilt) + columns * np.cos(tilt)
+        nucleus = expit(5 * (1 - np.hypot(down / tall, right / wide)))[..., None]
+        around = pixels[row - 16 : row + 16, column - 16 : column + 16]
+        around += (np.array([0.40, 0.25, 0.56]) + rng.normal(0, 0.04) - around) * nucleus
+    pixels = ndimage.gaussian_filter(np.clip(pixels, 0, 1), (0.7, 0.7, 0))
     return _image(pixels, Modality.HISTOLOGY, position=(8, 8))
+
+
+_OUTLINES = {  # rows of 1024 and how far the skin reaches there, in columns, with the chest wall at column 0
+    "CC": ((70, 90, 150, 260, 400, 520, 650, 780, 880, 930, 950), (0, 105, 260, 430, 530, 552, 520, 410, 240, 95, 0)),
+    "MLO": (
+        (-60, 100, 250, 400, 560, 660, 760, 850, 915, 950, 985),
+        (290, 350, 430, 520, 580, 575, 505, 370, 210, 110, 0),
+    ),
+}
+_NIPPLES = {"CC": (520, 552), "MLO": (590, 582)}
+_MASSES = {"CC": (422, 300), "MLO": (520, 330)}
 
 
 def _mammogram(laterality: str, view: str, *, has_mass: bool, seed: int) -> np.ndarray:
@@ -76,28 +111,63 @@ def _mammogram(laterality: str, view: str, *, has_mass: bool, seed: int) -> np.n
     rng = np.random.default_rng(seed)
     height, width = 1024, 800
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    centre = 512 if view == "CC" else 590
-    reach = 520.0
-    distance = np.hypot((rows - centre) / (390 if view == "CC" else 400), columns / reach)
-    breast = expit((1 - distance) * 60)
-    texture = np.zeros((height, width), np.float32)
-    for scale, weight in ((60, 1.0), (28, 0.8), (12, 0.6), (5, 0.35), (2, 0.15)):
-        layer = ndimage.gaussian_filter(rng.normal(0, 1, (height // 2, width // 2)), scale / 2)
-        texture += weight * ndimage.zoom((layer / layer.std()).astype(np.float32), 2, order=1)
-    gland = np.exp(-(((rows - centre) / 260) ** 2) - ((columns - 230) / 190) ** 2)
-    tissue = 0.24 + 0.26 * gland * (1 + 0.45 * np.tanh(texture)) + 0.035 * texture
-    tissue *= 1 - 0.35 * np.clip(distance, 0, 1) ** 4
+    reach = PchipInterpolator(*_OUTLINES[view], extrapolate=False)(np.arange(height))
+    inside = columns < np.nan_to_num(reach)[:, None]
+    # Distance to the skin only: the breast goes on beyond the picture's own edges.
+    depth = ndimage.distance_transform_edt(np.pad(inside, ((0, 0), (64, 0)), mode="edge"))[:, 64:].astype(np.float32)
+    thickness = 1 - np.exp(-depth / 34)
+    texture = _fractal(rng, (height, width), slope=1.5)
+    row, column = _NIPPLES[view]
+    away = np.hypot(rows - row, columns - column)
+    cone = expit((330 - away) / 60) * expit((depth - 55) / 16)
+    gland = cone * expit(1.6 * texture + 0.35)
+    strands = _strands(rng, np.arctan2(rows - row, column - columns), away)
+    tissue = 0.25 + 0.30 * gland + 0.035 * texture + 0.022 * strands * expit((depth - 14) / 6)
     if view == "MLO":
-        muscle = expit((300 - 0.62 * rows - columns) / 8)
-        tissue = tissue * (1 - muscle) + (0.62 + 0.03 * texture) * muscle
-        breast = np.maximum(breast, muscle * (rows < 480))
+        muscle = expit((300 - 0.52 * rows - 9e-5 * rows**2 - columns) / 7)
+        tissue += (0.58 + 0.02 * texture + 0.006 * strands - tissue) * muscle
     if has_mass:
-        row, column = (centre - 90, 300) if view == "CC" else (centre - 20, 310)
-        angle = np.arctan2(rows - row, columns - column)
-        edge = 34 * (1 + 0.14 * np.sin(11 * angle) + 0.08 * np.sin(17 * angle + 2))
-        tissue += 0.26 * expit((edge - np.hypot(rows - row, columns - column)) / 4)
-    pixels = np.clip(breast * tissue * 1.25 + rng.normal(0, 0.006, (height, width)) * breast, 0, 1)
+        row, column = _MASSES[view]
+        tissue[row - 128 : row + 128, column - 128 : column + 128] += _mass(rng)
+    skin = 0.10 * np.exp(-(((depth - 5) / 3) ** 2))
+    pixels = np.where(inside, thickness * tissue + skin, 0) * 1.2
+    pixels = ndimage.gaussian_filter(pixels, 0.8) + rng.normal(0, 0.008, (height, width)) * inside
+    pixels = np.clip(pixels, 0, 1)
     return pixels[:, ::-1] if laterality == "R" else pixels
+
+
+def _mass(rng: np.random.Generator) -> np.ndarray:
+    """What an irregular, spiculated mass adds to the tissue around it: (256, 256), the mass in the middle."""
+    down, right = np.mgrid[-128:128, -128:128].astype(np.float32)
+    ragged = np.hypot(down, right) + 6 * _fractal(rng, down.shape, slope=1.6)
+    added = 0.20 * expit((36 - ragged) / 5)
+    for direction in np.arange(19) / 19 * 2 * np.pi + rng.uniform(-0.14, 0.14, 19):
+        along = down * np.sin(direction) + right * np.cos(direction)
+        across = down * np.cos(direction) - right * np.sin(direction) + 0.003 * along**2 * rng.normal()
+        faded = expit((rng.uniform(48, 76) - along) / 8) * expit((along - 24) / 3)
+        added += rng.uniform(0.03, 0.07) * np.exp(-((across / 1.7) ** 2)) * faded
+    return added
+
+
+def _strands(rng: np.random.Generator, angle: np.ndarray, away: np.ndarray) -> np.ndarray:
+    """Fine lines that run towards the nipple, mean 0, deviation about 1."""
+    noise = ndimage.gaussian_filter(rng.normal(size=(720, 200)), (1.1, 9))
+    ridges = ndimage.map_coordinates(
+        noise / noise.std(), [(angle / (2 * np.pi) + 0.5) * 719, np.clip(away / 5, 0, 199)], order=1
+    )
+    return np.maximum(ridges, 0) * 1.7 - 0.7
+
+
+def _fractal(rng: np.random.Generator, shape: tuple[int, ...], *, slope: float, stretch: float = 1.0) -> np.ndarray:
+    """Noise whose amplitude falls with frequency to the power `slope`, mean 0, deviation 1.
+
+    A mammogram's own texture has a slope near 1.5 (Burgess, Medical Physics 2001). stretch > 1 draws it out sideways.
+    """
+    down, right = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :] * stretch
+    frequency = np.hypot(down, right)
+    frequency[0, 0] = np.inf
+    noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) / frequency**slope, shape)
+    return (noise / noise.std()).astype(np.float32)
 
 
 def _image(pixels: np.ndarray, modality: Modality, *, position: tuple[int, int], **fields: object) -> Image:
