@@ -94,9 +94,11 @@ def _settle(model: keras.Model, pixels: np.ndarray, batch: int, seed: int) -> No
         layer.momentum = 0.9
     backbone = keras.Model(model.input, model.get_layer("post_relu").output)
     forward = tf.function(lambda x: backbone(x, training=True))
+    # Changed and unchanged images in every batch: statistics of either alone let the other's activations explode.
     rng = np.random.default_rng(seed)
-    for _ in range(30):
-        forward(tf.constant(pixels[rng.integers(0, len(pixels), batch)].astype(np.float32)))
+    for changed in _batches(pixels, 40, batch // 2, seed):
+        plain = pixels[rng.integers(0, len(pixels), batch // 2)].astype(np.float32)
+        forward(tf.concat([changed, tf.constant(plain)], axis=0))
 
 
 def _backbone(model: keras.Model) -> list[keras.Variable]:

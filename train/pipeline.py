@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
+from core.evaluation.metrics import evaluate_binary
 from core.models.architectures import Graph
 from core.models.calibration import fit_calibration
 from core.models.weights import load_state, state_of, to_float16
@@ -31,6 +32,8 @@ from train.squares import Squares, load_squares
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+WEAK_AUC = 0.75
+"""A model whose AUC may be lower than this says on its card that it is weak."""
 
 
 def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
@@ -53,6 +56,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
     calibration = fit_calibration(validation_logits, validation.labels, validation.cases["patient_key"].tolist())
     validation_scores = scores_table(validation, validation_logits, calibration)
     threshold = choose_threshold(validation.labels == validation.positive, validation_scores[positive].to_numpy())
+    test_scores = scores_table(test, test_logits, calibration)
     candidate = Candidate(
         model_id=args.name or f"{args.modality.value}-{args.architecture}",
         config=config,
@@ -66,8 +70,8 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         threshold=threshold,
         validation_n=len(validation),
         localisation=_localisation(fitted.graph, validation),
-        limits=(*_limits(squares, args.modality), *args.limit),
-        test_scores=scores_table(test, test_logits, calibration),
+        limits=(*_limits(squares, args.modality), *_weakness(test_scores, positive), *args.limit),
+        test_scores=test_scores,
         validation_scores=validation_scores,
     )
     return publish(candidate, state_of(fitted.graph.model), args.out)
@@ -177,6 +181,14 @@ def _limits(squares: Squares, modality: Modality) -> tuple[str, ...]:
     if modality is Modality.MAMMOGRAPHY:
         limits.append("Single views; it does not compare breasts, views or earlier studies.")
     return tuple(limits)
+
+
+def _weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
+    labels = (test_scores["label"] == positive).to_numpy().astype(int)
+    area = evaluate_binary(labels, test_scores[positive].to_numpy(), patients=test_scores["patient"].to_numpy())["auc"]
+    if area.low >= WEAK_AUC:
+        return ()
+    return (f"Weak: the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
 
 
 def distil(args: argparse.Namespace) -> None:

@@ -15,13 +15,13 @@ _DEFAULTS = {
         "",
         side=160,
         frozen="backbone",
-        views=3,
-        epochs=100,
-        learning_rate=4e-5,
+        views=2,
+        epochs=80,
+        learning_rate=1e-4,
         weight_decay=1e-2,
         mask_weight=0.0,
         attention_weight=0.3,
-        patience=30,
+        patience=25,
     ),
     "cnn": FitConfig(
         "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"

@@ -57,7 +57,8 @@ def fusion(*, side: int, channels: int, outputs: int) -> Graph:
             for name, output in (("vgg16", vgg.output), ("resnet50v2", resnet.output))
         ]
     )
-    x = layers.Dropout(0.5, name="dropout_1")(pooled)
+    # An image unlike the training cases may give one feature fifty standard deviations; it must not decide alone.
+    x = layers.Dropout(0.5, name="dropout_1")(keras.ops.clip(pooled, -4.0, 4.0))
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_2")(x)
     return Graph(
