@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-START_SECONDS = 90
+START_SECONDS = 240
 
 
 @dataclass(frozen=True)
