@@ -177,9 +177,9 @@ def test_files_are_uploaded_with_progress_and_refused_with_sentences(
     assert [line.split("\n")[0] for line in lines] == ["empty.png", "large.dcm", "one.dcm", "two <b>.png"]
     assert "The file is empty." in lines[0] and "larger than 4 MiB" in lines[1]
     assert len(uploads(app)) == 2
-    page.get_by_role("button", name="Remove one.dcm").click()
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        page.get_by_role("button", name="Remove one.dcm").click()
     page.wait_for_selector("text=/^1 file uploaded$/")
-    page.wait_for_timeout(500)
     assert len(uploads(app)) == 1
     terminal = app.output.read_text(errors="replace")
     assert "one.dcm" not in terminal and "Traceback" not in terminal
