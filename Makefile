@@ -51,6 +51,7 @@ $(PY):
 
 $(RUN_STAMP): requirements.txt | $(PY)
 	@echo "Installing requirements (some minutes the first time)"
+	@$(PY) -c 'import pip' 2>/dev/null || $(PY) -m ensurepip >/dev/null  # an interrupted start left none
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
