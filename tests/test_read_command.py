@@ -45,7 +45,7 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
     assert image["file"] == str(path) and len(image["sha256"]) == 64 and image["refused"] is None
     assert (image["modality"], image["modality_source"]) == ("ultrasound", "argument")
     models = {prediction["model_id"]: prediction for prediction in image["predictions"]}
-    assert {"ultrasound-fusion", "ultrasound-cnn"} <= set(models)
+    assert "ultrasound-efficientnet_lite0" in models
     for prediction in models.values():
         assert prediction["classes"] == ["benign", "malignant", "normal"]
         assert sum(prediction["probabilities"]) == pytest.approx(1)
@@ -57,7 +57,8 @@ def test_heat_maps_have_the_size_of_the_image(ultrasound_read: tuple[dict, Path,
     answer, path, folder = ultrasound_read
     (image,) = answer["images"]
     names = {Path(file).name for file in image["heatmaps"]}
-    assert {f"{image['sha256'][:8]}-ultrasound-fusion-{b}.png" for b in ("vgg16", "resnet50v2", "fused")} <= names
+    model = "ultrasound-efficientnet_lite0"
+    assert {f"{image['sha256'][:8]}-{model}-{branch}.png" for branch in ("efficientnet_lite0", "fused")} <= names
     for name in names:
         heat = np.asarray(Raster.open(folder / name))
         assert heat.shape == Raster.open(path).size[::-1] and heat.dtype == np.uint8
@@ -70,11 +71,13 @@ def test_a_zip_and_a_bad_file_are_one_study(test_data: Path, tmp_path: Path) -> 
         file.write(dicom, "folder/one.dcm")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
-    done = run(archive, broken, "--model", "ultrasound-cnn")
+    done = run(archive, broken, "--model", "ultrasound-efficientnet_lite0")
     assert done.returncode == 0, done.stderr
     by_file = {image["file"]: image for image in json.loads(done.stdout)["images"]}
     good, bad = by_file[f"{archive}/folder/one.dcm"], by_file[str(broken)]
-    assert good["modality_source"] == "tags" and [p["model_id"] for p in good["predictions"]] == ["ultrasound-cnn"]
+    assert good["modality_source"] == "tags" and [p["model_id"] for p in good["predictions"]] == [
+        "ultrasound-efficientnet_lite0"
+    ]
     assert bad["refused"].endswith(".") and bad["predictions"] == [] and "Traceback" not in done.stderr
 
 

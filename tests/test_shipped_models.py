@@ -26,7 +26,7 @@ def ids(card: cards.Card) -> str:
 
 def test_the_models_a_reader_needs_are_shipped_and_small_enough() -> None:
     live = {card.model_id for card in SHIPPED if card.has_weights}
-    assert {"ultrasound-fusion", "ultrasound-cnn", "mammography-fusion"} <= live
+    assert "ultrasound-efficientnet_lite0" in live
     sizes = [path.stat().st_size for path in (REPOSITORY / "weights").rglob("*") if path.is_file()]
     assert max(sizes) <= 50 * MIB and sum(sizes) <= 350 * MIB
 
@@ -58,9 +58,10 @@ def test_a_weak_model_says_so(card: cards.Card) -> None:
     assert any(limit.startswith("Weak") for limit in card.raw["limits"]) is is_weak
 
 
-def test_the_small_data_set_calls_itself_a_demonstration() -> None:
-    (card,) = [card for card in SHIPPED if card.model_id == "mammography-fusion"]
-    assert any("emonstration" in limit for limit in card.raw["limits"])
+@pytest.mark.parametrize("card", SHIPPED, ids=ids)
+def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None:
+    is_small = card.raw["data"]["n"] < 300
+    assert any("emonstration" in limit for limit in card.raw["limits"]) is is_small
 
 
 @pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
@@ -80,7 +81,7 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(card: cards.Ca
 @pytest.mark.parametrize(
     "card", [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights], ids=ids
 )
-def test_maps_find_the_lesion_more_often_than_the_image_centre_does(card: cards.Card, test_data: Path) -> None:
+def test_maps_find_the_lesion_as_often_as_the_card_says_or_the_card_warns(card: cards.Card, test_data: Path) -> None:
     """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
     stated = card.raw["localisation"]["own class, all lesions"]
     model = load_model(card)
@@ -88,8 +89,8 @@ def test_maps_find_the_lesion_more_often_than_the_image_centre_does(card: cards.
     assert len(hits) == stated["n"]
     assert np.mean(hits) == pytest.approx(stated["pointing_game"]["fused"], abs=0.06)
     assert np.mean(centre) == pytest.approx(stated["image_centre"], abs=0.06)
-    if card.architecture == "fusion":  # the comparison models' cards show where theirs do not
-        assert np.mean(hits) > np.mean(centre)
+    if np.mean(hits) <= np.mean(centre) + 0.05:
+        assert any("centre of the image" in limit for limit in card.raw["limits"])
 
 
 def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], list[bool]]:
