@@ -11,6 +11,8 @@ import pandas as pd
 
 from core.errors import InvalidInput, NotFound
 
+NO_LABEL = "no label"
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -20,54 +22,86 @@ class Manifest:
         mask, modality, laterality, view, magnification, source, …), all text, "" where empty.
     left_out: why rows of the CSV are not among the cases -> how many.
     sha256: over file names and labels of the cases, in order: the same cases give the same hash.
+    lines: where each case stands in the CSV; the first row below the column names is line 2.
     """
 
     cases: pd.DataFrame
     root: Path
     left_out: Mapping[str, int]
     sha256: str
+    lines: tuple[int, ...] = ()
+
+    @property
+    def n_unlabelled(self) -> int:
+        return self.left_out.get(NO_LABEL, 0)
 
 
-def read_manifest(path: Path, *, root: Path | None = None, where: Sequence[str] = ()) -> Manifest:
+def read_manifest(
+    path: Path, *, root: Path | None = None, where: Sequence[str] = (), allow_repeats: bool = False
+) -> Manifest:
     """Read and check a manifest; `root` defaults to its folder, `where` keeps rows with COLUMN=VALUE (all of them).
 
     Rows without a label, and rows whose `label_conflict_with` names look-alikes of another label, are left out and
-    counted. Raises `NotFound` or `InvalidInput`.
+    counted. `allow_repeats` is for looking at a manifest that lists a file twice. Raises `NotFound` or `InvalidInput`.
     """
     if not path.is_file():
         raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
     try:
-        cases = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        cases = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InvalidInput(f"{path.name} is not a CSV file in UTF-8 ({type(error).__name__}).") from error
+    cases.columns = cases.columns.str.strip()
     missing = {"file", "label"} - set(cases.columns)
     if missing:
         raise InvalidInput(f"{path.name} has no column {' and no column '.join(sorted(missing))}; both are needed.")
-    cases = cases.apply(lambda column: column.str.strip())
+    cases = cases.fillna("").apply(lambda column: column.str.strip())
     for condition in where:
         column, equals, value = condition.partition("=")
         if not equals or column not in cases.columns:
             raise InvalidInput(f"--where needs COLUMN=VALUE with one of the columns: {', '.join(cases.columns)}.")
         cases = cases[cases[column] == value]
-    left_out = {"no label": int((cases["label"] == "").sum())}
+    left_out = {NO_LABEL: int((cases["label"] == "").sum())}
     cases = cases[cases["label"] != ""]
     if "label_conflict_with" in cases:
         left_out["look-alike with another label"] = int((cases["label_conflict_with"] != "").sum())
         cases = cases[cases["label_conflict_with"] == ""]
     if cases.empty:
         raise InvalidInput(f"{path.name} has no labelled row left to use.")
-    _demand_usable_files(cases["file"], path.name)
+    lines = tuple(int(position) + 2 for position in cases.index)
+    cases = cases.reset_index(drop=True)
+    for column in ("file", "mask"):
+        if column in cases:
+            cases[column] = cases[column].str.replace("\\", "/")
+            _demand_inside(cases[column], lines, path.name, column)
+    if not allow_repeats:
+        _demand_once(cases["file"], lines, path.name)
     digest = hashlib.sha256("\n".join(f"{f}\t{k}" for f, k in zip(cases["file"], cases["label"], strict=True)).encode())
-    return Manifest(cases.reset_index(drop=True), root or path.parent, left_out, digest.hexdigest())
+    return Manifest(cases, root or path.parent, left_out, digest.hexdigest(), lines)
 
 
-def _demand_usable_files(files: pd.Series, name: str) -> None:
-    for number, file in enumerate(files, start=1):
-        parts = PurePosixPath(file.replace("\\", "/")).parts
-        if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
+def write_manifest(cases: pd.DataFrame, path: Path) -> None:
+    """Write a manifest, whole or not at all; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    cases.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def _demand_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:
+    for line, file in zip(lines, files, strict=True):
+        parts = PurePosixPath(file).parts
+        if column == "file" and not parts:
+            raise InvalidInput(f"Line {line} of {name} names no file. Fill the column file or leave the row out.")
+        if ".." in parts or parts[:1] == ("/",) or ":" in (parts or ("",))[0]:
             raise InvalidInput(
-                f"Case {number} of {name} names a file outside the data set's folder. Use relative paths."
+                f"Line {line} of {name} names a {column} outside the data set's folder. Use relative paths."
             )
-    repeated = int(files.duplicated().sum())
-    if repeated:
-        raise InvalidInput(f"{name} names {repeated} files more than once. Keep one row a file.")
+
+
+def _demand_once(files: pd.Series, lines: Sequence[int], name: str) -> None:
+    repeated = files.map(lambda file: str(PurePosixPath(file))).duplicated()
+    if repeated.any():
+        raise InvalidInput(
+            f"{name} names {int(repeated.sum())} files more than once, first on line {lines[int(repeated.argmax())]}. "
+            "Keep one row a file."
+        )

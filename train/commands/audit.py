@@ -1,0 +1,41 @@
+"""`python -m train audit`: would numbers measured on this data set be believed?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from train.audit import Audit
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("audit", help="look for leaks, conflicts and unreadable files (exit 3 on leaks)")
+    parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
+    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audit and print; 3 when the split leaks, else 0."""
+    from train.audit import audit
+    from train.data import read_manifest
+
+    # A file that is listed twice is a finding here, not a refusal.
+    result = audit(read_manifest(args.data, root=args.root, where=args.where, allow_repeats=True))
+    sys.stdout.write((json.dumps(result.to_json()) if args.json else _table(result)) + "\n")
+    return 3 if result.is_leaking else 0
+
+
+def _table(result: Audit) -> str:
+    lines = [f"{result.n_cases} cases", result.counts.to_string(), ""]
+    for finding in result.findings:
+        where = "; ".join(", ".join(map(str, group)) for group in finding.lines[:5])
+        lines.append(f"{finding.severity:8} {finding.sentence}" + (f" Lines {where}." if where else ""))
+    return "\n".join([*lines, "", result.verdict])

@@ -1,0 +1,51 @@
+"""`python -m train split`: a manifest with its split (or folds) written down, so that everyone measures on the same."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("split", help="write a manifest with a split by patient or group")
+    parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
+    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    parser.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="the manifest to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folds", type=int, metavar="K", help="a column fold (0 to K - 1) instead of split")
+    parser.add_argument(
+        "--by", metavar="COLUMN", help="keep together what shares this column (default: all that say so)"
+    )
+    parser.add_argument("--per-class", type=int, metavar="N", help="first draw N cases of every label")
+    parser.add_argument(
+        "--look-alikes", action="store_true", help="find nearly identical pictures first and keep them together"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Split and write; files of the same content are kept together even where no column says so."""
+    from train.data import read_manifest, write_manifest
+    from train.look_alikes import grouped, pairs_alike, sha256_of, traces_of
+    from train.split import balanced_subset, fold_cases, split_cases
+
+    manifest = read_manifest(args.data, root=args.root, where=args.where)
+    cases = manifest.cases
+    if args.per_class is not None:
+        cases = balanced_subset(cases, args.per_class, seed=args.seed)
+    if args.look_alikes:
+        traces = traces_of(list(cases["file"]), manifest.root)
+        cases = cases.assign(sha256=list(traces.sha256), group=grouped(cases, pairs_alike(traces)))
+    elif "sha256" not in cases:
+        cases = cases.assign(sha256=[sha256_of(manifest.root / file) for file in cases["file"]])
+    if args.folds is not None:
+        cases = cases.assign(fold=fold_cases(cases, args.folds, args.seed, by=args.by))
+    else:
+        cases = cases.assign(split=split_cases(cases, seed=args.seed, by=args.by))
+    write_manifest(cases, args.out)
+    column = "split" if args.folds is None else "fold"
+    sys.stdout.write(cases.groupby([column, "label"]).size().unstack(fill_value=0).to_string() + "\n")
+    return 0
