@@ -127,8 +127,12 @@ def read_case(path: Path, modality: Modality) -> Image:
 def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.ndarray | None:
     if not isinstance(mask_file, str) or not mask_file:
         return None
-    with Raster.open(root / mask_file) as raster:
-        mask = np.asarray(raster.convert("L").resize((image.width, image.height)), np.float32) / 255
+    mask = np.zeros((image.height, image.width), np.float32)
+    for part in mask_file.split("|"):  # several lesions, a mask each
+        with Raster.open(root / part) as raster:
+            mask = np.maximum(
+                mask, np.asarray(raster.convert("L").resize((image.width, image.height)), np.float32) / 255
+            )
     row0, row1, column0, column1 = fit.box
     square = np.zeros((fit.side, fit.side), np.float32)
     inside = resize((mask[row0:row1, column0:column1] > 0.5).astype(np.float32), (fit.height, fit.width))
