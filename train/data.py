@@ -19,7 +19,7 @@ class Manifest:
     """Cases to train or measure on.
 
     cases: a row an image: `file` (relative to `root`), `label`, and whatever else the CSV has (patient, group, split,
-        mask, modality, laterality, view, magnification, source, …), all text, "" where empty.
+        mask with "|" between several, modality, laterality, view, magnification, source, …), all text, "" where empty.
     left_out: why rows of the CSV are not among the cases -> how many.
     sha256: over file names and labels of the cases, in order: the same cases give the same hash.
     lines: where each case stands in the CSV; the first row below the column names is line 2.
@@ -89,13 +89,16 @@ def write_manifest(cases: pd.DataFrame, path: Path) -> None:
 
 def _demand_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:
     for line, file in zip(lines, files, strict=True):
-        parts = PurePosixPath(file).parts
-        if column == "file" and not parts:
+        if column == "file" and not PurePosixPath(file).parts:
             raise InvalidInput(f"Line {line} of {name} names no file. Fill the column file or leave the row out.")
-        if ".." in parts or parts[:1] == ("/",) or ":" in (parts or ("",))[0]:
+        if any(_is_outside(PurePosixPath(one).parts) for one in (file.split("|") if column == "mask" else [file])):
             raise InvalidInput(
                 f"Line {line} of {name} names a {column} outside the data set's folder. Use relative paths."
             )
+
+
+def _is_outside(parts: tuple[str, ...]) -> bool:
+    return ".." in parts or parts[:1] == ("/",) or ":" in "".join(parts[:1])
 
 
 def _demand_once(files: pd.Series, lines: Sequence[int], name: str) -> None:
