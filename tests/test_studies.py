@@ -238,12 +238,13 @@ def test_earlier_studies_are_those_of_the_same_patient_stored_before(records: Da
         return create_study(records, ann, display_name=f"{number}", images=[picture(number, patient_hash=patient)])
 
     first, _, second, unknown = create(1, PATIENT), create(2, OTHER_PATIENT), create(3, PATIENT), create(4, None)
-    gone, third, _ = create(5, PATIENT), create(6, PATIENT), create(7, None)
+    gone, third, also_unknown = create(5, PATIENT), create(6, PATIENT), create(7, None)
     delete_study(records, ann, gone)
 
     assert [row.id for row in earlier_studies(records, ann, third)] == [second, first]
     assert [load_study(records, ann, one).n_earlier for one in (first, second, third, unknown)] == [0, 1, 2, 0]
-    assert earlier_studies(records, ann, unknown) == []
+    assert earlier_studies(records, ann, unknown) == earlier_studies(records, ann, also_unknown) == []
+    assert load_study(records, ann, also_unknown).n_earlier == 0
 
 
 @sqlite_only

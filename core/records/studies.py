@@ -355,7 +355,10 @@ def _earlier(kept: Row[Any]) -> Select[Any]:
     """Ids of undeleted studies of the same patient that were stored before; none where the patient is not known."""
     study = tables.study.c
     return select(study.id).where(
-        study.patient_hash == kept.patient_hash, study.created_at < kept.created_at, _undeleted()
+        study.patient_hash.is_not(None),  # a comparison with None asks for all others that are unknown, too
+        study.patient_hash == kept.patient_hash,
+        study.created_at < kept.created_at,
+        _undeleted(),
     )
 
 
