@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,9 +18,9 @@ from sklearn.metrics import roc_auc_score
 from core.models.architectures import Graph
 from core.models.registry import architecture
 from core.models.weights import load_state, state_of
-from core.types import Modality
-from train.augment import PRESETS, augment
+from train.batches import Batch, Fresh, Views
 from train.config import FitConfig
+from train.feature_cache import FeatureCache
 from train.network import (
     MovingAverage,
     Trainable,
@@ -29,6 +28,7 @@ from train.network import (
     balanced_class_weights,
     called,
     class_loss,
+    compiled,
     make_trainable,
     mask_loss,
     shrink_masks,
@@ -37,9 +37,6 @@ from train.network import (
 from train.squares import Squares
 
 log = logging.getLogger(__name__)
-
-Batch = tuple[list[Any], Any, np.ndarray, np.ndarray]
-"""What the tail reads (a part a branch), masks (n, h, w, 1), labels (n,), whether the mask is known (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +56,12 @@ def fit(
     start: Callable[[Graph], str],
     folder: Path,
     stop: Callable[[], bool] = lambda: False,
+    cache: FeatureCache | None = None,
 ) -> Fitted:
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
-    epoch) and the best weights so far.
+    epoch) and the best weights so far. With a `cache`, what frozen layers give is found again by the next run.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -74,8 +72,9 @@ def fit(
     trainable = make_trainable(graph, frozen=config.frozen, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
     if pretrained:
-        standardise(graph.model, train.pixels[: 4 * 32])
-    source = _Views(trainable, train, config) if trainable.stem is not None else _Fresh(train, config)
+        drawn = np.random.default_rng(config.seed).permutation(len(train))[:256]  # manifests are sorted by class
+        standardise(graph.model, train.pixels[drawn])
+    source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
     step = _training_step(trainable, config, train)
     average = MovingAverage(trainable.variables, config.average)
     judge = _judge(trainable, graph.model, validation)
@@ -106,12 +105,6 @@ def fit(
     return Fitted(graph, tuple(history), best[1], started_from)
 
 
-def compiled(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The forward pass without dropout, traced once for every batch size."""
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    return tf.function(lambda x: model(x, training=False), input_signature=signature)
-
-
 def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, batch: int = 32) -> np.ndarray:
     """(n, outputs) logits of squares (n, side, side, c) by a `compiled` model."""
     pieces = [
@@ -119,64 +112,6 @@ def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, bat
         for index in range(0, len(pixels), batch)
     ]
     return np.concatenate(pieces)
-
-
-class _Fresh:
-    """Batches of squares augmented anew every epoch."""
-
-    def __init__(self, cases: Squares, config: FitConfig) -> None:
-        self.cases, self.config = cases, config
-        self.augment = tf.function(lambda x, m, seed: augment(x, m, PRESETS[Modality(config.modality)], seed))
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        rng = np.random.default_rng((self.config.seed, number))
-        order = rng.permutation(len(self.cases))
-        for index in range(0, len(order) - self.config.batch + 1, self.config.batch):
-            chosen = order[index : index + self.config.batch]
-            seed = tf.constant(rng.integers(0, 2**31, 2, dtype=np.int64), tf.int32)
-            pixels, masks = self.augment(*self.cases.tensors(chosen), seed)
-            yield [pixels], masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
-
-
-class _Views:
-    """Batches of what the frozen stem made of augmented views, computed once (float16, in memory)."""
-
-    def __init__(self, trainable: Trainable, cases: Squares, config: FitConfig) -> None:
-        self.cases, self.config = cases, config
-        stem = trainable.stem
-        assert stem is not None
-        forward = compiled(stem)
-        self.features: list[list[np.ndarray]] = []
-        self.masks: list[np.ndarray] = []
-        fresh = _Fresh(cases, config)
-        for view in range(config.views):
-            began = time.monotonic()
-            features: list[list[np.ndarray]] = []
-            masks = []
-            for index in range(0, len(cases), 32):
-                chosen = np.arange(index, min(index + 32, len(cases)))
-                pixels, mask = cases.tensors(chosen)
-                if view > 0:  # the first view is the square as it is
-                    pixels, mask = fresh.augment(pixels, mask, tf.constant([config.seed * 1000 + view, index]))
-                outputs = forward(pixels)
-                features.append([np.asarray(part, np.float16) for part in tf.nest.flatten(outputs)])
-                masks.append(tf.image.resize(mask, (32, 32), method="area").numpy().astype(np.float16))
-            self.features.append([np.concatenate(part) for part in zip(*features, strict=True)])
-            self.masks.append(np.concatenate(masks))
-            log.info("view %d of %d kept in %.0f s", view + 1, config.views, time.monotonic() - began)
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        rng = np.random.default_rng((self.config.seed, number))
-        order = rng.permutation(len(self.cases))
-        view = rng.integers(0, self.config.views, len(order))
-        for index in range(0, len(order) - self.config.batch + 1, self.config.batch):
-            chosen = order[index : index + self.config.batch]
-            parts = [
-                np.stack([self.features[view[case]][part][case] for case in chosen]).astype(np.float32)
-                for part in range(len(self.features[0]))
-            ]
-            masks = np.stack([self.masks[view[case]][case] for case in chosen]).astype(np.float32)
-            yield parts, masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
 
 
 def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> Callable[..., tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -171,3 +172,9 @@ def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tenso
         share = outside / (tf.reduce_sum(cam, axis=(1, 2, 3)) + 1e-3)
         total += tf.reduce_sum(share * has_lesion) / (tf.reduce_sum(has_lesion) + 1e-6)
     return total / len(maps)
+
+
+def compiled(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The forward pass without dropout, traced once for every batch size."""
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
+    return tf.function(lambda x: model(x, training=False), input_signature=signature)

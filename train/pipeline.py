@@ -22,8 +22,9 @@ from train import pretrained
 from train.config import FitConfig
 from train.data import Manifest, read_manifest
 from train.distil import distil_resnet50v2, start_resnet50v2_from
-from train.fit import compiled, fit, logits_of
+from train.fit import fit, logits_of
 from train.measure import choose_threshold, pointing_game, scores_table
+from train.network import compiled
 from train.publish import Candidate, publish
 from train.recipes import recipe
 from train.split import split_cases

@@ -1,0 +1,64 @@
+"""What frozen layers made of augmented squares, kept on disk: computed once for given weights and data.
+
+A key names everything that the features depend on, so that a stale entry cannot be found. Entries are float16 arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT_BYTES = 8 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCache:
+    """A folder with one sub-folder an entry. The oldest entries go when all of them are larger than `limit_bytes`."""
+
+    folder: Path
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
+
+    def get(self, key: str, make: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
+        """The arrays of that key, made and kept if they are not there yet; memory-mapped, read-only."""
+        entry = self.folder / key
+        if not (entry / "complete").is_file():
+            self._keep(entry, make())
+            self._prune(keep=entry)
+        (entry / "complete").touch()  # when it was last of use
+        return [np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))]
+
+    def _keep(self, entry: Path, arrays: list[np.ndarray]) -> None:
+        partial = entry.with_name(f".{entry.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for number, array in enumerate(arrays):
+            np.save(partial / f"{number:02d}.npy", array)
+        (partial / "complete").touch()
+        shutil.rmtree(entry, ignore_errors=True)
+        partial.rename(entry)
+
+    def _prune(self, keep: Path) -> None:
+        entries = sorted(self.folder.glob("*/complete"), key=lambda path: path.stat().st_mtime, reverse=True)
+        total = 0
+        for complete in entries:
+            total += sum(path.stat().st_size for path in complete.parent.iterdir())
+            if total > self.limit_bytes and complete.parent != keep:
+                log.info("removed features that were not used for longest: %s", complete.parent.name[:8])
+                shutil.rmtree(complete.parent)
+
+
+def key_of(arrays: Iterable[np.ndarray], *words: object) -> str:
+    """sha256 over the bytes, shapes and types of `arrays` and over `words`: the name of what depends on just these."""
+    digest = hashlib.sha256(repr(words).encode())
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
