@@ -81,8 +81,10 @@ def begin_study(person: Person) -> str | None:
         placeholder="For example: Teaching case 12",
         help="Choose a name that says nothing about the patient.",
     )
+    space = st.container()  # a refusal stands above the button, where it is seen
     if st.button("Save the study", type="primary", disabled=bool(missing), icon=":material/save:"):
-        return save(person, name, drafts)
+        with space:
+            return save(person, name, drafts)
     return None
 
 

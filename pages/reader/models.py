@@ -39,7 +39,7 @@ def draw_card(card: Card) -> None:
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
     draw_headline(card)
-    st.markdown(f"**The threshold.** {plain(operating_point(card).words)}")
+    st.markdown(plain(operating_point(card).words))
     with st.expander("Data, training and calibration", icon=":material/description:"):
         st.table({name: plain(value) for name, value in card_words.fact_rows(card)})
         st.table(card_words.split_rows(card))
