@@ -18,7 +18,7 @@ SOURCES = sorted(
     if "__pycache__" not in path.parts
 )
 WITH_TENSORFLOW = {
-    "core/models/architectures.py",
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "core/models/architectures").glob("*.py")),
     "core/models/inference.py",
     "core/models/explain.py",
     "core/commands/bench.py",
