@@ -172,6 +172,11 @@ def test_measures_over_classes_agree_with_scikit_learn(seed: int):
         "balanced_accuracy": sk.balanced_accuracy_score(labels, called),
         "macro_f1": sk.f1_score(labels, called, average="macro"),
         "weighted_f1": sk.f1_score(labels, called, average="weighted"),
+        "weighted_precision": sk.precision_score(labels, called, average="weighted"),
+        "weighted_recall": sk.recall_score(labels, called, average="weighted"),
+        "macro_average_precision": sk.average_precision_score(
+            np.eye(probabilities.shape[1])[labels], probabilities, average="macro"
+        ),
         "kappa": sk.cohen_kappa_score(labels, called),
         "mcc": sk.matthews_corrcoef(labels, called),
         "macro_auc": np.mean([sk.roc_auc_score(labels == index, probabilities[:, index]) for index in range(3)]),

@@ -34,14 +34,15 @@ def evaluate_binary(
     labels: np.ndarray,
     scores: np.ndarray,
     patients: np.ndarray | None = None,
-    threshold: float | None = None,
+    threshold: float | np.ndarray | None = None,
     seed: int = 0,
     draws: Draws | None = None,
 ) -> dict[str, Estimate]:
     """All measures of one score.
 
     labels: (n,) 0/1, 1 is positive. scores: (n,) in [0, 1]. patients: (n,) names, None if every case is its own.
-    threshold: a case is called positive at or above it; adds the measures that end in `_at_threshold`.
+    threshold: a case is called positive at or above it, one for all or (n,) where folds have their own; adds the
+    measures that end in `_at_threshold`.
     draws: bootstrap samples to share between scorers (of the same n cases).
     `auc` repeats `auc_delong` where every patient has one case and `auc_bootstrap` elsewhere. A predictive value that
     nobody was called for is NaN between 0 and 1 with n = 0. Refuses one class only, NaN and scores outside [0, 1].
@@ -112,9 +113,12 @@ def confusion(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Confu
 
 
 def evaluate_threshold(
-    labels: np.ndarray, scores: np.ndarray, threshold: float, patients: np.ndarray | None = None
+    labels: np.ndarray, scores: np.ndarray, threshold: float | np.ndarray, patients: np.ndarray | None = None
 ) -> dict[str, Estimate]:
-    """Shares at one threshold with Wilson intervals; keys end in `_at_threshold`, n is what each share is of."""
+    """Shares at one threshold (or (n,), a case's own) with Wilson intervals.
+
+    Keys end in `_at_threshold`; n is what each share is of.
+    """
     is_positive, called = np.asarray(labels).astype(bool), np.asarray(scores) >= threshold
     right = is_positive == called
     among = {
@@ -187,9 +191,9 @@ def evaluate_classes(
     """All measures over classes; the predicted class is the one with the highest probability (the first of equals).
 
     labels: (n,) indices into `classes`. probabilities: (n, classes) in [0, 1]. Keys: accuracy, balanced_accuracy,
-    macro_precision, macro_recall, macro_f1, weighted_f1, kappa, mcc, macro_auc (one against the rest),
-    majority_accuracy (what always naming the most frequent class gives), and for each class auc_CLASS,
-    average_precision_CLASS, precision_CLASS, recall_CLASS, specificity_CLASS, f1_CLASS.
+    kappa, mcc, macro_ and weighted_ (by the classes' frequency) precision, recall, specificity and f1, macro_auc (one
+    against the rest), macro_average_precision, majority_accuracy (what always naming the most frequent class gives), and for
+    each class auc_CLASS, average_precision_CLASS, precision_CLASS, recall_CLASS, specificity_CLASS, f1_CLASS.
     Definitions are scikit-learn's, with 0 for a precision or F1 that nobody was called for.
     """
     labels, probabilities = _checked_classes(labels, probabilities, classes)
@@ -229,28 +233,33 @@ def _class_measures(
     chance = (true * called).sum(0)
     covariance = hits.sum(0) * total - chance
     spread = np.sqrt(total**2 - (called**2).sum(0)) * np.sqrt(total**2 - (true**2).sum(0))
+    specificity = _share_or_nan(total - true - called + hits, total - true)
     steps = [one.observed if weights is None else one.weighted(weights) for one in ranked]
     areas = np.array([one.auc() for one in steps])
+    average_precision = np.array([one.average_precision() for one in steps])
     found = {
         "accuracy": hits.sum(0) / total,
         "balanced_accuracy": recall.mean(0),
         "macro_precision": precision.mean(0),
         "macro_recall": recall.mean(0),
+        "macro_specificity": specificity.mean(0),
         "macro_f1": f1.mean(0),
+        "weighted_precision": (precision * true).sum(0) / total,
+        "weighted_recall": hits.sum(0) / total,
+        "weighted_specificity": (specificity * true).sum(0) / total,
         "weighted_f1": (f1 * true).sum(0) / total,
         "kappa": _share_or_nan(covariance, total**2 - chance),
         "mcc": np.where(spread > 0, covariance / np.where(spread > 0, spread, 1), 0.0),
         "macro_auc": areas.mean(0),
+        "macro_average_precision": average_precision.mean(0),
     }
     for index, name in enumerate(classes):
         found |= {
             f"auc_{name}": areas[index],
-            f"average_precision_{name}": steps[index].average_precision(),
+            f"average_precision_{name}": average_precision[index],
             f"precision_{name}": precision[index],
             f"recall_{name}": recall[index],
-            f"specificity_{name}": _share_or_nan(
-                total - true[index] - called[index] + hits[index], total - true[index]
-            ),
+            f"specificity_{name}": specificity[index],
             f"f1_{name}": f1[index],
         }
     return found
