@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,18 @@ from core.imaging.preprocess import resize
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
 from core.models.explain import explained, fused_map
+from core.models.weights import load_state, state_of, to_float16
+from train.network import compiled
 from train.squares import Squares
 
 SENSITIVITY_TARGET = 0.869
 """Sensitivity of US screening radiologists in the BCSC (Lehman et al. 2017): what the threshold aims at."""
+
+
+def stored(graph: Graph) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The graph's forward pass with its weights as they will be stored: what is measured is what is shipped."""
+    load_state(graph.model, to_float16(state_of(graph.model)))
+    return compiled(graph.model)
 
 
 def scores_table(cases: Squares, logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
@@ -75,3 +84,23 @@ def pointing_game(graph: Graph, cases: Squares, *, only_positive: bool) -> Local
     return Localisation(
         len(centre), {name: float(np.mean(values)) for name, values in hits.items()}, float(np.mean(centre))
     )
+
+
+def localisations(graph: Graph, cases: Squares) -> dict[str, Localisation]:
+    """The pointing game twice; only those that have an outline to play with."""
+    played = {
+        name: pointing_game(graph, cases, only_positive=only_positive)
+        for name, only_positive in (("positive class, positive cases", True), ("own class, all lesions", False))
+    }
+    return {name: result for name, result in played.items() if result.n}
+
+
+def pooled(parts: Sequence[Mapping[str, Localisation]]) -> dict[str, Localisation]:
+    """The games of several parts as one game."""
+    found = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        games = [part[name] for part in parts if name in part]
+        n = sum(game.n for game in games)
+        hits = {branch: sum(game.n * game.hits[branch] for game in games) / n for branch in games[0].hits}
+        found[name] = Localisation(n, hits, sum(game.n * game.centre for game in games) / n)
+    return found

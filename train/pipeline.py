@@ -4,121 +4,202 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from core.errors import InvalidInput
 from core.evaluation.metrics import evaluate_binary
 from core.models.architectures import Graph
-from core.models.calibration import fit_calibration
-from core.models.weights import load_state, state_of, to_float16
+from core.models.calibration import Calibration
+from core.models.weights import state_of
 from core.types import Modality
 from train import pretrained
+from train.cases import Prepared, data_of, prepare, split_for_training
 from train.config import FitConfig
-from train.data import Manifest, read_manifest
+from train.data import read_manifest
 from train.distil import distil_resnet50v2, start_resnet50v2_from
-from train.fit import fit, logits_of
-from train.measure import choose_threshold, pointing_game, scores_table
-from train.network import compiled
+from train.fit import Fitted, fit, logits_of
+from train.folds import calibrated, cross_validate
+from train.measure import Localisation, choose_threshold, localisations, scores_table, stored
 from train.publish import Candidate, publish
 from train.recipes import recipe
-from train.split import split_cases
 from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
 WEAK_AUC = 0.75
 """A model whose AUC may be lower than this says on its card that it is weak."""
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A fitted model with what was measured of it; `folds` is what the card says of them."""
+
+    fitted: Fitted
+    calibration: Calibration
+    threshold: float
+    test_scores: pd.DataFrame
+    validation_scores: pd.DataFrame
+    localisation: Mapping[str, Localisation]
+    folds: Mapping[str, Any] | None = None
+
+
 def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
     """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files."""
-    manifest = read_manifest(args.data, root=args.root, where=args.where)
-    config = recipe(args.architecture, args.modality, args.init, args.seed)
-    config = replace(config, epochs=args.epochs or config.epochs, side=args.side or config.side)
-    cases, classes, positive = _labelled(manifest, args.modality, args.positive)
-    cases = _split(cases, args.seed)
-    squares = load_squares(
-        cases, manifest.root, modality=args.modality, side=config.side, classes=classes, positive=positive
+    began = time.monotonic()
+    config = config_of(args)
+    prepared = prepare(
+        read_manifest(args.data, root=args.root, where=args.where),
+        args.modality,
+        positive=args.positive,
+        seed=args.seed,
+        folds=args.folds,
+        by=args.split_by,
+        allow_leaks=args.allow_leaks,
     )
-    log.info("%s", pd.crosstab(cases["split"], cases["label"]).to_string())
-    fitted = fit(config, squares, start=_start(config, args.backbone), folder=Path(folder))
-    # What is measured is what is stored: the float16 values, back in the graph.
-    load_state(fitted.graph.model, to_float16(state_of(fitted.graph.model)))
-    forward = compiled(fitted.graph.model)
-    validation, test = squares.split("validation"), squares.split("test")
-    validation_logits, test_logits = logits_of(forward, validation.pixels), logits_of(forward, test.pixels)
-    calibration = fit_calibration(validation_logits, validation.labels, validation.cases["patient_key"].tolist())
-    validation_scores = scores_table(validation, validation_logits, calibration)
-    threshold = choose_threshold(validation.labels == validation.positive, validation_scores[positive].to_numpy())
-    test_scores = scores_table(test, test_logits, calibration)
+    cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")
+    squares = load_squares(
+        cases,
+        prepared.manifest.root,
+        modality=args.modality,
+        side=config.side,
+        classes=prepared.classes,
+        positive=prepared.positive,
+    )
+    log.info("%s", pd.crosstab(cases["fold" if prepared.folds else "split"], cases["label"]).to_string())
+    budget = Budget(args.budget_minutes, runs=args.folds + 1 if args.folds else 1)
+    measured = _measured(squares, prepared, _fit_one(config, _start(config, args.backbone), budget), Path(folder))
+    minutes = (time.monotonic() - began) / 60
+    limits = (
+        *_leak_limits(prepared),
+        *_limits(squares, prepared, args.modality),
+        *_weakness(measured, prepared.positive),
+        *budget.limits,
+        *args.limit,
+    )
     candidate = Candidate(
         model_id=args.name or f"{args.modality.value}-{args.architecture}",
         config=config,
-        classes=classes,
-        positive=positive,
-        data=_data_of(manifest, cases),
-        started_from=fitted.started_from,
-        history=fitted.history,
-        best_epoch=fitted.best_epoch,
-        calibration=calibration,
-        threshold=threshold,
-        validation_n=len(validation),
-        localisation=_localisation(fitted.graph, validation),
-        limits=(*_limits(squares, args.modality), *_weakness(test_scores, positive), *args.limit),
-        test_scores=test_scores,
-        validation_scores=validation_scores,
+        classes=prepared.classes,
+        positive=prepared.positive,
+        data=data_of(prepared),
+        started_from=measured.fitted.started_from,
+        history=measured.fitted.history,
+        best_epoch=measured.fitted.best_epoch,
+        calibration=measured.calibration,
+        threshold=measured.threshold,
+        validation_n=len(measured.validation_scores),
+        localisation=_on_card(measured.localisation),
+        limits=limits,
+        test_scores=measured.test_scores,
+        validation_scores=measured.validation_scores,
+        folds=measured.folds,
+        run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
     )
-    return publish(candidate, state_of(fitted.graph.model), args.out)
+    return publish(candidate, state_of(measured.fitted.graph.model), args.out, with_weights=not args.no_weights)
 
 
-def _labelled(
-    manifest: Manifest, modality: Modality, positive: str | None
-) -> tuple[pd.DataFrame, tuple[str, ...], str]:
-    cases = manifest.cases.copy()
-    labels = sorted(cases["label"].unique())
-    if positive is None:
-        positive = next((name for name in ("malignant", "idc") if name in labels), None)
-    if positive is None or positive not in labels:
-        raise InvalidInput(f"Say with --positive which label counts as positive. Labels: {', '.join(labels)}.")
-    if len(labels) < 2:
-        raise InvalidInput(f"Training needs at least two classes; the manifest has only {labels[0]}.")
-    if modality is Modality.MAMMOGRAPHY and len(labels) > 2:
-        # The question of a mammogram is "malignant or not": normal and benign are one answer.
-        cases["label"] = np.where(cases["label"] == positive, positive, f"not_{positive}")
-        labels = sorted(cases["label"].unique())
-    if len(labels) == 2:  # one logit speaks for the second class
-        labels = [next(name for name in labels if name != positive), positive]
-    return cases, tuple(labels), positive
+def config_of(args: argparse.Namespace) -> FitConfig:
+    """The recipe with what the arguments change of it."""
+    config = recipe(args.architecture, args.modality, args.init, args.seed)
+    return replace(config, epochs=args.epochs or config.epochs, side=args.side or config.side)
 
 
-def _split(cases: pd.DataFrame, seed: int) -> pd.DataFrame:
-    cases = cases.copy()
-    key = next((name for name in ("group", "patient") if name in cases and (cases[name] != "").all()), "file")
-    cases["patient_key"] = cases[key]
-    if "split" in cases and cases["split"].isin(SPLITS).all():
-        shared = cases.groupby("patient_key")["split"].nunique()
-        if (shared > 1).any():
-            raise InvalidInput(
-                f"{int((shared > 1).sum())} patients or groups are in more than one split. Split by patient: leave the "
-                "split column out and training makes one."
-            )
-    else:
-        cases["split"] = split_cases(cases, seed=seed)
-    missing = [name for name in SPLITS if (cases["split"] == name).sum() == 0]
-    if missing:
-        raise InvalidInput(f"There is no case in: {', '.join(missing)}. More patients are needed.")
-    for name in SPLITS[:2]:
-        lacking = set(cases["label"]) - set(cases.loc[cases["split"] == name, "label"])
-        if lacking:
-            raise InvalidInput(f"The {name} split has no case of: {', '.join(sorted(lacking))}.")
-    return cases.reset_index(drop=True)
+def command_of(args: argparse.Namespace) -> str:
+    """The command to run again. Folders of this machine are not repeated: DATA stands for where the files are."""
+    root = args.root or args.data.parent
+    inside = args.data.resolve().is_relative_to(root.resolve())
+    manifest = args.data.resolve().relative_to(root.resolve()).as_posix() if inside else args.data.name
+    words = ["python", "-m", "train", "fit", args.architecture, "--modality", args.modality.value]
+    words += ["--data", f"DATA/{manifest}", "--root", "DATA"]
+    for name in ("where", "name", "init", "positive", "epochs", "side", "seed", "folds", "split_by"):
+        value = getattr(args, name)
+        for one in value if isinstance(value, list) else [value] if value else []:
+            words += [f"--{name.replace('_', '-')}", str(one)]
+    words += ["--backbone", args.backbone.name] if args.backbone else []
+    words += ["--allow-leaks"] if args.allow_leaks else []
+    return shlex.join(words)
+
+
+class Budget:
+    """How long the runs of one model may take together, each an equal part. It ends a run only between epochs."""
+
+    def __init__(self, minutes: float | None, runs: int) -> None:
+        self.minutes, self.runs = minutes, runs
+        self.ran_out = False
+
+    def stop(self) -> Callable[[], bool]:
+        """For one run that begins now."""
+        if self.minutes is None:
+            return lambda: False
+        end = time.monotonic() + 60 * self.minutes / self.runs
+
+        def is_over() -> bool:
+            over = time.monotonic() >= end
+            self.ran_out |= over
+            return over
+
+        return is_over
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        return (f"Its training was ended by a budget of {self.minutes:g} minutes.",) if self.ran_out else ()
+
+    @property
+    def on_card(self) -> dict[str, Any]:
+        return {"budget_minutes": self.minutes, "ended_by_budget": self.ran_out} if self.minutes is not None else {}
+
+
+def _fit_one(
+    config: FitConfig, start: Callable[[Graph], str], budget: Budget
+) -> Callable[[Squares, Path, Callable[[], bool]], Fitted]:
+    def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool]) -> Fitted:
+        is_over = budget.stop()
+        return fit(config, squares, start=start, folder=folder, stop=lambda: stop() | is_over())
+
+    return fit_one
+
+
+def _measured(
+    squares: Squares,
+    prepared: Prepared,
+    fit_one: Callable[[Squares, Path, Callable[[], bool]], Fitted],
+    folder: Path,
+) -> Measured:
+    if prepared.folds:
+        crossed = cross_validate(squares, prepared.folds, fit_one, folder)
+        return Measured(
+            crossed.fitted,
+            crossed.calibration,
+            crossed.threshold,
+            crossed.test_scores,
+            crossed.validation_scores,
+            crossed.localisation,
+            {"n": prepared.folds, "thresholds": list(crossed.thresholds), "best_epochs": list(crossed.best_epochs)},
+        )
+    fitted = fit_one(squares, folder, lambda: False)
+    forward = stored(fitted.graph)
+    validation, test = squares.split("validation"), squares.split("test")
+    logits = logits_of(forward, validation.pixels)
+    calibration = calibrated(validation, logits)
+    validation_scores = scores_table(validation, logits, calibration)
+    threshold = choose_threshold(
+        validation.labels == validation.positive, validation_scores[prepared.positive].to_numpy()
+    )
+    return Measured(
+        fitted,
+        calibration,
+        threshold,
+        scores_table(test, logits_of(forward, test.pixels), calibration),
+        validation_scores,
+        localisations(fitted.graph, validation),
+    )
 
 
 def _start(config: FitConfig, backbone: Path | None) -> Callable[[Graph], str]:
@@ -137,42 +218,36 @@ def _start(config: FitConfig, backbone: Path | None) -> Callable[[Graph], str]:
     return start
 
 
-def _data_of(manifest: Manifest, cases: pd.DataFrame) -> dict[str, Any]:
-    counts = {
-        split: {label: int(n) for label, n in cases.loc[cases["split"] == split, "label"].value_counts().items()}
-        for split in SPLITS
-    }
-    sources = sorted(set(cases["source"])) if "source" in cases else []
-    licences = sorted(set(cases["licence"])) if "licence" in cases else []
+def _on_card(localisation: Mapping[str, Localisation]) -> dict[str, Any]:
     return {
-        "name": ", ".join(sources) or "unnamed",
-        "sha256": manifest.sha256,
-        "n": len(cases),
-        "splits": counts,
-        "patients": int(cases["patient_key"].nunique()),
-        "split_by": "group of near-duplicates" if "group" in cases else "patient" if "patient" in cases else "file",
-        "left_out": {key: int(value) for key, value in manifest.left_out.items() if value},
-        "licence": "; ".join(licences),
+        name: {"n": result.n, "pointing_game": result.hits, "image_centre": result.centre}
+        for name, result in localisation.items()
     }
 
 
-def _localisation(graph: Graph, validation: Squares) -> dict[str, Any]:
-    entries = {}
-    for name, only_positive in (("positive class, positive cases", True), ("own class, all lesions", False)):
-        result = pointing_game(graph, validation, only_positive=only_positive)
-        if result.n:
-            entries[name] = {"n": result.n, "pointing_game": result.hits, "image_centre": result.centre}
-    return entries
+def _leak_limits(prepared: Prepared) -> tuple[str, ...]:
+    if not prepared.leaks:
+        return ()
+    found = "; ".join(f"{leak.check} ({leak.n})" for leak in prepared.leaks)
+    return (f"Its split leaks: {found}. Its numbers are too good and say nothing of new patients.",)
 
 
-def _limits(squares: Squares, modality: Modality) -> tuple[str, ...]:
-    test, train = squares.split("test"), squares.split("train")
-    n_positive = int((test.labels == test.positive).sum())
+def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[str, ...]:
+    positive = prepared.positive
+    tested = prepared.cases if prepared.folds else prepared.cases[prepared.cases["split"] == "test"]
+    n_trained = len(squares) if prepared.folds else int((prepared.cases["split"] == "train").sum())
+    n_positive = int((tested["label"] == positive).sum())
+    what = "cases" if prepared.folds else "test cases"
     limits = [
-        f"Measured on {len(test)} test cases ({n_positive} {test.classes[test.positive]}) of the same collection; "
+        f"Measured on {len(tested)} {what} ({n_positive} {positive}) of the same collection; "
         "other scanners and hospitals may differ.",
-        f"Trained on {len(train)} cases of a public collection, not on a screening population.",
+        f"Trained on {n_trained} cases of a public collection, not on a screening population.",
     ]
+    if prepared.folds:
+        limits.append(
+            f"Measured in {prepared.folds} folds, each case by a network that was not trained on it. The weights were "
+            "fitted on all cases afterwards, so nothing measures just them; calibration and threshold are the folds'."
+        )
     if len(squares) < 300:
         limits.append("Demonstration: the collection is too small for a claim.")
     if modality is Modality.ULTRASOUND:
@@ -184,9 +259,10 @@ def _limits(squares: Squares, modality: Modality) -> tuple[str, ...]:
     return tuple(limits)
 
 
-def _weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
-    labels = (test_scores["label"] == positive).to_numpy().astype(int)
-    area = evaluate_binary(labels, test_scores[positive].to_numpy(), patients=test_scores["patient"].to_numpy())["auc"]
+def _weakness(measured: Measured, positive: str) -> tuple[str, ...]:
+    scores = measured.test_scores
+    labels = (scores["label"] == positive).to_numpy().astype(int)
+    area = evaluate_binary(labels, scores[positive].to_numpy(), patients=scores["patient"].to_numpy())["auc"]
     if area.low >= WEAK_AUC:
         return ()
     return (f"Weak: the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
@@ -200,7 +276,7 @@ def distil(args: argparse.Namespace) -> None:
     parts = []
     for path in args.data:
         manifest = read_manifest(path, root=args.root, where=args.where)
-        cases = _split(manifest.cases, args.seed)
+        cases, _ = split_for_training(manifest.cases, args.seed)
         cases = cases[cases["split"] == "train"].assign(label="any", mask="")
         root = manifest.root
         squares = load_squares(cases, root, modality=args.modality, side=args.side, classes=("", "any"), positive="any")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ PREPROCESSING = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Everything a card says beside the weights; see `card_of`."""
+    """Everything a card says beside the weights; see `card_of`.
+
+    folds: number, thresholds and best epochs of the folds that the test scores come from, None where there are none.
+    run: minutes (wall), command and reason, for `training`.
+    """
 
     model_id: str
     config: FitConfig
@@ -42,17 +47,23 @@ class Candidate:
     limits: tuple[str, ...]
     test_scores: pd.DataFrame
     validation_scores: pd.DataFrame
+    folds: Mapping[str, Any] | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
-def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path) -> Path:
-    """Write `weights_dir/<model_id>/`; returns the card's path.
+def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *, with_weights: bool = True) -> Path:
+    """Write `weights_dir/<model_id>/`; returns the card's path. Without weights: the card and the scores only.
 
     The card is replaced last and in one step: until then the model that was there answers, after it the new one. The
     old weights' files are removed only after that.
     """
     folder = weights_dir / candidate.model_id
     folder.mkdir(parents=True, exist_ok=True)
-    sha256, files = write_shards(to_float16(dict(state)), folder)
+    if with_weights:
+        sha256, files = write_shards(to_float16(dict(state)), folder)
+    else:
+        with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
+            sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
     _write(folder / f"{sha256[:8]}.test_scores.csv", candidate.test_scores.to_csv(index=False))
     _write(folder / f"{sha256[:8]}.validation_scores.csv", candidate.validation_scores.to_csv(index=False))
     card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
@@ -78,7 +89,12 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         "classes": list(candidate.classes),
         "positive": candidate.positive,
         "reported_as": "malignant",
-        "weights": {"sha256": sha256, "files": list(files), "bytes": size, "storage": "safetensors, float16"},
+        "weights": {
+            "sha256": sha256,
+            "files": list(files),
+            "bytes": size,
+            "storage": "safetensors, float16" if files else "not shipped",
+        },
         "input": {
             "side": config.side,
             "channels": 3 if config.modality == "histology" else 1,
@@ -88,13 +104,16 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         "initialisation": candidate.started_from,
         "training": {
             **asdict(config),
+            **candidate.run,
             "best_epoch": candidate.best_epoch,
             "history": [dict(row) for row in candidate.history],
         },
+        **({"folds": dict(candidate.folds)} if candidate.folds else {}),
         "seeds": [config.seed],
         "calibration": {
             "method": "bias-corrected temperature scaling" if len(candidate.classes) > 2 else "Platt scaling",
-            "fitted_on": f"{candidate.validation_n} validation cases",
+            "fitted_on": f"{candidate.validation_n} validation cases"
+            + (", each scored by a fold's network that was not trained on it" if candidate.folds else ""),
             "slope": calibration.slope,
             "biases": list(calibration.biases),
             "samples": [list(sample) for sample in calibration.samples],

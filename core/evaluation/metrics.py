@@ -192,8 +192,8 @@ def evaluate_classes(
 
     labels: (n,) indices into `classes`. probabilities: (n, classes) in [0, 1]. Keys: accuracy, balanced_accuracy,
     kappa, mcc, macro_ and weighted_ (by the classes' frequency) precision, recall, specificity and f1, macro_auc (one
-    against the rest), macro_average_precision, majority_accuracy (what always naming the most frequent class gives), and for
-    each class auc_CLASS, average_precision_CLASS, precision_CLASS, recall_CLASS, specificity_CLASS, f1_CLASS.
+    against the rest), macro_average_precision, majority_accuracy (what always naming the most frequent class gives),
+    and for each class auc_CLASS, average_precision_CLASS, precision_CLASS, recall_CLASS, specificity_CLASS, f1_CLASS.
     Definitions are scikit-learn's, with 0 for a precision or F1 that nobody was called for.
     """
     labels, probabilities = _checked_classes(labels, probabilities, classes)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.errors import ModelUnavailable
@@ -120,9 +121,33 @@ def live_card(settings: Settings, model_id: str) -> Card:
 
 
 def read_test_scores(card: Card) -> pd.DataFrame | None:
-    """One row a test case: case, patient, label, then a calibrated probability a class; None if the file is absent."""
+    """One row a test case: case, patient, label, then a calibrated probability a class; None if the file is absent.
+
+    With folds there is a column `fold` (from 0), and every case has the score of the network that did not train on it.
+    """
     path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
     return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
+
+
+def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:
+    """The threshold each case of `scores` is judged at: the card's, or (n,) its own fold's.
+
+    Where a card was measured in folds, a fold's threshold was fixed on that fold's validation cases.
+    """
+    folds = card.raw.get("folds")
+    if not folds or "fold" not in scores:
+        return card.threshold
+    return np.asarray(folds["thresholds"], np.float64)[scores["fold"].to_numpy(int)]
+
+
+def retrain_words(card: Card) -> str:
+    """What to tell of a model whose weights are not shipped."""
+    training = card.raw.get("training", {})
+    if "command" not in training:
+        return "Trained and measured; its weights are not here, so it answers nothing."
+    minutes = max(1, round(float(training.get("minutes", 0))))
+    duration = "about a minute" if minutes == 1 else f"about {minutes} minutes"
+    return f"Trained and measured; weights not shipped: retrain in {duration} with `{training['command']}`."
 
 
 def headline(card: Card) -> dict[str, Estimate]:
@@ -142,7 +167,9 @@ def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], 
         return ()
     patients = scores["patient"].to_numpy()
     labels = (scores["label"] == card.positive).to_numpy().astype(int)
-    estimates = evaluate_binary(labels, scores[card.positive].to_numpy(), patients=patients, threshold=card.threshold)
+    estimates = evaluate_binary(
+        labels, scores[card.positive].to_numpy(), patients=patients, threshold=case_thresholds(card, scores)
+    )
     if len(card.classes) > 2:
         index = scores["label"].map({name: number for number, name in enumerate(card.classes)}).to_numpy()
         probabilities = scores[list(card.classes)].to_numpy()

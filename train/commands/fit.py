@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from core.settings import REPOSITORY
 from core.types import Modality
 
 log = logging.getLogger(__name__)
+
+MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""It becomes a folder's name."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -33,6 +37,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--epochs", type=int, help="default: the architecture's recipe")
     parser.add_argument("--side", type=int, help="pixels of the square input (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=0, metavar="K", help="measure in K folds, then fit on all cases")
+    parser.add_argument(
+        "--split-by", metavar="COLUMN", help="make a split that keeps together what shares this column (default: all)"
+    )
+    parser.add_argument(
+        "--allow-leaks", action="store_true", help="train on a leaking split; the card says so for ever"
+    )
+    parser.add_argument("--no-weights", action="store_true", help="write the card and the scores only")
+    parser.add_argument("--budget-minutes", type=float, metavar="M", help="end training when this long has gone by")
+    parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
     parser.add_argument("--limit", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card")
     parser.set_defaults(run=run)
 
@@ -43,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
     if args.backbone is not None and (args.init != "offline" or args.architecture != "fusion"):
         raise InvalidInput("--backbone goes with --init offline and the architecture fusion.")
-    for option in ("epochs", "side"):
+    for option in ("epochs", "side", "budget_minutes"):
         value = getattr(args, option)
-        if value is not None and value < 1:
-            raise InvalidInput(f"--{option} must be 1 or more.")
+        if value is not None and not value > 0:
+            raise InvalidInput(f"--{option.replace('_', '-')} must be more than 0.")
+    if args.name is not None and not MODEL_ID.fullmatch(args.name):
+        raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
     with _working_folder() as folder:
         card = train_model(args, folder)
     log.info("written: %s", card)
