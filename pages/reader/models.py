@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.models.cards import Card, all_cards, headline
+from core.models.cards import Card, all_cards, headline, retrain_words
 from core.models.operating_point import operating_point
 from core.models.registry import ARCHITECTURES
 from pages.parts import card_figures, card_words
@@ -34,7 +34,7 @@ def draw_card(card: Card) -> None:
     st.subheader(plain(f"{card.title}, {card.modality}"), anchor=False)
     st.caption(plain(card.model_id))
     if not card.has_weights:
-        st.info("Its weights are not here: it answers nothing.", icon=":material/info:")
+        st.info(plain(retrain_words(card)), icon=":material/info:")
     for limit in card.raw.get("limits", ()):
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
