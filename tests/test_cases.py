@@ -94,3 +94,10 @@ def test_the_hash_of_a_split_depends_on_the_division_alone(folder: Path) -> None
     cases = prepare(manifest(folder), Modality.ULTRASOUND).cases
     assert split_sha256(cases) == split_sha256(cases.iloc[::-1])
     assert split_sha256(cases) != split_sha256(cases.assign(split=cases["split"].iloc[::-1].to_numpy()))
+
+
+def test_files_that_are_missing_or_broken_are_counted_before_training(folder: Path) -> None:
+    (folder / "3.png").unlink()
+    (folder / "4.png").write_bytes(b"no picture")
+    with pytest.raises(InvalidInput, match=r"1 files are not there.*1 files cannot be read"):
+        prepare(manifest(folder), Modality.ULTRASOUND)

@@ -20,6 +20,8 @@ from train.split import SPLITS, fold_cases, split_cases, units_of
 
 _GIVEN = "split"
 """In place of the column that a split was made by: the manifest brought its split."""
+UNUSABLE = ("missing files", "unreadable files")
+"""Checks of the audit that training cannot go on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,18 @@ def prepare(
     `InvalidInput` for a split that leaks, unless `allow_leaks`.
     """
     cases, classes, positive = labelled(manifest, modality, positive)
-    cases["patient_key"] = _patient_keys(cases)
+    cases["patient_key"] = patient_keys(cases)
     if folds:
         cases["fold"] = _folds(cases, folds, seed, by)
         judged = cases.assign(split=[f"fold {number}" for number in cases["fold"]])
     else:
         cases, by = split_for_training(cases, seed, by)
         judged = cases
-    leaks = leaks_of(replace(manifest, cases=judged))
+    findings = audit(replace(manifest, cases=judged)).findings
+    unusable = [finding.sentence for finding in findings if finding.check in UNUSABLE]
+    if unusable:
+        raise InvalidInput(f"{' '.join(unusable)} Mend or leave out these rows; `python -m train audit` names them.")
+    leaks = tuple(finding for finding in findings if finding.severity == LEAK)
     if leaks and not allow_leaks:
         raise InvalidInput(
             f"The split leaks, so its numbers would be too good. {' '.join(finding.sentence for finding in leaks)} "
@@ -72,11 +78,6 @@ def prepare(
     _demand_every_label(judged)
     words = "the manifest's own split" if leaks and by == _GIVEN else _split_words(cases, by, folds)
     return Prepared(manifest, cases, classes, positive, folds, words, leaks)
-
-
-def leaks_of(manifest: Manifest) -> tuple[Finding, ...]:
-    """The leaks of a manifest whose every case has a split (or a fold in its place); reads every file once."""
-    return tuple(finding for finding in audit(manifest).findings if finding.severity == LEAK)
 
 
 def labelled(manifest: Manifest, modality: Modality, positive: str | None) -> tuple[pd.DataFrame, tuple[str, ...], str]:
@@ -160,7 +161,7 @@ def _demand_every_label(cases: pd.DataFrame) -> None:
             raise InvalidInput(f"No case of {', '.join(sorted(lacking))} is in: {name}. More patients are needed.")
 
 
-def _patient_keys(cases: pd.DataFrame) -> pd.Series:
+def patient_keys(cases: pd.DataFrame) -> pd.Series:
     """A name for each case, equal for those that belong together: the first one's patient, else group, else file."""
     named = pd.Series("", index=cases.index)
     for column in ("patient", "group", "file"):
