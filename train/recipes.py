@@ -4,8 +4,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.models.registry import architecture
 from core.types import Modality
 from train.config import FitConfig
+
+
+def _scratch(architecture_id: str, *, side: int, epochs: int, learning_rate: float = 5e-4) -> FitConfig:
+    """For a network that learns everything from the cases."""
+    return FitConfig(
+        architecture_id,
+        "",
+        side=side,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        attention_weight=0.1,
+        patience=epochs,  # the learning rate falls to the end: let it
+        init="random",
+    )
+
+
+def _on_backbone(architecture_id: str, *, side: int, learning_rate: float = 3e-4) -> FitConfig:
+    """For a head on a backbone that stays as it is; its maps are computed once a view, so an epoch takes seconds."""
+    return FitConfig(
+        architecture_id,
+        "",
+        side=side,
+        frozen="backbone",
+        views=2,
+        epochs=50,
+        learning_rate=learning_rate,
+        weight_decay=1e-2,
+        mask_weight=0.0,
+        attention_weight=0.3,
+        patience=15,
+    )
+
 
 _DEFAULTS = {
     # The backbones stay as they are: with some hundred cases, fine-tuning their last stages learned the training cases
@@ -27,15 +60,44 @@ _DEFAULTS = {
         "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"
     ),
     "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
+    "cnn2": _scratch("cnn2", side=128, epochs=30),
+    "cnn3": _scratch("cnn3", side=224, epochs=20),  # the side of its publication
+    "cnn4": _scratch("cnn4", side=128, epochs=40, learning_rate=1e-3),
+    # The same for both, or the comparison would be of something else than the skips.
+    "plain25": _scratch("plain25", side=96, epochs=30),
+    "residual25": _scratch("residual25", side=96, epochs=30),
+    "vgg16_dense": _on_backbone("vgg16_dense", side=160),
+    "vgg16_gap": _on_backbone("vgg16_gap", side=160, learning_rate=1e-3),
+    "vgg19": _on_backbone("vgg19", side=128),
+    "resnet50_dense": _on_backbone("resnet50_dense", side=160),
+    "resnet50_gap": _on_backbone("resnet50_gap", side=160, learning_rate=1e-3),
+    "densenet201": _on_backbone("densenet201", side=160),
+    "inceptionv3": _on_backbone("inceptionv3", side=160),
+    "cnn_resnet50": FitConfig("cnn_resnet50", "", side=96, epochs=12, attention_weight=0.1),
 }
 
+_WHOLE = {
+    # A large network that learns everything costs a hundred times a head on kept features: small squares, few epochs.
+    "vgg16_dense": {"side": 96, "epochs": 15},
+    "vgg16_gap": {"side": 96, "epochs": 15},
+    "vgg19": {"side": 96, "epochs": 15},
+    "resnet50_dense": {"side": 96, "epochs": 15},
+    "resnet50_gap": {"side": 96, "epochs": 15},
+    "densenet201": {"side": 96, "epochs": 10},
+    "inceptionv3": {"side": 128, "epochs": 12},
+}
+"""What changes for these where nothing was learned before."""
 
-def recipe(architecture: str, modality: Modality, init: str, seed: int) -> FitConfig:
+
+def recipe(architecture_id: str, modality: Modality, init: str, seed: int) -> FitConfig:
     """The training configuration of an architecture for a modality.
 
-    Freezing makes sense only for layers that have learned something: with random weights everything is trained.
+    Freezing makes sense only for layers that have learned something: where nothing is carried over (`init` "random", or
+    "offline" for an architecture that no package carries weights of) everything is trained.
     """
-    config = replace(_DEFAULTS[architecture], modality=modality.value, init=init, seed=seed)
-    if init == "random":
-        return replace(config, frozen="nothing", learning_rate=max(config.learning_rate, 5e-4))
+    config = replace(_DEFAULTS[architecture_id], modality=modality.value, init=init, seed=seed)
+    if init == "random" or (init == "offline" and architecture(architecture_id).offline is None):
+        rate = max(config.learning_rate, 5e-4)
+        config = replace(config, frozen="nothing", learning_rate=rate)
+        return replace(config, **_WHOLE.get(architecture_id, {}))  # type: ignore[arg-type]
     return config

