@@ -44,6 +44,18 @@ class Fresh:
             pixels, masks = self.augment(*self.cases.tensors(chosen), seed)
             yield [pixels], masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
 
+    def samples(self, views: int) -> Iterator[list[np.ndarray]]:
+        """For each of so many views, the first of them unchanged, all cases in order: what the network reads."""
+        for view in range(views):
+            pieces = []
+            for index in range(0, len(self.cases), 32):
+                pixels, masks = self.cases.tensors(np.arange(index, min(index + 32, len(self.cases))))
+                if view > 0:
+                    seed = tf.constant([self.config.seed * 1000 + view, index])
+                    pixels, _ = self.augment(pixels, masks, seed)
+                pieces.append(np.asarray(pixels, np.float16))
+            yield [np.concatenate(pieces)]
+
 
 class Views:
     """Batches of what the frozen stem made of augmented views of every case, computed once (float16)."""
@@ -87,3 +99,8 @@ class Views:
                 for part in range(len(self.views[0]))
             )
             yield list(parts), masks, self.cases.labels[chosen], self.cases.has_mask[chosen]
+
+    def samples(self, views: int) -> Iterator[list[np.ndarray]]:
+        """For each of so many views, the first of them unchanged, all cases in order: what the tail reads."""
+        for parts in self.views[:views]:
+            yield parts[:-1]

@@ -13,6 +13,7 @@ class FitConfig:
     side: pixels of the square input.
     views: where something is frozen, how many augmented views of each case are computed once and kept.
     frozen: what stays as it started: "nothing", "stem" (the first stages) or "backbone" (all up to the last maps).
+    head_epochs: epochs in which, with pretrained weights, the classifier alone is fitted first.
     learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
     mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
     attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
@@ -28,6 +29,7 @@ class FitConfig:
     batch: int = 16
     frozen: str = "nothing"
     views: int = 4
+    head_epochs: int = 0
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     label_smoothing: float = 0.05

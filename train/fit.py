@@ -21,6 +21,7 @@ from core.models.weights import load_state, state_of
 from train.batches import Batch, Fresh, Views
 from train.config import FitConfig
 from train.feature_cache import FeatureCache
+from train.head import HEAD_VIEWS, features_of, fit_head, standardise_on
 from train.network import (
     MovingAverage,
     Trainable,
@@ -31,8 +32,8 @@ from train.network import (
     compiled,
     make_trainable,
     mask_loss,
+    of_unit_size,
     shrink_masks,
-    standardise,
 )
 from train.squares import Squares
 
@@ -71,13 +72,13 @@ def fit(
     pretrained = started_from != "random"
     trainable = make_trainable(graph, frozen=config.frozen, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
-    if pretrained:
-        drawn = np.random.default_rng(config.seed).permutation(len(train))[:256]  # manifests are sorted by class
-        standardise(graph.model, train.pixels[drawn])
     source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
+    held = _stem_outputs(trainable, validation)
+    if pretrained:
+        _start_classifier(graph, trainable, source, held, validation, config)
     step = _training_step(trainable, config, train)
     average = MovingAverage(trainable.variables, config.average)
-    judge = _judge(trainable, graph.model, validation)
+    judge = _judge(trainable, held)
     history: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, np.ndarray]] = (np.inf, 0, {})
     folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +134,7 @@ def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> C
             loss = class_loss(logits, labels, weights, config.label_smoothing)
             if uses_masks:
                 small = shrink_masks(masks, grids)
-                found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, maps, strict=True)]
+                found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
                 loss += config.mask_weight * mask_loss(found, small, known)
                 loss += config.attention_weight * attention_loss(score, maps, small, inner)
         gradients = tape.gradient(loss, trainable.variables)
@@ -164,23 +165,45 @@ def _learning_rate(config: FitConfig, progress: float) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
 
 
-def _judge(trainable: Trainable, model: keras.Model, cases: Squares) -> Callable[[], np.ndarray]:
-    """A function that gives the cases' logits under the present weights; a frozen stem is run over them only once."""
+def _stem_outputs(trainable: Trainable, cases: Squares, batch: int = 32) -> list[np.ndarray]:
+    """What the frozen stem gives for these cases unchanged, an array a branch; the squares where nothing is frozen."""
     if trainable.stem is None:
-        forward = compiled(model)
-        return lambda: logits_of(forward, cases.pixels)
-    stem, batch = compiled(trainable.stem), 32
-    parts = [
+        return [cases.pixels]
+    stem = compiled(trainable.stem)
+    chunks = [
         [np.asarray(part, np.float16) for part in tf.nest.flatten(stem(tf.constant(chunk.astype(np.float32))))]
         for chunk in (cases.pixels[index : index + batch] for index in range(0, len(cases), batch))
     ]
+    return [np.concatenate(part) for part in zip(*chunks, strict=True)]
+
+
+def _start_classifier(
+    graph: Graph,
+    trainable: Trainable,
+    source: Fresh | Views,
+    held: list[np.ndarray],
+    validation: Squares,
+    config: FitConfig,
+) -> None:
+    """Normalise pooled features by what the starting weights give, and fit the classifier to them before all else."""
+    body = tf.function(lambda tensors: called(trainable.body, list(tensors), training=False), reduce_retracing=True)
+    views = [features_of(graph, body, parts) for parts in source.samples(min(config.views, HEAD_VIEWS))]
+    standardise_on(graph, views)
+    if config.head_epochs:
+        held_features = features_of(graph, body, held)
+        fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config)
+
+
+def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:
+    """A function that gives the logits of what a frozen stem made of the cases (`held`), under the present weights."""
 
     @tf.function(reduce_retracing=True)
     def head(*tensors: tf.Tensor) -> tf.Tensor:
         return called(trainable.head, called(trainable.body, list(tensors), training=False), training=False)[0]
 
     def logits() -> np.ndarray:
-        return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in parts])
+        chunks = ([part[index : index + batch] for part in held] for index in range(0, len(held[0]), batch))
+        return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in chunks])
 
     return logits
 

@@ -42,7 +42,10 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Tra
         if freeze_batch_norm and isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
     maps = [model.get_layer(name).output for name in graph.maps.values()]
-    masks = tuple(layers.Conv2D(1, 1, name=f"mask_{branch}", dtype="float32") for branch in graph.maps)
+    # From zero: a random mask head on large activations would first of all destroy what the backbone knows.
+    masks = tuple(
+        layers.Conv2D(1, 1, kernel_initializer="zeros", name=f"mask_{branch}", dtype="float32") for branch in graph.maps
+    )
     for layer, tensor in zip(masks, maps, strict=True):
         layer.build(tensor.shape)
     head = keras.Model(maps, model.output)
@@ -69,26 +72,6 @@ def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: boo
     if model is None:
         return tensors
     return tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
-
-
-def standardise(model: keras.Model, squares: np.ndarray) -> None:
-    """Give the normalisation of pooled features ("…_norm") the mean and variance of these training squares.
-
-    Better than statistics gathered batch by batch while everything else moves: they are right from the first step on.
-    """
-    names = [layer.name for layer in model.layers if layer.name.endswith("_norm")]
-    if not names:
-        return
-    pooled = keras.Model(model.input, [model.get_layer(name).input for name in names])
-    forward = tf.function(lambda x: tf.nest.flatten(pooled(x, training=False)), reduce_retracing=True)
-    pieces = [forward(tf.constant(squares[i : i + 32].astype(np.float32))) for i in range(0, len(squares), 32)]
-    for position, name in enumerate(names):
-        values = np.concatenate([piece[position].numpy() for piece in pieces])
-        layer = model.get_layer(name)
-        layer.moving_mean.assign(values.mean(0))
-        # Half the typical variance is added: a feature that is nearly always silent must not shout when it speaks.
-        variance = values.var(0)
-        layer.moving_variance.assign(variance + 0.5 * variance.mean())
 
 
 class MovingAverage:
@@ -131,6 +114,14 @@ def class_loss(logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, s
         target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         losses = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
     return tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+
+
+def of_unit_size(maps: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Maps (n, h, w, c) divided by their root mean square, case by case: VGG16's are a hundred times EfficientNet's."""
+    return [
+        tensor / (tf.stop_gradient(tf.sqrt(tf.reduce_mean(tf.square(tensor), axis=(1, 2, 3), keepdims=True))) + 1e-6)
+        for tensor in maps
+    ]
 
 
 def mask_loss(maps: list[tf.Tensor], masks: list[tf.Tensor], known: tf.Tensor) -> tf.Tensor:
