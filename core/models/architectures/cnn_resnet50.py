@@ -32,7 +32,7 @@ def cnn_resnet50(*, side: int, channels: int, outputs: int) -> Graph:
         for block in range(1, count + 1):
             x = _bottleneck(x, f"conv{stage}_block{block}", filters, stage, first=block == 1)
         blocks.append(f"conv{stage}_block{count}_out")
-    x = standardised(layers.GlobalAveragePooling2D(name="pooled")(x), "resnet50")
+    x = standardised(layers.GlobalAveragePooling2D(name="resnet50_pool")(x), "resnet50")
     x = layers.Dropout(0.5, name="dropout_1")(x)
     return Graph(
         keras.Model(inputs, logits(x, outputs), name="cnn_resnet50"),

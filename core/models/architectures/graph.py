@@ -56,7 +56,7 @@ def batch_norm(name: str, momentum: float = 0.99) -> layers.BatchNormalization:
     return layers.BatchNormalization(momentum=momentum, epsilon=1e-3, name=name)
 
 
-def grid(x: keras.KerasTensor, cells: int) -> keras.KerasTensor:
+def grid(x: keras.KerasTensor, cells: int, name: str = "flat") -> keras.KerasTensor:
     """Average maps (n, h, w, k) down to at most `cells` x `cells`, then flatten.
 
     A dense layer on flattened maps has as many weights as the image has pixels; on a coarse grid it has the same number
@@ -65,14 +65,14 @@ def grid(x: keras.KerasTensor, cells: int) -> keras.KerasTensor:
     size = -(-int(x.shape[1]) // cells)
     if size > 1:
         x = layers.AveragePooling2D(size, padding="same", name="grid")(x)
-    return layers.Flatten(name="flat")(x)
+    return layers.Flatten(name=name)(x)
 
 
 def standardised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Features (n, k) with mean 0 and variance 1 each, and none beyond 4.
 
-    Training gives a pretrained backbone's "…_norm" its statistics from the training cases. An image unlike these may
-    give one feature fifty standard deviations; it must not decide alone.
+    Training gives the "…_norm" after a pretrained backbone's "…_pool" its statistics from the training cases. An image
+    unlike these may give one feature fifty standard deviations; it must not decide alone.
     """
     return keras.ops.clip(batch_norm(f"{name}_norm", SHORT_RUN_MOMENTUM)(x), -4.0, 4.0)
 

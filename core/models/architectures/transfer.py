@@ -20,6 +20,8 @@ from core.models.architectures.graph import (
 )
 from core.models.architectures.inception import inception_v3_maps
 
+VGG19_L2 = 1e-3
+
 VGG_BLOCKS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool")
 RESNET50_BLOCKS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")
 DENSENET_BLOCKS = ("pool1", "pool2_pool", "pool3_pool", "pool4_pool")
@@ -80,14 +82,11 @@ def resnet50_gap(*, side: int, channels: int, outputs: int) -> Graph:
 def vgg19(*, side: int, channels: int, outputs: int) -> Graph:
     """VGG19 (Simonyan & Zisserman 2014), flattened, batch normalisation, dense with L2, dropout, softmax."""
     inputs, backbone = _vgg(keras.applications.VGG19, side, channels)
-    x = standardised(grid(backbone, 4), "vgg19")
+    x = standardised(grid(backbone, 4, "vgg19_pool"), "vgg19")
     x = layers.Dense(256, activation="relu", kernel_regularizer=keras.regularizers.L2(VGG19_L2), name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_1")(x)
     model = keras.Model(inputs, logits(x, outputs), name="vgg19")
     return Graph(model, {"vgg19": "block5_conv4"}, {"vgg19": VGG_BLOCKS[-1]}, VGG_BLOCKS)
-
-
-VGG19_L2 = 1e-3
 
 
 def densenet201(*, side: int, channels: int, outputs: int) -> Graph:
@@ -142,7 +141,7 @@ def _dense_head(
     last: str,
     blocks: tuple[str, ...],
 ) -> Graph:
-    x = standardised(grid(maps, cells), branch)
+    x = standardised(grid(maps, cells, f"{branch}_pool"), branch)
     x = layers.Dense(256, use_bias=False, name="dense_1")(x)
     x = layers.ReLU(name="dense_1_relu")(batch_norm("dense_1_bn", SHORT_RUN_MOMENTUM)(x))
     x = layers.Dropout(0.5, name="dropout_1")(x)
@@ -162,7 +161,7 @@ def _pooled_head(
     dense: int = 0,
 ) -> Graph:
     """Global average pooling, a dense layer of that width where one is asked for, dropout."""
-    x = standardised(layers.GlobalAveragePooling2D(name="pooled")(maps), branch)
+    x = standardised(layers.GlobalAveragePooling2D(name=f"{branch}_pool")(maps), branch)
     if dense:
         x = layers.Dense(dense, activation="relu", name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_1")(x)
