@@ -57,13 +57,9 @@ def prepare(
     `InvalidInput` for a split that leaks, unless `allow_leaks`.
     """
     cases, classes, positive = labelled(manifest, modality, positive)
+    cases, by = divided(cases, seed=seed, folds=folds, by=by)
     cases["patient_key"] = patient_keys(cases)
-    if folds:
-        cases["fold"] = _folds(cases, folds, seed, by)
-        judged = cases.assign(split=[f"fold {number}" for number in cases["fold"]])
-    else:
-        cases, by = split_for_training(cases, seed, by)
-        judged = cases
+    judged = cases.assign(split=[f"fold {number}" for number in cases["fold"]]) if folds else cases
     findings = audit(replace(manifest, cases=judged)).findings
     unusable = [finding.sentence for finding in findings if finding.check in UNUSABLE]
     if unusable:
@@ -131,6 +127,15 @@ def fold_splits(cases: pd.DataFrame, fold: int, folds: int) -> pd.Series:
     """ "train", "validation" or "test" for each case in one fold: the next fold validates, the others train."""
     names = {fold: "test", (fold + 1) % folds: "validation"}
     return cases["fold"].map(lambda number: names.get(int(number), "train")).rename("split")
+
+
+def divided(
+    cases: pd.DataFrame, *, seed: int = 0, folds: int = 0, by: str | None = None
+) -> tuple[pd.DataFrame, str | None]:
+    """The cases with `fold` or `split`, and the column it was made by."""
+    if folds:
+        return cases.assign(fold=_folds(cases, folds, seed, by)), by
+    return split_for_training(cases, seed, by)
 
 
 def split_for_training(cases: pd.DataFrame, seed: int, by: str | None = None) -> tuple[pd.DataFrame, str | None]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,19 @@ from core.evaluation.metrics import evaluate_binary
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
 from core.models.weights import state_of
+from core.settings import Settings
 from core.types import Modality
 from train import pretrained
 from train.cases import Prepared, data_of, prepare, split_for_training
 from train.config import FitConfig
 from train.data import read_manifest
 from train.distil import distil_resnet50v2, start_resnet50v2_from
+from train.feature_cache import FeatureCache
 from train.fit import Fitted, fit, logits_of
 from train.folds import calibrated, cross_validate
 from train.measure import Localisation, choose_threshold, localisations, scores_table, stored
 from train.publish import Candidate, publish
-from train.recipes import recipe
+from train.runs import command_of, config_of, model_id_of
 from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
     )
     log.info("%s", pd.crosstab(cases["fold" if prepared.folds else "split"], cases["label"]).to_string())
     budget = Budget(args.budget_minutes, runs=args.folds + 1 if args.folds else 1)
-    measured = _measured(squares, prepared, _fit_one(config, _start(config, args.backbone), budget), Path(folder))
+    measured = _measured(squares, prepared, _fit_one(config, _start(args), budget), Path(folder))
     minutes = (time.monotonic() - began) / 60
     limits = (
         *_leak_limits(prepared),
@@ -84,7 +85,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         *args.limit,
     )
     candidate = Candidate(
-        model_id=args.name or f"{args.modality.value}-{args.architecture}",
+        model_id=model_id_of(args),
         config=config,
         classes=prepared.classes,
         positive=prepared.positive,
@@ -103,28 +104,6 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
     )
     return publish(candidate, state_of(measured.fitted.graph.model), args.out, with_weights=not args.no_weights)
-
-
-def config_of(args: argparse.Namespace) -> FitConfig:
-    """The recipe with what the arguments change of it."""
-    config = recipe(args.architecture, args.modality, args.init, args.seed)
-    return replace(config, epochs=args.epochs or config.epochs, side=args.side or config.side)
-
-
-def command_of(args: argparse.Namespace) -> str:
-    """The command to run again. Folders of this machine are not repeated: DATA stands for where the files are."""
-    root = args.root or args.data.parent
-    inside = args.data.resolve().is_relative_to(root.resolve())
-    manifest = args.data.resolve().relative_to(root.resolve()).as_posix() if inside else args.data.name
-    words = ["python", "-m", "train", "fit", args.architecture, "--modality", args.modality.value]
-    words += ["--data", f"DATA/{manifest}", "--root", "DATA"]
-    for name in ("where", "name", "init", "positive", "epochs", "side", "seed", "folds", "split_by"):
-        value = getattr(args, name)
-        for one in value if isinstance(value, list) else [value] if value else []:
-            words += [f"--{name.replace('_', '-')}", str(one)]
-    words += ["--backbone", args.backbone.name] if args.backbone else []
-    words += ["--allow-leaks"] if args.allow_leaks else []
-    return shlex.join(words)
 
 
 class Budget:
@@ -159,9 +138,11 @@ class Budget:
 def _fit_one(
     config: FitConfig, start: Callable[[Graph], str], budget: Budget
 ) -> Callable[[Squares, Path, Callable[[], bool]], Fitted]:
+    cache = FeatureCache(Settings.from_environment().state_dir / "features")
+
     def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool]) -> Fitted:
         is_over = budget.stop()
-        return fit(config, squares, start=start, folder=folder, stop=lambda: stop() | is_over())
+        return fit(config, squares, start=start, folder=folder, stop=lambda: stop() | is_over(), cache=cache)
 
     return fit_one
 
@@ -202,18 +183,16 @@ def _measured(
     )
 
 
-def _start(config: FitConfig, backbone: Path | None) -> Callable[[Graph], str]:
+def _start(args: argparse.Namespace) -> Callable[[Graph], str]:
     def start(graph: Graph) -> str:
-        if config.init == "imagenet":
-            return pretrained.start_from_imagenet(graph.model, config.architecture)
-        if config.init == "offline" and config.architecture == "efficientnet_lite0":
-            return pretrained.start_from_efficientnet_lite0(graph.model)
-        if config.init == "offline" and config.architecture == "fusion":
+        if args.cnn is not None:
+            return pretrained.start_from_cnn(graph.model, args.out / args.cnn)
+        if args.init == "imagenet":
+            return pretrained.start_from_imagenet(graph.model, args.architecture)
+        if args.init == "offline" and args.backbone is not None:
             vgg = pretrained.start_vgg16_from_hed(graph.model)
-            if backbone is None:
-                return f"{vgg}; ResNet50V2 random"
-            return f"{vgg}; {start_resnet50v2_from(graph.model, backbone)}"
-        return "random"
+            return f"{vgg}; {start_resnet50v2_from(graph.model, args.backbone)}"
+        return pretrained.start_offline(graph.model, args.architecture) if args.init == "offline" else "random"
 
     return start
 

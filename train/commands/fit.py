@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--backbone", type=Path, help="ResNet50V2 made by `python -m train distil` (with --init offline)"
     )
+    parser.add_argument("--cnn", metavar="MODEL_ID", help="fitted CNN in --out whose layers begin cnn_resnet50")
     parser.add_argument("--positive", help="the label that counts as positive (default: malignant, else idc)")
     parser.add_argument("--epochs", type=int, help="default: the architecture's recipe")
     parser.add_argument("--side", type=int, help="pixels of the square input (default: the recipe's)")
@@ -57,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.backbone is not None and (args.init != "offline" or args.architecture != "fusion"):
         raise InvalidInput("--backbone goes with --init offline and the architecture fusion.")
+    if args.cnn is not None and (args.architecture != "cnn_resnet50" or not MODEL_ID.fullmatch(args.cnn)):
+        raise InvalidInput(
+            "--cnn names a fitted CNN in the weights folder and goes with the architecture cnn_resnet50."
+        )
     for option in ("epochs", "side", "budget_minutes"):
         value = getattr(args, option)
         if value is not None and not value > 0:

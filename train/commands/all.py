@@ -1,0 +1,89 @@
+"""`python -m train all`: every model of the programme, one after the other; it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from core.errors import AppError, InvalidInput
+from core.settings import REPOSITORY
+from train.commands import fit
+from train.programme import PROGRAMME, Entry, external_arguments, fit_arguments, manifest_of
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("all", help="train every model of the programme, going on where it stopped")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the three modalities' manifests")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    parser.add_argument("--budget-minutes", type=float, metavar="M", help="end each model's training after this long")
+    parser.add_argument("--only", action="append", default=[], metavar="MODEL_ID", help="these models only")
+    parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every model is there, else 1: a model that failed does not keep the others from being trained."""
+    args.data, args.out = args.data.resolve(), args.out.resolve()
+    if args.budget_minutes is not None and not args.budget_minutes > 0:
+        raise InvalidInput("--budget-minutes must be more than 0.")
+    unknown = set(args.only) - {entry.model_id for entry in PROGRAMME}
+    if unknown:
+        known = ", ".join(entry.model_id for entry in PROGRAMME)
+        raise InvalidInput(f"No model of the programme is called {sorted(unknown)[0]!r}. Models: {known}.")
+    entries = [entry for entry in PROGRAMME if not args.only or entry.model_id in args.only]
+    for entry in entries:
+        manifest_of(entry, args.data)  # say at once what is missing, not after an hour
+    if args.list:
+        for entry in entries:
+            state = "there" if _is_done(entry, args) else "to do"
+            sys.stdout.write(f"{state}  {entry.model_id}  {entry.why}\n")
+        return 0
+    failed = train_all(entries, args, run_command)
+    if failed:
+        log.error("failed: %s", ", ".join(failed))
+    return 1 if failed else 0
+
+
+def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Callable[[Sequence[str]], int]) -> list[str]:
+    """The ids of the models that could not be made. `command`: `python -m train` with arguments -> exit status."""
+    failed = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"{number} of {len(entries)} {entry.model_id}"
+        try:
+            if _is_done(entry, args):
+                log.info("%s: there already", where)
+                continue
+            log.info("%s: begins", where)
+            began = time.monotonic()
+            status = command(fit_arguments(entry, args.data, args.out, args.budget_minutes))
+            external = external_arguments(entry, args.data, args.out) if status == 0 else None
+            status = status or (command(external) if external else 0)
+        except AppError as error:
+            log.error("%s: %s", where, error)
+            status, began = 1, time.monotonic()
+        if status:
+            failed.append(entry.model_id)
+        took = (time.monotonic() - began) / 60
+        log.info("%s: %s after %.1f minutes", where, f"FAILED (status {status})" if status else "done", took)
+    return failed
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """In a process of its own: what one model's training leaves in memory, or how it dies, does not touch the next."""
+    return subprocess.run([sys.executable, "-m", "train", *arguments], cwd=REPOSITORY, check=False).returncode
+
+
+def _is_done(entry: Entry, args: argparse.Namespace) -> bool:
+    from train.runs import is_done
+
+    parser = argparse.ArgumentParser()
+    fit.add_parser(parser.add_subparsers())
+    return is_done(parser.parse_args(fit_arguments(entry, args.data, args.out, args.budget_minutes)))

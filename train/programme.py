@@ -1,0 +1,141 @@
+"""Everything that is trained, on what and why so: the table behind `python -m train all`. Loads no TensorFlow.
+
+Side, epochs and what is frozen come from `train.recipes`; here stands what a model is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import NotFound
+from core.types import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where in DATA a modality's manifest lies and which of its rows are used.
+
+    options: of every fit on it. external: rows of the same manifest that its models are measured on, never trained.
+    """
+
+    folder: str
+    where: str
+    options: tuple[str, ...] = ()
+    external: str = ""
+
+
+COLLECTIONS = {
+    Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI"),
+    # 121 women, 39 malignant images: one split would rest on eight of them.
+    Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options=("--folds", "5")),
+    Modality.HISTOLOGY: Collection("histopathology", "source=IDC (Cruz-Roa/Janowczyk)", external="source=BreakHis"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model. options: further arguments of `fit`. suffix: of the model's name. members: of an ensemble."""
+
+    modality: Modality
+    architecture: str
+    why: str
+    ships_weights: bool = False
+    options: tuple[str, ...] = ()
+    suffix: str = ""
+    limits: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def model_id(self) -> str:
+        return f"{self.modality.value}-{self.architecture}{self.suffix}"
+
+
+_FIRST = "One of the models that a site would use first, so its weights are shipped."
+_TRANSFER = "Backbone frozen where weights for it are at hand, else trained whole on small squares to fit in minutes."
+_SCRATCH = "Everything is learned from these cases; square and epochs are small enough for minutes on two cores."
+_ABLATION = "The same configuration with and without skips, so that only the skips differ."
+_LESSON = "Smaller squares and fewer epochs than the shipped model, because it is fitted twelve times in two splits."
+_NOT_FOR_READING = "Made to show what the way of splitting does to the numbers; it is no model to read with."
+_LESSON_OPTIONS = ("--side", "128", "--epochs", "12", "--folds", "5")
+
+BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
+LESSON = "efficientnet_lite0"
+"""The network that is fitted to the same pictures, once split by image and once by group."""
+
+
+def _ultrasound() -> tuple[Entry, ...]:
+    def entry(architecture: str, why: str) -> Entry:
+        return Entry(Modality.ULTRASOUND, architecture, why)
+
+    return (
+        Entry(Modality.ULTRASOUND, "fusion", _FIRST, ships_weights=True),
+        Entry(Modality.ULTRASOUND, "efficientnet_lite0", _FIRST, ships_weights=True),
+        Entry(Modality.ULTRASOUND, "cnn", _FIRST, ships_weights=True),
+        *(entry(name, _SCRATCH) for name in ("cnn2", "cnn3", "cnn4")),
+        *(entry(name, _ABLATION) for name in ("plain25", "residual25")),
+        *(entry(name, _TRANSFER) for name in ("vgg16_dense", "vgg16_gap", "vgg19", "resnet50_dense", "resnet50_gap")),
+        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3")),
+        Entry(
+            Modality.ULTRASOUND,
+            "cnn_resnet50",
+            "Begins with the convolutions of the CNN that was trained before; trained whole on small squares.",
+            options=("--cnn", "ultrasound-cnn"),
+        ),
+    )
+
+
+PROGRAMME: tuple[Entry, ...] = (
+    *_ultrasound(),
+    Entry(Modality.MAMMOGRAPHY, "fusion", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "efficientnet_lite0", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "cnn", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "residual25", _SCRATCH),
+    Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
+    Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),
+    Entry(Modality.HISTOLOGY, "cnn4", _FIRST, ships_weights=True),
+    Entry(
+        Modality.ULTRASOUND,
+        LESSON,
+        _LESSON,
+        options=(*_LESSON_OPTIONS, "--split-by", "file", "--allow-leaks"),
+        suffix=BY_IMAGE,
+        limits=(_NOT_FOR_READING,),
+    ),
+    Entry(Modality.ULTRASOUND, LESSON, _LESSON, options=_LESSON_OPTIONS, suffix=BY_GROUP, limits=(_NOT_FOR_READING,)),
+)
+
+
+def manifest_of(entry: Entry, data: Path) -> Path:
+    """The manifest that an entry is trained on, in a folder that holds those of the three modalities."""
+    collection = COLLECTIONS[entry.modality]
+    path = data / collection.folder / "manifest.csv"
+    if not path.is_file():
+        raise NotFound(
+            f"There is no {collection.folder}/manifest.csv in the folder given with --data. It holds a folder for each "
+            f"modality ({', '.join(one.folder for one in COLLECTIONS.values())}), each with its manifest.csv."
+        )
+    return path
+
+
+def fit_arguments(entry: Entry, data: Path, out: Path, budget_minutes: float | None = None) -> list[str]:
+    """The arguments of `python -m train` that make an entry's model."""
+    collection = COLLECTIONS[entry.modality]
+    arguments = ["fit", entry.architecture, "--modality", entry.modality.value, "--name", entry.model_id]
+    arguments += ["--data", str(manifest_of(entry, data)), "--root", str(data), "--where", collection.where]
+    arguments += ["--out", str(out), *(collection.options if "--folds" not in entry.options else ()), *entry.options]
+    arguments += [] if entry.ships_weights else ["--no-weights"]
+    arguments += ["--budget-minutes", f"{budget_minutes:g}"] if budget_minutes is not None else []
+    arguments += ["--why", entry.why]
+    for limit in entry.limits:
+        arguments += ["--limit", limit]
+    return arguments
+
+
+def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:
+    """The arguments that measure an entry's model on cases of another collection, None where there is none."""
+    collection = COLLECTIONS[entry.modality]
+    if not collection.external or not entry.ships_weights:
+        return None
+    arguments = ["evaluate", entry.model_id, "--weights", str(out), "--data", str(manifest_of(entry, data))]
+    return [*arguments, "--root", str(data), "--where", collection.external]
