@@ -18,7 +18,7 @@ from train import programme
 from train.__main__ import main
 from train.commands import all as all_command
 from train.commands import fit
-from train.programme import PROGRAMME, Entry, external_arguments, fit_arguments
+from train.programme import PROGRAMME, Entry, arguments_of, external_arguments
 from train.runs import is_done
 
 SMALL = ("--side", "32", "--epochs", "1", "--init", "random")
@@ -49,7 +49,7 @@ def arguments(data: Path, out: Path, **options: object) -> argparse.Namespace:
 def parsed(entry: Entry, data: Path, out: Path, *more: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     fit.add_parser(parser.add_subparsers())
-    return parser.parse_args([*fit_arguments(entry, data, out), *more])
+    return parser.parse_args([*arguments_of(entry, data, out), *more])
 
 
 def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_asked_for(data: Path) -> None:
@@ -57,6 +57,8 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
     assert trained >= {entry.id for entry in ARCHITECTURES}
     assert len({entry.model_id for entry in PROGRAMME}) == len(PROGRAMME)
     for entry in PROGRAMME:
+        if entry.members:
+            continue
         args = parsed(entry, data, data / "weights")
         assert args.no_weights is not entry.ships_weights and args.why
         assert args.folds == (5 if entry.modality is Modality.MAMMOGRAPHY or entry.suffix else 0)
@@ -68,6 +70,17 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
 def test_the_cnn_is_trained_before_the_network_that_begins_with_it() -> None:
     order = [entry.model_id for entry in PROGRAMME]
     assert order.index("ultrasound-cnn") < order.index("ultrasound-cnn_resnet50")
+
+
+def test_an_ensemble_comes_after_its_members_whose_weights_are_shipped() -> None:
+    order = {entry.model_id: number for number, entry in enumerate(PROGRAMME)}
+    shipped = {entry.model_id for entry in PROGRAMME if entry.ships_weights}
+    ensembles = [entry for entry in PROGRAMME if entry.members]
+    assert {entry.modality for entry in ensembles} == set(Modality)
+    for entry in ensembles:
+        for member in entry.members:
+            model_id = f"{entry.modality.value}-{member}"
+            assert model_id in shipped and order[model_id] < order[entry.model_id]
 
 
 def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
@@ -97,7 +110,7 @@ def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest
 
 
 def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(data: Path, tmp_path: Path) -> None:
-    assert main(fit_arguments(QUICK, data, tmp_path)) == 0
+    assert main(arguments_of(QUICK, data, tmp_path)) == 0
     assert is_done(parsed(QUICK, data, tmp_path))
     assert is_done(parsed(QUICK, data, tmp_path, "--no-weights"))
     assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "2"))
@@ -111,7 +124,7 @@ def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(d
 
 def test_a_run_that_a_budget_ended_counts_until_the_budget_grows(data: Path, tmp_path: Path) -> None:
     longer = ("--epochs", "5", "--budget-minutes")
-    assert main([*fit_arguments(QUICK, data, tmp_path), *longer, "0.0001"]) == 0
+    assert main([*arguments_of(QUICK, data, tmp_path), *longer, "0.0001"]) == 0
     assert is_done(parsed(QUICK, data, tmp_path, *longer, "0.0001"))
     assert not is_done(parsed(QUICK, data, tmp_path, *longer, "1"))
     assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "5"))

@@ -15,7 +15,9 @@ from core.evaluation.intervals import N_RESAMPLES, Draws, percentile
 from core.evaluation.metrics import evaluate_threshold, majority_accuracy
 from core.evaluation.scores import ClassScores, ScoreTable
 from core.evaluation.summary import TableResult, evaluate_table
-from core.models.cards import Card, case_thresholds, read_test_scores
+from core.models.calibration import log_odds
+from core.models.cards import Card, case_thresholds, members_of, read_test_scores
+from core.models.ensemble import Ensemble
 from core.types import Estimate, Modality
 from train.audit import with_split
 from train.cases import patient_keys
@@ -151,6 +153,20 @@ def _validation_cases(card: Card) -> set[str]:
 
 def score(card: Card, cases: pd.DataFrame, root: Path) -> pd.DataFrame:
     """case, patient, label, then a calibrated probability a class, computed in float32 from the shipped weights."""
+    table = pd.DataFrame({"case": cases["file"], "patient": cases["patient_key"], "label": cases["label"]})
+    probabilities = card.calibration.probabilities(_logits(card, cases, root))
+    return table.assign(**{name: probabilities[:, index].round(6) for index, name in enumerate(card.classes)})
+
+
+def _logits(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
+    members = members_of(card)
+    if members:
+        each = [member.calibration.probabilities(_logits(member, cases, root)) for member in members]
+        return log_odds(Ensemble.from_card(card.raw["ensemble"]).probabilities(np.stack(each)))
+    return _logits_of_network(card, cases, root)
+
+
+def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
     from core.models.architectures import Graph
     from core.models.registry import architecture
     from core.models.weights import load_state, read_shards
@@ -177,9 +193,7 @@ def score(card: Card, cases: pd.DataFrame, root: Path) -> pd.DataFrame:
         )
         logits.append(logits_of(forward, squares.pixels))
         log.info("%d of %d cases scored", min(begin + CHUNK, len(cases)), len(cases))
-    probabilities = card.calibration.probabilities(np.concatenate(logits))
-    table = pd.DataFrame({"case": cases["file"], "patient": cases["patient_key"], "label": cases["label"]})
-    return table.assign(**{name: probabilities[:, index].round(6) for index, name in enumerate(card.classes)})
+    return np.concatenate(logits)
 
 
 def difference(card: Card, scores: pd.DataFrame) -> float | None:

@@ -16,8 +16,9 @@ import pandas as pd
 
 from core.models.calibration import Calibration, fit_calibration
 from train.cases import fold_splits
+from train.choosing import choose_threshold
 from train.fit import Fitted, logits_of
-from train.measure import Localisation, choose_threshold, localisations, pooled, scores_table, stored
+from train.measure import Localisation, localisations, pooled, scores_table, stored
 from train.squares import Squares
 
 log = logging.getLogger(__name__)

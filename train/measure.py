@@ -1,4 +1,4 @@
-"""What is measured of a fitted graph before it becomes a model: probabilities, threshold, where it looks."""
+"""What is measured of a fitted graph before it becomes a model: probabilities, and where it looks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ from core.models.weights import load_state, state_of, to_float16
 from train.network import compiled
 from train.squares import Squares
 
-SENSITIVITY_TARGET = 0.869
-"""Sensitivity of US screening radiologists in the BCSC (Lehman et al. 2017): what the threshold aims at."""
-
 
 def stored(graph: Graph) -> Callable[[tf.Tensor], tf.Tensor]:
     """The graph's forward pass with its weights as they will be stored: what is measured is what is shipped."""
@@ -35,17 +32,6 @@ def scores_table(cases: Squares, logits: np.ndarray, calibration: Calibration) -
     for index, name in enumerate(cases.classes):
         table[name] = probabilities[:, index].round(6)
     return table
-
-
-def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases.
-
-    Laid half-way to the next lower score, so that rounding does not move a case across it.
-    """
-    found = np.sort(scores[positive])[::-1]
-    last = found[int(np.ceil(SENSITIVITY_TARGET * len(found))) - 1]
-    below = scores[scores < last]
-    return float(round((last + (below.max() if len(below) else 0.0)) / 2, 5))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.evaluation.metrics import evaluate_binary
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
 from core.models.weights import state_of
@@ -21,21 +20,19 @@ from core.settings import Settings
 from core.types import Modality
 from train import pretrained
 from train.cases import Prepared, data_of, prepare, split_for_training
+from train.choosing import choose_threshold, weakness
 from train.config import FitConfig
 from train.data import read_manifest
 from train.distil import distil_resnet50v2, start_resnet50v2_from
 from train.feature_cache import FeatureCache
 from train.fit import Fitted, fit, logits_of
 from train.folds import calibrated, cross_validate
-from train.measure import Localisation, choose_threshold, localisations, scores_table, stored
+from train.measure import Localisation, localisations, scores_table, stored
 from train.publish import Candidate, publish
 from train.runs import command_of, config_of, model_id_of
 from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
-
-WEAK_AUC = 0.75
-"""A model whose AUC may be lower than this says on its card that it is weak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
     limits = (
         *_leak_limits(prepared),
         *_limits(squares, prepared, args.modality),
-        *_weakness(measured, prepared.positive),
+        *weakness(measured.test_scores, prepared.positive),
         *budget.limits,
         *args.limit,
     )
@@ -236,15 +233,6 @@ def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[s
     if modality is Modality.MAMMOGRAPHY:
         limits.append("Single views; it does not compare breasts, views or earlier studies.")
     return tuple(limits)
-
-
-def _weakness(measured: Measured, positive: str) -> tuple[str, ...]:
-    scores = measured.test_scores
-    labels = (scores["label"] == positive).to_numpy().astype(int)
-    area = evaluate_binary(labels, scores[positive].to_numpy(), patients=scores["patient"].to_numpy())["auc"]
-    if area.low >= WEAK_AUC:
-        return ()
-    return (f"Weak: the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
 
 
 def distil(args: argparse.Namespace) -> None:

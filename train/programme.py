@@ -35,7 +35,10 @@ COLLECTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model. options: further arguments of `fit`. suffix: of the model's name. members: of an ensemble."""
+    """One model. options: further arguments of `fit`. suffix: of the model's name.
+
+    members: architectures of the same modality that an ensemble combines; () for a network.
+    """
 
     modality: Modality
     architecture: str
@@ -85,15 +88,23 @@ def _ultrasound() -> tuple[Entry, ...]:
     )
 
 
+def _ensemble(modality: Modality, *members: str) -> Entry:
+    why = "Weighted voting over the shipped models: they are at hand wherever it is asked."
+    return Entry(modality, "ensemble", why, ships_weights=True, members=members)
+
+
 PROGRAMME: tuple[Entry, ...] = (
     *_ultrasound(),
+    _ensemble(Modality.ULTRASOUND, "fusion", "efficientnet_lite0", "cnn"),
     Entry(Modality.MAMMOGRAPHY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "cnn", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "residual25", _SCRATCH),
+    _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
     Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "cnn4", _FIRST, ships_weights=True),
+    _ensemble(Modality.HISTOLOGY, "fusion", "efficientnet_lite0", "cnn4"),
     Entry(
         Modality.ULTRASOUND,
         LESSON,
@@ -118,8 +129,11 @@ def manifest_of(entry: Entry, data: Path) -> Path:
     return path
 
 
-def fit_arguments(entry: Entry, data: Path, out: Path, budget_minutes: float | None = None) -> list[str]:
+def arguments_of(entry: Entry, data: Path, out: Path, budget_minutes: float | None = None) -> list[str]:
     """The arguments of `python -m train` that make an entry's model."""
+    if entry.members:
+        members = [f"{entry.modality.value}-{member}" for member in entry.members]
+        return ["ensemble", *members, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
     collection = COLLECTIONS[entry.modality]
     arguments = ["fit", entry.architecture, "--modality", entry.modality.value, "--name", entry.model_id]
     arguments += ["--data", str(manifest_of(entry, data)), "--root", str(data), "--where", collection.where]

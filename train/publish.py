@@ -23,6 +23,8 @@ PREPROCESSING = {
     "histology": "scaled to the square, centred on black; intensities scaled in the graph",
 }
 
+THRESHOLD_RULE = "the highest that finds 86.9 % of the positive validation cases (BCSC sensitivity, Lehman 2017)"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -64,12 +66,21 @@ def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *
     else:
         with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
             sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
-    _write(folder / f"{sha256[:8]}.test_scores.csv", candidate.test_scores.to_csv(index=False))
-    _write(folder / f"{sha256[:8]}.validation_scores.csv", candidate.validation_scores.to_csv(index=False))
     card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
+    return place(folder, card, candidate.test_scores, candidate.validation_scores)
+
+
+def place(folder: Path, card: Mapping[str, Any], test_scores: pd.DataFrame, validation_scores: pd.DataFrame) -> Path:
+    """Put scores and, last, the card into a model's folder; what belonged to the card before goes after that."""
+    short = card["weights"]["sha256"][:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"{short}.test_scores.csv", test_scores.to_csv(index=False))
+    _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
     _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
+    kept = set(card["weights"]["files"])
     for old in folder.iterdir():
-        if old.name != "card.json" and not old.name.startswith(sha256[:8]):
+        stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in kept)
+        if old.name != "card.json" and stale:
             old.unlink()
     return folder / "card.json"
 
@@ -78,7 +89,6 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
     """The card as it is stored. Measured quality is not on it: that is computed from the test scores."""
     config = candidate.config
     entry = architecture(config.architecture)
-    calibration = candidate.calibration
     return {
         "model_id": candidate.model_id,
         "title": entry.title,
@@ -110,21 +120,32 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         },
         **({"folds": dict(candidate.folds)} if candidate.folds else {}),
         "seeds": [config.seed],
-        "calibration": {
-            "method": "bias-corrected temperature scaling" if len(candidate.classes) > 2 else "Platt scaling",
-            "fitted_on": f"{candidate.validation_n} validation cases"
-            + (", each scored by a fold's network that was not trained on it" if candidate.folds else ""),
-            "slope": calibration.slope,
-            "biases": list(calibration.biases),
-            "samples": [list(sample) for sample in calibration.samples],
-        },
+        "calibration": calibration_on_card(
+            candidate.calibration, len(candidate.classes), candidate.validation_n, in_folds=bool(candidate.folds)
+        ),
         "threshold": {
             "value": candidate.threshold,
-            "rule": "the highest that finds 86.9 % of the positive validation cases (BCSC sensitivity, Lehman 2017)",
+            "rule": THRESHOLD_RULE,
         },
         "localisation": dict(candidate.localisation),
         "limits": list(candidate.limits),
         "data_licence": candidate.data.get("licence", ""),
+    }
+
+
+def calibration_on_card(
+    calibration: Calibration, n_classes: int, validation_n: int, *, in_folds: bool = False
+) -> dict[str, Any]:
+    """The calibration as a card holds it."""
+    fitted_on = f"{validation_n} validation cases"
+    return {
+        "method": "bias-corrected temperature scaling" if n_classes > 2 else "Platt scaling",
+        "fitted_on": f"{fitted_on}, each scored by a fold's network that was not trained on it"
+        if in_folds
+        else fitted_on,
+        "slope": calibration.slope,
+        "biases": list(calibration.biases),
+        "samples": [list(sample) for sample in calibration.samples],
     }
 
 

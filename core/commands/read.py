@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.types import Image, Modality
 
 if TYPE_CHECKING:
-    from core.models.inference import LoadedModel
+    from core.models.inference import Reader
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--frame counts from 0.")
     named = [live_card(settings, model_id) for model_id in args.model]
     intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
-    loaded: dict[str, LoadedModel] = {}
+    loaded: dict[str, Reader] = {}
     entries = [_entry(intake, _cards_for(intake.image, named, settings), loaded, args.out) for intake in intakes]
     json.dump({"images": entries}, sys.stdout, indent=1)
     sys.stdout.write("\n")
@@ -60,7 +60,7 @@ def _cards_for(image: Image | None, named: Sequence[Card], settings: Settings) -
     return [card for card in (named or live_cards(settings)) if card.modality is image.modality]
 
 
-def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, LoadedModel], out: Path | None) -> dict[str, Any]:
+def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, Reader], out: Path | None) -> dict[str, Any]:
     image = intake.image
     entry: dict[str, Any] = {
         "file": intake.name,
@@ -83,9 +83,7 @@ def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, LoadedModel]
     return entry
 
 
-def _read(
-    image: Image, card: Card, loaded: dict[str, LoadedModel], out: Path | None
-) -> tuple[dict[str, Any], list[str]]:
+def _read(image: Image, card: Card, loaded: dict[str, Reader], out: Path | None) -> tuple[dict[str, Any], list[str]]:
     from core.models.inference import load_model  # here, so that a study of refusals needs no TensorFlow
 
     if card.model_id not in loaded:

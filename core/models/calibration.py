@@ -57,6 +57,15 @@ def fit_calibration(
     return Calibration(float(best[0]), tuple(float(value) for value in best[1:]), tuple(refits))
 
 
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """(n, classes) probabilities -> (n, outputs) logits as a graph would give them: one for two classes, else one each.
+
+    Kept finite: nothing is nearer to 0 than 1e-6.
+    """
+    logs = np.log(np.maximum(np.asarray(probabilities, np.float64), 1e-6))
+    return logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs
+
+
 def _fit(per_class: np.ndarray, labels: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
     n, classes = per_class.shape
     target = np.eye(classes)[labels]

@@ -56,7 +56,12 @@ class Card:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the weights' files are here; a card may be shipped without them."""
+        """Whether the weights' files are here; a card may be shipped without them. An ensemble has its members'."""
+        if self.raw.get("members"):
+            try:
+                return all(member.has_weights for member in members_of(self))
+            except ModelUnavailable:
+                return False
         return bool(self.weights_files) and all((self.folder / name).is_file() for name in self.weights_files)
 
 
@@ -92,6 +97,19 @@ def read_card(folder: Path) -> Card:
     if card.model_id != folder.name or card.positive not in card.classes:
         raise ModelUnavailable(f"The card in {folder.name} describes another model or lacks its positive class.")
     return card
+
+
+def members_of(card: Card) -> tuple[Card, ...]:
+    """The models that an ensemble combines; `ModelUnavailable` where one is gone or has other weights by now."""
+    found = []
+    for named in card.raw.get("members", ()):
+        member = read_card(card.folder.parent / Path(named["model_id"]).name)
+        if member.weights_sha256 != named["weights_sha256"] or member.raw.get("members"):
+            raise ModelUnavailable(
+                f"{member.model_id} has other weights than {card.model_id} was made from. Make it anew."
+            )
+        found.append(member)
+    return tuple(found)
 
 
 def all_cards(settings: Settings) -> tuple[Card, ...]:

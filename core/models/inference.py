@@ -16,7 +16,9 @@ import tensorflow as tf
 
 from core.errors import InvalidInput
 from core.imaging.preprocess import fit_square
-from core.models.cards import Card
+from core.models.calibration import log_odds
+from core.models.cards import Card, members_of
+from core.models.ensemble import Ensemble
 from core.models.explain import explained, fused_map
 from core.models.registry import architecture
 from core.models.weights import load_state, read_shards
@@ -81,20 +83,62 @@ class LoadedModel:
         return prediction, Explanation(card.classes, card.positive_index, maps, fit)
 
 
-_LOADED: dict[str, LoadedModel] = {}
-_LOADING = threading.Lock()
+class LoadedEnsemble:
+    """Several fitted models that answer as one: what its members predict, combined and calibrated anew."""
+
+    def __init__(self, card: Card, members: Sequence[LoadedModel]) -> None:
+        self.card, self.members = card, tuple(members)
+        self.ensemble = Ensemble.from_card(card.raw["ensemble"])
+        weights = self.ensemble.weights or (1.0,) * len(self.members)
+        self.leading = int(np.argmax(weights))
+        self.branches = self.members[self.leading].branches
+        self.device = device_name()
+
+    def read(self, image: Image) -> tuple[Prediction, Explanation]:
+        """As `LoadedModel.read`; the maps are those of the member with the greatest weight."""
+        answers = [member.read(image) for member in self.members]
+        card = self.card
+        stack = np.asarray([prediction.probabilities for prediction, _ in answers])[:, None, :]
+        logits = log_odds(self.ensemble.probabilities(stack))
+        probabilities = card.calibration.probabilities(logits)[0]
+        prediction = replace(
+            answers[0][0],
+            model_id=card.model_id,
+            weights_sha256=card.weights_sha256,
+            classes=card.classes,
+            probabilities=tuple(float(value) for value in probabilities),
+            malignant=float(probabilities[card.positive_index]),
+            malignant_samples=tuple(
+                float(value) for value in card.calibration.sampled(logits, card.positive_index)[0].round(5)
+            ),
+            threshold=card.threshold,
+            seconds=sum(prediction.seconds for prediction, _ in answers),
+        )
+        return prediction, answers[self.leading][1]
 
 
-def load_model(card: Card) -> LoadedModel:
-    """The model of these weights, loaded and warmed up at the first call in this process and shared after it."""
+Reader = LoadedModel | LoadedEnsemble
+"""What reads an image."""
+
+_LOADED: dict[str, Reader] = {}
+_LOADING = threading.RLock()
+
+
+def load_model(card: Card) -> Reader:
+    """The model of these weights, loaded and warmed up at the first call in this process and shared after it.
+
+    An ensemble shares its members with those who read with them alone.
+    """
     with _LOADING:
         if card.weights_sha256 not in _LOADED:
-            _LOADED[card.weights_sha256] = LoadedModel(card)
+            members = [load_model(member) for member in members_of(card)]
+            networks = [member for member in members if isinstance(member, LoadedModel)]
+            _LOADED[card.weights_sha256] = LoadedEnsemble(card, networks) if networks else LoadedModel(card)
         return _LOADED[card.weights_sha256]
 
 
 def second_read(
-    models: Sequence[LoadedModel], images: Sequence[Image], progress: Callable[[int, int], None] = lambda done, of: None
+    models: Sequence[Reader], images: Sequence[Image], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> list[list[tuple[Prediction, Explanation]]]:
     """What each model says of each image: a list an image; models of another modality are left out of it."""
     answers: list[list[tuple[Prediction, Explanation]]] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from core.errors import AppError, InvalidInput
 from core.settings import REPOSITORY
-from train.commands import fit
-from train.programme import PROGRAMME, Entry, external_arguments, fit_arguments, manifest_of
+from train.commands import ensemble, fit
+from train.programme import PROGRAMME, Entry, arguments_of, external_arguments, manifest_of
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
                 continue
             log.info("%s: begins", where)
             began = time.monotonic()
-            status = command(fit_arguments(entry, args.data, args.out, args.budget_minutes))
+            status = command(arguments_of(entry, args.data, args.out, args.budget_minutes))
             external = external_arguments(entry, args.data, args.out) if status == 0 else None
             status = status or (command(external) if external else 0)
         except AppError as error:
@@ -82,8 +82,14 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def _is_done(entry: Entry, args: argparse.Namespace) -> bool:
+    from train.ensembles import is_made
     from train.runs import is_done
 
     parser = argparse.ArgumentParser()
-    fit.add_parser(parser.add_subparsers())
-    return is_done(parser.parse_args(fit_arguments(entry, args.data, args.out, args.budget_minutes)))
+    subparsers = parser.add_subparsers()
+    fit.add_parser(subparsers)
+    ensemble.add_parser(subparsers)
+    asked = parser.parse_args(arguments_of(entry, args.data, args.out, args.budget_minutes))
+    if entry.members:
+        return is_made(asked.members, asked.method, asked.out, name=asked.name)
+    return is_done(asked)

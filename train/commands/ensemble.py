@@ -1,0 +1,38 @@
+"""`python -m train ensemble`: several published models as one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from core.errors import InvalidInput
+from core.settings import REPOSITORY
+from train.commands.fit import MODEL_ID
+
+log = logging.getLogger(__name__)
+
+METHODS = ("soft", "weighted", "stacking")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("ensemble", help="combine published models, fitted on their validation scores")
+    parser.add_argument("members", nargs="+", metavar="MODEL_ID", help="of one modality and one split")
+    parser.add_argument("--method", choices=METHODS, default="weighted")
+    parser.add_argument("--name", required=True, metavar="MODEL_ID", help="of the ensemble")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    parser.add_argument("--why", default="", metavar="SENTENCE", help="why these members, for the card")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Combine and publish."""
+    from train.ensembles import make_ensemble
+
+    for name in (args.name, *args.members):
+        if not MODEL_ID.fullmatch(name):
+            raise InvalidInput(f"{name!r} is not the name of a model: letters, digits, '-', '_' and '.'.")
+    card = make_ensemble(args.members, args.method, args.out, name=args.name, why=args.why)
+    log.info("written: %s", card)
+    return 0
