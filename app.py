@@ -39,6 +39,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/read.py", "Read", ":material/radiology:", "record_first_read"),
     ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
+    ("pages/research/compare.py", "Compare", ":material/query_stats:", "compare_models"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),

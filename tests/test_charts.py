@@ -102,7 +102,7 @@ def test_every_figure_escapes_names_and_states_where_it_comes_from():
         text = str(figure.to_plotly_json())
         assert "<b>" not in text and "<i>" not in text
         assert "data aaaaaaaa" in text and "120 cases" in text and "bbbbbbbb" in text
-        assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
+        assert figure.layout.paper_bgcolor == charts.PAPER  # a saved picture keeps a ground under its light ink
 
 
 def test_the_confusion_figure_has_the_counts_where_a_reader_looks_for_them():

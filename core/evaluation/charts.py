@@ -23,6 +23,9 @@ COLOURS = ("#56b4e9", "#e69f00", "#2fbf9b", "#cc79a7", "#f0e442", "#d55e00", "#8
 """Okabe & Ito's palette, told apart by colour-blind readers, with its two darkest lightened for a dark page."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 INK, FAINT, GREYED = "#d9dcdf", "#34393e", "#767d85"
+PAPER = "#121416"
+"""The page's own ground: a saved picture with light ink must not stand on nothing."""
+CAPTION_LETTERS = 64
 MAX_POINTS = 2000
 
 
@@ -38,14 +41,30 @@ class Provenance:
     weights: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def caption(self) -> str:
-        """One line, escaped."""
+    def parts(self) -> tuple[str, ...]:
+        """What is stated, one by one, as it is."""
         parts = [self.dataset, self.split, f"{self.n} cases"]
         if self.positives is not None:
             parts.append(f"{self.positives} positive")
         parts.append(f"data {self.data_sha256[:8]}")
         parts += [f"{name} {sha256[:8]}" for name, sha256 in self.weights.items()]
-        return escape(", ".join(part for part in parts if part))
+        return tuple(part for part in parts if part)
+
+    @property
+    def words(self) -> str:
+        """One line, as it is: not escaped."""
+        return ", ".join(self.parts)
+
+    @property
+    def caption(self) -> str:
+        """Escaped, in lines of at most `CAPTION_LETTERS` unless one part is longer."""
+        lines: list[str] = []
+        for part in self.parts:
+            if lines and len(lines[-1]) + len(part) < CAPTION_LETTERS:
+                lines[-1] += f", {part}"
+            else:
+                lines.append(part)
+        return ",<br>".join(escape(line) for line in lines)
 
 
 def roc_figure(
@@ -55,7 +74,7 @@ def roc_figure(
     provenance: Provenance | None = None,
 ) -> go.Figure:
     """Overlaid ROC curves with bands; a marker where each scorer's threshold lies."""
-    figure = _figure("1 - specificity", "Sensitivity", provenance)
+    figure = blank_figure("1 - specificity", "Sensitivity", provenance)
     figure.add_trace(_guide([0, 1], [0, 1], "no better than chance"))
     for index, (name, curve) in enumerate(curves.items()):
         _add_band(figure, index, curve.grid, curve.low, curve.high, name)
@@ -89,7 +108,7 @@ def precision_recall_figure(
     curves: Mapping[str, PrecisionRecallCurve], *, provenance: Provenance | None = None
 ) -> go.Figure:
     """Overlaid precision-recall curves with bands, and the precision of calling everybody."""
-    figure = _figure("Recall (sensitivity)", "Precision (PPV)", provenance)
+    figure = blank_figure("Recall (sensitivity)", "Precision (PPV)", provenance)
     for prevalence in sorted({curve.prevalence for curve in curves.values()}):
         figure.add_trace(_guide([0, 1], [prevalence, prevalence], f"prevalence {100 * prevalence:.1f} %"))
     for index, (name, curve) in enumerate(curves.items()):
@@ -114,7 +133,7 @@ def reliability_figure(
     bins: Mapping[str, Sequence[ReliabilityBin]], *, provenance: Provenance | None = None
 ) -> go.Figure:
     """Share of positives against mean score, one point a bin, with Wilson's intervals."""
-    figure = _figure("Mean score of the bin", "Share of positives", provenance)
+    figure = blank_figure("Mean score of the bin", "Share of positives", provenance)
     figure.add_trace(_guide([0, 1], [0, 1], "perfectly calibrated"))
     for index, (name, points) in enumerate(bins.items()):
         observed = [point.observed for point in points]
@@ -132,7 +151,7 @@ def reliability_figure(
                 "%{customdata[3]} positive (%{y:.3f})",
                 mode="lines+markers",
                 name=escape(name),
-                line=_line(index),
+                line=line_of(index),
             )
         )
     _unit_axes(figure)
@@ -152,7 +171,7 @@ def confusion_figure(
 def matrix_figure(matrix: np.ndarray, classes: Sequence[str], *, provenance: Provenance | None = None) -> go.Figure:
     """A confusion matrix; colour is the share of the true class, text the count and that share."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure = _figure("Called", "Truth", provenance)
+    figure = blank_figure("Called", "Truth", provenance)
     named = [escape(name) for name in classes]
     figure.add_trace(
         go.Heatmap(
@@ -179,7 +198,7 @@ def matrix_figure(matrix: np.ndarray, classes: Sequence[str], *, provenance: Pro
 
 def decision_figure(curves: Mapping[str, DecisionCurve], *, provenance: Provenance | None = None) -> go.Figure:
     """Net benefit over the threshold probability, with acting on everybody and on nobody."""
-    figure = _figure("Threshold probability", "Net benefit", provenance)
+    figure = blank_figure("Threshold probability", "Net benefit", provenance)
     if curves:
         first = next(iter(curves.values()))
         figure.add_trace(_guide(first.thresholds, first.treat_all, "act on everybody"))
@@ -205,7 +224,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], *, provenance: Provenan
 
 def forest_figure(groups: Sequence[Subgroup], *, provenance: Provenance | None = None) -> go.Figure:
     """Area with its interval in every subgroup; small ones are greyed out, those without both classes say so."""
-    figure = _figure("Area under the ROC curve", "", provenance)
+    figure = blank_figure("Area under the ROC curve", "", provenance)
     figure.add_vline(x=0.5, line_color=GREYED, line_dash="dot")
     for group in groups:
         name = escape(f"{group.column}: {group.value} (n {group.n}, {group.positives} positive)")
@@ -248,7 +267,7 @@ def pairs_figure(tests: Sequence[PairedTest], *, provenance: Provenance | None =
             f"{test.name}: {test.difference:+.4f} ({test.low:.4f} to {test.high:.4f}), z {test.z:.3f}, p {test.p:.3g}, "
             f"adjusted {test.p_holm:.3g}, {test.n} cases"
         )
-    figure = _figure("", "", provenance)
+    figure = blank_figure("", "", provenance)
     labels = [escape(name) for name in names]
     figure.add_trace(
         go.Heatmap(
@@ -274,17 +293,19 @@ def pairs_figure(tests: Sequence[PairedTest], *, provenance: Provenance | None =
 # ---- pieces ------------------------------------------------------------------------------------------------------
 
 
-def _figure(x_title: str, y_title: str, provenance: Provenance | None) -> go.Figure:
+def blank_figure(x_title: str, y_title: str, provenance: Provenance | None) -> go.Figure:
+    """An empty figure in the page's colours, with the provenance as its caption."""
+    lines = provenance.caption.count("<br>") + 1 if provenance else 0
     figure = go.Figure()
     figure.update_layout(
         template="plotly_dark",
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
         font={"color": INK},
         xaxis={"title": {"text": x_title}, "gridcolor": FAINT, "zerolinecolor": FAINT},
         yaxis={"title": {"text": y_title}, "gridcolor": FAINT, "zerolinecolor": FAINT},
-        margin={"l": 60, "r": 20, "t": 20, "b": 90 if provenance else 60},
-        legend={"bgcolor": "rgba(0,0,0,0)"},
+        margin={"l": 60, "r": 20, "t": 20, "b": 80 + 14 * lines if provenance else 60},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "bgcolor": "rgba(0,0,0,0)"},
         hoverlabel={"align": "left"},
     )
     if provenance is not None:
@@ -297,6 +318,7 @@ def _figure(x_title: str, y_title: str, provenance: Provenance | None) -> go.Fig
             yshift=-60,
             xanchor="left",
             yanchor="top",
+            align="left",
             showarrow=False,
             font={"size": 11, "color": GREYED},
         )
@@ -308,7 +330,7 @@ def _unit_axes(figure: go.Figure) -> None:
     figure.update_yaxes(range=[-0.01, 1.02], scaleanchor="x", constrain="domain")
 
 
-def _line(index: int) -> dict[str, object]:
+def line_of(index: int) -> dict[str, object]:
     return {
         "color": COLOURS[index % len(COLOURS)],
         "dash": DASHES[index // len(COLOURS) % len(DASHES)],
@@ -332,7 +354,7 @@ def _add_line(
             mode="lines",
             name=escape(name),
             legendgroup=str(index),
-            line=_line(index),
+            line=line_of(index),
         )
     )
 

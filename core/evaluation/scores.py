@@ -113,6 +113,17 @@ def read_scores(
     )
 
 
+def label_names(data: bytes) -> tuple[str, ...]:
+    """The different labels of a table, sorted, for the question which of them is positive; refuses as `read_scores`.
+
+    Empty where the labels are 0 and 1: 1 is positive then.
+    """
+    cells = _cells(_bytes_of(data))
+    _check_keys(cells)
+    labels, positive = _labels(cells, None)
+    return () if positive is not None else tuple(sorted(set(labels)))
+
+
 def safe_csv(table: pd.DataFrame) -> str:
     """CSV text that starts no formula in a spreadsheet: an apostrophe goes before text that would (OWASP)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,7 +65,7 @@ def evaluate_table(
     pairs, McNemar's test."""
     draws = Draws(table.patients, table.n, resamples=resamples, seed=seed)
     names = dict.fromkeys([*table.scorers, *table.class_scorers])
-    scorers = tuple(_scorer(table, name, draws, threshold) for name in names)
+    scorers = tuple(evaluate_scorer(table, name, draws, threshold) for name in names)
     pairs: tuple[PairedTest, ...] = ()
     calls: tuple[McNemarTest, ...] = ()
     if with_pairs and table.is_positive is not None:
@@ -83,11 +83,12 @@ def evaluate_table(
         scorers=scorers,
         pairs=pairs,
         calls=calls,
-        warnings=tuple(_warnings(table, scorers)),
+        warnings=tuple(table_warnings(table, scorers)),
     )
 
 
-def _scorer(table: ScoreTable, name: str, draws: Draws, threshold: float | None) -> ScorerResult:
+def evaluate_scorer(table: ScoreTable, name: str, draws: Draws, threshold: float | None = None) -> ScorerResult:
+    """Measures of one scorer on the cases it scored. draws: of all cases of the table."""
     of_classes = table.class_scorers.get(name)
     if table.is_positive is None:
         assert of_classes is not None  # `read_scores` wants a positive label for a single score
@@ -139,7 +140,8 @@ def _over_classes(
     return measures, confusion_matrix(labels, probabilities.argmax(axis=1), len(index))
 
 
-def _warnings(table: ScoreTable, scorers: tuple[ScorerResult, ...]) -> list[str]:
+def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[str]:
+    """What belongs beside the numbers of these scorers: missing scores, few cases."""
     found = []
     incomplete = {result.name: result.missing for result in scorers if result.missing}
     if incomplete:

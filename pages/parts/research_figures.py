@@ -1,0 +1,69 @@
+"""Places figures and their downloads on a page; styles the researcher's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.evaluation.charts import COLOURS
+from core.evaluation.scores import safe_csv
+
+_STYLE = (Path(__file__).parent / "research.css").read_text(encoding="utf-8")
+_LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 430
+
+
+def draw_style() -> None:
+    st.html(f"<style>{_STYLE}</style>")
+
+
+def colour(index: int) -> str:
+    """The colour of the scorer at this place, as the figures draw it."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def picture_format() -> str:
+    """What the camera of a figure saves; the choice stands in the address."""
+    chosen = st.segmented_control(
+        "A figure's camera saves", ["PNG", "SVG"], default="PNG", required=True, key="picture", bind="query-params"
+    )
+    return str(chosen or "PNG").lower()
+
+
+def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, name: str, alt: str) -> None:
+    """The figure, its camera (PNG or SVG), and its numbers as CSV, made when asked for. name: of the files and keys."""
+    entries = sum(1 for trace in figure.data if trace.name and trace.showlegend is not False)
+    extra = 0 if figure.layout.showlegend is False else _LINE_PX * ceil(entries / _LEGEND_COLUMNS)
+    figure.update_layout(height=(figure.layout.height or _PLOT_PX) + extra + figure.layout.margin.b - 60)
+    saved = str(st.session_state.get("picture") or "PNG").lower()
+    st.plotly_chart(
+        figure,
+        key=f"figure_{name}",
+        theme=None,
+        alt=alt,
+        config={
+            "displaylogo": False,
+            "displayModeBar": True,
+            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+            "toImageButtonOptions": {"format": saved, "filename": f"secondread-{name}", "scale": 2},
+        },
+    )
+    draw_download(table, name=name)
+
+
+def draw_download(table: Callable[[], pd.DataFrame], *, name: str, label: str = "CSV") -> None:
+    """A button that makes and saves the numbers; no cell starts a formula in a spreadsheet."""
+    st.download_button(
+        label,
+        lambda: safe_csv(table()).encode(),
+        file_name=f"secondread-{name}.csv",
+        mime="text/csv",
+        key=f"csv_{name}",
+        on_click="ignore",
+        icon=":material/download:",
+        help=f"The numbers of this part ({name.replace('-', ' ')}) as a table",
+    )

@@ -1,0 +1,231 @@
+"""What stands below the curves, each part computed when its tab is opened: pairs, calibration, decisions, subgroups,
+classes, training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.evaluation import charts
+from core.evaluation.calibration import CalibrationLine
+from core.evaluation.charts_runs import HISTORY_MEASURES, class_bars, history_figure
+from core.evaluation.subgroups import SMALL
+from core.evaluation.workbench import Workbench
+from pages.parts import research_tables as tables
+from pages.parts.research_figures import colour, draw_figure
+from pages.parts.words import plain
+
+
+def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
+    """The matrix of adjusted p-values, and everything about each pair."""
+    if len(names) < 2:
+        st.info("Choose two scorers or more; every pair is then tested on the cases that both scored.")
+        return
+    tests = bench.pairs(names)
+    figure = charts.pairs_figure(tests, provenance=bench.cohort.provenance(names))
+    figure.update_layout(height=220 + 34 * len(names))
+    figure.update_xaxes(tickangle=-40)
+    st.caption(
+        f"DeLong's paired test of the areas, p adjusted by Holm over these {len(tests)} pairs; coloured below 0.05. "
+        "The test takes cases to be independent. The interval of the difference draws patients; where the two "
+        "disagree, believe the interval."
+    )
+    draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs")
+    rows = [
+        [
+            f'<th scope="row">{tables.escape(test.name)}</th>',
+            f"<td>{test.n}</td>",
+            f'<td><span class="value">{test.difference:+.4f}</span>'
+            f'<span class="interval">{test.low:+.4f} to {test.high:+.4f}</span></td>',
+            f"<td>{test.z:.3f}</td>",
+            f"<td>{p_words(test.p)}</td>",
+            f"<td><b>{p_words(test.p_holm)}</b></td>" if test.p_holm < 0.05 else f"<td>{p_words(test.p_holm)}</td>",
+        ]
+        for test in tests
+    ]
+    head = ["Pair", "Cases", "AUC difference", "z", "p", "p, Holm"]
+    st.html(tables.html_table(head, rows, label="Paired tests"))
+
+
+def p_words(value: float) -> str:
+    """A p-value as papers print it."""
+    if value != value:
+        return "n/a"
+    return "&lt;0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
+    """Does 13 % mean 13 %?"""
+    bins = bench.reliability(names)
+    figure = charts.reliability_figure(bins, provenance=bench.cohort.provenance(names))
+    frame = pd.DataFrame(
+        [
+            {
+                "scorer": name, "low": one.low, "high": one.high, "mean_score": one.mean_score,
+                "observed": one.observed.value, "observed_low": one.observed.low, "observed_high": one.observed.high,
+                "cases": one.observed.n, "positives": one.positives,
+            }
+            for name, found in bins.items()
+            for one in found
+        ]
+    )  # fmt: skip
+    draw_figure(figure, lambda: frame, name="calibration", alt="Reliability diagram")
+    st.caption(
+        "At most 15 bins with equally many cases, equal scores kept together; bars are Wilson's intervals. A score "
+        "that was never meant as a probability (a reader's suspicion, an uncalibrated network) need not lie on the "
+        "line."
+    )
+    lines, parts = bench.calibration(names), bench.brier(names)
+    rows = []
+    for index, name in enumerate(names):
+        line, part = lines[name], parts[name]
+        cells = [tables.name_cell(bench.cohort, name, colour(index))]
+        if isinstance(line, CalibrationLine):
+            cells += [tables.estimate_cell(one) for one in (line.slope, line.intercept, line.in_the_large)]
+            cells.append(f"<td>{line.clipped}</td>")
+        else:
+            cells.append(f'<td colspan="4" style="white-space:normal;text-align:left">{tables.escape(line)}</td>')
+        numbers = (part.brier, part.reliability, part.resolution, part.uncertainty, part.within_bins)
+        rows.append([*cells, *(f"<td>{one:.4f}</td>" for one in numbers)])
+    head = ["Scorer", "Slope (1 is best)", "Intercept (0)", "In the large (0)", "Scores at 0 or 1", "Brier",
+            "= reliability", "- resolution", "+ uncertainty", "+ within bins"]  # fmt: skip
+    st.html(tables.html_table(head, rows, label="Calibration"))
+    st.caption("With many scores at exactly 0 or 1, which have no log odds, slope and intercept say little.")
+
+
+def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
+    """Is acting on the score better than acting on everybody or nobody?"""
+    curves = bench.decision(names)
+    figure = charts.decision_figure(curves, provenance=bench.cohort.provenance(names))
+    frame = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "scorer": name, "threshold": curve.thresholds, "net_benefit": curve.net_benefit, "low": curve.low,
+                    "high": curve.high, "act_on_everybody": curve.treat_all,
+                }
+            )
+            for name, curve in curves.items()
+        ]
+    )  # fmt: skip
+    draw_figure(figure, lambda: frame, name="decision", alt="Decision curves")
+    st.caption(
+        "Net benefit: true positives a case, less false positives times the odds of the threshold (Vickers & Elkin "
+        "2006). It reads scores as calibrated probabilities, at this set's share of positives. Bands: 95 %."
+    )
+
+
+def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
+    """The area in every subgroup of a column of the table."""
+    columns = [str(name) for name in bench.cohort.table.subgroups.columns]
+    if not columns:
+        st.info(
+            "These scores come without a column to group by. Add one to the table (source, density, view, "
+            "magnification, lesion size, scanner) and upload it again: every column that holds no scores becomes one."
+        )
+        return
+    left, right = st.columns(2)
+    column = left.selectbox("Group by", columns, key="by", bind="query-params", format_func=plain)
+    name = right.selectbox("Scorer", list(names), key="of", format_func=plain)
+    groups = bench.subgroups(column, name)
+    figure = charts.forest_figure(groups, provenance=bench.cohort.provenance([name]))
+    frame = pd.DataFrame(
+        [
+            {
+                "scorer": name, "column": one.column, "value": one.value, "cases": one.n, "positives": one.positives,
+                "auc": one.auc.value if one.auc else None, "low": one.auc.low if one.auc else None,
+                "high": one.auc.high if one.auc else None,
+            }
+            for one in groups
+        ]
+    )  # fmt: skip
+    draw_figure(figure, lambda: frame, name="subgroups", alt="Area under the ROC curve in subgroups")
+    st.caption(
+        f"Grey: fewer than {SMALL} cases. Differences between subgroups are not tested here, and the more there are, "
+        "the wider the best and the worst lie apart by chance."
+    )
+
+
+def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
+    """Precision, recall and F1 of every class, as bars, and the matrix over classes."""
+    results = {name: one for name, one in bench.results(names).items() if one.classes}
+    if not results:
+        st.info(
+            "These scorers have one score a case. A model with a probability for each class (columns `model:class`) "
+            "shows here what it does to every class."
+        )
+        return
+    first = next(iter(results.values())).classes
+    same = {name: one for name, one in results.items() if one.classes == first}
+    provenance = bench.cohort.provenance(list(same))
+    measured = {name: one.measures for name, one in same.items()}
+    overall = ("accuracy", "majority_accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "kappa", "mcc")
+    rows = [
+        [
+            tables.name_cell(bench.cohort, name, colour(index)),
+            *(tables.estimate_cell(found[key]) for key in overall),
+        ]
+        for index, (name, found) in enumerate(measured.items())
+    ]
+    head = ["Scorer", "Accuracy", "Majority class", "Balanced accuracy", "Macro AUC", "Macro F1", "Kappa", "MCC"]
+    st.html(tables.html_table(head, rows, label="Measures over classes"))
+    frame = pd.DataFrame(
+        [
+            {"scorer": name, "measure": key, "value": one.value, "low": one.low, "high": one.high, "n": one.n}
+            for name, found in measured.items()
+            for key, one in found.items()
+        ]
+    )
+    for measure, column in zip(("precision", "recall", "f1"), st.columns(3), strict=True):
+        with column:
+            draw_figure(
+                class_bars(measured, first, measure, provenance=provenance),
+                lambda: frame,
+                name=f"class-{measure}",
+                alt=f"{measure} of every class",
+            )
+    for index, (name, one) in enumerate(same.items()):
+        if one.matrix is None:
+            continue
+        st.markdown(f"**{plain(name)}**: the class with the highest probability")
+        drawn = charts.matrix_figure(one.matrix, first, provenance=bench.cohort.provenance([name]))
+        matrix = pd.DataFrame(one.matrix, index=list(first), columns=list(first)).rename_axis("truth").reset_index()
+        draw_figure(drawn, lambda matrix=matrix: matrix, name=f"matrix-{index}", alt=f"Confusion matrix of {name}")  # type: ignore[misc]
+
+
+def draw_training(bench: Workbench, names: Sequence[str]) -> None:
+    """Loss, accuracy, learning rate and time of the runs that made these models."""
+    runs = {name: run for name, run in bench.cohort.runs.items() if name in names and run.get("history")}
+    if not runs:
+        st.info("No card of these scorers keeps the history of its training. Models trained here keep one.")
+        return
+    histories = {name: run["history"] for name, run in runs.items()}
+    best = {name: run["best_epoch"] for name, run in runs.items() if "best_epoch" in run}
+    st.caption("Solid: validation. Dotted: training. Star: the epoch whose weights were kept.")
+    columns = st.columns(2)
+    place = 0
+    for measure in HISTORY_MEASURES:
+        figure = history_figure(histories, measure, best, provenance=bench.cohort.provenance(list(runs)))
+        if figure is None:
+            continue
+        with columns[place % 2]:
+            figure.update_layout(height=340)
+            draw_figure(figure, lambda: _histories(histories), name=f"run-{measure}", alt=HISTORY_MEASURES[measure][0])
+        place += 1
+
+
+def _histories(histories: dict[str, Sequence[dict[str, float]]]) -> pd.DataFrame:
+    return pd.DataFrame([{"scorer": name, **row} for name, rows in histories.items() for row in rows])
+
+
+SECTIONS = {
+    "Pairs": draw_pairs,
+    "Calibration": draw_calibration,
+    "Decision curve": draw_decisions,
+    "Subgroups": draw_subgroups,
+    "Classes": draw_classes,
+    "Training": draw_training,
+}
+"""Tab -> what draws it."""

@@ -1,0 +1,129 @@
+"""Which cases and scorers a researcher looks at: the widgets, what stands in the address, and the empty states."""
+
+from __future__ import annotations
+
+import hashlib
+
+import streamlit as st
+
+from core.evaluation.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.scores import label_names, read_scores
+from core.evaluation.workbench import Workbench
+from core.models.cards import all_cards
+from pages.parts.messages import told_plainly
+from pages.parts.session import settings
+from pages.parts.words import plain
+
+UPLOAD = "upload"
+_BYTES, _FIRST_SHOWN = "research_upload_bytes", 4
+_FORMAT = """
+A CSV file (UTF-8, commas), one row a case:
+
+```text
+case,patient,label,model A,model B,density
+0001-L,0001,0,0.02,0.11,C
+0001-R,0001,1,0.71,0.64,C
+```
+
+`case` is unique. `patient` groups the cases of one person, whom the intervals draw together. `label` is 0 or 1, or a
+class name. Every column of numbers from 0 to 1 is a scorer; a model with three classes has columns `model:class`. Other
+columns become subgroups. The file stays in this server's memory and is not stored.
+"""
+
+
+def choose_cohort() -> Cohort:
+    """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
+    groups = {group.key: group for group in group_cards(all_cards(settings()))}
+    options = [*groups, UPLOAD]
+    chosen = st.selectbox(
+        "Data set",
+        options,
+        format_func=lambda key: _title(groups, key),
+        key="data",
+        bind="query-params",
+        help="The test cases of each data set's models, or scores from elsewhere.",
+    )
+    if chosen is None or chosen == UPLOAD:
+        return _uploaded_cohort()
+    group = groups[chosen]
+    with told_plainly(stops=True):
+        cohort = _cohort_of_cards(tuple(card.weights_sha256 for card in group.cards), group)
+    if cohort is None:
+        st.info(
+            "The models of this data set come without the scores of their test cases, so there is nothing to compare. "
+            "Training a model writes them beside its card; or choose uploaded scores above.",
+            icon=":material/info:",
+        )
+        st.stop()
+    for leak in cohort.leaks:
+        st.error(f"Leaking split: {plain(leak)} Its numbers here are too good.", icon=":material/warning:")
+    return cohort
+
+
+def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
+    """At least one scorer, in the order of the table; colours follow this order."""
+    names = cohort.names
+    chosen = st.multiselect(
+        f"Scorers ({len(names)} there are)",
+        names,
+        default=names[:_FIRST_SHOWN],
+        key="scorers",
+        bind="query-params",
+        select_all=True,
+        placeholder="Choose the scorers to compare",
+    )
+    if not chosen:
+        st.info("Choose one scorer to see its curves, and two or more to compare them.", icon=":material/info:")
+        st.stop()
+    return tuple(name for name in names if name in set(chosen))
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner=False)
+def bench_of(key: str, _cohort: Cohort) -> Workbench:
+    """The numbers of a cohort, shared by everybody who looks at the same content."""
+    return Workbench(_cohort)
+
+
+def _title(groups: dict[str, CardGroup], key: str) -> str:
+    if key not in groups:
+        return "Upload scores (CSV)"
+    cards = groups[key].cards
+    return f"{groups[key].title}: {len(cards)} model{'' if len(cards) == 1 else 's'}"
+
+
+def _uploaded_cohort() -> Cohort:
+    """The uploaded table, kept for this tab's other pages; ends the page while there is none that can be used."""
+    file = st.file_uploader("Scores, one row a case", type=["csv"], key="scores_file")
+    if file is not None:
+        st.session_state[_BYTES] = file.getvalue()
+    data = st.session_state.get(_BYTES)
+    if data is None:
+        st.markdown(_FORMAT)
+        st.stop()
+    if file is None:
+        st.caption("The table you uploaded before is still open. Upload another one to replace it.")
+    with told_plainly(stops=True):
+        classes = label_names(data)
+        positive = None
+        if classes:
+            guess = classes.index("malignant") if "malignant" in classes else 0
+            positive = st.selectbox(
+                "Positive class", classes, index=guess, format_func=plain, key="positive", bind="query-params"
+            )
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, data)
+    return cohort
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the table")
+def _cohort_of_upload(sha256: str, positive: str | None, _data: bytes) -> Cohort:
+    return cohort_of_upload(read_scores(_data, positive=positive))
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the test scores")
+def _cohort_of_cards(weights: tuple[str, ...], _group: CardGroup) -> Cohort | None:
+    return cohort_of_cards(_group)
+
+
+def is_uploaded(cohort: Cohort) -> bool:
+    """Whether the cases came from a file of the person."""
+    return cohort.split == UPLOADED
