@@ -65,7 +65,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class CardGroup:
-    """Models measured on the test cases of one data set. key: short and stable, for an address."""
+    """Models measured on the test cases of one data set. key: readable and stable, for a choice and an address."""
 
     key: str
     title: str
@@ -80,7 +80,7 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
         identity = (str(data.get("name", "unnamed data")), str(data.get("sha256", "")), card.modality, card.positive)
         groups.setdefault(identity, []).append(card)
     return tuple(
-        CardGroup(f"{modality}-{sha256[:8]}-{positive}", f"{name}, {modality}", tuple(members))
+        CardGroup(f"{name} {modality} {sha256[:8]}", f"{name}, {modality}", tuple(members))
         for (name, sha256, modality, positive), members in groups.items()
     )
 

@@ -33,9 +33,13 @@ class PublishedFigure:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """How good believable figures on a collection are, and what rather points to a leak ("" where unknown)."""
+    """How good believable figures on a collection are, and what rather points to a leak ("" where unknown).
+
+    modality: where it is the collection that a modality's models here are most like, else "".
+    """
 
     data: str
+    modality: str
     believable: str
     leakage: str
 
@@ -66,7 +70,10 @@ def published_figures() -> tuple[PublishedFigure, ...]:
 
 def ceilings() -> tuple[Ceiling, ...]:
     """What to judge any figure by, ours too."""
-    return tuple(Ceiling(entry["data"], entry["believable"], entry["leakage"]) for entry in _content()["ceilings"])
+    return tuple(
+        Ceiling(entry["data"], entry.get("modality", ""), entry["believable"], entry["leakage"])
+        for entry in _content()["ceilings"]
+    )
 
 
 def without_counterpart() -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ from core.evaluation.charts import COLOURS
 from core.evaluation.scores import safe_csv
 
 _STYLE = (Path(__file__).parent / "research.css").read_text(encoding="utf-8")
-_LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 430
+_LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
 def draw_style() -> None:
@@ -26,12 +26,19 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def picture_format() -> str:
-    """What the camera of a figure saves; the choice stands in the address."""
-    chosen = st.segmented_control(
-        "A figure's camera saves", ["PNG", "SVG"], default="PNG", required=True, key="picture", bind="query-params"
+def picture_format() -> None:
+    """What the camera of every figure saves; the choice stands in the address."""
+    label, choice = st.columns([1, 4], vertical_alignment="center", gap="small", width=420)
+    label.caption("Camera saves")
+    choice.segmented_control(
+        "What the camera over a figure saves",
+        ["PNG", "SVG"],
+        default="PNG",
+        required=True,
+        key="picture",
+        bind="query-params",
+        label_visibility="collapsed",
     )
-    return str(chosen or "PNG").lower()
 
 
 def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, name: str, alt: str) -> None:

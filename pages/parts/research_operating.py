@@ -25,7 +25,7 @@ from core.evaluation.operating import (
 )
 from core.evaluation.workbench import Workbench
 from pages.parts import research_tables as tables
-from pages.parts.research_figures import colour, draw_download, draw_figure
+from pages.parts.research_figures import colour, draw_download, draw_figure, picture_format
 from pages.parts.research_report import draw_report_buttons
 from pages.parts.words import plain
 
@@ -112,9 +112,12 @@ def _usual(cohort: Cohort, names: Sequence[str]) -> float:
 
 
 def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
-    bands = st.toggle(
+    left, right = st.columns([2, 5], vertical_alignment="bottom")
+    bands = left.toggle(
         "95 % bands", value=len(names) <= _BANDS_MOST, key="bands", help="From the bootstrap that draws patients"
     )
+    with right:
+        picture_format()
     roc, precision_recall = _curves(bench.cohort.key, names, bands, bench)
     on_roc, on_pr = {}, {}
     for row in rows:

@@ -14,7 +14,7 @@ from pages.parts.messages import told_plainly
 from pages.parts.session import settings
 from pages.parts.words import plain
 
-UPLOAD = "upload"
+UPLOAD = "Upload"
 _BYTES, _FIRST_SHOWN = "research_upload_bytes", 4
 _FORMAT = """
 A CSV file (UTF-8, commas), one row a case:
@@ -33,15 +33,14 @@ columns become subgroups. The file stays in this server's memory and is not stor
 
 def choose_cohort() -> Cohort:
     """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
+    # The address holds an option as it is shown, so options are made to be read and to stay as they are.
     groups = {group.key: group for group in group_cards(all_cards(settings()))}
-    options = [*groups, UPLOAD]
     chosen = st.selectbox(
         "Data set",
-        options,
-        format_func=lambda key: _title(groups, key),
+        [*groups, UPLOAD],
         key="data",
         bind="query-params",
-        help="The test cases of each data set's models, or scores from elsewhere.",
+        help="The test cases of each data set's models; or upload scores: a reader study, another system's output.",
     )
     if chosen is None or chosen == UPLOAD:
         return _uploaded_cohort()
@@ -82,13 +81,6 @@ def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
 def bench_of(key: str, _cohort: Cohort) -> Workbench:
     """The numbers of a cohort, shared by everybody who looks at the same content."""
     return Workbench(_cohort)
-
-
-def _title(groups: dict[str, CardGroup], key: str) -> str:
-    if key not in groups:
-        return "Upload scores (CSV)"
-    cards = groups[key].cards
-    return f"{groups[key].title}: {len(cards)} model{'' if len(cards) == 1 else 's'}"
 
 
 def _uploaded_cohort() -> Cohort:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.evaluation.summary import table_warnings
-from pages.parts.research_figures import draw_style, picture_format
+from pages.parts.research_figures import draw_style
 from pages.parts.research_operating import draw_operating_point
 from pages.parts.research_sections import SECTIONS
 from pages.parts.research_source import bench_of, choose_cohort, choose_scorers
@@ -16,8 +16,11 @@ require("compare_models")
 draw_style()
 st.title("Compare", anchor=False)
 st.caption("Scorers on the same cases, with intervals and paired tests. The address of this page keeps your choices.")
-cohort = choose_cohort()
-names = choose_scorers(cohort)
+left, right = st.columns([2, 3])
+with left:
+    cohort = choose_cohort()
+with right:
+    names = choose_scorers(cohort)
 bench = bench_of(cohort.key, cohort)
 with st.spinner("Computing measures, intervals and pairs"):
     results = bench.results(names)
@@ -25,7 +28,6 @@ with st.spinner("Computing measures, intervals and pairs"):
 st.caption(plain(cohort.provenance(names).words))
 for warning in table_warnings(cohort.table, list(results.values())):
     st.warning(plain(warning), icon=":material/warning:")
-picture_format()
 draw_operating_point(bench, names)
 tabs = st.tabs(list(SECTIONS), key="show", bind="query-params")
 for tab, draw_section in zip(tabs, SECTIONS.values(), strict=True):
