@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
+from core.models.cards import Card
 from core.types import Modality
 from train.audit import LEAK, Finding, audit, with_split
 from train.data import Manifest
+from train.locked_split import split_of_model
 from train.split import SPLITS, fold_cases, split_cases, units_of
 
 _GIVEN = "split"
@@ -49,15 +51,16 @@ def prepare(
     seed: int = 0,
     folds: int = 0,
     by: str | None = None,
+    like: Card | None = None,
     allow_leaks: bool = False,
 ) -> Prepared:
     """Label, split and audit. The audit judges the split that is trained on, whoever made it.
 
-    by: the one column that keeps cases together when the split is made here (default: all that say so). Raises
-    `InvalidInput` for a split that leaks, unless `allow_leaks`.
+    by: the one column that keeps cases together when the split is made here (default: all that say so). like: the model
+    whose split is taken up again. Raises `InvalidInput` for a split that leaks, unless `allow_leaks`.
     """
     cases, classes, positive = labelled(manifest, modality, positive)
-    cases, by = divided(cases, seed=seed, folds=folds, by=by)
+    cases, by = divided(cases, seed=seed, folds=folds, by=by, like=like)
     cases["patient_key"] = patient_keys(cases)
     judged = cases.assign(split=[f"fold {number}" for number in cases["fold"]]) if folds else cases
     findings = audit(replace(manifest, cases=judged)).findings
@@ -130,11 +133,13 @@ def fold_splits(cases: pd.DataFrame, fold: int, folds: int) -> pd.Series:
 
 
 def divided(
-    cases: pd.DataFrame, *, seed: int = 0, folds: int = 0, by: str | None = None
+    cases: pd.DataFrame, *, seed: int = 0, folds: int = 0, by: str | None = None, like: Card | None = None
 ) -> tuple[pd.DataFrame, str | None]:
     """The cases with `fold` or `split`, and the column it was made by."""
     if folds:
         return cases.assign(fold=_folds(cases, folds, seed, by)), by
+    if like is not None:
+        return cases.assign(split=split_of_model(cases, like)), None
     return split_for_training(cases, seed, by)
 
 

@@ -29,7 +29,7 @@ from train.fit import Fitted, fit, logits_of
 from train.folds import calibrated, cross_validate
 from train.measure import Localisation, localisations, scores_table, stored
 from train.publish import Candidate, publish
-from train.runs import command_of, config_of, model_id_of
+from train.runs import command_of, config_of, model_id_of, split_model
 from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         seed=args.seed,
         folds=args.folds,
         by=args.split_by,
+        like=split_model(args),
         allow_leaks=args.allow_leaks,
     )
     cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")

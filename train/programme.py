@@ -8,7 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from core.errors import NotFound
+from core.models.cards import read_card, read_test_scores
+from core.settings import REPOSITORY
 from core.types import Modality
 
 
@@ -17,16 +21,19 @@ class Collection:
     """Where in DATA a modality's manifest lies and which of its rows are used.
 
     options: of every fit on it. external: rows of the same manifest that its models are measured on, never trained.
+    split_of: the shipped model whose split all models on it take up again where the manifest holds its test cases, so
+    that they are compared on the same ones.
     """
 
     folder: str
     where: str
     options: tuple[str, ...] = ()
     external: str = ""
+    split_of: str = ""
 
 
 COLLECTIONS = {
-    Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI"),
+    Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI", split_of="ultrasound-efficientnet_lite0"),
     # 121 women, 39 malignant images: one split would rest on eight of them.
     Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options=("--folds", "5")),
     Modality.HISTOLOGY: Collection("histopathology", "source=IDC (Cruz-Roa/Janowczyk)", external="source=BreakHis"),
@@ -137,13 +144,26 @@ def arguments_of(entry: Entry, data: Path, out: Path, budget_minutes: float | No
     collection = COLLECTIONS[entry.modality]
     arguments = ["fit", entry.architecture, "--modality", entry.modality.value, "--name", entry.model_id]
     arguments += ["--data", str(manifest_of(entry, data)), "--root", str(data), "--where", collection.where]
-    arguments += ["--out", str(out), *(collection.options if "--folds" not in entry.options else ()), *entry.options]
+    arguments += ["--out", str(out), *entry.options]
+    if "--folds" not in entry.options:
+        arguments += [*collection.options, *_split_options(collection, manifest_of(entry, data), out)]
     arguments += [] if entry.ships_weights else ["--no-weights"]
     arguments += ["--budget-minutes", f"{budget_minutes:g}"] if budget_minutes is not None else []
     arguments += ["--why", entry.why]
     for limit in entry.limits:
         arguments += ["--limit", limit]
     return arguments
+
+
+def _split_options(collection: Collection, manifest: Path, out: Path) -> list[str]:
+    for weights in (out, REPOSITORY / "weights") if collection.split_of else ():
+        folder = weights / collection.split_of
+        if (folder / "card.json").is_file():
+            scores = read_test_scores(read_card(folder))
+            files = pd.read_csv(manifest, dtype=str, usecols=["file"])["file"]
+            is_held = scores is not None and set(scores["case"]) <= set(files)
+            return ["--split-like", collection.split_of] if is_held else []
+    return []
 
 
 def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:

@@ -11,6 +11,9 @@ import shlex
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+from core.errors import InvalidInput
+from core.models.cards import Card, read_card
+from core.settings import REPOSITORY
 from train.cases import divided, labelled, split_sha256
 from train.config import FitConfig
 from train.data import read_manifest
@@ -30,7 +33,19 @@ def command_of(args: argparse.Namespace) -> str:
     manifest = args.data.resolve().relative_to(root.resolve()).as_posix() if inside else args.data.name
     words = ["python", "-m", "train", "fit", args.architecture, "--modality", args.modality.value]
     words += ["--data", f"DATA/{manifest}", "--root", "DATA"]
-    for name in ("where", "name", "init", "positive", "epochs", "side", "seed", "folds", "split_by", "cnn"):
+    for name in (
+        "where",
+        "name",
+        "init",
+        "positive",
+        "epochs",
+        "side",
+        "seed",
+        "folds",
+        "split_by",
+        "split_like",
+        "cnn",
+    ):
         value = getattr(args, name)
         for one in value if isinstance(value, list) else [value] if value else []:
             words += [f"--{name.replace('_', '-')}", str(one)]
@@ -42,6 +57,18 @@ def command_of(args: argparse.Namespace) -> str:
 def model_id_of(args: argparse.Namespace) -> str:
     """The model's name: the one that was given, or modality and architecture."""
     return args.name or f"{args.modality.value}-{args.architecture}"
+
+
+def split_model(args: argparse.Namespace) -> Card | None:
+    """The model that `--split-like` names: in the folder that is written to, else among the shipped ones."""
+    if args.split_like is None:
+        return None
+    if args.folds or args.split_by:
+        raise InvalidInput("--split-like takes up a split that is there; leave out --folds and --split-by.")
+    for weights in (args.out, REPOSITORY / "weights"):
+        if (weights / args.split_like / "card.json").is_file():
+            return read_card(weights / args.split_like)
+    raise InvalidInput(f"There is no model {args.split_like!r} whose split could be taken up again.")
 
 
 def is_done(args: argparse.Namespace) -> bool:
@@ -74,5 +101,5 @@ def _same_data(data: dict[str, Any], args: argparse.Namespace) -> bool:
     if data.get("sha256") != manifest.sha256:
         return False
     cases, _, _ = labelled(manifest, args.modality, args.positive)
-    cases, _ = divided(cases, seed=args.seed, folds=args.folds, by=args.split_by)
+    cases, _ = divided(cases, seed=args.seed, folds=args.folds, by=args.split_by, like=split_model(args))
     return data.get("split_sha256") == split_sha256(cases)

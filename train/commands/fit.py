@@ -43,6 +43,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--split-by", metavar="COLUMN", help="make a split that keeps together what shares this column (default: all)"
     )
     parser.add_argument(
+        "--split-like",
+        metavar="MODEL_ID",
+        help="take up the split of this model again, so that both are measured on the same test cases",
+    )
+    parser.add_argument(
         "--allow-leaks", action="store_true", help="train on a leaking split; the card says so for ever"
     )
     parser.add_argument("--no-weights", action="store_true", help="write the card and the scores only")
@@ -66,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, option)
         if value is not None and not value > 0:
             raise InvalidInput(f"--{option.replace('_', '-')} must be more than 0.")
+    if args.split_like is not None and not MODEL_ID.fullmatch(args.split_like):
+        raise InvalidInput("--split-like names a model of the weights folder.")
     if args.name is not None and not MODEL_ID.fullmatch(args.name):
         raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
     with _working_folder() as folder:
