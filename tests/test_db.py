@@ -28,12 +28,13 @@ from core.records.tables import metadata
 from core.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+NEWEST = max(path.name[:4] for path in (db.MIGRATIONS / "versions").glob("[0-9]*.py"))
 posix = pytest.mark.skipif(os.name != "posix", reason="file modes are a matter of POSIX systems")
 
 
 @pytest.fixture
 def with_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Adds a second migration with this body, as a later version of the product would."""
+    """Adds one more migration with this body, as a later version of the product would."""
     folder = tmp_path / "migrations of later"
     shutil.copytree(db.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
 
@@ -41,12 +42,12 @@ def with_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         source = f"""
             from alembic import op
             import sqlalchemy as sa
-            revision, down_revision = "0002", "0001"
+            revision, down_revision = "later", "{NEWEST}"
 
             def upgrade():
                 {body}
         """
-        (folder / "versions" / "0002_later.py").write_text(textwrap.dedent(source))
+        (folder / "versions" / "later.py").write_text(textwrap.dedent(source))
         monkeypatch.setattr(db, "MIGRATIONS", folder)
 
     return add
@@ -182,7 +183,7 @@ def test_emptying_an_append_only_table_is_refused(records: Database) -> None:
     _fill(records)
     for table in tables.APPEND_ONLY:
         with pytest.raises(DBAPIError, match="can only be added"), records.begin() as connection:
-            connection.execute(text(f'TRUNCATE "{table}"'))
+            connection.execute(text(f'TRUNCATE "{table}" CASCADE'))
 
 
 def test_times_come_back_in_utc_and_without_a_zone_they_are_refused(records: Database) -> None:
@@ -210,7 +211,7 @@ def test_a_copy_of_the_sqlite_file_is_kept_before_a_migration(
     migrated = open_database(Settings(state_dir=state))
 
     (copy,) = (state / "backups").iterdir()
-    assert copy.name.startswith("secondread-0001-") and copy.suffix == ".sqlite3"
+    assert copy.name.startswith(f"secondread-{NEWEST}-") and copy.suffix == ".sqlite3"
     kept = sqlite3.connect(copy)
     assert kept.execute("SELECT name FROM person").fetchall() == [("Ann",)]
     assert "title" not in [column[1] for column in kept.execute("PRAGMA table_info(person)")]
@@ -232,7 +233,7 @@ def test_a_migration_that_fails_half_way_changes_nothing(
     engine = db._engine(record_settings, b"")
     assert "half" not in inspect(engine).get_table_names()
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0001"
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == NEWEST
     engine.dispose()
 
 
@@ -313,3 +314,15 @@ def _fill(opened: Database) -> None:
     reads.record_first_read(opened, reader, study_id, {"R": CALM})
     today = tables.now().date()
     reads.record_truth(opened, reader, study_id, breast="R", pathology="benign", happened_on=today, source="biopsy")
+    moment = tables.now()
+    made = {"created_by": reader.id, "created_at": moment}
+    with opened.begin() as connection:
+        connection.execute(insert(tables.data_set).values(id="d" * 32, name="d", modality="ultrasound", **made))
+        version = {"data_set_id": "d" * 32, "number": 1, "manifest_sha256": "e" * 64, "split": {}, "counts": {}}
+        connection.execute(insert(tables.data_set_version).values(id=1, audit={}, **version, **made))
+        job = {"kind": "fit", "version_id": 1, "request": {}, "state": "queued", "message": "", "attempts": 0}
+        connection.execute(insert(tables.job).values(id=1, **job, **made))
+        connection.execute(insert(tables.job_event).values(job_id=1, at=moment, attempt=0, sentence="x"))
+        connection.execute(
+            insert(tables.job_epoch).values(job_id=1, part="", epoch=1, attempt=1, at=moment, measures={})
+        )

@@ -192,5 +192,80 @@ site = Table(
     Column("value", Text, nullable=False),
 )
 
-APPEND_ONLY = ("read", "truth", "audit")
-"""Triggers of the first migration refuse UPDATE and DELETE on these."""
+data_set = Table(
+    "data_set",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", String(80), nullable=False, unique=True),
+    Column("modality", String(16), nullable=False),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("removed_at", Moment),
+    Column("removed_by", ForeignKey("person.id")),
+)
+
+# A version never changes, whether a job used it or not: another split is another version.
+data_set_version = Table(
+    "data_set_version",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data_set_id", ForeignKey("data_set.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("manifest_sha256", SHA256, nullable=False),
+    Column("split", JSON, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("audit", JSON, nullable=False),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("data_set_id", "number"),
+)
+
+# The row is what a job is now; `job_event` is how it came to it. Rows of all three are never deleted.
+job = Table(
+    "job",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("version_id", ForeignKey("data_set_version.id"), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("memory_mib", Integer),
+    Column("result", JSON),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+)
+
+job_event = Table(
+    "job_event",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", ForeignKey("job.id"), nullable=False, index=True),
+    Column("at", Moment, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("sentence", Text, nullable=False),
+)
+
+# part: "" for a plain run, else the fold it belongs to ("fold0", "all").
+job_epoch = Table(
+    "job_epoch",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", ForeignKey("job.id"), nullable=False),
+    Column("part", String(16), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("measures", JSON, nullable=False),
+    UniqueConstraint("job_id", "part", "epoch"),
+)
+
+APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch")
+"""Triggers of the migrations refuse UPDATE and DELETE on these."""

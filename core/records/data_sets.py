@@ -1,0 +1,298 @@
+"""Data sets for training: pictures kept once by content, and versions whose cases and split never change.
+
+`state_dir/data_sets/files/<ab>/<sha256>.<kind>` holds the pictures, `state_dir/data_sets/manifests/<sha256>.csv` the
+cases of each version, with `file` relative to the first folder. Names of files and patients are not among them:
+whoever makes a manifest (`train.collect`) writes hashes in their place.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.records import audit, tables
+from core.records.db import Database
+from core.records.permissions import Person, demand
+from core.settings import Settings
+from core.types import Modality
+
+NAME_LENGTH_MOST = 60
+_KIND = re.compile(r"[a-z0-9]{1,8}")
+_ADVISORY_LOCK = 0x5EC07D04
+_FULL = "There is no space left for pictures in the state folder. Nothing was added; make room first."
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version of a data set. split: how it was made (kind, seed). counts: split -> label -> cases. audit: what
+    `train.audit` found, as JSON. n_jobs: trainings that used it."""
+
+    id: int
+    data_set_id: str
+    name: str
+    modality: str
+    number: int
+    manifest_sha256: str
+    split: Mapping[str, Any]
+    counts: Mapping[str, Mapping[str, int]]
+    audit: Mapping[str, Any]
+    created_at: datetime
+    removed_at: datetime | None
+    n_jobs: int
+
+    @property
+    def n_cases(self) -> int:
+        return sum(sum(labels.values()) for labels in self.counts.values())
+
+    @property
+    def n_training(self) -> int:
+        return sum(self.counts.get("train", {}).values())
+
+    @property
+    def is_leaking(self) -> bool:
+        return bool(self.audit.get("leaking"))
+
+
+def files_dir(settings: Settings) -> Path:
+    """The folder that `file` and `mask` of every version's manifest are relative to."""
+    return settings.state_dir / "data_sets" / "files"
+
+
+def manifest_path(settings: Settings, manifest_sha256: str) -> Path:
+    return settings.state_dir / "data_sets" / "manifests" / f"{manifest_sha256}.csv"
+
+
+def keep_file(settings: Settings, content: bytes, kind: str) -> str:
+    """Keep a picture once, whole or not at all; what a manifest calls it. kind: "png". Raises Conflict (disk full)."""
+    if not _KIND.fullmatch(kind):
+        raise ValueError(f"{kind!r} is not a kind of file")
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"{sha256[:2]}/{sha256}.{kind}"
+    _write_once(files_dir(settings) / name, content)
+    return name
+
+
+def create_data_set(
+    db: Database,
+    person: Person,
+    *,
+    name: str,
+    modality: Modality,
+    manifest: bytes,
+    split: Mapping[str, Any],
+    counts: Mapping[str, Mapping[str, int]],
+    found: Mapping[str, Any],
+) -> int:
+    """A new data set and its version 1; the version's id. manifest: CSV whose files were kept with `keep_file`.
+
+    found: the audit of the cases. Raises NotAllowed, InvalidInput, Conflict.
+    """
+    demand(person, "manage_data")
+    name = _tidy(name)
+    data_set_id = uuid4().hex
+    with db.begin() as connection:
+        _in_line(connection)
+        if connection.execute(select(tables.data_set.c.id).where(tables.data_set.c.name == name)).first():
+            raise Conflict(f"There is a data set called {name!r} already. Choose another name.")
+        values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
+        connection.execute(insert(tables.data_set).values(**values, created_at=tables.now()))
+        version_id = _add(connection, db.settings, person, data_set_id, 1, manifest, split, counts, found)
+        audit.record(
+            connection, person.id, "add data set", f"data set {data_set_id}",
+            version=version_id, manifest_sha256=hashlib.sha256(manifest).hexdigest(), leaking=found.get("leaking"),
+        )  # fmt: skip
+    return version_id
+
+
+def add_version(
+    db: Database,
+    person: Person,
+    data_set_id: str,
+    *,
+    manifest: bytes,
+    split: Mapping[str, Any],
+    counts: Mapping[str, Mapping[str, int]],
+    found: Mapping[str, Any],
+) -> int:
+    """One more version, after the last; its id. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
+    demand(person, "manage_data")
+    version = tables.data_set_version
+    with db.begin() as connection:
+        _in_line(connection)
+        _find_data_set(connection, data_set_id)
+        last = connection.execute(
+            select(func.max(version.c.number)).where(version.c.data_set_id == data_set_id)
+        ).scalar_one()
+        version_id = _add(connection, db.settings, person, data_set_id, last + 1, manifest, split, counts, found)
+        audit.record(
+            connection, person.id, "add data set version", f"data set {data_set_id}",
+            version=version_id, manifest_sha256=hashlib.sha256(manifest).hexdigest(), leaking=found.get("leaking"),
+        )  # fmt: skip
+    return version_id
+
+
+def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
+    """Remove a data set that no training used, with the pictures that no other one has.
+
+    Raises NotAllowed, NotFound, Conflict.
+    """
+    demand(person, "manage_data")
+    with db.begin() as connection:
+        _in_line(connection)
+        data_set = _find_data_set(connection, data_set_id)
+        used = [row.n_jobs for row in _versions(connection, tables.data_set.c.id == data_set_id) if row.n_jobs]
+        if used:
+            raise Conflict(f"{sum(used)} trainings used {data_set.name!r}, so it stays: their results refer to it.")
+        # The name becomes free again.
+        gone = {"removed_at": tables.now(), "removed_by": person.id, "name": f"{data_set.name} {data_set_id[:12]}"}
+        connection.execute(update(tables.data_set).where(tables.data_set.c.id == data_set_id).values(**gone))
+        audit.record(connection, person.id, "remove data set", f"data set {data_set_id}")
+    _release(db, data_set_id)
+
+
+def list_versions(db: Database, person: Person) -> list[VersionRow]:
+    """Every version of every data set that was not removed, by name, the newest version first. Raises NotAllowed."""
+    demand(person, "manage_data")
+    with db.read() as connection:
+        return _versions(connection, tables.data_set.c.removed_at.is_(None))
+
+
+def load_version(db: Database, person: Person, version_id: int) -> VersionRow:
+    """Raises NotAllowed, NotFound."""
+    demand(person, "manage_data")
+    with db.read() as connection:
+        return find_version(connection, version_id)
+
+
+def find_version(connection: Connection, version_id: int) -> VersionRow:
+    """A version in the caller's transaction, removed or not. Raises NotFound."""
+    found = _versions(connection, tables.data_set_version.c.id == version_id)
+    if not found:
+        raise NotFound("There is no such version of a data set.")
+    return found[0]
+
+
+def checked_manifest(settings: Settings, manifest_sha256: str) -> Path:
+    """The manifest of a version, still as it was written. Raises NotFound."""
+    path = manifest_path(settings, manifest_sha256)
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != manifest_sha256:
+        raise NotFound("The list of cases of this data set is missing or damaged. Restore the state folder.")
+    return path
+
+
+def files_of(manifest: bytes) -> set[str]:
+    """Every picture and mask that a manifest names."""
+    rows = csv.DictReader(io.StringIO(manifest.decode("utf-8")))
+    return {name for row in rows for name in (row["file"], *(row.get("mask") or "").split("|")) if name}
+
+
+def _add(
+    connection: Connection,
+    settings: Settings,
+    person: Person,
+    data_set_id: str,
+    number: int,
+    manifest: bytes,
+    split: Mapping[str, Any],
+    counts: Mapping[str, Mapping[str, int]],
+    found: Mapping[str, Any],
+) -> int:
+    folder = files_dir(settings)
+    missing = sum(not (folder / name).is_file() for name in files_of(manifest))
+    if missing:
+        raise InvalidInput(f"{missing} pictures of this data set are not there any more. Add it once more.")
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    _write_once(manifest_path(settings, sha256), manifest)
+    values = {"data_set_id": data_set_id, "number": number, "manifest_sha256": sha256, "split": dict(split)}
+    values |= {"counts": {name: dict(labels) for name, labels in counts.items()}, "audit": dict(found)}
+    values |= {"created_by": person.id, "created_at": tables.now()}
+    version = tables.data_set_version
+    return int(connection.execute(insert(version).values(**values).returning(version.c.id)).scalar_one())
+
+
+def _versions(connection: Connection, *conditions: Any) -> list[VersionRow]:
+    query = _query().where(*conditions)
+    fields = VersionRow.__dataclass_fields__
+    return [VersionRow(**{name: row[name] for name in fields}) for row in connection.execute(query).mappings()]
+
+
+def _query() -> Select[Any]:
+    version, data_set, job = tables.data_set_version, tables.data_set, tables.job
+    n_jobs = select(func.count()).where(job.c.version_id == version.c.id).scalar_subquery().label("n_jobs")
+    return (
+        select(version, data_set.c.name, data_set.c.modality, data_set.c.removed_at, n_jobs)
+        .join_from(version, data_set, version.c.data_set_id == data_set.c.id)
+        .order_by(data_set.c.name, version.c.number.desc())
+    )
+
+
+def _find_data_set(connection: Connection, data_set_id: str) -> Row[Any]:
+    table = tables.data_set
+    query = select(table).where(table.c.id == data_set_id, table.c.removed_at.is_(None)).with_for_update()
+    found = connection.execute(query).one_or_none()
+    if found is None:
+        raise NotFound("There is no such data set (any more).")
+    return found
+
+
+def _release(db: Database, data_set_id: str) -> None:
+    """Remove what only this data set had, while nobody can add another one."""
+    with db.begin() as connection:
+        _in_line(connection)
+        own = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.id == data_set_id)}
+        kept = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.removed_at.is_(None))}
+        still = _named(db.settings, kept)
+        for name in _named(db.settings, own) - still:
+            (files_dir(db.settings) / name).unlink(missing_ok=True)
+        for sha256 in own - kept:
+            manifest_path(db.settings, sha256).unlink(missing_ok=True)
+
+
+def _named(settings: Settings, manifests: Iterable[str]) -> set[str]:
+    paths = [manifest_path(settings, sha256) for sha256 in manifests]
+    return set().union(*(files_of(path.read_bytes()) for path in paths if path.is_file()))
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    if path.is_file():
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    half = path.with_name(f"{uuid4().hex}.half")
+    try:
+        with half.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        half.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Conflict(_FULL) from error
+        raise
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _tidy(name: str) -> str:
+    name = " ".join("".join(c for c in name if unicodedata.category(c)[0] != "C" or c == " ").split())
+    if not name or len(name) > NAME_LENGTH_MOST:
+        raise InvalidInput(f"A data set needs a name of at most {NAME_LENGTH_MOST} letters.")
+    return name
+
+
+def _in_line(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

@@ -1,0 +1,247 @@
+"""The queue of trainings: who may ask, who gets a job, and what becomes of one whose worker dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from record_site import add_person
+from sqlalchemy import select, update
+
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.records import audit, data_sets, tables
+from core.records.db import Database
+from core.records.permissions import ROLES, Person
+from core.types import Modality
+from train import jobs, leases
+from train.jobs import FitRequest
+from train.leases import ATTEMPTS, GO_ON, LOST, STOP, Claim
+
+REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
+COUNTS = {"train": {"benign": 4, "malignant": 4}}
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+@pytest.fixture
+def version(records: Database, admin: Person) -> int:
+    """A data set of one picture: the queue does not look into it."""
+    name = data_sets.keep_file(records.settings, b"picture", "png")
+    return data_sets.create_data_set(
+        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
+        split={"kind": "60/20/20", "seed": 0}, counts=COUNTS, found={"leaking": False},
+    )  # fmt: skip
+
+
+def take(db: Database, worker: str = "w1", machine: str = "m1") -> Claim | None:
+    return leases.claim(db, worker=worker, machine=machine)
+
+
+def taken(db: Database, worker: str = "w1", machine: str = "m1") -> Claim:
+    found = take(db, worker, machine)
+    assert found is not None
+    return found
+
+
+def let_the_lease_expire(db: Database) -> None:
+    with db.begin() as connection:
+        connection.execute(update(tables.job).values(lease_until=tables.now() - timedelta(seconds=1)))
+
+
+def test_a_job_is_waiting_in_the_database_before_anything_runs(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    (row,) = jobs.list_jobs(records, admin)
+    assert (row.id, row.state, row.request, row.data_set) == (job_id, jobs.QUEUED, REQUEST, "Set")
+    assert row.created_by_name == "Ada" and row.attempts == 0
+
+
+def test_starting_and_cancelling_are_in_the_audit_trail_by_name(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    jobs.cancel(records, admin, job_id)
+    said = [(entry.action, entry.person_name) for entry in audit.entries(records, admin)]
+    assert said[:2] == [("cancel training", "Ada"), ("start training", "Ada")]
+    assert audit.verify(records).is_intact
+
+
+ACTIONS: dict[str, Callable[[Database, Person, int], object]] = {
+    "enqueue": lambda db, person, version: jobs.enqueue(db, person, REQUEST, version),
+    "cancel": lambda db, person, _: jobs.cancel(db, person, 1),
+    "list_jobs": lambda db, person, _: jobs.list_jobs(db, person),
+    "load_job": lambda db, person, _: jobs.load_job(db, person, 1),
+    "epochs_of": lambda db, person, _: jobs.epochs_of(db, person, 1),
+    "events_of": lambda db, person, _: jobs.events_of(db, person, 1),
+    "log_tail": lambda db, person, _: jobs.log_tail(db, person, 1),
+}
+
+
+@pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_only_an_administrator_may_do_anything_with_jobs(records: Database, version: int, action: str) -> None:
+    for role in set(ROLES) - {"administrator"}:
+        with pytest.raises(NotAllowed):
+            ACTIONS[action](records, add_person(records, f"{role} {action}", role), version)
+    assert jobs.list_jobs(records, Person(1, "Ada", ["administrator"])) == []
+
+
+def test_a_job_for_another_kind_of_picture_or_an_unknown_set_is_refused(
+    records: Database, admin: Person, version: int
+) -> None:
+    with pytest.raises(InvalidInput, match="holds ultrasound"):
+        jobs.enqueue(records, admin, FitRequest("cnn", Modality.MAMMOGRAPHY), version)
+    with pytest.raises(NotFound):
+        jobs.enqueue(records, admin, REQUEST, version + 7)
+    with pytest.raises(NotFound):
+        jobs.cancel(records, admin, 99)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"architecture": "vit"}, {"side": 8}, {"epochs": 0}, {"folds": 2}, {"name": "../x"}, {"init": "magic"}]
+)
+def test_a_request_that_cannot_run_is_refused_with_a_sentence(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        FitRequest(**({"architecture": "cnn", "modality": Modality.ULTRASOUND} | wrong))  # type: ignore[arg-type]
+
+
+def test_the_oldest_job_is_taken_first_and_one_machine_trains_one_at_a_time(
+    records: Database, admin: Person, version: int
+) -> None:
+    first, second = (jobs.enqueue(records, admin, REQUEST, version) for _ in range(2))
+    held = taken(records)
+    assert held.job_id == first and held.request == REQUEST
+    assert take(records, "w2") is None
+    assert taken(records, "w3", "another machine").job_id == second
+
+
+def test_of_two_workers_that_ask_at_once_one_gets_the_job(records: Database, admin: Person, version: int) -> None:
+    for _ in range(4):
+        jobs.enqueue(records, admin, REQUEST, version)
+    start, found = threading.Barrier(6), []
+
+    def ask(number: int) -> None:
+        start.wait()
+        found.append(take(records, f"w{number}", f"m{number % 3}"))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = [claim for claim in found if claim is not None]
+    assert len(held) == 3 and len({claim.job_id for claim in held}) == 3  # six workers, three machines
+
+
+def test_two_administrators_who_cancel_at_once_cancel_once(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    start, refused = threading.Barrier(2), []
+
+    def cancel() -> None:
+        start.wait()
+        try:
+            jobs.cancel(records, admin, job_id)
+        except Conflict as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1 and jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
+    assert [entry.action for entry in audit.entries(records, admin)].count("cancel training") == 1
+
+
+def test_a_heartbeat_keeps_the_job_and_brings_the_cancel(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    let_the_lease_expire(records)
+    assert leases.heartbeat(records, held, memory_mib=700, message="Trains.") == GO_ON
+    assert take(records, "w2", "m2") is None  # renewed in time: nobody else gets it
+    jobs.cancel(records, admin, job_id)
+    row = jobs.load_job(records, admin, job_id)
+    assert row.is_stopping and row.state == jobs.RUNNING and row.memory_mib == 700
+    assert leases.heartbeat(records, held) == STOP
+    assert leases.finish(records, held, jobs.CANCELLED, "Cancelled.")
+    assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
+
+
+def test_a_job_whose_worker_died_goes_to_the_next_one_and_the_first_cannot_spoil_it(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    slow = taken(records)
+    let_the_lease_expire(records)
+    held = taken(records, "w2")
+    assert (held.job_id, held.attempt) == (job_id, 2)
+    assert leases.heartbeat(records, slow) == LOST
+    assert leases.add_epochs(records, slow, "", [{"epoch": 1, "loss": 9.0}]) == 0
+    assert not leases.finish(records, slow, jobs.FAILED, "Too late.")
+    assert jobs.load_job(records, admin, job_id).state == jobs.RUNNING
+    assert leases.finish(records, held, jobs.DONE, "Done.", result={"model_id": "m"})
+    assert jobs.load_job(records, admin, job_id).result == {"model_id": "m"}
+
+
+def test_a_job_that_kills_its_worker_three_times_is_dead_and_says_so(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    for attempt in range(1, ATTEMPTS + 1):
+        assert taken(records, f"w{attempt}").attempt == attempt
+        let_the_lease_expire(records)
+    assert take(records, "w9") is None
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.DEAD and "died 3 times" in row.message
+    assert "training dead" in [entry.action for entry in audit.entries(records, admin)]
+
+
+def test_a_cancelled_job_whose_worker_died_is_not_tried_again(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    taken(records)
+    jobs.cancel(records, admin, job_id)
+    let_the_lease_expire(records)
+    assert take(records, "w2") is None
+    assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
+
+
+def test_a_worker_that_is_told_to_end_hands_the_job_back_without_a_failed_attempt(
+    records: Database, admin: Person, version: int
+) -> None:
+    jobs.enqueue(records, admin, REQUEST, version)
+    leases.hand_back(records, taken(records))
+    assert taken(records, "w2").attempt == 1
+
+
+def test_an_epoch_is_kept_once_however_often_it_is_told(records: Database, admin: Person, version: int) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    rows = [{"epoch": number, "loss": 1 / number, "seconds": 2.0} for number in (1, 2)]
+    assert leases.add_epochs(records, held, "", rows[:1]) == 1
+    assert leases.add_epochs(records, held, "", rows) == 1
+    assert leases.add_epochs(records, held, "all", rows[:1]) == 1
+    kept = jobs.epochs_of(records, admin, job_id)
+    assert [(epoch.part, epoch.epoch, epoch.measures["loss"]) for epoch in kept] == [
+        ("", 1, 1.0), ("", 2, 0.5), ("all", 1, 1.0),
+    ]  # fmt: skip
+    assert jobs.seconds_left(jobs.load_job(records, admin, job_id), kept[:2]) == pytest.approx(2.0)
+
+
+def test_a_removed_data_set_cannot_be_trained_on_and_a_used_one_not_removed(
+    records: Database, admin: Person, version: int
+) -> None:
+    data_set_id = data_sets.load_version(records, admin, version).data_set_id
+    jobs.enqueue(records, admin, REQUEST, version)
+    with pytest.raises(Conflict, match="so it stays"):
+        data_sets.remove_data_set(records, admin, data_set_id)
+    with records.read() as connection:
+        assert connection.execute(select(tables.data_set.c.removed_at)).scalar_one() is None
+
+
+def test_the_page_shows_the_command_that_does_the_same() -> None:
+    assert REQUEST.command("M.csv", "DATA") == (
+        "python -m train fit cnn --modality ultrasound --data M.csv --root DATA --init random --seed 0 "
+        "--epochs 3 --side 64"
+    )

@@ -1,0 +1,244 @@
+"""The queue of training jobs: what an administrator asks, and what everybody who may look sees. No TensorFlow.
+
+A job is a row, committed before anything runs; nothing but the database knows about it. `train.leases` is the other
+side of the same rows: what a worker takes, keeps alive and finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.records import audit, data_sets, tables
+from core.records.db import Database
+from core.records.permissions import Person, demand
+from core.settings import Settings
+from train.fit_request import INITS, FitRequest
+
+__all__ = ["INITS", "FitRequest"]
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD = "queued", "running", "done", "failed", "cancelled", "dead"
+STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD)
+WAITING_MOST = 50
+LOG_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job as it is now. message: a sentence. result: of a done job, where its candidate lies (see `leases`).
+
+    is_stopping: a cancel was asked for and the worker has not said yet that it stopped. memory_mib: of the training
+    process when it was last looked at.
+    """
+
+    id: int
+    state: str
+    request: FitRequest
+    version_id: int
+    data_set: str
+    version: int
+    message: str
+    attempts: int
+    machine: str
+    memory_mib: int | None
+    is_stopping: bool
+    result: Mapping[str, Any] | None
+    created_by_name: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something can still happen to it."""
+        return self.state in (QUEUED, RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """part: "" or the fold. measures: loss, validation_loss, validation_auc, validation_accuracy, seconds."""
+
+    part: str
+    epoch: int
+    attempt: int
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a job, as a sentence."""
+
+    at: datetime
+    attempt: int
+    sentence: str
+
+
+def enqueue(db: Database, person: Person, request: FitRequest, version_id: int) -> int:
+    """Put a training into the queue; its number. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
+    demand(person, "manage_training")
+    with db.begin() as connection:
+        version = data_sets.find_version(connection, version_id)
+        if version.removed_at is not None:
+            raise Conflict("This data set was removed. Choose another one.")
+        if version.modality != request.modality.value:
+            raise InvalidInput(
+                f"The data set {version.name!r} holds {version.modality}, and the training is for "
+                f"{request.modality.value}. Choose the same for both."
+            )
+        waiting = connection.execute(select(tables.job.c.id).where(tables.job.c.state == QUEUED)).all()
+        if len(waiting) >= WAITING_MOST:
+            raise Conflict(f"{len(waiting)} trainings are waiting already. Cancel some, or start this one later.")
+        job_id = connection.execute(
+            insert(tables.job)
+            .values(
+                kind="fit",
+                version_id=version_id,
+                request=request.to_json(),
+                state=QUEUED,
+                message="Waits for a worker.",
+                attempts=0,
+                created_by=person.id,
+                created_at=tables.now(),
+            )
+            .returning(tables.job.c.id)
+        ).scalar_one()
+        note(connection, job_id, 0, f"Put into the queue by {person.name}.")
+        audit.record(
+            connection, person.id, "start training", f"job {job_id}",
+            request=request.to_json(), version=version_id, manifest_sha256=version.manifest_sha256,
+        )  # fmt: skip
+    return job_id
+
+
+def cancel(db: Database, person: Person, job_id: int) -> None:
+    """End a job: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict."""
+    demand(person, "manage_training")
+    table = tables.job
+    with db.begin() as connection:
+        job = connection.execute(select(table).where(table.c.id == job_id).with_for_update()).one_or_none()
+        if job is None:
+            raise NotFound(f"There is no training {job_id}.")
+        if job.state not in (QUEUED, RUNNING):
+            raise Conflict(f"Training {job_id} is {job.state} already.")
+        if job.cancel_asked_at is not None:
+            raise Conflict(f"Training {job_id} is being cancelled already.")
+        asked: dict[str, Any] = {"cancel_asked_at": tables.now()}
+        if job.state == QUEUED:
+            asked |= {"state": CANCELLED, "ended_at": tables.now(), "message": "Cancelled before it began."}
+        connection.execute(update(table).where(table.c.id == job_id).values(**asked))
+        note(connection, job_id, job.attempts, f"Cancelled by {person.name}.")
+        audit.record(connection, person.id, "cancel training", f"job {job_id}", was=job.state)
+
+
+def list_jobs(db: Database, person: Person, *, limit: int = 50) -> list[JobRow]:
+    """The newest first. Raises NotAllowed."""
+    demand(person, "manage_training")
+    with db.read() as connection:
+        return [_row(found) for found in connection.execute(_query().order_by(tables.job.c.id.desc()).limit(limit))]
+
+
+def load_job(db: Database, person: Person, job_id: int) -> JobRow:
+    """One job. Raises NotAllowed, NotFound."""
+    demand(person, "manage_training")
+    with db.read() as connection:
+        found = connection.execute(_query().where(tables.job.c.id == job_id)).one_or_none()
+    if found is None:
+        raise NotFound(f"There is no training {job_id}.")
+    return _row(found)
+
+
+def epochs_of(db: Database, person: Person, job_id: int) -> list[Epoch]:
+    """Every epoch in the order of training, each once however often the job was resumed. Raises NotAllowed."""
+    demand(person, "manage_training")
+    table = tables.job_epoch
+    query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
+    with db.read() as connection:
+        return [Epoch(row.part, row.epoch, row.attempt, row.measures) for row in connection.execute(query)]
+
+
+def events_of(db: Database, person: Person, job_id: int) -> list[Event]:
+    """What happened to a job, oldest first. Raises NotAllowed."""
+    demand(person, "manage_training")
+    table = tables.job_event
+    query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
+    with db.read() as connection:
+        return [Event(row.at, row.attempt, row.sentence) for row in connection.execute(query)]
+
+
+def log_tail(db: Database, person: Person, job_id: int, *, lines: int = 30) -> str:
+    """The last lines that the training wrote, "" when there are none. Raises NotAllowed."""
+    demand(person, "manage_training")
+    path = folder_of(db.settings, job_id) / "log.txt"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
+def seconds_left(job: JobRow, epochs: list[Epoch]) -> float | None:
+    """How long a running job takes at most from here, by its own last epochs; None before the first one."""
+    if job.state != RUNNING or not epochs:
+        return None
+    last = [epoch.measures["seconds"] for epoch in epochs[-5:]]
+    return sum(last) / len(last) * max(0, job.request.n_epochs * job.request.runs - len(epochs))
+
+
+def folder_of(settings: Settings, job_id: int) -> Path:
+    """Where a job's log and working files lie."""
+    return settings.state_dir / "jobs" / str(int(job_id))
+
+
+def candidate_of(settings: Settings, job_id: int) -> Path:
+    """Where a done job's model lies, as a folder `<model_id>` that holds its card, weights and scores."""
+    return settings.state_dir / "candidates" / str(int(job_id))
+
+
+def note(connection: Connection, job_id: int, attempt: int, sentence: str) -> None:
+    """Add to a job's history, in the transaction of what happened."""
+    values = {"job_id": job_id, "at": tables.now(), "attempt": attempt, "sentence": sentence}
+    connection.execute(insert(tables.job_event).values(**values))
+
+
+def _query() -> Select[Any]:
+    job, version, data_set = tables.job, tables.data_set_version, tables.data_set
+    return (
+        select(
+            job,
+            version.c.number.label("version_number"),
+            data_set.c.name.label("data_set_name"),
+            tables.person.c.name.label("created_by_name"),
+        )
+        .join_from(job, version, job.c.version_id == version.c.id)
+        .join(data_set, version.c.data_set_id == data_set.c.id)
+        .join(tables.person, job.c.created_by == tables.person.c.id)
+    )
+
+
+def _row(found: Row[Any]) -> JobRow:
+    if found.state not in STATES:
+        raise ValueError(f"job {found.id} has the unknown state {found.state!r}")
+    return JobRow(
+        id=found.id,
+        state=found.state,
+        request=FitRequest.from_json(found.request),
+        version_id=found.version_id,
+        data_set=found.data_set_name,
+        version=found.version_number,
+        message=found.message,
+        attempts=found.attempts,
+        machine=found.machine or "",
+        memory_mib=found.memory_mib,
+        is_stopping=found.state == RUNNING and found.cancel_asked_at is not None,
+        result=found.result,
+        created_by_name=found.created_by_name,
+        created_at=found.created_at,
+        started_at=found.started_at,
+        ended_at=found.ended_at,
+    )
