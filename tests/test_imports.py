@@ -135,6 +135,7 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_sign_in() -> None:
         "[headline(card) for card in all_cards(Settings())]",
         "import core.imaging.intake, core.records.db, core.records.reads, core.reports.document, core.models.registry",
         "import core.evaluation.metrics, core.__main__, train.__main__, train.data, train.publish",
+        "import core.evaluation.published, train.results, train.programme, train.runs, train.ensembles, train.evaluate",
         "import app, pkgutil, importlib, pages.parts;"
         "[importlib.import_module(f'pages.parts.{part.name}') for part in pkgutil.iter_modules(pages.parts.__path__)]",
     ],

@@ -1,0 +1,27 @@
+"""`python -m train results`: docs/results.md from the cards and scores."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.settings import REPOSITORY
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("results", help="write docs/results.md from the cards and their scores")
+    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="MARKDOWN")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page."""
+    from train.results import results_page
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(results_page(args.weights), encoding="utf-8")
+    sys.stdout.write(f"written: {args.out}\n")
+    return 0
