@@ -23,6 +23,8 @@ WITH_TENSORFLOW = {
     "core/models/explain.py",
     "core/commands/bench.py",
     "train/fit.py",
+    "train/batches.py",
+    "train/head.py",
     "train/network.py",
     "train/augment.py",
     "train/squares.py",
