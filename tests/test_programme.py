@@ -43,7 +43,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(data: Path, out: Path, **options: object) -> argparse.Namespace:
-    return argparse.Namespace(**{"data": data, "out": out, "budget_minutes": None, "only": [], "list": False} | options)
+    return argparse.Namespace(
+        **{"data": data, "out": out, "backbone": None, "budget_minutes": None, "only": [], "list": False} | options
+    )
 
 
 def parsed(entry: Entry, data: Path, out: Path, *more: str) -> argparse.Namespace:
@@ -107,6 +109,31 @@ def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest
     assert card["training"]["command"].startswith(
         "python -m train fit cnn --modality ultrasound --data DATA/ultrasound/"
     )
+
+
+def test_a_backbone_is_distilled_before_the_first_fusion_and_only_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
+    fusion, other = (
+        next(entry for entry in PROGRAMME if entry.model_id == name)
+        for name in ("ultrasound-fusion", "mammography-fusion")
+    )
+    asked = []
+
+    def command(words: Sequence[str]) -> int:
+        asked.append(list(words))
+        if words[0] == "distil":
+            Path(words[words.index("--out") + 1]).parent.mkdir(parents=True)
+            Path(words[words.index("--out") + 1]).touch()
+        return 0
+
+    assert all_command.train_all([QUICK, fusion, other], arguments(data, tmp_path), command) == []
+    assert [words[0] for words in asked] == ["fit", "distil", "fit", "fit"]
+    backbone = asked[1][asked[1].index("--out") + 1]
+    assert "--split-like" in asked[1] and "mammography" not in " ".join(asked[1])
+    assert [words[words.index("--backbone") + 1] for words in asked[2:]] == [backbone, backbone]
+    assert "--backbone" not in asked[0]
 
 
 def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(data: Path, tmp_path: Path) -> None:

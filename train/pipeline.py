@@ -15,6 +15,7 @@ import pandas as pd
 
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
+from core.models.cards import read_test_scores
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
@@ -27,9 +28,10 @@ from train.distil import distil_resnet50v2, start_resnet50v2_from
 from train.feature_cache import FeatureCache
 from train.fit import Fitted, fit, logits_of
 from train.folds import calibrated, cross_validate
+from train.locked_split import split_of_model
 from train.measure import Localisation, localisations, scores_table, stored
 from train.publish import Candidate, publish
-from train.runs import command_of, config_of, model_id_of, split_model
+from train.runs import command_of, config_of, model_id_of, model_of_split, split_model
 from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
@@ -239,12 +241,19 @@ def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[s
 def distil(args: argparse.Namespace) -> None:
     """Run what `python -m train distil` was asked for: grey squares of the manifests' training cases, labels unused.
 
-    Validation and test cases (under the same seed as `fit`) are left out.
+    Validation and test cases are left out: those of the model that `--split-like` names where the manifest holds them,
+    else of the split that `fit` makes with the same seed.
     """
+    like = model_of_split(args.split_like) if args.split_like else None
+    tested = read_test_scores(like) if like else None
     parts = []
     for path in args.data:
         manifest = read_manifest(path, root=args.root, where=args.where)
-        cases, _ = split_for_training(manifest.cases, args.seed)
+        cases = manifest.cases
+        if like is not None and tested is not None and set(tested["case"]) <= set(cases["file"]):
+            cases = cases.assign(split=split_of_model(cases, like))
+        else:
+            cases, _ = split_for_training(cases, args.seed)
         cases = cases[cases["split"] == "train"].assign(label="any", mask="")
         root = manifest.root
         squares = load_squares(cases, root, modality=args.modality, side=args.side, classes=("", "any"), positive="any")

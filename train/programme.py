@@ -136,8 +136,23 @@ def manifest_of(entry: Entry, data: Path) -> Path:
     return path
 
 
-def arguments_of(entry: Entry, data: Path, out: Path, budget_minutes: float | None = None) -> list[str]:
-    """The arguments of `python -m train` that make an entry's model."""
+DISTILLED = (Modality.ULTRASOUND, Modality.HISTOLOGY)
+"""Whose training pictures the fusions' ResNet50V2 is distilled on; mammograms are tested in folds, all of them."""
+
+
+def distil_arguments(data: Path, out: Path) -> list[str]:
+    """The arguments of `python -m train` that make the backbone of the fusions."""
+    arguments = ["distil", "--modality", Modality.ULTRASOUND.value, "--root", str(data), "--out", str(out)]
+    for modality in DISTILLED:
+        arguments += ["--data", str(data / COLLECTIONS[modality].folder / "manifest.csv")]
+    like = COLLECTIONS[Modality.ULTRASOUND].split_of
+    return [*arguments, "--split-like", like]
+
+
+def arguments_of(
+    entry: Entry, data: Path, out: Path, budget_minutes: float | None = None, backbone: Path | None = None
+) -> list[str]:
+    """The arguments of `python -m train` that make an entry's model; `backbone` is for those that can start from it."""
     if entry.members:
         members = [f"{entry.modality.value}-{member}" for member in entry.members]
         return ["ensemble", *members, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
@@ -148,6 +163,7 @@ def arguments_of(entry: Entry, data: Path, out: Path, budget_minutes: float | No
     if "--folds" not in entry.options:
         arguments += [*collection.options, *_split_options(collection, manifest_of(entry, data), out)]
     arguments += [] if entry.ships_weights else ["--no-weights"]
+    arguments += ["--backbone", str(backbone)] if backbone is not None and entry.architecture == "fusion" else []
     arguments += ["--budget-minutes", f"{budget_minutes:g}"] if budget_minutes is not None else []
     arguments += ["--why", entry.why]
     for limit in entry.limits:

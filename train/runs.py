@@ -9,6 +9,7 @@ import argparse
 import json
 import shlex
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
@@ -65,10 +66,15 @@ def split_model(args: argparse.Namespace) -> Card | None:
         return None
     if args.folds or args.split_by:
         raise InvalidInput("--split-like takes up a split that is there; leave out --folds and --split-by.")
-    for weights in (args.out, REPOSITORY / "weights"):
-        if (weights / args.split_like / "card.json").is_file():
-            return read_card(weights / args.split_like)
-    raise InvalidInput(f"There is no model {args.split_like!r} whose split could be taken up again.")
+    return model_of_split(args.split_like, args.out)
+
+
+def model_of_split(model_id: str, *weights: Path) -> Card:
+    """The card of a model whose split is to be taken up again, in these folders or among the shipped models."""
+    for folder in (*weights, REPOSITORY / "weights"):
+        if (folder / model_id / "card.json").is_file():
+            return read_card(folder / model_id)
+    raise InvalidInput(f"There is no model {model_id!r} whose split could be taken up again.")
 
 
 def is_done(args: argparse.Namespace) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.errors import AppError, InvalidInput
-from core.settings import REPOSITORY
+from core.settings import REPOSITORY, Settings
 from train.commands import ensemble, fit
-from train.programme import PROGRAMME, Entry, arguments_of, external_arguments, manifest_of
+from train.programme import PROGRAMME, Entry, arguments_of, distil_arguments, external_arguments, manifest_of
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser("all", help="train every model of the programme, going on where it stopped")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the three modalities' manifests")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    parser.add_argument(
+        "--backbone", type=Path, metavar="FILE", help="ResNet50V2 for the fusions (default: distilled first, once)"
+    )
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="end each model's training after this long")
     parser.add_argument("--only", action="append", default=[], metavar="MODEL_ID", help="these models only")
     parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
@@ -32,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """0 when every model is there, else 1: a model that failed does not keep the others from being trained."""
     args.data, args.out = args.data.resolve(), args.out.resolve()
+    if args.backbone is not None:
+        args.backbone = args.backbone.resolve()
     if args.budget_minutes is not None and not args.budget_minutes > 0:
         raise InvalidInput("--budget-minutes must be more than 0.")
     unknown = set(args.only) - {entry.model_id for entry in PROGRAMME}
@@ -63,7 +68,8 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
                 continue
             log.info("%s: begins", where)
             began = time.monotonic()
-            status = command(arguments_of(entry, args.data, args.out, args.budget_minutes))
+            status = _distilled(entry, args, command)
+            status = status or command(arguments_of(entry, args.data, args.out, args.budget_minutes, args.backbone))
             external = external_arguments(entry, args.data, args.out) if status == 0 else None
             status = status or (command(external) if external else 0)
         except AppError as error:
@@ -74,6 +80,15 @@ def train_all(entries: Sequence[Entry], args: argparse.Namespace, command: Calla
         took = (time.monotonic() - began) / 60
         log.info("%s: %s after %.1f minutes", where, f"FAILED (status {status})" if status else "done", took)
     return failed
+
+
+def _distilled(entry: Entry, args: argparse.Namespace, command: Callable[[Sequence[str]], int]) -> int:
+    """Make the backbone that a fusion starts from, if none was given and none is left from an earlier run."""
+    if entry.architecture != "fusion":
+        return 0
+    if args.backbone is None:
+        args.backbone = Settings.from_environment().state_dir / "backbone.safetensors"
+    return 0 if args.backbone.is_file() else command(distil_arguments(args.data, args.backbone))
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--seed", type=int, default=0, help="of the split: its validation and test cases are left out")
+    parser.add_argument("--split-like", metavar="MODEL_ID", help="leave out this model's validation and test cases")
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--out", required=True, type=Path)
