@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
 from core.errors import InvalidInput
-from core.evaluation.intervals import patient_indices, require_both_classes, share
+from core.evaluation.intervals import Z_95, patient_indices, require_both_classes, share
 from core.evaluation.metrics import checked_labels, checked_scores
 from core.evaluation.ranked import N_BINS, Ranked
 from core.types import Estimate
@@ -124,14 +126,31 @@ def calibration_line(labels: np.ndarray, scores: np.ndarray, patients: np.ndarra
         raise InvalidInput("The scores separate the classes without overlap, so that no calibration line exists.")
     odds = np.clip(values, CLIP, 1 - CLIP)
     odds = np.log(odds) - np.log1p(-odds)
-    robust = {"cov_type": "cluster", "cov_kwds": {"groups": patient_indices(patients, len(values))}}
+    groups = patient_indices(patients, len(values))
+    robust = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
     target = is_positive.astype(np.float64)
-    ones = np.ones(len(target))
-    line = GLM(target, np.column_stack([ones, odds]), family=Binomial()).fit(**robust)
-    level = GLM(target, ones[:, None], family=Binomial(), offset=odds).fit(**robust)
+    line = GLM(target, np.column_stack([np.ones(len(target)), odds]), family=Binomial()).fit(**robust)
     n = len(values)
     intercept, slope = (_estimate(line, index, n) for index in (0, 1))
-    return CalibrationLine(slope, intercept, _estimate(level, 0, n), int(((values == 0) | (values == 1)).sum()))
+    level = _in_the_large(target, odds, groups)
+    return CalibrationLine(slope, intercept, level, int(((values == 0) | (values == 1)).sum()))
+
+
+def _in_the_large(target: np.ndarray, odds: np.ndarray, groups: np.ndarray) -> Estimate:
+    """The shift of all log odds at which as many positives are expected as there are, by bisection.
+
+    Newton's steps, which a fitted model would take, run off to infinity where many scores lie at 0 or 1. The interval
+    is the sandwich over patients, with the same correction for few of them as the line has.
+    """
+    shift = float(brentq(lambda a: float((expit(a + odds) - target).sum()), -60.0, 60.0))
+    expected = expit(shift + odds)
+    bread = float((expected * (1 - expected)).sum())
+    residuals = np.bincount(groups, target - expected)
+    n_groups, n = len(residuals), len(target)
+    if n_groups < 2:
+        return Estimate(shift, float("nan"), float("nan"), n)
+    deviation = float(np.sqrt(n_groups / (n_groups - 1) * (residuals**2).sum()) / bread)
+    return Estimate(shift, shift - Z_95 * deviation, shift + Z_95 * deviation, n)
 
 
 def _estimate(fitted: GLM, index: int, n: int) -> Estimate:

@@ -25,7 +25,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 INK, FAINT, GREYED = "#d9dcdf", "#34393e", "#767d85"
 PAPER = "#121416"
 """The page's own ground: a saved picture with light ink must not stand on nothing."""
-CAPTION_LETTERS = 64
+CAPTION_LETTERS = 48
 MAX_POINTS = 2000
 
 
@@ -304,9 +304,10 @@ def blank_figure(x_title: str, y_title: str, provenance: Provenance | None) -> g
         font={"color": INK},
         xaxis={"title": {"text": x_title}, "gridcolor": FAINT, "zerolinecolor": FAINT},
         yaxis={"title": {"text": y_title}, "gridcolor": FAINT, "zerolinecolor": FAINT},
-        margin={"l": 60, "r": 20, "t": 20, "b": 80 + 14 * lines if provenance else 60},
+        margin={"l": 60, "r": 45, "t": 20, "b": 80 + 14 * lines if provenance else 60},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "bgcolor": "rgba(0,0,0,0)"},
         hoverlabel={"align": "left"},
+        modebar={"orientation": "v", "bgcolor": PAPER},
     )
     if provenance is not None:
         figure.add_annotation(

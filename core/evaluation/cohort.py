@@ -16,7 +16,7 @@ from core.evaluation.scores import BOOKKEEPING, KEYS, ClassScores, ScoreTable
 from core.models.cards import Card, case_thresholds, read_test_scores
 
 SOURCE_COLUMN = "source"
-UPLOADED = "uploaded"
+UPLOADED = "split not stated"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -37,7 +37,7 @@ _BANDS_MOST = 6
 def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
     """Slider, curves, table, confusion matrices, tests at the operating point, and the report of all this."""
     cohort = bench.cohort
-    thresholds = _choose_thresholds(bench, names)
+    thresholds, words = _choose_thresholds(bench, names)
     rows = operating_rows(cohort.table, thresholds)
     calls = compare_calls_by_class(cohort.table, thresholds)
     _draw_curves(bench, names, rows)
@@ -50,7 +50,7 @@ def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
         "difference must also leave out 0; McNemar for sensitivity and specificity). The other columns have no paired "
         f"test here and are never bold. Intervals: {bench.resamples:,} bootstrap draws of patients; Wilson's, widened "
         "for patients with several cases, for shares at the operating point; DeLong's for AUC where every patient has "
-        "one case."
+        "one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that sensitivity."
     )
     draw_download(lambda: tables.measures_table(cohort, results, rows), name="measures", label="CSV, every measure")
     st.subheader("Confusion matrices", anchor=False)
@@ -62,7 +62,7 @@ def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
     if len(names) > 1:
         with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
             _draw_agreement(cohort, thresholds)
-    draw_report_buttons(bench, names, rows, calls)
+    draw_report_buttons(bench, rows, calls, words)
 
 
 def confusion_table(cohort: Cohort, rows: Sequence[OperatingRow]) -> pd.DataFrame:
@@ -80,7 +80,8 @@ def confusion_table(cohort: Cohort, rows: Sequence[OperatingRow]) -> pd.DataFram
     )  # fmt: skip
 
 
-def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> Mapping[str, Threshold]:
+def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> tuple[Mapping[str, Threshold], str]:
+    """Scorer -> threshold, and the choice in words."""
     cohort = bench.cohort
     has_own = all(name in cohort.thresholds for name in names)
     modes = [ONE_SCORE, SAME_SPECIFICITY, *([OWN] if has_own else [])]
@@ -90,19 +91,22 @@ def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> Mapping[str,
     )
     if mode == OWN and has_own:
         right.caption("Each model at the threshold that was fixed on its validation cases, before these were seen.")
-        return {name: cohort.thresholds[name] for name in names}
+        return {
+            name: cohort.thresholds[name] for name in names
+        }, "each model's own threshold, fixed on validation cases"
     if mode == SAME_SPECIFICITY:
         specificity = right.slider(
             "Specificity of every scorer, at least", 0.5, 1.0, 0.889, 0.001, "%.3f", key="specificity",
             bind="query-params",
         )  # fmt: skip
         right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
-        return thresholds_at_specificity(bench.roc(names), specificity)
+        found = thresholds_at_specificity(bench.roc(names), specificity)
+        return found, f"specificity of at least {specificity:.3f} on these cases"
     at = right.slider(
         "Threshold: a case is called positive at or above this score", 0.0, 1.0, _usual(cohort, names), 0.005, "%.3f",
         key="at", bind="query-params",
     )  # fmt: skip
-    return dict.fromkeys(names, float(at))
+    return dict.fromkeys(names, float(at)), f"positive at or above a score of {at:.3f}"
 
 
 def _usual(cohort: Cohort, names: Sequence[str]) -> float:

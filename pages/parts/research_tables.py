@@ -108,7 +108,7 @@ def threshold_words(threshold: float) -> str:
 
 def confusion_grid(rows: Sequence[OperatingRow], positive: str, colours: Callable[[int], str]) -> str:
     """The confusion matrix of every scorer, side by side."""
-    yes, no = escape(positive), f"not {escape(positive)}"
+    yes, no = ("positive", "negative") if positive == "1" else (escape(positive), f"not {escape(positive)}")
     drawn = []
     for index, row in enumerate(rows):
         one = row.counts
