@@ -6,21 +6,21 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
-from safetensors.numpy import save_file
 from sklearn.metrics import roc_auc_score
 
 from core.models.architectures import Graph
 from core.models.registry import architecture
 from core.models.weights import load_state, state_of
 from train.batches import Batch, Fresh, Views
+from train.checkpoint import Checkpoint, Progress
 from train.config import FitConfig
-from train.feature_cache import FeatureCache
+from train.feature_cache import FeatureCache, key_of
 from train.head import HEAD_VIEWS, features_of, fit_head, standardise_on
 from train.network import (
     MovingAverage,
@@ -62,7 +62,8 @@ def fit(
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
-    epoch) and the best weights so far. With a `cache`, what frozen layers give is found again by the next run.
+    epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
+    every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -76,14 +77,20 @@ def fit(
     held = _stem_outputs(trainable, validation)
     if pretrained:
         _start_classifier(graph, trainable, source, held, validation, config)
-    step = _training_step(trainable, config, train)
+    optimizer = _optimizer(trainable, config)
+    step = _training_step(trainable, optimizer, config, train)
     average = MovingAverage(trainable.variables, config.average)
     judge = _judge(trainable, held)
-    history: list[dict[str, float]] = []
-    best: tuple[float, int, dict[str, np.ndarray]] = (np.inf, 0, {})
     folder.mkdir(parents=True, exist_ok=True)
+    key = key_of([squares.pixels, squares.labels], asdict(config), squares.splits.tolist(), started_from)
+    changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
+    checkpoint = Checkpoint(folder, key, changing)
+    progress = checkpoint.restore()
+    history, best, average.steps = progress.history, progress.best, progress.average_steps
+    is_over = any(stop() for _ in history) or len(history) - best[1] >= config.patience
+    (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     steps = max(1, len(train) // config.batch)
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
         began = time.monotonic()
         losses = []
         for number, batch in enumerate(source.epoch(epoch)):
@@ -93,13 +100,13 @@ def fit(
         row = _validate(judge(), validation)
         if row["validation_loss"] < best[0]:
             best = (row["validation_loss"], epoch, state_of(graph.model))
-            save_file(best[2], folder / "best.safetensors")
         average.swapped()
         row = {"epoch": epoch, "loss": float(np.mean(losses)), **row, "seconds": time.monotonic() - began}
-        history.append({key: round(float(value), 5) for key, value in row.items()})
+        history.append({name: round(float(value), 5) for name, value in row.items()})
+        checkpoint.save(Progress(history, best, average.steps))
         with (folder / "epochs.jsonl").open("a") as file:
             file.write(json.dumps(history[-1]) + "\n")
-        log.info("%s", " ".join(f"{key} {value:g}" for key, value in history[-1].items()))
+        log.info("%s", " ".join(f"{name} {value:g}" for name, value in history[-1].items()))
         if epoch - best[1] >= config.patience or stop():
             break
     load_state(graph.model, best[2])
@@ -115,10 +122,22 @@ def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, bat
     return np.concatenate(pieces)
 
 
-def _training_step(trainable: Trainable, config: FitConfig, train: Squares) -> Callable[..., tf.Tensor]:
+def _optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(trainable.variables)
+    return optimizer
+
+
+def _changing(graph: Graph, trainable: Trainable) -> list[keras.Variable]:
+    """What epochs change of the network: learned variables, moving statistics, random states; not the frozen stem."""
+    fixed = {id(variable) for variable in trainable.stem.variables} if trainable.stem is not None else set()
+    return [*trainable.variables, *(variable for variable in graph.model.variables if id(variable) not in fixed)]
+
+
+def _training_step(
+    trainable: Trainable, optimizer: keras.optimizers.Optimizer, config: FitConfig, train: Squares
+) -> Callable[..., tf.Tensor]:
     weights = tf.constant(balanced_class_weights(train.labels, len(train.classes)))
     grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
     uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import re
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from core.errors import InvalidInput
@@ -52,6 +53,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("--no-weights", action="store_true", help="write the card and the scores only")
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="end training when this long has gone by")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="keep working files there: the same command goes on if it was killed"
+    )
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
     parser.add_argument("--limit", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card")
     parser.set_defaults(run=run)
@@ -75,11 +79,11 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--split-like names a model of the weights folder.")
     if args.name is not None and not MODEL_ID.fullmatch(args.name):
         raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
-    with _working_folder() as folder:
+    with _working_folder(args.work) as folder:
         card = train_model(args, folder)
     log.info("written: %s", card)
     return 0
 
 
-def _working_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="secondread-fit-")
+def _working_folder(kept: Path | None) -> AbstractContextManager[str | Path]:
+    return nullcontext(kept) if kept is not None else tempfile.TemporaryDirectory(prefix="secondread-fit-")
