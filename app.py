@@ -10,7 +10,7 @@ import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import streamlit as st
@@ -28,6 +28,7 @@ from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
 from pages.parts import session
 from pages.parts.frame import draw_frame
+from train import worker
 
 log = logging.getLogger("secondread")
 HERE = Path(__file__).parent
@@ -40,6 +41,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/research/compare.py", "Compare", ":material/query_stats:", "compare_models"),
+    ("pages/research/cases.py", "Cases", ":material/image_search:", "see_cases"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
@@ -89,8 +91,9 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    log.info("SecondRead is ready")
-    yield
+    with worker.kept_alive(settings) if settings.worker else nullcontext():
+        log.info("SecondRead is ready")
+        yield
 
 
 def tell_failure(error: Exception) -> bool:

@@ -1,0 +1,72 @@
+"""The cases behind a number: missed, disputed, uncertain, most wrong."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.evaluation.case_lists import DISPUTED, LISTS, list_cases
+from core.evaluation.cohort import Cohort
+from core.evaluation.operating import Threshold
+from pages.parts.research_figures import draw_download, draw_style
+from pages.parts.research_pictures import draw_pictures
+from pages.parts.research_source import choose_cohort
+from pages.parts.session import require
+from pages.parts.words import plain
+
+NOBODY, EVERYBODY = "none", "every case"
+MOST_ROWS = 500
+
+
+def choose_thresholds(cohort: Cohort, names: list[str]) -> dict[str, Threshold]:
+    """Each model's own threshold where it is known; one slider for the others."""
+    unknown = [name for name in names if name not in cohort.thresholds]
+    at = 0.5
+    if unknown:
+        at = st.slider(
+            "Threshold: called positive at or above this score", 0.0, 1.0, 0.5, 0.005, "%.3f", key="at",
+            bind="query-params",
+        )  # fmt: skip
+    else:
+        st.caption("Each model at its own threshold, fixed on its validation cases.")
+    return {name: cohort.thresholds.get(name, at) for name in names}
+
+
+def choose_subgroup(cohort: Cohort) -> tuple[str, str] | None:
+    columns = [str(name) for name in cohort.table.subgroups.columns]
+    left, right = st.columns(2)
+    column = left.selectbox("Subgroup", [EVERYBODY, *columns], key="by", bind="query-params")
+    if column in (None, EVERYBODY):
+        return None
+    values = sorted(set(cohort.table.subgroups[column].astype(str)))
+    value = right.selectbox("Value", values, key="is", bind="query-params")
+    return None if value is None else (str(column), str(value))
+
+
+require("see_cases")
+draw_style()
+st.title("Cases", anchor=False)
+st.caption("The single test cases behind a comparison. The address of this page keeps your choices.")
+left, middle, right = st.columns([2, 2, 2])
+with left:
+    cohort = choose_cohort()
+a = middle.selectbox("Scorer A", cohort.names, key="a", bind="query-params")
+other = right.selectbox("Scorer B", [NOBODY, *(name for name in cohort.names if name != a)], key="b", bind="query-params")
+kind = st.segmented_control("Show", LISTS, default=LISTS[0], required=True, key="list", bind="query-params", wrap=True)
+b = None if other in (None, NOBODY) else other
+thresholds = choose_thresholds(cohort, [a] if b is None else [a, b])
+subgroup = choose_subgroup(cohort)
+found = list_cases(cohort.table, a, b, thresholds, kind, subgroup=subgroup)
+st.caption(plain(cohort.provenance([a] if b is None else [a, b]).words))
+if kind == DISPUTED and b is None:
+    st.info("Choose a scorer B to see where the two disagree.", icon=":material/info:")
+    st.stop()
+if found.empty:
+    st.success("No case is in this list at this threshold.", icon=":material/check:")
+    st.stop()
+st.markdown(f"**{len(found)}** of {cohort.table.n} cases" + (f", the first {MOST_ROWS}" * (len(found) > MOST_ROWS)))
+chosen = st.dataframe(
+    found.head(MOST_ROWS), hide_index=True, on_select="rerun", selection_mode="single-row", key="case_rows"
+)
+draw_download(lambda: found, name="cases", label="CSV, all of the list")
+rows = chosen.selection.rows
+draw_pictures(cohort, found, rows[0] if rows else None, [a] if b is None else [a, b])
