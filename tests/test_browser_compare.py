@@ -1,0 +1,168 @@
+"""Compare in a real browser: slider, upload, refusals, downloads, address."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+from pypdf import PdfReader
+from running_app import RunningApp, chromium, running_app, set_up
+
+pytestmark = pytest.mark.browser
+
+PATIENCE_MS = 120_000
+BAD_TABLES = {
+    "case,label,a\n1,0,.1\n2,1,.9\n": "'patient' is missing",
+    "case,patient,label,a\n1,1,0,.1\n2,2,1,1.9\n3,3,1,.9\n": "outside 0 to 1",
+    "case,patient,label,a\n1,1,0,.1\n2,2,0,.9\n": "same label",
+    "case,patient,label,a\n1,1,0,.1\n1,2,1,.9\n": "name the same case",
+    "case,patient,label,a\n1,1,0,.1\n2,2,1,high\n3,3,1,.9\n": "is not a number",
+    "case,patient,label,=cmd()\n1,1,0,.1\n2,2,1,.9\n": "spreadsheet's formula",
+    "case,patient,label,a\n" + "1,1,0,.1\n" * 1_000_000: "more than 100,000 rows",
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with running_app(tmp_path_factory.mktemp("site") / "state") as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def page(site: RunningApp) -> Iterator[Page]:
+    with chromium() as browser:
+        tab = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        tab.set_default_timeout(PATIENCE_MS)
+        set_up(tab, site, name="Ada", password="a long enough password for tests")
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def study(page: Page, site: RunningApp, test_data: Path) -> Page:
+    """The reader study uploaded, in the order of its columns."""
+    upload(page, site, test_data / "data/reader_study/scores.csv")
+    page.get_by_text("Confusion matrices").wait_for()
+    settled(page)
+    return page
+
+
+def settled(page: Page) -> None:
+    page.wait_for_timeout(400)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    page.wait_for_timeout(300)
+
+
+def upload(page: Page, site: RunningApp, file: Path) -> None:
+    page.goto(f"{site.url}/compare?data=Upload")
+    page.locator('input[type="file"]').wait_for(state="attached")
+    settled(page)
+    page.locator('input[type="file"]').set_input_files(file)
+
+
+def words(page: Page) -> str:
+    return page.locator('[data-testid="stMain"]').inner_text()
+
+
+def matrices(page: Page) -> str:
+    return page.locator(".sr-matrices").inner_text()
+
+
+def marker_of(page: Page, key: str) -> str:
+    """Where the first scorer's point lies on a figure."""
+    points = page.locator(f".st-key-figure_{key} .scatterlayer .trace .points path")
+    return str(points.first.get_attribute("transform"))
+
+
+def downloaded(page: Page, button: str | re.Pattern[str], place: int = 0) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button, exact=isinstance(button, str)).nth(place).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_the_reader_study_is_compared_with_intervals_and_hashes(study: Page) -> None:
+    shown = words(study)
+    assert "1440 cases" in shown and "61 positive" in shown and "data 1215da4d" in shown
+    table = study.locator(".sr-numbers").first.inner_text()
+    assert "0.726" in table and "0.654 to 0.794" in table  # reader_01, patients drawn
+    assert "p adjusted by Holm over these 6 pairs" in shown
+
+
+def test_one_slider_moves_the_table_every_matrix_and_the_points_of_both_curves(study: Page) -> None:
+    before = (matrices(study), marker_of(study, "roc"), marker_of(study, "precision-recall"))
+    first_table = study.locator(".sr-numbers").first.inner_text()
+    slider = study.get_by_role("slider").first
+    slider.focus()
+    for _ in range(60):
+        slider.press("ArrowLeft")
+    settled(study)
+    expect(study).to_have_url(re.compile("at=0.2"))
+    after = (matrices(study), marker_of(study, "roc"), marker_of(study, "precision-recall"))
+    assert all(old != new for old, new in zip(before, after, strict=True))
+    assert study.locator(".sr-matrices figure").count() == 4
+    assert matrices(study).count("threshold 0.2") == 4
+    assert study.locator(".sr-numbers").first.inner_text() != first_table
+
+
+def test_downloads_open_again_and_start_no_formula(study: Page) -> None:
+    measures = pd.read_csv(io.BytesIO(downloaded(study, re.compile("CSV, every measure"))))
+    area = measures[(measures["scorer"] == "reader_01") & (measures["measure"] == "auc")].iloc[0]
+    assert area["n"] == 1440 and round(area["value"], 3) == 0.726
+    assert set(measures["data_sha256"].str[:8]) == {"1215da4d"}
+    curve = downloaded(study, re.compile("CSV$"))
+    points = pd.read_csv(io.BytesIO(curve))
+    assert {"scorer", "threshold", "sensitivity", "specificity"} <= set(points.columns)
+    assert not [line for line in curve.decode().splitlines() if line.startswith(("=", "+", "@"))]
+    report = downloaded(study, re.compile("Comparison as HTML")).decode()
+    assert "<script" not in report and "1215da4d" in report and "data:image/svg+xml" in report
+    pdf = PdfReader(io.BytesIO(downloaded(study, re.compile("Comparison as PDF"))))
+    assert "Are the differences real?" in "".join(one.extract_text() for one in pdf.pages)
+
+
+@pytest.mark.parametrize(
+    ("tab", "expected"),
+    [
+        ("Calibration", "In the large"),
+        ("Decision curve", "Net benefit"),
+        ("Subgroups", "Grey: fewer than 20 cases"),
+        ("Classes", "one score a case"),
+        ("Training", "history of its training"),
+    ],
+)
+def test_every_part_opens_and_the_address_keeps_it(study: Page, tab: str, expected: str) -> None:
+    study.get_by_role("tab", name=tab).click()
+    study.get_by_text(expected).first.wait_for()
+    settled(study)
+    assert f"show={tab.replace(' ', '+')}" in study.url
+
+
+@pytest.mark.parametrize("content", BAD_TABLES, ids=lambda text: str(BAD_TABLES.get(text)))
+def test_a_bad_table_is_refused_with_a_sentence(page: Page, site: RunningApp, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "bad.csv"
+    file.write_text(content)
+    upload(page, site, file)
+    alert = page.get_by_role("alert").first
+    expect(alert).to_contain_text(BAD_TABLES[content])
+    assert "Confusion matrices" not in words(page)
+
+
+def test_an_address_that_is_opened_again_shows_the_same_choice(page: Page, site: RunningApp) -> None:
+    page.goto(f"{site.url}/compare?mode=Same+specificity&specificity=0.95&show=Training")
+    page.get_by_text("Confusion matrices").wait_for()
+    settled(page)
+    assert page.get_by_role("slider").first.get_attribute("aria-valuenow") == "0.95"
+    assert page.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
+
+
+def test_the_cases_page_lists_and_says_that_the_pictures_are_not_here(page: Page, site: RunningApp) -> None:
+    page.goto(f"{site.url}/cases")
+    page.get_by_text("scores only").first.wait_for()
+    settled(page)
+    assert "cases" in words(page)
+    listed = pd.read_csv(io.BytesIO(downloaded(page, re.compile("CSV, all of the list"))))
+    assert set(listed["label"]) == {"malignant"}
+    assert "Traceback" not in site.output.read_text(errors="replace")
