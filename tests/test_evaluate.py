@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -193,6 +194,17 @@ def test_the_patient_score_counts_patients_not_tiles() -> None:
     right = np.array([True] * 9 + [False])  # one patient with nine tiles, all right; one with one tile, wrong
     estimate = patient_score(right, np.array(["a"] * 9 + ["b"]))
     assert estimate.value == 0.5 and estimate.n == 2 and estimate.low == 0 and estimate.high == 1
+
+
+def test_the_patient_score_is_also_given_at_the_threshold_of_the_card(weights: Path) -> None:
+    card = dataclasses.replace(card_of(weights), threshold=0.3)
+    scores = pd.DataFrame(
+        {"case": list("abcd"), "patient": list("ppqq"), "label": ["idc", "idc", "non_idc", "non_idc"]}
+    )
+    positive = np.array([0.9, 0.35, 0.2, 0.4])
+    found = measure(card, scores.assign(non_idc=1 - positive, idc=positive)).scorers[0].measures
+    assert found["patient_score"].value == pytest.approx((0.5 + 1) / 2)  # most probable class: one of p is missed
+    assert found["patient_score_at_threshold"].value == pytest.approx((1 + 0.5) / 2)  # one of q is called too
 
 
 def test_files_that_are_not_there_are_counted(
