@@ -30,6 +30,8 @@ class Settings:
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
     session_idle_minutes, session_hours: when a sign-in ends by itself.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
+    worker: start a training worker with the application, on this machine.
+    data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -47,6 +49,8 @@ class Settings:
     session_idle_minutes: int = 15
     session_hours: int = 12
     cookie_secure: bool = False
+    worker: bool = True
+    data_root: str = ""
     demo: bool = False
     log_level: str = "INFO"
 

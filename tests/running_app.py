@@ -51,7 +51,7 @@ def running_app(state_dir: Path, **settings: object) -> Iterator[RunningApp]:
     state_dir.parent.mkdir(parents=True, exist_ok=True)
     output = state_dir.parent / f"{state_dir.name}.terminal"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SECONDREAD_")}
-    environment |= {"SECONDREAD_STATE_DIR": str(state_dir), "PYTHONUNBUFFERED": "1"}
+    environment |= {"SECONDREAD_STATE_DIR": str(state_dir), "PYTHONUNBUFFERED": "1", "SECONDREAD_WORKER": "0"}
     environment |= {f"SECONDREAD_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with output.open("ab") as terminal:

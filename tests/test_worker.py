@@ -1,0 +1,229 @@
+"""The worker: a job in a process of its own, epoch by epoch into the database, through every way it can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from record_site import add_person
+from sqlalchemy import update
+
+from core.records import data_sets, tables
+from core.records.db import Database, open_database
+from core.records.permissions import Person
+from core.settings import Settings
+from core.types import Modality
+from train import executor, jobs
+from train.executor import LocalExecutor, ended_badly
+from train.jobs import FitRequest
+from train.worker import Worker, kept_alive
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
+EPOCH = '{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}'
+BEGIN = """
+import json, os, sys, time
+from pathlib import Path
+given = dict(zip(sys.argv[1:], sys.argv[2:]))
+out, work = Path(given["--out"]), Path(given["--work"])
+work.mkdir(parents=True, exist_ok=True)
+lines = work / "epochs.jsonl"
+done = len(lines.read_text().splitlines()) if lines.exists() else 0
+def epoch(number):
+    with lines.open("a") as file:
+        file.write('{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}\\n' % number)
+def card():
+    folder = out / "ultrasound-cnn"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text('{"model_id": "ultrasound-cnn", "weights": {"sha256": "' + "a" * 64 + '"}}')
+"""
+
+
+@pytest.fixture
+def record_settings(tmp_path: Path) -> Settings:
+    """SQLite only: what the two kinds of database do with the queue is tested with the queue."""
+    return Settings(state_dir=tmp_path / "state")
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+@pytest.fixture
+def job_id(records: Database, admin: Person) -> int:
+    name = data_sets.keep_file(records.settings, b"picture", "png")
+    version = data_sets.create_data_set(
+        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
+        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
+    )  # fmt: skip
+    return jobs.enqueue(records, admin, REQUEST, version)
+
+
+@pytest.fixture
+def training(records: Database, tmp_path: Path) -> Callable[[str], LocalExecutor]:
+    """An executor whose training is this script: what takes minutes is not what is tested here."""
+
+    def of(body: str) -> LocalExecutor:
+        script = tmp_path / "training.py"
+        script.write_text(BEGIN + textwrap.dedent(body))
+        return LocalExecutor(records.settings, (sys.executable, str(script)))
+
+    return of
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_job_ends_with_a_candidate_and_all_its_epochs(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    body = "print('hello');[epoch(n) for n in range(1, 5)]; card()"
+    assert Worker(records, training(body)).work_once()
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.DONE and row.result == {
+        "model_id": "ultrasound-cnn", "weights_sha256": "a" * 64, "folder": "ultrasound-cnn",
+    }  # fmt: skip
+    assert (jobs.candidate_of(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
+    assert [epoch.epoch for epoch in jobs.epochs_of(records, admin, job_id)] == [1, 2, 3, 4]
+    assert "hello" in jobs.log_tail(records, admin, job_id)
+    assert not (jobs.folder_of(records.settings, job_id) / "work").exists()
+
+
+def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: jobs.epochs_of(records, admin, job_id))
+    assert jobs.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs."
+    jobs.cancel(records, admin, job_id)
+    thread.join(15)
+    assert not thread.is_alive()
+    assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
+    assert [path.name for path in jobs.folder_of(records.settings, job_id).iterdir()] == ["log.txt"]
+    assert not jobs.candidate_of(records.settings, job_id).exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("sys.exit('The split leaks.')", "The split leaks."),
+        ("raise MemoryError", "memory of this machine"),
+        ("raise OSError(28, 'No space left on device')", "disk is full"),
+        ("os.kill(os.getpid(), 9)", "killed the training"),
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("1 / 0", "our fault"),
+        ("epoch(1)", "our fault"),  # ends well but without a model
+    ],
+)
+def test_what_fails_is_failed_with_a_sentence_and_its_log(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor], body: str, sentence: str
+) -> None:
+    Worker(records, training(body)).work_once()
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.FAILED and sentence in row.message
+    assert "attempt 1" in jobs.log_tail(records, admin, job_id)
+    assert not Worker(records, training(body)).work_once()  # a failure is not tried again
+
+
+def test_a_data_set_that_was_damaged_is_told(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    next((records.settings.state_dir / "data_sets" / "manifests").iterdir()).write_text("file,label\n")
+    Worker(records, training("card()")).work_once()
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.FAILED and "missing or damaged" in row.message
+
+
+def test_a_worker_that_lost_its_job_stops_training(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: jobs.epochs_of(records, admin, job_id))
+    with records.begin() as connection:
+        connection.execute(update(tables.job).values(worker="another", attempts=2))
+    thread.join(15)
+    assert not thread.is_alive()
+    assert jobs.load_job(records, admin, job_id).state == jobs.RUNNING  # the other worker's
+
+
+def test_a_worker_that_is_told_to_end_gives_the_job_back(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    told = threading.Event()
+    thread = threading.Thread(
+        target=Worker(records, training("epoch(1); time.sleep(300)"), is_told_to_end=told.is_set).work
+    )
+    thread.start()
+    until(lambda: jobs.epochs_of(records, admin, job_id))
+    told.set()
+    thread.join(15)
+    assert not thread.is_alive()
+    row = jobs.load_job(records, admin, job_id)
+    assert (row.state, row.attempts) == (jobs.QUEUED, 0)
+    assert (jobs.folder_of(records.settings, job_id) / "work" / "epochs.jsonl").is_file()  # to go on from
+
+
+def test_the_training_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
+    """The pipe on its standard input closes, whatever the worker died of."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.executor", "worker"],  # any command that does not end by itself
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "SECONDREAD_STATE_DIR": str(tmp_path / "state")},
+    )  # fmt: skip
+    until(lambda: (tmp_path / "state" / "secondread.sqlite3").exists())
+    assert process.poll() is None and process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30) == 75
+
+
+def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
+    settings = Settings(state_dir=tmp_path / "state")
+    open_database(settings).close()
+    with kept_alive(settings):
+        until(lambda: len(workers()) == 1)
+        (first,) = workers()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: workers() and workers() != {first})
+    until(lambda: not workers())
+
+
+def workers() -> set[int]:
+    """Process ids of the workers that this process started."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"--with-app" in words and parent == os.getpid():
+            found.add(int(folder.name))
+    return found
+
+
+def test_a_half_written_line_is_not_read_as_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0" / "epochs.jsonl").write_text(EPOCH % 1 + "\n" + (EPOCH % 2)[:10])
+    assert [(part, len(rows)) for part, rows in executor.epochs_in(tmp_path)] == [("fold0", 1)]
+
+
+def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
+    assert ended_badly(1, "12:00 60 images\nThe split leaks. Split anew.\n") == "The split leaks. Split anew."
