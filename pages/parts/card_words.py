@@ -60,6 +60,7 @@ def fact_rows(card: Card) -> list[tuple[str, str]]:
         ("Left out", left_out or "nothing"),
         ("Started from", str(raw.get("initialisation", "not stated"))),
         ("Training", _training_words(training)),
+        ("Why these settings", str(training.get("why", ""))),
         ("Calibration", f"{calibration.get('method', 'not stated')}, fitted on {calibration.get('fitted_on', '?')}"),
         ("Licence of the data", str(raw.get("data_licence") or data.get("licence") or "not stated")),
         ("Weights", f"sha256 {card.weights_sha256}, {raw.get('weights', {}).get('storage', '')}"),
