@@ -24,7 +24,7 @@ def cross_validated(
 
     The weight for a fold is the one of `WEIGHTS` with the highest area on the other folds (of equals the one nearest
     to a half), so no case helps to choose its own weight. Folds are of patients. Each fold's scores become ranks
-    within the fold's training mixture, (0, 1], because folds with different weights do not share a scale. Refuses
+    among those of the other folds, in [0, 1], because folds with different weights do not share a scale. Refuses
     where a fold's other cases lack a class.
     """
     assert table.is_positive is not None

@@ -11,11 +11,17 @@ import streamlit as st
 from core.evaluation import charts
 from core.evaluation.calibration import CalibrationLine
 from core.evaluation.charts_runs import HISTORY_MEASURES, class_bars, history_figure
+from core.evaluation.cohort import with_scorers
+from core.evaluation.comparison import PairedTest
+from core.evaluation.hybrid import cross_validated, mean_of
 from core.evaluation.subgroups import SMALL
 from core.evaluation.workbench import Workbench
 from pages.parts import research_tables as tables
-from pages.parts.research_figures import colour, draw_figure
+from pages.parts.messages import told_plainly
+from pages.parts.research_figures import colour, draw_download, draw_figure
 from pages.parts.words import plain
+
+MEAN, WEIGHTED = "mean of both", "weighted sum of both"
 
 
 def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
@@ -127,8 +133,8 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
         )
         return
     left, right = st.columns(2)
-    column = left.selectbox("Group by", columns, key="by", bind="query-params", format_func=plain)
-    name = right.selectbox("Scorer", list(names), key="of", format_func=plain)
+    column = left.selectbox("Group by", columns, key="by", bind="query-params")
+    name = right.selectbox("Scorer", list(names), key="of")
     groups = bench.subgroups(column, name)
     figure = charts.forest_figure(groups, provenance=bench.cohort.provenance([name]))
     frame = pd.DataFrame(
@@ -220,12 +226,64 @@ def _histories(histories: dict[str, Sequence[dict[str, float]]]) -> pd.DataFrame
     return pd.DataFrame([{"scorer": name, **row} for name, rows in histories.items() for row in rows])
 
 
+def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
+    """Does reader + AI beat both? The mean of two scorers, and their weighted sum with weights from other cases."""
+    if len(names) < 2:
+        st.info("Choose two scorers or more, for example a reader and a model: this shows whether both together are "
+                "better than either.")  # fmt: skip
+        return
+    left, right = st.columns(2)
+    first = str(left.selectbox("First (a reader)", list(names), key="first"))
+    second = str(right.selectbox("Second (a model)", [name for name in names if name != first], key="second"))
+    with told_plainly():
+        hybrid, weights = _hybrid(bench.cohort.key, first, second, bench)
+        chosen = (first, second, MEAN, WEIGHTED)
+        results, tests = hybrid.results(chosen), hybrid.pairs(chosen)
+        rows = []
+        for index, name in enumerate(chosen):
+            cells = [tables.name_cell(hybrid.cohort, name, colour(index))]
+            cells += [tables.estimate_cell(results[name].measures[key]) for key in ("auc", "average_precision")]
+            for other in (first, second):
+                cells.append(_difference_cell(tests, name, other))
+            rows.append(cells)
+        head = ["Scorer", "AUC", "Average precision", f"AUC less that of {first}", f"AUC less that of {second}"]
+        st.html(tables.html_table(head, rows, label="Hybrid of two scorers"))
+        draw_download(lambda: tables.pairs_table(tests), name="hybrid")
+        st.caption(
+            f"Weight of {plain(first)} in each of {len(weights)} folds of patients, chosen for the highest AUC on the "
+            f"other folds: {', '.join(f'{weight:.2f}' for weight in weights)}. Differences: 95 % interval from draws "
+            f"of patients (the weights are not drawn anew), DeLong p adjusted by Holm over {len(tests)} pairs."
+        )
+        st.caption(plain(hybrid.cohort.provenance((first, second)).words))
+
+
+@st.cache_resource(max_entries=8, ttl="1h", show_spinner="Computing the hybrid")
+def _hybrid(key: str, first: str, second: str, _bench: Workbench) -> tuple[Workbench, tuple[float, ...]]:
+    table = _bench.cohort.table
+    mixed, weights = cross_validated(table, first, second)
+    added = {MEAN: mean_of(table, first, second), WEIGHTED: mixed}
+    return Workbench(with_scorers(_bench.cohort, added)), weights
+
+
+def _difference_cell(tests: Sequence[PairedTest], name: str, other: str) -> str:
+    for test in tests:
+        if {test.first, test.second} == {name, other}:
+            sign = 1 if test.first == name else -1
+            low, high = sorted((sign * test.low, sign * test.high))
+            return (
+                f'<td><span class="value">{sign * test.difference:+.4f}</span><span class="interval">{low:+.4f} to '
+                f"{high:+.4f}; p {p_words(test.p_holm)}</span></td>"
+            )
+    return "<td></td>"
+
+
 SECTIONS = {
     "Pairs": draw_pairs,
     "Calibration": draw_calibration,
     "Decision curve": draw_decisions,
     "Subgroups": draw_subgroups,
     "Classes": draw_classes,
+    "Hybrid": draw_hybrid,
     "Training": draw_training,
 }
 """Tab -> what draws it."""

@@ -99,9 +99,7 @@ def _uploaded_cohort() -> Cohort:
         positive = None
         if classes:
             guess = classes.index("malignant") if "malignant" in classes else 0
-            positive = st.selectbox(
-                "Positive class", classes, index=guess, format_func=plain, key="positive", bind="query-params"
-            )
+            positive = st.selectbox("Positive class", classes, index=guess, key="positive", bind="query-params")
         cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, data)
     return cohort
 

@@ -50,7 +50,9 @@ left, middle, right = st.columns([2, 2, 2])
 with left:
     cohort = choose_cohort()
 a = middle.selectbox("Scorer A", cohort.names, key="a", bind="query-params")
-other = right.selectbox("Scorer B", [NOBODY, *(name for name in cohort.names if name != a)], key="b", bind="query-params")
+other = right.selectbox(
+    "Scorer B", [NOBODY, *(name for name in cohort.names if name != a)], key="b", bind="query-params"
+)
 kind = st.segmented_control("Show", LISTS, default=LISTS[0], required=True, key="list", bind="query-params", wrap=True)
 b = None if other in (None, NOBODY) else other
 thresholds = choose_thresholds(cohort, [a] if b is None else [a, b])
