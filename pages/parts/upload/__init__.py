@@ -28,12 +28,12 @@ _component = st.components.v2.component(
 )
 
 
-def upload_files(key: str) -> list[InboxFile] | None:
+def upload_files(key: str, *, action: str = "create_study") -> list[InboxFile] | None:
     """A drop zone; the files that arrived, or None while there are none or some are still on their way.
 
-    The files lie in the inbox until `core.server.inbox.discard` or for a day. A new `key` starts with an empty zone.
+    action: what the person must be allowed to do. The files lie in the inbox until `core.server.inbox.discard` or for a day. A new `key` starts with an empty zone.
     """
-    person = require("create_study")
+    person = require(action)
     limits = settings()
     result = _component(
         key=key,

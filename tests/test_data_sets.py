@@ -1,0 +1,208 @@
+"""Data sets from a zip or a folder: kept once by content, without names, split and audited, never changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+from record_site import add_person
+
+from core.errors import AppError, Conflict, InvalidInput, NotAllowed, NotFound, UnreadableImage
+from core.records import audit, data_sets
+from core.records.db import Database
+from core.records.permissions import ROLES, Person
+from core.settings import Settings
+from core.types import Modality
+from train import collect, speed
+from train.collect import Collected
+from train.jobs import FitRequest
+
+
+@pytest.fixture
+def record_settings(tmp_path: Path) -> Settings:
+    (tmp_path / "data").mkdir()
+    return Settings(state_dir=tmp_path / "state", data_root=str(tmp_path / "data"))
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+def picture(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (40, 40)).astype(np.uint8)
+    out = io.BytesIO()
+    Raster.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def class_folders(n: int = 20) -> dict[str, bytes]:
+    return {f"set/{('benign', 'malignant')[i % 2]}/Anna Muster {i}.png": picture(i) for i in range(n)}
+
+
+def added(db: Database, person: Person, archive: Path, name: str = "Set", seed: int = 0) -> Collected:
+    return collect.add_zip(
+        db, person, archive, name=name, modality=Modality.ULTRASOUND, seed=seed, progress=lambda *_: None
+    )
+
+
+def cases_of(db: Database, person: Person, version_id: int) -> list[dict[str, str]]:
+    sha256 = data_sets.load_version(db, person, version_id).manifest_sha256
+    text = data_sets.checked_manifest(db.settings, sha256).read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_zip_of_class_folders_becomes_a_split_and_audited_version(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    found = added(records, admin, zipped(tmp_path / "a.zip", class_folders()), seed=3)
+    row = data_sets.load_version(records, admin, found.version_id)
+    assert (row.name, row.number, row.n_cases, row.modality) == ("Set", 1, 20, "ultrasound")
+    assert set(row.counts) == {"train", "validation", "test"} and row.split == {"kind": "60/20/20", "seed": 3}
+    assert not row.is_leaking and row.audit["findings"]
+    assert next(entry.action for entry in audit.entries(records, admin)) == "add data set"
+    assert not list((records.settings.state_dir / "data_sets" / "arriving").iterdir())
+
+
+def test_no_name_of_a_file_or_a_patient_is_kept(records: Database, admin: Person, tmp_path: Path) -> None:
+    rows = "".join(f"{i}_Muster.png,{('benign', 'malignant')[i % 2]},PAT{i // 2}\n" for i in range(20))
+    files = {f"{i}_Muster.png": picture(i) for i in range(20)} | {
+        "manifest.csv": f"file,label,patient\n{rows}".encode()
+    }
+    found = added(records, admin, zipped(tmp_path / "a.zip", files))
+    cases = cases_of(records, admin, found.version_id)
+    assert len({case["patient"] for case in cases}) == 10  # still told apart
+    for path in (records.settings.state_dir / "data_sets").rglob("*"):
+        assert "Muster" not in path.name
+        assert not path.is_file() or (b"Muster" not in path.read_bytes() and b"PAT1" not in path.read_bytes())
+
+
+def test_a_picture_is_stored_once_whatever_it_is_called(records: Database, admin: Person, tmp_path: Path) -> None:
+    files = class_folders()
+    added(records, admin, zipped(tmp_path / "a.zip", files))
+    twice = files | {"set/benign/again.png": picture(0), "set/benign/other label.png": picture(1)}
+    found = added(records, admin, zipped(tmp_path / "b.zip", twice), name="Second")
+    assert len(list(data_sets.files_dir(records.settings).glob("*/*"))) == 20
+    assert data_sets.load_version(records, admin, found.version_id).n_cases == 19
+    assert "1 pictures left out: the same file once more." in found.notes
+    assert "2 pictures left out: the same file has different labels." in found.notes
+
+
+def test_a_new_split_is_a_new_version_and_the_old_one_stays_as_it_was(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    first = added(records, admin, zipped(tmp_path / "a.zip", class_folders())).version_id
+    before = cases_of(records, admin, first)
+    second = collect.split_anew(records, admin, first, seed=5)
+    row = data_sets.load_version(records, admin, second)
+    assert (row.number, row.split["seed"], row.n_cases) == (2, 5, 20)
+    assert cases_of(records, admin, first) == before
+    assert [case["split"] for case in cases_of(records, admin, second)] != [case["split"] for case in before]
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"readme.txt": b"hello"}, "No picture was found"),
+        ({"benign/1.png": picture(1), "benign/2.png": picture(2)}, "same label"),
+        ({"a/1.png": b"no picture", "b/2.png": b"none"}, "None of the pictures"),
+        ({"manifest.csv": b"file,label\n../../site.key,benign\n", "1.png": picture(1)}, "outside"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_leaves_nothing(
+    records: Database, admin: Person, tmp_path: Path, files: dict[str, bytes], sentence: str
+) -> None:
+    with pytest.raises(AppError, match=sentence):
+        added(records, admin, zipped(tmp_path / "a.zip", files))
+    assert data_sets.list_versions(records, admin) == []
+
+
+def test_a_damaged_zip_is_refused(records: Database, admin: Person, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(UnreadableImage):
+        added(records, admin, tmp_path / "a.zip")
+
+
+def test_a_folder_is_read_only_below_the_sites_data_root(records: Database, admin: Person, tmp_path: Path) -> None:
+    for name, content in class_folders().items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (tmp_path / "data" / "set" / "benign" / "link.png").symlink_to(records.settings.state_dir / "site.key")
+
+    def add(folder: str) -> Collected:
+        return collect.add_folder(
+            records, admin, folder, name=folder[-9:], modality=Modality.ULTRASOUND, seed=0, progress=lambda *_: None
+        )
+
+    found = add("set")
+    assert data_sets.load_version(records, admin, found.version_id).n_cases == 20
+    with pytest.raises(InvalidInput, match="outside"):
+        add("../state")
+    with pytest.raises(InvalidInput, match="outside"):
+        add(str(records.settings.state_dir))
+    with pytest.raises(NotFound):
+        add("nothing here")
+
+
+def test_a_removed_data_set_takes_its_pictures_but_not_those_of_another(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    first = added(records, admin, zipped(tmp_path / "a.zip", class_folders(20))).version_id
+    second = added(records, admin, zipped(tmp_path / "b.zip", class_folders(24)), name="Second").version_id
+    data_sets.remove_data_set(records, admin, data_sets.load_version(records, admin, second).data_set_id)
+    assert len(list(data_sets.files_dir(records.settings).glob("*/*"))) == 20
+    assert [row.id for row in data_sets.list_versions(records, admin)] == [first]
+    added(records, admin, zipped(tmp_path / "b.zip", class_folders(24)), name="Second")  # the name is free again
+    with pytest.raises(Conflict, match="already"):
+        added(records, admin, zipped(tmp_path / "a.zip", class_folders()))
+
+
+ACTIONS: dict[str, Callable[[Database, Person, Path], object]] = {
+    "add_zip": lambda db, person, path: added(db, person, path),
+    "add_folder": lambda db, person, _: collect.add_folder(
+        db, person, "x", name="x", modality=Modality.ULTRASOUND, seed=0, progress=lambda *_: None
+    ),
+    "split_anew": lambda db, person, _: collect.split_anew(db, person, 1, seed=0),
+    "create_data_set": lambda db, person, _: data_sets.create_data_set(
+        db, person, name="x", modality=Modality.ULTRASOUND, manifest=b"", split={}, counts={}, found={}
+    ),
+    "add_version": lambda db, person, _: data_sets.add_version(
+        db, person, "x", manifest=b"", split={}, counts={}, found={}
+    ),
+    "remove_data_set": lambda db, person, _: data_sets.remove_data_set(db, person, "x"),
+    "list_versions": lambda db, person, _: data_sets.list_versions(db, person),
+    "load_version": lambda db, person, _: data_sets.load_version(db, person, 1),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_only_an_administrator_may_do_anything_with_data_sets(records: Database, tmp_path: Path, action: str) -> None:
+    archive = zipped(tmp_path / "a.zip", class_folders())
+    for role in set(ROLES) - {"administrator"}:
+        with pytest.raises(NotAllowed):
+            ACTIONS[action](records, add_person(records, role, role), archive)
+
+
+def test_the_time_of_a_training_is_estimated_from_one_that_was_timed(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    request = FitRequest("efficientnet_lite0", Modality.ULTRASOUND)
+    once = speed.estimate(records, admin, request, 400)
+    twice = speed.estimate(records, admin, request, 800)
+    assert once is not None and twice is not None and "card of" in once.source
+    assert twice.minutes == pytest.approx(2 * once.minutes) and once.minutes > 0
+    assert speed.estimate(records, admin, FitRequest("cnn4", Modality.HISTOLOGY, init="imagenet"), 400) is None
