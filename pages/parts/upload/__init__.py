@@ -31,7 +31,8 @@ _component = st.components.v2.component(
 def upload_files(key: str, *, action: str = "create_study") -> list[InboxFile] | None:
     """A drop zone; the files that arrived, or None while there are none or some are still on their way.
 
-    action: what the person must be allowed to do. The files lie in the inbox until `core.server.inbox.discard` or for a day. A new `key` starts with an empty zone.
+    The files lie in the inbox until `core.server.inbox.discard` or for a day. A new `key` starts with an empty zone.
+    action: what the person must be allowed to do.
     """
     person = require(action)
     limits = settings()
