@@ -20,7 +20,7 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records import accounts, passwords, sessions
+from core.records import accounts, audit_heads, passwords, sessions
 from core.records.permissions import Person, allowed
 from core.server import inbox
 from core.server.guards import build_middleware
@@ -42,7 +42,10 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/research/compare.py", "Compare", ":material/query_stats:", "compare_models"),
     ("pages/research/cases.py", "Cases", ":material/image_search:", "see_cases"),
+    ("pages/admin/data_sets.py", "Data sets", ":material/dataset:", "manage_data"),
+    ("pages/admin/training.py", "Training", ":material/fitness_center:", "manage_training"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
+    ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),
     ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
 )
@@ -91,7 +94,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    with worker.kept_alive(settings) if settings.worker else nullcontext():
+    with audit_heads.written_daily(db), worker.kept_alive(settings) if settings.worker else nullcontext():
         log.info("SecondRead is ready")
         yield
 

@@ -109,9 +109,15 @@ def entries(
     *,
     action: str | None = None,
     since: datetime | None = None,
+    before: datetime | None = None,
+    person_id: int | None = None,
+    subject: str = "",
     limit: int | None = 500,
 ) -> list[Entry]:
-    """The trail, newest first. since: with its zone, inclusive. limit: None for all. Raises NotAllowed."""
+    """The trail, newest first. since, before: with their zone; the first inclusive. subject: a part of it.
+
+    limit: None for all. Raises NotAllowed.
+    """
     demand(person, "see_audit")
     query = (
         select(audit, person_table.c.name.label("person_name"))
@@ -122,6 +128,12 @@ def entries(
         query = query.where(audit.c.action == action)
     if since is not None:
         query = query.where(audit.c.at >= since)
+    if before is not None:
+        query = query.where(audit.c.at < before)
+    if person_id is not None:
+        query = query.where(audit.c.person_id == person_id)
+    if subject.strip():
+        query = query.where(audit.c.subject.contains(subject.strip(), autoescape=True))
     if limit is not None:
         query = query.limit(limit)
     with db.read() as connection:
@@ -129,6 +141,19 @@ def entries(
             Entry(row.id, row.at, row.person_id, row.person_name, row.action, row.subject, row.detail)
             for row in connection.execute(query)
         ]
+
+
+def words_and_people(db: Database, person: Person) -> tuple[list[str], dict[int, str]]:
+    """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
+    demand(person, "see_audit")
+    with db.read() as connection:
+        actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
+        people = connection.execute(
+            select(person_table.c.id, person_table.c.name)
+            .where(person_table.c.id.in_(select(audit.c.person_id).distinct()))
+            .order_by(person_table.c.name)
+        ).all()
+    return list(actions), {row.id: row.name for row in people}
 
 
 def _problems_of(row: Mapping[str, Any], key: bytes, expected_id: int, previous: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.records import reads, studies
+from core.records import openings, reads, studies
 from core.records.permissions import Person
 from core.records.studies import StoredStudy
 from pages.parts import attention, impressions, new_study, pictures, second_read, study_report, study_tools
@@ -127,6 +127,7 @@ if not study_id:
     st.stop()
 with told_plainly(stops=True):
     study = studies.load_study(database(), person, study_id)
+    openings.record_opening(database(), person, study_id)
 
 study_tools.header(person, study)
 labels = pictures.labels_of(study)

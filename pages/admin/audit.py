@@ -1,0 +1,78 @@
+"""Audit: who did what and when, whether the chain holds, and a copy of it for a spreadsheet."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, time, timedelta
+
+import streamlit as st
+
+from core.records import audit, audit_export, audit_heads
+from pages.parts.messages import told_plainly
+from pages.parts.session import database, require
+
+SHOWN_MOST = 500
+
+actor = require("see_audit")
+db = database()
+
+
+def verdict_of_chain() -> None:
+    """Recomputes the chain when asked to: it reads every row there is."""
+    if not st.button("Verify the chain", icon=":material/verified:", key="verify_chain"):
+        return
+    verdict = audit_heads.verify(db)
+    if verdict.is_intact:
+        st.success(f"Chain verified: {verdict.n} rows, none changed, removed or moved.", icon=":material/check:")
+        return
+    st.error("The audit trail is not as it was written. Keep a copy of the state folder, and find out why.")
+    for problem in verdict.problems[:20]:
+        st.text(problem)
+
+
+st.title("Audit", anchor=False)
+verdict_of_chain()
+with told_plainly(stops=True):
+    actions, people = audit.words_and_people(db, actor)
+
+columns = st.columns([2, 2, 2, 1, 1], vertical_alignment="bottom")
+action = columns[0].selectbox("Action", actions, index=None, placeholder="All", key="audit_action")
+whose = columns[1].selectbox(
+    "Person", list(people), format_func=lambda id: people[id], index=None, placeholder="Everybody", key="audit_person"
+)
+subject = columns[2].text_input("Subject contains", key="audit_subject", placeholder="study 3f2a…")
+from_day = columns[3].date_input("From (UTC)", value=None, key="audit_from", format="YYYY-MM-DD")
+until_day = columns[4].date_input("Until (UTC)", value=None, key="audit_until", format="YYYY-MM-DD")
+first = datetime.combine(from_day, time(), UTC) if from_day else None
+after = datetime.combine(until_day + timedelta(days=1), time(), UTC) if until_day else None
+
+with told_plainly(stops=True):
+    found = audit.entries(
+        db, actor, action=action, since=first, before=after, person_id=whose, subject=subject, limit=SHOWN_MOST
+    )
+st.dataframe(
+    [
+        {
+            "Number": entry.id,
+            "Time (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),
+            "Person": entry.person_name or "nobody signed in",
+            "Action": entry.action,
+            "Subject": entry.subject,
+            "Detail": json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else "",
+        }
+        for entry in found
+    ],
+    hide_index=True,
+    width="stretch",
+    key="audit_table",
+)
+if len(found) == SHOWN_MOST:
+    st.caption(f"The newest {SHOWN_MOST} are shown; the file holds all that match.")
+
+if st.button("Prepare the file of all that match", icon=":material/table_view:", key="prepare_audit_csv"):
+    with told_plainly(stops=True):
+        everything = audit.entries(
+            db, actor, action=action, since=first, before=after, person_id=whose, subject=subject, limit=None
+        )
+        content = audit_export.export_csv(db, actor, everything)
+    st.download_button("Download (CSV)", content, "audit.csv", "text/csv", key="download_audit_csv")
