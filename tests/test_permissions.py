@@ -9,7 +9,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
 
 from core.errors import NotAllowed
-from core.records import audit, reads, studies
+from core.records import audit, reader_scores, reads, studies
 from core.records.db import Database
 from core.records.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, demand
 
@@ -40,6 +40,7 @@ GUARDED: tuple[tuple[str, Call], ...] = (
     ),
     ("see_truth", lambda db, who, study, _: reads.truths_of(db, who, study)),
     ("export_report", lambda db, who, study, _: reads.record_export(db, who, study, what="pdf")),
+    ("see_reader_scores", lambda db, who, _, __: reader_scores.reader_scores(db, who)),
     ("see_audit", lambda db, who, _, __: audit.entries(db, who)),
 )
 

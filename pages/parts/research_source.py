@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import streamlit as st
 
@@ -10,11 +11,12 @@ from core.evaluation.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards,
 from core.evaluation.scores import label_names, read_scores
 from core.evaluation.workbench import Workbench
 from core.models.cards import all_cards
+from core.records.reader_scores import reader_scores
 from pages.parts.messages import told_plainly
-from pages.parts.session import settings
+from pages.parts.session import database, require, settings
 from pages.parts.words import plain
 
-UPLOAD = "Upload"
+UPLOAD, READERS = "Upload", "Readers of this site"
 _BYTES, _FIRST_SHOWN = "research_upload_bytes", 4
 _FORMAT = """
 A CSV file (UTF-8, commas), one row a case:
@@ -37,13 +39,15 @@ def choose_cohort() -> Cohort:
     groups = {group.key: group for group in group_cards(all_cards(settings()))}
     chosen = st.selectbox(
         "Data set",
-        [*groups, UPLOAD],
+        [*groups, READERS, UPLOAD],
         key="data",
         bind="query-params",
         help="The test cases of each data set's models; or upload scores: a reader study, another system's output.",
     )
     if chosen is None or chosen == UPLOAD:
         return _uploaded_cohort()
+    if chosen == READERS:
+        return _readers_cohort()
     group = groups[chosen]
     with told_plainly(stops=True):
         cohort = _cohort_of_cards(tuple(card.weights_sha256 for card in group.cards), group)
@@ -102,6 +106,24 @@ def _uploaded_cohort() -> Cohort:
             positive = st.selectbox("Positive class", classes, index=guess, key="positive", bind="query-params")
         cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, data)
     return cohort
+
+
+def _readers_cohort() -> Cohort:
+    """First impressions saved here whose truth was entered; ends the page while they are too few to measure."""
+    data = reader_scores(database(), require("see_reader_scores"))
+    n = max(0, data.count(b"\n") - 1)
+    labels = {line.split(b",")[2] for line in data.splitlines()[1:]}
+    if len(labels) < 2:
+        st.info(
+            f"{n} breast{'' if n == 1 else 's'} of this site can be counted so far, and both malignant and other ones "
+            "are needed. A breast counts when a first impression, a final read and its truth (page Truth) are saved. "
+            "Readers and models then stand side by side here, and the tab Hybrid shows what both are worth together.",
+            icon=":material/info:",
+        )
+        st.stop()
+    with told_plainly(stops=True):
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), None, data)
+    return replace(cohort, dataset="readers of this site", split="all breasts with first impression and truth")
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the table")

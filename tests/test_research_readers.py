@@ -1,0 +1,68 @@
+"""First impressions of this site as scores: who counts, who is shown them, and under which names."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
+
+from core.evaluation.scores import read_scores
+from core.records import reader_scores, reads, studies
+from core.records.db import Database
+from core.records.permissions import Person
+
+
+def finish(db: Database, reader: Person, number: int, pathology: str | None, *, suspicion: reads.Impression) -> str:
+    image = picture(number, patient_hash=f"{number:064d}")
+    study = studies.create_study(db, reader, display_name=f"Jane Doe {number}", images=[image])
+    (stored,) = studies.load_study(db, reader, study).images
+    reads.record_predictions(db, study, stored.id, answer(image, malignant=0.25), explanation())
+    reads.record_first_read(db, reader, study, {"R": suspicion})
+    if pathology is not None:
+        reads.record_final_read(db, reader, study, {"R": CALM}, "")
+        reads.record_truth(
+            db, reader, study, breast="R", pathology=pathology, happened_on=date(2024, 1, 1), source="core biopsy"
+        )
+    return study
+
+
+@sqlite_only
+def test_breasts_with_a_truth_become_rows_and_readers_have_numbers(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    finish(records, ann, 1, "malignant", suspicion=WORRIED)
+    finish(records, ann, 2, "not biopsied, stable", suspicion=CALM)
+    finish(records, ann, 3, None, suspicion=CALM)
+    data = reader_scores.reader_scores(records, ada)
+    table = read_scores(data)
+    assert table.n == 2 and table.positives == 1
+    assert set(table.scorers) == {f"reader {ann.id}", "model"}
+    assert sorted(table.scorers[f"reader {ann.id}"]) == [0.05, 0.85] and set(table.scorers["model"]) == {0.25}
+    assert b"Ann" not in data and b"Jane" not in data and f"{1:064d}".encode() not in data
+
+
+@sqlite_only
+def test_a_correction_of_the_truth_counts_instead_of_it(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    study = finish(records, ann, 1, "benign", suspicion=WORRIED)
+    finish(records, ann, 2, "benign", suspicion=CALM)
+    reads.record_truth(
+        records, ann, study, breast="R", pathology="malignant", happened_on=date(2024, 2, 1), source="surgery"
+    )
+    assert read_scores(reader_scores.reader_scores(records, ada)).positives == 1
+
+
+@sqlite_only
+def test_who_is_between_first_and_final_read_is_not_shown_the_study(records: Database) -> None:
+    ann = add_person(records, "Ann", "radiologist")
+    both = add_person(records, "Bea", "radiologist", "researcher")
+    image = picture(1)
+    study = studies.create_study(records, ann, display_name="x", images=[image])
+    for reader in (ann, both):
+        reads.record_first_read(records, reader, study, {"R": WORRIED})
+    reads.record_final_read(records, ann, study, {"R": WORRIED}, "")
+    reads.record_truth(
+        records, ann, study, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="core biopsy"
+    )
+    assert reader_scores.reader_scores(records, both) == b""
+    reads.record_final_read(records, both, study, {"R": CALM}, "")
+    assert reader_scores.reader_scores(records, both).count(b"\n") == 2
