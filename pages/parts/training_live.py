@@ -1,0 +1,87 @@
+"""One training as it goes: where it stands, its curves, its history and the end of its log."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.records.permissions import Person
+from pages.parts.messages import told_plainly
+from pages.parts.session import database, signed_in
+from pages.parts.training_words import duration_words, job_title, when
+from pages.parts.words import plain
+from train import jobs
+from train.jobs import Epoch, JobRow
+
+_CURVES = (
+    ("Loss", ("loss", "validation_loss"), ("training", "validation")),
+    ("Validation", ("validation_auc", "validation_accuracy"), ("AUC", "accuracy")),
+)
+_DASHES = ("solid", "dot")
+
+
+@st.fragment(run_every=2)
+def live(job_id: int) -> None:
+    """A training that is not over; looks again every two seconds and reloads the page when it is."""
+    person = signed_in(is_activity=False)  # looking on keeps nobody signed in
+    if person is None:
+        return
+    with told_plainly(stops=True):
+        job = jobs.load_job(database(), person, job_id)
+    show(person, job)
+    if not job.is_open:
+        st.rerun()
+
+
+def show(person: Person, job: JobRow) -> None:
+    """Everything there is to see of one training."""
+    epochs = jobs.epochs_of(database(), person, job.id)
+    st.markdown(f"**{job_title(job)}**")
+    words = st.error if job.state in (jobs.FAILED, jobs.DEAD) else st.success if job.state == jobs.DONE else st.info
+    words(plain("Stopping." if job.is_stopping else job.message))
+    if job.is_open:
+        _draw_progress(job, epochs)
+        if st.button("Cancel this training", key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
+            with told_plainly():
+                jobs.cancel(database(), person, job.id)
+                st.rerun()
+    _draw_curves(job, epochs)
+    with st.expander("History", key=f"history_{job.id}"):
+        st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
+        for event in jobs.events_of(database(), person, job.id):
+            st.markdown(f"{when(event.at)} · {plain(event.sentence)}")
+    tail = jobs.log_tail(database(), person, job.id)
+    if tail:
+        with st.expander("Log", key=f"log_{job.id}"):
+            st.code(tail, language=None)
+
+
+def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
+    total = job.request.n_epochs * job.request.runs
+    left = jobs.seconds_left(job, epochs)
+    st.progress(min(len(epochs) / total, 1.0), f"Epoch {len(epochs)} of at most {total}")
+    parts = [f"at most {duration_words(left)} left"] if left is not None else []
+    parts += [f"on {plain(job.machine)}"] if job.machine and job.state == jobs.RUNNING else []
+    parts += [f"{job.memory_mib} MiB of memory"] if job.memory_mib else []
+    parts += [f"attempt {job.attempts}"] if job.attempts > 1 else []
+    st.caption(" · ".join(parts))
+
+
+def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
+    if not epochs:
+        return
+    for column, (title, keys, names) in zip(st.columns(2), _CURVES, strict=True):
+        figure = go.Figure()
+        for key, name, dash in zip(keys, names, _DASHES, strict=True):
+            figure.add_scatter(
+                x=list(range(1, len(epochs) + 1)),
+                y=[epoch.measures.get(key) for epoch in epochs],
+                name=name,
+                mode="lines+markers",
+                line={"dash": dash},
+            )
+        figure.update_layout(
+            title=title, xaxis_title="epoch", height=300, margin={"l": 50, "r": 10, "t": 40, "b": 40},
+            legend={"orientation": "h"},
+        )  # fmt: skip
+        column.plotly_chart(figure, key=f"curve_{job.id}_{title}")

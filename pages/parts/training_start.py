@@ -1,0 +1,95 @@
+"""The form that starts a training: what, on which data, for how long, and the command that does the same."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.models.registry import ARCHITECTURES
+from core.records import data_sets
+from core.records.data_sets import VersionRow
+from core.records.permissions import Person
+from core.types import Modality
+from pages.parts.messages import told_plainly
+from pages.parts.session import database, settings
+from pages.parts.training_words import duration_words
+from pages.parts.words import plain
+from train import jobs, speed
+from train.jobs import INITS, FitRequest
+
+PRESETS = {
+    "Quick look": "5 epochs: shows in minutes whether the data can be learned at all.",
+    "As recommended": "Epochs and side of the architecture's own recipe.",
+    "In 5 folds": "The recipe, measured in 5 folds: the most honest numbers of a small data set.",
+}
+_INIT_WORDS = {
+    "offline": "what was installed with it (no internet)",
+    "imagenet": "ImageNet weights (downloaded at first use)",
+    "random": "nothing: learn everything here",
+}
+
+
+def begin_training(person: Person, versions: list[VersionRow]) -> int | None:
+    """The number of the job once it is in the queue."""
+    titles = {entry.id: entry.title for entry in ARCHITECTURES}
+    by_id = {version.id: version for version in versions}
+    left, right = st.columns(2)
+    version_id = left.selectbox(
+        "Data set",
+        list(by_id),
+        format_func=lambda one: f"{by_id[one].name}, version {by_id[one].number}",
+        key="job_data",
+    )
+    architecture = right.selectbox("Architecture", list(titles), format_func=titles.__getitem__, key="job_architecture")
+    preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", key="job_preset")
+    st.caption(PRESETS.get(preset or "", "Choose a preset."))
+    version = by_id[version_id]
+    with told_plainly():
+        request = _request(version, architecture, preset or "As recommended")
+        _tell_cost(person, request, version)
+        if version.is_leaking:
+            st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
+        if st.button("Start the training", type="primary", icon=":material/play_arrow:", key="job_start"):
+            return jobs.enqueue(database(), person, request, version.id)
+    return None
+
+
+def _request(version: VersionRow, architecture: str, preset: str) -> FitRequest:
+    """What the form says; a field that is left empty is the recipe's."""
+    epochs = 5 if preset == "Quick look" else None
+    folds = 5 if preset == "In 5 folds" else 0
+    with st.expander("Advanced settings", key="job_advanced"):
+        init = st.selectbox("Start from", INITS, format_func=_INIT_WORDS.__getitem__, key=f"job_init_{architecture}")
+        columns = st.columns(4)
+        chosen = columns[0].number_input("Epochs", 1, 500, epochs, key=f"job_epochs_{preset}", placeholder="recipe")
+        side = columns[1].number_input("Side in pixels", 32, 1024, None, key="job_side", placeholder="recipe")
+        seed = columns[2].number_input("Seed", 0, 2**31 - 1, 0, key="job_seed")
+        parts = columns[3].number_input("Folds", 0, 10, folds, key=f"job_folds_{preset}", help="0: a plain split")
+        labels = sorted({label for row in version.counts.values() for label in row})
+        known = "malignant" in labels or "idc" in labels
+        positive = "" if known else st.selectbox("The label that counts as positive", labels, key="job_positive")
+        name = st.text_input("Name of the model", key="job_name", placeholder=f"{version.modality}-{architecture}")
+        why = st.text_input("Why this training, for the card", key="job_why")
+    return FitRequest(
+        architecture,
+        Modality(version.modality),
+        init=init,
+        epochs=int(chosen) if chosen else None,
+        side=int(side) if side else None,
+        seed=int(seed),
+        folds=int(parts),
+        name=name.strip(),
+        positive=positive or "",
+        why=why.strip(),
+    )
+
+
+def _tell_cost(person: Person, request: FitRequest, version: VersionRow) -> None:
+    """How long it will take, and the same thing as a command."""
+    took = speed.estimate(database(), person, request, version.n_training)
+    if took is None:
+        st.caption("No training of this architecture was timed yet; the first epoch will tell how long it takes.")
+    else:
+        st.caption(f"About {duration_words(60 * took.minutes)} at most, by {plain(took.source)}.")
+    manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
+    st.caption("The same from a terminal on this machine:")
+    st.code(request.command(manifest, data_sets.files_dir(settings())), language="bash", wrap_lines=True)

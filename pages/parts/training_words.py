@@ -1,0 +1,46 @@
+"""Words and small tables of the pages Data sets and Training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pages.parts.words import plain
+from train.jobs import JobRow
+
+_MARKS = {"leak": ":material/dangerous:", "warning": ":material/warning:", "note": ":material/info:"}
+
+
+def split_words(split: Mapping[str, Any]) -> str:
+    """How a version was split."""
+    return f"{split.get('kind', 'unknown')}" + (f", seed {split['seed']}" if "seed" in split else "")
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """A row a split, a column a label."""
+    labels = sorted({label for row in counts.values() for label in row})
+    return [{"split": split, **{label: row.get(label, 0) for label in labels}} for split, row in counts.items()]
+
+
+def audit_lines(found: Mapping[str, Any]) -> list[str]:
+    """Markdown, a line a finding."""
+    return [f"{_MARKS[one['severity']]} {plain(one['sentence'])}" for one in found.get("findings", [])]
+
+
+def job_title(job: JobRow) -> str:
+    """One line for the list: number, model, data, state."""
+    state = "being cancelled" if job.is_stopping else job.state
+    return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
+
+
+def duration_words(seconds: float) -> str:
+    """Rounded up, as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def when(moment: datetime | None) -> str:
+    """UTC, to the second."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
