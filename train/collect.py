@@ -11,6 +11,7 @@ import hmac
 import io
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from train.split import SPLITS, split_cases
 FILES_MOST = 20_000
 UNPACKED_MIB = 16 * 1024
 MANIFESTS = ("manifest.csv", "cases.csv")
+_ABANDONED_SECONDS = 24 * 3600
 _KEPT = ("split", "source", "licence", "laterality", "view", "magnification", "subtype")
 """Columns of a manifest that are kept as they are, beside file, label, mask and the hashed patient and group."""
 
@@ -59,6 +61,7 @@ def add_zip(
     demand(person, "manage_data")
     arriving = db.settings.state_dir / "data_sets" / "arriving"
     arriving.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_abandoned(arriving)
     with tempfile.TemporaryDirectory(dir=arriving) as folder:
         notes = _unpack(archive, Path(folder), db.settings, progress)
         return _add(db, person, Path(folder), notes, name=name, modality=modality, seed=seed, progress=progress)
@@ -243,6 +246,8 @@ def _hashed(key: bytes, column: str, value: str) -> str:
     return hmac.new(key, f"{column}\n{value}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
-def remove_arriving(settings: Settings) -> None:
-    """What a server that was killed left half unpacked. Only at start: nothing is arriving then."""
-    shutil.rmtree(settings.state_dir / "data_sets" / "arriving", ignore_errors=True)
+def _remove_abandoned(arriving: Path) -> None:
+    """What a server that was killed left half unpacked a day ago or earlier."""
+    for folder in arriving.iterdir():
+        if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
