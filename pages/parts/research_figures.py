@@ -14,6 +14,7 @@ from core.evaluation.charts import COLOURS
 from core.evaluation.scores import safe_csv
 
 _STYLE = (Path(__file__).parent / "research.css").read_text(encoding="utf-8")
+_FORMAT = "research_picture_format"
 _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
@@ -30,7 +31,7 @@ def picture_format() -> None:
     """What the camera of every figure saves; the choice stands in the address."""
     label, choice = st.columns([1, 4], vertical_alignment="center", gap="small", width=420)
     label.caption("Camera saves")
-    choice.segmented_control(
+    chosen = choice.segmented_control(
         "What the camera over a figure saves",
         ["PNG", "SVG"],
         default="PNG",
@@ -39,6 +40,10 @@ def picture_format() -> None:
         bind="query-params",
         label_visibility="collapsed",
     )
+    # Inside a fragment; the figures of the tabs, outside it, are told as well.
+    if st.session_state.setdefault(_FORMAT, chosen) != chosen:
+        st.session_state[_FORMAT] = chosen
+        st.rerun()
 
 
 def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, name: str, alt: str) -> None:

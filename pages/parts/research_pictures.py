@@ -23,6 +23,7 @@ from pages.parts.session import settings
 from pages.parts.words import plain
 
 _MOST, _COLUMNS, _OPACITY = 12, 6, 0.5
+_NAME_BYTES_MOST = 200
 
 
 def draw_pictures(cohort: Cohort, found: pd.DataFrame, chosen: int | None, names: Sequence[str]) -> None:
@@ -53,6 +54,8 @@ def draw_pictures(cohort: Cohort, found: pd.DataFrame, chosen: int | None, names
 
 def picture_path(case: str) -> Path | None:
     """The file of a case among this site's data sets, or None; a case's name never leads out of that folder."""
+    if len(case.encode()) > _NAME_BYTES_MOST:  # an uploaded table may call its cases anything
+        return None
     folder = files_dir(settings()).resolve()
     path = (folder / case).resolve()
     return path if path.is_relative_to(folder) and path.is_file() else None

@@ -1,0 +1,27 @@
+"""Pictures of test cases: only files of this site's data sets, whatever a case is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.records.data_sets import files_dir
+from core.settings import Settings
+from pages.parts import research_pictures
+
+
+def test_a_case_is_shown_from_the_data_sets_folder_and_its_name_never_leads_out_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    monkeypatch.setattr(research_pictures, "settings", lambda: settings)
+    folder = files_dir(settings)
+    (folder / "ab").mkdir(parents=True)
+    (folder / "ab" / "picture.png").write_bytes(b"x")
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    (folder / "ab" / "link.png").symlink_to(secret)
+    assert research_pictures.picture_path("ab/picture.png") == (folder / "ab" / "picture.png").resolve()
+    for name in ("ab/absent.png", "../../secret.png", str(secret), "ab/link.png", "ab", "", "x" * 300):
+        assert research_pictures.picture_path(name) is None, name
