@@ -160,7 +160,8 @@ def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tenso
         has_lesion = tf.cast(tf.reduce_sum(mask, axis=(1, 2, 3)) > 0.5, tf.float32)
         # A cell that touches the lesion counts as inside: the grid is coarse.
         outside = tf.reduce_sum(cam * (1 - tf.minimum(3 * mask, 1)), axis=(1, 2, 3))
-        share = outside / (tf.reduce_sum(cam, axis=(1, 2, 3)) + 1e-3)
+        # An empty map counts as wholly outside, or a branch would learn to show nothing.
+        share = (outside + 1e-3) / (tf.reduce_sum(cam, axis=(1, 2, 3)) + 1e-3)
         total += tf.reduce_sum(share * has_lesion) / (tf.reduce_sum(has_lesion) + 1e-6)
     return total / len(maps)
 

@@ -36,6 +36,9 @@ from train.squares import Squares, load_squares
 
 log = logging.getLogger(__name__)
 
+MAP_MARGIN = 0.05
+"""By how much of the cases a map must beat the image's centre to be called a place."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -202,6 +205,22 @@ def _on_card(localisation: Mapping[str, Localisation]) -> dict[str, Any]:
         name: {"n": result.n, "pointing_game": result.hits, "image_centre": result.centre}
         for name, result in localisation.items()
     }
+
+
+def _map_limits(localisation: Mapping[str, Localisation]) -> tuple[str, ...]:
+    result = localisation.get("own class, all lesions")
+    if result is None or not result.n:
+        return ()
+    limits = [
+        f"The map of its branch {name} never lay on a lesion or was empty: look at another branch or at the fused map."
+        for name, share in result.hits.items()
+        if share == 0 and name != "fused"
+    ]
+    if result.hits["fused"] <= result.centre + MAP_MARGIN:
+        limits.append(
+            "Its map finds lesions no more often than the centre of the image does: do not read it as a place."
+        )
+    return tuple(limits)
 
 
 def _leak_limits(prepared: Prepared) -> tuple[str, ...]:
