@@ -15,7 +15,7 @@ from running_app import RunningApp, chromium, running_app, set_up
 
 pytestmark = pytest.mark.browser
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 180_000
 BAD_TABLES = {
     "case,label,a\n1,0,.1\n2,1,.9\n": "'patient' is missing",
     "case,patient,label,a\n1,1,0,.1\n2,2,1,1.9\n3,3,1,.9\n": "outside 0 to 1",
@@ -100,7 +100,7 @@ def test_one_slider_moves_the_table_every_matrix_and_the_points_of_both_curves(s
     for _ in range(60):
         slider.press("ArrowLeft")
     settled(study)
-    expect(study).to_have_url(re.compile("at=0.2"))
+    expect(study).to_have_url(re.compile("at=0.2"), timeout=PATIENCE_MS)
     after = (matrices(study), marker_of(study, "roc"), marker_of(study, "precision-recall"))
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert study.locator(".sr-matrices figure").count() == 4
@@ -146,7 +146,7 @@ def test_a_bad_table_is_refused_with_a_sentence(page: Page, site: RunningApp, tm
     file.write_text(content)
     upload(page, site, file)
     alert = page.get_by_role("alert").first
-    expect(alert).to_contain_text(BAD_TABLES[content])
+    expect(alert).to_contain_text(BAD_TABLES[content], timeout=PATIENCE_MS)
     assert "Confusion matrices" not in words(page)
 
 
