@@ -63,7 +63,10 @@ def pages_for(person: Person | None) -> list[StreamlitPage]:
         ]
     else:
         rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
-    return [st.Page(path, title=title, icon=icon, url_path=Path(path).stem) for path, title, icon, _ in rooms]
+    pages = [st.Page(path, title=title, icon=icon, url_path=Path(path).stem) for path, title, icon, _ in rooms]
+    # Whoever has a one-time link finds its page; the menu does not show it.
+    link = st.Page("pages/public/invitation.py", title="Password", url_path="invitation", visibility="hidden")
+    return [*pages, link]
 
 
 def draw() -> None:

@@ -217,9 +217,17 @@ def uploads(app: RunningApp) -> list[Path]:
 
 
 def add_person(page: Any, app: RunningApp, name: str) -> None:
-    """By the form of the people page, as a signed-in administrator."""
+    """By the form of the people page, as a signed-in administrator; the person sets PASSWORD with their link."""
     page.goto(f"{app.url}/people")
     page.get_by_role("textbox", name="Name", exact=True).fill(name)
-    page.get_by_role("textbox", name="First password").fill(PASSWORD)
-    page.get_by_role("button", name="Add", exact=True).click()
-    page.wait_for_selector("text=Added.")
+    page.get_by_role("button", name="Add, and make a link", exact=True).click()
+    link = page.locator("[data-testid=stCode] code").inner_text()
+    elsewhere = page.context.browser.new_context()
+    elsewhere.set_default_timeout(PATIENCE_MS)
+    theirs = elsewhere.new_page()
+    theirs.goto(link)
+    theirs.fill("[name=password]", PASSWORD)
+    theirs.fill("[name=repeated]", PASSWORD)
+    theirs.click("text=Set the password and sign in")
+    theirs.wait_for_selector("text=Sign out")
+    elsewhere.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.records import accounts, passwords
+from core.records import accounts, invitations, passwords
 from core.records.permissions import ACTION_TABLE, ROLES
 from core.server import guards, inbox
 from core.settings import Settings
@@ -32,6 +32,7 @@ def test_the_permission_table_is_that_of_the_code() -> None:
     "sentence",
     [
         f"after {accounts.FAILURES_BEFORE_LOCK} failures in a row it is locked for {accounts.LOCK_MINUTES} minutes",
+        f"valid for {invitations.VALID_HOURS} hours and for one use",
         f"at least {passwords.LENGTH} characters",
         f"after {Settings().session_idle_minutes} minutes without work and after {Settings().session_hours} hours",
         f"`{guards.SESSION_COOKIE}`",

@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from core.records import accounts, audit, passwords, sessions
+from core.records import accounts, audit, invitations, passwords, sessions
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.server import inbox
@@ -173,6 +173,16 @@ def test_a_changed_password_keeps_only_this_browser_signed_in(
     assert sessions.person_of(db, settings, signed_in.cookies[SESSION_COOKIE]) is not None
     answer = post(signed_in, "/password", old=PASSWORD, password=new, repeated=new)
     assert answer.headers["location"] == "/account?said=old"
+
+
+def test_a_link_sets_the_password_and_signs_in(client: TestClient, db: Database, anna: Person) -> None:
+    _, link = invitations.invite_person(db, anna, name="Ben Okoye", roles=["radiologist"])
+    refused = post(client, "/set-password", link=link, password=PASSWORD, repeated="another")
+    assert refused.headers["location"] == f"/invitation?link={link}&said=repeat" and not client.cookies
+    signed_in = post(client, "/set-password", link=link, password=PASSWORD, repeated=PASSWORD)
+    assert signed_in.headers["location"] == "/" and SESSION_COOKIE in client.cookies
+    again = post(client, "/set-password", link=link, password=PASSWORD, repeated=PASSWORD)
+    assert again.headers["location"].endswith("said=link")
 
 
 def test_nobody_changes_a_password_without_being_signed_in(client: TestClient, anna: Person) -> None:

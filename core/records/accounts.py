@@ -44,6 +44,7 @@ REASONS: Mapping[str, str] = {
     "simple": "This password repeats too few different characters. Use several words.",
     "repeat": "The two passwords are not the same.",
     "old": "The current password is not right.",
+    "link": "This link was used already, is too old or was replaced by another. Ask an administrator for a new one.",
 }
 """Why an account function refused: the key may travel in an address, the sentence is what the person reads."""
 
@@ -91,7 +92,7 @@ def needs_first_administrator(db: Database) -> bool:
 
 def create_first_administrator(db: Database, *, code: str, name: str, password: str) -> Person:
     """The first person, with all roles. Raises AccountRefused; the code is used up on success."""
-    name, password_hash = _checked_name(name), passwords.hash_password(_checked_password(password, name))
+    name, password_hash = checked_name(name), passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
         if _administrators(connection):
             raise AccountRefused("exists")
@@ -101,7 +102,7 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
         is_right = kept is not None and hmac.compare_digest(kept, sessions.digest(code.strip().upper()))
         if is_right:
             connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
-            person = _insert_person(connection, name, password_hash, ROLES)
+            person = insert_person(connection, name, password_hash, ROLES)
             audit.record(connection, person.id, "set up", f"person {person.id}", roles=list(ROLES))
         else:
             audit.record(connection, None, "set-up refused", "setup code")
@@ -113,12 +114,12 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
 def create_person(db: Database, actor: Person, *, name: str, password: str, roles: Iterable[str]) -> Person:
     """A new person. Raises NotAllowed, AccountRefused."""
     demand(actor, "manage_people")
-    name, chosen = _checked_name(name), _checked_roles(roles)
-    password_hash = passwords.hash_password(_checked_password(password, name))
+    name, chosen = checked_name(name), checked_roles(roles)
+    password_hash = passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
-        if _find(connection, name) is not None:
+        if find_person(connection, name) is not None:
             raise AccountRefused("taken")
-        person = _insert_person(connection, name, password_hash, chosen)
+        person = insert_person(connection, name, password_hash, chosen)
         audit.record(connection, actor.id, "create person", f"person {person.id}", roles=list(chosen))
     return person
 
@@ -139,8 +140,9 @@ def disable_person(db: Database, actor: Person, person_id: int) -> None:
     if person_id == actor.id:
         raise InvalidInput("You cannot disable yourself. Another administrator can.")
     with db.begin() as connection:
-        _change(connection, person_id, disabled=True)
+        change_row(connection, person_id, disabled=True)
         sessions.revoke_all(connection, person_id)
+        connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
         audit.record(connection, actor.id, "disable person", f"person {person_id}")
 
 
@@ -148,18 +150,27 @@ def enable_person(db: Database, actor: Person, person_id: int) -> None:
     """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
     demand(actor, "manage_people")
     with db.begin() as connection:
-        _change(connection, person_id, disabled=False, failed_count=0, locked_until=None)
+        change_row(connection, person_id, disabled=False, failed_count=0, locked_until=None)
         audit.record(connection, actor.id, "enable person", f"person {person_id}")
+
+
+def sign_out_everywhere(db: Database, actor: Person, person_id: int) -> None:
+    """Ends every session of this person now; they may sign in again. Raises NotAllowed, NotFound."""
+    demand(actor, "manage_people")
+    with db.begin() as connection:
+        row_of(connection, person_id)
+        sessions.revoke_all(connection, person_id)
+        audit.record(connection, actor.id, "sign out person", f"person {person_id}")
 
 
 def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str]) -> None:
     """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput."""
     demand(actor, "manage_people")
-    chosen = _checked_roles(roles)
+    chosen = checked_roles(roles)
     if person_id == actor.id and "administrator" not in chosen:
         raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
     with db.begin() as connection:
-        _change(connection, person_id, roles=list(chosen))
+        change_row(connection, person_id, roles=list(chosen))
         audit.record(connection, actor.id, "set roles", f"person {person_id}", roles=list(chosen))
 
 
@@ -167,11 +178,12 @@ def reset_password(db: Database, actor: Person, person_id: int, password: str) -
     """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
     demand(actor, "manage_people")
     with db.read() as connection:
-        row = _row(connection, person_id)
-    password_hash = passwords.hash_password(_checked_password(password, row.name))
+        row = row_of(connection, person_id)
+    password_hash = passwords.hash_password(checked_password(password, row.name))
     with db.begin() as connection:
-        _change(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
+        change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person_id)
+        connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
         audit.record(connection, actor.id, "reset password", f"person {person_id}")
 
 
@@ -180,13 +192,13 @@ def change_password(db: Database, person: Person, *, old: str, new: str) -> None
 
     A wrong `old` counts towards the lock like a failed sign-in.
     """
-    new_hash = passwords.hash_password(_checked_password(new, person.name))
+    new_hash = passwords.hash_password(checked_password(new, person.name))
     row = _count_attempt(db, person.name)
     if row is None or not passwords.matches(row.password_hash, old) or _is_locked(row):
         _record_failure(db, row)
         raise AccountRefused("old")
     with db.begin() as connection:
-        _change(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
+        change_row(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person.id)
         audit.record(connection, person.id, "change password", f"person {person.id}")
 
@@ -205,7 +217,7 @@ def sign_in(db: Database, settings: Settings, name: str, password: str) -> str:
     if passwords.needs_rehash(row.password_hash):
         values["password_hash"] = passwords.hash_password(password)
     with db.begin() as connection:
-        _change(connection, row.id, **values)
+        change_row(connection, row.id, **values)
         token = sessions.open_session(connection, row.id)
         audit.record(connection, row.id, "sign in", f"person {row.id}")
         sessions.drop_old_sessions(connection, settings)
@@ -215,7 +227,7 @@ def sign_in(db: Database, settings: Settings, name: str, password: str) -> str:
 def _count_attempt(db: Database, name: str) -> Any | None:
     """Counts one attempt for this name and gives the row as it was before; None for an unknown name."""
     with db.begin() as connection:
-        found = _find(connection, name)
+        found = find_person(connection, name)
         if found is None:
             return None
         row = connection.execute(select(tables.person).where(tables.person.c.id == found).with_for_update()).one()
@@ -224,7 +236,7 @@ def _count_attempt(db: Database, name: str) -> Any | None:
         is_lock_over = row.locked_until is not None
         count = 1 if is_lock_over else row.failed_count + 1
         until = now() + timedelta(minutes=LOCK_MINUTES) if count >= FAILURES_BEFORE_LOCK else None
-        _change(connection, row.id, failed_count=count, locked_until=until)
+        change_row(connection, row.id, failed_count=count, locked_until=until)
         return row
 
 
@@ -242,7 +254,7 @@ def _record_failure(db: Database, row: Any | None) -> None:
     log.warning("A sign-in was refused: %s, %s", subject, cause)
 
 
-def _insert_person(connection: Connection, name: str, password_hash: str, roles: Iterable[str]) -> Person:
+def insert_person(connection: Connection, name: str, password_hash: str, roles: Iterable[str]) -> Person:
     chosen = tuple(roles)
     person_id = connection.execute(
         insert(tables.person)
@@ -255,20 +267,20 @@ def _insert_person(connection: Connection, name: str, password_hash: str, roles:
     return Person(person_id, name, chosen)
 
 
-def _change(connection: Connection, person_id: int, **values: Any) -> None:
+def change_row(connection: Connection, person_id: int, **values: Any) -> None:
     done = connection.execute(update(tables.person).where(tables.person.c.id == person_id).values(**values))
     if done.rowcount != 1:
         raise NotFound("This person is not in the list any more.")
 
 
-def _row(connection: Connection, person_id: int) -> Any:
+def row_of(connection: Connection, person_id: int) -> Any:
     row = connection.execute(select(tables.person).where(tables.person.c.id == person_id)).one_or_none()
     if row is None:
         raise NotFound("This person is not in the list any more.")
     return row
 
 
-def _find(connection: Connection, name: str) -> int | None:
+def find_person(connection: Connection, name: str) -> int | None:
     """The id of the person with this name, whatever the case it is typed in (databases differ beyond ASCII)."""
     wanted = passwords.folded(name)
     for person_id, known in connection.execute(select(tables.person.c.id, tables.person.c.name)):
@@ -283,21 +295,21 @@ def _administrators(connection: Connection) -> int:
     return sum("administrator" in roles for roles in rows)
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
     tidy = " ".join(unicodedata.normalize("NFC", name).split())
     if not 0 < len(tidy) <= NAME_LENGTH_MOST or not tidy.isprintable():
         raise AccountRefused("name")
     return tidy
 
 
-def _checked_password(password: str, name: str) -> str:
+def checked_password(password: str, name: str) -> str:
     problem = passwords.problem_with(password, name)
     if problem is not None:
         raise AccountRefused(problem)
     return password
 
 
-def _checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
+def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
     given = set(roles)
     if not given or given - set(ROLES):
         raise AccountRefused("roles")

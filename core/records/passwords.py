@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import unicodedata
+from contextlib import suppress
 from functools import lru_cache
 
 from argon2 import PasswordHasher
@@ -35,9 +36,14 @@ def hash_password(password: str) -> str:
 
 def matches(password_hash: str, password: str) -> bool:
     """Whether this is the password. Takes the same time for every answer, but for one that is too long to be any."""
+    attempt = _normal(password[: LENGTH_MOST + 1])
     try:
-        return _hasher().verify(password_hash, _normal(password[: LENGTH_MOST + 1]))
-    except (VerificationError, InvalidHashError):
+        return _hasher().verify(password_hash, attempt)
+    except InvalidHashError:  # somebody who has not set a password yet: the same work, so that it does not show
+        with suppress(VerificationError):
+            _hasher().verify(nobodys_hash(), attempt)
+        return False
+    except VerificationError:
         return False
 
 

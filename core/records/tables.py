@@ -267,5 +267,16 @@ job_epoch = Table(
     UniqueConstraint("job_id", "part", "epoch"),
 )
 
+# A row is removed when its link is used, replaced or void; what happened is in the audit trail.
+invitation = Table(
+    "invitation",
+    metadata,
+    Column("token_sha256", SHA256, primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+)
+
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch")
 """Triggers of the migrations refuse UPDATE and DELETE on these."""

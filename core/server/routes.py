@@ -7,7 +7,7 @@ cannot put words of its own on our pages.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core.records import accounts, sessions
+from core.records import accounts, invitations, sessions
 from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.records.permissions import Person
@@ -29,7 +29,7 @@ SIMULTANEOUS_HASHES = 2
 
 
 class AccountForms:
-    """The endpoints for setting up, signing in, changing one's password and signing out."""
+    """The endpoints for setting up, signing in, setting or changing one's password and signing out."""
 
     def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
         self._database = database
@@ -77,6 +77,16 @@ class AccountForms:
             return _back(refused, "/account")
         return await self._signed_in(request, token, "/account?said=changed")
 
+    async def use_link(self, request: Request) -> Response:
+        fields = await _fields(request)
+        if fields is None:
+            return _too_large()
+        try:
+            token = await anyio.to_thread.run_sync(self._use_link, fields, limiter=self._hashing)
+        except AccountRefused as refused:
+            return _back(refused, f"/invitation?link={quote(fields.get('link', ''), safe='')}")
+        return await self._signed_in(request, token)
+
     async def sign_out(self, request: Request) -> Response:
         await self._end(request)
         response = RedirectResponse("/", 303)
@@ -94,6 +104,13 @@ class AccountForms:
             db, code=fields.get("code", ""), name=fields.get("who", ""), password=password
         )
         return sessions.start_session(db, person)
+
+    def _use_link(self, fields: Mapping[str, str]) -> str:
+        password = fields.get("password", "")
+        if password != fields.get("repeated", ""):
+            raise AccountRefused("repeat")
+        db = self._database()
+        return sessions.start_session(db, invitations.use_link(db, fields.get("link", ""), password))
 
     def _change(self, person: Person, fields: Mapping[str, str]) -> str:
         db, new = self._database(), fields.get("password", "")
@@ -121,6 +138,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         Route("/login", forms.sign_in, methods=["POST"]),
         Route("/setup", forms.set_up, methods=["POST"]),
         Route("/password", forms.change_password, methods=["POST"]),
+        Route("/set-password", forms.use_link, methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
     ]
@@ -138,7 +156,7 @@ async def _fields(request: Request) -> dict[str, str] | None:
 
 
 def _back(refused: AccountRefused, where: str = "/") -> Response:
-    return RedirectResponse(f"{where}?said={refused.reason}", 303)
+    return RedirectResponse(f"{where}{'&' if '?' in where else '?'}said={refused.reason}", 303)
 
 
 def _too_large() -> Response:

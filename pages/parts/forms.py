@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -30,9 +30,15 @@ class Field:
 PASSWORD_HINT = f"At least {passwords.LENGTH} characters. Several words are easier to remember than signs."
 
 
-def post_form(action: str, fields: Sequence[Field], *, button: str) -> None:
-    """A form whose labels, hints and values are escaped here; `action` is a route of `core.server.routes`."""
+def post_form(action: str, fields: Sequence[Field], *, button: str, hidden: Mapping[str, str] | None = None) -> None:
+    """A form whose labels, hints and values are escaped here; `action` is a route of `core.server.routes`.
+
+    hidden: values that travel with the form without being shown.
+    """
     rows = "".join(_row(field) for field in fields)
+    rows += "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in (hidden or {}).items()
+    )
     st.html(
         f'<form class="sr-form" method="post" action="{escape(action)}">{rows}'
         f'<button type="submit">{escape(button)}</button></form>'
