@@ -9,20 +9,8 @@ import pytest
 
 from core.errors import ModelUnavailable
 from core.models import weights
-from core.models.registry import ARCHITECTURES, Architecture, architecture
-from core.models.weights import load_state, read_shards, state_of, to_float16, write_shards
-
-
-@pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.id)
-def test_every_architecture_builds_stores_and_comes_back(entry: Architecture, tmp_path: Path) -> None:
-    first = entry.build(side=64, channels=1, outputs=3)
-    assert set(first.maps) == set(entry.branches)
-    sha256, files = write_shards(to_float16(state_of(first.model)), tmp_path)
-    assert all(path.stat().st_size <= 50 * 1024 * 1024 for path in tmp_path.iterdir())
-    second = entry.build(side=64, channels=1, outputs=3)
-    load_state(second.model, read_shards(tmp_path, files, sha256))
-    square = np.random.default_rng(0).random((1, 64, 64, 1)).astype(np.float32)
-    np.testing.assert_allclose(first.model(square), second.model(square), atol=0.02)
+from core.models.registry import architecture
+from core.models.weights import load_state, read_shards, state_of, write_shards
 
 
 def test_a_large_variable_is_split_over_shards_and_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
