@@ -1,0 +1,39 @@
+"""`python -m core backup FILE`: everything of this site in one file, while it works."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.errors import NotFound
+from core.records import audit
+from core.records.backup import back_up
+from core.records.db import open_database
+from core.settings import MIB, Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its one argument."""
+    parser = subparsers.add_parser("backup", help="write database, pictures, key and weights into one file")
+    parser.add_argument("file", type=Path, metavar="FILE", help="a new file; keep it as secret as the state folder")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the backup and say what is in it; that it was made is in the audit trail."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    db = open_database(settings)
+    try:
+        summary = back_up(db, args.file)
+        with db.begin() as connection:
+            audit.record(connection, None, "backup", "site", files=summary.n_files, bytes=summary.n_bytes)
+    finally:
+        db.close()
+    sys.stdout.write(
+        f"{summary.n_files} files, {summary.n_bytes / MIB:.1f} MiB, {summary.n_audit} rows of the audit trail.\n"
+        "Whoever has this file has the pictures and the site's key: keep it as carefully as the state folder.\n"
+    )
+    return 0

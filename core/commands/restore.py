@@ -1,0 +1,30 @@
+"""`python -m core restore FILE`: a site out of its backup, into an empty state folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.errors import NotFound
+from core.records.backup import restore
+from core.settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its one argument."""
+    parser = subparsers.add_parser("restore", help="restore a backup into an empty state folder")
+    parser.add_argument("file", type=Path, metavar="FILE", help="what `python -m core backup` wrote")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore and say what there is again; that it was done is in the restored audit trail."""
+    if not args.file.is_file():
+        raise NotFound("There is no such backup file.")
+    summary = restore(Settings.from_environment(), args.file)
+    sys.stdout.write(
+        f"Restored {summary.n_files} files; the audit trail with its {summary.n_audit} rows verifies. "
+        "Everybody signs in anew with the password they had.\n"
+    )
+    return 0
