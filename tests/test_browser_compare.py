@@ -154,7 +154,7 @@ def test_an_address_that_is_opened_again_shows_the_same_choice(page: Page, site:
     page.goto(f"{site.url}/compare?mode=Same+specificity&specificity=0.95&show=Training")
     page.get_by_text("Confusion matrices").wait_for()
     settled(page)
-    assert page.get_by_role("slider").first.get_attribute("aria-valuenow") == "0.95"
+    expect(page.get_by_role("slider").first).to_have_value("0.95")
     assert page.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
 
 
