@@ -80,7 +80,7 @@ def training(records: Database, tmp_path: Path) -> Callable[[str], LocalExecutor
     return of
 
 
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -110,7 +110,7 @@ def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
     until(lambda: jobs.epochs_of(records, admin, job_id))
     assert jobs.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs."
     jobs.cancel(records, admin, job_id)
-    thread.join(15)
+    thread.join(60)
     assert not thread.is_alive()
     assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
     assert [path.name for path in jobs.folder_of(records.settings, job_id).iterdir()] == ["log.txt"]
@@ -156,7 +156,7 @@ def test_a_worker_that_lost_its_job_stops_training(
     until(lambda: jobs.epochs_of(records, admin, job_id))
     with records.begin() as connection:
         connection.execute(update(tables.job).values(worker="another", attempts=2))
-    thread.join(15)
+    thread.join(60)
     assert not thread.is_alive()
     assert jobs.load_job(records, admin, job_id).state == jobs.RUNNING  # the other worker's
 
@@ -171,7 +171,7 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(
     thread.start()
     until(lambda: jobs.epochs_of(records, admin, job_id))
     told.set()
-    thread.join(15)
+    thread.join(60)
     assert not thread.is_alive()
     row = jobs.load_job(records, admin, job_id)
     assert (row.state, row.attempts) == (jobs.QUEUED, 0)
@@ -188,7 +188,17 @@ def test_the_training_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
     until(lambda: (tmp_path / "state" / "secondread.sqlite3").exists())
     assert process.poll() is None and process.stdin is not None
     process.stdin.close()
-    assert process.wait(30) == 75
+    assert process.wait(120) == 75
+
+
+def test_the_training_ends_with_its_own_status_while_its_worker_lives(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.executor", "audit", "--data", str(tmp_path / "missing.csv")],
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    words = process.stderr.read().decode()
+    assert process.wait(240) == 1 and "There is no manifest" in ended_badly(1, words)
 
 
 def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_with_it(

@@ -162,7 +162,8 @@ def remove_work(settings: Settings, job_id: int) -> None:
 
 
 def _end_with_worker() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
+        pass
     os._exit(75)  # nothing may run on the way out: the next worker goes on from the last epoch
 
 

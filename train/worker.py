@@ -156,7 +156,8 @@ def run_worker(settings: Settings, *, with_app: bool) -> None:
 
 
 def _wait_for_end_of_input(app_is_gone: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
+        pass
     app_is_gone.set()
 
 

@@ -1,0 +1,125 @@
+"""From a zip to a trained candidate in a real browser, with the worker killed in the middle."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sqlite3
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+from running_app import RunningApp, chromium, running_app, set_up
+
+pytestmark = pytest.mark.browser
+
+PATIENCE_MS = 180_000  # a machine that trains beside the tests answers late
+PATIENCE_SECONDS = 600
+EPOCHS = 12
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with running_app(tmp_path_factory.mktemp("training") / "state", worker=1) as started:
+        yield started
+
+
+@pytest.fixture
+def page(app: RunningApp) -> Iterator[Any]:
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 1440, "height": 1200})
+        context.set_default_timeout(PATIENCE_MS)
+        tab = context.new_page()
+        set_up(tab, app, name="Anna Berg", password="correct horse battery")
+        yield tab
+        context.close()
+
+
+def pictures(path: Path) -> Path:
+    """60 pictures in class folders; the malignant ones have a bright blot."""
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(60):
+            label = ("benign", "malignant")[number % 2]
+            pixels = rng.normal(90, 12, (48, 64)).clip(0, 255)
+            row, column = rng.integers(6, 34), rng.integers(6, 50)
+            pixels[row : row + 9, column : column + 9] = 240 if label == "malignant" else 10
+            content = io.BytesIO()
+            Raster.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+            archive.writestr(f"{label}/{number}.png", content.getvalue())
+    return path
+
+
+def asked(app: RunningApp, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(app.state_dir / "secondread.sqlite3", timeout=30) as connection:
+        return connection.execute(query).fetchall()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def workers_of(app: RunningApp) -> list[int]:
+    """Process ids of the worker that this application started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"--with-app" in words and str(app.state_dir).encode() in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def test_from_a_zip_to_a_candidate_although_the_worker_is_killed(app: RunningApp, page: Any, tmp_path: Path) -> None:
+    page.goto(f"{app.url}/data_sets")
+    page.get_by_label("Name", exact=True).fill("Blots")
+    page.keyboard.press("Enter")
+    page.set_input_files("input.pick", str(pictures(tmp_path / "set.zip")))
+    page.wait_for_selector("text=/^1 file uploaded$/")
+    page.get_by_role("button", name="Add the data set").click()
+    page.wait_for_selector("text=The data set was added.")
+    page.wait_for_selector("text=Blots, version 1")
+
+    page.goto(f"{app.url}/training")
+    page.wait_for_selector("text=Start the training")
+    page.locator(".st-key-job_architecture input").fill("Small CNN")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=python -m train fit cnn")
+    page.get_by_text("Advanced settings").click()
+    page.get_by_label("Epochs", exact=True).fill(str(EPOCHS))
+    page.keyboard.press("Enter")
+    page.get_by_label("Side in pixels", exact=True).fill("64")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f"text=--epochs {EPOCHS} --side 64")
+    page.get_by_role("button", name="Start the training").click()
+
+    until(lambda: asked(app, "SELECT count(*) FROM job_epoch")[0][0] >= 2)
+    (worker,) = workers_of(app)
+    os.kill(worker, signal.SIGKILL)
+    page.wait_for_selector(f"text=/Epoch [0-9]+ of at most {EPOCHS}/")
+    page.wait_for_selector(".js-plotly-plot")
+    until(lambda: asked(app, "SELECT state FROM job") == [("done",)])
+
+    page.wait_for_selector("text=the candidate is ready to be compared")
+    epochs = asked(app, "SELECT epoch, attempt FROM job_epoch ORDER BY id")
+    assert [epoch for epoch, _ in epochs] == list(range(1, EPOCHS + 1))  # each once
+    assert {attempt for _, attempt in epochs} == {1, 2}
+    assert (app.state_dir / "candidates" / "1" / "ultrasound-cnn" / "card.json").is_file()
+    page.get_by_text("History", exact=True).click()
+    page.wait_for_selector("text=Its worker does not answer any more.")
+    actions = [action for (action,) in asked(app, "SELECT action FROM audit ORDER BY id")]
+    assert [action for action in actions if "data set" in action or "training" in action] == [
+        "add data set", "start training", "training done",
+    ]  # fmt: skip
+    assert "Traceback" not in app.output.read_text(errors="replace")
