@@ -207,7 +207,8 @@ def draw_training(bench: Workbench, names: Sequence[str]) -> None:
     if not runs:
         st.info("No card of these scorers keeps the history of its training. Models trained here keep one.")
         return
-    histories = {name: run["history"] for name, run in runs.items()}
+    # In the order of all scorers: a run keeps the colour that its scorer has in every figure.
+    histories = {name: runs[name]["history"] if name in runs else [] for name in names}
     best = {name: run["best_epoch"] for name, run in runs.items() if "best_epoch" in run}
     st.caption("Solid: validation. Dotted: training. Star: the epoch whose weights were kept.")
     columns = st.columns(2)
