@@ -45,6 +45,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/admin/data_sets.py", "Data sets", ":material/dataset:", "manage_data"),
     ("pages/admin/training.py", "Training", ":material/fitness_center:", "manage_training"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
+    ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),
     ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),
     ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
@@ -83,7 +84,7 @@ def draw() -> None:
 @asynccontextmanager
 async def lifespan(_: App) -> AsyncIterator[None]:
     """Everything that must be right before the first visitor: the log, the database, the inbox, the setup code."""
-    settings = session.settings()
+    settings = session.environment()
     configure_logging(settings)
     db = session.database()
     inbox.remove_old(settings)
@@ -123,7 +124,7 @@ else:
     try:
         app = App(
             __file__,
-            routes=build_routes(session.database, session.settings()),
+            routes=build_routes(session.database, session.environment()),
             middleware=build_middleware(
                 index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
                 is_signed_in=lambda token: (

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.imaging.dicom_tags import KEPT_TAGS
-from core.records import audit, store, tables
+from core.records import audit, site_settings, store, tables
 from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.types import LATERALITIES, SIDE_NOT_STATED, VIEWS, Image, Modality, Window
@@ -76,7 +76,8 @@ def create_study(
     demand(person, "create_study")
     name = tidy_name(display_name)
     images = list({(image.sha256, image.frame): image for image in images}.values())
-    patient_hash = _patient_of(images, db.settings.study_files)
+    site = site_settings.current(db)
+    patient_hash = _patient_of(images, site.study_files)
     blobs = [store.pixels_blob(image.pixels) for image in images]
     study_id = uuid4().hex
     try:
@@ -90,7 +91,7 @@ def create_study(
                     display_name=name,
                     created_by=person.id,
                     created_at=tables.now(),
-                    reading_mode=db.settings.reading_mode,
+                    reading_mode=site.reading_mode,
                     patient_hash=patient_hash,
                     is_synthetic=is_synthetic,
                 )
@@ -101,7 +102,7 @@ def create_study(
             audit.record(
                 connection, person.id, "create study", f"study {study_id}",
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
-                reading_mode=db.settings.reading_mode,
+                reading_mode=site.reading_mode,
             )  # fmt: skip
     except BaseException:
         release_files(db, [blob.key for blob in blobs])

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core.records import accounts, invitations, sessions
+from core.records import accounts, invitations, sessions, site_settings
 from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.records.permissions import Person
@@ -68,7 +68,8 @@ class AccountForms:
         if fields is None:
             return _too_large()
         token = request.cookies.get(SESSION_COOKIE, "")
-        person = await run_in_threadpool(sessions.person_of, self._database(), self._settings, token)
+        now = await run_in_threadpool(site_settings.current, self._database())
+        person = await run_in_threadpool(sessions.person_of, self._database(), now, token)
         if person is None:
             return RedirectResponse("/", 303)
         try:

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import AppError, InvalidInput, NotAllowed
-from core.records import sessions
+from core.records import sessions, site_settings
 from core.records.db import Database
 from core.records.permissions import Person, allowed, demand
 from core.server import inbox
@@ -33,7 +33,8 @@ def upload_routes(database: Callable[[], Database], settings: Settings) -> list[
 
     async def person_of(request: Request) -> Person:
         token = request.cookies.get(SESSION_COOKIE, "")
-        person = await run_in_threadpool(sessions.person_of, database(), settings, token)
+        now = await run_in_threadpool(site_settings.current, database())
+        person = await run_in_threadpool(sessions.person_of, database(), now, token)
         if person is None:
             raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")
         if not allowed(person, "manage_data"):  # an administrator's zip travels the same way
@@ -42,7 +43,9 @@ def upload_routes(database: Callable[[], Database], settings: Settings) -> list[
 
     async def upload(request: Request) -> Response:
         try:
-            item = await _receive(request, settings, await person_of(request))
+            person = await person_of(request)
+            now = await run_in_threadpool(site_settings.current, database())
+            item = await _receive(request, now, person)
         except AppError as refused:
             return _refusal(refused, 413)
         except ClientDisconnect:
@@ -106,7 +109,7 @@ def _limits(settings: Settings, person: Person, together: str) -> tuple[tuple[in
         (
             settings.upload_mib * MIB,
             f"The file is larger than {settings.upload_mib} MiB, the most this site accepts. "
-            "Export fewer frames, or ask an administrator to raise SECONDREAD_UPLOAD_MIB.",
+            "Export fewer frames, or ask an administrator to raise the limit on the page Settings.",
         ),
         (
             inbox.room_in_study(settings, person, together=together),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import NotAllowed
-from core.records import sessions
+from core.records import sessions, site_settings
 from core.records.db import Database, open_database
 from core.records.permissions import ROLES, Person, demand
 from core.server.guards import SESSION_COOKIE
@@ -15,15 +15,20 @@ _PERSON = "signed_in_person_id"
 
 
 @st.cache_resource(show_spinner=False)
-def settings() -> Settings:
+def environment() -> Settings:
     """The settings of this process, read from the environment once."""
     return Settings.from_environment()
+
+
+def settings() -> Settings:
+    """The settings as they count now: what the site has chosen, in place of the environment's."""
+    return site_settings.current(database())
 
 
 @st.cache_resource(show_spinner=False)
 def database() -> Database:
     """The database of this process, opened (and migrated) once."""
-    return open_database(settings())
+    return open_database(environment())
 
 
 def session_token() -> str:

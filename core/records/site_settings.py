@@ -1,0 +1,148 @@
+"""What an administrator chooses for the site, kept in the table `site` and read anew each time it matters.
+
+`current` gives the settings as they are now: those of the environment, with the site's choices in their place. Where a
+number protects the machine, the environment's value stays the most that can be chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from core.errors import InvalidInput
+from core.records import audit, tables
+from core.records.db import Database
+from core.records.permissions import Person, demand
+from core.settings import READING_MODES, Settings
+
+_PREFIX = "choice_"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing a site may choose. key: a field of `Settings`. is_cap: the environment's value is the most."""
+
+    key: str
+    title: str
+    sentence: str
+    options: tuple[str, ...] = ()
+    is_cap: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What counts now. default: what the environment says. by_name, at: who changed it last, None when nobody did."""
+
+    choice: Choice
+    value: str | int
+    default: str | int
+    by_name: str | None
+    at: datetime | None
+
+
+CHOICES = (
+    Choice(
+        "reading_mode",
+        "Reading mode of new studies",
+        "read_first hides everything of the AI until a first impression is saved; concurrent does not. "
+        "Studies keep the mode they were made with.",
+        options=READING_MODES,
+    ),
+    Choice("upload_mib", "Largest file (MiB)", "What one uploaded file may have.", is_cap=True),
+    Choice("study_mib", "Largest study (MiB)", "What all files of a study may have, unpacked.", is_cap=True),
+    Choice("study_files", "Files of a study", "How many files one study may have.", is_cap=True),
+    Choice("session_idle_minutes", "Minutes without work", "After these a sign-in ends.", is_cap=True),
+    Choice("session_hours", "Hours of a sign-in", "After these a sign-in ends, whatever happens.", is_cap=True),
+)
+_BY_KEY: Mapping[str, Choice] = {choice.key: choice for choice in CHOICES}
+
+
+def current(db: Database) -> Settings:
+    """The settings as they count now. A choice beyond today's environment counts as the environment's value."""
+    with db.read() as connection:
+        kept = _kept(connection)
+    found = {key: _within(_BY_KEY[key], row["value"], db.settings) for key, row in kept.items()}
+    return replace(db.settings, **found)
+
+
+def chosen(db: Database, actor: Person) -> list[Chosen]:
+    """Every choice with its default and who changed it when. Raises NotAllowed."""
+    demand(actor, "manage_settings")
+    with db.read() as connection:
+        kept = _kept(connection)
+        people = connection.execute(select(tables.person.c.id, tables.person.c.name)).all()
+    names = {row.id: row.name for row in people}
+    rows = []
+    for choice in CHOICES:
+        default = getattr(db.settings, choice.key)
+        row = kept.get(choice.key)
+        if row is None:
+            rows.append(Chosen(choice, default, default, None, None))
+        else:
+            at = datetime.fromisoformat(row["at"])
+            value = _within(choice, row["value"], db.settings)
+            rows.append(Chosen(choice, value, default, names.get(row["by"]), at))
+    return rows
+
+
+def choose(db: Database, actor: Person, key: str, value: str | int) -> None:
+    """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
+    demand(actor, "manage_settings")
+    choice = _BY_KEY.get(key)
+    if choice is None:
+        raise InvalidInput("There is no such setting.")
+    _check(choice, value, db.settings)
+    content = json.dumps({"value": value, "by": actor.id, "at": tables.now().isoformat()})
+
+    def put(connection: Connection) -> None:
+        connection.execute(insert(tables.site).values(key=_PREFIX + key, value=content))
+
+    _change(db, actor, choice, put, value)
+
+
+def back_to_default(db: Database, actor: Person, key: str) -> None:
+    """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
+    demand(actor, "manage_settings")
+    choice = _BY_KEY.get(key)
+    if choice is None:
+        raise InvalidInput("There is no such setting.")
+    _change(db, actor, choice, lambda _: None, None)
+
+
+def _change(
+    db: Database, actor: Person, choice: Choice, put: Callable[[Connection], None], value: str | int | None
+) -> None:
+    with db.begin() as connection:
+        before = _kept(connection).get(choice.key, {}).get("value")
+        connection.execute(tables.site.delete().where(tables.site.c.key == _PREFIX + choice.key))
+        put(connection)
+        audit.record(connection, actor.id, "change setting", f"setting {choice.key}", before=before, after=value)
+
+
+def _check(choice: Choice, value: str | int, settings: Settings) -> None:
+    if choice.options:
+        if value not in choice.options:
+            raise InvalidInput(f"{choice.title} can be {' or '.join(choice.options)}.")
+        return
+    most = getattr(settings, choice.key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InvalidInput(
+            f"{choice.title} can be 1 to {most}. The most is set by SECONDREAD_{choice.key.upper()} where "
+            "SecondRead is started."
+        )
+
+
+def _within(choice: Choice, value: Any, settings: Settings) -> Any:
+    """The kept value as far as today's environment permits it."""
+    return min(int(value), getattr(settings, choice.key)) if choice.is_cap else value
+
+
+def _kept(connection: Connection) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(select(tables.site.c.key, tables.site.c.value).where(tables.site.c.key.like("choice_%")))
+    found = {key.removeprefix(_PREFIX): json.loads(value) for key, value in rows}
+    return {key: value for key, value in found.items() if key in _BY_KEY}
