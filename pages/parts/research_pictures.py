@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.cohort import Cohort
 from core.imaging.intake import read_study
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import heat_map
@@ -26,11 +25,11 @@ _MOST, _COLUMNS, _OPACITY = 12, 6, 0.5
 _NAME_BYTES_MOST = 200
 
 
-def draw_pictures(cohort: Cohort, found: pd.DataFrame, chosen: int | None, names: Sequence[str]) -> None:
+def draw_pictures(found: pd.DataFrame, chosen: int | None, names: Sequence[str]) -> None:
     """The first cases of the list as thumbnails; the chosen one large, with the heat maps of the models on it."""
     paths = {str(case): path for case in found["case"].head(_MOST) if (path := picture_path(str(case))) is not None}
     if chosen is not None:
-        _draw_large(cohort, found.iloc[chosen], names)
+        _draw_large(found.iloc[chosen], names)
     if not paths:
         if chosen is None:
             st.info(
@@ -79,11 +78,11 @@ def _small(pixels: np.ndarray) -> np.ndarray:
 
 
 @st.cache_resource(max_entries=4, ttl="1h", show_spinner="Reading the picture")
-def _picture(path: Path, modality: Modality) -> Image | None:
+def _picture(path: Path, modality: Modality | None) -> Image | None:
     return read_study([path], settings=settings(), modality=modality)[0].image
 
 
-def _draw_large(cohort: Cohort, row: pd.Series, names: Sequence[str]) -> None:
+def _draw_large(row: pd.Series, names: Sequence[str]) -> None:
     st.subheader(plain(str(row["case"])), anchor=False)
     path = picture_path(str(row["case"]))
     cards = [card for card in live_cards(settings()) if card.model_id in names]
@@ -92,7 +91,7 @@ def _draw_large(cohort: Cohort, row: pd.Series, names: Sequence[str]) -> None:
     if path is None:
         st.info("The picture of this case is not on this machine; its scores are all there is.")
         return
-    modality = cards[0].modality if cards else Modality(cohort.dataset.rpartition(", ")[2])
+    modality = cards[0].modality if cards else None
     image = _picture(path, modality)
     if image is None:
         st.warning("This file cannot be read any more.")
