@@ -52,3 +52,14 @@ def test_a_mask_head_starts_without_an_opinion_however_large_the_activations() -
     assert np.isclose(float(tf.sqrt(tf.reduce_mean(tf.square(scaled[0])))), 1, atol=1e-3)
     loss = mask_loss([head(scaled)], [tf.zeros((2, 16, 16, 1))], tf.ones(2))
     assert np.isclose(float(loss), np.log(2), atol=1e-5)
+
+
+def test_batch_norms_keep_statistics_they_were_given_and_learn_those_they_were_not() -> None:
+    graph = architecture("resnet50_dense").build(side=64, channels=1, outputs=3)
+    norms = [layer for layer in graph.model.layers if layer.__class__.__name__ == "BatchNormalization"]
+    given = next(layer for layer in norms if not layer.name.endswith("_norm"))
+    given.moving_mean.assign(given.moving_mean + 1.0)
+    make_trainable(graph, frozen="nothing", freeze_batch_norm=True)
+    kept = {layer.name for layer in norms if not layer.trainable}
+    assert given.name in kept
+    assert kept == {given.name} | {layer.name for layer in norms if layer.name.endswith("_norm")}

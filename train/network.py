@@ -35,11 +35,11 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Tra
     """Cut after what is `frozen` ("nothing", "stem", "backbone") and add a mask head on every last map.
 
     Batch normalisation runs on the statistics it was given when `freeze_batch_norm`: with batches this small,
-    new statistics would be worse than the old ones.
+    new statistics would be worse than the old ones. A layer that was given none learns its own.
     """
     model = graph.model
     for layer in model.layers:
-        if freeze_batch_norm and isinstance(layer, layers.BatchNormalization):
+        if freeze_batch_norm and isinstance(layer, layers.BatchNormalization) and _is_informed(layer):
             layer.trainable = False
     maps = [model.get_layer(name).output for name in graph.maps.values()]
     # From zero: a random mask head on large activations would first of all destroy what the backbone knows.
@@ -65,6 +65,11 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Tra
         if id(variable) not in fixed
     }
     return Trainable(stem, body, head, masks, list(learned.values()))
+
+
+def _is_informed(layer: layers.BatchNormalization) -> bool:
+    """Whether it has statistics: carried over, or, for pooled features ("…_norm"), measured before training."""
+    return layer.name.endswith("_norm") or bool(np.any(np.asarray(layer.moving_mean)))
 
 
 def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: bool) -> list[tf.Tensor]:
