@@ -79,6 +79,12 @@ def test_models_of_one_data_set_stand_side_by_side_and_a_missing_case_is_missing
     assert cohort.provenance(["one"]).weights == {"one": group.cards[0].weights_sha256}
 
 
+def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:
+    cards = fake_cards(tmp_path)
+    alone = replace(cards[0], raw={**cards[0].raw, "data": {"name": "another", "sha256": "0" * 64}})
+    assert [len(group.cards) for group in group_cards([alone, *cards])] == [len(cards), 1]
+
+
 def test_models_that_disagree_about_a_label_are_not_compared(tmp_path: Path) -> None:
     (group,) = group_cards(fake_cards(tmp_path, relabel=True))
     with pytest.raises(InvalidInput, match="disagree about the label"):

@@ -73,7 +73,10 @@ class CardGroup:
 
 
 def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
-    """Models that may be compared: same data set (by hash), same kind of image, same positive class."""
+    """Models that may be compared: same data set (by hash), same kind of image, same positive class.
+
+    The group with most models comes first: it has most to compare.
+    """
     groups: dict[tuple[str, str, str, str], list[Card]] = {}
     for card in cards:
         data = card.raw.get("data", {})
@@ -81,7 +84,7 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
         groups.setdefault(identity, []).append(card)
     return tuple(
         CardGroup(f"{name} {modality} {sha256[:8]}", f"{name}, {modality}", tuple(members))
-        for (name, sha256, modality, positive), members in groups.items()
+        for (name, sha256, modality, positive), members in sorted(groups.items(), key=lambda item: -len(item[1]))
     )
 
 
