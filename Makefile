@@ -32,6 +32,7 @@ check: $(DEV_STAMP)
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
+	@$(PY) -m train bench
 
 # The interpreter: the newest of 3.13, 3.12, 3.11 that can make a virtual environment; PYTHON=… chooses another.
 $(PY):

@@ -11,7 +11,7 @@ from core.models.architectures import Graph
 from core.models.registry import architecture
 from train.config import FitConfig
 from train.head import feature_layers, features_of, fit_head, standardise_on
-from train.network import called, make_trainable
+from train.network import called, class_loss, make_trainable
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,22 @@ def test_the_head_learns_and_the_backbone_stays(fusion: Graph) -> None:
     standardise_on(fusion, views)
     before = {v.path: np.asarray(v).copy() for v in fusion.model.weights if not v.path.startswith(("dense", "logits"))}
     validation = ([part[:48] for part in views[1]], labels[:48])
-    loss = fit_head(fusion, views, labels, validation, FitConfig("fusion", "ultrasound", head_epochs=30))
-    assert loss < 0.7 < np.log(3)
+    epoch = fit_head(fusion, views, labels, validation, FitConfig("fusion", "ultrasound", head_epochs=30))
+    assert 0 < epoch <= 30 and epoch % 5 == 0
+    head = keras.Model([fusion.model.get_layer(name).output for name in feature_layers(fusion)], fusion.model.output)
+    loss = class_loss(head([tf.constant(part) for part in validation[0]]), labels[:48], tf.ones(3), 0.0)
+    assert float(loss) < 0.7 < np.log(3)
     for variable in fusion.model.weights:
         if variable.path in before:
             np.testing.assert_array_equal(np.asarray(variable), before[variable.path])
     logits = fusion.model.get_layer("logits")
     assert np.isfinite(tf.reduce_sum(logits.kernel))
+
+
+def test_without_validation_cases_the_last_epoch_stays(fusion: Graph) -> None:
+    rng = np.random.default_rng(3)
+    view = [rng.normal(0, 1, (16, 512)).astype(np.float32), rng.normal(0, 1, (16, 2048)).astype(np.float32)]
+    before = np.asarray(fusion.model.get_layer("logits").kernel).copy()
+    config = FitConfig("fusion", "ultrasound", head_epochs=3)
+    assert fit_head(fusion, [view], np.arange(16, dtype=np.int32) % 3, None, config) == 3
+    assert not np.array_equal(np.asarray(fusion.model.get_layer("logits").kernel), before)

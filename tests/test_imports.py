@@ -22,6 +22,7 @@ WITH_TENSORFLOW = {
     "core/models/inference.py",
     "core/models/explain.py",
     "core/commands/bench.py",
+    "train/bench.py",
     "train/fit.py",
     "train/batches.py",
     "train/head.py",

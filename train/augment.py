@@ -38,6 +38,8 @@ PRESETS = {
     Modality.HISTOLOGY: Augmentation(flip_up_down=0.5, degrees=180, zoom=0.1, shift=0.03, speckle=0.0, cutout=0.2),
 }
 
+NO_CHANGE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
 
 def augment(squares: tf.Tensor, masks: tf.Tensor, preset: Augmentation, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Squares (n, side, side, c) in [0, 1] and masks (n, side, side, 1) changed alike; `seed` is int32 (2,)."""

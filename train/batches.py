@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from core.types import Modality
-from train.augment import PRESETS, augment
+from train.augment import NO_CHANGE, PRESETS, Augmentation, augment
 from train.config import FitConfig
 from train.feature_cache import FeatureCache, key_of
 from train.network import Trainable, compiled
@@ -27,12 +27,17 @@ _MASK_SIDE = 32
 """Masks of kept views are stored this small: no last map is finer."""
 
 
+def preset_of(config: FitConfig) -> Augmentation:
+    """How this run changes its squares."""
+    return PRESETS[Modality(config.modality)] if config.augmentation == "modality" else NO_CHANGE
+
+
 class Fresh:
     """Batches of squares augmented anew every epoch."""
 
     def __init__(self, cases: Squares, config: FitConfig) -> None:
         self.cases, self.config = cases, config
-        self.augment = tf.function(lambda x, m, seed: augment(x, m, PRESETS[Modality(config.modality)], seed))
+        self.augment = tf.function(lambda x, m, seed: augment(x, m, preset_of(config), seed))
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of that epoch (from 1), the same for the same seed."""
@@ -66,7 +71,7 @@ class Views:
         self.stem = compiled(trainable.stem)
         self.fresh = Fresh(cases, config)
         weights = key_of([np.asarray(variable) for variable in trainable.stem.variables])
-        data = key_of([cases.pixels, cases.masks], asdict(PRESETS[Modality(config.modality)]))
+        data = key_of([cases.pixels, cases.masks], asdict(preset_of(config)))
         self.views: list[list[np.ndarray]] = []  # for each view: a part a branch, then the masks
         for view in range(config.views):
             began = time.monotonic()

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from core.errors import InvalidInput
+
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "constant"),
+    "keep": ("loss", "accuracy"),
+    "class_weights": ("root", "balanced", "none"),
+    "augmentation": ("modality", "none"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,13 +23,20 @@ class FitConfig:
     init: "imagenet", "offline" or "random" (what that was is said on the card).
     side: pixels of the square input.
     views: where something is frozen, how many augmented views of each case are computed once and kept.
-    frozen: what stays as it started: "nothing", "stem" (the first stages) or "backbone" (all up to the last maps).
+    frozen: what stays as it started: "nothing", "backbone" (all up to the last maps), or "blocks" (all of the backbone
+        but its last `unfreeze` blocks). Batch normalisation that came with statistics always stays in inference mode.
     head_epochs: epochs in which, with pretrained weights, the classifier alone is fitted first.
-    learning_rate: peak of a cosine schedule with one epoch of warm-up (AdamW). weight_decay: decoupled.
+    learning_rate: peak. schedule: "cosine" falls to 2 % of it by the last epoch, "constant" stays; both begin with one
+        epoch of warm-up. optimizer: "adamw" (decoupled weight_decay) or "sgd" (Nesterov momentum 0.9).
+    dropout: rate of every dropout layer; None for the architecture's own.
+    mixup: Beta(mixup, mixup) draws by how much two cases are mixed (Zhang et al. 2017); 0 mixes none.
+    class_weights: by "root" of the inverse frequency, by the inverse frequency ("balanced"), or "none".
+    augmentation: the preset of the "modality", or "none".
     mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
     attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
     average: decay of the moving average of the weights that is evaluated and kept.
     patience: epochs without a better validation loss before stopping.
+    keep: what of the validation cases chooses the epoch that is kept: the lowest "loss" or the highest "accuracy".
     """
 
     architecture: str
@@ -28,13 +46,61 @@ class FitConfig:
     epochs: int = 30
     batch: int = 16
     frozen: str = "nothing"
+    unfreeze: int = 0
     views: int = 4
     head_epochs: int = 0
+    optimizer: str = "adamw"
     learning_rate: float = 3e-4
+    schedule: str = "cosine"
     weight_decay: float = 1e-4
+    dropout: float | None = None
     label_smoothing: float = 0.05
+    mixup: float = 0.0
+    class_weights: str = "root"
+    augmentation: str = "modality"
     mask_weight: float = 0.5
     attention_weight: float = 0.5
     average: float = 0.98
     patience: int = 10
+    keep: str = "loss"
     seed: int = 0
+
+
+SETTABLE = {
+    "batch": (int, 2, 256),
+    "views": (int, 1, 16),
+    "head_epochs": (int, 0, 500),
+    "learning_rate": (float, 1e-7, 1.0),
+    "weight_decay": (float, 0.0, 1.0),
+    "dropout": (float, 0.0, 0.9),
+    "label_smoothing": (float, 0.0, 0.5),
+    "mixup": (float, 0.0, 10.0),
+    "mask_weight": (float, 0.0, 10.0),
+    "attention_weight": (float, 0.0, 10.0),
+    "average": (float, 0.0, 0.9999),
+    "patience": (int, 1, 500),
+}
+"""Numbers that `--set NAME=VALUE` changes: type, lowest, highest. Beside them every word of `CHOICES`."""
+
+
+def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
+    """The configuration with these "name=value" changed. Raises InvalidInput for a name or value that cannot be."""
+    for setting in settings:
+        name, _, value = (part.strip() for part in setting.partition("="))
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise InvalidInput(f"{name} can be {' or '.join(CHOICES[name])}, not {value!r}.")
+            config = replace(config, **{name: value})  # type: ignore[arg-type]
+        elif name in SETTABLE:
+            kind, low, high = SETTABLE[name]
+            try:
+                number = kind(value)
+            except ValueError:
+                number = None
+            if number is None or not low <= number <= high:
+                raise InvalidInput(f"{name} can be {low:g} to {high:g}, not {value!r}.")
+            config = replace(config, **{name: number})  # type: ignore[arg-type]
+        else:
+            known = ", ".join(field.name for field in fields(config) if field.name in {*SETTABLE, *CHOICES})
+            raise InvalidInput(f"No setting is called {name!r}. Settings: {known}.")
+    return config

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -26,12 +26,13 @@ from train.network import (
     MovingAverage,
     Trainable,
     attention_loss,
-    balanced_class_weights,
     called,
     class_loss,
+    class_weights,
     compiled,
     make_trainable,
     mask_loss,
+    mixed_up,
     of_unit_size,
     shrink_masks,
 )
@@ -42,12 +43,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a run leaves: the graph holding the best weights, the epochs' log, and the best epoch (from 1)."""
+    """What a run leaves: the graph holding the kept weights, the epochs' log, and the kept epoch (from 1).
+
+    head_epochs: how many the classifier alone was fitted for (0: it was not).
+    """
 
     graph: Graph
     history: tuple[dict[str, float], ...]
     best_epoch: int
     started_from: str
+    head_epochs: int = 0
 
 
 def fit(
@@ -58,12 +63,14 @@ def fit(
     folder: Path,
     stop: Callable[[], bool] = lambda: False,
     cache: FeatureCache | None = None,
+    head_epochs: int | None = None,
 ) -> Fitted:
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
     epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
     every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
+    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -71,14 +78,15 @@ def fit(
     )
     started_from = start(graph)
     pretrained = started_from != "random"
-    trainable = make_trainable(graph, frozen=config.frozen, freeze_batch_norm=pretrained)
+    if config.dropout is not None:
+        _set_dropout(graph, config.dropout)
+    trainable = make_trainable(graph, frozen=config.frozen, unfreeze=config.unfreeze, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
     source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
-    if pretrained:
-        _start_classifier(graph, trainable, source, held, validation, config)
-    optimizer = _optimizer(trainable, config)
-    step = _training_step(trainable, optimizer, config, train)
+    headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs) if pretrained else 0
+    optimizer = make_optimizer(trainable, config)
+    step = training_step(trainable, optimizer, config, train)
     average = MovingAverage(trainable.variables, config.average)
     judge = _judge(trainable, held)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +95,7 @@ def fit(
     checkpoint = Checkpoint(folder, key, changing)
     progress = checkpoint.restore()
     history, best, average.steps = progress.history, progress.best, progress.average_steps
-    is_over = any(stop() for _ in history) or len(history) - best[1] >= config.patience
+    is_over = any(stop() for _ in history) or _is_patience_over(history, config)
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     steps = max(1, len(train) // config.batch)
     for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
@@ -98,8 +106,8 @@ def fit(
             average.update()
         average.swapped()
         row = _validate(judge(), validation)
-        if row["validation_loss"] < best[0]:
-            best = (row["validation_loss"], epoch, state_of(graph.model))
+        if _cost(row, config) < best[0]:
+            best = (_cost(row, config), epoch, state_of(graph.model))
         average.swapped()
         row = {"epoch": epoch, "loss": float(np.mean(losses)), **row, "seconds": time.monotonic() - began}
         history.append({name: round(float(value), 5) for name, value in row.items()})
@@ -107,10 +115,29 @@ def fit(
         with (folder / "epochs.jsonl").open("a") as file:
             file.write(json.dumps(history[-1]) + "\n")
         log.info("%s", " ".join(f"{name} {value:g}" for name, value in history[-1].items()))
-        if epoch - best[1] >= config.patience or stop():
+        if _is_patience_over(history, config) or stop():
             break
     load_state(graph.model, best[2])
-    return Fitted(graph, tuple(history), best[1], started_from)
+    return Fitted(graph, tuple(history), best[1], started_from, headed)
+
+
+def _cost(row: dict[str, float], config: FitConfig) -> float:
+    """What the kept epoch has least of; of epochs that are alike in accuracy, the one with the lower loss."""
+    if config.keep == "loss":
+        return row["validation_loss"]
+    # An accuracy changes in steps of one case; the loss, made this small, decides between equal ones only.
+    return -row["validation_accuracy"] + 1e-6 * min(row["validation_loss"], 10.0)
+
+
+def _is_patience_over(history: list[dict[str, float]], config: FitConfig) -> bool:
+    losses = [row["validation_loss"] for row in history]
+    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= config.patience
+
+
+def _set_dropout(graph: Graph, rate: float) -> None:
+    for layer in graph.model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = rate
 
 
 def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -122,9 +149,16 @@ def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, bat
     return np.concatenate(pieces)
 
 
-def _optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
-    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+def make_optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
+    """The configuration's optimiser, built for what is learned; biases and normalisations do not decay."""
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(
+            config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None, clipnorm=1.0
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.build(trainable.variables)
     return optimizer
 
@@ -135,15 +169,26 @@ def _changing(graph: Graph, trainable: Trainable) -> list[keras.Variable]:
     return [*trainable.variables, *(variable for variable in graph.model.variables if id(variable) not in fixed)]
 
 
-def _training_step(
+def training_step(
     trainable: Trainable, optimizer: keras.optimizers.Optimizer, config: FitConfig, train: Squares
 ) -> Callable[..., tf.Tensor]:
-    weights = tf.constant(balanced_class_weights(train.labels, len(train.classes)))
+    """A function (batch, learning rate) -> loss that takes one step on what is learned."""
+    weights = tf.constant(class_weights(train.labels, len(train.classes), config.class_weights))
     grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
     uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
 
     @tf.function
-    def step(inputs: list[tf.Tensor], masks: tf.Tensor, labels: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+    def step(
+        inputs: list[tf.Tensor],
+        masks: tf.Tensor,
+        labels: tf.Tensor,
+        known: tf.Tensor,
+        others: tf.Tensor,
+        share: tf.Tensor,
+    ) -> tf.Tensor:
+        mixed = config.mixup > 0
+        if mixed:
+            inputs, masks, known = mixed_up(inputs, masks, known, others, share)
         with tf.GradientTape() as tape:
             maps = called(trainable.body, inputs, training=True)
             with tf.GradientTape() as inner:
@@ -151,6 +196,11 @@ def _training_step(
                 (logits,) = called(trainable.head, maps, training=True)
                 score = _own_score(logits, labels)
             loss = class_loss(logits, labels, weights, config.label_smoothing)
+            if mixed:
+                other = class_loss(logits, tf.gather(labels, others), weights, config.label_smoothing)
+                loss = share * loss + (1 - share) * other
+            # What the architecture itself asks for: VGG19's dense layer has an L2 penalty.
+            loss += tf.add_n([tf.constant(0.0), *trainable.head.losses])
             if uses_masks:
                 small = shrink_masks(masks, grids)
                 found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
@@ -164,9 +214,20 @@ def _training_step(
     def run(batch: Batch, learning_rate: float) -> tf.Tensor:
         parts, masks, labels, known = batch
         optimizer.learning_rate.assign(learning_rate)
-        return step([tf.convert_to_tensor(part) for part in parts], tf.convert_to_tensor(masks), labels, known)
+        others, share = _mixing(config, labels, int(optimizer.iterations))
+        given = [tf.convert_to_tensor(part) for part in parts]
+        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32))
 
     return run
+
+
+def _mixing(config: FitConfig, labels: np.ndarray, step: int) -> tuple[np.ndarray, float]:
+    """With which case of the batch each is mixed, and its own share of the mixture (at least a half)."""
+    if not config.mixup:
+        return np.arange(len(labels)), 1.0
+    rng = np.random.default_rng((config.seed, step, 1))
+    share = rng.beta(config.mixup, config.mixup)
+    return rng.permutation(len(labels)), float(max(share, 1 - share))
 
 
 def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -177,9 +238,11 @@ def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def _learning_rate(config: FitConfig, progress: float) -> float:
-    """Linear warm-up over the first epoch, then a cosine down to 2 % (progress in epochs)."""
+    """Linear warm-up over the first epoch, then a cosine down to 2 %, or constant (progress in epochs)."""
     if progress < 1:
         return config.learning_rate * max(progress, 0.02)
+    if config.schedule == "constant":
+        return config.learning_rate
     share = (progress - 1) / max(1, config.epochs - 1)
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
 
@@ -203,14 +266,21 @@ def _start_classifier(
     held: list[np.ndarray],
     validation: Squares,
     config: FitConfig,
-) -> None:
-    """Normalise pooled features by what the starting weights give, and fit the classifier to them before all else."""
+    exactly: int | None,
+) -> int:
+    """Normalise pooled features by what the starting weights give, and fit the classifier to them before all else.
+
+    Returns for how many epochs; `exactly` so many, without looking at the validation cases, where that is said.
+    """
     body = tf.function(lambda tensors: called(trainable.body, list(tensors), training=False), reduce_retracing=True)
     views = [features_of(graph, body, parts) for parts in source.samples(min(config.views, HEAD_VIEWS))]
     standardise_on(graph, views)
-    if config.head_epochs:
-        held_features = features_of(graph, body, held)
-        fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config)
+    if not config.head_epochs:
+        return 0
+    if exactly is not None:
+        return fit_head(graph, views, source.cases.labels, None, replace(config, head_epochs=exactly))
+    held_features = features_of(graph, body, held)
+    return fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config)
 
 
 def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:

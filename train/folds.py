@@ -23,8 +23,11 @@ from train.squares import Squares
 
 log = logging.getLogger(__name__)
 
-FitOne = Callable[[Squares, Path, Callable[[], bool]], Fitted]
-"""Trains on the "train" and "validation" cases of squares in a folder, until done or told to stop."""
+FitOne = Callable[[Squares, Path, Callable[[], bool], int | None], Fitted]
+"""Trains on the "train" and "validation" cases of squares in a folder, until done or told to stop.
+
+With a number, for exactly so many epochs the classifier alone is fitted first; without, validation cases choose.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,12 @@ class CrossValidated:
 def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path) -> CrossValidated:
     """Fit `folds` networks and one more; `squares.cases` has the column `fold`."""
     tested, validated, logits, order = [], [], [], []
-    thresholds, best_epochs, places = [], [], []
+    thresholds, best_epochs, head_epochs, places = [], [], [], []
     for number in range(folds):
         splits = fold_splits(squares.cases, number, folds).to_numpy()
         part = replace(squares, splits=splits)
         log.info("fold %d of %d", number + 1, folds)
-        fitted = fit_one(part, folder / f"fold{number}", lambda: False)
+        fitted = fit_one(part, folder / f"fold{number}", lambda: False, None)
         validation, test = part.split("validation"), part.split("test")
         forward = stored(fitted.graph)
         validation_logits = logits_of(forward, validation.pixels)
@@ -65,6 +68,7 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path) 
         logits.append(validation_logits)
         order.append(np.flatnonzero(splits == "validation"))
         best_epochs.append(fitted.best_epoch)
+        head_epochs.append(fitted.head_epochs)
         places.append(localisations(fitted.graph, validation))
     every = squares.chosen(np.concatenate(order))
     calibration = calibrated(every, np.concatenate(logits))
@@ -72,7 +76,7 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path) 
     scores.insert(3, "fold", np.concatenate(validated))
     epochs = int(np.median(best_epochs))
     log.info("all cases, %d epochs", epochs)
-    fitted = fit_one(on_all_cases(squares), folder / "all", after(epochs))
+    fitted = fit_one(on_all_cases(squares), folder / "all", after(epochs), int(np.median(head_epochs)))
     stored(fitted.graph)
     return CrossValidated(
         fitted,

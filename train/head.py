@@ -16,7 +16,7 @@ from keras import layers
 
 from core.models.architectures import Graph
 from train.config import FitConfig
-from train.network import balanced_class_weights, class_loss
+from train.network import class_loss, class_weights
 
 log = logging.getLogger(__name__)
 
@@ -87,18 +87,19 @@ def fit_head(
     graph: Graph,
     features: Sequence[Sequence[np.ndarray]],
     labels: np.ndarray,
-    validation: tuple[Sequence[np.ndarray], np.ndarray],
+    validation: tuple[Sequence[np.ndarray], np.ndarray] | None,
     config: FitConfig,
-) -> float:
+) -> int:
     """Train what reads the features for `config.head_epochs`: for each view a list of arrays (n, …), a branch each.
 
-    The weights of the lowest validation loss, looked at every few epochs, stay in the graph; returns that loss.
+    The weights of the lowest validation loss, looked at every few epochs, stay in the graph; without validation cases
+    the last ones. Returns the epoch that they are of.
     """
     epochs = config.head_epochs
     inputs = [graph.model.get_layer(name).output for name in feature_layers(graph)]
     head = keras.Model(inputs, graph.model.output)
     classes = max(2, graph.model.output_shape[-1])
-    weights = tf.constant(balanced_class_weights(labels, classes))
+    weights = tf.constant(class_weights(labels, classes, config.class_weights))
     variables = head.trainable_variables
     optimizer = keras.optimizers.AdamW(_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     optimizer.build(variables)
@@ -111,22 +112,24 @@ def fit_head(
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
-    held, held_labels = validation
-    given = [tf.constant(part) for part in held]
+    given = [tf.constant(part) for part in validation[0]] if validation is not None else []
     rng = np.random.default_rng(config.seed)
-    best, kept = np.inf, [np.asarray(variable) for variable in variables]
+    best, best_epoch, kept = np.inf, epochs, [np.asarray(variable) for variable in variables]
     for epoch in range(1, epochs + 1):
         order, drawn = rng.permutation(len(labels)), rng.integers(0, len(features), len(labels))
         for index in range(0, len(order) - config.batch + 1, config.batch):
             chosen = order[index : index + config.batch]
             parts = [np.stack([features[drawn[i]][part][i] for i in chosen]) for part in range(len(inputs))]
             step([tf.constant(part) for part in parts], tf.constant(labels[chosen]))
-        if epoch % _EVERY == 0 or epoch == epochs:
+        if validation is not None and (epoch % _EVERY == 0 or epoch == epochs):
             logits = head(given if len(given) > 1 else given[0], training=False)
-            loss = float(class_loss(logits, tf.constant(held_labels), tf.ones(classes), 0.0))
+            loss = float(class_loss(logits, tf.constant(validation[1]), tf.ones(classes), 0.0))
             if loss < best:
-                best, kept = loss, [np.asarray(variable) for variable in variables]
+                best, best_epoch, kept = loss, epoch, [np.asarray(variable) for variable in variables]
+    if validation is None:
+        log.info("classifier alone: %d epochs", epochs)
+        return epochs
     for variable, value in zip(variables, kept, strict=True):
         variable.assign(value)
-    log.info("classifier alone: %d epochs, validation loss %.3f", epochs, best)
-    return best
+    log.info("classifier alone: %d of %d epochs, validation loss %.3f", best_epoch, epochs, best)
+    return best_epoch

@@ -31,8 +31,8 @@ class Trainable:
     variables: list[keras.Variable]
 
 
-def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Trainable:
-    """Cut after what is `frozen` ("nothing", "stem", "backbone") and add a mask head on every last map.
+def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool, unfreeze: int = 0) -> Trainable:
+    """Cut after what is `frozen` (see `FitConfig`) and add a mask head on every last map.
 
     Batch normalisation runs on the statistics it was given when `freeze_batch_norm`: with batches this small,
     new statistics would be worse than the old ones. A layer that was given none learns its own.
@@ -49,14 +49,14 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool) -> Tra
     for layer, tensor in zip(masks, maps, strict=True):
         layer.build(tensor.shape)
     head = keras.Model(maps, model.output)
-    cuts = {"nothing": {}, "stem": graph.stems, "backbone": graph.maps}[frozen]
+    cuts = {"nothing": {}, "backbone": graph.maps, "blocks": graph.cuts(max(1, unfreeze))}[frozen]
     fixed: set[int] = set()
     if not cuts:
         stem, body = None, keras.Model(model.input, maps)
     else:
         tensors = [model.get_layer(name).output for name in cuts.values()]
         stem = keras.Model(model.input, tensors)
-        body = keras.Model(tensors, maps) if frozen == "stem" else None
+        body = keras.Model(tensors, maps) if frozen == "blocks" else None
         fixed = {id(variable) for variable in stem.variables}
     learned = {
         id(variable): variable
@@ -144,10 +144,27 @@ def shrink_masks(masks: tf.Tensor, maps: list[tuple[int, int]]) -> list[tf.Tenso
     return [tf.image.resize(masks, size, method="area") for size in maps]
 
 
-def balanced_class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Square root of the inverse frequency, mean 1 over the cases: between plain and fully balanced."""
+def mixed_up(
+    inputs: list[tf.Tensor], masks: tf.Tensor, known: tf.Tensor, others: tf.Tensor, share: tf.Tensor
+) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Every case with `share` of itself and the rest of case `others` of the batch (mixup, Zhang et al. 2017).
+
+    What a tail reads of a frozen stem is mixed like squares (manifold mixup, Verma et al. 2018). A mixture's mask is
+    known where both are.
+    """
+    inputs = [share * part + (1 - share) * tf.gather(part, others) for part in inputs]
+    masks = share * masks + (1 - share) * tf.gather(masks, others)
+    return inputs, masks, tf.logical_and(known, tf.gather(known, others))
+
+
+def class_weights(labels: np.ndarray, classes: int, kind: str = "root") -> np.ndarray:
+    """A weight a class (float32), mean 1 over the cases: see `FitConfig.class_weights`.
+
+    The root is between plain and fully balanced.
+    """
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    weights = np.sqrt(len(labels) / (classes * np.maximum(counts, 1)))
+    inverse = len(labels) / (classes * np.maximum(counts, 1))
+    weights = inverse ** {"root": 0.5, "balanced": 1.0, "none": 0.0}[kind]
     return (weights / weights[labels].mean()).astype(np.float32)
 
 

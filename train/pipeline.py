@@ -27,7 +27,7 @@ from train.data import read_manifest
 from train.distil import distil_resnet50v2, start_resnet50v2_from
 from train.feature_cache import FeatureCache
 from train.fit import Fitted, fit, logits_of
-from train.folds import calibrated, cross_validate
+from train.folds import FitOne, calibrated, cross_validate
 from train.locked_split import split_of_model
 from train.measure import Localisation, localisations, scores_table, stored
 from train.publish import Candidate, publish
@@ -138,14 +138,20 @@ class Budget:
         return {"budget_minutes": self.minutes, "ended_by_budget": self.ran_out} if self.minutes is not None else {}
 
 
-def _fit_one(
-    config: FitConfig, start: Callable[[Graph], str], budget: Budget
-) -> Callable[[Squares, Path, Callable[[], bool]], Fitted]:
+def _fit_one(config: FitConfig, start: Callable[[Graph], str], budget: Budget) -> FitOne:
     cache = FeatureCache(Settings.from_environment().state_dir / "features")
 
-    def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool]) -> Fitted:
+    def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool], head_epochs: int | None) -> Fitted:
         is_over = budget.stop()
-        return fit(config, squares, start=start, folder=folder, stop=lambda: stop() | is_over(), cache=cache)
+        return fit(
+            config,
+            squares,
+            start=start,
+            folder=folder,
+            stop=lambda: stop() | is_over(),
+            cache=cache,
+            head_epochs=head_epochs,
+        )
 
     return fit_one
 
@@ -153,7 +159,7 @@ def _fit_one(
 def _measured(
     squares: Squares,
     prepared: Prepared,
-    fit_one: Callable[[Squares, Path, Callable[[], bool]], Fitted],
+    fit_one: FitOne,
     folder: Path,
 ) -> Measured:
     if prepared.folds:
@@ -167,7 +173,7 @@ def _measured(
             crossed.localisation,
             {"n": prepared.folds, "thresholds": list(crossed.thresholds), "best_epochs": list(crossed.best_epochs)},
         )
-    fitted = fit_one(squares, folder, lambda: False)
+    fitted = fit_one(squares, folder, lambda: False, None)
     forward = stored(fitted.graph)
     validation, test = squares.split("validation"), squares.split("test")
     logits = logits_of(forward, validation.pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.errors import InvalidInput
 from core.models.registry import architecture
 from core.types import Modality
 from train.config import FitConfig
@@ -67,7 +68,10 @@ _DEFAULTS = {
     "residual25": _scratch("residual25", side=96, epochs=30),
     "vgg16_dense": _on_backbone("vgg16_dense", side=160),
     "vgg16_gap": _on_backbone("vgg16_gap", side=160, learning_rate=1e-3),
-    "vgg19": _on_backbone("vgg19", side=128),
+    # As it was published: SGD with momentum, the epoch of the best validation accuracy.
+    "vgg19": replace(
+        _on_backbone("vgg19", side=128, learning_rate=5e-3), optimizer="sgd", keep="accuracy", weight_decay=0.0
+    ),
     "resnet50_dense": _on_backbone("resnet50_dense", side=160),
     "resnet50_gap": _on_backbone("resnet50_gap", side=160, learning_rate=1e-3),
     "densenet201": _on_backbone("densenet201", side=160),
@@ -101,6 +105,11 @@ _MODALITY = {
 """What changes for a modality, where something was learned before."""
 
 
+def is_pretrained(architecture_id: str, init: str) -> bool:
+    """Whether `init` has anything learned for the architecture."""
+    return init == "imagenet" or (init == "offline" and architecture(architecture_id).offline is not None)
+
+
 def recipe(architecture_id: str, modality: Modality, init: str, seed: int) -> FitConfig:
     """The training configuration of an architecture for a modality.
 
@@ -108,8 +117,51 @@ def recipe(architecture_id: str, modality: Modality, init: str, seed: int) -> Fi
     "offline" for an architecture that no package carries weights of) everything is trained.
     """
     config = replace(_DEFAULTS[architecture_id], modality=modality.value, init=init, seed=seed)
-    if init == "random" or (init == "offline" and architecture(architecture_id).offline is None):
+    if not is_pretrained(architecture_id, init):
         rate = max(config.learning_rate, 5e-4)
         config = replace(config, frozen="nothing", learning_rate=rate)
         return replace(config, **_WHOLE.get(architecture_id, {}))  # type: ignore[arg-type]
     return replace(config, **_MODALITY.get((architecture_id, modality), {}))  # type: ignore[arg-type]
+
+
+def in_regime(config: FitConfig, unfreeze: str) -> FitConfig:
+    """The recipe in another regime. unfreeze: "0" for features of a frozen backbone, how many last blocks learn, "all".
+
+    Raises InvalidInput where nothing was learned before: what is frozen would stay random.
+    """
+    if unfreeze != "all" and not (unfreeze.isascii() and unfreeze.isdigit()):
+        raise InvalidInput(f"--unfreeze takes a number of last blocks or the word all, not {unfreeze!r}.")
+    if unfreeze == "all":
+        return config if config.frozen == "nothing" else replace(_tuned(config), frozen="nothing")
+    if not is_pretrained(config.architecture, config.init):
+        raise InvalidInput(
+            f"With --init {config.init}, {config.architecture} starts from random weights, so nothing of it can stay "
+            "frozen. Leave --unfreeze out, or say --unfreeze all."
+        )
+    if unfreeze == "0":
+        return config if config.frozen == "backbone" else replace(config, **_FEATURES)  # type: ignore[arg-type]
+    return replace(_tuned(config), frozen="blocks", unfreeze=int(unfreeze), views=min(config.views, 3))
+
+
+def _tuned(config: FitConfig) -> FitConfig:
+    """Small steps after a head that fits its features, or the first ones would destroy what the backbone knows."""
+    if config.frozen == "nothing" and config.head_epochs:
+        return config
+    return replace(
+        config,
+        learning_rate=min(config.learning_rate, 1e-4),
+        epochs=min(config.epochs, 24),
+        head_epochs=config.head_epochs or 40,
+        weight_decay=min(config.weight_decay, 1e-3),
+    )
+
+
+_FEATURES = {
+    "frozen": "backbone",
+    "views": 3,
+    "head_epochs": 60,
+    "epochs": 30,
+    "weight_decay": 1e-2,
+    "mask_weight": 0.0,
+}
+"""What changes where only the classifier learns: its epochs take seconds, so many are affordable."""

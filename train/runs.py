@@ -16,14 +16,17 @@ from core.errors import InvalidInput
 from core.models.cards import Card, read_card
 from core.settings import REPOSITORY
 from train.cases import divided, labelled, split_sha256
-from train.config import FitConfig
+from train.config import FitConfig, with_settings
 from train.data import read_manifest
-from train.recipes import recipe
+from train.recipes import in_regime, recipe
 
 
 def config_of(args: argparse.Namespace) -> FitConfig:
-    """The recipe with what the arguments change of it."""
+    """The recipe with what the arguments change of it. Raises InvalidInput."""
     config = recipe(args.architecture, args.modality, args.init, args.seed)
+    if args.unfreeze is not None:
+        config = in_regime(config, args.unfreeze)
+    config = with_settings(config, args.set)
     return replace(config, epochs=args.epochs or config.epochs, side=args.side or config.side)
 
 
@@ -46,6 +49,8 @@ def command_of(args: argparse.Namespace) -> str:
         "split_by",
         "split_like",
         "cnn",
+        "unfreeze",
+        "set",
     ):
         value = getattr(args, name)
         for one in value if isinstance(value, list) else [value] if value else []:

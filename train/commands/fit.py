@@ -38,6 +38,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--positive", help="the label that counts as positive (default: malignant, else idc)")
     parser.add_argument("--epochs", type=int, help="default: the architecture's recipe")
     parser.add_argument("--side", type=int, help="pixels of the square input (default: the recipe's)")
+    parser.add_argument(
+        "--unfreeze",
+        metavar="N|all",
+        help="train the last N blocks of the backbone, or all; 0: features of a frozen one (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another knob of the configuration, such as mixup=0.2 or optimizer=sgd",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, default=0, metavar="K", help="measure in K folds, then fit on all cases")
     parser.add_argument(

@@ -37,8 +37,7 @@ def cnn_resnet50(*, side: int, channels: int, outputs: int) -> Graph:
     return Graph(
         keras.Model(inputs, logits(x, outputs), name="cnn_resnet50"),
         maps={"resnet50": blocks[-1]},
-        stems={"resnet50": blocks[-2]},
-        blocks=tuple(blocks[:-1]),
+        blocks={"resnet50": tuple(blocks[:-1])},
     )
 
 

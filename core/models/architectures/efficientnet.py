@@ -19,6 +19,9 @@ EFFICIENTNET_LITE0_BLOCKS = (
     (1, 3, 1, 6, 320),
 )
 
+EFFICIENTNET_LITE0_CUTS = ("block_0_out", "block_2_out", "block_4_out", "block_7_out", "block_10_out", "block_14_out")
+"""The last layer of each group of blocks but the last."""
+
 
 def efficientnet_lite0(*, side: int, channels: int, outputs: int) -> Graph:
     """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le 2019) without squeeze-excitation, with ReLU6."""
@@ -38,8 +41,7 @@ def efficientnet_lite0(*, side: int, channels: int, outputs: int) -> Graph:
     return Graph(
         keras.Model(inputs, logits(x, outputs), name="efficientnet_lite0"),
         maps={"efficientnet_lite0": "head_relu"},
-        stems={"efficientnet_lite0": "block_2_out"},
-        blocks=("block_0_out", "block_2_out", "block_4_out", "block_7_out", "block_10_out", "block_14_out"),
+        blocks={"efficientnet_lite0": EFFICIENTNET_LITE0_CUTS},
     )
 
 

@@ -24,7 +24,7 @@ def cnn(*, side: int, channels: int, outputs: int) -> Graph:
     x = layers.Dropout(0.5, name="dropout_1")(x)
     x = layers.Dense(128, activation="relu", name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_2")(x)
-    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn"), maps={"cnn": "conv_3"}, stems={})
+    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn"), maps={"cnn": "conv_3"}, blocks={})
 
 
 def cnn2(*, side: int, channels: int, outputs: int) -> Graph:
@@ -34,7 +34,7 @@ def cnn2(*, side: int, channels: int, outputs: int) -> Graph:
         x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv_{number}")(x)
         x = layers.MaxPooling2D(name=f"pool_{number}")(x)
     x = layers.Dense(128, activation="relu", name="dense_1")(grid(x, 8))
-    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn2"), maps={"cnn": "conv_2"}, stems={})
+    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn2"), maps={"cnn": "conv_2"}, blocks={})
 
 
 def cnn3(*, side: int, channels: int, outputs: int) -> Graph:
@@ -48,7 +48,7 @@ def cnn3(*, side: int, channels: int, outputs: int) -> Graph:
         x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv_{number}")(x)
         x = layers.MaxPooling2D(name=f"pool_{number}")(x)
     x = layers.Dense(128, activation="relu", name="dense_1")(grid(x, 7))
-    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn3"), maps={"cnn": "conv_3"}, stems={})
+    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn3"), maps={"cnn": "conv_3"}, blocks={})
 
 
 def cnn4(*, side: int, channels: int, outputs: int) -> Graph:
@@ -62,7 +62,7 @@ def cnn4(*, side: int, channels: int, outputs: int) -> Graph:
     x = layers.Dropout(0.5, name="dropout_1")(grid(x, 4))
     x = layers.Dense(128, activation="relu", name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_2")(x)
-    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn4"), maps={"cnn": "conv_4_relu"}, stems={})
+    return Graph(keras.Model(inputs, logits(x, outputs), name="cnn4"), maps={"cnn": "conv_4_relu"}, blocks={})
 
 
 def plain25(*, side: int, channels: int, outputs: int) -> Graph:
@@ -93,7 +93,7 @@ def _twenty_five(name: str, side: int, channels: int, outputs: int, *, skips: bo
         x = layers.MaxPooling2D(name=f"pool_{stage}")(x)
     x = layers.GlobalAveragePooling2D(name="pooled")(x)
     x = layers.Dropout(0.3, name="dropout_1")(x)
-    return Graph(keras.Model(inputs, logits(x, outputs), name=name), maps={name: f"conv_{number}_relu"}, stems={})
+    return Graph(keras.Model(inputs, logits(x, outputs), name=name), maps={name: f"conv_{number}_relu"}, blocks={})
 
 
 def _widened(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:

@@ -14,28 +14,21 @@ class Graph:
 
     model: (n, side, side, channels) -> logits (n, outputs), float32.
     maps: name of the layer whose output is the last convolution map, for each branch.
-    stems: name of the layer where each branch can be cut: what lies before can stay frozen and be computed once.
-        Empty for graphs that are trained whole.
-    blocks: for a graph with one backbone, the layers where it can be cut, from the input to the end. Cut at
-        `blocks[-n]`, the last n blocks lie behind the cut. Empty for graphs that are trained whole, and for two
-        branches, which are cut at `stems`.
+    blocks: for each branch, the layers where its backbone can be cut, from the input to the end, the same number for
+        each. Cut at `blocks[branch][-n]`, the last n blocks lie behind the cut; what lies before can stay frozen and be
+        computed once. Empty for graphs that are trained whole.
     """
 
     model: keras.Model
     maps: dict[str, str]
-    stems: dict[str, str]
-    blocks: tuple[str, ...] = ()
+    blocks: dict[str, tuple[str, ...]]
 
     def cuts(self, last_blocks: int) -> dict[str, str]:
         """Branch -> the layer to cut at so that the `last_blocks` (from 1) of each backbone lie behind it.
 
         Empty where nothing lies before such a cut: the graph is then trained whole.
         """
-        if not self.blocks:
-            return dict(self.stems)
-        if last_blocks > len(self.blocks):
-            return {}
-        return dict.fromkeys(self.stems, self.blocks[-last_blocks])
+        return {branch: names[-last_blocks] for branch, names in self.blocks.items() if last_blocks <= len(names)}
 
 
 def image_input(side: int, channels: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:

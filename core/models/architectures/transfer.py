@@ -23,6 +23,7 @@ from core.models.architectures.inception import inception_v3_maps
 VGG19_L2 = 1e-3
 
 VGG_BLOCKS = ("block1_pool", "block2_pool", "block3_pool", "block4_pool")
+RESNET50V2_BLOCKS = ("pool1_pool", "conv2_block3_out", "conv3_block4_out", "conv4_block6_out")
 RESNET50_BLOCKS = ("conv2_block3_out", "conv3_block4_out", "conv4_block6_out")
 DENSENET_BLOCKS = ("pool1", "pool2_pool", "pool3_pool", "pool4_pool")
 
@@ -49,7 +50,7 @@ def fusion(*, side: int, channels: int, outputs: int) -> Graph:
     return Graph(
         keras.Model(inputs, logits(x, outputs), name="fusion"),
         maps={"vgg16": "block5_conv3", "resnet50v2": "post_relu"},
-        stems={"vgg16": "block4_pool", "resnet50v2": "conv3_block4_out"},
+        blocks={"vgg16": VGG_BLOCKS, "resnet50v2": RESNET50V2_BLOCKS},
     )
 
 
@@ -86,7 +87,7 @@ def vgg19(*, side: int, channels: int, outputs: int) -> Graph:
     x = layers.Dense(256, activation="relu", kernel_regularizer=keras.regularizers.L2(VGG19_L2), name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_1")(x)
     model = keras.Model(inputs, logits(x, outputs), name="vgg19")
-    return Graph(model, {"vgg19": "block5_conv4"}, {"vgg19": VGG_BLOCKS[-1]}, VGG_BLOCKS)
+    return Graph(model, {"vgg19": "block5_conv4"}, {"vgg19": VGG_BLOCKS})
 
 
 def densenet201(*, side: int, channels: int, outputs: int) -> Graph:
@@ -146,7 +147,7 @@ def _dense_head(
     x = layers.ReLU(name="dense_1_relu")(batch_norm("dense_1_bn", SHORT_RUN_MOMENTUM)(x))
     x = layers.Dropout(0.5, name="dropout_1")(x)
     model = keras.Model(inputs, logits(x, outputs), name=f"{branch}_dense")
-    return Graph(model, {branch: last}, {branch: blocks[-1]}, blocks)
+    return Graph(model, {branch: last}, {branch: blocks})
 
 
 def _pooled_head(
@@ -165,4 +166,4 @@ def _pooled_head(
     if dense:
         x = layers.Dense(dense, activation="relu", name="dense_1")(x)
     x = layers.Dropout(0.5, name="dropout_1")(x)
-    return Graph(keras.Model(inputs, logits(x, outputs), name=name), {branch: last}, {branch: blocks[-1]}, blocks)
+    return Graph(keras.Model(inputs, logits(x, outputs), name=name), {branch: last}, {branch: blocks})
