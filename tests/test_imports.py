@@ -34,7 +34,7 @@ WITH_TENSORFLOW = {
     "train/pretrained.py",
 }
 """The only modules that may import TensorFlow or Keras (about four seconds)."""
-TRAIN_FOR_PAGES = {"jobs", "worker", "collect", "speed", "data", "split", "audit", "hospital", "publish"}
+TRAIN_FOR_PAGES = {"jobs", "config", "worker", "collect", "speed", "data", "split", "audit", "hospital", "publish"}
 
 
 def name_of(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,7 +17,7 @@ from core.records.db import Database
 from core.records.permissions import ROLES, Person
 from core.types import Modality
 from train import jobs, leases
-from train.jobs import FitRequest
+from train.jobs import FitRequest, with_seeds
 from train.leases import ATTEMPTS, GO_ON, LOST, STOP, Claim
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
@@ -100,7 +101,18 @@ def test_a_job_for_another_kind_of_picture_or_an_unknown_set_is_refused(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"architecture": "vit"}, {"side": 8}, {"epochs": 0}, {"folds": 2}, {"name": "../x"}, {"init": "magic"}]
+    "wrong",
+    [
+        {"architecture": "vit"},
+        {"side": 8},
+        {"epochs": 0},
+        {"folds": 2},
+        {"name": "../x"},
+        {"init": "magic"},
+        {"unfreeze": "1"},
+        {"unfreeze": "many"},
+        {"settings": ("mixup=99",)},
+    ],
 )
 def test_a_request_that_cannot_run_is_refused_with_a_sentence(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
@@ -245,3 +257,41 @@ def test_the_page_shows_the_command_that_does_the_same() -> None:
         "python -m train fit cnn --modality ultrasound --data M.csv --root DATA --init random --seed 0 "
         "--epochs 3 --side 64"
     )
+
+
+def test_the_regime_and_other_settings_reach_the_command_and_come_back_from_the_row() -> None:
+    asked = FitRequest("vgg16_gap", Modality.ULTRASOUND, unfreeze="2", settings=("mixup=0.2", "optimizer=sgd"))
+    command = asked.command("m.csv", "files")
+    assert "--unfreeze 2" in command and "--set mixup=0.2 --set optimizer=sgd" in command
+    assert FitRequest.from_json(asked.to_json()) == asked
+    assert (asked.config.frozen, asked.config.unfreeze, asked.config.mixup) == ("blocks", 2, 0.2)
+    old = {name: value for name, value in asked.to_json().items() if name not in ("unfreeze", "settings")}
+    assert FitRequest.from_json(old) == FitRequest("vgg16_gap", Modality.ULTRASOUND)
+
+
+def test_several_seeds_are_several_trainings_or_none(records: Database, admin: Person, version: int) -> None:
+    assert with_seeds(REQUEST, "7") == [replace(REQUEST, seed=7)]
+    three = with_seeds(REQUEST, "0, 1,2")
+    assert [one.seed for one in three] == [0, 1, 2]
+    assert [one.model_id for one in three] == [f"ultrasound-cnn-seed{seed}" for seed in range(3)]
+    for words in ("", "1,,2", "a", "1, 1", "-1", "²", ",".join(map(str, range(11)))):
+        with pytest.raises(InvalidInput, match=r"[Ss]eeds"):
+            with_seeds(REQUEST, words)
+    assert len(jobs.enqueue_all(records, admin, three, version)) == 3
+    with pytest.raises(InvalidInput):
+        jobs.enqueue_all(records, admin, [REQUEST, replace(REQUEST, modality=Modality.HISTOLOGY)], version)
+    assert len(jobs.list_jobs(records, admin)) == 3
+
+
+def test_the_step_within_an_epoch_counts_until_the_epoch_is_over(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = jobs.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    leases.heartbeat(records, held, progress={"part": "", "epoch": 1, "step": 5, "steps": 10})
+    job = jobs.load_job(records, admin, job_id)
+    assert jobs.share_done(job, []) == pytest.approx(0.5 / REQUEST.n_epochs)
+    leases.add_epochs(records, held, "", [{"epoch": 1, "loss": 0.5, "seconds": 1.0}])
+    assert jobs.share_done(job, jobs.epochs_of(records, admin, job_id)) == pytest.approx(1 / REQUEST.n_epochs)
+    leases.finish(records, held, jobs.FAILED, "It failed.")
+    assert jobs.load_job(records, admin, job_id).progress == {}

@@ -37,6 +37,7 @@ from train.network import (
     shrink_masks,
 )
 from train.squares import Squares
+from train.step_file import StepFile
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +98,14 @@ def fit(
     history, best, average.steps = progress.history, progress.best, progress.average_steps
     is_over = any(stop() for _ in history) or _is_patience_over(history, config)
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    steps = max(1, len(train) // config.batch)
+    steps, told = max(1, len(train) // config.batch), StepFile(folder)
     for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
         began = time.monotonic()
         losses = []
         for number, batch in enumerate(source.epoch(epoch)):
             losses.append(float(step(batch, _learning_rate(config, (epoch - 1) + number / steps))))
             average.update()
+            told.tell(epoch, number + 1, steps)
         average.swapped()
         row = _validate(judge(), validation)
         if _cost(row, config) < best[0]:

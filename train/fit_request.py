@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES
 from core.types import Modality
-from train.recipes import recipe
+from train.config import FitConfig, with_settings
+from train.recipes import in_regime, recipe
 
 INITS = ("offline", "imagenet", "random")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SEEDS_MOST = 10
 _LIMITS = {"epochs": (1, 500), "side": (32, 1024), "seed": (0, 2**31 - 1)}
 
 
@@ -23,6 +25,7 @@ _LIMITS = {"epochs": (1, 500), "side": (32, 1024), "seed": (0, 2**31 - 1)}
 class FitRequest:
     """One run of `python -m train fit`. epochs, side: None for the recipe's. folds: 0, or 3 to 10.
 
+    unfreeze: "" for the recipe's regime, else see `in_regime`. settings: "name=value", see `with_settings`.
     Raises InvalidInput for what cannot be run.
     """
 
@@ -36,6 +39,8 @@ class FitRequest:
     name: str = ""
     positive: str = ""
     why: str = ""
+    unfreeze: str = ""
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = [entry.id for entry in ARCHITECTURES]
@@ -53,6 +58,7 @@ class FitRequest:
             raise InvalidInput(
                 "The model's name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit."
             )
+        _ = self.config  # refuses a regime or a setting that cannot be
         if len(self.why) > 500:
             raise InvalidInput("The reason is longer than 500 letters. Shorten it.")
         if self.positive.startswith("-") or self.why.startswith("-"):
@@ -64,14 +70,21 @@ class FitRequest:
         return self.name or f"{self.modality.value}-{self.architecture}"
 
     @property
+    def config(self) -> FitConfig:
+        """The recipe with everything that was asked for. Raises InvalidInput."""
+        config = recipe(self.architecture, self.modality, self.init, self.seed)
+        config = with_settings(in_regime(config, self.unfreeze) if self.unfreeze else config, self.settings)
+        return replace(config, epochs=self.epochs or config.epochs, side=self.side or config.side)
+
+    @property
     def n_epochs(self) -> int:
         """Of one run at most; training ends earlier where the validation loss no longer falls."""
-        return self.epochs or recipe(self.architecture, self.modality, self.init, self.seed).epochs
+        return self.config.epochs
 
     @property
     def n_side(self) -> int:
         """Pixels of the square input."""
-        return self.side or recipe(self.architecture, self.modality, self.init, self.seed).side
+        return self.config.side
 
     @property
     def runs(self) -> int:
@@ -82,9 +95,11 @@ class FitRequest:
         """What follows `python -m train`."""
         words = ["fit", self.architecture, "--modality", self.modality.value]
         words += ["--data", str(manifest), "--root", str(root), "--init", self.init, "--seed", str(self.seed)]
-        for option in ("epochs", "side", "folds", "name", "positive", "why"):
+        for option in ("epochs", "side", "folds", "unfreeze", "name", "positive", "why"):
             if getattr(self, option):
                 words += [f"--{option}", str(getattr(self, option))]
+        for setting in self.settings:
+            words += ["--set", setting]
         return words
 
     def command(self, manifest: str | Path, root: str | Path) -> str:
@@ -92,8 +107,21 @@ class FitRequest:
         return shlex.join(["python", "-m", "train", *self.arguments(manifest, root)])
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "modality": self.modality.value}
+        return {**asdict(self), "modality": self.modality.value, "settings": list(self.settings)}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> FitRequest:
-        return cls(**{**kept, "modality": Modality(kept["modality"])})
+        settings = tuple(kept.get("settings", ()))
+        return cls(**{**kept, "modality": Modality(kept["modality"]), "settings": settings})
+
+
+def with_seeds(request: FitRequest, words: str) -> list[FitRequest]:
+    """The same request once for every seed in "0, 1, 2"; several get the seed into their name. Raises InvalidInput."""
+    parts = [part.strip() for part in words.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise InvalidInput(f"Seeds are whole numbers with commas between, each once, such as 0, 1, 2; not {words!r}.")
+    if len(parts) > _SEEDS_MOST:
+        raise InvalidInput(f"{len(parts)} seeds are more than {_SEEDS_MOST}. Name fewer.")
+    if len(parts) == 1:
+        return [replace(request, seed=int(parts[0]))]
+    return [replace(request, seed=int(part), name=f"{request.model_id}-seed{int(part)}") for part in parts]

@@ -6,7 +6,7 @@ side of the same rows: what a worker takes, keeps alive and finishes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,13 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.records import audit, data_sets, tables
+from core.records.data_sets import VersionRow
 from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.settings import Settings
-from train.fit_request import INITS, FitRequest
+from train.fit_request import INITS, FitRequest, with_seeds
 
-__all__ = ["INITS", "FitRequest"]
+__all__ = ["INITS", "FitRequest", "with_seeds"]
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD = "queued", "running", "done", "failed", "cancelled", "dead"
 STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD)
@@ -33,6 +34,7 @@ LOG_BYTES = 64 * 1024
 class JobRow:
     """One job as it is now. message: a sentence. result: of a done job, where its candidate lies (see `leases`).
 
+    progress: of a running job "part" ("" or the fold), "epoch", "step" and "steps" of what it does now; else empty.
     is_stopping: a cancel was asked for and the worker has not said yet that it stopped. memory_mib: of the training
     process when it was last looked at.
     """
@@ -47,6 +49,7 @@ class JobRow:
     attempts: int
     machine: str
     memory_mib: int | None
+    progress: Mapping[str, Any]
     is_stopping: bool
     result: Mapping[str, Any] | None
     created_by_name: str
@@ -81,38 +84,47 @@ class Event:
 
 def enqueue(db: Database, person: Person, request: FitRequest, version_id: int) -> int:
     """Put a training into the queue; its number. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
+    return enqueue_all(db, person, [request], version_id)[0]
+
+
+def enqueue_all(db: Database, person: Person, requests: Sequence[FitRequest], version_id: int) -> list[int]:
+    """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
     demand(person, "manage_training")
     with db.begin() as connection:
         version = data_sets.find_version(connection, version_id)
         if version.removed_at is not None:
             raise Conflict("This data set was removed. Choose another one.")
-        if version.modality != request.modality.value:
-            raise InvalidInput(
-                f"The data set {version.name!r} holds {version.modality}, and the training is for "
-                f"{request.modality.value}. Choose the same for both."
-            )
         waiting = connection.execute(select(tables.job.c.id).where(tables.job.c.state == QUEUED)).all()
-        if len(waiting) >= WAITING_MOST:
+        if len(waiting) + len(requests) > WAITING_MOST:
             raise Conflict(f"{len(waiting)} trainings are waiting already. Cancel some, or start this one later.")
-        job_id = connection.execute(
-            insert(tables.job)
-            .values(
-                kind="fit",
-                version_id=version_id,
-                request=request.to_json(),
-                state=QUEUED,
-                message="Waits for a worker.",
-                attempts=0,
-                created_by=person.id,
-                created_at=tables.now(),
-            )
-            .returning(tables.job.c.id)
-        ).scalar_one()
-        note(connection, job_id, 0, f"Put into the queue by {person.name}.")
-        audit.record(
-            connection, person.id, "start training", f"job {job_id}",
-            request=request.to_json(), version=version_id, manifest_sha256=version.manifest_sha256,
-        )  # fmt: skip
+        return [_enqueue(connection, person, request, version) for request in requests]
+
+
+def _enqueue(connection: Connection, person: Person, request: FitRequest, version: VersionRow) -> int:
+    if version.modality != request.modality.value:
+        raise InvalidInput(
+            f"The data set {version.name!r} holds {version.modality}, and the training is for "
+            f"{request.modality.value}. Choose the same for both."
+        )
+    job_id: int = connection.execute(
+        insert(tables.job)
+        .values(
+            kind="fit",
+            version_id=version.id,
+            request=request.to_json(),
+            state=QUEUED,
+            message="Waits for a worker.",
+            attempts=0,
+            created_by=person.id,
+            created_at=tables.now(),
+        )
+        .returning(tables.job.c.id)
+    ).scalar_one()
+    note(connection, job_id, 0, f"Put into the queue by {person.name}.")
+    audit.record(
+        connection, person.id, "start training", f"job {job_id}",
+        request=request.to_json(), version=version.id, manifest_sha256=version.manifest_sha256,
+    )  # fmt: skip
     return job_id
 
 
@@ -190,6 +202,14 @@ def seconds_left(job: JobRow, epochs: list[Epoch]) -> float | None:
     return sum(last) / len(last) * max(0, job.request.n_epochs * job.request.runs - len(epochs))
 
 
+def share_done(job: JobRow, epochs: list[Epoch]) -> float:
+    """Of all epochs that a job may take, how many are over, with the steps of the one that runs: 0 to 1."""
+    now = job.progress
+    is_new = bool(now) and (now["part"], now["epoch"]) not in {(one.part, one.epoch) for one in epochs}
+    within = now["step"] / max(1, now["steps"]) if is_new else 0.0
+    return min((len(epochs) + within) / max(1, job.request.n_epochs * job.request.runs), 1.0)
+
+
 def folder_of(settings: Settings, job_id: int) -> Path:
     """Where a job's log and working files lie."""
     return settings.state_dir / "jobs" / str(int(job_id))
@@ -235,6 +255,7 @@ def _row(found: Row[Any]) -> JobRow:
         attempts=found.attempts,
         machine=found.machine or "",
         memory_mib=found.memory_mib,
+        progress=(found.progress or {}) if found.state == RUNNING else {},
         is_stopping=found.state == RUNNING and found.cancel_asked_at is not None,
         result=found.result,
         created_by_name=found.created_by_name,

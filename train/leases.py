@@ -80,11 +80,21 @@ def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEA
 
 
 def heartbeat(
-    db: Database, held: Claim, *, lease_seconds: float = LEASE_SECONDS, memory_mib: int | None = None, message: str = ""
+    db: Database,
+    held: Claim,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    memory_mib: int | None = None,
+    message: str = "",
+    progress: Mapping[str, Any] | None = None,
 ) -> str:
     """Renew the lease: GO_ON; STOP when somebody cancelled; LOST when the job is not this claim's any more."""
     job = tables.job
-    values: dict[str, Any] = {"lease_until": tables.now() + timedelta(seconds=lease_seconds), "memory_mib": memory_mib}
+    values: dict[str, Any] = {
+        "lease_until": tables.now() + timedelta(seconds=lease_seconds),
+        "memory_mib": memory_mib,
+        "progress": dict(progress) if progress else None,
+    }
     if message:
         values["message"] = message
     with db.begin() as connection:

@@ -27,6 +27,7 @@ from core.settings import REPOSITORY, Settings
 from train import executor, jobs, leases
 from train.executor import LocalExecutor, LocalRun
 from train.leases import GO_ON, LOST, Claim
+from train.step_file import newest_step
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,15 @@ class Worker:
         work = jobs.folder_of(self.db.settings, held.job_id) / "work"
         told: dict[str, int] = {}  # epochs of each part that the database has from this attempt
         while run.status() is None:
+            message = self._tell(held, work, told)
+            part, step = newest_step(work) or ("", {})
             answer = leases.heartbeat(
                 self.db,
                 held,
                 lease_seconds=self.lease_seconds,
                 memory_mib=run.memory_mib(),
-                message=self._tell(held, work, told),
+                message=message,
+                progress={"part": part, **step} if step else None,
             )
             if answer != GO_ON:
                 run.stop()

@@ -236,6 +236,7 @@ job = Table(
     Column("lease_until", Moment),
     Column("cancel_asked_at", Moment),
     Column("memory_mib", Integer),
+    Column("progress", JSON),
     Column("result", JSON),
     Column("created_by", ForeignKey("person.id"), nullable=False),
     Column("created_at", Moment, nullable=False),

@@ -27,7 +27,7 @@ for row in rows:
 
 if versions:
     with st.expander("Start a training", expanded=not rows, key="start_training"):
-        if begin_training(actor, versions) is not None:
+        if begin_training(actor, versions):
             st.rerun()
 else:
     st.info("A training needs a data set. Add one on the page Data sets.")

@@ -8,7 +8,7 @@ import streamlit as st
 from core.records.permissions import Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, signed_in
-from pages.parts.training_words import duration_words, job_title, when
+from pages.parts.training_words import duration_words, job_title, progress_words, when
 from pages.parts.words import plain
 from train import jobs
 from train.jobs import Epoch, JobRow
@@ -59,7 +59,7 @@ def show(person: Person, job: JobRow) -> None:
 def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     total = job.request.n_epochs * job.request.runs
     left = jobs.seconds_left(job, epochs)
-    st.progress(min(len(epochs) / total, 1.0), f"Epoch {len(epochs)} of at most {total}")
+    st.progress(jobs.share_done(job, epochs), progress_words(job, len(epochs), total))
     parts = [f"at most {duration_words(left)} left"] if left is not None else []
     parts += [f"on {plain(job.machine)}"] if job.machine and job.state == jobs.RUNNING else []
     parts += [f"{job.memory_mib} MiB of memory"] if job.memory_mib else []

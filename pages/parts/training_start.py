@@ -14,7 +14,8 @@ from pages.parts.session import database, settings
 from pages.parts.training_words import duration_words
 from pages.parts.words import plain
 from train import jobs, speed
-from train.jobs import INITS, FitRequest
+from train.config import CHOICES, SETTABLE
+from train.jobs import INITS, FitRequest, with_seeds
 
 PRESETS = {
     "Quick look": "5 epochs: shows in minutes whether the data can be learned at all.",
@@ -28,8 +29,16 @@ _INIT_WORDS = {
 }
 
 
-def begin_training(person: Person, versions: list[VersionRow]) -> int | None:
-    """The number of the job once it is in the queue."""
+_REGIMES = {
+    "recipe": "As the recipe says",
+    "features": "Features of a frozen backbone",
+    "blocks": "Fine-tune the last blocks",
+    "all": "Train everything",
+}
+
+
+def begin_training(person: Person, versions: list[VersionRow]) -> list[int]:
+    """The numbers of the jobs once they are in the queue: one a seed."""
     titles = {entry.id: entry.title for entry in ARCHITECTURES}
     by_id = {version.id: version for version in versions}
     left, right = st.columns(2)
@@ -44,52 +53,74 @@ def begin_training(person: Person, versions: list[VersionRow]) -> int | None:
     st.caption(PRESETS.get(preset or "", "Choose a preset."))
     version = by_id[version_id]
     with told_plainly():
-        request = _request(version, architecture, preset or "As recommended")
-        _tell_cost(person, request, version)
+        requests = _requests(version, architecture, preset or "As recommended")
+        _tell_cost(person, requests, version)
         if version.is_leaking:
             st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
-        if st.button("Start the training", type="primary", icon=":material/play_arrow:", key="job_start"):
-            return jobs.enqueue(database(), person, request, version.id)
-    return None
+        label = "Start the training" if len(requests) == 1 else f"Start {len(requests)} trainings"
+        if st.button(label, type="primary", icon=":material/play_arrow:", key="job_start"):
+            return jobs.enqueue_all(database(), person, requests, version.id)
+    return []
 
 
-def _request(version: VersionRow, architecture: str, preset: str) -> FitRequest:
-    """What the form says; a field that is left empty is the recipe's."""
+def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRequest]:
+    """What the form says, once a seed; a field that is left empty is the recipe's."""
     epochs = 5 if preset == "Quick look" else None
     folds = 5 if preset == "In 5 folds" else 0
     with st.expander("Advanced settings", key="job_advanced"):
         init = st.selectbox("Start from", INITS, format_func=_INIT_WORDS.__getitem__, key=f"job_init_{architecture}")
+        unfreeze = _unfreeze()
         columns = st.columns(4)
         chosen = columns[0].number_input("Epochs", 1, 500, epochs, key=f"job_epochs_{preset}", placeholder="recipe")
         side = columns[1].number_input("Side in pixels", 32, 1024, None, key="job_side", placeholder="recipe")
-        seed = columns[2].number_input("Seed", 0, 2**31 - 1, 0, key="job_seed")
+        words = columns[2].text_input(
+            "Seeds", "0", key="job_seeds", help="Several, with commas between: one training each, to see the spread"
+        )
         parts = columns[3].number_input("Folds", 0, 10, folds, key=f"job_folds_{preset}", help="0: a plain split")
         labels = sorted({label for row in version.counts.values() for label in row})
         known = "malignant" in labels or "idc" in labels
         positive = "" if known else st.selectbox("The label that counts as positive", labels, key="job_positive")
         name = st.text_input("Name of the model", key="job_name", placeholder=f"{version.modality}-{architecture}")
+        settings = st.text_input(
+            "Other settings",
+            key="job_settings",
+            placeholder="mixup=0.2 optimizer=sgd",
+            help="name=value, with spaces between: " + ", ".join((*SETTABLE, *CHOICES)),
+        )
         why = st.text_input("Why this training, for the card", key="job_why")
-    return FitRequest(
+    asked = FitRequest(
         architecture,
         Modality(version.modality),
         init=init,
         epochs=int(chosen) if chosen else None,
         side=int(side) if side else None,
-        seed=int(seed),
         folds=int(parts),
         name=name.strip(),
         positive=positive or "",
         why=why.strip(),
+        unfreeze=unfreeze,
+        settings=tuple(settings.split()),
     )
+    return with_seeds(asked, words)
 
 
-def _tell_cost(person: Person, request: FitRequest, version: VersionRow) -> None:
+def _unfreeze() -> str:
+    """The regime in the words of `--unfreeze`; "" for the recipe's."""
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    regime = left.selectbox("Regime", list(_REGIMES), format_func=_REGIMES.__getitem__, key="job_regime")
+    blocks = right.number_input("Blocks", 1, 20, 1, key="job_blocks", disabled=regime != "blocks")
+    return {"recipe": "", "features": "0", "blocks": str(int(blocks)), "all": "all"}[regime]
+
+
+def _tell_cost(person: Person, requests: list[FitRequest], version: VersionRow) -> None:
     """How long it will take, and the same thing as a command."""
+    request = requests[0]
     took = speed.estimate(database(), person, request, version.n_training)
     if took is None:
         st.caption("No training of this architecture was timed yet; the first epoch will tell how long it takes.")
     else:
-        st.caption(f"About {duration_words(60 * took.minutes)} at most, by {plain(took.source)}.")
+        minutes = took.minutes * len(requests)
+        st.caption(f"About {duration_words(60 * minutes)} at most, by {plain(took.source)}.")
     manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
     st.caption("The same from a terminal on this machine:")
     st.code(request.command(manifest, data_sets.files_dir(settings())), language="bash", wrap_lines=True)

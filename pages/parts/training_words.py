@@ -34,6 +34,16 @@ def job_title(job: JobRow) -> str:
     return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
 
 
+def progress_words(job: JobRow, n_epochs: int, total: int) -> str:
+    """What a running training does now: "fold1: epoch 3, step 12 of 40 · 13 of at most 90 epochs are over"."""
+    over = f"{n_epochs} of at most {total} epochs are over"
+    if not job.progress:
+        return over
+    part = f"{plain(str(job.progress['part']))}: " if job.progress.get("part") else ""
+    now = f"{part}epoch {job.progress['epoch']}, step {job.progress['step']} of {job.progress['steps']}"
+    return f"{now[0].upper()}{now[1:]} · {over}"
+
+
 def duration_words(seconds: float) -> str:
     """Rounded up, as people say it."""
     if seconds < 90:
