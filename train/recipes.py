@@ -101,6 +101,15 @@ _MODALITY = {
         "weight_decay": 1e-2,
         "mask_weight": 0.0,
     },
+    # Tiles have no outlines to learn from, and texture asks little more of the backbones than their last blocks.
+    ("fusion", Modality.HISTOLOGY): {
+        "frozen": "blocks",
+        "unfreeze": 1,
+        "views": 4,
+        "head_epochs": 40,
+        "epochs": 20,
+        "mask_weight": 0.0,
+    },
 }
 """What changes for a modality, where something was learned before."""
 
