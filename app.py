@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 from streamlit.navigation.page import StreamlitPage
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
@@ -23,10 +24,11 @@ from core.errors import AppError
 from core.records import accounts, audit_heads, passwords, sessions
 from core.records.permissions import Person, allowed
 from core.server import inbox
+from core.server.callback import SingleSignOn
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
-from pages.parts import session
+from pages.parts import identity, session
 from pages.parts.frame import draw_frame
 from train import worker
 
@@ -122,15 +124,21 @@ if get_script_run_ctx(suppress_warning=True) is not None:
     draw()
 else:
     try:
+        environment = session.environment()
+        middleware = build_middleware(
+            index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
+            is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,
+            has_sso=environment.has_sso,
+        )
+        if environment.has_sso:
+            middleware.append(
+                Middleware(SingleSignOn, database=session.database, settings=environment, claims=identity.claims_of)
+            )
         app = App(
             __file__,
-            routes=build_routes(session.database, session.environment()),
-            middleware=build_middleware(
-                index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
-                is_signed_in=lambda token: (
-                    sessions.person_of(session.database(), session.settings(), token) is not None
-                ),
-            ),
+            secrets=identity.login_secrets(environment),
+            routes=build_routes(session.database, environment),
+            middleware=middleware,
             lifespan=lifespan,
             on_script_error=tell_failure,
         )

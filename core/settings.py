@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from core.errors import InvalidSettings
 
@@ -32,6 +33,11 @@ class Settings:
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
     worker: start a training worker with the application, on this machine.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
+    public_url: the address that people type, https://host, which the identity provider sends them back to.
+    sso_discovery_url: the provider's …/.well-known/openid-configuration; empty for no single sign-on.
+    sso_client_id, sso_client_secret: as the provider registered SecondRead. sso_name: what the button calls it.
+    sso_role_claim: the claim of the identity token that holds roles; dots lead into nested claims.
+    sso_roles: which of its values mean which of our roles, "value=role+role, value=role".
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -51,6 +57,13 @@ class Settings:
     cookie_secure: bool = False
     worker: bool = True
     data_root: str = ""
+    public_url: str = ""
+    sso_discovery_url: str = ""
+    sso_client_id: str = ""
+    sso_client_secret: str = field(default="", repr=False)
+    sso_name: str = "single sign-on"
+    sso_role_claim: str = "roles"
+    sso_roles: str = ""
     demo: bool = False
     log_level: str = "INFO"
 
@@ -59,16 +72,17 @@ class Settings:
             raise InvalidSettings(
                 f"SECONDREAD_READING_MODE is {self.reading_mode!r}; it can be {' or '.join(READING_MODES)}."
             )
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for knob in fields(self):
+            value = getattr(self, knob.name)
             if isinstance(value, int) and not isinstance(value, bool) and value <= 0:
-                raise InvalidSettings(f"SECONDREAD_{field.name.upper()} is {value}; it must be 1 or more.")
+                raise InvalidSettings(f"SECONDREAD_{knob.name.upper()} is {value}; it must be 1 or more.")
+        _check_single_sign_on(self)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Settings from `SECONDREAD_*` variables; a variable that no field has is refused by name."""
         environment = os.environ if environment is None else environment
-        known = {f"SECONDREAD_{field.name.upper()}": field for field in fields(cls)}
+        known = {f"SECONDREAD_{knob.name.upper()}": knob for knob in fields(cls)}
         elsewhere = {"SECONDREAD_TEST_DATA", "SECONDREAD_TEST_POSTGRES_URL"}
         values: dict[str, object] = {}
         for variable, text in environment.items():
@@ -76,9 +90,14 @@ class Settings:
                 continue
             if variable not in known:
                 raise InvalidSettings(f"{variable} is not a setting. Known settings: {', '.join(sorted(known))}.")
-            field = known[variable]
-            values[field.name] = _converted(variable, text, type(field.default))
+            knob = known[variable]
+            values[knob.name] = _converted(variable, text, type(knob.default))
         return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def has_sso(self) -> bool:
+        """Whether people can sign in with the site's identity provider."""
+        return bool(self.sso_discovery_url)
 
     @property
     def resolved_database_url(self) -> str:
@@ -89,6 +108,21 @@ class Settings:
             if self.database_url.startswith(prefix):
                 return "postgresql+pg8000://" + self.database_url.removeprefix(prefix)
         return self.database_url
+
+
+def _check_single_sign_on(settings: Settings) -> None:
+    """All that single sign-on needs, or nothing of it; over TLS, but on this machine."""
+    needed = ("sso_discovery_url", "sso_client_id", "sso_client_secret", "sso_roles", "public_url")
+    if not any(getattr(settings, name) for name in needed[:4]):
+        return
+    for name in needed:
+        if not getattr(settings, name):
+            raise InvalidSettings(f"Single sign-on also needs SECONDREAD_{name.upper()}.")
+    for name in ("sso_discovery_url", "public_url"):
+        parts = urlsplit(getattr(settings, name))
+        is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if not parts.hostname or parts.scheme not in (("http", "https") if is_here else ("https",)):
+            raise InvalidSettings(f"SECONDREAD_{name.upper()} must be an https:// address.")
 
 
 def _converted(variable: str, text: str, kind: type) -> object:

@@ -43,11 +43,12 @@ class RunningApp:
 
 
 @contextmanager
-def running_app(state_dir: Path, **settings: object) -> Iterator[RunningApp]:
-    """`streamlit run app.py` on a free port; `settings` become SECONDREAD_ variables. Ends with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running_app(state_dir: Path, *, port: int = 0, **settings: object) -> Iterator[RunningApp]:
+    """`streamlit run app.py` on `port`, or a free one; `settings` become SECONDREAD_ variables. Ends with the block."""
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     state_dir.parent.mkdir(parents=True, exist_ok=True)
     output = state_dir.parent / f"{state_dir.name}.terminal"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SECONDREAD_")}

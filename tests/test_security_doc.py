@@ -44,5 +44,5 @@ def test_the_numbers_are_those_of_the_code(sentence: str) -> None:
 
 
 def test_every_closed_route_is_named() -> None:
-    for path in guards.CLOSED_PATHS:
+    for path in (*guards.CLOSED_PATHS, *guards.SSO_PATHS):
         assert f"`{path}`" in TEXT

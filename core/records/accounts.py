@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from core.errors import InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotFound
 from core.records import audit, passwords, sessions, tables
 from core.records.db import Database
 from core.records.permissions import ROLES, Person, demand
@@ -44,6 +44,13 @@ REASONS: Mapping[str, str] = {
     "simple": "This password repeats too few different characters. Use several words.",
     "repeat": "The two passwords are not the same.",
     "old": "The current password is not right.",
+    "provider": "The identity provider did not confirm your sign-in. Try again; if it stays so, tell an administrator.",
+    "first": "Nobody administers this site yet. The first administrator signs in with the setup code.",
+    "no_role": (
+        "You are known to the identity provider, but it gives you no role in SecondRead. "
+        "Ask those who keep its groups, and sign in again afterwards."
+    ),
+    "disabled": "Your account in SecondRead is disabled. Ask an administrator of your site.",
     "link": "This link was used already, is too old or was replaced by another. Ask an administrator for a new one.",
 }
 """Why an account function refused: the key may travel in an address, the sentence is what the person reads."""
@@ -59,13 +66,17 @@ class AccountRefused(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class PersonRow:
-    """One line of the list of people. is_locked: too many failed sign-ins, for some minutes."""
+    """One line of the list of people.
+
+    is_locked: too many failed sign-ins, for some minutes. is_sso: comes by single sign-on, and roles with it.
+    """
 
     id: int
     name: str
     roles: tuple[str, ...]
     is_disabled: bool
     is_locked: bool
+    is_sso: bool
     created_at: datetime
 
 
@@ -75,7 +86,7 @@ def setup_code(db: Database) -> str | None:
     Writes: only its SHA-256 is kept, and the code of an earlier start is no longer good.
     """
     with db.begin() as connection:
-        if _administrators(connection):
+        if has_administrator(connection):
             return None
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
         code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
@@ -87,14 +98,15 @@ def setup_code(db: Database) -> str | None:
 def needs_first_administrator(db: Database) -> bool:
     """Whether nobody can administer yet, so that the first visitor with the setup code may."""
     with db.read() as connection:
-        return not _administrators(connection)
+        return not has_administrator(connection)
 
 
 def create_first_administrator(db: Database, *, code: str, name: str, password: str) -> Person:
     """The first person, with all roles. Raises AccountRefused; the code is used up on success."""
     name, password_hash = checked_name(name), passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
-        if _administrators(connection):
+        audit.stand_in_line(connection)
+        if has_administrator(connection):
             raise AccountRefused("exists")
         kept = connection.execute(
             select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
@@ -117,6 +129,7 @@ def create_person(db: Database, actor: Person, *, name: str, password: str, role
     name, chosen = checked_name(name), checked_roles(roles)
     password_hash = passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
+        audit.stand_in_line(connection)
         if find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = insert_person(connection, name, password_hash, chosen)
@@ -130,8 +143,12 @@ def list_people(db: Database, actor: Person) -> list[PersonRow]:
     with db.read() as connection:
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
     return [
-        PersonRow(row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.created_at) for row in rows
-    ]
+        PersonRow(
+            row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.issuer is not None,
+            row.created_at,
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def disable_person(db: Database, actor: Person, person_id: int) -> None:
@@ -170,6 +187,7 @@ def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str])
     if person_id == actor.id and "administrator" not in chosen:
         raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
     with db.begin() as connection:
+        demand_own_password(row_of(connection, person_id))
         change_row(connection, person_id, roles=list(chosen))
         audit.record(connection, actor.id, "set roles", f"person {person_id}", roles=list(chosen))
 
@@ -179,6 +197,7 @@ def reset_password(db: Database, actor: Person, person_id: int, password: str) -
     demand(actor, "manage_people")
     with db.read() as connection:
         row = row_of(connection, person_id)
+    demand_own_password(row)
     password_hash = passwords.hash_password(checked_password(password, row.name))
     with db.begin() as connection:
         change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
@@ -280,6 +299,18 @@ def row_of(connection: Connection, person_id: int) -> Any:
     return row
 
 
+def demand_own_password(row: Any) -> None:
+    """Raises Conflict for somebody whom the identity provider vouches for: roles and proof come from there alone."""
+    if row.issuer is not None:
+        raise Conflict("This person comes by single sign-on: roles and password are kept by the identity provider.")
+
+
+def has_password(db: Database, person: Person) -> bool:
+    """Whether this person signs in with a password of ours, and not by single sign-on."""
+    with db.read() as connection:
+        return row_of(connection, person.id).issuer is None
+
+
 def find_person(connection: Connection, name: str) -> int | None:
     """The id of the person with this name, whatever the case it is typed in (databases differ beyond ASCII)."""
     wanted = passwords.folded(name)
@@ -289,10 +320,10 @@ def find_person(connection: Connection, name: str) -> int | None:
     return None
 
 
-def _administrators(connection: Connection) -> int:
-    """How many people can administer, disabled ones included: disabling never opens the set-up again."""
+def has_administrator(connection: Connection) -> bool:
+    """Whether anybody can administer, disabled people included: disabling never opens the set-up again."""
     rows = connection.execute(select(tables.person.c.roles)).scalars()
-    return sum("administrator" in roles for roles in rows)
+    return any("administrator" in roles for roles in rows)
 
 
 def checked_name(name: str) -> str:

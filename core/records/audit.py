@@ -63,8 +63,7 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
     The connection must come from `Database.begin`. Writers are put in line here: on SQLite they already are, because
     `begin` takes the write lock; PostgreSQL takes a lock that lasts until the transaction ends.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+    stand_in_line(connection)
     key = _key(connection)
     last = connection.execute(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1)).one_or_none()
     values: dict[str, Any] = {
@@ -82,6 +81,15 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
     done = connection.execute(update(site).where(site.c.key == _HEAD).values(value=head))
     if done.rowcount == 0:
         connection.execute(insert(site).values(key=_HEAD, value=head))
+
+
+def stand_in_line(connection: Connection) -> None:
+    """Waits until no other transaction is about to write the trail; the line lasts until this transaction ends.
+
+    An act that looks before it writes ("is this name taken?") begins with it, or two of them would both see nothing.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
 
 
 def verify(db: Database) -> Verdict:

@@ -28,6 +28,7 @@ def invite_person(db: Database, actor: Person, *, name: str, roles: Iterable[str
     demand(actor, "manage_people")
     name, chosen = accounts.checked_name(name), accounts.checked_roles(roles)
     with db.begin() as connection:
+        audit.stand_in_line(connection)
         if accounts.find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = accounts.insert_person(connection, name, NO_PASSWORD, chosen)
@@ -39,13 +40,15 @@ def invite_person(db: Database, actor: Person, *, name: str, roles: Iterable[str
 def reset_by_link(db: Database, actor: Person, person_id: int) -> str:
     """The token of a link that sets a new password. The old password and all sessions end now, earlier links too.
 
-    Raises NotAllowed, NotFound; Conflict for oneself and for somebody who is disabled.
+    Raises NotAllowed, NotFound; Conflict for oneself, for somebody who is disabled and for single sign-on.
     """
     demand(actor, "manage_people")
     if person_id == actor.id:
         raise Conflict("You would lock yourself out. Change your own password on the page Account.")
     with db.begin() as connection:
-        if accounts.row_of(connection, person_id).disabled:
+        row = accounts.row_of(connection, person_id)
+        accounts.demand_own_password(row)
+        if row.disabled:
             raise Conflict("This person is disabled. Let them sign in again first.")
         accounts.change_row(connection, person_id, password_hash=NO_PASSWORD, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person_id)

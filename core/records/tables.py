@@ -73,7 +73,11 @@ person = Table(
     Column("failed_count", Integer, nullable=False, default=0),
     Column("locked_until", Moment),
     Column("created_at", Moment, nullable=False),
+    # Who comes by single sign-on, as the provider knows them; both None for somebody with a password of ours.
+    Column("issuer", String(400)),
+    Column("subject", String(255)),
 )
+Index("uq_person_issuer_subject", person.c.issuer, person.c.subject, unique=True)
 
 session = Table(
     "session",

@@ -26,10 +26,12 @@ CLOSED_PATHS = (
     "/_stcore/metrics",
     "/_stcore/script-health-check",
     "/_stcore/agent",
-    "/auth/",
-    "/oauth2callback",
+    "/auth/logout",
 )
 """Streamlit's own routes that this product does not use, and that answer anybody."""
+
+SSO_PATHS = ("/auth/", "/oauth2callback")
+"""Closed as well, unless the site has single sign-on."""
 
 SIGNED_IN_PATHS = ("/media/", "/_stcore/upload_file/", "/upload")
 """Pictures, downloads and uploads: only with a living session, whatever secret is in the address."""
@@ -119,14 +121,15 @@ def _is_same_origin(headers: Headers) -> bool:
 class Gate:
     """Closes routes that nobody needs, and keeps pictures and uploads for people who are signed in."""
 
-    def __init__(self, app: ASGIApp, *, is_signed_in: Callable[[str], bool]) -> None:
+    def __init__(self, app: ASGIApp, *, is_signed_in: Callable[[str], bool], has_sso: bool) -> None:
         self.app = app
         self.is_signed_in = is_signed_in
+        self.closed = CLOSED_PATHS if has_sso else (*CLOSED_PATHS, *SSO_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path = scope["path"]
-            if path.startswith(CLOSED_PATHS):
+            if path.startswith(self.closed):
                 await PlainTextResponse("Not here.", 404)(scope, receive, send)
                 return
             if path.startswith(SIGNED_IN_PATHS):
@@ -137,10 +140,15 @@ class Gate:
         await self.app(scope, receive, send)
 
 
-def build_middleware(*, index_html: str, is_signed_in: Callable[[str], bool]) -> list[Middleware]:
-    """The guards, outermost first. `is_signed_in` takes the session token of the cookie; it may block."""
+def build_middleware(
+    *, index_html: str, is_signed_in: Callable[[str], bool], has_sso: bool = False
+) -> list[Middleware]:
+    """The guards, outermost first. `is_signed_in` takes the session token of the cookie; it may block.
+
+    has_sso: opens what signing in with an identity provider needs.
+    """
     return [
         Middleware(SecurityHeaders, policy=content_security_policy(index_html)),
         Middleware(SameOrigin),
-        Middleware(Gate, is_signed_in=is_signed_in),
+        Middleware(Gate, is_signed_in=is_signed_in, has_sso=has_sso),
     ]

@@ -33,14 +33,18 @@ def show_link(name: str, token: str) -> None:
 def change(actor: Person, row: PersonRow) -> None:
     """Roles, a new password, signing out or disabling; each is its own act with its own audit entry."""
     st.text(f"{row.name} ({state_of(row)})")
-    roles = st.pills("Roles", ROLES, selection_mode="multi", default=row.roles, key=f"roles_{row.id}")
-    if st.button("Save roles", key=f"save_roles_{row.id}"):
-        with told_plainly():
-            accounts.set_roles(db, actor, row.id, roles)
-            st.rerun()
-    if st.button("Reset the password with a link", key=f"reset_{row.id}", disabled=row.is_disabled):
-        with told_plainly():
-            show_link(row.name, invitations.reset_by_link(db, actor, row.id))
+    if row.is_sso:
+        st.caption(f"Comes by single sign-on, last as {', '.join(row.roles) or 'nobody with a role'}.")
+        st.caption("Roles and password are kept by the identity provider; disabling and signing out work here.")
+    else:
+        roles = st.pills("Roles", ROLES, selection_mode="multi", default=row.roles, key=f"roles_{row.id}")
+        if st.button("Save roles", key=f"save_roles_{row.id}"):
+            with told_plainly():
+                accounts.set_roles(db, actor, row.id, roles)
+                st.rerun()
+        if st.button("Reset the password with a link", key=f"reset_{row.id}", disabled=row.is_disabled):
+            with told_plainly():
+                show_link(row.name, invitations.reset_by_link(db, actor, row.id))
     if st.button("Sign out everywhere", key=f"sign_out_{row.id}"):
         with told_plainly():
             accounts.sign_out_everywhere(db, actor, row.id)
@@ -63,7 +67,8 @@ with told_plainly(stops=True):
 for row in people:
     who, button = st.columns([6, 1], vertical_alignment="center")
     who.text(row.name)
-    who.caption(f"{', '.join(row.roles)} · {state_of(row)}")
+    way = " · single sign-on" if row.is_sso else ""
+    who.caption(f"{', '.join(row.roles) or 'no role'} · {state_of(row)}{way}")
     if button.button("Change", key=f"change_{row.id}", width="stretch"):
         change(actor, row)
 

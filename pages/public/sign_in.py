@@ -5,12 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.forms import Field, post_form, refusal
+from pages.parts.session import settings
+from pages.parts.words import plain
 
 _, middle, _ = st.columns([1, 1.3, 1])
 with middle:
     st.title("Sign in", anchor=False)
     st.caption("SecondRead gives a second opinion on breast images, after yours.")
     refusal()
+    if settings().has_sso:
+        name = settings().sso_name
+        if st.button(f"Sign in with {plain(name)}", type="primary", width="stretch", key="single_sign_on"):
+            st.login()
+        st.caption("Or, if an administrator gave you a password of this site:")
     post_form(
         "/login",
         [Field("who", "Name", autocomplete="username"), Field("password", "Password", "password", "current-password")],
