@@ -1,4 +1,4 @@
-"""Who may do what, asked of the table and of every function that acts."""
+"""Who may do what, asked of the table and, with real studies, of the functions that act on them."""
 
 from __future__ import annotations
 
