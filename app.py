@@ -21,7 +21,7 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records import accounts, audit_heads, passwords, sessions
+from core.records import accounts, audit_heads, passwords, releases, sessions
 from core.records.permissions import Person, allowed
 from core.server import inbox
 from core.server.callback import SingleSignOn
@@ -85,10 +85,11 @@ def draw() -> None:
 
 @asynccontextmanager
 async def lifespan(_: App) -> AsyncIterator[None]:
-    """Everything that must be right before the first visitor: the log, the database, the inbox, the setup code."""
+    """What must be right before the first visitor: log, database, live models, inbox, setup code."""
     settings = session.environment()
     configure_logging(settings)
     db = session.database()
+    releases.project(db)
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
     if settings.demo:

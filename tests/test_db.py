@@ -326,3 +326,7 @@ def _fill(opened: Database) -> None:
         connection.execute(
             insert(tables.job_epoch).values(job_id=1, part="", epoch=1, attempt=1, at=moment, measures={})
         )
+        decided = {"decision": "retire", "model_id": "m", "weights_sha256": "f" * 64, "reason": "r", "passed": {}}
+        connection.execute(
+            insert(tables.release).values(evidence={}, person_id=reader.id, created_at=moment, **decided)
+        )

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput
-from core.models.cards import Card, all_cards
-from core.settings import REPOSITORY, Settings
+from core.models.cards import Card, shipped_cards
+from core.settings import REPOSITORY
 from train.locked_split import split_of_model
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> Card:
-    any_card = all_cards(Settings(weights_dir=REPOSITORY / "weights"))[0]
+    any_card = shipped_cards(REPOSITORY / "weights")[0]
     card = replace(any_card, folder=tmp_path, weights_sha256="ab" * 32, model_id="ultrasound-first")
     write(card, "test", ["a.png", "b.png"])
     write(card, "validation", ["c.png"])

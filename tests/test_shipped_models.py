@@ -16,7 +16,7 @@ from core.models.inference import LoadedModel, load_model
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
 
-SHIPPED = cards.all_cards(Settings(weights_dir=REPOSITORY / "weights"))
+SHIPPED = cards.shipped_cards(REPOSITORY / "weights")
 MIB = 1024 * 1024
 
 

@@ -16,6 +16,7 @@ import pytest
 from record_site import add_person
 from sqlalchemy import update
 
+from core.models.live import candidate_dir
 from core.records import data_sets, tables
 from core.records.db import Database, open_database
 from core.records.permissions import Person
@@ -97,7 +98,7 @@ def test_a_job_ends_with_a_candidate_and_all_its_epochs(
     assert row.state == jobs.DONE and row.result == {
         "model_id": "ultrasound-cnn", "weights_sha256": "a" * 64, "folder": "ultrasound-cnn",
     }  # fmt: skip
-    assert (jobs.candidate_of(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
+    assert (candidate_dir(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
     assert [epoch.epoch for epoch in jobs.epochs_of(records, admin, job_id)] == [1, 2, 3, 4]
     assert "hello" in jobs.log_tail(records, admin, job_id)
     assert not (jobs.folder_of(records.settings, job_id) / "work").exists()
@@ -115,7 +116,7 @@ def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
     assert not thread.is_alive()
     assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
     assert [path.name for path in jobs.folder_of(records.settings, job_id).iterdir()] == ["log.txt"]
-    assert not jobs.candidate_of(records.settings, job_id).exists()
+    assert not candidate_dir(records.settings, job_id).exists()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import Conflict
+from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.db import Database
 from core.settings import REPOSITORY, Settings
@@ -146,7 +147,7 @@ def epochs_in(work: Path) -> Iterator[tuple[str, list[Mapping[str, float]]]]:
 
 def keep_candidate(db: Database, held: Claim) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it."""
-    folder, candidate = jobs.folder_of(db.settings, held.job_id), jobs.candidate_of(db.settings, held.job_id)
+    folder, candidate = jobs.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)
     (card_path,) = (folder / "out").glob("*/card.json")
     card = json.loads(card_path.read_text(encoding="utf-8"))
     candidate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

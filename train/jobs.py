@@ -215,11 +215,6 @@ def folder_of(settings: Settings, job_id: int) -> Path:
     return settings.state_dir / "jobs" / str(int(job_id))
 
 
-def candidate_of(settings: Settings, job_id: int) -> Path:
-    """Where a done job's model lies, as a folder `<model_id>` that holds its card, weights and scores."""
-    return settings.state_dir / "candidates" / str(int(job_id))
-
-
 def note(connection: Connection, job_id: int, attempt: int, sentence: str) -> None:
     """Add to a job's history, in the transaction of what happened."""
     values = {"job_id": job_id, "at": tables.now(), "attempt": attempt, "sentence": sentence}

@@ -14,8 +14,7 @@ import pandas as pd
 from core.evaluation.comparison import compare_areas
 from core.evaluation.intervals import Draws
 from core.evaluation.published import PublishedFigure, ceilings, figures_of, without_counterpart
-from core.models.cards import Card, all_cards, read_test_scores
-from core.settings import Settings
+from core.models.cards import Card, read_test_scores, shipped_cards
 from core.types import Estimate, Modality
 from train.evaluate import measure
 from train.programme import BY_GROUP, BY_IMAGE, LESSON, PROGRAMME
@@ -40,7 +39,7 @@ Measures = Mapping[str, Estimate]
 
 def results_page(weights_dir: Path) -> str:
     """The whole page as Markdown."""
-    cards = [card for card in all_cards(Settings(weights_dir=weights_dir)) if read_test_scores(card) is not None]
+    cards = [card for card in shipped_cards(weights_dir) if read_test_scores(card) is not None]
     measured = {card.model_id: measures_of(card) for card in cards}
     lesson_ids = {f"{Modality.ULTRASOUND.value}-{LESSON}{suffix}" for suffix in (BY_IMAGE, BY_GROUP)}
     lines = [HEAD]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core.models.cards import Card, all_cards, headline
+from core.models.cards import Card, all_cards, headline, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 
@@ -23,7 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Print the table, or put it between the README's markers."""
     settings = Settings.from_environment()
-    text = models_table(all_cards(settings))
+    # The README speaks of what is shipped, whatever this site has released.
+    text = models_table(shipped_cards(settings.weights_dir) if args.readme else all_cards(settings))
     if args.readme:
         page = README.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)

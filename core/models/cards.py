@@ -1,14 +1,15 @@
 """Model cards: what a fitted model is, what it was made from and what was measured. Loads no TensorFlow.
 
-A model is a folder `weights/<model_id>/` with `card.json`, the weights' shards and `<sha8>.test_scores.csv`. Every
-number shown of a model's quality is computed from that table here and nowhere typed in.
+A model is a folder `<model_id>/` with `card.json`, the weights' shards and `<sha8>.test_scores.csv`: shipped in
+`weights/`, or released by an administrator (`core.models.live`). Every number shown of a model's quality is computed
+from that table here and nowhere typed in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ import pandas as pd
 from core.errors import ModelUnavailable
 from core.evaluation.metrics import evaluate_binary, evaluate_classes
 from core.models.calibration import Calibration
+from core.models.live import read_live, release_dir
 from core.settings import Settings
 from core.types import Estimate, Modality
 
@@ -112,20 +114,57 @@ def members_of(card: Card) -> tuple[Card, ...]:
     return tuple(found)
 
 
+def shipped_cards(weights_dir: Path) -> tuple[Card, ...]:
+    """Every readable card of a weights folder, by modality and then by id; an unreadable one is logged, left out."""
+    return _in_order(_readable(weights_dir.glob("*/card.json")))
+
+
 def all_cards(settings: Settings) -> tuple[Card, ...]:
-    """Every readable card, by modality and then by id; an unreadable one is logged and left out."""
-    cards = []
-    for path in sorted(settings.weights_dir.glob("*/card.json")):
-        try:
-            cards.append(read_card(path.parent))
-        except ModelUnavailable as error:
-            log.error("%s", error)
-    return tuple(sorted(cards, key=lambda card: (card.modality, _rank(card), card.model_id)))
+    """The models as an administrator left them: the shipped ones with released ones in their place, no retired ones.
+
+    Raises ModelUnavailable where it cannot be told what is live.
+    """
+    cards = {card.model_id: card for card in shipped_cards(settings.weights_dir)}
+    for model_id, weights_sha256 in read_live(settings).chosen.items():
+        if weights_sha256 is None:
+            cards.pop(model_id, None)
+        elif model_id not in cards or cards[model_id].weights_sha256 != weights_sha256:
+            cards.pop(model_id, None)  # never other weights than those that were chosen
+            cards |= {card.model_id: card for card in _released(settings, model_id, weights_sha256)}
+    return _in_order(cards.values())
+
+
+def known_cards(settings: Settings) -> tuple[Card, ...]:
+    """Every card that may have answered: the live ones, then earlier and retired ones. For what was read before."""
+    live = all_cards(settings)
+    earlier = (
+        *shipped_cards(settings.weights_dir),
+        *_readable((settings.state_dir / "releases").glob("*/*/card.json")),
+    )
+    seen = {card.weights_sha256 for card in live}
+    return (
+        *live,
+        *_in_order({card.weights_sha256: card for card in earlier if card.weights_sha256 not in seen}.values()),
+    )
 
 
 def live_cards(settings: Settings) -> tuple[Card, ...]:
-    """The models that answer now: those whose weights are here."""
-    return tuple(card for card in all_cards(settings) if card.has_weights)
+    """The models that answer now: those whose weights are here; an ensemble only with the members it was made from."""
+    cards = all_cards(settings)
+    answering = {(card.model_id, card.weights_sha256) for card in cards if card.has_weights}
+    return tuple(
+        card
+        for card in cards
+        if card.has_weights
+        and all((named["model_id"], named["weights_sha256"]) in answering for named in card.raw.get("members", ()))
+    )
+
+
+def shadow_cards(settings: Settings) -> tuple[Card, ...]:
+    """The models that read new images beside the live ones and are shown to nobody who reads."""
+    shadows = read_live(settings).shadows
+    found = [card for model_id, sha256 in shadows.items() for card in _released(settings, model_id, sha256)]
+    return tuple(card for card in found if card.has_weights)
 
 
 def live_card(settings: Settings, model_id: str) -> Card:
@@ -193,6 +232,25 @@ def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], 
         probabilities = scores[list(card.classes)].to_numpy()
         estimates = {**evaluate_classes(index, probabilities, card.classes, patients=patients), **estimates}
     return tuple(estimates.items())
+
+
+def _released(settings: Settings, model_id: str, weights_sha256: str) -> list[Card]:
+    path = release_dir(settings, model_id, weights_sha256) / "card.json"
+    return [card for card in _readable([path]) if card.weights_sha256 == weights_sha256]
+
+
+def _readable(paths: Iterable[Path]) -> list[Card]:
+    cards = []
+    for path in sorted(paths):
+        try:
+            cards.append(read_card(path.parent))
+        except ModelUnavailable as error:
+            log.error("%s", error)
+    return cards
+
+
+def _in_order(cards: Iterable[Card]) -> tuple[Card, ...]:
+    return tuple(sorted(cards, key=lambda card: (card.modality, _rank(card), card.model_id)))
 
 
 def _rank(card: Card) -> int:

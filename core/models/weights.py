@@ -75,13 +75,18 @@ def write_shards(state: dict[str, np.ndarray], folder: Path) -> tuple[str, tuple
     return sha256, names
 
 
-def read_shards(folder: Path, names: Sequence[str], sha256: str) -> dict[str, np.ndarray]:
-    """The variables in the shards, checked against the hash the card names."""
+def check_shards(folder: Path, names: Sequence[str], sha256: str) -> None:
+    """Raises ModelUnavailable unless the shards are all there and are those the card names."""
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
         raise ModelUnavailable(f"The weights of {folder.name} are not complete: {', '.join(missing) or 'no file'}.")
     if _combined([hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names]) != sha256:
         raise ModelUnavailable(f"The weights of {folder.name} are not the ones its card describes. Restore the files.")
+
+
+def read_shards(folder: Path, names: Sequence[str], sha256: str) -> dict[str, np.ndarray]:
+    """The variables in the shards, checked against the hash the card names."""
+    check_shards(folder, names, sha256)
     pieces: dict[str, np.ndarray] = {}
     for name in names:
         pieces.update(load_file(folder / name))

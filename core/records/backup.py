@@ -1,9 +1,9 @@
 """Backup and restore of a site: one file that holds everything a state folder needs to live again.
 
 In it: the database as it was at one moment (SQLite's own online backup), the image store, the site's key, the second
-file of audit heads, data sets and trained weights, and a list with the SHA-256 of each. Not in it: uploads that no
-study was made of, logs, older copies of the database, work folders of jobs, caches. The file is as secret as the
-state folder: it holds the key and the pictures.
+file of audit heads, data sets, trained and released weights with the list of what is live, and a list with the
+SHA-256 of each. Not in it: uploads that no study was made of, logs, older copies of the database, work folders of
+jobs, caches. The file is as secret as the state folder: it holds the key and the pictures.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from core.settings import Settings
 FORMAT = 1
 DATABASE = "secondread.sqlite3"
 LIST = "backup.json"
-FILES = ("site.key", "audit_heads.jsonl")
-FOLDERS = ("store", "data_sets", "candidates")
+FILES = ("site.key", "audit_heads.jsonl", "live.json")
+FOLDERS = ("store", "data_sets", "candidates", "releases")
 _CHUNK = 1 << 20
 _BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
 

@@ -283,5 +283,22 @@ invitation = Table(
     Column("expires_at", Moment, nullable=False),
 )
 
-APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch")
+# Every decision about what is live, by whom and why. `live.json` is made from the last ones of each model.
+release = Table(
+    "release",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("decision", String(16), nullable=False),
+    Column("model_id", String(100), nullable=False, index=True),
+    Column("weights_sha256", SHA256, nullable=False),
+    Column("previous_sha256", SHA256),
+    Column("job_id", ForeignKey("job.id")),
+    Column("reason", Text, nullable=False),
+    Column("passed", JSON, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release")
 """Triggers of the migrations refuse UPDATE and DELETE on these."""

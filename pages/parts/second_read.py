@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import Card, all_cards, live_cards
+from core.models.cards import Card, known_cards, live_cards
 from core.models.operating_point import operating_point
 from core.records import reads
 from core.records.permissions import Person
@@ -37,7 +37,7 @@ def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
     Refused with a sentence while the reader may not see it.
     """
     found = reads.predictions_of(database(), person, study.row.id)
-    order = {card.model_id: place for place, card in enumerate(all_cards(settings()))}
+    order = {model_id: place for place, model_id in enumerate(titles())}
     places = {stored.id: place for place, stored in enumerate(study.images)}
     return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
 
@@ -101,8 +101,11 @@ def without_model(study: StoredStudy) -> list[Modality]:
 
 
 def titles() -> dict[str, str]:
-    """Model id -> title, for every model with a card."""
-    return {card.model_id: card.title for card in all_cards(settings())}
+    """Model id -> title, for every model that may have answered, in the order of the cards; a live card's counts."""
+    found: dict[str, str] = {}
+    for card in known_cards(settings()):
+        found.setdefault(card.model_id, card.title)
+    return found
 
 
 def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:
@@ -145,7 +148,7 @@ def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> Non
 def _show_thresholds(answers: Sequence[Answer]) -> None:
     shown = {prediction.weights_sha256 for _, prediction, _ in answers}
     with st.expander("What the thresholds mean", icon=":material/help:"):
-        for card in all_cards(settings()):
+        for card in known_cards(settings()):
             if card.weights_sha256 in shown:
                 st.markdown(f"**{plain(card.title)}**: {plain(operating_point(card).words)}")
         st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")

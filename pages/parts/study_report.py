@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
-from core.models.cards import all_cards, headline
+from core.models.cards import headline, known_cards
 from core.models.operating_point import operating_point
 from core.records.permissions import Person, demand
 from core.records.reads import Read, record_export
@@ -88,7 +88,7 @@ def _read(read: Read) -> ReportRead:
 
 def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
     """The cards of the weights that answered; of weights that are here no more, only what the answer says of them."""
-    cards = {card.weights_sha256: card for card in all_cards(site)}
+    cards = {card.weights_sha256: card for card in known_cards(site)}
     for prediction in {prediction.weights_sha256: prediction for _, prediction, _ in answers}.values():
         card = cards.get(prediction.weights_sha256)
         if card is None:

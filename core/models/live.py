@@ -1,0 +1,65 @@
+"""Which weights of each model are live: one small file beside the database, and where released weights lie.
+
+`live.json` in the state folder is made from the table `release` (`core.records.releases`) and replaced in one step, so
+that whoever reads cards needs no database and never sees half a decision. A model that is not in it is as it is
+shipped. Loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import ModelUnavailable
+from core.settings import Settings
+
+NAME = "live.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """chosen: model id -> sha256 of the weights that answer, None for a retired model. shadows: model id -> sha256 of
+    the weights that also read new images and are shown to nobody who reads.
+    """
+
+    chosen: Mapping[str, str | None] = field(default_factory=dict)
+    shadows: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_live(settings: Settings) -> Live:
+    """What was decided last; nothing decided where the file is missing. Raises ModelUnavailable for a damaged file."""
+    try:
+        raw = json.loads((settings.state_dir / NAME).read_text(encoding="utf-8"))
+        live = Live(dict(raw["chosen"]), dict(raw["shadows"]))
+    except FileNotFoundError:
+        return Live()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnavailable(
+            "The list of live models cannot be read. Restart SecondRead: it makes the list anew from its database."
+        ) from error
+    return live
+
+
+def write_live(settings: Settings, live: Live) -> None:
+    """Replace the file in one step. The caller holds the lock of `core.records.releases`."""
+    path = settings.state_dir / NAME
+    half = path.with_name(f"{NAME}.half")
+    content = json.dumps({"chosen": dict(live.chosen), "shadows": dict(live.shadows)}, indent=1, sort_keys=True)
+    with half.open("w", encoding="utf-8") as file:
+        file.write(content + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    half.replace(path)
+
+
+def candidate_dir(settings: Settings, job_id: int) -> Path:
+    """Where a finished training's model lies, as a folder `<model_id>` with its card, weights and scores."""
+    return settings.state_dir / "candidates" / str(int(job_id))
+
+
+def release_dir(settings: Settings, model_id: str, weights_sha256: str) -> Path:
+    """Where weights that were decided about are kept for good: card, weights and scores, never changed again."""
+    return settings.state_dir / "releases" / weights_sha256[:8] / Path(model_id).name

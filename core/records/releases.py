@@ -1,0 +1,278 @@
+"""Releases: which weights of a model answer, decided by a named administrator and never forgotten.
+
+Every decision is a row of `release`, which the database refuses to change. What follows from the rows is written to
+`live.json` (`core.models.live`) before the row is committed and under the same lock, so both change in one order; where
+a process dies in between, `project` makes the file anew from the rows. A decision names the weights that its maker saw
+as live: where they are not live any more, somebody else decided meanwhile, and it is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, text
+
+from core.errors import AppError, Conflict, InvalidInput, NotFound
+from core.models.cards import Card, known_cards, shipped_cards
+from core.models.live import Live, read_live, write_live
+from core.records import audit, tables
+from core.records.db import Database
+from core.records.permissions import Person, demand
+from core.records.reads import tidy_text
+from core.records.release_files import candidate_card, keep_release, remove_halves
+
+PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
+REASON_LENGTH_MOST = 2000
+_ADVISORY_LOCK = 0x5EC07D05
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One row. previous_sha256: what was live before, None for nothing. job_id: the training of a candidate.
+
+    passed: red line -> the written reason to pass it. evidence: the numbers that were there when it was decided.
+    """
+
+    id: int
+    decision: str
+    model_id: str
+    weights_sha256: str
+    previous_sha256: str | None
+    job_id: int | None
+    reason: str
+    passed: Mapping[str, str]
+    evidence: Mapping[str, Any]
+    person_name: str
+    created_at: datetime
+
+
+def promote(db: Database, actor: Person, job_id: int, *, live_sha256: str | None, reason: str) -> None:
+    """Let a training's candidate answer from the next read on, in place of the live weights of the same model.
+
+    live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
+    ModelUnavailable.
+    """
+    demand(actor, "manage_releases")
+    words = _reason(reason)
+    with _deciding(db) as connection:
+        card = find_candidate(db, connection, job_id)
+        previous = _live_now(db, connection, card.model_id)
+        _demand_unchanged(previous, live_sha256)
+        if previous == card.weights_sha256:
+            raise Conflict("These weights are live already.")
+        _demand_same_kind(db, card)
+        _keep_shipped(db, card.model_id)
+        keep_release(db.settings, card)
+        _decide(db, connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+
+
+def roll_back(
+    db: Database, actor: Person, model_id: str, weights_sha256: str, *, live_sha256: str | None, reason: str
+) -> None:
+    """Let earlier weights of a model answer again: some that were live before, or the shipped ones.
+
+    Raises NotAllowed, NotFound, InvalidInput, Conflict.
+    """
+    demand(actor, "manage_releases")
+    words = _reason(reason)
+    with _deciding(db) as connection:
+        previous = _live_now(db, connection, model_id)
+        _demand_unchanged(previous, live_sha256)
+        if weights_sha256 == previous:
+            raise Conflict("These weights are live already.")
+        if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
+            raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
+        _decide(db, connection, actor, ROLL_BACK, model_id, weights_sha256, previous, words)
+
+
+def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | None, reason: str) -> None:
+    """Let a model answer no more, until somebody rolls back to a release of it or promotes a new one.
+
+    Raises NotAllowed, InvalidInput, Conflict.
+    """
+    demand(actor, "manage_releases")
+    words = _reason(reason)
+    with _deciding(db) as connection:
+        previous = _live_now(db, connection, model_id)
+        _demand_unchanged(previous, live_sha256)
+        if previous is None:
+            raise Conflict("This model does not answer anyway.")
+        _keep_shipped(db, model_id)
+        _decide(db, connection, actor, RETIRE, model_id, previous, previous, words)
+
+
+def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
+    """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    table = tables.release
+    query = select(table, tables.person.c.name.label("person_name")).join_from(
+        table, tables.person, table.c.person_id == tables.person.c.id
+    )
+    if model_id is not None:
+        query = query.where(table.c.model_id == model_id)
+    fields = Decision.__dataclass_fields__
+    with db.read() as connection:
+        rows = connection.execute(query.order_by(table.c.id.desc())).mappings()
+        return [Decision(**{name: row[name] for name in fields}) for row in rows]
+
+
+def releases_of(db: Database, actor: Person, model_id: str) -> list[Card]:
+    """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    with db.read() as connection:
+        return _releases_of(db, connection, model_id)
+
+
+def live_now(db: Database, actor: Person, model_id: str) -> str | None:
+    """The sha256 of a model's live weights, None where none answer. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    with db.read() as connection:
+        return _live_now(db, connection, model_id)
+
+
+def find_candidate(db: Database, connection: Connection, job_id: int) -> Card:
+    """The card of a finished training in the caller's transaction. Raises NotFound, Conflict."""
+    table = tables.job
+    job = connection.execute(select(table.c.state, table.c.result).where(table.c.id == job_id)).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no training {job_id}.")
+    if job.state != "done" or not job.result:
+        raise Conflict(f"Training {job_id} has no candidate: it is {job.state}.")
+    return candidate_card(db.settings, job_id, job.result["model_id"], job.result["weights_sha256"])
+
+
+def project(db: Database) -> None:
+    """Make `live.json` anew from the decisions where it differs, and remove what a killed process left half done."""
+    with db.begin() as connection:
+        _in_line(connection)
+        remove_halves(db.settings)
+        decided = _live_of(connection)
+        try:
+            is_right = read_live(db.settings) == decided
+        except AppError:
+            is_right = False
+        if not is_right:
+            write_live(db.settings, decided)
+
+
+@contextlib.contextmanager
+def _deciding(db: Database) -> Iterator[Connection]:
+    """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
+    try:
+        with db.begin() as connection:
+            _in_line(connection)
+            remove_halves(db.settings)
+            yield connection
+            write_live(db.settings, _live_of(connection))
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            project(db)
+        if isinstance(error, OSError):
+            raise Conflict("The state folder cannot be written to, so nothing was decided. Make room in it.") from error
+        raise
+
+
+def _decide(
+    db: Database,
+    connection: Connection,
+    actor: Person,
+    decision: str,
+    model_id: str,
+    weights_sha256: str,
+    previous_sha256: str | None,
+    reason: str,
+    *,
+    job_id: int | None = None,
+    passed: Mapping[str, str] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> None:
+    values: dict[str, Any] = {"decision": decision, "model_id": model_id, "weights_sha256": weights_sha256}
+    values |= {"previous_sha256": previous_sha256, "job_id": job_id, "reason": reason}
+    values |= {"passed": dict(passed or {}), "evidence": dict(evidence or {})}
+    connection.execute(insert(tables.release).values(**values, person_id=actor.id, created_at=tables.now()))
+    audit.record(
+        connection, actor.id, f"{decision} model", f"model {model_id}",
+        weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=reason,
+        passed=dict(passed or {}),
+    )  # fmt: skip
+
+
+def _rows(connection: Connection, model_id: str | None = None) -> Sequence[Any]:
+    table = tables.release
+    query = select(table.c.decision, table.c.model_id, table.c.weights_sha256, table.c.previous_sha256)
+    query = query.order_by(table.c.id)
+    return connection.execute(query if model_id is None else query.where(table.c.model_id == model_id)).all()
+
+
+def _live_of(connection: Connection) -> Live:
+    chosen: dict[str, str | None] = {}
+    shadows: dict[str, str] = {}
+    for row in _rows(connection):
+        if row.decision == SHADOW:
+            shadows[row.model_id] = row.weights_sha256
+            continue
+        if row.decision != END_SHADOW:
+            chosen[row.model_id] = None if row.decision == RETIRE else row.weights_sha256
+        if row.decision == END_SHADOW or shadows.get(row.model_id) == chosen.get(row.model_id):
+            shadows.pop(row.model_id, None)
+    return Live(chosen, shadows)
+
+
+def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:
+    chosen = _live_of(connection).chosen
+    if model_id in chosen:
+        return chosen[model_id]
+    return next((card.weights_sha256 for card in _shipped(db, model_id)), None)
+
+
+def _shipped(db: Database, model_id: str) -> list[Card]:
+    return [card for card in shipped_cards(db.settings.weights_dir) if card.model_id == model_id and card.has_weights]
+
+
+def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Card]:
+    shipped = {card.weights_sha256 for card in _shipped(db, model_id)}
+    rows = [row for row in _rows(connection, model_id) if row.decision in (PROMOTE, ROLL_BACK, RETIRE)]
+    decided = {row.weights_sha256 for row in rows} | {row.previous_sha256 for row in rows}
+    return [
+        card
+        for card in known_cards(db.settings)
+        if card.model_id == model_id and card.weights_sha256 in shipped | decided and card.has_weights
+    ]
+
+
+def _keep_shipped(db: Database, model_id: str) -> None:
+    """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
+    for card in _shipped(db, model_id):
+        if not card.raw.get("members"):
+            keep_release(db.settings, card)
+
+
+def _demand_unchanged(live: str | None, seen: str | None) -> None:
+    if live != seen:
+        raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
+
+
+def _demand_same_kind(db: Database, card: Card) -> None:
+    """One model id must go on meaning one thing to who reads with it."""
+    for other in known_cards(db.settings):
+        if other.model_id == card.model_id and other.modality is not card.modality:
+            raise Conflict(
+                f"{card.model_id} reads {other.modality}, and this candidate reads {card.modality}. Train it under "
+                "another name."
+            )
+
+
+def _reason(text: str) -> str:
+    words = tidy_text(text, REASON_LENGTH_MOST, "reason")
+    if not words:
+        raise InvalidInput("Write down why: the reason is kept with the decision.")
+    return words
+
+
+def _in_line(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

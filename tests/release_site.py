@@ -1,0 +1,86 @@
+"""What the tests of releases share: finished trainings whose candidates have weights and scores of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import insert, select
+
+from core.models.cards import Card, read_card, read_test_scores
+from core.models.live import candidate_dir
+from core.models.weights import read_shards, to_float16, write_shards
+from core.records import data_sets, tables
+from core.records.db import Database
+from core.records.permissions import Person
+from core.settings import REPOSITORY
+from core.types import Modality
+
+MODEL = "ultrasound-cnn"
+SHIPPED = read_card(REPOSITORY / "weights" / MODEL)
+
+
+def add_candidate(
+    db: Database,
+    actor: Person,
+    number: int,
+    *,
+    model_id: str = MODEL,
+    scores: pd.DataFrame | None = None,
+    manifest: bytes | None = None,
+    fields: Mapping[str, Any] | None = None,
+) -> int:
+    """A done training that made the shipped small CNN with slightly other weights; its job's number.
+
+    scores: of its test cases, by default those of the shipped one. manifest: of the data set it was trained on.
+    """
+    job_id = _job(db, actor, number, manifest)
+    folder = candidate_dir(db.settings, job_id) / model_id
+    folder.mkdir(parents=True)
+    state = read_shards(SHIPPED.folder, SHIPPED.weights_files, SHIPPED.weights_sha256)
+    name = sorted(state)[0]
+    state[name] = state[name] + np.float32(number / 100)
+    sha256, files = write_shards(to_float16(state), folder)
+    raw = dict(SHIPPED.raw) | {"model_id": model_id, **(fields or {})}
+    raw["weights"] = {**raw["weights"], "sha256": sha256, "files": list(files)}
+    (folder / "card.json").write_text(json.dumps(raw))
+    table = scores if scores is not None else read_test_scores(SHIPPED)
+    assert table is not None
+    table.to_csv(folder / f"{sha256[:8]}.test_scores.csv", index=False)
+    with db.begin() as connection:
+        result = {"model_id": model_id, "weights_sha256": sha256, "folder": model_id}
+        connection.execute(tables.job.update().where(tables.job.c.id == job_id).values(state="done", result=result))
+    return job_id
+
+
+def candidate(db: Database, job_id: int) -> Card:
+    (folder,) = candidate_dir(db.settings, job_id).glob("*/card.json")
+    return read_card(Path(folder).parent)
+
+
+def _job(db: Database, actor: Person, number: int, manifest: bytes | None) -> int:
+    if manifest is None:
+        name = data_sets.keep_file(db.settings, b"picture %d" % number, "png")
+        manifest = f"file,label,patient,split\n{name},benign,p{number},train\n".encode()
+    with db.read() as connection:
+        names = set(connection.execute(select(tables.data_set.c.name)).scalars())
+    version_id = data_sets.create_data_set(
+        db, actor, name=f"Set {number}-{len(names)}", modality=Modality.ULTRASOUND, manifest=manifest,
+        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
+    )  # fmt: skip
+    request = {"architecture": "cnn", "modality": "ultrasound", "init": "random"}
+    with db.begin() as connection:
+        return int(
+            connection.execute(
+                insert(tables.job)
+                .values(
+                    kind="fit", version_id=version_id, request=request, state="running", message="", attempts=1,
+                    created_by=actor.id, created_at=tables.now(),
+                )
+                .returning(tables.job.c.id)
+            ).scalar_one()
+        )  # fmt: skip
