@@ -99,6 +99,11 @@ class Settings:
         """Whether people can sign in with the site's identity provider."""
         return bool(self.sso_discovery_url)
 
+    @staticmethod
+    def mlflow_tracking_uri() -> str:
+        """MLflow's own variable, "" where it is not set."""
+        return os.environ.get("MLFLOW_TRACKING_URI", "")
+
     @property
     def resolved_database_url(self) -> str:
         """The URL SQLAlchemy is given, driver included (SQLite in the state folder by default)."""

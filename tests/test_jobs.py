@@ -109,6 +109,9 @@ def test_a_job_for_another_kind_of_picture_or_an_unknown_set_is_refused(
         {"folds": 2},
         {"name": "../x"},
         {"init": "magic"},
+        {"trials": -1},
+        {"trials": 3, "folds": 5},
+        {"trials": 3, "refits": 0},
         {"unfreeze": "1"},
         {"unfreeze": "many"},
         {"settings": ("mixup=99",)},
@@ -295,3 +298,17 @@ def test_the_step_within_an_epoch_counts_until_the_epoch_is_over(
     assert jobs.share_done(job, jobs.epochs_of(records, admin, job_id)) == pytest.approx(1 / REQUEST.n_epochs)
     leases.finish(records, held, jobs.FAILED, "It failed.")
     assert jobs.load_job(records, admin, job_id).progress == {}
+
+
+def test_a_search_is_a_job_whose_trials_are_seen_also_when_it_is_over(
+    records: Database, admin: Person, version: int
+) -> None:
+    asked = replace(REQUEST, trials=4, refits=2)
+    assert asked.runs == 6 and asked.command("m.csv", "files").startswith("python -m train search cnn")
+    job_id = jobs.enqueue(records, admin, asked, version)
+    tried = [{"number": 1, "settings": ["mixup=0.2"], "state": "pruned", "epochs": 2, "validation_auc": 0.6}]
+    held = taken(records)
+    leases.heartbeat(records, held, progress={"trials": tried})
+    assert jobs.load_job(records, admin, job_id).trials == tried and not jobs.load_job(records, admin, job_id).progress
+    leases.finish(records, held, jobs.FAILED, "It failed.")
+    assert jobs.load_job(records, admin, job_id).trials == tried

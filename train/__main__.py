@@ -9,14 +9,28 @@ from collections.abc import Sequence
 
 from core.errors import AppError
 from train.commands import all as all_models
-from train.commands import audit, bench, distil, ensemble, evaluate, fit, import_, link, results, split, worker
+from train.commands import audit, bench, distil, ensemble, evaluate, fit, import_, link, results, search, split, worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command: its exit status; 1 refused, 2 a usage error, 3 from `audit` a leak."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (import_, link, split, audit, fit, ensemble, evaluate, all_models, results, distil, worker, bench):
+    for command in (
+        import_,
+        link,
+        split,
+        audit,
+        fit,
+        search,
+        ensemble,
+        evaluate,
+        all_models,
+        results,
+        distil,
+        worker,
+        bench,
+    ):
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -145,6 +145,14 @@ def epochs_in(work: Path) -> Iterator[tuple[str, list[Mapping[str, float]]]]:
         yield ("" if path.parent == work else path.parent.name), [json.loads(line) for line in lines[:-1] if line]
 
 
+def trials_in(work: Path) -> dict[str, Any]:
+    """{"trials": what a search has tried so far}, empty for a plain training."""
+    try:
+        return {"trials": json.loads((work / "trials.json").read_text(encoding="utf-8"))}
+    except (OSError, ValueError):
+        return {}
+
+
 def keep_candidate(db: Database, held: Claim) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it."""
     folder, candidate = jobs.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -65,13 +65,15 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     cache: FeatureCache | None = None,
     head_epochs: int | None = None,
+    told: Callable[[Mapping[str, float]], None] = lambda row: None,
 ) -> Fitted:
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
     epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
     every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
-    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on.
+    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `told` gets
+    the row of every epoch, when a run goes on also of those before; what it raises ends the run.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -96,16 +98,18 @@ def fit(
     checkpoint = Checkpoint(folder, key, changing)
     progress = checkpoint.restore()
     history, best, average.steps = progress.history, progress.best, progress.average_steps
+    for row in history:
+        told(row)
     is_over = any(stop() for _ in history) or _is_patience_over(history, config)
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    steps, told = max(1, len(train) // config.batch), StepFile(folder)
+    steps, within = max(1, len(train) // config.batch), StepFile(folder)
     for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
         began = time.monotonic()
         losses = []
         for number, batch in enumerate(source.epoch(epoch)):
             losses.append(float(step(batch, _learning_rate(config, (epoch - 1) + number / steps))))
             average.update()
-            told.tell(epoch, number + 1, steps)
+            within.tell(epoch, number + 1, steps)
         average.swapped()
         row = _validate(judge(), validation)
         if _cost(row, config) < best[0]:
@@ -117,6 +121,7 @@ def fit(
         with (folder / "epochs.jsonl").open("a") as file:
             file.write(json.dumps(history[-1]) + "\n")
         log.info("%s", " ".join(f"{name} {value:g}" for name, value in history[-1].items()))
+        told(history[-1])
         if _is_patience_over(history, config) or stop():
             break
     load_state(graph.model, best[2])

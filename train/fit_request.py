@@ -23,9 +23,10 @@ _LIMITS = {"epochs": (1, 500), "side": (32, 1024), "seed": (0, 2**31 - 1)}
 
 @dataclass(frozen=True, slots=True)
 class FitRequest:
-    """One run of `python -m train fit`. epochs, side: None for the recipe's. folds: 0, or 3 to 10.
+    """One run of `python -m train fit`, or of `search` where there are trials.
 
-    unfreeze: "" for the recipe's regime, else see `in_regime`. settings: "name=value", see `with_settings`.
+    epochs, side: None for the recipe's. folds: 0, or 3 to 10. unfreeze: "" for the recipe's regime, else see
+    `in_regime`. settings: "name=value", see `with_settings`. refits: seeds that a search fits its best settings with.
     Raises InvalidInput for what cannot be run.
     """
 
@@ -41,6 +42,8 @@ class FitRequest:
     why: str = ""
     unfreeze: str = ""
     settings: tuple[str, ...] = ()
+    trials: int = 0
+    refits: int = 3
 
     def __post_init__(self) -> None:
         known = [entry.id for entry in ARCHITECTURES]
@@ -58,6 +61,10 @@ class FitRequest:
             raise InvalidInput(
                 "The model's name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit."
             )
+        if not 0 <= self.trials <= 200 or not 1 <= self.refits <= 10:
+            raise InvalidInput("A search has 1 to 200 trials, and fits the best one again with 1 to 10 seeds.")
+        if self.trials and self.folds:
+            raise InvalidInput("A search chooses on one validation split: say 0 folds.")
         _ = self.config  # refuses a regime or a setting that cannot be
         if len(self.why) > 500:
             raise InvalidInput("The reason is longer than 500 letters. Shorten it.")
@@ -88,18 +95,22 @@ class FitRequest:
 
     @property
     def runs(self) -> int:
-        """How many networks are fitted: one, or one a fold and one on all cases."""
+        """How many networks are fitted: one, or one a fold and one on all cases, or one a trial and one a refit."""
+        if self.trials:
+            return self.trials + self.refits
         return self.folds + 1 if self.folds else 1
 
     def arguments(self, manifest: str | Path, root: str | Path) -> list[str]:
         """What follows `python -m train`."""
-        words = ["fit", self.architecture, "--modality", self.modality.value]
+        words = ["search" if self.trials else "fit", self.architecture, "--modality", self.modality.value]
         words += ["--data", str(manifest), "--root", str(root), "--init", self.init, "--seed", str(self.seed)]
         for option in ("epochs", "side", "folds", "unfreeze", "name", "positive", "why"):
             if getattr(self, option):
                 words += [f"--{option}", str(getattr(self, option))]
         for setting in self.settings:
             words += ["--set", setting]
+        if self.trials:
+            words += ["--trials", str(self.trials), "--refits", str(self.refits)]
         return words
 
     def command(self, manifest: str | Path, root: str | Path) -> str:

@@ -35,6 +35,7 @@ class JobRow:
     """One job as it is now. message: a sentence. result: of a done job, where its candidate lies (see `leases`).
 
     progress: of a running job "part" ("" or the fold), "epoch", "step" and "steps" of what it does now; else empty.
+    trials: of a search, what was tried so far, each with number, settings, state, epochs and validation_auc.
     is_stopping: a cancel was asked for and the worker has not said yet that it stopped. memory_mib: of the training
     process when it was last looked at.
     """
@@ -50,6 +51,7 @@ class JobRow:
     machine: str
     memory_mib: int | None
     progress: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
     is_stopping: bool
     result: Mapping[str, Any] | None
     created_by_name: str
@@ -109,7 +111,7 @@ def _enqueue(connection: Connection, person: Person, request: FitRequest, versio
     job_id: int = connection.execute(
         insert(tables.job)
         .values(
-            kind="fit",
+            kind="search" if request.trials else "fit",
             version_id=version.id,
             request=request.to_json(),
             state=QUEUED,
@@ -239,6 +241,7 @@ def _query() -> Select[Any]:
 def _row(found: Row[Any]) -> JobRow:
     if found.state not in STATES:
         raise ValueError(f"job {found.id} has the unknown state {found.state!r}")
+    told = found.progress or {}
     return JobRow(
         id=found.id,
         state=found.state,
@@ -250,7 +253,8 @@ def _row(found: Row[Any]) -> JobRow:
         attempts=found.attempts,
         machine=found.machine or "",
         memory_mib=found.memory_mib,
-        progress=(found.progress or {}) if found.state == RUNNING else {},
+        progress=told if "step" in told and found.state == RUNNING else {},
+        trials=told.get("trials", ()),
         is_stopping=found.state == RUNNING and found.cancel_asked_at is not None,
         result=found.result,
         created_by_name=found.created_by_name,

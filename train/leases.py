@@ -93,8 +93,9 @@ def heartbeat(
     values: dict[str, Any] = {
         "lease_until": tables.now() + timedelta(seconds=lease_seconds),
         "memory_mib": memory_mib,
-        "progress": dict(progress) if progress else None,
     }
+    if progress is not None:
+        values["progress"] = dict(progress)
     if message:
         values["message"] = message
     with db.begin() as connection:

@@ -15,11 +15,11 @@ import pandas as pd
 
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
-from core.models.cards import read_test_scores
+from core.models.cards import headline, read_card, read_test_scores
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
-from train import pretrained
+from train import pretrained, tracking
 from train.cases import Prepared, data_of, prepare, split_for_training
 from train.choosing import choose_threshold, weakness
 from train.config import FitConfig
@@ -53,10 +53,36 @@ class Measured:
     folds: Mapping[str, Any] | None = None
 
 
-def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The cases of a run, decided and read."""
+
+    prepared: Prepared
+    squares: Squares
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A measured model that is not published yet: what its card says, and its weights."""
+
+    candidate: Candidate
+    state: Mapping[str, Any]
+
+
+def train_model(args: argparse.Namespace, folder: Path) -> Path:
     """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files."""
     began = time.monotonic()
     config = config_of(args)
+    loaded = load_cases(args, config)
+    with tracking.tracked(model_id_of(args), config, loaded.prepared.manifest.sha256) as track:
+        made = make(args, config, loaded, folder, began=began, track=track)
+        path = publish(made.candidate, made.state, args.out, with_weights=not args.no_weights)
+        track.end({name: one.value for name, one in headline(read_card(path.parent)).items()}, path.parent)
+    return path
+
+
+def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
+    """Read the manifest, split it and bring every case into the configuration's square."""
     prepared = prepare(
         read_manifest(args.data, root=args.root, where=args.where),
         args.modality,
@@ -77,8 +103,22 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         positive=prepared.positive,
     )
     log.info("%s", pd.crosstab(cases["fold" if prepared.folds else "split"], cases["label"]).to_string())
+    return Loaded(prepared, squares)
+
+
+def make(
+    args: argparse.Namespace,
+    config: FitConfig,
+    loaded: Loaded,
+    folder: Path,
+    *,
+    began: float,
+    track: tracking.Tracked,
+) -> Made:
+    """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
+    prepared, squares = loaded.prepared, loaded.squares
     budget = Budget(args.budget_minutes, runs=args.folds + 1 if args.folds else 1)
-    measured = _measured(squares, prepared, _fit_one(config, _start(args), budget), Path(folder))
+    measured = _measured(squares, prepared, _fit_one(config, starter(args), budget, track, folder), folder)
     minutes = (time.monotonic() - began) / 60
     limits = (
         *_leak_limits(prepared),
@@ -106,7 +146,7 @@ def train_model(args: argparse.Namespace, folder: str | Path) -> Path:
         folds=measured.folds,
         run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
     )
-    return publish(candidate, state_of(measured.fitted.graph.model), args.out, with_weights=not args.no_weights)
+    return Made(candidate, state_of(measured.fitted.graph.model))
 
 
 class Budget:
@@ -138,8 +178,15 @@ class Budget:
         return {"budget_minutes": self.minutes, "ended_by_budget": self.ran_out} if self.minutes is not None else {}
 
 
-def _fit_one(config: FitConfig, start: Callable[[Graph], str], budget: Budget) -> FitOne:
-    cache = FeatureCache(Settings.from_environment().state_dir / "features")
+def feature_cache() -> FeatureCache:
+    """Where what frozen layers give is kept on this machine."""
+    return FeatureCache(Settings.from_environment().state_dir / "features")
+
+
+def _fit_one(
+    config: FitConfig, start: Callable[[Graph], str], budget: Budget, track: tracking.Tracked, work: Path
+) -> FitOne:
+    cache = feature_cache()
 
     def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool], head_epochs: int | None) -> Fitted:
         is_over = budget.stop()
@@ -151,6 +198,7 @@ def _fit_one(config: FitConfig, start: Callable[[Graph], str], budget: Budget) -
             stop=lambda: stop() | is_over(),
             cache=cache,
             head_epochs=head_epochs,
+            told=lambda row: track.epoch("" if folder == work else folder.name, row),
         )
 
     return fit_one
@@ -192,7 +240,9 @@ def _measured(
     )
 
 
-def _start(args: argparse.Namespace) -> Callable[[Graph], str]:
+def starter(args: argparse.Namespace) -> Callable[[Graph], str]:
+    """What puts the starting weights that were asked for into a graph, and says what they are."""
+
     def start(graph: Graph) -> str:
         if args.cnn is not None:
             return pretrained.start_from_cnn(graph.model, args.out / args.cnn)

@@ -90,16 +90,7 @@ class Worker:
         work = jobs.folder_of(self.db.settings, held.job_id) / "work"
         told: dict[str, int] = {}  # epochs of each part that the database has from this attempt
         while run.status() is None:
-            message = self._tell(held, work, told)
-            part, step = newest_step(work) or ("", {})
-            answer = leases.heartbeat(
-                self.db,
-                held,
-                lease_seconds=self.lease_seconds,
-                memory_mib=run.memory_mib(),
-                message=message,
-                progress={"part": part, **step} if step else None,
-            )
+            answer = self._beat(held, run, work, told)
             if answer != GO_ON:
                 run.stop()
                 if answer == LOST:
@@ -113,8 +104,20 @@ class Worker:
                 leases.hand_back(self.db, held)
                 return
             time.sleep(BEAT_SECONDS)
-        self._tell(held, work, told)
+        self._beat(held, run, work, told)  # the last epochs, and what a search tried last
         self._close(held, run)
+
+    def _beat(self, held: Claim, run: LocalRun, work: Path, told: dict[str, int]) -> str:
+        message = self._tell(held, work, told)
+        part, step = newest_step(work) or ("", {})
+        return leases.heartbeat(
+            self.db,
+            held,
+            lease_seconds=self.lease_seconds,
+            memory_mib=run.memory_mib(),
+            message=message,
+            progress={**({"part": part, **step} if step else {}), **executor.trials_in(work)},
+        )
 
     def _tell(self, held: Claim, work: Path, told: dict[str, int]) -> str:
         """Bring new epochs into the database; a sentence on where the run stands, "" before the first epoch."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import plotly.colors
 import plotly.graph_objects as go
 import streamlit as st
 
 from core.records.permissions import Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, signed_in
-from pages.parts.training_words import duration_words, job_title, progress_words, when
+from pages.parts.training_words import duration_words, job_title, progress_words, trials_table, when
 from pages.parts.words import plain
 from train import jobs
 from train.jobs import Epoch, JobRow
@@ -18,6 +19,8 @@ _CURVES = (
     ("Validation", ("validation_auc", "validation_accuracy"), ("AUC", "accuracy")),
 )
 _DASHES = ("solid", "dot")
+_COLOURS = plotly.colors.qualitative.Safe
+"""One for each fold or trial."""
 
 
 @st.fragment(run_every=2)
@@ -45,6 +48,7 @@ def show(person: Person, job: JobRow) -> None:
             with told_plainly():
                 jobs.cancel(database(), person, job.id)
                 st.rerun()
+    _draw_trials(job)
     _draw_curves(job, epochs)
     with st.expander("History", key=f"history_{job.id}"):
         st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
@@ -67,19 +71,28 @@ def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     st.caption(" · ".join(parts))
 
 
+def _draw_trials(job: JobRow) -> None:
+    if job.trials:
+        st.dataframe(trials_table(job), hide_index=True, key=f"trials_{job.id}")
+
+
 def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
+    """One line a part: a plain training has one, folds and searches have several."""
     if not epochs:
         return
+    parts = list(dict.fromkeys(epoch.part for epoch in epochs))
     for column, (title, keys, names) in zip(st.columns(2), _CURVES, strict=True):
         figure = go.Figure()
-        for key, name, dash in zip(keys, names, _DASHES, strict=True):
-            figure.add_scatter(
-                x=list(range(1, len(epochs) + 1)),
-                y=[epoch.measures.get(key) for epoch in epochs],
-                name=name,
-                mode="lines+markers",
-                line={"dash": dash},
-            )
+        for number, part in enumerate(parts):
+            rows = [epoch for epoch in epochs if epoch.part == part]
+            for key, name, dash in zip(keys, names, _DASHES, strict=True):
+                figure.add_scatter(
+                    x=[epoch.epoch for epoch in rows],
+                    y=[epoch.measures.get(key) for epoch in rows],
+                    name=f"{part} {name}".strip(),
+                    mode="lines+markers",
+                    line={"dash": dash, "color": _COLOURS[number % len(_COLOURS)] if len(parts) > 1 else None},
+                )
         figure.update_layout(
             title=title, xaxis_title="epoch", height=300, margin={"l": 50, "r": 10, "t": 40, "b": 40},
             legend={"orientation": "h"},

@@ -21,6 +21,7 @@ PRESETS = {
     "Quick look": "5 epochs: shows in minutes whether the data can be learned at all.",
     "As recommended": "Epochs and side of the architecture's own recipe.",
     "In 5 folds": "The recipe, measured in 5 folds: the most honest numbers of a small data set.",
+    "Search": "12 trainings with other settings, hopeless ones ended early; the best is fitted again with 3 seeds.",
 }
 _INIT_WORDS = {
     "offline": "what was installed with it (no internet)",
@@ -77,6 +78,12 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
             "Seeds", "0", key="job_seeds", help="Several, with commas between: one training each, to see the spread"
         )
         parts = columns[3].number_input("Folds", 0, 10, folds, key=f"job_folds_{preset}", help="0: a plain split")
+        trials = 12 if preset == "Search" else 0
+        left, right = st.columns(2)
+        n_trials = left.number_input(
+            "Trials", 0, 200, trials, key=f"job_trials_{preset}", help="Settings that a search tries; 0: no search"
+        )
+        refits = right.number_input("Refits", 1, 10, 3, key="job_refits", help="Seeds for the best of them")
         labels = sorted({label for row in version.counts.values() for label in row})
         known = "malignant" in labels or "idc" in labels
         positive = "" if known else st.selectbox("The label that counts as positive", labels, key="job_positive")
@@ -100,6 +107,8 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
         why=why.strip(),
         unfreeze=unfreeze,
         settings=tuple(settings.split()),
+        trials=int(n_trials),
+        refits=int(refits),
     )
     return with_seeds(asked, words)
 

@@ -44,6 +44,20 @@ def progress_words(job: JobRow, n_epochs: int, total: int) -> str:
     return f"{now[0].upper()}{now[1:]} · {over}"
 
 
+def trials_table(job: JobRow) -> list[dict[str, Any]]:
+    """A row a trial of a search, a column a setting."""
+    return [
+        {
+            "trial": trial["number"],
+            **dict(setting.split("=", 1) for setting in trial["settings"]),
+            "state": trial["state"],
+            "epochs": trial["epochs"],
+            "validation AUC": trial["validation_auc"],
+        }
+        for trial in job.trials
+    ]
+
+
 def duration_words(seconds: float) -> str:
     """Rounded up, as people say it."""
     if seconds < 90:

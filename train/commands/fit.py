@@ -23,6 +23,12 @@ MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("fit", help="train a model on a manifest and write it to the weights folder")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What says which model is trained, on what and how."""
     parser.add_argument("architecture", choices=[entry.id for entry in ARCHITECTURES])
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
@@ -70,13 +76,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
     parser.add_argument("--limit", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
     from train.pipeline import train_model
 
+    check_options(args)
+    with working_folder(args.work) as folder:
+        card = train_model(args, Path(folder))
+    log.info("written: %s", card)
+    return 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raises InvalidInput for options that do not go together."""
     if args.backbone is not None and (args.init != "offline" or args.architecture != "fusion"):
         raise InvalidInput("--backbone goes with --init offline and the architecture fusion.")
     if args.cnn is not None and (args.architecture != "cnn_resnet50" or not MODEL_ID.fullmatch(args.cnn)):
@@ -91,11 +105,8 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--split-like names a model of the weights folder.")
     if args.name is not None and not MODEL_ID.fullmatch(args.name):
         raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
-    with _working_folder(args.work) as folder:
-        card = train_model(args, folder)
-    log.info("written: %s", card)
-    return 0
 
 
-def _working_folder(kept: Path | None) -> AbstractContextManager[str | Path]:
+def working_folder(kept: Path | None) -> AbstractContextManager[str | Path]:
+    """The folder that was asked for, which stays, or one that is removed afterwards."""
     return nullcontext(kept) if kept is not None else tempfile.TemporaryDirectory(prefix="secondread-fit-")
