@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +21,12 @@ from core.records.db import Database
 from core.records.permissions import ROLES, Person
 from core.settings import Settings
 from core.types import Modality
-from train import collect, speed
+from train import collect, jobs, keep, near_duplicates, overview, speed, versions
+from train.cases import prepare
 from train.collect import Collected
+from train.data import read_manifest
 from train.jobs import FitRequest
+from train.versions import SplitRequest
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def test_a_new_split_is_a_new_version_and_the_old_one_stays_as_it_was(
 ) -> None:
     first = added(records, admin, zipped(tmp_path / "a.zip", class_folders())).version_id
     before = cases_of(records, admin, first)
-    second = collect.split_anew(records, admin, first, seed=5)
+    second = versions.split_anew(records, admin, first, SplitRequest(seed=5))
     row = data_sets.load_version(records, admin, second)
     assert (row.number, row.split["seed"], row.n_cases) == (2, 5, 20)
     assert cases_of(records, admin, first) == before
@@ -171,12 +176,146 @@ def test_a_removed_data_set_takes_its_pictures_but_not_those_of_another(
         added(records, admin, zipped(tmp_path / "a.zip", class_folders()))
 
 
+def test_what_an_import_kept_is_removed_again_when_it_is_refused_or_stopped(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    class Stopped(BaseException):
+        """As Streamlit ends a script whose page went away."""
+
+    def stop(sentence: str, done: float) -> None:
+        if sentence == "Looking for leaks":
+            raise Stopped
+
+    archive = zipped(tmp_path / "a.zip", class_folders())
+    with pytest.raises(Stopped):
+        collect.add_zip(records, admin, archive, name="x", modality=Modality.ULTRASOUND, seed=0, progress=stop)
+    with pytest.raises(InvalidInput, match="same label"):
+        added(records, admin, zipped(tmp_path / "b.zip", {"a/1.png": picture(1), "a/2.png": picture(2)}))
+    assert left_in(records) == [] and data_sets.list_versions(records, admin) == []
+    added(records, admin, archive, name="x")
+
+
+def test_what_a_killed_import_left_is_swept_a_day_later(records: Database, admin: Person, tmp_path: Path) -> None:
+    orphan = data_sets.files_dir(records.settings) / data_sets.keep_file(records.settings, picture(99), "png")
+    young = data_sets.files_dir(records.settings) / data_sets.keep_file(records.settings, picture(98), "png")
+    half = records.settings.state_dir / "data_sets" / "arriving" / "half"
+    half.mkdir(parents=True)
+    for path in (orphan, half):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    added(records, admin, zipped(tmp_path / "a.zip", class_folders()))
+    assert not orphan.exists() and young.exists() and not half.exists()
+
+
+def test_a_damaged_picture_is_left_out_and_the_others_stay(records: Database, admin: Person, tmp_path: Path) -> None:
+    files = class_folders() | {"set/benign/cut.png": picture(50)[:900], "set/malignant/text.png": b"hello"}
+    found = added(records, admin, zipped(tmp_path / "a.zip", files))
+    assert data_sets.load_version(records, admin, found.version_id).n_cases == 20
+    assert found.refused == (("set/malignant/text.png", keep._NO_PICTURE),)
+    assert any(note.startswith("1 pictures left out: the file is damaged") for note in found.notes)
+    assert len(left_in(records)) == 22  # pictures, manifest, pairs
+
+
+def test_a_version_in_folds_is_trained_in_these_folds(records: Database, admin: Person, tmp_path: Path) -> None:
+    first = added(records, admin, zipped(tmp_path / "a.zip", class_folders(40))).version_id
+    made = versions.split_anew(records, admin, first, SplitRequest(seed=2, folds=4))
+    row = data_sets.load_version(records, admin, made)
+    assert row.split == {"kind": "4 folds", "seed": 2, "folds": 4, "from": 1}
+    assert (row.folds, row.n_training, row.is_leaking) == (4, 20, False)
+    assert set(row.counts) == {"fold 0", "fold 1", "fold 2", "fold 3"}
+    manifest = read_manifest(
+        data_sets.checked_manifest(records.settings, row.manifest_sha256), root=data_sets.files_dir(records.settings)
+    )
+    prepared = prepare(manifest, Modality.ULTRASOUND, folds=4, seed=99)
+    assert list(prepared.cases["fold"].astype(str)) == list(manifest.cases["fold"])  # the seed of the job is not asked
+    with pytest.raises(InvalidInput, match="4 folds"):
+        jobs.enqueue(records, admin, FitRequest("cnn", Modality.ULTRASOUND), made)
+    assert jobs.enqueue(records, admin, FitRequest("cnn", Modality.ULTRASOUND, folds=4), made)
+
+
+def test_a_balanced_subset_is_a_version_of_its_own(records: Database, admin: Person, tmp_path: Path) -> None:
+    first = added(records, admin, zipped(tmp_path / "a.zip", class_folders(40))).version_id
+    row = data_sets.load_version(
+        records, admin, versions.split_anew(records, admin, first, SplitRequest(seed=1, per_class=15))
+    )
+    assert (row.n_cases, row.split["per_class"]) == (30, 15)
+    assert {sum(counts[label] for counts in row.counts.values()) for label in ("benign", "malignant")} == {15}
+    assert data_sets.load_version(records, admin, first).n_cases == 40
+    with pytest.raises(InvalidInput, match="1 to 20"):
+        versions.split_anew(records, admin, first, SplitRequest(per_class=21))
+    with pytest.raises(InvalidInput, match="folds"):
+        SplitRequest(folds=2)
+
+
+def with_copies(n: int = 40) -> dict[str, bytes]:
+    """Picture 0 (benign) in train and, brighter, in test; picture 1 (malignant) again as benign."""
+    files = {f"{i}.png": smooth(i) for i in range(n)}
+    files |= {"copy0.png": smooth(0, 12), "copy1.png": smooth(1, 9)}
+    splits = {f"{i}.png": ("train", "train", "validation", "test")[i // 2 % 4] for i in range(n)}
+    splits |= {"copy0.png": "test", "copy1.png": "train"}
+    rows = [f"{name},{('benign', 'malignant')[int(name[:-4]) % 2]},{splits[name]}" for name in list(files)[:n]]
+    rows += ["copy0.png,benign,test", "copy1.png,benign,train"]
+    return files | {"manifest.csv": ("file,label,split\n" + "\n".join(rows)).encode()}
+
+
+def smooth(number: int, brighter: int = 0) -> bytes:
+    cells = np.random.default_rng(number).random((9, 9)).astype(np.float32)
+    pixels = np.asarray(Raster.fromarray(cells).resize((96, 96), Raster.Resampling.BICUBIC)) * 200 + 20 + brighter
+    out = io.BytesIO()
+    Raster.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_near_duplicates_are_kept_together_or_dropped_as_decided(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    found = added(records, admin, zipped(tmp_path / "a.zip", with_copies()))
+    before = data_sets.load_version(records, admin, found.version_id)
+    assert before.is_leaking and before.split == {"kind": "as the manifest says"}
+    pairs = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
+    assert [(pair.is_across, pair.labels[0] == pair.labels[1]) for pair in pairs] == [(True, True), (False, False)]
+
+    decided = {(pairs[0].first, pairs[0].second): "keep together", (pairs[1].first, pairs[1].second): "drop both"}
+    after = data_sets.load_version(records, admin, versions.settle_pairs(records, admin, found.version_id, decided))
+    assert not after.is_leaking and (after.n_cases, after.split["dropped"]) == (40, 2)
+    old = {case["file"]: case["split"] for case in cases_of(records, admin, found.version_id)}
+    new = {case["file"]: case["split"] for case in cases_of(records, admin, after.id)}
+    assert new[pairs[0].first] == new[pairs[0].second] == "test"  # what was tested never trains
+    assert {file for file in new if new[file] != old[file]} <= {pairs[0].first, pairs[0].second}
+    assert set(old) - set(new) == {pairs[1].first, pairs[1].second}
+    again = near_duplicates.near_duplicates(records, admin, after.id, progress=lambda *_: None)
+    assert [(pair.is_across, pair.is_together) for pair in again] == [(False, True)]
+    assert data_sets.load_version(records, admin, found.version_id) == before
+
+
+def test_the_list_of_near_duplicates_can_be_made_again(records: Database, admin: Person, tmp_path: Path) -> None:
+    found = added(records, admin, zipped(tmp_path / "a.zip", with_copies()))
+    kept = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
+    row = data_sets.load_version(records, admin, found.version_id)
+    data_sets.pairs_path(records.settings, row.manifest_sha256).unlink()
+    made = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
+    assert [(pair.first, pair.second) for pair in made] == [(pair.first, pair.second) for pair in kept]
+    with pytest.raises(InvalidInput, match="no near-duplicates"):
+        versions.settle_pairs(records, admin, found.version_id, {("a", "b"): "keep together"})
+    with pytest.raises(InvalidInput, match="Decide"):
+        versions.settle_pairs(records, admin, found.version_id, {})
+
+
+def left_in(db: Database) -> list[str]:
+    """Every file below the folder of data sets."""
+    return [path.name for path in (db.settings.state_dir / "data_sets").rglob("*") if path.is_file()]
+
+
 ACTIONS: dict[str, Callable[[Database, Person, Path], object]] = {
     "add_zip": lambda db, person, path: added(db, person, path),
     "add_folder": lambda db, person, _: collect.add_folder(
         db, person, "x", name="x", modality=Modality.ULTRASOUND, seed=0, progress=lambda *_: None
     ),
-    "split_anew": lambda db, person, _: collect.split_anew(db, person, 1, seed=0),
+    "split_anew": lambda db, person, _: versions.split_anew(db, person, 1, SplitRequest()),
+    "settle_pairs": lambda db, person, _: versions.settle_pairs(db, person, 1, {("a", "b"): "drop both"}),
+    "near_duplicates": lambda db, person, _: near_duplicates.near_duplicates(db, person, 1, progress=lambda *_: None),
+    "overview": lambda db, person, _: overview.overview(db, person, 1),
+    "pictures_of": lambda db, person, _: overview.pictures_of(db, person, 1, label="a", most=1),
+    "demand_free_name": lambda db, person, _: data_sets.demand_free_name(db, person, "x"),
     "create_data_set": lambda db, person, _: data_sets.create_data_set(
         db, person, name="x", modality=Modality.ULTRASOUND, manifest=b"", split={}, counts={}, found={}
     ),

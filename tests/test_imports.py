@@ -34,7 +34,8 @@ WITH_TENSORFLOW = {
     "train/pretrained.py",
 }
 """The only modules that may import TensorFlow or Keras (about four seconds)."""
-TRAIN_FOR_PAGES = {"jobs", "config", "worker", "collect", "speed", "data", "split", "audit", "hospital", "publish"}
+TRAIN_FOR_PAGES = {"jobs", "config", "worker", "speed", "data", "split", "audit", "hospital", "publish"}
+TRAIN_FOR_PAGES |= {"collect", "staging", "versions", "near_duplicates", "overview"}
 
 
 def name_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from train.data import Manifest
-from train.look_alikes import Pair, Traces, pairs_alike, traces_of
+from train.look_alikes import Looks, Pair
 from train.split import SPLITS, TOGETHER, split_cases
 
 LEAK, WARNING, NOTE = "leak", "warning", "note"
@@ -78,17 +78,19 @@ class Audit:
         }
 
 
-def audit(manifest: Manifest, *, progress: Callable[[int, int], None] | None = None) -> Audit:
-    """Judge the manifest's split, or the one that training would make; reads every file once."""
+def audit(
+    manifest: Manifest, *, progress: Callable[[int, int], None] | None = None, looks: Looks | None = None
+) -> Audit:
+    """Judge the manifest's split, or the one that training would make; reads every file once, unless `looks` did."""
     cases, has_split = with_split(manifest.cases)
-    traces = traces_of(list(cases["file"]), manifest.root, progress=progress)
-    pairs = pairs_alike(traces)
-    cases = cases.assign(_bytes=list(traces.sha256))
+    looks = looks or Looks.at(list(cases["file"]), manifest.root, progress=progress)
+    pairs = looks.pairs
+    cases = cases.assign(_bytes=list(looks.sha256))
     findings = [
         *leaks(cases, manifest.lines),
         *_leaking_look_alikes(cases, pairs, manifest.lines),
         *_conflicting_labels(cases, pairs, manifest),
-        *_unusable_files(traces, manifest.lines),
+        *_unusable_files(looks, manifest.lines),
         *_split_problems(cases, has_split),
         *_class_balance(cases),
         *_left_out(manifest.left_out),
@@ -165,9 +167,9 @@ def _conflicting_labels(cases: pd.DataFrame, pairs: Sequence[Pair], manifest: Ma
         yield Finding("conflicting labels", WARNING, len(places), sentence, _lines(sorted(places), manifest.lines))
 
 
-def _unusable_files(traces: Traces, lines: Sequence[int]) -> Iterable[Finding]:
-    missing = [(place,) for place in traces.unreadable if not traces.sha256[place]]
-    broken = [(place,) for place in traces.unreadable if traces.sha256[place]]
+def _unusable_files(looks: Looks, lines: Sequence[int]) -> Iterable[Finding]:
+    missing = [(place,) for place in looks.unreadable if not looks.sha256[place]]
+    broken = [(place,) for place in looks.unreadable if looks.sha256[place]]
     if missing:
         sentence = f"{len(missing)} files are not there (or empty). Check --root."
         yield Finding("missing files", WARNING, len(missing), sentence, _lines(missing, lines))
@@ -179,15 +181,16 @@ def _unusable_files(traces: Traces, lines: Sequence[int]) -> Iterable[Finding]:
 def _split_problems(cases: pd.DataFrame, has_split: bool) -> Iterable[Finding]:
     if not has_split:
         yield Finding("no split", NOTE, 0, "The manifest has no split; judged is the one that training makes (seed 0).")
+    in_folds = bool(len(cases)) and bool(cases["split"].str.fullmatch(r"fold \d+").all())
     unknown = int((~cases["split"].isin(SPLITS)).sum())
-    if unknown:
+    if unknown and not in_folds:
         words = "train, validation or test"
         yield Finding("unknown split", WARNING, unknown, f"{unknown} cases are not in {words}; training splits anew.")
     if not any(column in cases and (cases[column] != "").any() for column in ("patient", "group")):
         yield Finding(
             "no patients", WARNING, len(cases), "No column patient or group: one patient may be on both sides unseen."
         )
-    test = cases[cases["split"] == "test"]
+    test = cases if in_folds else cases[cases["split"] == "test"]  # in folds every case is tested once
     if len(test) < SMALL_TEST:
         sentence = f"The test split has {len(test)} cases: show no number of it without its interval."
         yield Finding("tiny test split", WARNING, len(test), sentence)

@@ -108,6 +108,11 @@ def _enqueue(connection: Connection, person: Person, request: FitRequest, versio
             f"The data set {version.name!r} holds {version.modality}, and the training is for "
             f"{request.modality.value}. Choose the same for both."
         )
+    if version.folds and request.folds != version.folds:
+        raise InvalidInput(
+            f"This version is divided into {version.folds} folds, so the training needs {version.folds} folds too. "
+            "Set them, or choose a version with a split into train, validation and test."
+        )
     job_id: int = connection.execute(
         insert(tables.job)
         .values(

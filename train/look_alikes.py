@@ -65,6 +65,37 @@ class Pair:
     correlation: float
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What looking at every file of a data set once has shown, in the order of the files.
+
+    sha256: as in `Traces`. unreadable: positions. pairs: which pictures are nearly the same.
+    """
+
+    sha256: tuple[str, ...]
+    unreadable: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+
+    @classmethod
+    def at(cls, files: Sequence[str], root: Path, *, progress: Callable[[int, int], None] | None = None) -> Looks:
+        """Read every file once, and compare all with each other."""
+        traces = traces_of(files, root, progress=progress)
+        return cls(traces.sha256, traces.unreadable, tuple(pairs_alike(traces)))
+
+    def chosen(self, positions: Sequence[int]) -> Looks:
+        """Of the files at these positions only, as they stand then."""
+        new = {old: position for position, old in enumerate(positions)}
+        return Looks(
+            tuple(self.sha256[position] for position in positions),
+            tuple(new[position] for position in self.unreadable if position in new),
+            tuple(
+                Pair(new[pair.first], new[pair.second], pair.correlation)
+                for pair in self.pairs
+                if pair.first in new and pair.second in new
+            ),
+        )
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes; "" where there is no such file."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from core.types import Modality
 NAME_LENGTH_MOST = 60
 _KIND = re.compile(r"[a-z0-9]{1,8}")
 _ADVISORY_LOCK = 0x5EC07D04
+_ORPHAN_SECONDS = 24 * 3600
 _FULL = "There is no space left for pictures in the state folder. Nothing was added; make room first."
 
 
@@ -59,7 +61,15 @@ class VersionRow:
         return sum(sum(labels.values()) for labels in self.counts.values())
 
     @property
+    def folds(self) -> int:
+        """How many folds this version is in; 0 for a split into train, validation and test."""
+        return int(self.split.get("folds", 0))
+
+    @property
     def n_training(self) -> int:
+        """Cases that one run trains on: in folds, all but the tested and the validating part."""
+        if self.folds:
+            return round(self.n_cases * (self.folds - 2) / self.folds)
         return sum(self.counts.get("train", {}).values())
 
     @property
@@ -76,13 +86,30 @@ def manifest_path(settings: Settings, manifest_sha256: str) -> Path:
     return settings.state_dir / "data_sets" / "manifests" / f"{manifest_sha256}.csv"
 
 
+def pairs_path(settings: Settings, manifest_sha256: str) -> Path:
+    """Where the near-duplicates among the cases of a version are listed; the list can be made again from the files."""
+    return settings.state_dir / "data_sets" / "pairs" / f"{manifest_sha256}.csv"
+
+
 def keep_file(settings: Settings, content: bytes, kind: str) -> str:
     """Keep a picture once, whole or not at all; what a manifest calls it. kind: "png". Raises Conflict (disk full)."""
     if not _KIND.fullmatch(kind):
         raise ValueError(f"{kind!r} is not a kind of file")
     sha256 = hashlib.sha256(content).hexdigest()
     name = f"{sha256[:2]}/{sha256}.{kind}"
-    _write_once(files_dir(settings) / name, content)
+    path = files_dir(settings) / name
+    if path.is_file():
+        os.utime(path)  # young again: `sweep` leaves it to whoever is about to name it
+    write_once(path, content)
+    return name
+
+
+def demand_free_name(db: Database, person: Person, name: str) -> str:
+    """The name as it would be kept, asked before a long import. Raises NotAllowed, InvalidInput, Conflict."""
+    demand(person, "manage_data")
+    name = _tidy(name)
+    with db.read() as connection:
+        _demand_free(connection, name)
     return name
 
 
@@ -96,23 +123,24 @@ def create_data_set(
     split: Mapping[str, Any],
     counts: Mapping[str, Mapping[str, int]],
     found: Mapping[str, Any],
+    origin: str = "",
 ) -> int:
     """A new data set and its version 1; the version's id. manifest: CSV whose files were kept with `keep_file`.
 
-    found: the audit of the cases. Raises NotAllowed, InvalidInput, Conflict.
+    found: the audit of the cases. origin: where they come from, for the trail. Raises NotAllowed, InvalidInput,
+    Conflict.
     """
     demand(person, "manage_data")
     name = _tidy(name)
     data_set_id = uuid4().hex
     with db.begin() as connection:
         _in_line(connection)
-        if connection.execute(select(tables.data_set.c.id).where(tables.data_set.c.name == name)).first():
-            raise Conflict(f"There is a data set called {name!r} already. Choose another name.")
+        _demand_free(connection, name)
         values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
         connection.execute(insert(tables.data_set).values(**values, created_at=tables.now()))
         version_id = _add(connection, db.settings, person, data_set_id, 1, manifest, split, counts, found)
         audit.record(
-            connection, person.id, "add data set", f"data set {data_set_id}",
+            connection, person.id, "add data set", f"data set {data_set_id}", origin=origin,
             version=version_id, manifest_sha256=hashlib.sha256(manifest).hexdigest(), leaking=found.get("leaking"),
         )  # fmt: skip
     return version_id
@@ -161,7 +189,7 @@ def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
         gone = {"removed_at": tables.now(), "removed_by": person.id, "name": f"{data_set.name} {data_set_id[:12]}"}
         connection.execute(update(tables.data_set).where(tables.data_set.c.id == data_set_id).values(**gone))
         audit.record(connection, person.id, "remove data set", f"data set {data_set_id}")
-    _release(db, data_set_id)
+    _release_data_set(db, data_set_id)
 
 
 def list_versions(db: Database, person: Person) -> list[VersionRow]:
@@ -216,7 +244,7 @@ def _add(
     if missing:
         raise InvalidInput(f"{missing} pictures of this data set are not there any more. Add it once more.")
     sha256 = hashlib.sha256(manifest).hexdigest()
-    _write_once(manifest_path(settings, sha256), manifest)
+    write_once(manifest_path(settings, sha256), manifest)
     values = {"data_set_id": data_set_id, "number": number, "manifest_sha256": sha256, "split": dict(split)}
     values |= {"counts": {name: dict(labels) for name, labels in counts.items()}, "audit": dict(found)}
     values |= {"created_by": person.id, "created_at": tables.now()}
@@ -240,6 +268,11 @@ def _query() -> Select[Any]:
     )
 
 
+def _demand_free(connection: Connection, name: str) -> None:
+    if connection.execute(select(tables.data_set.c.id).where(tables.data_set.c.name == name)).first():
+        raise Conflict(f"There is a data set called {name!r} already. Choose another name.")
+
+
 def _find_data_set(connection: Connection, data_set_id: str) -> Row[Any]:
     table = tables.data_set
     query = select(table).where(table.c.id == data_set_id, table.c.removed_at.is_(None)).with_for_update()
@@ -249,17 +282,32 @@ def _find_data_set(connection: Connection, data_set_id: str) -> Row[Any]:
     return found
 
 
-def _release(db: Database, data_set_id: str) -> None:
-    """Remove what only this data set had, while nobody can add another one."""
+def release(db: Database, names: Iterable[str], manifests: Iterable[str] = ()) -> None:
+    """Remove those of these pictures and manifests that no data set names, while nobody can add another one."""
     with db.begin() as connection:
         _in_line(connection)
-        own = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.id == data_set_id)}
         kept = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.removed_at.is_(None))}
-        still = _named(db.settings, kept)
-        for name in _named(db.settings, own) - still:
+        for name in set(names) - _named(db.settings, kept):
             (files_dir(db.settings) / name).unlink(missing_ok=True)
-        for sha256 in own - kept:
+        for sha256 in set(manifests) - kept:
             manifest_path(db.settings, sha256).unlink(missing_ok=True)
+            pairs_path(db.settings, sha256).unlink(missing_ok=True)
+
+
+def sweep(db: Database) -> None:
+    """Remove what an import that was killed left behind a day ago or earlier."""
+    before = time.time() - _ORPHAN_SECONDS
+    folder = files_dir(db.settings)
+    old = {f"{path.parent.name}/{path.name}" for path in folder.glob("??/*") if path.stat().st_mtime < before}
+    manifests = {path.stem for path in (db.settings.state_dir / "data_sets" / "manifests").glob("*.csv")}
+    release(db, old, manifests)
+
+
+def _release_data_set(db: Database, data_set_id: str) -> None:
+    """Remove what only this data set had."""
+    with db.read() as connection:
+        own = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.id == data_set_id)}
+    release(db, _named(db.settings, own), own)
 
 
 def _named(settings: Settings, manifests: Iterable[str]) -> set[str]:
@@ -267,7 +315,8 @@ def _named(settings: Settings, manifests: Iterable[str]) -> set[str]:
     return set().union(*(files_of(path.read_bytes()) for path in paths if path.is_file()))
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_once(path: Path, content: bytes) -> None:
+    """A file below the state folder, whole or not at all; one that is there stays. Raises Conflict (disk full)."""
     if path.is_file():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

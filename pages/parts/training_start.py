@@ -67,7 +67,7 @@ def begin_training(person: Person, versions: list[VersionRow]) -> list[int]:
 def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRequest]:
     """What the form says, once a seed; a field that is left empty is the recipe's."""
     epochs = 5 if preset == "Quick look" else None
-    folds = 5 if preset == "In 5 folds" else 0
+    folds = version.folds or (5 if preset == "In 5 folds" else 0)
     with st.expander("Advanced settings", key="job_advanced"):
         init = st.selectbox("Start from", INITS, format_func=_INIT_WORDS.__getitem__, key=f"job_init_{architecture}")
         unfreeze = _unfreeze()
@@ -77,7 +77,9 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
         words = columns[2].text_input(
             "Seeds", "0", key="job_seeds", help="Several, with commas between: one training each, to see the spread"
         )
-        parts = columns[3].number_input("Folds", 0, 10, folds, key=f"job_folds_{preset}", help="0: a plain split")
+        parts = columns[3].number_input(
+            "Folds", 0, 10, folds, key=f"job_folds_{preset}_{version.folds}", help="0: a plain split"
+        )
         trials = 12 if preset == "Search" else 0
         left, right = st.columns(2)
         n_trials = left.number_input(

@@ -13,8 +13,14 @@ _MARKS = {"leak": ":material/dangerous:", "warning": ":material/warning:", "note
 
 
 def split_words(split: Mapping[str, Any]) -> str:
-    """How a version was split."""
-    return f"{split.get('kind', 'unknown')}" + (f", seed {split['seed']}" if "seed" in split else "")
+    """How a version was made."""
+    words = [str(split.get("kind", "unknown"))]
+    words += [f"seed {split['seed']}"] if "seed" in split else []
+    words += [f"{split['per_class']} of each class"] if "per_class" in split else []
+    words += [f"{split['together']} near-duplicates kept together"] if split.get("together") else []
+    words += [f"{split['dropped']} pictures dropped"] if split.get("dropped") else []
+    words += [f"from version {split['from']}"] if "from" in split else []
+    return ", ".join(words)
 
 
 def counts_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +21,14 @@ def read(source: Path, out: Path) -> Imported:
 
     Masks (`name_mask.png`, `name_mask_1.png`) of a picture go into its `mask`, "|" between several.
     """
+    return cases_of(pictures_under(source), source)
+
+
+def cases_of(files: Iterable[str], source: Path) -> Imported:
+    """The same for these files, relative to `source`."""
     masks: dict[str, list[str]] = {}
     pictures = []
-    for file in pictures_under(source):
+    for file in files:
         found = _MASK.match(Path(file).stem)
         if found:
             masks.setdefault(f"{Path(file).parent.as_posix()}/{found['picture']}".casefold(), []).append(file)

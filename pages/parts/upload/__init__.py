@@ -28,17 +28,17 @@ _component = st.components.v2.component(
 )
 
 
-def upload_files(key: str, *, action: str = "create_study") -> list[InboxFile] | None:
+def upload_files(key: str, *, action: str = "create_study", words: str = "") -> list[InboxFile] | None:
     """A drop zone; the files that arrived, or None while there are none or some are still on their way.
 
     The files lie in the inbox until `core.server.inbox.discard` or for a day. A new `key` starts with an empty zone.
-    action: what the person must be allowed to do.
+    action: what the person must be allowed to do. words: what may be chosen, in place of the limits of a study.
     """
     person = require(action)
     limits = settings()
     result = _component(
         key=key,
-        data={name: getattr(limits, name) for name in ("upload_mib", "study_mib", "study_files")},
+        data={name: getattr(limits, name) for name in ("upload_mib", "study_mib", "study_files")} | {"words": words},
         default={"uploads": None},
         on_uploads_change=lambda: None,  # asks Streamlit to keep `uploads` and to run the page when it changes
     )

@@ -44,8 +44,8 @@ class Uploader {
   }
 
   sayLimits() {
-    const { upload_mib, study_mib, study_files } = this.limits;
-    this.find(".limits").textContent =
+    const { upload_mib, study_mib, study_files, words } = this.limits;
+    this.find(".limits").textContent = words ||
       `DICOM, PNG, JPEG, TIFF or zip. At most ${upload_mib} MiB a file; ` +
       `${study_files} files and ${study_mib} MiB a study.`;
   }

@@ -1,0 +1,209 @@
+"""Pictures into the store of data sets, without names: PNG, JPEG and TIFF as they are, DICOM as its pixels alone.
+
+Names of files and patients end here: pictures are called by the hash of their content, patients and groups by a keyed
+hash that only this site can make again. A file that is refused never loses the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image as Raster
+
+from core.errors import InvalidInput, NotFound, UnreadableImage
+from core.imaging.intake import Intake, read_study
+from core.imaging.sniff import HEAD_BYTES, kind_of
+from core.records import data_sets
+from core.records.db import Database
+from core.records.store import pixels_blob
+from core.settings import Settings
+from core.types import Modality
+from train.importers.imported import PICTURES
+from train.staging import FILES_MOST, UNPACKED_MIB, Progress
+
+KEPT_COLUMNS = (
+    "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "manufacturer",
+)  # fmt: skip
+"""Columns of a manifest that are kept as they are, beside file, label, mask and the hashed patient and group."""
+_BATCH = 8
+"""DICOM files decoded together: a mammogram takes 60 MB while it is held."""
+_WARNINGS_MOST = 6
+_EXACT_FROM = 1 / 4
+"""Grey below this in a 16-bit PNG would be taken for a picture of fewer bits (`core.imaging.raster`)."""
+_NOT_THERE = "The file is not there."
+_NO_PICTURE = "The file is no picture that is read here (PNG, JPEG, TIFF, DICOM)."
+
+
+@dataclass(slots=True)
+class Kept:
+    """cases: as they go into a manifest. notes: sentences. refused: (name as it was given, why), for the screen only.
+
+    names: every file that was kept on the way, also of cases that are not among `cases` in the end.
+    """
+
+    notes: list[str]
+    cases: pd.DataFrame = field(default_factory=pd.DataFrame)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
+def keep_cases(
+    db: Database, cases: pd.DataFrame, root: Path, kept: Kept, *, modality: Modality, progress: Progress
+) -> None:
+    """Keep every picture of `cases` by content; what is kept and refused is added to `kept`, also on the way.
+
+    Raises InvalidInput when nothing, or only one label, is left; Conflict when the disk is full.
+    """
+    keeper = _Keeper(db, root.resolve(), modality, kept, progress, len(cases))
+    rows = keeper.all_of([{str(k): str(v) for k, v in row.items()} for row in cases.to_dict("records")])
+    columns = list(dict.fromkeys(["file", "label", *(column for row in rows for column in row)]))
+    counts = Counter(sentence for _, sentence in kept.refused)
+    kept.notes += [f"{n} pictures left out: {sentence}" for sentence, n in counts.items()]
+    kept.notes += [f"{n} files: {sentence}" for sentence, n in keeper.warnings.most_common(_WARNINGS_MOST)]
+    kept.cases = each_once(pd.DataFrame(rows, columns=columns).fillna(""), kept.notes)
+
+
+def each_once(cases: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The same file twice is one case; under two labels it is none, because nobody knows which is right."""
+    if cases.empty:
+        raise InvalidInput("None of the pictures could be kept." + "".join(f" {note}" for note in notes[:3]))
+    labels = cases.groupby("file")["label"].transform("nunique")
+    if (labels > 1).any():
+        notes.append(f"{int((labels > 1).sum())} pictures left out: the same file has different labels.")
+    cases = cases[labels == 1]
+    again = int(cases["file"].duplicated().sum())
+    if again:
+        notes.append(f"{again} pictures left out: the same file once more.")
+    cases = cases.drop_duplicates("file").reset_index(drop=True)
+    if cases["label"].nunique() < 2:
+        raise InvalidInput("All pictures have the same label; a data set needs two labels at least.")
+    return cases
+
+
+def keep_pixels(settings: Settings, pixels: np.ndarray, kept: Kept) -> str:
+    """Pixels without anything else: 16-bit grey or 8-bit RGB PNG, so that they are read back as they are.
+
+    pixels: float32 [0, 1], (H, W) or (H, W, 3). A dark grey picture becomes a TIFF of decimal numbers, because 16-bit
+    files are read by the smallest bit depth that holds their values.
+    """
+    if pixels.ndim == 2 and pixels.max() < _EXACT_FROM:
+        content = io.BytesIO()
+        Raster.fromarray(pixels).save(content, "TIFF", compression="tiff_deflate")
+        return _keep_file(settings, content.getvalue(), "tiff", kept)
+    return _keep_file(settings, pixels_blob(pixels).content, "png", kept)
+
+
+def hashed(key: bytes, column: str, value: str) -> str:
+    """A name for a patient or group that only this site can make again; 16 hex digits."""
+    return hmac.new(key, f"{column}\n{value}".encode(), hashlib.sha256).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class _Keeper:
+    db: Database
+    root: Path
+    modality: Modality
+    kept: Kept
+    progress: Progress
+    total: int
+    warnings: Counter[str] = field(default_factory=Counter)
+    done: int = 0
+
+    def all_of(self, cases: list[Mapping[str, str]]) -> list[dict[str, str]]:
+        """In the order of the cases."""
+        rows: dict[int, dict[str, str]] = {}
+        waiting: list[tuple[int, Path]] = []
+        for number, case in enumerate(cases):
+            try:
+                self._demand_modality(case.get("modality", ""), "its manifest")
+                path, kind = self._found(case["file"])
+                if kind == "DICOM":
+                    waiting.append((number, path))
+                    continue
+                rows[number] = self._row(case, self._as_it_is(path))
+            except (NotFound, UnreadableImage) as refused:
+                self.kept.refused.append((case["file"], str(refused)))
+            self._tell()
+        for number, read in self._decoded(waiting):
+            case = cases[number]
+            try:
+                rows[number] = self._row(*self._of_dicom(case, read))
+            except (NotFound, UnreadableImage) as refused:
+                self.kept.refused.append((case["file"], str(refused)))
+            self._tell()
+        return [rows[number] for number in sorted(rows)]
+
+    def _tell(self) -> None:
+        self.done += 1
+        self.progress("Keeping the pictures", self.done / max(self.total, 1))
+
+    def _demand_modality(self, said: str, by: str) -> None:
+        if said and said != self.modality.value:
+            raise UnreadableImage(f"By {by} it is another kind of picture than {self.modality.value}.")
+
+    def _found(self, file: str) -> tuple[Path, str]:
+        path = (self.root / file).resolve()
+        if not path.is_relative_to(self.root) or not path.is_file():
+            raise NotFound(_NOT_THERE)
+        with path.open("rb") as stream:
+            kind = kind_of(stream.read(HEAD_BYTES)) or ""
+        is_picture = path.suffix.lower() in PICTURES and kind in ("PNG", "JPEG", "TIFF")
+        if not is_picture and kind != "DICOM":
+            raise UnreadableImage(_NO_PICTURE)
+        return path, kind
+
+    def _as_it_is(self, path: Path) -> str:
+        suffix = path.suffix.lower().removeprefix(".")
+        return _keep_file(self.db.settings, path.read_bytes(), suffix, self.kept)
+
+    def _decoded(self, waiting: list[tuple[int, Path]]) -> Iterator[tuple[int, Intake]]:
+        limits = replace(self.db.settings, study_files=FILES_MOST, study_mib=UNPACKED_MIB)
+        for start in range(0, len(waiting), _BATCH):
+            batch = waiting[start : start + _BATCH]
+            read = read_study(
+                [path for _, path in batch], settings=limits, modality=self.modality, site_key=self.db.site_key
+            )
+            yield from zip((number for number, _ in batch), read, strict=True)
+
+    def _of_dicom(self, case: Mapping[str, str], read: Intake) -> tuple[dict[str, str], str]:
+        """The case with what the tags say where it is silent, and the file of its pixels."""
+        if read.image is None:
+            raise UnreadableImage(read.refused or _NO_PICTURE)
+        image = read.image
+        self._demand_modality(str(image.modality), "its tags")
+        if image.n_frames > 1:
+            self.warnings["There are several frames; the first was kept."] += 1
+        self.warnings.update(image.warnings)
+        told = {"laterality": image.laterality or "", "view": image.view or "", "modality": str(image.modality)}
+        told |= {"patient": image.patient_hash or "", "manufacturer": str(image.tags.get("Manufacturer", ""))}
+        merged = {**case, **{column: value for column, value in told.items() if not case.get(column)}}
+        return merged, keep_pixels(self.db.settings, image.pixels, self.kept)
+
+    def _row(self, case: Mapping[str, str], file: str) -> dict[str, str]:
+        row = {"file": file, "label": case["label"], "mask": "|".join(self._masks(case.get("mask", "")))}
+        row |= {column: case[column] for column in KEPT_COLUMNS if case.get(column)}
+        for column in ("patient", "group"):
+            if case.get(column):
+                row[column] = hashed(self.db.site_key, column, case[column])
+        return row
+
+    def _masks(self, masks: str) -> Iterator[str]:
+        for mask in filter(None, masks.split("|")):
+            path, kind = self._found(mask)
+            if kind == "DICOM":
+                raise UnreadableImage("Its mask is a DICOM file; masks are read as PNG, JPEG or TIFF.")
+            yield self._as_it_is(path)
+
+
+def _keep_file(settings: Settings, content: bytes, kind: str, kept: Kept) -> str:
+    name = data_sets.keep_file(settings, content, kind)
+    kept.names.add(name)
+    return name
