@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from train.hospital_columns import COMBINED_SHEETS, KeyColumns, LinkColumns
 from train.hospital_keys import Key, full_ids, key_of, name_text, plain, stem_text, without_zeros
 from train.picture_files import PictureFiles, folders_of
 from train.workbooks import Sheet, read_sheets
@@ -65,16 +66,21 @@ class _Validation:
     paths: dict[str, set[str]] = field(default_factory=dict)
 
 
-def link(combined: Path, validation: Path, images: Path) -> Linked:
-    """Find the file of every row of `combined`. Raises `NotFound` or `InvalidInput` with what to do."""
+def link(combined: Path, validation: Path, images: Path, columns: LinkColumns | None = None) -> Linked:
+    """Find the file of every row of `combined`. columns: what the key's columns are called, where not as usual.
+
+    Raises `NotFound` or `InvalidInput` with what to do.
+    """
     if not images.is_dir():
         raise InvalidInput("--images must be the folder with the pictures (its sub-folders are searched too).")
-    cancer_sheet, other_sheet = read_sheets(combined, ("Cancer", "Non-Cancer"), header="InputFileName")
-    (known_sheet,) = read_sheets(validation, (), header="AbsolutePath")
+    columns = columns or LinkColumns()
+    cancer_sheet, other_sheet = read_sheets(combined, COMBINED_SHEETS, header=columns.combined.name)
+    (known_sheet,) = read_sheets(validation, (), header=columns.path)
     files = PictureFiles.under(images)
-    cancer, non_cancer, known = _keys(cancer_sheet), _keys(other_sheet), _validation_keys(known_sheet)
+    cancer, non_cancer = _keys(cancer_sheet, columns.combined), _keys(other_sheet, columns.combined)
+    known = _validation_keys(known_sheet, columns.validation)
     full = full_ids(key.patient for key in (*cancer, *non_cancer, *known))
-    table = _validation(known_sheet, [_with_zeros(key, full) for key in known])
+    table = _validation(known_sheet, [_with_zeros(key, full) for key in known], columns.path)
     cancer_rows = [Row(cancer_sheet, place, _with_zeros(key, full)) for place, key in enumerate(cancer)]
     other_rows = [Row(other_sheet, place, _with_zeros(key, full)) for place, key in enumerate(non_cancer)]
     _link_cancer(cancer_rows, table, files)
@@ -112,19 +118,19 @@ def _counts(rows: Sequence[Row]) -> dict[str, Any]:
     return {"rows": len(rows), "matched": sum(bool(row.file) for row in rows), "unmatched": dict(reasons)}
 
 
-def _keys(sheet: Sheet) -> list[Key]:
+def _keys(sheet: Sheet, columns: KeyColumns) -> list[Key]:
     if not sheet.columns:
-        raise InvalidInput(f"The sheet {sheet.title!r} has no column InputFileName in its first rows.")
-    places = [sheet.demand(name) for name in ("InputFileName", "StudyDate", "StudyTime")]
-    places.append(sheet.demand("PatientID.x", "PatientID"))
+        raise InvalidInput(f"The sheet {sheet.title!r} has no column {columns.name} in its first rows.")
+    places = [sheet.demand(name) for name in (columns.name, columns.date, columns.time)]
+    places.append(sheet.demand(columns.patient, *(("PatientID",) if columns == KeyColumns() else ())))
     return [key_of(*(cells[place] for place in places)) for cells in sheet.rows]
 
 
-def _validation_keys(sheet: Sheet) -> list[Key]:
+def _validation_keys(sheet: Sheet, columns: KeyColumns) -> list[Key]:
     """From the four columns, or else from a column `UniqueKey` that is already put together."""
     whole = sheet.index("UniqueKey")
-    if sheet.index("InputFileName") is not None or whole is None:
-        return _keys(sheet)
+    if sheet.index(columns.name) is not None or whole is None:
+        return _keys(sheet, columns)
     keys = []
     for cells in sheet.rows:
         # The first and last parts may hold hyphens themselves; date and time never do.
@@ -138,8 +144,8 @@ def _with_zeros(key: Key, full: Mapping[str, str]) -> Key:
     return replace(key, patient=written) if written else key
 
 
-def _validation(sheet: Sheet, keys: Iterable[Key]) -> _Validation:
-    where = sheet.demand("AbsolutePath")
+def _validation(sheet: Sheet, keys: Iterable[Key], path_column: str) -> _Validation:
+    where = sheet.demand(path_column)
     table = _Validation()
     for key, cells in zip(keys, sheet.rows, strict=True):
         if not key.is_complete:

@@ -10,6 +10,7 @@ from pathlib import Path
 from train.workbooks import read_headers
 
 COMBINED_SHEETS = ("Cancer", "Non-Cancer")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # StudyDate, study_date and STUDY DATE are two words
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,11 @@ class LinkColumns:
     combined: KeyColumns = KeyColumns()
     validation: KeyColumns = KeyColumns()
     path: str = "AbsolutePath"
+
+    @property
+    def is_complete(self) -> bool:
+        keys = (self.combined, self.validation)
+        return bool(self.path) and all((key.name and key.date and key.time and key.patient) for key in keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,13 @@ def _likely(columns: Sequence[str]) -> KeyColumns:
 
 
 def _one(columns: Sequence[str], words: Sequence[str]) -> str:
-    """The first column that is called like the first word, else holds it; else the same with the next word."""
-    folded = {re.sub(r"[\W_]+", "", column).casefold(): column for column in reversed(columns)}
+    """The first column that is called like the first word, else has it as a word; else the same with the next word."""
     for word in words:
         wanted = re.sub(r"[\W_]+", "", word).casefold()
-        if wanted in folded:
-            return folded[wanted]
-        holding = [column for name, column in folded.items() if wanted in name]
-        if holding:
-            return holding[-1]
+        for column in columns:
+            if re.sub(r"[\W_]+", "", column).casefold() == wanted:
+                return column
+        for column in columns:
+            if wanted in (part.casefold() for part in _WORD.findall(column)):
+                return column
     return ""

@@ -77,7 +77,7 @@ def columns_in(person: Person, combined: Path, validation: Path) -> Headers:
 def preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
     """Join, and tell what became of every row; nothing is kept. Raises NotAllowed, NotFound, InvalidInput."""
     demand(person, "manage_data")
-    linked = link(sources.combined, sources.validation, sources.images, columns)
+    linked = _link(sources, columns)
     rows = [
         (row.sheet.title, row.sheet.numbers[row.place], row.reason, row.detail)
         for row in (*linked.cancer, *linked.non_cancer)
@@ -103,7 +103,7 @@ def add_linked(
     """
     demand(person, "manage_data")
     progress("Joining the workbooks with the pictures", 0.0)
-    linked = link(sources.combined, sources.validation, sources.images, columns)
+    linked = _link(sources, columns)
     cases = _cases(linked)
     if cases.empty:
         raise InvalidInput("No row of the workbooks found its picture. Look at the reasons, and at the key's columns.")
@@ -125,6 +125,12 @@ def add_linked(
     if sources.images.is_relative_to(db.settings.state_dir):
         shutil.rmtree(sources.images, ignore_errors=True)
     return found
+
+
+def _link(sources: Sources, columns: LinkColumns) -> Linked:
+    if not columns.is_complete:
+        raise InvalidInput("Choose all of the key's columns: file name, date, time, patient, and the path.")
+    return link(sources.combined, sources.validation, sources.images, columns)
 
 
 def _cases(linked: Linked) -> pd.DataFrame:

@@ -61,6 +61,7 @@ class Overview:
 
 def overview(db: Database, person: Person, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
+    demand(person, "manage_data")
     cases = _cases(db, person, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
@@ -84,6 +85,7 @@ def pictures_of(
     db: Database, person: Person, version_id: int, *, label: str, most: int, seed: int = 0
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
+    demand(person, "manage_data")
     cases = _cases(db, person, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)
@@ -112,7 +114,6 @@ def thumbnail(settings: Settings, file: str) -> np.ndarray:
 
 
 def _cases(db: Database, person: Person, version_id: int) -> pd.DataFrame:
-    demand(person, "manage_data")
     row = data_sets.load_version(db, person, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     return read_manifest(path, root=data_sets.files_dir(db.settings)).cases

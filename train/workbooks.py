@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,60 @@ def read_sheets(path: Path, titles: Sequence[str], *, header: str) -> tuple[Shee
 
     An empty list of titles means the first sheet that has the column. Raises `NotFound` or `InvalidInput`.
     """
+    with _opened(path) as book:
+        return _wanted(book, titles, header, _name(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[CalamineWorkbook]:
     if not path.is_file():
-        raise NotFound(f"There is no workbook {path.name}. Give the path of an .xlsx file.")
+        raise NotFound(f"There is no workbook {_name(path)}. Give the path of an .xlsx file.")
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _UNPACKED_LIMIT:
-                raise InvalidInput(f"{path.name} unpacks to more than 4 GiB. Keep only the sheets that are needed.")
+                raise InvalidInput(f"{_name(path)} unpacks to more than 4 GiB. Keep only the sheets that are needed.")
         with CalamineWorkbook.from_path(path) as book:
-            return _wanted(book, titles, header, path.name)
+            yield book
     except (CalamineError, zipfile.BadZipFile) as error:
         raise InvalidInput(
-            f"{path.name} is not an Excel workbook that can be read (.xlsx, no password). Save it as one again."
+            f"{_name(path)} is not an Excel workbook that can be read (.xlsx, no password). Save it as one again."
         ) from error
+
+
+def read_headers(path: Path, titles: Sequence[str], *, like: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns of these sheets (or of the first sheet that has any), each once, in order.
+
+    like: names that they usually have. Of a sheet's first rows, the one with most of these is the header; without any
+    of them, the one with most cells of text. Raises `NotFound` or `InvalidInput`.
+    """
+    with _opened(path) as book:
+        by_title = {_folded(title): title for title in book.sheet_names}
+        missing = [title for title in titles if _folded(title) not in by_title]
+        if missing:
+            raise InvalidInput(f"{_name(path)} has no sheet {' and no sheet '.join(missing)}. Rename its sheets so.")
+        wanted = [by_title[_folded(title)] for title in titles] or book.sheet_names
+        found: dict[str, None] = {}
+        for title in wanted:
+            lines = book.get_sheet_by_name(title).to_python(skip_empty_area=False, nrows=_HEADER_WITHIN)
+            names = _likely_header(lines, {_folded(name) for name in like})
+            found |= dict.fromkeys(names)
+            if names and not titles:
+                break
+    return tuple(found)
+
+
+def _name(path: Path) -> str:
+    """What to call it in a sentence; an upload lies on the disk without its name."""
+    return path.name if path.suffix else "the workbook"
+
+
+def _likely_header(lines: Sequence[Sequence[Any]], usual: set[str]) -> tuple[str, ...]:
+    def score(cells: Sequence[Any]) -> tuple[int, int]:
+        texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+        return sum(_folded(cell) in usual for cell in texts), len(texts)
+
+    best = max(lines, key=score, default=())
+    return _unique(best) if score(best)[1] else ()
 
 
 def _wanted(book: CalamineWorkbook, titles: Sequence[str], header: str, name: str) -> tuple[Sheet, ...]:

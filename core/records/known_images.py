@@ -61,7 +61,7 @@ def known_images(db: Database, person: Person, modality: Modality) -> KnownImage
                 .where(tables.image.c.study_id == study.id, tables.image.c.modality == modality.value)
                 .order_by(tables.image.c.position)
             ).all()
-            if is_reading(reads, person):
+            if is_reading(reads, person.id):
                 left_out["You are in the middle of reading the study."] += len(images)
                 continue
             truth = tables.truth.c

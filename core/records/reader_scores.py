@@ -34,11 +34,11 @@ def reader_scores(db: Database, person: Person) -> bytes:
     demand(person, "see_reader_scores")
     rows: list[dict[str, object]] = []
     with db.read() as connection:
-        for study in connection.execute(_finished(db)).all():
+        for study in connection.execute(finished(db)).all():
             reads = connection.execute(
                 select(tables.read).where(tables.read.c.study_id == study.id).order_by(tables.read.c.id)
             ).all()
-            if _is_reading(reads, person):
+            if is_reading(reads, person.id):
                 continue
             rows += _of_study(connection, study, reads)
     if not rows:
@@ -52,7 +52,8 @@ def reader_scores(db: Database, person: Person) -> bytes:
     return out.getvalue().encode()
 
 
-def _finished(db: Database) -> Any:
+def finished(db: Database) -> Any:
+    """Selects studies whose final read and truth are known, oldest first; synthetic ones in a demonstration only."""
     study, read, truth = tables.study.c, tables.read.c, tables.truth.c
     final = select(read.id).where(read.study_id == study.id, read.kind == "final").exists()
     known = select(truth.id).where(truth.study_id == study.id).exists()
@@ -60,8 +61,9 @@ def _finished(db: Database) -> Any:
     return query if db.settings.demo else query.where(study.is_synthetic.is_(False))
 
 
-def _is_reading(reads: Sequence[Row[Any]], person: Person) -> bool:
-    own = {read.kind for read in reads if read.person_id == person.id}
+def is_reading(reads: Sequence[Row[Any]], person_id: int) -> bool:
+    """Whether these reads of a study show that this person is in the middle of it: first read saved, final one not."""
+    own = {read.kind for read in reads if read.person_id == person_id}
     return own == {"first"}
 
 

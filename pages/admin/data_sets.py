@@ -8,12 +8,20 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.permissions import Person
 from pages.parts.data_set_add import add_pictures, tell_added
+from pages.parts.data_set_link import add_workbooks
+from pages.parts.data_set_reads import add_reads
 from pages.parts.data_set_view import show
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 from pages.parts.words import plain
 
 PICTURES = "Zip or folder"
+
+WAYS = {
+    "A zip or a folder": add_pictures,
+    "A hospital's two workbooks": add_workbooks,
+    "This site's own reads": add_reads,
+}
 
 
 def choose(versions: list[VersionRow]) -> VersionRow:
@@ -57,4 +65,5 @@ else:
     st.info("There is no data set yet. Add one below; then start a training on the page Training.")
 
 st.subheader("Add a data set", anchor=False, divider="grey")
-add_pictures(actor)
+way = st.segmented_control("From", list(WAYS), default=next(iter(WAYS)), required=True, key="data_set_way", wrap=True)
+WAYS[way](actor)
