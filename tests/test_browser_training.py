@@ -107,7 +107,7 @@ def test_from_a_zip_to_a_candidate_although_the_worker_is_killed(app: RunningApp
     until(lambda: asked(app, "SELECT count(*) FROM job_epoch")[0][0] >= 2)
     (worker,) = workers_of(app)
     os.kill(worker, signal.SIGKILL)
-    page.wait_for_selector(f"text=/Epoch [0-9]+ of at most {EPOCHS}/")
+    page.wait_for_selector(f"text=/[0-9]+ of at most {EPOCHS} epochs are over/")
     page.wait_for_selector(".js-plotly-plot")
     until(lambda: asked(app, "SELECT state FROM job") == [("done",)])
 
