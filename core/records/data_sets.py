@@ -174,17 +174,16 @@ def add_version(
 
 
 def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
-    """Remove a data set that no training used, with the pictures that no other one has.
+    """Remove a data set that no release refers to, with the pictures that no other one has.
 
-    Raises NotAllowed, NotFound, Conflict.
+    The trainings on it stay as rows; their candidates cannot be released any more. Raises NotAllowed, NotFound,
+    Conflict (a release, or a training that is not over, uses it).
     """
     demand(person, "manage_data")
     with db.begin() as connection:
         _in_line(connection)
         data_set = _find_data_set(connection, data_set_id)
-        used = [row.n_jobs for row in _versions(connection, tables.data_set.c.id == data_set_id) if row.n_jobs]
-        if used:
-            raise Conflict(f"{sum(used)} trainings used {data_set.name!r}, so it stays: their results refer to it.")
+        _demand_unused(connection, data_set_id, data_set.name)
         # The name becomes free again.
         gone = {"removed_at": tables.now(), "removed_by": person.id, "name": f"{data_set.name} {data_set_id[:12]}"}
         connection.execute(update(tables.data_set).where(tables.data_set.c.id == data_set_id).values(**gone))
@@ -266,6 +265,21 @@ def _query() -> Select[Any]:
         .join_from(version, data_set, version.c.data_set_id == data_set.c.id)
         .order_by(data_set.c.name, version.c.number.desc())
     )
+
+
+def _demand_unused(connection: Connection, data_set_id: str, name: str) -> None:
+    """No release, now or ever, and no training that is not over, came from any of its versions."""
+    job, version, release = tables.job, tables.data_set_version, tables.release
+    trained = select(job.c.id).join(version).where(version.c.data_set_id == data_set_id)
+    released = select(release.c.model_id).where(release.c.job_id.in_(trained)).order_by(release.c.id)
+    models = list(dict.fromkeys(connection.execute(released).scalars()))
+    if models:
+        raise Conflict(
+            f"{', '.join(models)} was released from a training on {name!r}, so the data set stays: it is the evidence."
+        )
+    open_jobs = connection.execute(trained.where(job.c.state.in_(("queued", "running")))).scalars().all()
+    if open_jobs:
+        raise Conflict(f"Training {open_jobs[0]} on {name!r} is not over. Cancel it, or wait for its end.")
 
 
 def _demand_free(connection: Connection, name: str) -> None:

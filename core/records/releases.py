@@ -60,6 +60,7 @@ def promote(db: Database, actor: Person, job_id: int, *, live_sha256: str | None
     words = _reason(reason)
     with _deciding(db) as connection:
         card = find_candidate(db, connection, job_id)
+        _demand_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
         _demand_unchanged(previous, live_sha256)
         if previous == card.weights_sha256:
@@ -143,6 +144,20 @@ def find_candidate(db: Database, connection: Connection, job_id: int) -> Card:
     if job.state != "done" or not job.result:
         raise Conflict(f"Training {job_id} has no candidate: it is {job.state}.")
     return candidate_card(db.settings, job_id, job.result["model_id"], job.result["weights_sha256"])
+
+
+def _demand_data_set(connection: Connection, job_id: int) -> None:
+    """The data set of a training is still there, and nobody removes it before the transaction ends."""
+    job, version, data_set = tables.job, tables.data_set_version, tables.data_set
+    query = (
+        select(data_set.c.removed_at)
+        .join_from(data_set, version, version.c.data_set_id == data_set.c.id)
+        .join(job, job.c.version_id == version.c.id)
+        .where(job.c.id == job_id)
+        .with_for_update(of=data_set)
+    )
+    if connection.execute(query).scalar_one() is not None:
+        raise Conflict(f"The data set of training {job_id} was removed, so nobody can compare its candidate any more.")
 
 
 def project(db: Database) -> None:

@@ -44,7 +44,10 @@ def choose(versions: list[VersionRow]) -> VersionRow:
 def offer_removal(person: Person, row: VersionRow) -> None:
     """The way out of the store, with a second thought."""
     with st.popover("Remove this data set", icon=":material/delete:", key=f"remove_{row.data_set_id}"):
-        st.markdown("All its versions and every picture that no other data set has are removed. This cannot be undone.")
+        st.markdown(
+            "All its versions and every picture that no other data set has are removed, and models that were trained "
+            "on it can no longer be released. This cannot be undone. A data set that a release came from stays."
+        )
         if st.button("Remove it", type="primary", key=f"remove_sure_{row.data_set_id}"):
             with told_plainly():
                 data_sets.remove_data_set(database(), person, row.data_set_id)
