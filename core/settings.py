@@ -16,6 +16,7 @@ from core.errors import InvalidSettings
 MIB = 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parent.parent
 READING_MODES = ("read_first", "concurrent")
+THRESHOLD_POLICIES = ("card", "sensitivity", "site")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Settings:
     database_url: empty means SQLite in `state_dir`; `postgresql://user:password@host/name` moves it.
     weights_dir: the shipped models, one folder each.
     reading_mode: "read_first" hides everything of the AI until a first impression is saved; "concurrent" does not.
+    thresholds: "card" takes each model's own, "sensitivity" the one that finds `threshold_sensitivity` per cent of its
+        positive validation cases, "site" the site's own value where an administrator has set one.
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
@@ -46,6 +49,8 @@ class Settings:
     weights_dir: Path = REPOSITORY / "weights"
     site_name: str = ""
     reading_mode: str = "read_first"
+    thresholds: str = "card"
+    threshold_sensitivity: int = 90
     upload_mib: int = 512
     study_mib: int = 2048
     study_files: int = 200
@@ -71,6 +76,14 @@ class Settings:
         if self.reading_mode not in READING_MODES:
             raise InvalidSettings(
                 f"SECONDREAD_READING_MODE is {self.reading_mode!r}; it can be {' or '.join(READING_MODES)}."
+            )
+        if self.thresholds not in THRESHOLD_POLICIES:
+            raise InvalidSettings(
+                f"SECONDREAD_THRESHOLDS is {self.thresholds!r}; it can be {' or '.join(THRESHOLD_POLICIES)}."
+            )
+        if self.threshold_sensitivity > 100:
+            raise InvalidSettings(
+                f"SECONDREAD_THRESHOLD_SENSITIVITY is {self.threshold_sensitivity}; it is a per cent."
             )
         for knob in fields(self):
             value = getattr(self, knob.name)

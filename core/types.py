@@ -118,7 +118,7 @@ class Prediction:
     malignant: the calibrated probability of the class that counts as positive.
     malignant_samples: the same probability under each bootstrap refit of the calibration (validation cases drawn
         anew by patient); the 95 % interval is read from them.
-    threshold: on `malignant`, chosen on validation cases.
+    threshold: on `malignant`. threshold_rule: how the site had it chosen, in words; empty for the card's own.
     seconds: wall time of the forward pass with its maps. device: what computed it.
     """
 
@@ -132,6 +132,7 @@ class Prediction:
     threshold: float
     seconds: float
     device: str
+    threshold_rule: str = ""
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -8,7 +8,8 @@ import pytest
 
 from core.models.calibration import Calibration
 from core.models.cards import Card
-from core.models.operating_point import operating_point
+from core.models.operating_point import measured_at, operating_point, site_operating_point
+from core.settings import Settings
 from core.types import Modality
 
 SHA = "12345678" + "0" * 56
@@ -48,3 +49,32 @@ def test_counts_come_from_the_validation_scores_and_a_score_at_the_threshold_is_
 def test_without_validation_scores_only_the_rule_is_said(card: Card):
     assert "There," not in operating_point(card).words
     assert "the highest that finds most of the positive cases" in operating_point(card).words
+
+
+def test_a_fixed_sensitivity_is_found_on_the_validation_scores_and_measured_on_the_test_scores(card: Card):
+    head = "case,patient,label,benign,malignant"
+    positives = [f"p{n},{n},malignant,0,{n / 10}" for n in range(1, 11)]  # 0.1 to 1.0
+    others = ["a,20,benign,0,0.25", "b,21,benign,0,0.15"]
+    (card.folder / "12345678.validation_scores.csv").write_text("\n".join([head, *positives, *others]))
+    tests = ["x,1,malignant,0,0.24", "y,2,malignant,0,0.28", "z,3,benign,0,0.1"]
+    (card.folder / "12345678.test_scores.csv").write_text("\n".join([head, *tests]))
+    point = site_operating_point(card, Settings(thresholds="sensitivity", threshold_sensitivity=80))
+
+    assert point.threshold == pytest.approx(0.275)  # eight of ten from 0.3 on; half-way to the next lower, 0.25
+    assert (point.positives_above, point.n_positives, point.others_above) == (8, 10, 0)
+    assert "by the choice of this site: the highest that finds 80 % of the positive validation" in point.words
+    measured = measured_at(card, point)
+    assert (measured["sensitivity_at_threshold"].value, measured["sensitivity_at_threshold"].n) == (0.5, 2)
+    assert measured_at(card, operating_point(card))["sensitivity_at_threshold"].value == 0
+
+
+def test_a_sensitivity_that_cannot_be_found_leaves_the_card_s_threshold(card: Card):
+    point = site_operating_point(card, Settings(thresholds="sensitivity"), own=0.7)
+    assert point.is_of_card and point.threshold == 0.3
+
+
+def test_the_site_s_own_value_counts_only_where_the_policy_says_so(card: Card):
+    assert site_operating_point(card, Settings(), own=0.7).is_of_card
+    assert site_operating_point(card, Settings(thresholds="site")).is_of_card
+    point = site_operating_point(card, Settings(thresholds="site"), own=0.7)
+    assert point.threshold == 0.7 and "70.0\u00a0%, by the choice of this site" in point.words

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from core.evaluation.metrics import evaluate_binary
+from core.evaluation.operating import threshold_at_sensitivity
 
 SENSITIVITY_TARGET = 0.869
 """Sensitivity of US screening radiologists in the BCSC (Lehman et al. 2017): what the threshold aims at."""
@@ -15,14 +16,8 @@ WEAK_AUC = 0.75
 
 
 def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases.
-
-    Laid half-way to the next lower score, so that rounding does not move a case across it.
-    """
-    found = np.sort(scores[positive])[::-1]
-    last = found[int(np.ceil(SENSITIVITY_TARGET * len(found))) - 1]
-    below = scores[scores < last]
-    return float(round((last + (below.max() if len(below) else 0.0)) / 2, 5))
+    """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases."""
+    return threshold_at_sensitivity(positive, scores, SENSITIVITY_TARGET)
 
 
 def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:

@@ -47,6 +47,17 @@ def thresholds_at_specificity(curves: Mapping[str, RocCurve], specificity: float
     return found
 
 
+def threshold_at_sensitivity(is_positive: np.ndarray, scores: np.ndarray, target: float) -> float:
+    """The highest threshold that still finds the share `target` (0 to 1) of the positive cases; there must be some.
+
+    Laid half-way to the next lower score, so that rounding does not move a case across it. Arrays (n,).
+    """
+    found = np.sort(scores[is_positive])[::-1]
+    last = found[max(1, int(np.ceil(target * len(found)))) - 1]
+    below = scores[scores < last]
+    return float(round((last + (below.max() if len(below) else 0.0)) / 2, 5))
+
+
 def operating_rows(table: ScoreTable, thresholds: Mapping[str, Threshold]) -> tuple[OperatingRow, ...]:
     """Every scorer of `thresholds` on the cases it scored."""
     assert table.is_positive is not None

@@ -34,6 +34,7 @@ def payload_of(prediction: Prediction, explanation: Explanation) -> dict[str, An
         "malignant": float(prediction.malignant),
         "malignant_samples": [float(value) for value in prediction.malignant_samples],
         "threshold": float(prediction.threshold),
+        "threshold_rule": prediction.threshold_rule,
         "seconds": float(prediction.seconds),
         "device": prediction.device,
         "positive_index": int(explanation.positive_index),
@@ -62,6 +63,7 @@ def prediction_of(row: Row[Any]) -> Prediction:
         threshold=payload["threshold"],
         seconds=payload["seconds"],
         device=payload["device"],
+        threshold_rule=payload.get("threshold_rule", ""),
     )
 
 

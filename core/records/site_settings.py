@@ -18,20 +18,25 @@ from core.errors import InvalidInput
 from core.records import audit, tables
 from core.records.db import Database
 from core.records.permissions import Person, demand
-from core.settings import READING_MODES, Settings
+from core.settings import READING_MODES, THRESHOLD_POLICIES, Settings
 
 _PREFIX = "choice_"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One thing a site may choose. key: a field of `Settings`. is_cap: the environment's value is the most."""
+    """One thing a site may choose. key: a field of `Settings`. is_cap: the environment's value is the most.
+
+    least, most: of a number that is no cap.
+    """
 
     key: str
     title: str
     sentence: str
     options: tuple[str, ...] = ()
     is_cap: bool = False
+    least: int = 1
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,22 @@ CHOICES = (
         "read_first hides everything of the AI until a first impression is saved; concurrent does not. "
         "Studies keep the mode they were made with.",
         options=READING_MODES,
+    ),
+    Choice(
+        "thresholds",
+        "Thresholds",
+        "card holds a score against the threshold on the model's card; sensitivity against the one that finds a fixed "
+        "share of the model's positive validation cases; site against the site's own value, where one is set below. "
+        "Answers keep the threshold they were given with, and reports state it.",
+        options=THRESHOLD_POLICIES,
+    ),
+    Choice(
+        "threshold_sensitivity",
+        "Share of positive cases found (%)",
+        "For the thresholds by sensitivity. Counted on validation cases, which the model was chosen on: elsewhere the "
+        "share is likely to be lower.",
+        least=50,
+        most=100,
     ),
     Choice("upload_mib", "Largest file (MiB)", "What one uploaded file may have.", is_cap=True),
     Choice("study_mib", "Largest study (MiB)", "What all files of a study may have, unpacked.", is_cap=True),
@@ -118,6 +139,7 @@ def _change(
     db: Database, actor: Person, choice: Choice, put: Callable[[Connection], None], value: str | int | None
 ) -> None:
     with db.begin() as connection:
+        audit.stand_in_line(connection)
         before = _kept(connection).get(choice.key, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == _PREFIX + choice.key))
         put(connection)
@@ -129,12 +151,15 @@ def _check(choice: Choice, value: str | int, settings: Settings) -> None:
         if value not in choice.options:
             raise InvalidInput(f"{choice.title} can be {' or '.join(choice.options)}.")
         return
-    most = getattr(settings, choice.key)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise InvalidInput(
-            f"{choice.title} can be 1 to {most}. The most is set by SECONDREAD_{choice.key.upper()} where "
-            "SecondRead is started."
-        )
+    least, most = bounds(choice, settings)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        why = f" The most is set by SECONDREAD_{choice.key.upper()} where SecondRead is started."
+        raise InvalidInput(f"{choice.title} can be {least} to {most}.{why if choice.is_cap else ''}")
+
+
+def bounds(choice: Choice, settings: Settings) -> tuple[int, int]:
+    """The least and the most of a choice that is a number."""
+    return choice.least, getattr(settings, choice.key) if choice.is_cap else choice.most
 
 
 def _within(choice: Choice, value: Any, settings: Settings) -> Any:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import site_settings
+from core.models.cards import Card, live_cards
+from core.models.operating_point import OperatingPoint
+from core.records import site_settings, site_thresholds
 from core.records.permissions import Person
 from core.records.site_settings import Chosen
+from core.records.site_thresholds import OwnThreshold
 from pages.parts.messages import told_plainly
-from pages.parts.session import database, require
+from pages.parts.session import database, require, settings
+from pages.parts.words import plain
 
 actor = require("manage_settings")
 db = database()
@@ -20,8 +24,8 @@ def value_input(row: Chosen) -> str | int:
     if row.choice.options:
         options = list(row.choice.options)
         return st.selectbox(row.choice.title, options, index=options.index(str(row.value)), key=key)
-    most = int(row.default)
-    return int(st.number_input(row.choice.title, 1, most, int(row.value), 1, key=key))
+    least, most = site_settings.bounds(row.choice, db.settings)
+    return int(st.number_input(row.choice.title, least, most, int(row.value), 1, key=key))
 
 
 def draw(actor: Person, row: Chosen) -> None:
@@ -44,9 +48,44 @@ def draw(actor: Person, row: Chosen) -> None:
                 st.rerun()
 
 
+def draw_threshold(actor: Person, card: Card, own: OwnThreshold | None, point: OperatingPoint) -> None:
+    """One model's threshold: the site's own value, and what the threshold that counts now means."""
+    with st.container(border=True):
+        value = 100 * (own.value if own else card.threshold)
+        percent = st.number_input(
+            f"{plain(card.title)}, {card.modality} (%)",
+            0.01, 99.99, value, 0.01, key=f"own_{card.weights_sha256}_{value:.3f}",
+        )  # fmt: skip
+        st.caption(f"Default: {100 * card.threshold:.2f}, the card's. Counts now: {plain(point.words)}")
+        if own is not None:
+            st.text(f"Set by {own.by_name or 'somebody'}, {own.at:%Y-%m-%d %H:%M} UTC")
+        save, back, _ = st.columns([1, 1, 3])
+        if save.button("Save", key=f"save_own_{card.model_id}", disabled=percent == value, width="stretch"):
+            with told_plainly():
+                site_thresholds.set_own(db, actor, card, percent / 100)
+                st.rerun()
+        if back.button("Back to default", key=f"default_own_{card.model_id}", disabled=own is None, width="stretch"):
+            with told_plainly():
+                site_thresholds.forget_own(db, actor, card)
+                st.rerun()
+
+
 st.title("Settings", anchor=False)
 st.caption("A change counts from the next upload, study or click on, for everybody, without a restart.")
 with told_plainly(stops=True):
     choices = site_settings.chosen(db, actor)
 for choice in choices:
     draw(actor, choice)
+
+with told_plainly(stops=True):
+    cards = live_cards(settings())
+    own = site_thresholds.own_thresholds(db, actor)
+    points = site_thresholds.points_here(db, cards)
+if cards:
+    st.subheader("The site's own thresholds", anchor=False)
+    st.caption(
+        "They count while Thresholds is set to site. A value belongs to the weights it was set for: other weights "
+        "begin with their card's threshold again."
+    )
+for card in cards:
+    draw_threshold(actor, card, own.get(card.weights_sha256), points[card.weights_sha256])

@@ -9,9 +9,10 @@ import streamlit as st
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import Card, known_cards, live_cards
-from core.models.operating_point import operating_point
+from core.models.operating_point import held_against, operating_point
 from core.records import reads
 from core.records.permissions import Person
+from core.records.site_thresholds import points_here
 from core.records.studies import StoredImage, StoredStudy
 from core.reports.content import (
     AI_GENERATED,
@@ -67,11 +68,13 @@ def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
     A model that cannot answer does not keep the others from answering; `show_refusals` says why it could not.
     """
     bar = st.progress(0.0, "Starting the models")
+    points = points_here(database(), tuple({card.weights_sha256: card for card, _ in work}.values()))
     for number, (card, stored) in enumerate(work):
         bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
         try:
             prediction, explanation = loaded(card).read(stored.image)
-            reads.record_predictions(database(), study.row.id, stored.id, prediction, explanation)
+            held = held_against(prediction, points[card.weights_sha256])
+            reads.record_predictions(database(), study.row.id, stored.id, held, explanation)
         except AppError as refused:
             _refusals(study)[card.title] = str(refused)
     bar.empty()
@@ -146,11 +149,12 @@ def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> Non
 
 
 def _show_thresholds(answers: Sequence[Answer]) -> None:
-    shown = {prediction.weights_sha256 for _, prediction, _ in answers}
+    shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
     with st.expander("What the thresholds mean", icon=":material/help:"):
         for card in known_cards(settings()):
-            if card.weights_sha256 in shown:
-                st.markdown(f"**{plain(card.title)}**: {plain(operating_point(card).words)}")
+            if answer := shown.get(card.weights_sha256):
+                point = operating_point(card, answer.threshold, answer.threshold_rule)
+                st.markdown(f"**{plain(card.title)}**: {plain(point.words)}")
         st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
 
 

@@ -101,7 +101,7 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             card.model_id,
             card.title,
             card.weights_sha256,
-            operating_point(card).words,
+            operating_point(card, prediction.threshold, prediction.threshold_rule).words,
             headline_in_words(headline(card)),
             data_words(card),
             tuple(card.raw.get("limits", ())),

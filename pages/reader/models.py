@@ -5,10 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import Card, all_cards, headline, retrain_words
-from core.models.operating_point import operating_point
+from core.models.operating_point import OperatingPoint, measured_at, operating_point
 from core.models.registry import ARCHITECTURES
+from core.records.site_thresholds import points_here
 from pages.parts import card_figures, card_words
-from pages.parts.session import require, settings
+from pages.parts.session import database, require, settings
 from pages.parts.words import plain
 
 
@@ -30,7 +31,15 @@ def draw_headline(card: Card) -> None:
         st.table(card_words.measure_rows(measured), width="content")
 
 
-def draw_card(card: Card) -> None:
+def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
+    """What this site holds scores against, where that is not the card's threshold; measured on the test cases."""
+    st.markdown(f"**At this site**: {plain(point.words)}")
+    measured = card_words.headline_in_words(measured_at(card, point))
+    if measured:
+        st.table(card_words.measure_rows(measured), width="content")
+
+
+def draw_card(card: Card, point: OperatingPoint) -> None:
     st.subheader(plain(f"{card.title}, {card.modality}"), anchor=False)
     st.caption(plain(card.model_id))
     if not card.has_weights:
@@ -40,6 +49,8 @@ def draw_card(card: Card) -> None:
     st.markdown("**Measured on its test cases**")
     draw_headline(card)
     st.markdown(plain(operating_point(card).words))
+    if not point.is_of_card:
+        draw_site_threshold(card, point)
     with st.expander("Data, training and calibration", icon=":material/description:"):
         st.table({name: plain(value) for name, value in card_words.fact_rows(card)})
         st.table(card_words.split_rows(card))
@@ -54,11 +65,12 @@ require("see_models")
 st.title("Models", anchor=False)
 st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
 cards = all_cards(settings())
+points = points_here(database(), cards)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
 for card in cards:
     with st.container(border=True):
-        draw_card(card)
+        draw_card(card, points[card.weights_sha256])
 fitted = {card.architecture for card in cards}
 waiting = [entry.title for entry in ARCHITECTURES if entry.id not in fitted]
 if waiting:
