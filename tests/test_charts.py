@@ -64,7 +64,7 @@ def test_draws_without_positives_leave_the_bands_of_the_others_as_they_are(monke
     some = weights[:, weights[:2].sum(axis=0) > 0]
     assert some.shape[1] < 950
     found = [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)]
-    monkeypatch.setattr(draws, "_kept", some)
+    monkeypatch.setattr(draws, "_kept", [some])
     for curve, only_those in zip(
         found, [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)], strict=True
     ):

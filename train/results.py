@@ -15,6 +15,7 @@ from core.evaluation.comparison import compare_areas
 from core.evaluation.intervals import Draws
 from core.evaluation.published import PublishedFigure, ceilings, figures_of, without_counterpart
 from core.models.cards import Card, read_test_scores, shipped_cards
+from core.models.leaks import LEAKING, leaks_of
 from core.types import Estimate, Modality
 from train.evaluate import measure
 from train.programme import BY_GROUP, BY_IMAGE, LESSON, PROGRAMME
@@ -112,7 +113,7 @@ def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str
         counts = data["splits"]["test"]
         rows.append(
             (
-                f"`{card.model_id}`",
+                f"`{card.model_id}`{f' **{LEAKING}**' if leaks_of(card) else ''}",
                 f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
                 in_words(own.get("auc")),
                 in_words(own.get("macro_auc")) if len(card.classes) > 2 else "-",

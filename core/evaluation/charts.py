@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from core.evaluation.calibration import ReliabilityBin
@@ -23,6 +24,8 @@ COLOURS = ("#56b4e9", "#e69f00", "#2fbf9b", "#cc79a7", "#f0e442", "#d55e00", "#8
 """Okabe & Ito's palette, told apart by colour-blind readers, with its two darkest lightened for a dark page."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 INK, FAINT, GREYED = "#d9dcdf", "#34393e", "#767d85"
+ALARM = "#ff6b5e"
+"""Numbers that must not be believed: those of a leaking split."""
 PAPER = "#121416"
 """The page's own ground: a saved picture with light ink must not stand on nothing."""
 CAPTION_LETTERS = 48
@@ -31,7 +34,10 @@ MAX_POINTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What a figure was computed from; its caption stands under every figure. weights: scorer -> sha256."""
+    """What a figure was computed from; its caption stands under every figure. weights: scorer -> sha256.
+
+    leaking: the scorers whose numbers come from a leaking split.
+    """
 
     dataset: str
     split: str
@@ -39,6 +45,7 @@ class Provenance:
     positives: int | None
     data_sha256: str
     weights: Mapping[str, str] = field(default_factory=dict)
+    leaking: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -53,7 +60,22 @@ class Provenance:
     @property
     def words(self) -> str:
         """One line, as it is: not escaped."""
-        return ", ".join(self.parts)
+        return ", ".join([*self.parts, *self._alarms])
+
+    def stated_in(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with columns that say what it was computed from; by scorer where it has such a column."""
+        stated = table.assign(data_set=self.dataset, split=self.split, data_sha256=self.data_sha256)
+        if "scorer" in table:
+            stated["weights_sha256"] = table["scorer"].map(dict(self.weights)).fillna("")
+            stated["leaking_split"] = table["scorer"].isin(self.leaking)
+        else:
+            stated["weights_sha256"] = " ".join(f"{name}={sha256}" for name, sha256 in self.weights.items())
+            stated["leaking_split"] = " ".join(self.leaking)
+        return stated
+
+    @property
+    def _alarms(self) -> tuple[str, ...]:
+        return tuple(f"LEAKING SPLIT: {name}" for name in self.leaking)
 
     @property
     def caption(self) -> str:
@@ -64,7 +86,8 @@ class Provenance:
                 lines[-1] += f", {part}"
             else:
                 lines.append(part)
-        return ",<br>".join(escape(line) for line in lines)
+        alarms = [f'<span style="color:{ALARM}">{escape(alarm)}</span>' for alarm in self._alarms]
+        return ",<br>".join([*(escape(line) for line in lines), *alarms])
 
 
 def roc_figure(

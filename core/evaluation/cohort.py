@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from core.errors import InvalidInput
 from core.evaluation.charts import Provenance
 from core.evaluation.scores import BOOKKEEPING, KEYS, ClassScores, ScoreTable
 from core.models.cards import Card, case_thresholds, read_test_scores
+from core.models.leaks import leaks_of
 
 SOURCE_COLUMN = "source"
 UPLOADED = "split not stated"
@@ -25,7 +26,8 @@ class Cohort:
 
     dataset, split: words for captions. data_sha256: of the manifest, or of the uploaded file. weights: scorer ->
     sha256. thresholds: scorer -> its own threshold, one or (n,) where folds have their own; only where it was fixed
-    on other cases than these. titles: scorer -> what people call it.
+    on other cases than these. titles: scorer -> what people call it. leaks: scorer -> why its
+    numbers are too good; only those that leak.
     """
 
     dataset: str
@@ -36,7 +38,7 @@ class Cohort:
     thresholds: Mapping[str, float | np.ndarray] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    leaks: tuple[str, ...] = ()
+    leaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -60,6 +62,7 @@ class Cohort:
             positives=table.positives,
             data_sha256=self.data_sha256,
             weights={name: self.weights[name] for name in names if name in self.weights},
+            leaking=tuple(name for name in names if name in self.leaks),
         )
 
 
@@ -145,17 +148,7 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
         thresholds=thresholds,
         titles={name: card.title for name, card in cards.items()},
         runs={name: card.raw.get("training", {}) for name, card in cards.items()},
-        leaks=leaks_of(keys["patient"].to_numpy(str), cards.values()),
-    )
-
-
-def leaks_of(patients: np.ndarray, cards: Iterable[Card]) -> tuple[str, ...]:
-    """Why the split of these models flatters them: split by single images though patients have several."""
-    several = len(set(patients)) < len(patients)
-    return tuple(
-        f"{card.model_id} was split by single images: pictures of one patient may lie on both sides."
-        for card in cards
-        if several and str(card.raw.get("data", {}).get("split_by", "")).strip().lower() in ("image", "images", "case")
+        leaks={name: found for name, card in cards.items() if (found := leaks_of(card))},
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from core.errors import InvalidInput
 from core.evaluation.intervals import Draws
 from core.evaluation.metrics import checked_labels, checked_scores
+from core.evaluation.ranked import Ranked, Steps
 
 THRESHOLDS = np.round(np.arange(0.005, 0.5001, 0.005), 3)
 """Up to 50 %: nobody waits for even odds before looking further into a breast."""
@@ -44,19 +45,29 @@ def decision_curve(
     if ((thresholds <= 0) | (thresholds >= 1)).any():
         raise InvalidInput("The thresholds of a decision curve lie between 0 and 1, both left out.")
     odds = thresholds / (1 - thresholds)
-    acted = (values[None, :] >= thresholds[:, None]).astype(np.float64)  # (thresholds, n)
-    worth = acted * (is_positive - ~is_positive * odds[:, None])
+    ranked = Ranked(is_positive, values)
     prevalence = is_positive.mean()
     low = high = np.full(len(thresholds), np.nan)
     if draws is not None:
-        samples = [(worth.astype(np.float32) @ weights) / weights.sum(axis=0) for weights in draws.blocks()]
-        low, high = np.percentile(np.concatenate(samples, axis=1).astype(np.float64), (2.5, 97.5), axis=1)
+        samples = [_net_benefit(ranked.weighted(weights), thresholds) for weights in draws.blocks()]
+        low, high = np.percentile(np.concatenate(samples, axis=1), (2.5, 97.5), axis=1)
     return DecisionCurve(
         thresholds=thresholds,
-        net_benefit=worth.mean(axis=1),
+        net_benefit=_net_benefit(ranked.observed, thresholds)[:, 0],
         low=low,
         high=high,
         treat_all=prevalence - (1 - prevalence) * odds,
         n=len(values),
         positives=int(is_positive.sum()),
     )
+
+
+def _net_benefit(steps: Steps, thresholds: np.ndarray) -> np.ndarray:
+    """(thresholds, draws): true positives a case, less false positives times the odds of the threshold."""
+    n_called = np.searchsorted(-steps.thresholds, -thresholds, side="right")  # steps at or above each threshold
+    nobody = (n_called == 0)[:, None]
+    at = np.maximum(n_called, 1) - 1
+    true, false = (
+        np.where(nobody, 0.0, counts[at]).astype(np.float64) for counts in (steps.true_positives, steps.false_positives)
+    )
+    return (true - false * (thresholds / (1 - thresholds))[:, None]) / steps.called[-1].astype(np.float64)

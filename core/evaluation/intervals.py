@@ -134,34 +134,39 @@ class Draws:
     """Bootstrap samples of patients: how often each case is in each. Patients are drawn with all their cases.
 
     One `Draws` serves every scorer of a table, so that differences between scorers are paired and nothing is drawn
-    twice. Blocks keep the memory bounded; a table that fits into one block is kept.
+    twice. Blocks are small enough for the processor's cache; those of a table that is not huge are kept.
     """
 
-    _BLOCK_VALUES = 16_000_000
+    _BLOCK_VALUES = 100_000
+    _KEPT_VALUES = 16_000_000
 
     def __init__(self, patients: np.ndarray | None, n: int, *, resamples: int = N_RESAMPLES, seed: int = 0) -> None:
         self.n = n
         self.resamples = resamples
         self._seed = seed
         self._patient_of = patient_indices(patients, n)
-        self._kept: np.ndarray | None = None
+        self._kept: list[np.ndarray] | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
         """(n, draws) float32 whole numbers, block after block; the same ones at every call."""
         if self._kept is not None:
-            yield self._kept
+            yield from self._kept
             return
-        size = max(1, min(self.resamples, self._BLOCK_VALUES // max(self.n, 1)))
-        rng = np.random.default_rng(self._seed)
-        for start in range(0, self.resamples, size):
-            weights = self._draw(rng, min(size, self.resamples - start))
-            if size == self.resamples:
-                self._kept = weights
-            yield weights
+        if self.n * self.resamples > self._KEPT_VALUES:
+            yield from self._drawn()
+            return
+        self._kept = list(self._drawn())
+        yield from self._kept
 
     def only(self, chosen: np.ndarray) -> Draws:
         """The same draws, seen from some of the cases: `chosen` (n,) bool."""
         return _DrawsOfSome(self, chosen)
+
+    def _drawn(self) -> Iterator[np.ndarray]:
+        size = max(1, min(self.resamples, self._BLOCK_VALUES // max(self.n, 1)))
+        rng = np.random.default_rng(self._seed)
+        for start in range(0, self.resamples, size):
+            yield self._draw(rng, min(size, self.resamples - start))
 
     def _draw(self, rng: np.random.Generator, draws: int) -> np.ndarray:
         n_patients = int(self._patient_of.max()) + 1

@@ -124,8 +124,8 @@ class Steps:
         A case of rank r among n goes to bin floor(n_bins (r - 1/2) / n); tied cases share their middle rank and so
         stay together.
         """
-        total = self.called[-1].astype(np.int64)
-        twice_middle = (2 * (total - self.called) + self.cases).astype(np.int64)
+        total = self.called[-1].astype(np.int32)
+        twice_middle = (2 * (total - self.called) + self.cases).astype(np.int32)
         return np.minimum(n_bins * twice_middle // np.maximum(2 * total, 1), n_bins - 1)
 
     def expected_calibration_error(self, n_bins: int = N_BINS) -> np.ndarray:

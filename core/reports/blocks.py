@@ -32,6 +32,7 @@ from core.reports.pictures import FONTS
 MARGIN = 16 * mm
 WIDTH = A4[0] - 2 * MARGIN
 INK, SOFT, LINE = colors.HexColor("#1b2126"), colors.HexColor("#5b6770"), colors.HexColor("#d5dbe0")
+ALARM = colors.HexColor("#b3261e")
 ACCENT, WARN, WARN_PAPER = colors.HexColor("#0b5c7a"), colors.HexColor("#8a4b00"), colors.HexColor("#fff4e0")
 
 

@@ -17,6 +17,7 @@ from core.evaluation.calibration import CalibrationLine
 from core.evaluation.comparison import McNemarTest
 from core.evaluation.operating import OperatingRow
 from core.evaluation.workbench import Workbench
+from core.models.leaks import LEAKING
 from core.reports import blocks, content, plots
 from core.types import Estimate
 
@@ -51,7 +52,10 @@ class ComparisonReport:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A heading with what stands under it. table: its first row heads it; shares: widths of its columns."""
+    """A heading with what stands under it. table: its first row heads it; shares: widths of its columns.
+
+    alarms: sentences in red.
+    """
 
     heading: str
     table: Sequence[Sequence[str]] = ()
@@ -59,6 +63,7 @@ class Part:
     drawings: Sequence[Drawing] = ()
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
+    alarms: Sequence[str] = ()
 
 
 def build_comparison_html(report: ComparisonReport) -> str:
@@ -88,6 +93,8 @@ def _story(report: ComparisonReport) -> Iterator[Flowable]:
                 yield pair[0] if len(pair) == 1 else Table([pair], colWidths=[blocks.WIDTH / 2] * 2)
         if len(part.table) > 1:
             yield blocks.table(part.table, part.shares)
+        for alarm in part.alarms:
+            yield blocks.paragraph(alarm, blocks.text_style(9, bold=True, colour=blocks.ALARM, before=3))
         for note in part.notes:
             yield blocks.paragraph(note, blocks.text_style(8, colour=blocks.SOFT, before=3))
 
@@ -118,8 +125,12 @@ def _provenance(report: ComparisonReport) -> Part:
         ("Operating point", report.mode),
         ("Bootstrap", f"{report.bench.resamples:,} draws of patients"),
     ]
-    leaks = tuple(f"LEAKING SPLIT. {leak} Its numbers here are too good." for leak in cohort.leaks)
-    return Part("What was compared", facts=facts, notes=leaks)
+    alarms = tuple(
+        f"LEAKING SPLIT, {name}: {leak} Its numbers here are too good."
+        for name in report.names
+        for leak in cohort.leaks.get(name, ())
+    )
+    return Part("What was compared", facts=facts, alarms=alarms)
 
 
 def _curves(report: ComparisonReport) -> Part:
@@ -144,7 +155,7 @@ def _curves(report: ComparisonReport) -> Part:
     drawings = [
         plots.plot(axes[0], roc, width=width, height=height),
         plots.plot(axes[1], precision_recall, width=width, height=height),
-        plots.legend(report.names, width=blocks.WIDTH - 28),
+        plots.legend([_marked(report, name) for name in report.names], width=blocks.WIDTH - 28),
     ]
     return Part("Curves, with the operating points", drawings=drawings)
 
@@ -162,7 +173,7 @@ def _operating(report: ComparisonReport) -> Part:
     head = ["Scorer", "Threshold", "TP", "FN", "FP", "TN", "Sensitivity", "Specificity", "PPV", "NPV"]
     rows = [
         [
-            row.name,
+            _marked(report, row.name),
             "by fold" if math.isnan(row.threshold) else f"{row.threshold:.4g}",
             *(
                 str(count)
@@ -187,7 +198,7 @@ def _measures(report: ComparisonReport) -> Part:
             "ece")  # fmt: skip
     results = report.bench.results(report.names)
     rows = [
-        [name, f"{one.n} ({one.positives})", *(_cell(one.measures[key]) for key in keys)]
+        [_marked(report, name), f"{one.n} ({one.positives})", *(_cell(one.measures[key]) for key in keys)]
         for name, one in results.items()
     ]
     missing = [f"{name} has no score for {one.missing} cases." for name, one in results.items() if one.missing]
@@ -199,8 +210,8 @@ def _pairs(report: ComparisonReport) -> Part:
     head = ["First", "Second", "Cases", "AUC difference", "z", "p", "p, Holm", "McNemar p, Holm"]
     rows = [
         [
-            test.first,
-            test.second,
+            _marked(report, test.first),
+            _marked(report, test.second),
             str(test.n),
             f"{test.difference:+.4f}\n{test.low:+.3f} to {test.high:+.3f}",
             f"{test.z:.2f}",
@@ -242,8 +253,13 @@ def _calibration(report: ComparisonReport) -> Part:
             cells = [_cell(line.slope), _cell(line.intercept), _cell(line.in_the_large), str(line.clipped)]
         else:
             cells = ["none", "none", "none", ""]
-        rows.append([name, *cells])
+        rows.append([_marked(report, name), *cells])
     return Part("Calibration and net benefit", [head, *rows], [0.28, 0.18, 0.18, 0.18, 0.18], drawings)
+
+
+def _marked(report: ComparisonReport, name: str) -> str:
+    """A scorer's name; with the words for it where its numbers come from a leaking split."""
+    return f"{name} ({LEAKING})" if name in report.bench.cohort.leaks else name
 
 
 def _cell(one: Estimate) -> str:

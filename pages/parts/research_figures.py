@@ -10,12 +10,29 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.evaluation.charts import COLOURS
+from core.errors import NotAllowed
+from core.evaluation.charts import COLOURS, Provenance
 from core.evaluation.scores import safe_csv
+from core.records.exports import record_comparison_export
+from pages.parts.session import database, signed_in
 
 _STYLE = (Path(__file__).parent / "research.css").read_text(encoding="utf-8")
 _FORMAT = "research_picture_format"
 _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
+
+
+def audited(build: Callable[[], bytes], *, of: Provenance, what: str) -> Callable[[], bytes]:
+    """A download that the audit trail tells of, once it is made; who asks is known while the page is drawn."""
+    person, db = signed_in(is_activity=False), database()
+
+    def made() -> bytes:
+        if person is None:
+            raise NotAllowed("You are not signed in any more. Reload the page and sign in.")
+        document = build()
+        record_comparison_export(db, person, what=what, data_sha256=of.data_sha256)
+        return document
+
+    return made
 
 
 def draw_style() -> None:
@@ -46,7 +63,7 @@ def picture_format() -> None:
         st.rerun()
 
 
-def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, name: str, alt: str) -> None:
+def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, of: Provenance, name: str, alt: str) -> None:
     """The figure, its camera (PNG or SVG), and its numbers as CSV, made when asked for. name: of the files and keys."""
     entries = sum(1 for trace in figure.data if trace.name and trace.showlegend is not False)
     extra = 0 if figure.layout.showlegend is False else _LINE_PX * ceil(entries / _LEGEND_COLUMNS)
@@ -64,14 +81,17 @@ def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, name: s
             "toImageButtonOptions": {"format": saved, "filename": f"secondread-{name}", "scale": 2},
         },
     )
-    draw_download(table, name=name)
+    draw_download(table, of=of, name=name)
 
 
-def draw_download(table: Callable[[], pd.DataFrame], *, name: str, label: str = "CSV") -> None:
-    """A button that makes and saves the numbers; no cell starts a formula in a spreadsheet."""
+def draw_download(table: Callable[[], pd.DataFrame], *, of: Provenance, name: str, label: str = "CSV") -> None:
+    """A button that makes and saves the numbers with what they were computed from, and writes the audit trail.
+
+    No cell starts a formula in a spreadsheet.
+    """
     st.download_button(
         label,
-        lambda: safe_csv(table()).encode(),
+        audited(lambda: safe_csv(of.stated_in(table())).encode(), of=of, what=f"{name}.csv"),
         file_name=f"secondread-{name}.csv",
         mime="text/csv",
         key=f"csv_{name}",

@@ -52,11 +52,12 @@ def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
         "for patients with several cases, for shares at the operating point; DeLong's for AUC where every patient has "
         "one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that sensitivity."
     )
-    draw_download(lambda: tables.measures_table(cohort, results, rows), name="measures", label="CSV, every measure")
+    of = cohort.provenance(names)
+    draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
     st.subheader("Confusion matrices", anchor=False)
-    st.html(tables.confusion_grid(rows, cohort.table.positive or "positive", colour))
-    st.caption(plain(cohort.provenance(names).words))
-    draw_download(lambda: confusion_table(cohort, rows), name="confusion")
+    st.html(tables.confusion_grid(cohort, rows, colour))
+    st.caption(plain(of.words))
+    draw_download(lambda: confusion_table(rows), of=of, name="confusion")
     with st.expander("Predictive values at other prevalences", icon=":material/percent:"):
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
@@ -65,15 +66,14 @@ def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
     draw_report_buttons(bench, rows, calls, words)
 
 
-def confusion_table(cohort: Cohort, rows: Sequence[OperatingRow]) -> pd.DataFrame:
+def confusion_table(rows: Sequence[OperatingRow]) -> pd.DataFrame:
     """The four counts of every scorer."""
     return pd.DataFrame(
         [
             {
                 "scorer": row.name, "threshold": row.threshold, "true_positives": row.counts.true_positives,
                 "false_negatives": row.counts.false_negatives, "false_positives": row.counts.false_positives,
-                "true_negatives": row.counts.true_negatives, "data_sha256": cohort.data_sha256,
-                "weights_sha256": cohort.weights.get(row.name, ""),
+                "true_negatives": row.counts.true_negatives,
             }
             for row in rows
         ]
@@ -118,7 +118,11 @@ def _usual(cohort: Cohort, names: Sequence[str]) -> float:
 def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
     left, right = st.columns([2, 5], vertical_alignment="bottom")
     bands = left.toggle(
-        "95 % bands", value=len(names) <= _BANDS_MOST, key="bands", help="From the bootstrap that draws patients"
+        "95 % bands",
+        value=len(names) <= _BANDS_MOST,
+        key="bands",
+        bind="query-params",
+        help="From the bootstrap that draws patients",
     )
     with right:
         picture_format()
@@ -140,12 +144,14 @@ def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[Operat
     left, right = st.columns(2)
     with left:
         st.markdown("**ROC**")
-        draw_figure(with_points(roc, on_roc), lambda: roc_table(bench, names), name="roc", alt="ROC curves")
+        of = bench.cohort.provenance(names)
+        draw_figure(with_points(roc, on_roc), lambda: roc_table(bench, names), of=of, name="roc", alt="ROC curves")
     with right:
         st.markdown("**Precision and recall**")
         draw_figure(
             with_points(precision_recall, on_pr),
             lambda: precision_recall_table(bench, names),
+            of=of,
             name="precision-recall",
             alt="Precision-recall curves",
         )
@@ -229,5 +235,8 @@ def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold]) -> None
     )
     st.dataframe(shown, hide_index=True)
     draw_download(
-        lambda: tables.calls_table(compare_calls_by_class(cohort.table, thresholds)), name="mcnemar", label="CSV, tests"
+        lambda: tables.calls_table(compare_calls_by_class(cohort.table, thresholds)),
+        of=cohort.provenance(list(thresholds)),
+        name="mcnemar",
+        label="CSV, tests",
     )

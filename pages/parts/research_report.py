@@ -11,6 +11,7 @@ from core.evaluation.comparison import McNemarTest
 from core.evaluation.operating import OperatingRow
 from core.evaluation.workbench import Workbench
 from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from pages.parts.research_figures import audited
 from pages.parts.session import settings, signed_in
 
 
@@ -32,11 +33,12 @@ def draw_report_buttons(
         ("HTML", "html", "text/html", lambda: build_comparison_html(report).encode()),
         ("PDF", "pdf", "application/pdf", lambda: build_comparison_pdf(report)),
     )
+    of = bench.cohort.provenance(report.names)
     with st.container(horizontal=True):
         for name, ending, mime, build in kinds:
             st.download_button(
                 f"Comparison as {name}",
-                build,
+                audited(build, of=of, what=f"comparison.{ending}"),
                 file_name=f"secondread-comparison.{ending}",
                 mime=mime,
                 key=f"comparison_{ending}",

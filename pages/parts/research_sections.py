@@ -30,7 +30,8 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
         st.info("Choose two scorers or more; every pair is then tested on the cases that both scored.")
         return
     tests = bench.pairs(names)
-    figure = charts.pairs_figure(tests, provenance=bench.cohort.provenance(names))
+    of = bench.cohort.provenance(names)
+    figure = charts.pairs_figure(tests, provenance=of)
     figure.update_layout(height=220 + 34 * len(names))
     figure.update_xaxes(tickangle=-40)
     st.caption(
@@ -38,10 +39,10 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
         "The test takes cases to be independent. The interval of the difference draws patients; where the two "
         "disagree, believe the interval."
     )
-    draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs")
+    draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs", of=of)
     rows = [
         [
-            f'<th scope="row">{tables.escape(test.name)}</th>',
+            f'<th scope="row">{tables.pair_words(bench.cohort, test)}</th>',
             f"<td>{test.n}</td>",
             f'<td><span class="value">{test.difference:+.4f}</span>'
             f'<span class="interval">{test.low:+.4f} to {test.high:+.4f}</span></td>',
@@ -65,7 +66,8 @@ def p_words(value: float) -> str:
 def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
     """Does 13 % mean 13 %?"""
     bins = bench.reliability(names)
-    figure = charts.reliability_figure(bins, provenance=bench.cohort.provenance(names))
+    of = bench.cohort.provenance(names)
+    figure = charts.reliability_figure(bins, provenance=of)
     frame = pd.DataFrame(
         [
             {
@@ -77,7 +79,7 @@ def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
             for one in found
         ]
     )  # fmt: skip
-    draw_figure(figure, lambda: frame, name="calibration", alt="Reliability diagram")
+    draw_figure(figure, lambda: frame, name="calibration", alt="Reliability diagram", of=of)
     st.caption(
         "At most 15 bins with equally many cases, equal scores kept together; bars are Wilson's intervals. A score "
         "that was never meant as a probability (a reader's suspicion, an uncalibrated network) need not lie on the "
@@ -104,7 +106,8 @@ def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
 def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
     """Is acting on the score better than acting on everybody or nobody?"""
     curves = bench.decision(names)
-    figure = charts.decision_figure(curves, provenance=bench.cohort.provenance(names))
+    of = bench.cohort.provenance(names)
+    figure = charts.decision_figure(curves, provenance=of)
     frame = pd.concat(
         [
             pd.DataFrame(
@@ -116,7 +119,7 @@ def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
             for name, curve in curves.items()
         ]
     )  # fmt: skip
-    draw_figure(figure, lambda: frame, name="decision", alt="Decision curves")
+    draw_figure(figure, lambda: frame, name="decision", alt="Decision curves", of=of)
     st.caption(
         "Net benefit: true positives a case, less false positives times the odds of the threshold (Vickers & Elkin "
         "2006). It reads scores as calibrated probabilities, at this set's share of positives. Bands: 95 %."
@@ -134,9 +137,10 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
         return
     left, right = st.columns(2)
     column = left.selectbox("Group by", columns, key="by", bind="query-params")
-    name = right.selectbox("Scorer", list(names), key="of")
+    name = right.selectbox("Scorer", list(names), key="of", bind="query-params")
     groups = bench.subgroups(column, name)
-    figure = charts.forest_figure(groups, provenance=bench.cohort.provenance([name]))
+    of = bench.cohort.provenance([name])
+    figure = charts.forest_figure(groups, provenance=of)
     frame = pd.DataFrame(
         [
             {
@@ -147,7 +151,7 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
             for one in groups
         ]
     )  # fmt: skip
-    draw_figure(figure, lambda: frame, name="subgroups", alt="Area under the ROC curve in subgroups")
+    draw_figure(figure, lambda: frame, name="subgroups", alt="Area under the ROC curve in subgroups", of=of)
     st.caption(
         f"Grey: fewer than {SMALL} cases. Differences between subgroups are not tested here, and the more there are, "
         "the wider the best and the worst lie apart by chance."
@@ -189,6 +193,7 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
             draw_figure(
                 class_bars(measured, first, measure, provenance=provenance),
                 lambda: frame,
+                of=provenance,
                 name=f"class-{measure}",
                 alt=f"{measure} of every class",
             )
@@ -196,9 +201,12 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
         if one.matrix is None:
             continue
         st.markdown(f"**{plain(name)}**: the class with the highest probability")
-        drawn = charts.matrix_figure(one.matrix, first, provenance=bench.cohort.provenance([name]))
+        of = bench.cohort.provenance([name])
+        drawn = charts.matrix_figure(one.matrix, first, provenance=of)
         matrix = pd.DataFrame(one.matrix, index=list(first), columns=list(first)).rename_axis("truth").reset_index()
-        draw_figure(drawn, lambda matrix=matrix: matrix, name=f"matrix-{index}", alt=f"Confusion matrix of {name}")  # type: ignore[misc]
+        draw_figure(
+            drawn, lambda matrix=matrix: matrix, name=f"matrix-{index}", alt=f"Confusion matrix of {name}", of=of
+        )  # type: ignore[misc]
 
 
 def draw_training(bench: Workbench, names: Sequence[str]) -> None:
@@ -211,15 +219,18 @@ def draw_training(bench: Workbench, names: Sequence[str]) -> None:
     histories = {name: runs[name]["history"] if name in runs else [] for name in names}
     best = {name: run["best_epoch"] for name, run in runs.items() if "best_epoch" in run}
     st.caption("Solid: validation. Dotted: training. Star: the epoch whose weights were kept.")
+    of = bench.cohort.provenance(list(runs))
     columns = st.columns(2)
     place = 0
     for measure in HISTORY_MEASURES:
-        figure = history_figure(histories, measure, best, provenance=bench.cohort.provenance(list(runs)))
+        figure = history_figure(histories, measure, best, provenance=of)
         if figure is None:
             continue
         with columns[place % 2]:
             figure.update_layout(height=340)
-            draw_figure(figure, lambda: _histories(histories), name=f"run-{measure}", alt=HISTORY_MEASURES[measure][0])
+            draw_figure(
+                figure, lambda: _histories(histories), name=f"run-{measure}", alt=HISTORY_MEASURES[measure][0], of=of
+            )
         place += 1
 
 
@@ -234,8 +245,12 @@ def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
                 "better than either.")  # fmt: skip
         return
     left, right = st.columns(2)
-    first = str(left.selectbox("First (a reader)", list(names), key="first"))
-    second = str(right.selectbox("Second (a model)", [name for name in names if name != first], key="second"))
+    first = str(left.selectbox("First (a reader)", list(names), key="first", bind="query-params"))
+    second = str(
+        right.selectbox(
+            "Second (a model)", [name for name in names if name != first], key="second", bind="query-params"
+        )
+    )
     with told_plainly():
         hybrid, weights = _hybrid(bench.cohort.key, first, second, bench)
         chosen = (first, second, MEAN, WEIGHTED)
@@ -249,13 +264,14 @@ def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
             rows.append(cells)
         head = ["Scorer", "AUC", "Average precision", f"AUC less that of {first}", f"AUC less that of {second}"]
         st.html(tables.html_table(head, rows, label="Hybrid of two scorers"))
-        draw_download(lambda: tables.pairs_table(tests), name="hybrid")
+        of = hybrid.cohort.provenance((first, second))
+        draw_download(lambda: tables.pairs_table(tests), of=of, name="hybrid")
         st.caption(
             f"Weight of {plain(first)} in each of {len(weights)} folds of patients, chosen for the highest AUC on the "
             f"other folds: {', '.join(f'{weight:.2f}' for weight in weights)}. Differences: 95 % interval from draws "
             f"of patients (the weights are not drawn anew), DeLong p adjusted by Holm over {len(tests)} pairs."
         )
-        st.caption(plain(hybrid.cohort.provenance((first, second)).words))
+        st.caption(plain(of.words))
 
 
 @st.cache_resource(max_entries=8, ttl="1h", show_spinner="Computing the hybrid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -58,9 +59,16 @@ def choose_cohort() -> Cohort:
             icon=":material/info:",
         )
         st.stop()
-    for leak in cohort.leaks:
-        st.error(f"Leaking split: {plain(leak)} Its numbers here are too good.", icon=":material/warning:")
     return cohort
+
+
+def draw_leaks(cohort: Cohort, names: Sequence[str]) -> None:
+    """In red, before any number: which of these scorers were measured on a split that leaks, and why."""
+    for name in names:
+        for leak in cohort.leaks.get(name, ()):
+            st.error(
+                f"Leaking split, {plain(name)}: {plain(leak)} Its numbers here are too good.", icon=":material/warning:"
+            )
 
 
 def choose_scorers(cohort: Cohort) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from core.evaluation.comparison import McNemarTest, PairedTest
 from core.evaluation.metrics import PREVALENCES, predictive_values
 from core.evaluation.operating import OperatingRow, clear_best, differ_by
 from core.evaluation.summary import ScorerResult
+from core.models.leaks import LEAKING
 from core.types import Estimate
 
 FIXED: Mapping[str, str] = {
@@ -56,7 +57,19 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str
 
 def name_cell(cohort: Cohort, name: str, colour: str) -> str:
     """A row's head: a mark in the scorer's colour and its name."""
-    return f'<th scope="row"><i style="background:{colour}"></i>{escape(name)}</th>'
+    return f'<th scope="row"><i style="background:{colour}"></i>{escape(name)}{leak_mark(cohort, name)}</th>'
+
+
+def leak_mark(cohort: Cohort, name: str) -> str:
+    """The red words beside a scorer whose numbers come from a leaking split; else nothing."""
+    sentences = cohort.leaks.get(name, ())
+    return f'<span class="leak" title="{escape(" ".join(sentences))}">{LEAKING}</span>' if sentences else ""
+
+
+def pair_words(cohort: Cohort, test: PairedTest) -> str:
+    """ "first vs second" as HTML, each with its mark."""
+    first, second = (f"{escape(name)}{leak_mark(cohort, name)}" for name in (test.first, test.second))
+    return f"{first} vs {second}"
 
 
 def table_of_measures(
@@ -106,8 +119,9 @@ def threshold_words(threshold: float) -> str:
     return "above every score" if math.isinf(threshold) else f"{threshold:.4g}"
 
 
-def confusion_grid(rows: Sequence[OperatingRow], positive: str, colours: Callable[[int], str]) -> str:
+def confusion_grid(cohort: Cohort, rows: Sequence[OperatingRow], colours: Callable[[int], str]) -> str:
     """The confusion matrix of every scorer, side by side."""
+    positive = cohort.table.positive or "positive"
     yes, no = ("positive", "negative") if positive == "1" else (escape(positive), f"not {escape(positive)}")
     drawn = []
     for index, row in enumerate(rows):
@@ -125,6 +139,7 @@ def confusion_grid(rows: Sequence[OperatingRow], positive: str, colours: Callabl
         ]
         drawn.append(
             f'<figure><figcaption><i style="background:{colours(index)}"></i>{escape(row.name)}'
+            f"{leak_mark(cohort, row.name)}"
             f"<span>threshold {threshold_words(row.threshold)}</span></figcaption>"
             f'<table><thead><tr><th></th><th scope="col">called {yes}</th><th scope="col">not called</th></tr></thead>'
             f'<tbody><tr><th scope="row">{yes}</th>{shown[0]}{shown[1]}</tr>'
@@ -176,10 +191,8 @@ def calls_table(calls: Mapping[str, Sequence[McNemarTest]]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def measures_table(
-    cohort: Cohort, results: Mapping[str, ScorerResult], rows: Sequence[OperatingRow] = ()
-) -> pd.DataFrame:
-    """One row a scorer and measure: value, limits, n; with what it was measured on."""
+def measures_table(results: Mapping[str, ScorerResult], rows: Sequence[OperatingRow] = ()) -> pd.DataFrame:
+    """One row a scorer and measure: value, limits, n."""
     at = {row.name: row for row in rows}
     found = []
     for name, result in results.items():
@@ -190,8 +203,6 @@ def measures_table(
                     "scorer": name, "measure": measure, "value": one.value, "low": one.low, "high": one.high,
                     "n": one.n, "threshold": at[name].threshold if name in at else math.nan, "cases": result.n,
                     "positives": result.positives, "missing": result.missing, "delong_se": result.delong_se,
-                    "data_set": cohort.dataset, "split": cohort.split, "data_sha256": cohort.data_sha256,
-                    "weights_sha256": cohort.weights.get(name, ""),
                 }
             )  # fmt: skip
     return pd.DataFrame(found)

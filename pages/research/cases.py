@@ -9,7 +9,7 @@ from core.evaluation.cohort import Cohort
 from core.evaluation.operating import Threshold
 from pages.parts.research_figures import draw_download, draw_style
 from pages.parts.research_pictures import draw_pictures
-from pages.parts.research_source import choose_cohort
+from pages.parts.research_source import choose_cohort, draw_leaks
 from pages.parts.session import require
 from pages.parts.words import plain
 
@@ -55,10 +55,12 @@ other = right.selectbox(
 )
 kind = st.segmented_control("Show", LISTS, default=LISTS[0], required=True, key="list", bind="query-params", wrap=True)
 b = None if other in (None, NOBODY) else other
+draw_leaks(cohort, [a] if b is None else [a, b])
 thresholds = choose_thresholds(cohort, [a] if b is None else [a, b])
 subgroup = choose_subgroup(cohort)
 found = list_cases(cohort.table, a, b, thresholds, kind, subgroup=subgroup)
-st.caption(plain(cohort.provenance([a] if b is None else [a, b]).words))
+of = cohort.provenance([a] if b is None else [a, b])
+st.caption(plain(of.words))
 if kind == DISPUTED and b is None:
     st.info("Choose a scorer B to see where the two disagree.", icon=":material/info:")
     st.stop()
@@ -69,6 +71,6 @@ st.markdown(f"**{len(found)}** of {cohort.table.n} cases" + (f", the first {MOST
 chosen = st.dataframe(
     found.head(MOST_ROWS), hide_index=True, on_select="rerun", selection_mode="single-row", key="case_rows"
 )
-draw_download(lambda: found, name="cases", label="CSV, all of the list")
+draw_download(lambda: found, of=of, name="cases", label="CSV, all of the list")
 rows = chosen.selection.rows
 draw_pictures(found, rows[0] if rows else None, [a] if b is None else [a, b])

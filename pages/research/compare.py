@@ -8,7 +8,7 @@ from core.evaluation.summary import table_warnings
 from pages.parts.research_figures import draw_style
 from pages.parts.research_operating import draw_operating_point
 from pages.parts.research_sections import SECTIONS
-from pages.parts.research_source import bench_of, choose_cohort, choose_scorers
+from pages.parts.research_source import bench_of, choose_cohort, choose_scorers, draw_leaks
 from pages.parts.session import require
 from pages.parts.words import plain
 
@@ -21,6 +21,7 @@ with left:
     cohort = choose_cohort()
 with right:
     names = choose_scorers(cohort)
+draw_leaks(cohort, names)
 bench = bench_of(cohort.key, cohort)
 with st.spinner("Computing measures, intervals and pairs"):
     results = bench.results(names)
