@@ -4,6 +4,7 @@ classes, training runs."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -204,9 +205,11 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
         of = bench.cohort.provenance([name])
         drawn = charts.matrix_figure(one.matrix, first, provenance=of)
         matrix = pd.DataFrame(one.matrix, index=list(first), columns=list(first)).rename_axis("truth").reset_index()
-        draw_figure(
-            drawn, lambda matrix=matrix: matrix, name=f"matrix-{index}", alt=f"Confusion matrix of {name}", of=of
-        )  # type: ignore[misc]
+        draw_figure(drawn, partial(_same, matrix), of=of, name=f"matrix-{index}", alt=f"Confusion matrix of {name}")
+
+
+def _same(table: pd.DataFrame) -> pd.DataFrame:
+    return table
 
 
 def draw_training(bench: Workbench, names: Sequence[str]) -> None:
