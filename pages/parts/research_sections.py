@@ -33,8 +33,9 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
     tests = bench.pairs(names)
     of = bench.cohort.provenance(names)
     figure = charts.pairs_figure(tests, provenance=of)
-    figure.update_layout(height=220 + 34 * len(names))
-    figure.update_xaxes(tickangle=-40)
+    longest = max(len(name) for name in names)
+    figure.update_xaxes(side="top", tickangle=-40)  # below, slanted names would lie on the caption
+    figure.update_layout(margin_t=min(30 + 5 * longest, 200), height=220 + 34 * len(names) + min(5 * longest, 170))
     st.caption(
         f"DeLong's paired test of the areas, p adjusted by Holm over these {len(tests)} pairs; coloured below 0.05. "
         "The test takes cases to be independent. The interval of the difference draws patients; where the two "
