@@ -21,7 +21,7 @@ _FORMAT = "research_picture_format"
 _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
-def audited(build: Callable[[], bytes], *, of: Provenance, what: str) -> Callable[[], bytes]:
+def audited(build: Callable[[], bytes], *, data_sha256: str, what: str) -> Callable[[], bytes]:
     """A download that the audit trail tells of, once it is made; who asks is known while the page is drawn."""
     person, db = signed_in(is_activity=False), database()
 
@@ -29,7 +29,7 @@ def audited(build: Callable[[], bytes], *, of: Provenance, what: str) -> Callabl
         if person is None:
             raise NotAllowed("You are not signed in any more. Reload the page and sign in.")
         document = build()
-        record_comparison_export(db, person, what=what, data_sha256=of.data_sha256)
+        record_comparison_export(db, person, what=what, data_sha256=data_sha256)
         return document
 
     return made
@@ -84,14 +84,20 @@ def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, of: Pro
     draw_download(table, of=of, name=name)
 
 
-def draw_download(table: Callable[[], pd.DataFrame], *, of: Provenance, name: str, label: str = "CSV") -> None:
-    """A button that makes and saves the numbers with what they were computed from, and writes the audit trail.
+def draw_download(
+    table: Callable[[], pd.DataFrame], *, name: str, of: Provenance | None = None, label: str = "CSV"
+) -> None:
+    """A button that makes and saves a table; no cell starts a formula in a spreadsheet.
 
-    No cell starts a formula in a spreadsheet.
+    of: what the numbers of a comparison were computed from. They are saved with it, and the audit trail tells of it.
     """
+
+    def made() -> bytes:
+        return safe_csv(table() if of is None else of.stated_in(table())).encode()
+
     st.download_button(
         label,
-        audited(lambda: safe_csv(of.stated_in(table())).encode(), of=of, what=f"{name}.csv"),
+        made if of is None else audited(made, data_sha256=of.data_sha256, what=f"{name}.csv"),
         file_name=f"secondread-{name}.csv",
         mime="text/csv",
         key=f"csv_{name}",
