@@ -14,10 +14,15 @@ from pages.parts.words import plain
 from train import jobs
 from train.jobs import Epoch, JobRow
 
-_CURVES = (
+_CURVES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("Loss", ("loss", "validation_loss"), ("training", "validation")),
     ("Validation", ("validation_auc", "validation_accuracy"), ("AUC", "accuracy")),
 )
+_OF_PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "Loss": ("Validation loss", ("validation_loss",), ("",)),
+    "Validation": ("Validation AUC", ("validation_auc",), ("",)),
+}
+"""What is drawn of each fold or trial."""
 _DASHES = ("solid", "dot")
 _COLOURS = plotly.colors.qualitative.Safe
 """One for each fold or trial."""
@@ -82,10 +87,12 @@ def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
         return
     parts = list(dict.fromkeys(epoch.part for epoch in epochs))
     for column, (title, keys, names) in zip(st.columns(2), _CURVES, strict=True):
+        if len(parts) > 1:  # one line each, or nobody finds their way
+            title, keys, names = _OF_PARTS[title]
         figure = go.Figure()
         for number, part in enumerate(parts):
             rows = [epoch for epoch in epochs if epoch.part == part]
-            for key, name, dash in zip(keys, names, _DASHES, strict=True):
+            for key, name, dash in zip(keys, names, _DASHES[: len(keys)], strict=True):
                 figure.add_scatter(
                     x=[epoch.epoch for epoch in rows],
                     y=[epoch.measures.get(key) for epoch in rows],
@@ -93,8 +100,8 @@ def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
                     mode="lines+markers",
                     line={"dash": dash, "color": _COLOURS[number % len(_COLOURS)] if len(parts) > 1 else None},
                 )
+        legend = {"orientation": "v"} if len(parts) > 1 else {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
         figure.update_layout(
-            title=title, xaxis_title="epoch", height=300, margin={"l": 50, "r": 10, "t": 40, "b": 40},
-            legend={"orientation": "h"},
-        )  # fmt: skip
+            title=title, xaxis_title="epoch", height=300, margin={"l": 50, "r": 10, "t": 60, "b": 40}, legend=legend
+        )
         column.plotly_chart(figure, key=f"curve_{job.id}_{title}")
