@@ -10,9 +10,9 @@ from core.records.data_sets import NAME_LENGTH_MOST
 from core.records.permissions import Person
 from core.server import inbox
 from core.types import Modality
-from pages.parts.downloads import offer_table
 from pages.parts.messages import told_plainly
 from pages.parts.progress import progress_bar
+from pages.parts.research_figures import draw_download
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from pages.parts.words import plain
@@ -90,7 +90,7 @@ def tell_added() -> None:
         table = pd.DataFrame(found.refused, columns=["file", "why it was left out"])
         with st.expander(f"The {len(table)} files that were left out", key="data_set_refused"):
             st.dataframe(table, hide_index=True)
-            offer_table(lambda: table, name="left-out")
+            draw_download(lambda: table, name="left-out")
     if st.button("Close this message", key="data_set_told"):
         del st.session_state["data_set_added"]
         st.rerun()

@@ -12,9 +12,9 @@ from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import Modality
 from pages.parts.data_set_add import ask_what, finish, round_
-from pages.parts.downloads import offer_table
 from pages.parts.messages import told_plainly
 from pages.parts.progress import progress_bar
+from pages.parts.research_figures import draw_download
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from train import linked
@@ -145,4 +145,4 @@ def _show(seen: Preview) -> None:
     with right:
         st.markdown("**Row by row**")
         st.dataframe(seen.unmatched, hide_index=True, height=260)
-        offer_table(lambda: seen.unmatched, name="unmatched-rows")
+        draw_download(lambda: seen.unmatched, name="unmatched-rows")

@@ -9,9 +9,9 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.permissions import Person
 from pages.parts.data_set_pictures import thumbnail
-from pages.parts.downloads import offer_table
 from pages.parts.messages import told_plainly
 from pages.parts.progress import progress_bar
+from pages.parts.research_figures import draw_download
 from pages.parts.session import database
 from pages.parts.words import plain
 from train import near_duplicates, versions
@@ -92,7 +92,7 @@ def _conclude(person: Person, row: VersionRow, pairs: list[NearDuplicate], decid
         st.session_state[f"pairs_round_{row.id}"] = _round(row) + 1
         st.rerun()
     with columns[2]:
-        offer_table(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}")
+        draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}")
     words = f"Make a new version of {len(decided)} decisions" if decided else "Decide a pair to make a new version"
     if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}"):
         with told_plainly(), progress_bar() as tell:

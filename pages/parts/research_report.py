@@ -38,7 +38,7 @@ def draw_report_buttons(
         for name, ending, mime, build in kinds:
             st.download_button(
                 f"Comparison as {name}",
-                audited(build, of=of, what=f"comparison.{ending}"),
+                audited(build, data_sha256=of.data_sha256, what=f"comparison.{ending}"),
                 file_name=f"secondread-comparison.{ending}",
                 mime=mime,
                 key=f"comparison_{ending}",
