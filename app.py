@@ -21,7 +21,7 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records import accounts, audit_heads, passwords, releases, sessions
+from core.records import accounts, audit_heads, passwords, releases, retention, sessions
 from core.records.permissions import Person, allowed
 from core.server import inbox
 from core.server.callback import SingleSignOn
@@ -101,7 +101,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    with audit_heads.written_daily(db), worker.kept_alive(settings) if settings.worker else nullcontext():
+    kept_alive = worker.kept_alive(settings) if settings.worker else nullcontext()
+    with audit_heads.written_daily(db), retention.applied(db), kept_alive:
         log.info("SecondRead is ready")
         yield
 

@@ -29,6 +29,7 @@ class Settings:
     reading_mode: "read_first" hides everything of the AI until a first impression is saved; "concurrent" does not.
     thresholds: "card" takes each model's own, "sensitivity" the one that finds `threshold_sensitivity` per cent of its
         positive validation cases, "site" the site's own value where an administrator has set one.
+    keep_pixels_days: pixels are removed so many days after a study's last read, once it is final; 0 keeps them.
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
@@ -51,6 +52,7 @@ class Settings:
     reading_mode: str = "read_first"
     thresholds: str = "card"
     threshold_sensitivity: int = 90
+    keep_pixels_days: int = 0
     upload_mib: int = 512
     study_mib: int = 2048
     study_files: int = 200
@@ -87,7 +89,7 @@ class Settings:
             )
         for knob in fields(self):
             value = getattr(self, knob.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value <= 0:
+            if isinstance(value, int) and not isinstance(value, bool) and value < (knob.name != "keep_pixels_days"):
                 raise InvalidSettings(f"SECONDREAD_{knob.name.upper()} is {value}; it must be 1 or more.")
         _check_single_sign_on(self)
 

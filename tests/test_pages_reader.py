@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,15 @@ from argon2 import PasswordHasher
 from streamlit.testing.v1 import AppTest
 
 from core.models.cards import Card
-from core.records import accounts, passwords, reads, sessions, studies
+from core.records import accounts, passwords, reads, retention, sessions, site_settings, studies, tables
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.reads import Impression
+from core.reports.document import build_html, build_pdf
 from core.server.inbox import InboxFile
 from core.settings import Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
-from pages.parts import new_study, second_read, session
+from pages.parts import new_study, second_read, session, study_report
 from pages.parts.name_hints import hinted
 from pages.parts.score_bars import Bar, bars_html
 from pages.parts.words import plain
@@ -570,3 +571,31 @@ def test_the_bars_escape_names_and_say_aloud_what_they_draw():
     html = bars_html([Bar("<script>", 0.42, (0.3, 0.5), 0.3)]).replace("\u00a0", " ")
     assert "<script>" not in html
     assert 'aria-label="&lt;script&gt;: 42 %, 95 % interval 30 % to 50 %. Above the threshold of 30 %"' in html
+
+
+def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_that_were_removed(
+    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch
+):
+    release(house.weights, "ultrasound-fusion")
+    site_settings.choose(house.db, house.one, "thresholds", "sensitivity")
+    study = store(house)
+    first_read(house, study)
+    visit.open("reader/read", study).press("Show second read")
+    assert "by the choice of this site: the highest that finds 90 % of the positive validation cases" in visit.words
+    visit.open("reader/models")
+    assert "At this site" in visit.words and "Sensitivity at the threshold" in visit.words
+
+    reads.record_final_read(house.db, house.one, study, {"L": Impression("5", 90)}, "at last")
+    site_settings.choose(house.db, house.one, "keep_pixels_days", 1)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=2))
+    assert retention.apply_policy(house.db) == 1
+    visit.open("reader/read", study)
+    assert "The pictures were removed on" in visit.words and "42 %" in visit.words and "at last" in visit.words
+    loaded = studies.load_study(house.db, house.one, study)
+    known = reads.reads_of(house.db, house.one, study)
+    report = study_report.gather(
+        house.one, loaded, second_read.answers_of(house.one, loaded), known, site_settings.current(house.db)
+    )
+    html = build_html(report)
+    assert "The pictures were removed on" in html and "data:image/jpeg" not in html and "finds 90 %" in html
+    assert build_pdf(report).startswith(b"%PDF")

@@ -74,6 +74,9 @@ def known_images(db: Database, person: Person, modality: Modality) -> KnownImage
                 if breast not in pathology:
                     left_out["No truth was entered for the breast that the image shows."] += 1
                     continue
+                if image.pixels_removed_at is not None:
+                    left_out["Its pixels were removed by the site's policy for keeping pictures."] += 1
+                    continue
                 tags = image.meta.get("tags", {})
                 found.append(
                     KnownImage(

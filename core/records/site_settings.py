@@ -74,6 +74,14 @@ CHOICES = (
         least=50,
         most=100,
     ),
+    Choice(
+        "keep_pixels_days",
+        "Days until pictures are removed (0: never)",
+        "Counted from the last read of a study that has a final read. Reads, numbers, heat maps, reports and the audit "
+        "trail stay, and say that the pictures were removed. It cannot be undone; older backups still hold them.",
+        least=0,
+        most=36500,
+    ),
     Choice("upload_mib", "Largest file (MiB)", "What one uploaded file may have.", is_cap=True),
     Choice("study_mib", "Largest study (MiB)", "What all files of a study may have, unpacked.", is_cap=True),
     Choice("study_files", "Files of a study", "How many files one study may have.", is_cap=True),

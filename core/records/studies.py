@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -47,10 +48,14 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image of a stored study. id: what predictions and corrections name."""
+    """An image of a stored study. id: what predictions and corrections name.
+
+    pixels_removed_at: when the site's policy removed them; `image` then has one black pixel in their place.
+    """
 
     id: str
     image: Image
+    pixels_removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,11 @@ class StoredStudy:
     images: tuple[StoredImage, ...]
     breasts: tuple[str, ...]
     n_earlier: int
+
+    @property
+    def pixels_removed_at(self) -> datetime | None:
+        """When the pictures of the study were removed, None while they are here."""
+        return next((stored.pixels_removed_at for stored in self.images if stored.pixels_removed_at), None)
 
 
 def create_study(
@@ -128,7 +138,7 @@ def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
         row = _study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
         n_earlier = connection.execute(select(func.count()).select_from(_earlier(kept).subquery())).scalar_one()
-    images = tuple(StoredImage(one.id, _image_of(one, db, kept.patient_hash)) for one in found)
+    images = tuple(StoredImage(one.id, _image_of(one, db, kept.patient_hash), one.pixels_removed_at) for one in found)
     return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
 
 
@@ -294,7 +304,7 @@ def _columns_of(study_id: str, position: int, image: Image, key: str) -> dict[st
 def _image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
     meta: Mapping[str, Any] = row.meta
     return Image(
-        pixels=db.store.pixels(row.stored),
+        pixels=db.store.pixels(row.stored) if row.pixels_removed_at is None else np.zeros((1, 1), np.float32),
         sha256=row.sha256,
         modality=Modality(row.modality) if row.modality else None,
         modality_source=row.modality_source,

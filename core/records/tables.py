@@ -110,7 +110,7 @@ image = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("position", Integer, nullable=False),
     Column("sha256", SHA256, nullable=False, index=True),
-    Column("stored", String(80), nullable=False, index=True),
+    Column("stored", String(80), nullable=False, index=True),  # "" once the pixels were removed
     Column("modality", String(16)),
     Column("modality_source", String(16), nullable=False),
     Column("laterality", String(1)),
@@ -120,6 +120,7 @@ image = Table(
     Column("frame", Integer, nullable=False),
     Column("n_frames", Integer, nullable=False),
     Column("meta", JSON, nullable=False),
+    Column("pixels_removed_at", Moment),
     UniqueConstraint("study_id", "position"),
 )
 

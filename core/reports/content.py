@@ -49,13 +49,17 @@ class Attention:
 
 @dataclass(frozen=True, slots=True)
 class ReportImage:
-    """One image of the study with what the models said of it. label: as hung, "R CC" or "L MLO · FLIPPED"."""
+    """One image of the study with what the models said of it. label: as hung, "R CC" or "L MLO · FLIPPED".
+
+    removed: the sentence that stands in place of a picture whose pixels are not kept any more; else empty.
+    """
 
     label: str
     image: Image
     is_mirrored: bool = False
     predictions: tuple[Prediction, ...] = ()
     attention: Attention | None = None
+    removed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,14 @@ def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
         if words:
             sentences.append(f"{breast_name(breast)}: {words[0].lower()}{words[1:]}")
     return sentences
+
+
+def removed_words(at: datetime) -> str:
+    """What is said in place of pictures that the site's policy has removed."""
+    return (
+        f"The pictures were removed on {at:%Y-%m-%d} by this site's policy for keeping pictures. "
+        "Reads, numbers and sums stay as they were."
+    )
 
 
 def warnings_of(image: Image) -> tuple[str, ...]:

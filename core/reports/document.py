@@ -60,7 +60,8 @@ def _picture(item: ReportImage) -> dict[str, object]:
     attention = attention_jpeg(item)
     return {
         "label": item.label,
-        "picture": base64.b64encode(picture_jpeg(item)).decode(),
+        "picture": "" if item.removed else base64.b64encode(picture_jpeg(item)).decode(),
+        "removed": item.removed,
         "attention": base64.b64encode(attention).decode() if attention else "",
         "attention_words": item.attention.words if item.attention else "",
         "predictions": item.predictions,

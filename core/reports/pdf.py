@@ -93,22 +93,8 @@ def _scores(report: Report) -> Iterator[Flowable]:
 
 
 def _image(item: ReportImage) -> list[Flowable]:
-    attention = attention_jpeg(item)
-    encoded = [picture_jpeg(item), *([attention] if attention else [])]
-    width = WIDTH / len(encoded) - 3 * mm
-    pictures = Table(
-        [[_fitted(jpeg, width) for jpeg in encoded]],
-        colWidths=[WIDTH / len(encoded)] * len(encoded),
-        style=[
-            ("BACKGROUND", (0, 0), (-1, -1), colors.black),
-            ("ALIGN", (0, 0), (-1, -1), "CENTER"),
-            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-        ],
-    )
-    block: list[Flowable] = [paragraph(item.label, text_style(10, bold=True, before=8)), pictures]
-    if item.attention:
-        words = f"Right: {content.ATTENTION_CAPTION.lower()}. {item.attention.words} ({content.AI_GENERATED})"
-        block.append(paragraph(words, text_style(8, colour=SOFT)))
+    block: list[Flowable] = [paragraph(item.label, text_style(10, bold=True, before=8))]
+    block += [paragraph(item.removed, text_style(9))] if item.removed else _pictures(item)
     if item.predictions:
         head = [f"Model ({content.AI_GENERATED})", "Malignant", "95 % interval", "Against the threshold", "Classes"]
         rows = [
@@ -124,6 +110,25 @@ def _image(item: ReportImage) -> list[Flowable]:
         block.append(table([head, *rows], [0.24, 0.11, 0.18, 0.22, 0.25]))
     block += [paragraph(warning, text_style(8, colour=SOFT)) for warning in content.warnings_of(item.image)]
     return [*block, paragraph(f"image sha256 {item.image.sha256}", text_style(7, colour=SOFT))]
+
+
+def _pictures(item: ReportImage) -> list[Flowable]:
+    attention = attention_jpeg(item)
+    encoded = [picture_jpeg(item), *([attention] if attention else [])]
+    width = WIDTH / len(encoded) - 3 * mm
+    pictures = Table(
+        [[_fitted(jpeg, width) for jpeg in encoded]],
+        colWidths=[WIDTH / len(encoded)] * len(encoded),
+        style=[
+            ("BACKGROUND", (0, 0), (-1, -1), colors.black),
+            ("ALIGN", (0, 0), (-1, -1), "CENTER"),
+            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+        ],
+    )
+    if not item.attention:
+        return [pictures]
+    words = f"Right: {content.ATTENTION_CAPTION.lower()}. {item.attention.words} ({content.AI_GENERATED})"
+    return [pictures, paragraph(words, text_style(8, colour=SOFT))]
 
 
 def _fitted(jpeg: bytes, width: float) -> Image:

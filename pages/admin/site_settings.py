@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.models.cards import Card, live_cards
 from core.models.operating_point import OperatingPoint
-from core.records import site_settings, site_thresholds
+from core.records import retention, site_settings, site_thresholds
 from core.records.permissions import Person
 from core.records.site_settings import Chosen
 from core.records.site_thresholds import OwnThreshold
@@ -35,6 +35,12 @@ def draw(actor: Person, row: Chosen) -> None:
         st.caption(row.choice.sentence)
         limit = " (also the most that can be chosen here)" if row.choice.is_cap else ""
         st.caption(f"Default: {row.default}{limit}")
+        if row.choice.key == "keep_pixels_days" and value != row.value:
+            n = retention.n_due(db, actor, int(value))
+            if n:
+                st.warning(
+                    f"Saving this removes the pictures of {n} {'study' if n == 1 else 'studies'} within an hour."
+                )
         if row.at is not None:
             st.text(f"Changed by {row.by_name or 'somebody'}, {row.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])

@@ -14,7 +14,7 @@ from core.models.operating_point import operating_point
 from core.records.permissions import Person, demand
 from core.records.reads import Read, record_export
 from core.records.studies import StoredStudy
-from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead
+from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_words
 from core.reports.document import build_html, build_pdf
 from core.settings import Settings
 from pages.parts import second_read
@@ -74,11 +74,12 @@ def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportIma
         stored = study.images[place.index]
         own = [(prediction, explanation) for image_id, prediction, explanation in answers if image_id == stored.id]
         attention = None
-        if own:
+        removed = removed_words(stored.pixels_removed_at) if stored.pixels_removed_at else ""
+        if own and not removed:
             choice = default_choice(*own[0])
             attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.words)
         predictions = tuple(prediction for prediction, _ in own)
-        yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention)
+        yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
 
 
 def _read(read: Read) -> ReportRead:

@@ -12,6 +12,7 @@ import streamlit as st
 from core.records import openings, reads, studies
 from core.records.permissions import Person
 from core.records.studies import StoredStudy
+from core.reports.content import removed_words
 from pages.parts import attention, impressions, new_study, pictures, second_read, study_report, study_tools
 from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.messages import told_plainly
@@ -93,6 +94,10 @@ def conclude(person: Person, study: StoredStudy, known: Sequence[reads.Read], an
 
 
 def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[Answer], choice: Choice | None) -> None:
+    if study.pixels_removed_at:
+        with shown:
+            st.info(removed_words(study.pixels_removed_at), icon=":material/hide_image:")
+        return
     with shown, st.container(key="sr-pictures"):
         pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
         study_tools.warnings(study, labels)
@@ -112,7 +117,9 @@ def read_panel(person: Person, study: StoredStudy, labels: dict[str, str]) -> tu
     answers = second_opinion(person, study, labels)
     if not is_visible:
         return [], None
-    choice = attention.attention_controls(answers, second_read.titles(), key=f"attention_{study.row.id}")
+    choice = None
+    if not study.pixels_removed_at:
+        choice = attention.attention_controls(answers, second_read.titles(), key=f"attention_{study.row.id}")
     conclude(person, study, known, answers)
     return answers, choice
 
