@@ -16,8 +16,6 @@ class Augmentation:
     flip_left_right, flip_up_down: probability. degrees: rotation either way. zoom, shift: as a share of the side.
     gamma: standard deviation of the log of the exponent. contrast: share either way. brightness: either way, of [0, 1].
     speckle: standard deviation of multiplicative noise. cutout: probability of one blanked rectangle.
-    stain: standard deviation of the log of each colour channel's exponent, drawn channel by channel, since staining and
-        scanners differ between laboratories.
     """
 
     flip_left_right: float = 0.5
@@ -30,7 +28,6 @@ class Augmentation:
     brightness: float = 0.08
     speckle: float = 0.05
     cutout: float = 0.3
-    stain: float = 0.0
 
 
 PRESETS = {
@@ -38,9 +35,7 @@ PRESETS = {
     Modality.ULTRASOUND: Augmentation(),
     Modality.MAMMOGRAPHY: Augmentation(degrees=15, speckle=0.02, cutout=0.2),
     # A tile has no up: every flip and any rotation is the same tissue.
-    Modality.HISTOLOGY: Augmentation(
-        flip_up_down=0.5, degrees=180, zoom=0.1, shift=0.03, speckle=0.0, cutout=0.2, stain=0.25
-    ),
+    Modality.HISTOLOGY: Augmentation(flip_up_down=0.5, degrees=180, zoom=0.1, shift=0.03, speckle=0.0, cutout=0.2),
 }
 
 NO_CHANGE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -49,7 +44,7 @@ NO_CHANGE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 def augment(squares: tf.Tensor, masks: tf.Tensor, preset: Augmentation, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Squares (n, side, side, c) in [0, 1] and masks (n, side, side, 1) changed alike; `seed` is int32 (2,)."""
     n, side = tf.shape(squares)[0], squares.shape[1]
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 11), num=11)
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 10), num=10)
 
     def uniform(number: int, low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform([n], seeds[number], low, high)
@@ -66,9 +61,6 @@ def augment(squares: tf.Tensor, masks: tf.Tensor, preset: Augmentation, seed: tf
     squares, masks = _warp(squares, transforms), _warp(masks, transforms)
     normal = tf.random.stateless_normal([n, 3], seeds[6])[:, :, None, None, None]
     squares = tf.pow(tf.clip_by_value(squares, 1e-4, 1.0), tf.exp(preset.gamma * normal[:, 0]))
-    if preset.stain:
-        channels = tf.random.stateless_normal([n, 1, 1, squares.shape[3]], seeds[10])
-        squares = tf.pow(squares, tf.exp(preset.stain * channels))
     mean = tf.reduce_mean(squares, axis=[1, 2, 3], keepdims=True)
     squares = (squares - mean) * (1 + preset.contrast * tf.tanh(normal[:, 1])) + mean
     squares += preset.brightness * tf.tanh(normal[:, 2])
