@@ -25,20 +25,20 @@ def round_() -> int:
     return int(st.session_state.get("n_data_sets_added", 0))
 
 
-def ask_what(*, kind: Modality = Modality.ULTRASOUND) -> tuple[str, Modality | None, int]:
-    """Name, kind of picture and seed of the first split."""
+def ask_what(way: str, *, kind: Modality) -> tuple[str, Modality | None, int]:
+    """Name, kind of picture and seed of the first split. way: of adding, whose choices are its own."""
     left, middle, right = st.columns([3, 3, 1])
-    name = left.text_input("Name", max_chars=NAME_LENGTH_MOST, key=f"data_set_name_{round_()}")
+    name = left.text_input("Name", max_chars=NAME_LENGTH_MOST, key=f"{way}_name_{round_()}")
     modality = middle.segmented_control(
-        "Kind of picture", list(Modality), default=kind, format_func=str, key=f"data_set_kind_{round_()}"
+        "Kind of picture", list(Modality), default=kind, format_func=str, key=f"{way}_kind_{round_()}"
     )
-    seed = right.number_input("Seed of the split", 0, 2**31 - 1, 0, key=f"data_set_seed_{round_()}")
+    seed = right.number_input("Seed of the split", 0, 2**31 - 1, 0, key=f"{way}_seed_{round_()}")
     return name, modality, int(seed)
 
 
 def add_pictures(person: Person) -> None:
     """The form, and what it does."""
-    name, modality, seed = ask_what()
+    name, modality, seed = ask_what("pictures", kind=Modality.ULTRASOUND)
     st.caption(
         "One folder a class (benign, malignant, …), masks beside the pictures as name_mask.png; or a manifest.csv with "
         "file,label and, if known, patient, group and split. PNG, JPEG, TIFF and DICOM are read; of DICOM the pixels "

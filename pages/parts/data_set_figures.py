@@ -18,7 +18,7 @@ def bars(table: pd.DataFrame, column: str, labels: list[str]) -> go.Figure:
         rows = table[table["label"] == label]
         figure.add_bar(
             x=rows[column], y=rows["cases"], name=label, text=rows["cases"], textposition="outside", textangle=0,
-            marker_color=COLOURS[number % len(COLOURS)],
+            cliponaxis=False, marker_color=COLOURS[number % len(COLOURS)],
         )  # fmt: skip
     figure.update_layout(barmode="group", yaxis_title="pictures")
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=[*SPLITS, *sorted(set(table[column]))])

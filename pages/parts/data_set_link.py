@@ -26,7 +26,7 @@ _WORDS = {"name": "File name", "date": "Date", "time": "Time", "patient": "Patie
 
 def add_workbooks(person: Person) -> None:
     """The form, the join as it stands, and the way into a data set."""
-    name, modality, seed = ask_what(kind=Modality.MAMMOGRAPHY)
+    name, modality, seed = ask_what("workbooks", kind=Modality.MAMMOGRAPHY)
     st.caption(
         "Rows and pictures are joined by file name, date, time and patient. Of the workbooks only the label is kept "
         "and, for each patient, a hash that only this site can make; the workbooks themselves are removed."
@@ -52,6 +52,9 @@ def add_workbooks(person: Person) -> None:
         sources = Sources(combined.path, validation.path, _images(person, archive, folder))
         headers = _headers(person, sources)
         columns = _ask_columns(headers)
+        if not columns.is_complete:
+            st.info("Choose which columns make the key; then the join shows here.")
+            return
         seen = _preview(person, sources, columns)
     _show(seen)
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
@@ -144,5 +147,5 @@ def _show(seen: Preview) -> None:
         st.dataframe(reasons, hide_index=True)
     with right:
         st.markdown("**Row by row**")
-        st.dataframe(seen.unmatched, hide_index=True, height=260)
+        st.dataframe(seen.unmatched, hide_index=True, height=260 if len(seen.unmatched) > 6 else "content")
         draw_download(lambda: seen.unmatched, name="unmatched-rows")

@@ -17,7 +17,7 @@ from train.own_reads import LABELLINGS, TWO
 
 def add_reads(person: Person) -> None:
     """The form, what it would give, and what it does."""
-    name, modality, seed = ask_what(kind=Modality.MAMMOGRAPHY)
+    name, modality, seed = ask_what("reads", kind=Modality.MAMMOGRAPHY)
     st.caption(
         "Studies whose final read is saved and whose truth was entered become training cases, without names: the "
         "pixels, side, view and manufacturer, and a hash for each patient that only this site can make. Text that is "
