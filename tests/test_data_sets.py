@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Raster
+from PIL.PngImagePlugin import PngInfo
 from record_site import add_person
 
 from core.errors import AppError, Conflict, InvalidInput, NotAllowed, NotFound, UnreadableImage
+from core.imaging.decoded import Limits
+from core.imaging.raster import read_raster
 from core.records import audit, data_sets
 from core.records.db import Database
 from core.records.permissions import ROLES, Person
 from core.settings import Settings
 from core.types import Modality
-from train import collect, jobs, keep, near_duplicates, overview, speed, versions
+from train import collect, jobs, near_duplicates, overview, speed, versions
 from train.cases import prepare
 from train.collect import Collected
 from train.data import read_manifest
@@ -40,8 +43,8 @@ def admin(records: Database) -> Person:
     return add_person(records, "Ada", "administrator")
 
 
-def picture(number: int) -> bytes:
-    pixels = np.random.default_rng(number).integers(0, 255, (40, 40)).astype(np.uint8)
+def picture(number: int, side: int = 40) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 255, (side, side)).astype(np.uint8)
     out = io.BytesIO()
     Raster.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
@@ -208,11 +211,42 @@ def test_what_a_killed_import_left_is_swept_a_day_later(records: Database, admin
 
 def test_a_damaged_picture_is_left_out_and_the_others_stay(records: Database, admin: Person, tmp_path: Path) -> None:
     files = class_folders() | {"set/benign/cut.png": picture(50)[:900], "set/malignant/text.png": b"hello"}
+    files["set/benign/small.png"] = picture(51, side=20)
     found = added(records, admin, zipped(tmp_path / "a.zip", files))
     assert data_sets.load_version(records, admin, found.version_id).n_cases == 20
-    assert found.refused == (("set/malignant/text.png", keep._NO_PICTURE),)
-    assert any(note.startswith("1 pictures left out: the file is damaged") for note in found.notes)
+    refused = dict(found.refused)
+    assert set(refused) == {"set/benign/cut.png", "set/malignant/text.png"}
+    assert "damaged" in refused["set/benign/cut.png"] and "no picture" in refused["set/malignant/text.png"]
+    assert any(note.startswith("1 pictures left out: it cannot be read") for note in found.notes)
     assert len(left_in(records)) == 22  # pictures, manifest, pairs
+
+
+def test_what_a_converter_wrote_beside_a_picture_is_not_kept(records: Database, admin: Person, tmp_path: Path) -> None:
+    info, wide = PngInfo(), Raster.fromarray(np.random.default_rng(7).integers(0, 4095, (40, 50)).astype(np.uint16))
+    info.add_text("dcm:PatientName", "MUSTER^ANNA")
+    png, tiff, mask = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    wide.save(png, "PNG", pnginfo=info)
+    Raster.fromarray(np.full((40, 50), 4095, np.uint16) - np.asarray(wide)).save(
+        tiff, "TIFF", description="MUSTER^ANNA"
+    )
+    Raster.fromarray(np.eye(40, 50) > 0).save(mask, "TIFF", description="MUSTER^ANNA")
+    files = class_folders() | {"set/benign/a.png": png.getvalue(), "set/malignant/b.tif": tiff.getvalue()}
+    files["set/malignant/b_mask.tif"] = mask.getvalue()
+    found = added(records, admin, zipped(tmp_path / "a.zip", files))
+    cases = cases_of(records, admin, found.version_id)
+    assert len(cases) == 22 and found.refused == ()
+    folder = data_sets.files_dir(records.settings)
+    kept = [path for path in folder.rglob("*") if path.is_file()]
+    assert not any(b"MUSTER" in path.read_bytes() for path in kept)
+    (masked,) = [case for case in cases if case["mask"]]
+    for case, whole in ((cases[10], np.asarray(wide)), (masked, 4095 - np.asarray(wide))):
+        path = folder / case["file"]
+        kind = "TIFF" if path.suffix == ".tiff" else "PNG"
+        with path.open("rb") as stream:
+            seen = read_raster(stream, kind, limits=Limits.of(Settings())).pixels
+        np.testing.assert_allclose(seen, whole / 4095, atol=1e-4)
+    with Raster.open(folder / masked["mask"]) as outline:
+        assert (np.asarray(outline) > 0).sum() == 40
 
 
 def test_a_version_in_folds_is_trained_in_these_folds(records: Database, admin: Person, tmp_path: Path) -> None:

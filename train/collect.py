@@ -122,7 +122,9 @@ def _create(
     cases = kept.cases
     looks = look_at(db.settings, cases, progress)
     if looks.unreadable:
-        kept.notes.append(f"{len(looks.unreadable)} pictures left out: the file is damaged or no picture of a breast.")
+        kept.notes.append(
+            f"{len(looks.unreadable)} pictures left out: it cannot be read, or is too small to be a breast."
+        )
         places = [place for place in range(len(cases)) if place not in set(looks.unreadable)]
         cases, looks = cases.iloc[places].reset_index(drop=True), looks.chosen(places)
         if cases["label"].nunique() < 2:

@@ -1,4 +1,4 @@
-"""Pictures into the store of data sets, without names: PNG, JPEG and TIFF as they are, DICOM as its pixels alone.
+"""Pictures into the store of data sets, without names: every pixel of PNG and JPEG, of TIFF and DICOM nothing else.
 
 Names of files and patients end here: pictures are called by the hash of their content, patients and groups by a keyed
 hash that only this site can make again. A file that is refused never loses the others.
@@ -19,7 +19,9 @@ import pandas as pd
 from PIL import Image as Raster
 
 from core.errors import InvalidInput, NotFound, UnreadableImage
+from core.imaging.decoded import Limits
 from core.imaging.intake import Intake, read_study
+from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.db import Database
@@ -28,6 +30,7 @@ from core.settings import Settings
 from core.types import Modality
 from train.importers.imported import PICTURES
 from train.staging import FILES_MOST, UNPACKED_MIB, Progress
+from train.without_metadata import without_metadata
 
 KEPT_COLUMNS = (
     "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "manufacturer",
@@ -128,7 +131,7 @@ class _Keeper:
                 if kind == "DICOM":
                     waiting.append((number, path))
                     continue
-                rows[number] = self._row(case, self._as_it_is(path))
+                rows[number] = self._row(case, self._picture(path, kind))
             except (NotFound, UnreadableImage) as refused:
                 self.kept.refused.append((case["file"], str(refused)))
             self._tell()
@@ -160,9 +163,26 @@ class _Keeper:
             raise UnreadableImage(_NO_PICTURE)
         return path, kind
 
-    def _as_it_is(self, path: Path) -> str:
-        suffix = path.suffix.lower().removeprefix(".")
-        return _keep_file(self.db.settings, path.read_bytes(), suffix, self.kept)
+    def _picture(self, path: Path, kind: str) -> str:
+        """PNG and JPEG without the words beside them; a TIFF has them between its pixels, so it is written anew."""
+        if kind != "TIFF":
+            suffix = path.suffix.lower().removeprefix(".")
+            return _keep_file(self.db.settings, without_metadata(path.read_bytes(), kind), suffix, self.kept)
+        with path.open("rb") as stream:
+            pixels = read_raster(stream, kind, limits=Limits.of(self.db.settings)).pixels
+        return keep_pixels(self.db.settings, pixels, self.kept)
+
+    def _mask(self, path: Path, kind: str) -> str:
+        """The outline of a lesion; one of 1 bit is no picture to read, and a mask all the same."""
+        if kind != "TIFF":
+            return self._picture(path, kind)
+        out = io.BytesIO()
+        try:
+            with Raster.open(path, formats=["TIFF"]) as raster:
+                Raster.fromarray(np.asarray(raster.convert("L"))).save(out, "PNG")  # anew: nothing else goes with it
+        except (OSError, SyntaxError, ValueError, KeyError):
+            raise UnreadableImage("Its mask is damaged or cut short.") from None
+        return _keep_file(self.db.settings, out.getvalue(), "png", self.kept)
 
     def _decoded(self, waiting: list[tuple[int, Path]]) -> Iterator[tuple[int, Intake]]:
         limits = replace(self.db.settings, study_files=FILES_MOST, study_mib=UNPACKED_MIB)
@@ -200,7 +220,7 @@ class _Keeper:
             path, kind = self._found(mask)
             if kind == "DICOM":
                 raise UnreadableImage("Its mask is a DICOM file; masks are read as PNG, JPEG or TIFF.")
-            yield self._as_it_is(path)
+            yield self._mask(path, kind)
 
 
 def _keep_file(settings: Settings, content: bytes, kind: str, kept: Kept) -> str:
