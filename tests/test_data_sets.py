@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import signal
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -22,7 +25,7 @@ from core.imaging.raster import read_raster
 from core.records import audit, data_sets
 from core.records.db import Database
 from core.records.permissions import ROLES, Person
-from core.settings import Settings
+from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train import collect, jobs, near_duplicates, overview, speed, versions
 from train.cases import prepare
@@ -207,6 +210,40 @@ def test_what_a_killed_import_left_is_swept_a_day_later(records: Database, admin
         os.utime(path, (time.time() - 25 * 3600,) * 2)
     added(records, admin, zipped(tmp_path / "a.zip", class_folders()))
     assert not orphan.exists() and young.exists() and not half.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from core.records.db import open_database
+from core.records.permissions import Person
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+from train import collect
+
+def kill(sentence, done):
+    if sentence == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+db = open_database(Settings(state_dir=Path(sys.argv[1])))
+ada = Person(1, "Ada", ["administrator"])
+collect.add_zip(db, ada, Path(sys.argv[2]), name="x", modality=Modality.ULTRASOUND, seed=0, progress=kill)
+"""
+
+
+@pytest.mark.parametrize("moment", ["Unpacking", "Keeping the pictures", "Looking for leaks"])
+def test_an_import_whose_process_is_killed_leaves_no_half_data_set(
+    records: Database, admin: Person, tmp_path: Path, moment: str
+) -> None:
+    archive = zipped(tmp_path / "a.zip", class_folders())
+    words = [sys.executable, "-c", KILLED, str(records.settings.state_dir), str(archive), moment]
+    done = subprocess.run(words, cwd=REPOSITORY, check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert data_sets.list_versions(records, admin) == []
+    assert not any("data set" in entry.action for entry in audit.entries(records, admin))
+    found = added(records, admin, archive, name="x")
+    assert data_sets.load_version(records, admin, found.version_id).n_cases == 20
+    assert len(list(data_sets.files_dir(records.settings).glob("??/*.png"))) == 20
 
 
 def test_a_damaged_picture_is_left_out_and_the_others_stay(records: Database, admin: Person, tmp_path: Path) -> None:
