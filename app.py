@@ -46,6 +46,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/research/cases.py", "Cases", ":material/image_search:", "see_cases"),
     ("pages/admin/data_sets.py", "Data sets", ":material/dataset:", "manage_data"),
     ("pages/admin/training.py", "Training", ":material/fitness_center:", "manage_training"),
+    ("pages/admin/drift.py", "Drift", ":material/trending_up:", "see_drift"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),
     ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),

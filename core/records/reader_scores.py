@@ -96,12 +96,12 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
             side, kind = sides[one.image_id]
             if side == breast:
                 by_model.setdefault(one.model_id, []).append((kind, float(one.payload["malignant"])))
-        row |= {name: _together(found) for name, found in by_model.items()}
+        row |= {name: together(found) for name, found in by_model.items()}
         rows.append(row)
     return rows
 
 
-def _together(found: Iterable[tuple[str, float]]) -> float:
+def together(found: Iterable[tuple[str, float]]) -> float:
     """One score of the images of a breast, by the rule of `core.models.aggregate`."""
     kinds, scores = zip(*found, strict=True)
     return sum(scores) / len(scores) if kinds[0] == Modality.MAMMOGRAPHY else max(scores)

@@ -291,6 +291,9 @@ def _columns_of(study_id: str, position: int, image: Image, key: str) -> dict[st
         "spacing_column_mm": column_mm,
         "frame": image.frame,
         "n_frames": image.n_frames,
+        "n_rows": image.height,
+        "n_columns": image.width,
+        "brightness": float(image.pixels.mean()),
         "meta": {
             "notes": list(image.notes),
             "warnings": list(image.warnings),

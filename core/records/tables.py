@@ -121,7 +121,20 @@ image = Table(
     Column("n_frames", Integer, nullable=False),
     Column("meta", JSON, nullable=False),
     Column("pixels_removed_at", Moment),
+    # What drift is measured on; None for images from before it was.
+    Column("n_rows", Integer),
+    Column("n_columns", Integer),
+    Column("brightness", Float),
     UniqueConstraint("study_id", "position"),
+)
+
+intake = Table(
+    "intake",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("n_read", Integer, nullable=False),
+    Column("n_refused", Integer, nullable=False),
 )
 
 prediction = Table(

@@ -13,6 +13,7 @@ import streamlit as st
 from core.errors import InvalidInput
 from core.imaging.hanging import hang
 from core.imaging.intake import Intake, read_upload
+from core.records.intake_counts import record_intake
 from core.records.permissions import Person
 from core.records.studies import NAME_LENGTH_MOST, create_study
 from core.reports.content import warnings_of
@@ -68,7 +69,7 @@ class Draft:
 
 def begin_study(person: Person) -> str | None:
     """Choose files, see what was refused, complete what they do not say, name it; the id once it is saved."""
-    drafts = choose_files()
+    drafts = choose_files(person)
     show_refusals(drafts)
     complete_drafts(drafts)
     missing = missing_words(drafts)
@@ -88,7 +89,7 @@ def begin_study(person: Person) -> str | None:
     return None
 
 
-def choose_files() -> list[Draft]:
+def choose_files(person: Person) -> list[Draft]:
     """The upload and, once every file has arrived, its drafts. Ends the page while there is nothing to show."""
     st.caption(
         "DICOM, PNG, JPEG or TIFF, or a zip of them. All files that you choose here become one study of one patient."
@@ -96,10 +97,10 @@ def choose_files() -> list[Draft]:
     files = upload_files(f"upload_{st.session_state.get(_ROUND, 0)}")
     if files is None:
         st.stop()
-    return read_new_files(files)
+    return read_new_files(person, files)
 
 
-def read_new_files(files: Sequence[InboxFile]) -> list[Draft]:
+def read_new_files(person: Person, files: Sequence[InboxFile]) -> list[Draft]:
     """Drafts of all chosen files, read once each; a bar moves while they are read."""
     drafts: list[Draft] = st.session_state.setdefault(_DRAFTS, [])
     done: set[str] = st.session_state.setdefault(_READ, set())
@@ -112,6 +113,8 @@ def read_new_files(files: Sequence[InboxFile]) -> list[Draft]:
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
             found = read_upload(file.path, file.name, settings=settings(), site_key=database().site_key)
+            n_refused = sum(intake.refused is not None for intake in found)
+            record_intake(database(), person, n_read=len(found) - n_refused, n_refused=n_refused)
             drafts.extend(Draft(file, intake) for intake in found)
             done.add(str(file.path))
         bar.empty()
