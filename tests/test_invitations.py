@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from record_site import add_person, sqlite_only
+from record_site import add_person
 from sqlalchemy import select
 
 from core.errors import Conflict, NotAllowed, NotFound
@@ -16,7 +16,6 @@ from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.records.permissions import Person
 
-pytestmark = sqlite_only
 PASSWORD = "a long enough password for tests"
 
 

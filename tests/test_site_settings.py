@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from record_site import add_person, picture, sqlite_only
+from record_site import add_person, picture
 
 from core.errors import InvalidInput, NotAllowed
 from core.records import audit, site_settings
@@ -13,8 +13,6 @@ from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.studies import create_study, load_study
 from core.settings import Settings
-
-pytestmark = sqlite_only
 
 
 @pytest.fixture
