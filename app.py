@@ -44,6 +44,8 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/research/compare.py", "Compare", ":material/query_stats:", "compare_models"),
     ("pages/research/cases.py", "Cases", ":material/image_search:", "see_cases"),
+    ("pages/research/leak_check.py", "Leak check", ":material/policy:", "check_leaks"),
+    ("pages/research/published.py", "Published figures", ":material/menu_book:", "compare_models"),
     ("pages/admin/data_sets.py", "Data sets", ":material/dataset:", "manage_data"),
     ("pages/admin/training.py", "Training", ":material/fitness_center:", "manage_training"),
     ("pages/admin/drift.py", "Drift", ":material/trending_up:", "see_drift"),

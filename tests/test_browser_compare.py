@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -131,6 +134,7 @@ def test_downloads_open_again_and_start_no_formula(study: Page) -> None:
         ("Subgroups", "Grey: fewer than 20 cases"),
         ("Classes", "one score a case"),
         ("Training", "history of its training"),
+        ("Seeds", "runs of one model with different seeds"),
     ],
 )
 def test_every_part_opens_and_the_address_keeps_it(study: Page, tab: str, expected: str) -> None:
@@ -166,3 +170,30 @@ def test_the_cases_page_lists_and_says_that_the_pictures_are_not_here(page: Page
     listed = pd.read_csv(io.BytesIO(downloaded(page, re.compile("CSV, all of the list"))))
     assert set(listed["label"]) == {"malignant"}
     assert "Traceback" not in site.output.read_text(errors="replace")
+
+
+def test_the_leak_check_shows_the_cards_and_says_that_the_files_are_not_here(page: Page, site: RunningApp) -> None:
+    page.goto(f"{site.url}/leak_check")
+    page.get_by_text("are not on this machine").wait_for()
+    settled(page)
+    shown = words(page)
+    assert "no leak was found" in shown and "ultrasound-fusion" in shown and "What a leak costs" in shown
+    assert page.locator(".leak").count() == 0
+
+
+def test_published_figures_stand_beside_ours_and_open_again(page: Page, site: RunningApp) -> None:
+    page.goto(f"{site.url}/published")
+    page.get_by_text("What figures to believe").first.wait_for()
+    settled(page)
+    listed = pd.read_csv(io.BytesIO(downloaded(page, re.compile("CSV$"))))
+    fusion = listed[listed["system"] == "ultrasound-fusion"].iloc[0]
+    assert fusion["published"] == "macro-AUC .956; AUC .916" and fusion["ours"].startswith("macro-AUC .9")
+    assert "macro-AUC .956" in words(page) and set(listed["leaking_split"]) == {False}
+
+
+def test_every_download_is_in_the_audit_trail(study: Page, site: RunningApp) -> None:
+    with closing(sqlite3.connect(site.state_dir / "secondread.sqlite3")) as database:
+        rows = database.execute("SELECT subject, detail FROM audit WHERE action = 'export comparison'").fetchall()
+    files = {json.loads(detail)["what"] for _, detail in rows}
+    assert {"measures.csv", "roc.csv", "comparison.html", "comparison.pdf"} <= files
+    assert "data 1215da4d" in {subject[:13] for subject, _ in rows}

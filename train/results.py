@@ -6,6 +6,7 @@ Loads no TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from core.evaluation.comparison import compare_areas
 from core.evaluation.intervals import Draws
-from core.evaluation.published import PublishedFigure, ceilings, figures_of, without_counterpart
+from core.evaluation.published import PublishedFigure, ceilings, figures_of, published_figures, without_counterpart
 from core.models.cards import Card, read_test_scores, shipped_cards
 from core.models.leaks import LEAKING, leaks_of
 from core.types import Estimate, Modality
@@ -42,12 +43,11 @@ def results_page(weights_dir: Path) -> str:
     """The whole page as Markdown."""
     cards = [card for card in shipped_cards(weights_dir) if read_test_scores(card) is not None]
     measured = {card.model_id: measures_of(card) for card in cards}
-    lesson_ids = {f"{Modality.ULTRASOUND.value}-{LESSON}{suffix}" for suffix in (BY_IMAGE, BY_GROUP)}
     lines = [HEAD]
     for modality, title in TITLES.items():
-        own = [card for card in cards if card.modality is modality and card.model_id not in lesson_ids]
+        own = [card for card in cards if card.modality is modality and card.model_id not in lesson_ids()]
         lines += [f"## {title}", "", *_models(own, measured), ""]
-    lines += ["## Beside what was published", "", *_published(cards, measured, lesson_ids), ""]
+    lines += ["## Beside what was published", "", *_published(cards, measured), ""]
     lines += [f"{what}: {words}.\n" for what, words in without_counterpart()]
     lines += ["## On other collections", "", *_elsewhere(cards), ""]
     lines += ["## Two lessons", "", *_lessons({card.model_id: card for card in cards}, measured), ""]
@@ -139,34 +139,74 @@ def _missing(cards: Sequence[Card]) -> list[str]:
     return ["", f"Not trained yet: {', '.join(names)}."] if names else []
 
 
-def _published(cards: Iterable[Card], measured: Mapping[str, Measures], left_out: set[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data.
+
+    card: None for a published system whose network has not been trained here.
+    """
+
+    card: Card | None
+    system: str
+    ours: Mapping[str, Estimate]
+    theirs: tuple[str, ...]
+    on: str
+    why: str
+
+    @property
+    def ours_in_words(self) -> tuple[str, ...]:
+        return tuple(f"{_word(name)} {in_words(one)}" for name, one in self.ours.items())
+
+
+def lesson_ids() -> set[str]:
+    """The models that show what a leaking split does; they are no entries of a comparison."""
+    return {f"{Modality.ULTRASOUND.value}-{LESSON}{suffix}" for suffix in (BY_IMAGE, BY_GROUP)}
+
+
+def beside_published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[Beside]:
+    """Every model beside the published figures of its network, or beside what is usual on such data."""
     rows = []
     for card in cards:
-        if card.model_id in left_out:
+        if card.model_id in lesson_ids():
             continue
+        own = measured[card.model_id]
         figures = figures_of(card.architecture, card.modality.value)
         for figure in figures:
-            shared = {name: value for name, value in figure.measures.items() if name in measured[card.model_id]}
-            ours = [f"{_word(name)} {in_words(measured[card.model_id][name])}" for name in shared]
-            theirs = [f"{_word(name)} {_short(value)}" for name, value in figure.measures.items()]
-            rows.append(
-                (
-                    f"`{card.model_id}`",
-                    "<br>".join(ours) or f"AUC {in_words(measured[card.model_id].get('auc'))}",
-                    "<br>".join(theirs) or figure.words,
-                    figure.data,
-                    why(card, figure),
-                )
-            )
+            names = [name for name in figure.measures if name in own] or [name for name in ("auc",) if name in own]
+            ours = {name: own[name] for name in names}
+            rows.append(Beside(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
         if not figures:
-            own = measured[card.model_id]
-            ours_only = f"AUC {in_words(own.get('auc'))}<br>accuracy {in_words(own.get('accuracy'))}"
+            ours = {name: own[name] for name in ("auc", "accuracy") if name in own}
             usual = next((one for one in ceilings() if one.modality == card.modality.value), None)
             reason = (
                 "No figure of just this network is at hand; beside it stands what others reach, whose splits differ."
             )
-            published = (usual.believable, usual.data) if usual is not None else ("-", "-")
-            rows.append((f"`{card.model_id}`", ours_only, *published, reason))
+            claim, on = ((usual.believable,), usual.data) if usual is not None else (("-",), "-")
+            rows.append(Beside(card, card.model_id, ours, claim, on, reason))
+    return rows
+
+
+def published_without_model(cards: Iterable[Card]) -> list[Beside]:
+    """The published systems whose network has not been trained here yet."""
+    there = {(card.architecture, card.modality.value) for card in cards}
+    rows = []
+    for figure in published_figures():
+        if not any(name in figure.architectures and figure.modality in (kind, "") for name, kind in there):
+            reason = f"{figure.reason[0].upper()}{figure.reason[1:]}."
+            system = f"{', '.join(figure.architectures)}{', ' * bool(figure.modality)}{figure.modality}"
+            rows.append(Beside(None, system, {}, _claim(figure), figure.data, reason))
+    return rows
+
+
+def _claim(figure: PublishedFigure) -> tuple[str, ...]:
+    return tuple(f"{_word(name)} {_short(value)}" for name, value in figure.measures.items()) or (figure.words,)
+
+
+def _published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[str]:
+    rows = [
+        (f"`{row.system}`", "<br>".join(row.ours_in_words), "<br>".join(row.theirs), row.on, row.why)
+        for row in beside_published(cards, measured)
+    ]
     return table(("model", "ours", "published", "on", "why they differ"), rows) if rows else ["Not trained yet."]
 
 

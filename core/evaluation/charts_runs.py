@@ -128,3 +128,42 @@ def class_bars(
     figure.update_xaxes(type="category")
     figure.update_layout(barmode="group")
     return figure
+
+
+def seeds_figure(areas: Mapping[str, Mapping[str, Estimate]], *, provenance: Provenance | None = None) -> go.Figure:
+    """Every run's area with its interval; a line at each model's mean. areas: model -> run -> area."""
+    figure = blank_figure("Area under the ROC curve", "", provenance)
+    for index, (model, runs) in enumerate(areas.items()):
+        ones = list(runs.values())
+        rows = [escape(name) for name in runs]
+        figure.add_trace(
+            go.Scatter(
+                x=[one.value for one in ones],
+                y=rows,
+                error_x={
+                    "array": [one.high - one.value for one in ones],
+                    "arrayminus": [one.value - one.low for one in ones],
+                    "thickness": 1,
+                },
+                customdata=[(one.low, one.high) for one in ones],
+                hovertemplate="%{y}: %{x:.3f} (%{customdata[0]:.3f} to %{customdata[1]:.3f})<extra></extra>",
+                mode="markers",
+                marker={"size": 9, "color": COLOURS[index % len(COLOURS)]},
+                name=escape(model),
+            )
+        )
+        mean = sum(one.value for one in ones) / len(ones)
+        figure.add_trace(
+            go.Scatter(
+                x=[mean] * len(rows),
+                y=rows,
+                mode="lines",
+                line={"color": COLOURS[index % len(COLOURS)], "dash": "dot"},
+                hovertemplate=f"mean {mean:.3f}<extra></extra>",
+                name=f"{escape(model)}, mean",
+                showlegend=False,
+            )
+        )
+    figure.update_yaxes(autorange="reversed", type="category", automargin=True)
+    figure.update_layout(height=200 + 30 * sum(len(runs) for runs in areas.values()))
+    return figure

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,17 @@ def all_cards(settings: Settings) -> tuple[Card, ...]:
             cards.pop(model_id, None)  # never other weights than those that were chosen
             cards |= {card.model_id: card for card in _released(settings, model_id, weights_sha256)}
     return _in_order(cards.values())
+
+
+def candidate_cards(settings: Settings) -> tuple[Card, ...]:
+    """What trainings of this site made and nobody has released; each named after its training, to be compared."""
+    released = {card.weights_sha256 for card in all_cards(settings)}
+    found = _readable((settings.state_dir / "candidates").glob("*/*/card.json"))
+    return tuple(
+        replace(card, model_id=f"{card.model_id} (training {card.folder.parent.name})")
+        for card in _in_order(found)
+        if card.weights_sha256 not in released
+    )
 
 
 def known_cards(settings: Settings) -> tuple[Card, ...]:

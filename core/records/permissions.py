@@ -57,6 +57,7 @@ ACTION_TABLE = (
     Action("see_models", ROLES, "Read the model cards."),
     Action("compare_models", _RESEARCH, "Compare models on held-back test cases."),
     Action("see_cases", _RESEARCH, "Look at the single test cases behind a comparison."),
+    Action("check_leaks", _RESEARCH, "See what the audit finds in a data set, beside the numbers measured on it."),
     Action("see_reader_scores", _RESEARCH, "Compare readers' first impressions, numbered, once their truth is known."),
     Action("manage_data", _ADMINISTRATOR, "Add, split and remove data sets for training."),
     Action("manage_training", _ADMINISTRATOR, "Start, watch and cancel training jobs."),

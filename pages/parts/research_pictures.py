@@ -12,7 +12,7 @@ import streamlit as st
 from core.imaging.intake import read_study
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import heat_map
-from core.models.cards import live_cards
+from core.models.cards import candidate_cards, live_cards
 from core.records.data_sets import files_dir
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Image, Modality
@@ -85,7 +85,7 @@ def _picture(path: Path, modality: Modality | None) -> Image | None:
 def _draw_large(row: pd.Series, names: Sequence[str]) -> None:
     st.subheader(plain(str(row["case"])), anchor=False)
     path = picture_path(str(row["case"]))
-    cards = [card for card in live_cards(settings()) if card.model_id in names]
+    cards = [card for card in (*live_cards(settings()), *candidate_cards(settings())) if card.model_id in names]
     words = f"Label {row['label']}; " + "; ".join(f"{name} {row[name]}" for name in row.index[3:])
     st.caption(plain(words))
     if path is None:

@@ -20,6 +20,7 @@ from core.evaluation.workbench import Workbench
 from pages.parts import research_tables as tables
 from pages.parts.messages import told_plainly
 from pages.parts.research_figures import colour, draw_download, draw_figure
+from pages.parts.research_seeds import draw_seeds
 from pages.parts.words import plain
 
 MEAN, WEIGHTED = "mean of both", "weighted sum of both"
@@ -305,6 +306,7 @@ SECTIONS = {
     "Subgroups": draw_subgroups,
     "Classes": draw_classes,
     "Hybrid": draw_hybrid,
+    "Seeds": draw_seeds,
     "Training": draw_training,
 }
 """Tab -> what draws it."""

@@ -11,7 +11,7 @@ import streamlit as st
 from core.evaluation.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
 from core.evaluation.scores import label_names, read_scores
 from core.evaluation.workbench import Workbench
-from core.models.cards import all_cards
+from core.models.cards import all_cards, candidate_cards
 from core.records.reader_scores import reader_scores
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require, settings
@@ -34,10 +34,15 @@ columns become subgroups. The file stays in this server's memory and is not stor
 """
 
 
+def card_groups() -> dict[str, CardGroup]:
+    """Data sets with the models that were measured on them: released ones, and trainings of this site."""
+    return {group.key: group for group in group_cards((*all_cards(settings()), *candidate_cards(settings())))}
+
+
 def choose_cohort() -> Cohort:
     """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
     # The address holds an option as it is shown, so options are made to be read and to stay as they are.
-    groups = {group.key: group for group in group_cards(all_cards(settings()))}
+    groups = card_groups()
     chosen = st.selectbox(
         "Data set",
         [*groups, READERS, UPLOAD],

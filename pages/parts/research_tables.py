@@ -45,9 +45,12 @@ def estimate_cell(one: Estimate, *, is_bold: bool = False) -> str:
     )
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str) -> str:
-    """`head` is plain; `rows` hold whole cells (`<th>` first). Scrolls sideways in itself on a narrow screen."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, texts: Sequence[str] = ()) -> str:
+    """A table that scrolls sideways in itself on a narrow screen.
+
+    `head` is plain; `rows` hold whole cells (`<th>` first). texts: heads of columns that hold words, not numbers.
+    """
+    top = "".join(f'<th scope="col"{" class=text" if name in texts else ""}>{escape(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (
         f'<div class="sr-scroll" tabindex="0" role="region" aria-label="{escape(label)}">'

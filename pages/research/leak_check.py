@@ -1,0 +1,39 @@
+"""Is the number honest? What the audit finds in the chosen data set, beside the numbers measured on it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.records.data_sets import list_audited
+from pages.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
+from pages.parts.messages import told_plainly
+from pages.parts.research_figures import draw_style
+from pages.parts.research_source import card_groups
+from pages.parts.session import database, require
+
+actor = require("check_leaks")
+draw_style()
+st.title("Leak check", anchor=False)
+st.caption(
+    "A number is too good where test cases were known from training: the same patient, the same file or nearly the "
+    "same picture on both sides of the split. Here the split of every model is judged, beside its numbers."
+)
+groups = card_groups()
+with told_plainly(stops=True):
+    versions = {f"{row.name}, version {row.number}": row for row in list_audited(database(), actor)}
+options = [*groups, *versions]
+if not options:
+    st.info(
+        "There is no model with test scores and no data set yet. An administrator adds a data set on the page Data "
+        "sets; it is audited there and then.",
+        icon=":material/info:",
+    )
+    st.stop()
+chosen = st.selectbox("Data set", options, key="data", bind="query-params")
+if chosen in versions:
+    draw_version(versions[chosen])
+elif chosen in groups:
+    cards = groups[chosen].cards
+    draw_models(cards)
+    draw_findings(cards)
+    draw_cost(cards)
