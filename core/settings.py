@@ -34,6 +34,8 @@ class Settings:
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
     session_idle_minutes, session_hours: when a sign-in ends by itself.
+    sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
+        reason, in percentage points.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
     worker: start a training worker with the application, on this machine.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
@@ -61,6 +63,7 @@ class Settings:
     decode_seconds: int = 30
     session_idle_minutes: int = 15
     session_hours: int = 12
+    sensitivity_margin_percent: int = 5
     cookie_secure: bool = False
     worker: bool = True
     data_root: str = ""

@@ -22,6 +22,7 @@ WITH_TENSORFLOW = {
     "core/models/inference.py",
     "core/models/explain.py",
     "core/commands/bench.py",
+    "train/beside.py",
     "train/bench.py",
     "train/fit.py",
     "train/batches.py",
@@ -34,7 +35,7 @@ WITH_TENSORFLOW = {
     "train/pretrained.py",
 }
 """The only modules that may import TensorFlow or Keras (about four seconds)."""
-TRAIN_FOR_PAGES = {"jobs", "config", "worker", "speed", "data", "split", "audit", "hospital", "publish"}
+TRAIN_FOR_PAGES = {"beside", "jobs", "config", "worker", "speed", "data", "split", "audit", "hospital", "publish"}
 TRAIN_FOR_PAGES |= {"collect", "staging", "versions", "near_duplicates", "overview"}
 TRAIN_FOR_PAGES |= {"linked", "hospital_columns", "own_reads", "leak_check", "results", "programme"}
 

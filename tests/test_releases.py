@@ -31,7 +31,7 @@ def admin(records: Database) -> Person:
 
 
 def promote(db: Database, actor: Person, job_id: int, live_sha256: str | None = SHIPPED.weights_sha256) -> None:
-    releases.promote(db, actor, job_id, live_sha256=live_sha256, reason=WHY)
+    releases.promote(db, actor, job_id, live_sha256=live_sha256, reason=WHY, passed={}, evidence={})
 
 
 def live_sha(db: Database) -> str:
@@ -269,7 +269,7 @@ def test_what_cannot_be_decided_is_refused_with_a_sentence(records: Database, ad
     job_id = add_candidate(records, admin, 1)
     seen = SHIPPED.weights_sha256
     with pytest.raises(InvalidInput, match="Write down why"):
-        releases.promote(records, admin, job_id, live_sha256=seen, reason="  \n")
+        releases.promote(records, admin, job_id, live_sha256=seen, reason="  \n", passed={}, evidence={})
     with pytest.raises(NotFound):
         promote(records, admin, 99)
     with pytest.raises(NotFound, match="never live"):

@@ -50,25 +50,37 @@ class Decision:
     created_at: datetime
 
 
-def promote(db: Database, actor: Person, job_id: int, *, live_sha256: str | None, reason: str) -> None:
-    """Let a training's candidate answer from the next read on, in place of the live weights of the same model.
+def promote(
+    db: Database,
+    actor: Person,
+    job_id: int,
+    *,
+    live_sha256: str | None,
+    reason: str,
+    passed: Mapping[str, str],
+    evidence: Mapping[str, Any],
+) -> None:
+    """Let a candidate answer; `core.records.gate.promote` examines it first, and is what a page calls.
 
     live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
     ModelUnavailable.
     """
     demand(actor, "manage_releases")
-    words = _reason(reason)
+    words = reason_of(reason)
     with _deciding(db) as connection:
         card = find_candidate(db, connection, job_id)
         _demand_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
-        _demand_unchanged(previous, live_sha256)
+        demand_unchanged(previous, live_sha256)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
         _demand_same_kind(db, card)
         _keep_shipped(db, card.model_id)
         keep_release(db.settings, card)
-        _decide(db, connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+        _decide(
+            connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words,
+            job_id=job_id, passed=passed, evidence=evidence,
+        )  # fmt: skip
 
 
 def roll_back(
@@ -79,15 +91,15 @@ def roll_back(
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
     demand(actor, "manage_releases")
-    words = _reason(reason)
+    words = reason_of(reason)
     with _deciding(db) as connection:
         previous = _live_now(db, connection, model_id)
-        _demand_unchanged(previous, live_sha256)
+        demand_unchanged(previous, live_sha256)
         if weights_sha256 == previous:
             raise Conflict("These weights are live already.")
         if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
             raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
-        _decide(db, connection, actor, ROLL_BACK, model_id, weights_sha256, previous, words)
+        _decide(connection, actor, ROLL_BACK, model_id, weights_sha256, previous, words)
 
 
 def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | None, reason: str) -> None:
@@ -96,14 +108,14 @@ def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | Non
     Raises NotAllowed, InvalidInput, Conflict.
     """
     demand(actor, "manage_releases")
-    words = _reason(reason)
+    words = reason_of(reason)
     with _deciding(db) as connection:
         previous = _live_now(db, connection, model_id)
-        _demand_unchanged(previous, live_sha256)
+        demand_unchanged(previous, live_sha256)
         if previous is None:
             raise Conflict("This model does not answer anyway.")
         _keep_shipped(db, model_id)
-        _decide(db, connection, actor, RETIRE, model_id, previous, previous, words)
+        _decide(connection, actor, RETIRE, model_id, previous, previous, words)
 
 
 def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
@@ -174,6 +186,20 @@ def project(db: Database) -> None:
             write_live(db.settings, decided)
 
 
+def reason_of(text: str) -> str:
+    """A written reason as it is kept. Raises InvalidInput where it is empty or too long."""
+    words = tidy_text(text, REASON_LENGTH_MOST, "reason")
+    if not words:
+        raise InvalidInput("Write down why: the reason is kept with the decision.")
+    return words
+
+
+def demand_unchanged(live: str | None, seen: str | None) -> None:
+    """Refuse with Conflict a decision about other weights than those that are live."""
+    if live != seen:
+        raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
+
+
 @contextlib.contextmanager
 def _deciding(db: Database) -> Iterator[Connection]:
     """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
@@ -192,7 +218,6 @@ def _deciding(db: Database) -> Iterator[Connection]:
 
 
 def _decide(
-    db: Database,
     connection: Connection,
     actor: Person,
     decision: str,
@@ -266,11 +291,6 @@ def _keep_shipped(db: Database, model_id: str) -> None:
             keep_release(db.settings, card)
 
 
-def _demand_unchanged(live: str | None, seen: str | None) -> None:
-    if live != seen:
-        raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
-
-
 def _demand_same_kind(db: Database, card: Card) -> None:
     """One model id must go on meaning one thing to who reads with it."""
     for other in known_cards(db.settings):
@@ -279,13 +299,6 @@ def _demand_same_kind(db: Database, card: Card) -> None:
                 f"{card.model_id} reads {other.modality}, and this candidate reads {card.modality}. Train it under "
                 "another name."
             )
-
-
-def _reason(text: str) -> str:
-    words = tidy_text(text, REASON_LENGTH_MOST, "reason")
-    if not words:
-        raise InvalidInput("Write down why: the reason is kept with the decision.")
-    return words
 
 
 def _in_line(connection: Connection) -> None:

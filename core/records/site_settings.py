@@ -87,6 +87,12 @@ CHOICES = (
     Choice("study_files", "Files of a study", "How many files one study may have.", is_cap=True),
     Choice("session_idle_minutes", "Minutes without work", "After these a sign-in ends.", is_cap=True),
     Choice("session_hours", "Hours of a sign-in", "After these a sign-in ends, whatever happens.", is_cap=True),
+    Choice(
+        "sensitivity_margin_percent",
+        "Margin of sensitivity (percentage points)",
+        "A candidate whose sensitivity lies further below that of the live model needs a written reason.",
+        is_cap=True,
+    ),
 )
 _BY_KEY: Mapping[str, Choice] = {choice.key: choice for choice in CHOICES}
 

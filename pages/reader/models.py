@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.models.cards import Card, all_cards, headline, retrain_words
 from core.models.leaks import leaks_of
+from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, measured_at, operating_point
 from core.models.registry import ARCHITECTURES
 from core.records.site_thresholds import points_here
@@ -74,6 +75,9 @@ if not cards:
 for card in cards:
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
+retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
+if retired:
+    st.caption(f"Retired, and answering no more: {plain(', '.join(retired))}.")
 fitted = {card.architecture for card in cards}
 waiting = [entry.title for entry in ARCHITECTURES if entry.id not in fitted]
 if waiting:

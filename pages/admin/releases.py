@@ -1,0 +1,59 @@
+"""Releases: what is live, a candidate beside it, and who decided what and why."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.models.cards import live_cards
+from core.records import releases
+from pages.parts.messages import told_plainly
+from pages.parts.release_gate import draw_gate, examined
+from pages.parts.release_history import draw_decisions, draw_model
+from pages.parts.research_figures import draw_style
+from pages.parts.session import database, require, settings
+from pages.parts.words import plain
+from train import jobs
+from train.jobs import JobRow
+
+actor = require("manage_releases")
+db = database()
+draw_style()
+
+
+def candidate_words(job: JobRow) -> str:
+    """One line for the choice, which shows text as it is."""
+    return f"{job.id} · {job.request.model_id} · {job.data_set} v{job.version} · {job.created_by_name}"
+
+
+st.title("Releases", anchor=False)
+st.caption(
+    "A candidate answers nobody until somebody promotes it here, by name and with a reason; there is always a way back."
+)
+note = st.session_state.pop("release_note", None)
+if note:
+    st.success(plain(note), icon=":material/check:")
+
+with told_plainly(stops=True):
+    decided = releases.decisions(db, actor)
+    live = {card.model_id: card for card in live_cards(settings())}
+    finished = [job for job in jobs.list_jobs(db, actor) if job.state == jobs.DONE and job.result]
+
+st.subheader("Live", anchor=False)
+for model_id in dict.fromkeys([*live, *(one.model_id for one in decided)]):
+    draw_model(actor, model_id, live.get(model_id), [one for one in decided if one.model_id == model_id])
+
+st.subheader("Candidates", anchor=False)
+if finished:
+    chosen = st.selectbox(
+        "A finished training", finished, format_func=candidate_words, key="candidate",
+        index=None if len(finished) > 1 else 0, placeholder="Choose the candidate to look at",
+    )  # fmt: skip
+    if chosen is not None and chosen.result is not None:
+        with told_plainly():
+            draw_gate(actor, examined(actor, chosen.id, releases.live_now(db, actor, chosen.result["model_id"])))
+else:
+    st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
+
+if decided:
+    st.subheader("Decisions", anchor=False)
+    draw_decisions(decided)

@@ -1,0 +1,221 @@
+"""The gate: a candidate beside the live model on the same cases, and the red lines that need a written reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_images import encoded, ultrasound
+from record_site import add_person, sqlite_only
+from release_site import MODEL, SHIPPED, add_candidate, candidate
+from sklearn.metrics import roc_auc_score
+
+from core.errors import Conflict, InvalidInput, NotAllowed
+from core.evaluation.side_by_side import CANDIDATE, LIVE
+from core.models.cards import live_card, read_test_scores
+from core.records import data_sets, gate, releases, site_settings
+from core.records.db import Database
+from core.records.permissions import Person
+from train import beside
+
+pytestmark = sqlite_only
+WHY = "It was looked at closely."
+SEEN = SHIPPED.weights_sha256
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+def shipped_scores() -> pd.DataFrame:
+    scores = read_test_scores(SHIPPED)
+    assert scores is not None
+    return scores
+
+
+def with_lower(scores: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:
+    """The chosen cases get a malignant probability of 0.01."""
+    changed = scores.copy()
+    changed.loc[chosen, ["benign", "malignant", "normal"]] = [0.98, 0.01, 0.01]
+    return changed
+
+
+def keys(found: gate.Examination) -> list[str]:
+    return [line.key for line in found.lines]
+
+
+def test_a_candidate_stands_beside_the_live_model_on_the_same_cases(records: Database, admin: Person) -> None:
+    scores = shipped_scores()
+    better = scores.copy()
+    is_positive = (scores["label"] == "malignant").to_numpy()
+    better["malignant"] = np.where(is_positive, better["malignant"] / 2 + 0.5, better["malignant"])
+    found = gate.examine(records, admin, add_candidate(records, admin, 1, scores=better))
+
+    assert found.is_replaced and found.is_scored and found.live_sha256 == SEEN and found.bench.cohort.table.n == 117
+    (pair,) = found.bench.pairs((CANDIDATE, LIVE))
+    expected = roc_auc_score(is_positive, better["malignant"]) - roc_auc_score(is_positive, scores["malignant"])
+    assert pair.difference == pytest.approx(expected, abs=1e-9) and expected > 0.05
+    assert keys(found) == []
+    assert any("shipped" in note for note in found.notes)  # what it was trained on cannot be told by content
+
+
+def test_less_sensitivity_than_the_margin_needs_a_written_reason_that_is_kept(records: Database, admin: Person) -> None:
+    scores = shipped_scores()
+    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold)
+    lost = called[called].index[:5]  # of 33 positives: 15 percentage points
+    job_id = add_candidate(records, admin, 1, scores=with_lower(scores, np.asarray(lost)))
+    found = gate.examine(records, admin, job_id)
+    assert "sensitivity" in keys(found) and "15.2 percentage points less" in found.lines[0].sentence
+
+    reasons = {line.key: f"Because of {line.key}." for line in found.lines}
+    for passed in ({}, dict.fromkeys(reasons, " ")):
+        with pytest.raises(InvalidInput, match="written reason"):
+            gate.promote(records, admin, job_id, live_sha256=SEEN, reason=WHY, passed=passed)
+    assert live_card(records.settings, MODEL).weights_sha256 == SEEN
+    gate.promote(records, admin, job_id, live_sha256=SEEN, reason=WHY, passed=reasons)
+    (decision,) = releases.decisions(records, admin)
+    assert decision.passed == reasons and decision.evidence["cases"] == 117
+    assert decision.evidence["live"]["sensitivity"] - decision.evidence["candidate"]["sensitivity"] > 0.15
+    assert live_card(records.settings, MODEL).weights_sha256 == candidate(records, job_id).weights_sha256
+
+
+def test_a_site_may_choose_a_smaller_margin(records: Database, admin: Person) -> None:
+    scores = shipped_scores()
+    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold)
+    job_id = add_candidate(records, admin, 1, scores=with_lower(scores, np.asarray(called[called].index[:1])))  # 3.0
+    assert "sensitivity" not in keys(gate.examine(records, admin, job_id))
+    site_settings.choose(records, admin, "sensitivity_margin_percent", 2)
+    assert "sensitivity" in keys(gate.examine(records, admin, job_id))
+
+
+def test_a_clearly_lower_area_and_a_leaking_split_are_red_lines(records: Database, admin: Person) -> None:
+    scores = shipped_scores()
+    rng = np.random.default_rng(0)
+    noise = scores.assign(malignant=rng.random(len(scores)))
+    data = {**SHIPPED.raw["data"], "leaks": [{"check": "patient", "sentence": "3 patients are in two splits."}]}
+    found = gate.examine(records, admin, add_candidate(records, admin, 1, scores=noise, fields={"data": data}))
+    assert {"area", "leak"} <= set(keys(found))
+    assert "3 patients are in two splits" in next(line.sentence for line in found.lines if line.key == "leak")
+
+
+def pictures(db: Database, numbers: range) -> list[str]:
+    return [data_sets.keep_file(db.settings, encoded(ultrasound(seed=number)), "png") for number in numbers]
+
+
+def own_scores(files: list[str]) -> pd.DataFrame:
+    malignant = np.linspace(0.1, 0.9, len(files))
+    labels = np.where(np.arange(len(files)) % 2, "malignant", "benign")
+    patients = [f"p{number}" for number in range(len(files))]
+    return pd.DataFrame(
+        {
+            "case": files, "patient": patients, "label": labels, "benign": 1 - malignant, "malignant": malignant,
+            "normal": 0.0,
+        }
+    )  # fmt: skip
+
+
+def manifest(*parts: tuple[str, list[str], str]) -> bytes:
+    """parts: split, files, prefix of the patients."""
+    rows = [
+        f"{file},{'malignant' if number % 2 else 'benign'},{prefix}{number},{split}"
+        for split, files, prefix in parts
+        for number, file in enumerate(files)
+    ]
+    return ("\n".join(["file,label,patient,split", *rows]) + "\n").encode()
+
+
+def test_test_cases_that_either_was_trained_on_are_a_red_line_by_content_and_by_patient(
+    records: Database, admin: Person
+) -> None:
+    files = pictures(records, range(10))
+    first = add_candidate(records, admin, 1, manifest=manifest(("train", files[:3], "a"), ("test", files[6:], "b")))
+    sha256 = candidate(records, first).weights_sha256
+    gate_free = {"not compared": WHY, "too small": WHY}
+    gate.promote(records, admin, first, live_sha256=SEEN, reason=WHY, passed=gate_free)
+
+    # Its test cases: one that the live model trained on, one of a patient of its own training, two of nobody.
+    tested = [files[0], *files[3:6]]
+    mixed = manifest(("train", files[7:], "x"), ("test", tested, "x"))
+    second = add_candidate(records, admin, 2, manifest=mixed, scores=own_scores(tested))
+    out = gate.beside_dir(records, second)
+    out.mkdir()
+    own_scores(tested).to_csv(out / f"{sha256[:8]}.test_scores.csv", index=False)
+    (out / f"{sha256[:8]}.json").write_text('{"candidate": 0.1, "live": 0.1}')
+    found = gate.examine(records, admin, second)
+    said = {line.key: line.sentence for line in found.lines}
+    assert said["seen by live"].startswith("1 of the 4 test cases")
+    assert said["seen by candidate"].startswith("3 of the 4 test cases")  # x0, x1 and x2 are in its training too
+    assert "2 positive and 2 other" in said["too small"]
+
+
+def test_without_scores_of_the_same_cases_nothing_is_compared_and_that_is_a_red_line(
+    records: Database, admin: Person
+) -> None:
+    files = pictures(records, range(4))
+    job_id = add_candidate(records, admin, 1, scores=own_scores(files))
+    found = gate.examine(records, admin, job_id)
+    assert not found.is_compared and set(keys(found)) == {"not compared", "too small"}
+    new_name = add_candidate(records, admin, 2, model_id="ours", scores=own_scores(files))
+    found = gate.examine(records, admin, new_name)
+    assert found.live is not None and not found.is_replaced and keys(found) == ["too small"]
+
+
+def test_the_live_model_is_scored_on_the_candidates_cases_in_a_process_of_its_own(
+    records: Database, admin: Person
+) -> None:
+    files = pictures(records, range(6))
+    job_id = add_candidate(records, admin, 1, scores=own_scores(files))
+    said = list(beside.score_live(records, admin, job_id))
+    assert any("6 of 6 cases scored" in sentence for sentence in said)
+    found = gate.examine(records, admin, job_id)
+    assert found.is_scored and found.bench.cohort.table.n == 6 and "not compared" not in keys(found)
+    assert found.speeds["candidate"] > 0 and found.speeds["live"] > 0
+    # The candidate's weights differ by a hundredth: the live ones give other scores than the made-up ones.
+    live = found.bench.cohort.table.scorers[LIVE]
+    assert np.isfinite(live).all() and len(set(live.round(6))) > 1 and ((live > 0) & (live < 1)).all()
+
+    (data_sets.files_dir(records.settings) / files[0]).unlink()
+    again = add_candidate(records, admin, 2, scores=own_scores(files))
+    with pytest.raises(Conflict, match="1 of 6 files are not there"):
+        list(beside.score_live(records, admin, again))
+    assert not gate.examine(records, admin, again).is_compared
+
+
+def test_a_listener_that_goes_away_ends_the_scoring(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1, scores=own_scores(pictures(records, range(4))))
+    telling = beside.score_live(records, admin, job_id)
+    assert next(telling) == "Starting"
+    telling.close()  # type: ignore[attr-defined]
+    assert not gate.examine(records, admin, job_id).is_compared
+
+
+def test_labels_that_disagree_are_told(records: Database, admin: Person) -> None:
+    scores = shipped_scores()
+    scores.loc[0, "label"] = "malignant" if scores.loc[0, "label"] != "malignant" else "benign"
+    with pytest.raises(InvalidInput, match="disagree about the truth of 1 shared"):
+        gate.examine(records, admin, add_candidate(records, admin, 1, scores=scores))
+
+
+ACTIONS: dict[str, Callable[[Database, Person, int], object]] = {
+    "examine": lambda db, who, job: gate.examine(db, who, job),
+    "promote": lambda db, who, job: gate.promote(db, who, job, live_sha256=SEEN, reason=WHY, passed={}),
+    "score_live": lambda db, who, job: list(beside.score_live(db, who, job)),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_only_an_administrator_stands_at_the_gate(records: Database, admin: Person, action: str) -> None:
+    job_id = add_candidate(records, admin, 1)
+    other = add_person(records, "Rita", "researcher", "radiologist")
+    with pytest.raises(NotAllowed):
+        ACTIONS[action](records, other, job_id)
+    assert releases.decisions(records, admin) == []
+
+
+def test_what_changed_since_the_page_was_drawn_is_refused(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1)
+    with pytest.raises(Conflict, match="compare again"):
+        gate.promote(records, admin, job_id, live_sha256="a" * 64, reason=WHY, passed={})
