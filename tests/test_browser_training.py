@@ -1,9 +1,10 @@
-"""From a zip to a trained candidate in a real browser, with the worker killed in the middle."""
+"""From a zip to a released model that reads, and back, in a real browser, with the worker killed in the middle."""
 
 from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Raster
+from release_site import MODEL, SHIPPED
 from running_app import RunningApp, chromium, running_app, set_up
 
 pytestmark = pytest.mark.browser
@@ -26,7 +28,9 @@ EPOCHS = 12
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running_app(tmp_path_factory.mktemp("training") / "state", worker=1) as started:
+    folder = tmp_path_factory.mktemp("training")
+    shutil.copytree(SHIPPED.folder, folder / "weights" / MODEL)  # the one model that is live before
+    with running_app(folder / "state", worker=1, weights_dir=folder / "weights") as started:
         yield started
 
 
@@ -81,7 +85,68 @@ def workers_of(app: RunningApp) -> list[int]:
     return found
 
 
-def test_from_a_zip_to_a_candidate_although_the_worker_is_killed(app: RunningApp, page: Any, tmp_path: Path) -> None:
+def settled(page: Any) -> None:
+    """Wait until the script has run to its end."""
+    page.wait_for_timeout(400)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    page.wait_for_timeout(300)
+
+
+def fill(page: Any, label: str, words: str) -> None:
+    box = page.get_by_label(label, exact=True)
+    box.fill(words)
+    box.blur()
+    settled(page)
+
+
+def compare_and_promote(page: Any, app: RunningApp) -> None:
+    page.goto(f"{app.url}/releases")
+    page.get_by_role("button", name="Score the live model on these 12 test cases").click()
+    page.wait_for_selector("text=The candidate's area under the ROC curve is")
+    settled(page)
+    page.get_by_role("button", name="Promote this candidate").click()
+    page.wait_for_selector("text=This needs a written reason to be passed")  # 12 test cases are too few
+    settled(page)
+    for label in page.get_by_label("Why this may be passed").all():
+        label.fill("A trial on made pictures.")
+        label.blur()
+        settled(page)
+    fill(page, "Why it is promoted", "It learnt what a blot is.")
+    page.get_by_role("button", name="Promote this candidate").click()
+    page.wait_for_selector(f"text={MODEL} is live with the weights of training 1.")
+
+
+def read_a_study(page: Any, app: RunningApp, path: Path) -> None:
+    page.goto(app.url)  # the worklist
+    page.get_by_role("button", name="New study").click()
+    page.locator('input[type="file"]').set_input_files([path])
+    page.get_by_role("radio", name="Left").click()
+    settled(page)
+    fill(page, "Name of the study", "A trial")
+    page.get_by_role("button", name="Save the study").click()
+    page.get_by_text("Your first impression").wait_for()
+    settled(page)
+    group = page.locator('[data-testid="stButtonGroup"]', has_text="Left breast: BI-RADS")
+    group.get_by_role("radio", name="4A", exact=True).click()
+    settled(page)
+    page.get_by_role("button", name="Save first impression").click()
+    page.get_by_role("button", name="Show second read").click()
+    page.get_by_text("Probability of malignancy").first.wait_for()
+    settled(page)
+
+
+def roll_back(page: Any, app: RunningApp) -> None:
+    page.goto(f"{app.url}/releases")
+    page.get_by_text(f"{MODEL} · weights").click()
+    fill(page, "Why", "It has seen blots only.")
+    page.get_by_role("button", name="Roll back").click()
+    short = SHIPPED.weights_sha256[:8]
+    page.wait_for_selector(f"text={MODEL} answers with the weights {short} from the next read on.")
+
+
+def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
+    app: RunningApp, page: Any, tmp_path: Path, test_data: Path
+) -> None:
     page.goto(f"{app.url}/data_sets")
     page.get_by_label("Name", exact=True).fill("Blots")
     page.keyboard.press("Enter")
@@ -122,4 +187,32 @@ def test_from_a_zip_to_a_candidate_although_the_worker_is_killed(app: RunningApp
     assert [action for action in actions if "data set" in action or "training" in action] == [
         "add data set", "start training", "training done",
     ]  # fmt: skip
+
+    compare_and_promote(page, app)
+    new = asked(app, "SELECT weights_sha256 FROM release")[0][0]
+    assert new != SHIPPED.weights_sha256 and asked(app, "SELECT json_extract(result, '$.weights_sha256') FROM job") == [
+        (new,)
+    ]
+    picture = test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm"
+    read_a_study(page, app, picture)
+    assert asked(app, "SELECT model_id, weights_sha256 FROM prediction") == [(MODEL, new)]
+    first_study = page.url
+    roll_back(page, app)
+    read_a_study(page, app, picture)
+    said = [(MODEL, new), (MODEL, SHIPPED.weights_sha256)]
+    assert asked(app, "SELECT model_id, weights_sha256 FROM prediction ORDER BY id") == said
+    page.goto(first_study)  # the earlier read stays what it was
+    page.get_by_text("Probability of malignancy").first.wait_for()
+    settled(page)
+    assert asked(app, "SELECT model_id, weights_sha256 FROM prediction ORDER BY id") == said
+
+    page.goto(f"{app.url}/audit")
+    page.get_by_role("button", name="Verify the chain").click()
+    page.wait_for_selector("text=/Chain verified: [0-9]+ rows, none changed/")
+    steps = [
+        "add data set", "start training", "training done", "promote model", "create study", "first read", "reveal",
+        "roll back model",
+    ]  # fmt: skip
+    actions = [action for (action,) in asked(app, "SELECT action FROM audit ORDER BY id")]
+    assert [action for action in dict.fromkeys(actions) if action in steps] == steps
     assert "Traceback" not in app.output.read_text(errors="replace")
