@@ -143,7 +143,7 @@ def test_every_architecture_has_a_recipe(entry: Architecture) -> None:
                 init,
                 4,
             )
-            assert 64 <= config.side <= 224 and config.epochs > 0
+            assert 64 <= config.side <= 384 and config.epochs > 0
             if init == "random":
                 assert config.frozen == "nothing"
 

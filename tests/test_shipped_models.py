@@ -11,7 +11,7 @@ from PIL import Image as Raster
 
 from core.imaging.intake import read_upload
 from core.imaging.preprocess import heat_map
-from core.models import cards
+from core.models import cards, inference
 from core.models.inference import LoadedModel, load_model
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
@@ -70,19 +70,26 @@ def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None
 
 
 @pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
-def test_a_test_case_read_as_an_upload_scores_what_the_table_says(card: cards.Card, test_data: Path) -> None:
+def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
+    card: cards.Card, test_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = cards.read_test_scores(card)
     assert scores is not None
     if "fold" in scores:
         return  # its test scores are those of the folds' networks
-    model = load_model(card)
+    live = load_model(card)
+    monkeypatch.setattr(inference, "_LOADED", {})
+    monkeypatch.setattr(inference, "compute_policy", lambda: "float32")
+    exact = load_model(card)
     for row in scores.sample(4, random_state=1).itertuples():
         (intake,) = read_upload(
             (test_data / "data" / row.case).read_bytes(), "x.png", settings=Settings(), modality=card.modality
         )
         assert intake.image is not None, intake.refused
-        prediction, _ = model.read(intake.image)
-        assert prediction.malignant == pytest.approx(getattr(row, card.positive), abs=5e-3)
+        wanted = getattr(row, card.positive)
+        assert exact.read(intake.image)[0].malignant == pytest.approx(wanted, abs=2e-3)
+        # With bfloat16, whose mantissa has eight bits, a steep calibration may move the second decimal.
+        assert live.read(intake.image)[0].malignant == pytest.approx(wanted, abs=3e-2)
 
 
 @pytest.mark.parametrize(

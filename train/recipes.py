@@ -101,6 +101,15 @@ _MODALITY = {
         "weight_decay": 1e-2,
         "mask_weight": 0.0,
     },
+    ("efficientnet_lite0", Modality.MAMMOGRAPHY): {
+        "side": 384,  # a lesion of a screening mammogram is small
+        "frozen": "backbone",
+        "views": 3,
+        "head_epochs": 60,
+        "epochs": 30,
+        "weight_decay": 1e-2,
+        "mask_weight": 0.0,
+    },
     # Tiles have no outlines to learn from, and texture asks little more of the backbones than their last blocks.
     ("fusion", Modality.HISTOLOGY): {
         "frozen": "blocks",
