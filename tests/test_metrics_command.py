@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from core.commands import metrics
 from core.errors import AppError
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 TABLE = """case,patient,label,a,b,site
 1,1,benign,.1,.3,x
 2,1,malignant,.9,.2,x
@@ -78,3 +81,12 @@ def test_text_is_readable(table: str, capsys: pytest.CaptureFixture[str]):
 def test_what_cannot_be_done_is_a_sentence(table: str, options: tuple[str, ...]):
     with pytest.raises(AppError, match=r"\.$"):
         run(table, *options)
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(table: str) -> None:
+    words = [sys.executable, "-m", "core", "metrics", table, "--json", "--positive", "malignant", "--resamples", "20"]
+    process = subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as `| head` does
+    errors = process.stderr.read().decode()
+    assert process.wait() == 1 and "Traceback" not in errors and "BrokenPipe" not in errors, errors

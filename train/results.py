@@ -84,8 +84,8 @@ def difference_in_words(first: Card, second: Card) -> str:
     }
     (test,) = compare_areas(is_positive, values, Draws(both["patient"].to_numpy(str), len(both)))
     return (
-        f"On the {test.n} cases that both scored, the AUC of {first.model_id} is {test.difference:+.3f} "
-        f"({test.low:+.3f} to {test.high:+.3f}) that of {second.model_id} (p {test.p:.2g})."
+        f"On the {test.n} cases that both scored, the AUC of {first.model_id} minus that of {second.model_id} is "
+        f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f}, p {test.p:.2g})."
     )
 
 
