@@ -69,7 +69,13 @@ if found.empty:
     st.stop()
 st.markdown(f"**{len(found)}** of {cohort.table.n} cases" + (f", the first {MOST_ROWS}" * (len(found) > MOST_ROWS)))
 chosen = st.dataframe(
-    found.head(MOST_ROWS), hide_index=True, on_select="rerun", selection_mode="single-row", key="case_rows"
+    found.head(MOST_ROWS),
+    hide_index=True,
+    on_select="rerun",
+    selection_mode="single-row",
+    key="case_rows",
+    # Names of files, which may be hashes, must not push the scores out of view.
+    column_config={name: st.column_config.TextColumn(width="small") for name in ("case", "patient")},
 )
 draw_download(lambda: found, of=of, name="cases", label="CSV, all of the list")
 rows = chosen.selection.rows
