@@ -118,6 +118,34 @@ def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | Non
         _decide(connection, actor, RETIRE, model_id, previous, previous, words)
 
 
+def start_shadow(db: Database, actor: Person, job_id: int, *, reason: str) -> None:
+    """Let a candidate read new images silently beside the live model. Raises NotAllowed, NotFound, Conflict."""
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        card = find_candidate(db, connection, job_id)
+        _demand_data_set(connection, job_id)
+        previous = _live_now(db, connection, card.model_id)
+        if previous == card.weights_sha256:
+            raise Conflict("These weights are live already.")
+        if _live_of(connection).shadows.get(card.model_id) == card.weights_sha256:
+            raise Conflict("These weights run silently already.")
+        _demand_same_kind(db, card)
+        keep_release(db.settings, card)
+        _decide(connection, actor, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+
+
+def end_shadow(db: Database, actor: Person, model_id: str, weights_sha256: str, *, reason: str) -> None:
+    """Let weights run silently no more; what they said stays. Raises NotAllowed, InvalidInput, Conflict."""
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        if _live_of(connection).shadows.get(model_id) != weights_sha256:
+            raise Conflict("These weights do not run silently any more. Reload the page.")
+        previous = _live_now(db, connection, model_id)
+        _decide(connection, actor, END_SHADOW, model_id, weights_sha256, previous, words)
+
+
 def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
     """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
     demand(actor, "manage_releases")

@@ -211,6 +211,7 @@ def delete_study(db: Database, person: Person, study_id: str) -> None:
                 delete(prediction).where(prediction.c.study_id == study_id).returning(prediction.c.maps)
             ).scalars()
         )
+        connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
         removed = connection.execute(
             delete(image).where(image.c.study_id == study_id).returning(image.c.stored, image.c.sha256)
         ).all()

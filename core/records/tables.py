@@ -151,6 +151,21 @@ prediction = Table(
     UniqueConstraint("image_id", "model_id", "weights_sha256"),
 )
 
+# What models said that run silently: never shown to who reads, so apart from the predictions.
+shadow_answer = Table(
+    "shadow_answer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("image_id", ForeignKey("image.id"), nullable=False),
+    Column("model_id", String(120), nullable=False),
+    Column("weights_sha256", SHA256, nullable=False),
+    Column("malignant", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("image_id", "model_id", "weights_sha256"),
+)
+
 read = Table(
     "read",
     metadata,

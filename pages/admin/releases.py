@@ -9,6 +9,7 @@ from core.records import releases
 from pages.parts.messages import told_plainly
 from pages.parts.release_gate import draw_gate, examined
 from pages.parts.release_history import draw_decisions, draw_model
+from pages.parts.release_shadow import draw_begin, draw_shadows
 from pages.parts.research_figures import draw_style
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
@@ -42,6 +43,7 @@ st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *(one.model_id for one in decided)]):
     draw_model(actor, model_id, live.get(model_id), [one for one in decided if one.model_id == model_id])
 
+draw_shadows(actor)
 st.subheader("Candidates", anchor=False)
 if finished:
     chosen = st.selectbox(
@@ -50,6 +52,7 @@ if finished:
     )  # fmt: skip
     if chosen is not None and chosen.result is not None:
         with told_plainly():
+            draw_begin(actor, finished, chosen.id)
             draw_gate(actor, examined(actor, chosen.id, releases.live_now(db, actor, chosen.result["model_id"])))
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")

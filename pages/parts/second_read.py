@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import Card, known_cards, live_cards
+from core.models.cards import Card, known_cards, live_cards, shadow_cards
 from core.models.operating_point import held_against, operating_point
-from core.records import reads
+from core.records import reads, shadows
 from core.records.permissions import Person
 from core.records.site_thresholds import points_here
 from core.records.studies import StoredImage, StoredStudy
@@ -28,6 +30,8 @@ from pages.parts.models import loaded
 from pages.parts.score_bars import Bar, bars_html
 from pages.parts.session import database, settings
 from pages.parts.words import plain
+
+log = logging.getLogger(__name__)
 
 Answer = tuple[str, Prediction, Explanation]
 
@@ -78,6 +82,32 @@ def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
         except AppError as refused:
             _refusals(study)[card.title] = str(refused)
     bar.empty()
+    ask_silently(study)
+
+
+def ask_silently(study: StoredStudy) -> None:
+    """Have the models that run silently read the study too, without anybody waiting for them or seeing them."""
+    work = [
+        (card, stored)
+        for card in shadow_cards(settings())
+        for stored in study.images
+        if stored.image.modality is card.modality
+    ]
+    if not work:
+        return
+    db = database()
+
+    def read_all() -> None:
+        from core.models.inference import load_model
+
+        for card, stored in work:
+            try:
+                prediction, _ = load_model(card).read(stored.image)
+                shadows.record_shadow_answer(db, study.row.id, stored.id, prediction)
+            except Exception as error:  # a thread's outermost loop; a silent model's failure is nobody's business here
+                log.error("silent model %s: %s", card.weights_sha256[:8], type(error).__name__, exc_info=error)
+
+    threading.Thread(target=read_all, name="silent models", daemon=True).start()
 
 
 def show_refusals(study: StoredStudy) -> None:
