@@ -59,8 +59,12 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
 """Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""
 
 
-def pages_for(person: Person | None) -> list[StreamlitPage]:
-    """The pages this person can open; the first is where they arrive."""
+MENUS = {"research": "Research", "admin": "Administration"}
+"""Rooms whose pages lie in a menu of their own: all in one row, the last would fall off it."""
+
+
+def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
+    """The pages this person can open, by the menu they lie in ("": the bar itself); the first is where they arrive."""
     if person is None:
         is_first = accounts.needs_first_administrator(session.database())
         door = ("first_run", "First start") if is_first else ("sign_in", "Sign in")
@@ -70,10 +74,14 @@ def pages_for(person: Person | None) -> list[StreamlitPage]:
         ]
     else:
         rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
-    pages = [st.Page(path, title=title, icon=icon, url_path=Path(path).stem) for path, title, icon, _ in rooms]
+    found: dict[str, list[StreamlitPage]] = {"": []}
+    for path, title, icon, _ in rooms:
+        page = st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
+        found.setdefault(MENUS.get(Path(path).parent.name, ""), []).append(page)
     # Whoever has a one-time link finds its page; the menu does not show it.
     link = st.Page("pages/public/invitation.py", title="Password", url_path="invitation", visibility="hidden")
-    return [*pages, link]
+    found[""].append(link)
+    return found
 
 
 def draw() -> None:

@@ -107,4 +107,4 @@ def test_near_duplicates_are_settled_side_by_side(app: RunningApp, page: Any, tm
     assert found == [(1,), (2,)]
     page.get_by_role("radio", name="Pictures").click()
     page.get_by_role("button", name="Show others").wait_for()
-    page.wait_for_function("document.querySelectorAll('[data-testid=stImage] img').length >= 20")
+    page.locator("[data-testid=stImage] img").nth(19).wait_for()

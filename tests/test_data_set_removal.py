@@ -33,7 +33,7 @@ def files_of(db: Database) -> list[Path]:
 
 def test_a_data_set_that_a_release_came_from_stays_also_after_the_way_back(records: Database, admin: Person) -> None:
     job_id = add_candidate(records, admin, 1)
-    releases.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY)
+    releases.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={})
     before = files_of(records)
     with pytest.raises(Conflict, match=f"{MODEL} was released"):
         data_sets.remove_data_set(records, admin, data_set_of(records, admin))
@@ -51,7 +51,7 @@ def test_a_data_set_goes_whose_trainings_were_never_released_and_their_candidate
     data_sets.remove_data_set(records, admin, data_set_of(records, admin))
     assert files_of(records) == [] and data_sets.list_versions(records, admin) == []
     with pytest.raises(Conflict, match="was removed"):
-        releases.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY)
+        releases.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={})
     assert candidate(records, job_id).has_weights
 
 
@@ -83,7 +83,9 @@ def test_promoting_and_removing_at_once_never_leave_a_release_without_its_data(
                 refused.append(str(error))
 
         acts = (
-            lambda job_id=job_id: releases.promote(records, admin, job_id, live_sha256=None, reason=WHY),
+            lambda job_id=job_id: releases.promote(
+                records, admin, job_id, live_sha256=None, reason=WHY, passed={}, evidence={}
+            ),
             lambda data_set=data_set: data_sets.remove_data_set(records, admin, data_set),
         )
         threads = [threading.Thread(target=attempt, args=(act,)) for act in acts]

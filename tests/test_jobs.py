@@ -249,7 +249,7 @@ def test_a_removed_data_set_cannot_be_trained_on_and_a_used_one_not_removed(
 ) -> None:
     data_set_id = data_sets.load_version(records, admin, version).data_set_id
     jobs.enqueue(records, admin, REQUEST, version)
-    with pytest.raises(Conflict, match="so it stays"):
+    with pytest.raises(Conflict, match="is not over"):
         data_sets.remove_data_set(records, admin, data_set_id)
     with records.read() as connection:
         assert connection.execute(select(tables.data_set.c.removed_at)).scalar_one() is None
