@@ -90,7 +90,9 @@ class FakeModel:
         return answer, Explanation(card.classes, card.positive_index, {"vgg16": heat, "cnn": heat, "fused": heat}, fit)
 
 
-def release(weights: Path, model_id: str, *, sha256: str = "ab" * 32, threshold: float = 0.3) -> None:
+def release(
+    weights: Path, model_id: str, *, sha256: str = "ab" * 32, threshold: float = 0.3, leaks: Sequence[str] = ()
+) -> None:
     """A card with test and validation scores, as `python -m train fit` leaves it; the weights' file holds nothing."""
     folder = weights / model_id
     folder.mkdir()
@@ -107,7 +109,8 @@ def release(weights: Path, model_id: str, *, sha256: str = "ab" * 32, threshold:
         "model_id": model_id, "title": architecture.capitalize(), "architecture": architecture, "modality": modality,
         "classes": CLASSES, "positive": "malignant", "input": {"side": 32, "channels": 1, "preprocessing": "none"},
         "weights": {"sha256": sha256, "files": ["weights.safetensors"]},
-        "data": {"name": "made", "n": 180, "splits": {"test": dict.fromkeys(CLASSES, 20)}},
+        "data": {"name": "made", "n": 180, "splits": {"test": dict.fromkeys(CLASSES, 20)},
+                 "leaks": [{"check": "patient in two splits", "sentence": leak} for leak in leaks]},
         "calibration": {"slope": 1.0, "biases": [0, 0, 0], "samples": [], "method": "temperature"},
         "threshold": {"value": threshold, "rule": "the highest that finds most"}, "limits": ["Made <b>up</b>."],
     }  # fmt: skip
@@ -270,6 +273,26 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
     assert words.index("Fusion") < words.index("Cnn")
     kept = reads.predictions_of(house.db, house.one, study)
     assert sorted(prediction.model_id for _, prediction, _ in kept) == ["ultrasound-cnn", "ultrasound-fusion"]
+
+
+def test_a_model_from_a_leaking_split_is_marked_beside_its_probability_on_its_card_and_in_the_report(
+    house: House, visit: Visit
+):
+    release(house.weights, "ultrasound-fusion")
+    release(house.weights, "ultrasound-cnn", sha256="cd" * 32, leaks=["3 patients lie in two splits."])
+    study = store(house)
+    first_read(house, study)
+    visit.open("reader/read", study).press("Show second read")
+    mark = "Leaking split: 3 patients lie in two splits. It has not been tested on patients it never saw."
+    assert [error.value.replace("\\", "") for error in visit.app.error] == [f"Cnn: {mark}"]
+    visit.open("reader/models")
+    assert mark in visit.words
+    stored = studies.load_study(house.db, house.one, study)
+    answers = reads.predictions_of(house.db, house.one, study)
+    report = study_report.gather(house.one, stored, answers, [], Settings.from_environment())
+    assert {model.model_id: model.leaks for model in report.models} == {
+        "ultrasound-fusion": (), "ultrasound-cnn": (mark,),
+    }  # fmt: skip
 
 
 def test_the_heat_map_is_off_until_asked_and_offers_branch_class_and_opacity(house: House, visit: Visit):

@@ -51,6 +51,7 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
         assert sum(prediction["probabilities"]) == pytest.approx(1)
         assert prediction["malignant"] == prediction["probabilities"][1]
         assert 0 < prediction["threshold"] < 1 and prediction["seconds"] > 0
+        assert prediction["leaks"] == []  # nothing that leaks is shipped
 
 
 def test_heat_maps_have_the_size_of_the_image(ultrasound_read: tuple[dict, Path, Path]) -> None:

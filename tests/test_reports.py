@@ -85,6 +85,7 @@ def report(**changes: object) -> Report:
                 {"AUC, malignant against rest": Estimate(0.81, 0.7, 0.9, 60)},
                 "MIAS",
                 ("Demonstration only.",),
+                ("Leaking split: one patient lies on both sides.",),
             ),
         ),
         site_name="Test site",
@@ -147,6 +148,7 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
         WEIGHTS,
         "0.810 (95 % interval 0.700 to 0.900, 60 cases)",
         "Demonstration only.",
+        "Leaking split: one patient lies on both sides.",
         "0f" * 16,
     ):
         assert expected in words, expected

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.cards import Card, live_card, live_cards
+from core.models.leaks import leaks_of
 from core.settings import Settings
 from core.types import Image, Modality
 
@@ -97,6 +98,7 @@ def _read(image: Image, card: Card, loaded: dict[str, Reader], out: Path | None)
         "malignant": prediction.malignant,
         "interval": list(prediction.interval),
         "threshold": prediction.threshold,
+        "leaks": list(leaks_of(card)),
         "seconds": round(prediction.seconds, 4),
     }
     if out is None:

@@ -11,6 +11,11 @@ LEAKING = "leaking split"
 """What stands, in red, beside every number of such a model."""
 
 
+def leak_words(leak: str) -> str:
+    """What a reader is told of one leak, wherever a probability of such a model stands."""
+    return f"{LEAKING[0].upper()}{LEAKING[1:]}: {leak} It has not been tested on patients it never saw."
+
+
 def leaks_of(card: Card) -> tuple[str, ...]:
     """Why this model's numbers are too good, one sentence each; () where no leak is known.
 

@@ -76,7 +76,10 @@ class ReportRead:
 
 @dataclass(frozen=True, slots=True)
 class ReportModel:
-    """A model as its card describes it. headline: name of the measure -> estimate, on the model's own test cases."""
+    """A model as its card describes it.
+
+    headline: name of the measure -> estimate, on the model's own test cases. leaks: why those are too good.
+    """
 
     model_id: str
     title: str
@@ -85,6 +88,7 @@ class ReportModel:
     headline: Mapping[str, Estimate]
     data: str = ""
     limits: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from reportlab.platypus import (
 )
 
 from core.reports import content
-from core.reports.blocks import SOFT, WIDTH, banner, build_document, facts, heading, paragraph, table, text_style
+from core.reports.blocks import ALARM, SOFT, WIDTH, banner, build_document, facts, heading, paragraph, table, text_style
 from core.reports.content import Report, ReportImage, ReportModel
 from core.reports.pictures import attention_jpeg, picture_jpeg
 
@@ -147,6 +147,8 @@ def _model(model: ReportModel) -> Iterator[Flowable]:
         *((name, content.measured(estimate)) for name, estimate in model.headline.items()),
     ]
     yield KeepTogether([paragraph(model.title, text_style(10, bold=True, before=6)), facts(rows)])
+    for leak in model.leaks:
+        yield paragraph(leak, text_style(8.5, bold=True, colour=ALARM))
     for limit in model.limits:
         yield paragraph(f"•  {limit}", text_style(8.5))
     yield Spacer(1, 3)

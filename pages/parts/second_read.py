@@ -11,6 +11,7 @@ import streamlit as st
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import Card, known_cards, live_cards, shadow_cards
+from core.models.leaks import leak_words, leaks_of
 from core.models.operating_point import held_against, operating_point
 from core.records import reads, shadows
 from core.records.permissions import Person
@@ -162,6 +163,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     for breast in dict.fromkeys(score.breast for score in scores):
         _show_breast([score for score in scores if score.breast == breast], names)
     st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
+    _show_leaks(answers)
     _show_thresholds(answers)
     with st.expander("Image by image", icon=":material/grid_view:"):
         _show_images(answers, labels, names)
@@ -176,6 +178,15 @@ def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> Non
     if words:
         st.markdown(words)
     st.caption(f"{rule[0].upper()}{rule[1:]}.")
+
+
+def _show_leaks(answers: Sequence[Answer]) -> None:
+    """In red, before anything is made of the numbers, what cannot be believed of them."""
+    shown = {prediction.weights_sha256 for _, prediction, _ in answers}
+    for card in known_cards(settings()):
+        if card.weights_sha256 in shown:
+            for leak in leaks_of(card):
+                st.error(f"{plain(card.title)}: {plain(leak_words(leak))}", icon=":material/warning:")
 
 
 def _show_thresholds(answers: Sequence[Answer]) -> None:

@@ -10,6 +10,7 @@ import streamlit as st
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
 from core.models.cards import headline, known_cards
+from core.models.leaks import leak_words, leaks_of
 from core.models.operating_point import operating_point
 from core.records.permissions import Person, demand
 from core.records.reads import Read, record_export
@@ -106,4 +107,5 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             headline_in_words(headline(card)),
             data_words(card),
             tuple(card.raw.get("limits", ())),
+            tuple(map(leak_words, leaks_of(card))),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import Card, all_cards, headline, retrain_words
-from core.models.leaks import leaks_of
+from core.models.leaks import leak_words, leaks_of
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, measured_at, operating_point
 from core.models.registry import ARCHITECTURES
@@ -47,7 +47,7 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     if not card.has_weights:
         st.info(plain(retrain_words(card)), icon=":material/info:")
     for leak in leaks_of(card):
-        st.error(f"Leaking split: {plain(leak)} Its numbers here are too good.", icon=":material/warning:")
+        st.error(f"{plain(leak_words(leak))} Its numbers here are too good.", icon=":material/warning:")
     for limit in card.raw.get("limits", ()):
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
