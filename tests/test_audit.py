@@ -32,7 +32,9 @@ def trail(records: Database) -> Database:
     add_person(records, "Ada", "administrator")
     for number in range(1, 6):
         with records.begin() as connection:
-            audit.record(connection, 1 if number % 2 else None, "upload", f"study {number}", number=number, word="né")
+            audit.record(
+                connection, 1 if number % 2 else None, "create study", f"study {number}", number=number, word="né"
+            )
     with records.begin() as connection:
         if connection.dialect.name == "sqlite":
             connection.execute(text("DROP TRIGGER audit_refuses_update"))
@@ -132,10 +134,10 @@ def test_a_row_made_without_the_sites_key_is_found(trail: Database) -> None:
 
 def test_an_act_that_fails_leaves_no_row_and_no_gap(records: Database) -> None:
     with pytest.raises(RuntimeError), records.begin() as connection:
-        audit.record(connection, None, "upload", "study 1")
+        audit.record(connection, None, "create study", "study 1")
         raise RuntimeError("the act failed")
     with records.begin() as connection:
-        audit.record(connection, None, "upload", "study 2")
+        audit.record(connection, None, "create study", "study 2")
 
     assert audit.verify(records) == audit.Verdict(1, ())
 
@@ -144,7 +146,7 @@ def test_an_act_that_fails_leaves_no_row_and_no_gap(records: Database) -> None:
 def test_several_rows_of_one_act_follow_each_other(records: Database) -> None:
     with records.begin() as connection:
         for number in range(3):
-            audit.record(connection, None, "upload", f"study {number}")
+            audit.record(connection, None, "create study", f"study {number}")
 
     assert audit.verify(records) == audit.Verdict(3, ())
 
@@ -153,7 +155,7 @@ def test_what_many_threads_record_at_once_is_one_chain(records: Database) -> Non
     def work(thread: int) -> None:
         for number in range(10):
             with records.begin() as connection:
-                audit.record(connection, None, "upload", f"study {thread} {number}")
+                audit.record(connection, None, "create study", f"study {thread} {number}")
 
     threads = [threading.Thread(target=work, args=(thread,)) for thread in range(6)]
     for thread in threads:
@@ -174,7 +176,7 @@ def test_what_several_processes_record_at_once_is_one_chain(records: Database, r
         db = open_database(Settings(state_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
         for number in range(15):
             with db.begin() as connection:
-                audit.record(connection, None, "upload", f"study {number}")
+                audit.record(connection, None, "create study", f"study {number}")
     """
     command = [
         sys.executable, "-c", textwrap.dedent(program), str(record_settings.state_dir), record_settings.database_url
@@ -187,11 +189,11 @@ def test_what_several_processes_record_at_once_is_one_chain(records: Database, r
 
 def test_detail_that_would_come_back_otherwise_is_refused_or_made_plain(records: Database) -> None:
     with records.begin() as connection:
-        audit.record(connection, None, "upload", "study 1", sides=("R", "L"), share=0.1, nothing=None)
+        audit.record(connection, None, "create study", "study 1", sides=("R", "L"), share=0.1, nothing=None)
     with pytest.raises(ValueError), records.begin() as connection:
-        audit.record(connection, None, "upload", "study 2", share=float("nan"))
+        audit.record(connection, None, "create study", "study 2", share=float("nan"))
     with pytest.raises(TypeError), records.begin() as connection:
-        audit.record(connection, None, "upload", "study 3", thing=object())
+        audit.record(connection, None, "create study", "study 3", thing=object())
 
     assert audit.verify(records) == audit.Verdict(1, ())
     assert audit.entries(records, ADMINISTRATOR)[0].detail == {"sides": ["R", "L"], "share": 0.1, "nothing": None}

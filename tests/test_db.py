@@ -143,7 +143,7 @@ def test_a_row_that_refers_to_nothing_is_refused(records: Database) -> None:
 
 def test_a_block_that_raises_leaves_everything_as_it_was(records: Database) -> None:
     with pytest.raises(RuntimeError), records.begin() as connection:
-        audit.record(connection, None, "something", "nothing")
+        audit.record(connection, None, "sign in", "nothing")
         connection.execute(insert(tables.site).values(key="a", value="b"))
         raise RuntimeError("stop")
 
@@ -256,7 +256,7 @@ def test_processes_that_start_at_once_all_find_a_finished_database(record_settin
         from core.settings import Settings
         db = open_database(Settings(state_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
         with db.begin() as connection:
-            audit.record(connection, None, "start", "process")
+            audit.record(connection, None, "backup", "process")
         sys.stdout.write(db.site_key.hex())
     """
     command = [

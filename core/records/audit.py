@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, text, update
 
+from core.records.audit_words import KINDS, WORDS
 from core.records.permissions import Person, demand
 from core.records.tables import audit, now, site
 from core.records.tables import person as person_table
@@ -60,9 +61,12 @@ class Verdict:
 def record(connection: Connection, person_id: int | None, action: str, subject: str, **detail: Any) -> None:
     """Append one row in the transaction of the act itself: both are kept, or neither.
 
-    The connection must come from `Database.begin`. Writers are put in line here: on SQLite they already are, because
-    `begin` takes the write lock; PostgreSQL takes a lock that lasts until the transaction ends.
+    action: one of `audit_words.WORDS`, else ValueError. The connection must come from `Database.begin`. Writers are
+    put in line here: on SQLite they already are, because `begin` takes the write lock; PostgreSQL takes a lock that
+    lasts until the transaction ends.
     """
+    if action not in WORDS:
+        raise ValueError(f"{action!r} is no word of the audit trail; give it a kind in core.records.audit_words")
     stand_in_line(connection)
     key = _key(connection)
     last = connection.execute(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1)).one_or_none()
@@ -115,6 +119,7 @@ def entries(
     db: Database,
     person: Person,
     *,
+    kind: str | None = None,
     action: str | None = None,
     since: datetime | None = None,
     before: datetime | None = None,
@@ -124,7 +129,7 @@ def entries(
 ) -> list[Entry]:
     """The trail, newest first. since, before: with their zone; the first inclusive. subject: a part of it.
 
-    limit: None for all. Raises NotAllowed.
+    kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
     """
     demand(person, "see_audit")
     query = (
@@ -132,6 +137,8 @@ def entries(
         .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
         .order_by(audit.c.id.desc())
     )
+    if kind is not None:
+        query = query.where(audit.c.action.in_(KINDS[kind]))
     if action is not None:
         query = query.where(audit.c.action == action)
     if since is not None:

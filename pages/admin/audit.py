@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 import streamlit as st
 
 from core.records import audit, audit_export, audit_heads
+from core.records.audit_words import KINDS
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 
@@ -35,21 +37,24 @@ verdict_of_chain()
 with told_plainly(stops=True):
     actions, people = audit.words_and_people(db, actor)
 
-columns = st.columns([2, 2, 2, 1, 1], vertical_alignment="bottom")
-action = columns[0].selectbox("Action", actions, index=None, placeholder="All", key="audit_action")
-whose = columns[1].selectbox(
+columns = st.columns([2, 2, 2, 2, 1, 1], vertical_alignment="bottom")
+kind = columns[0].selectbox("Kind of act", list(KINDS), index=None, placeholder="All", key="audit_kind")
+offered = [word for word in actions if kind is None or word in KINDS[kind]]
+action = columns[1].selectbox("Action", offered, index=None, placeholder="All", key="audit_action")
+whose = columns[2].selectbox(
     "Person", list(people), format_func=lambda id: people[id], index=None, placeholder="Everybody", key="audit_person"
 )
-subject = columns[2].text_input("Subject contains", key="audit_subject", placeholder="study 3f2a…")
-from_day = columns[3].date_input("From (UTC)", value=None, key="audit_from", format="YYYY-MM-DD")
-until_day = columns[4].date_input("Until (UTC)", value=None, key="audit_until", format="YYYY-MM-DD")
+subject = columns[3].text_input("Subject contains", key="audit_subject", placeholder="study 3f2a…")
+from_day = columns[4].date_input("From (UTC)", value=None, key="audit_from", format="YYYY-MM-DD")
+until_day = columns[5].date_input("Until (UTC)", value=None, key="audit_until", format="YYYY-MM-DD")
 first = datetime.combine(from_day, time(), UTC) if from_day else None
 after = datetime.combine(until_day + timedelta(days=1), time(), UTC) if until_day else None
+wanted: dict[str, Any] = {
+    "kind": kind, "action": action, "since": first, "before": after, "person_id": whose, "subject": subject,
+}  # fmt: skip
 
 with told_plainly(stops=True):
-    found = audit.entries(
-        db, actor, action=action, since=first, before=after, person_id=whose, subject=subject, limit=SHOWN_MOST
-    )
+    found = audit.entries(db, actor, **wanted, limit=SHOWN_MOST)
 st.dataframe(
     [
         {
@@ -71,8 +76,6 @@ if len(found) == SHOWN_MOST:
 
 if st.button("Prepare the file of all that match", icon=":material/table_view:", key="prepare_audit_csv"):
     with told_plainly(stops=True):
-        everything = audit.entries(
-            db, actor, action=action, since=first, before=after, person_id=whose, subject=subject, limit=None
-        )
+        everything = audit.entries(db, actor, **wanted, limit=None)
         content = audit_export.export_csv(db, actor, everything)
     st.download_button("Download (CSV)", content, "audit.csv", "text/csv", key="download_audit_csv")
