@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 from record_site import add_person
+from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import update
 
 from core.models.live import candidate_dir
-from core.records import data_sets, tables
+from core.records import data_sets, gate, tables
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.settings import Settings
 from core.types import Modality
-from train import executor, jobs
+from train import executor, jobs, leases
 from train.executor import LocalExecutor, ended_badly
 from train.jobs import FitRequest
 from train.step_file import StepFile, newest_step
@@ -178,6 +179,102 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(
     row = jobs.load_job(records, admin, job_id)
     assert (row.state, row.attempts) == (jobs.QUEUED, 0)
     assert (jobs.folder_of(records.settings, job_id) / "work" / "epochs.jsonl").is_file()  # to go on from
+
+
+MAKES_A_MODEL = """
+    import shutil
+    shutil.copytree(sys.argv[0] + ".model", out / "ultrasound-cnn")
+"""
+SCORES = """
+import shutil, sys, time
+candidate, live, root, out = sys.argv[1:]
+print("a library's words", flush=True)
+print("> Scoring 117 test cases with the live model", flush=True)
+"""
+
+
+@pytest.fixture
+def with_comparison(
+    records: Database, admin: Person, tmp_path: Path, training: Callable[[str], LocalExecutor]
+) -> Callable[[str], LocalExecutor]:
+    """A training that makes a candidate with weights, and a comparison that is this script."""
+
+    def of(body: str) -> LocalExecutor:
+        made = candidate_dir(records.settings, add_candidate(records, admin, 3)) / MODEL
+        made.rename(tmp_path / "training.py.model")
+        script = tmp_path / "comparison.py"
+        script.write_text(SCORES + textwrap.dedent(body))
+        runs = training(MAKES_A_MODEL)
+        runs.comparison = (sys.executable, str(script))
+        return runs
+
+    return of
+
+
+def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
+) -> None:
+    body = f"""
+        time.sleep(3)
+        shutil.copyfile(candidate + "/{{}}.test_scores.csv".format(__import__("json").load(open(candidate + "/card.json"
+            ))["weights"]["sha256"][:8]), out + "/{SHIPPED.weights_sha256[:8]}.test_scores.csv")
+        open(out + "/{SHIPPED.weights_sha256[:8]}.json", "w").write('{{"candidate": 0.1, "live": 0.2}}')
+    """
+    worker = Worker(records, with_comparison(body))
+    thread = threading.Thread(target=worker.work_once)
+    thread.start()
+    until(lambda: "Scoring 117 test cases" in jobs.load_job(records, admin, job_id).message)
+    running = jobs.load_job(records, admin, job_id)
+    assert running.is_comparing and running.message == (
+        "The training is over. Scoring 117 test cases with the live model."
+    )
+    thread.join(60)
+    row = jobs.load_job(records, admin, job_id)
+    assert (row.state, row.message) == (jobs.DONE, leases.CANDIDATE_READY)
+    found = gate.examine(records, admin, job_id)
+    assert found.is_scored and found.speeds == {"candidate": 0.1, "live": 0.2}
+    assert "comparison with the live model" in jobs.log_tail(records, admin, job_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("sys.exit('1 of 6 files are not there.')", "1 of 6 files are not there."),
+        ("raise MemoryError", "The memory of this machine was not enough. Try again later."),
+        ("1 / 0", "The comparison stopped with an error that is our fault."),
+    ],
+)
+def test_a_comparison_that_fails_does_not_lose_the_candidate(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor], body: str, why: str
+) -> None:
+    Worker(records, with_comparison(body)).work_once()
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.DONE and why in row.message and "A button there does it." in row.message
+    assert not gate.examine(records, admin, job_id).speeds  # the page offers the button
+
+
+def test_a_cancel_during_the_comparison_ends_it_and_keeps_the_candidate(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, with_comparison("time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: jobs.load_job(records, admin, job_id).is_comparing)
+    jobs.cancel(records, admin, job_id)
+    thread.join(60)
+    assert not thread.is_alive()
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.DONE and "It was cancelled." in row.message
+    assert gate.examine(records, admin, job_id).candidate.model_id == MODEL
+
+
+def test_a_job_whose_worker_dies_during_the_comparison_is_done(records: Database, admin: Person, job_id: int) -> None:
+    held = leases.claim(records, worker="first", machine="here", lease_seconds=0)
+    assert held is not None and leases.keep_result(records, held, {"model_id": MODEL, "weights_sha256": "a" * 64})
+    time.sleep(0.01)
+    assert leases.claim(records, worker="second", machine="here") is None
+    row = jobs.load_job(records, admin, job_id)
+    assert row.state == jobs.DONE and row.result is not None and "a button there does it" in row.message
+    assert not leases.keep_result(records, held, {}) and not leases.finish(records, held, jobs.FAILED, "late")
 
 
 def test_the_training_ends_when_its_worker_is_killed(tmp_path: Path) -> None:

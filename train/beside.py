@@ -1,7 +1,8 @@
 """The live model's scores of a candidate's test cases, and how fast both are: computed in a process of its own.
 
-`score_live` starts that process and yields what it says of its progress; the process is this module, run with
-`python -m train.beside`. What it finds lies beside the candidate (`core.records.gate.beside_dir`), whole or not at all.
+The worker starts that process at the end of every training (`train.worker`), a person by `score_live`, which yields
+what it says of its progress; the process is this module, run with `python -m train.beside`. What it finds lies beside
+the candidate (`core.records.gate.beside_dir`), whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from core.records import data_sets, gate
 from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.settings import REPOSITORY
-from train.executor import ended_badly
+from train.executor import end_with_parent, ended_badly
 
 TIMED_RUNS = 11
+_SAYS = "> "
+"""What this process says to people, among the lines that libraries write."""
 
 
 def score_live(db: Database, actor: Person, job_id: int) -> Iterator[str]:
@@ -35,27 +38,41 @@ def score_live(db: Database, actor: Person, job_id: int) -> Iterator[str]:
     found = gate.examine(db, actor, job_id)
     if found.live is None:
         raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")
+    folders = folders_of(db, job_id, found.candidate, found.live)
+    return _told(folders, folders[-1] / "log.txt")
+
+
+def folders_of(db: Database, job_id: int, candidate: Card, live: Card) -> list[Path]:
+    """What the process is told: both models, where the pictures lie, and where its answer goes."""
     out = gate.beside_dir(db, job_id)
     out.mkdir(mode=0o700, exist_ok=True)
-    folders = [found.candidate.folder, found.live.folder, data_sets.files_dir(db.settings), out]
-    return _told(folders, out / "log.txt")
+    return [candidate.folder, live.folder, data_sets.files_dir(db.settings), out]
+
+
+def newest_sentence(words: str) -> str:
+    """What the process said last in its log, "" before it said anything."""
+    said = [line.removeprefix(_SAYS) for line in words.splitlines() if line.startswith(_SAYS)]
+    return said[-1] if said else ""
 
 
 def _told(folders: Sequence[Path], log: Path) -> Iterator[str]:
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "train.beside", *map(str, folders)],
-            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True,
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.PIPE, text=True,
         )  # fmt: skip
     try:
         yield "Starting"
         assert process.stdout is not None
-        yield from (line.strip() for line in process.stdout)
+        yield from (line.strip().removeprefix(_SAYS) for line in process.stdout)
         if process.wait() != 0:
-            raise Conflict(ended_badly(process.returncode, log.read_text(encoding="utf-8", errors="replace")))
+            words = log.read_text(encoding="utf-8", errors="replace")
+            raise Conflict(ended_badly(process.returncode, words, "comparison"))
     finally:
         process.kill()
         process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
@@ -107,7 +124,7 @@ class _Teller(logging.Handler):
 
 
 def _say(sentence: str) -> None:
-    sys.stdout.write(sentence + "\n")
+    sys.stdout.write(f"{_SAYS}{sentence}\n")
     sys.stdout.flush()
 
 
@@ -118,6 +135,7 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     try:
         main(*map(Path, sys.argv[1:]))
     except AppError as refused:

@@ -58,6 +58,7 @@ class LocalExecutor:
 
     settings: Settings
     command: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.executor"))
+    comparison: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.beside"))
 
     def submit(self, held: Claim, manifest_sha256: str) -> LocalRun:
         """Raises NotFound when the data set is damaged, Conflict when there is no space to begin in."""
@@ -68,7 +69,7 @@ class LocalExecutor:
             shutil.rmtree(folder / "out", ignore_errors=True)
             arguments = held.request.arguments(manifest, data_sets.files_dir(self.settings))
             arguments += ["--out", str(folder / "out"), "--work", str(folder / "work")]
-            return LocalRun([*self.command, *arguments], folder / "log.txt", held.attempt)
+            return LocalRun([*self.command, *arguments], folder / "log.txt", f"attempt {held.attempt}")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Conflict(
@@ -76,13 +77,18 @@ class LocalExecutor:
                 ) from error
             raise
 
+    def compare(self, held: Claim, folders: Sequence[Path]) -> LocalRun:
+        """Score a live model on the candidate's test cases (`train.beside`)."""
+        log = jobs.folder_of(self.settings, held.job_id) / "log.txt"
+        return LocalRun([*self.comparison, *map(str, folders)], log, "comparison with the live model")
+
 
 class LocalRun:
-    """A running child process."""
+    """A running child process. heading: above its words in the log."""
 
-    def __init__(self, command: Sequence[str], log: Path, attempt: int) -> None:
+    def __init__(self, command: Sequence[str], log: Path, heading: str) -> None:
         with log.open("ab") as file:
-            file.write(f"--- attempt {attempt}\n".encode())
+            file.write(f"--- {heading}\n".encode())
             file.flush()
             self.log_from = file.tell()
             self.log = log
@@ -113,28 +119,31 @@ class LocalRun:
         return int(found[0]) // 1024 if found else None
 
     def words(self) -> str:
-        """What this attempt wrote, the end of it."""
+        """What this process wrote, the end of it."""
         with self.log.open("rb") as file:
             file.seek(max(self.log_from, self.log.stat().st_size - jobs.LOG_BYTES))
             return file.read().decode("utf-8", "replace")
 
 
-def ended_badly(status: int, words: str) -> str:
-    """Why a training failed, as a sentence for the person who started it. The log keeps everything.
+_LESS_MEMORY = {"training": "Choose a smaller side, or a smaller architecture.", "comparison": "Try again later."}
+
+
+def ended_badly(status: int, words: str, what: str = "training") -> str:
+    """Why a training or a comparison failed, as a sentence for the person who started it. The log keeps everything.
 
     status: of the process, negative for a signal. words: the end of its log.
     """
     if any(word in words for word in _OUT_OF_MEMORY):
-        return "The memory of this machine was not enough. Choose a smaller side, or a smaller architecture."
+        return f"The memory of this machine was not enough. {_LESS_MEMORY[what]}"
     if any(word in words for word in _DISK_FULL):
-        return "The disk is full. Make room in the state folder and start the training anew."
+        return f"The disk is full. Make room in the state folder and start the {what} anew."
     if status == 1 and "Traceback (most recent call last)" not in words:
-        return (words.strip().splitlines() or ["The training was refused without a reason."])[-1][:600]
+        return (words.strip().splitlines() or [f"The {what} was refused without a reason."])[-1][:600]
     if status == -signal.SIGKILL:
-        return "The system killed the training, most often because the memory was not enough. Choose a smaller side."
+        return f"The system killed the {what}, most often because the memory was not enough. {_LESS_MEMORY[what]}"
     if status < 0:
-        return f"The training was ended by signal {-status}. The log may tell why."
-    return "The training stopped with an error that is our fault. The log tells where."
+        return f"The {what} was ended by signal {-status}. The log may tell why."
+    return f"The {what} stopped with an error that is our fault. The log tells where."
 
 
 def epochs_in(work: Path) -> Iterator[tuple[str, list[Mapping[str, float]]]]:
@@ -154,7 +163,7 @@ def trials_in(work: Path) -> dict[str, Any]:
 
 
 def keep_candidate(db: Database, held: Claim) -> dict[str, Any]:
-    """Move a finished model to its place in one step; what the job says of it."""
+    """Move a finished model to its place in one step; what the job says of it (`result`)."""
     folder, candidate = jobs.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)
     (card_path,) = (folder / "out").glob("*/card.json")
     card = json.loads(card_path.read_text(encoding="utf-8"))
@@ -170,16 +179,21 @@ def remove_work(settings: Settings, job_id: int) -> None:
         shutil.rmtree(jobs.folder_of(settings, job_id) / name, ignore_errors=True)
 
 
-def _end_with_worker() -> None:
+def end_with_parent() -> None:
+    """From now on this process ends when the pipe on its standard input closes; and it lets readers go first."""
+    threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(10)
+
+
+def _wait_for_end_of_input() -> None:
     while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
         pass
     os._exit(75)  # nothing may run on the way out: the next worker goes on from the last epoch
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_worker, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(10)  # readers come first
+    end_with_parent()
     from train.__main__ import main
 
     sys.exit(main(sys.argv[1:]))

@@ -32,7 +32,7 @@ LOG_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job as it is now. message: a sentence. result: of a done job, where its candidate lies (see `leases`).
+    """One job as it is now. message: a sentence. result: where its candidate lies, once there is one (see `leases`).
 
     progress: of a running job "part" ("" or the fold), "epoch", "step" and "steps" of what it does now; else empty.
     trials: of a search, what was tried so far, each with number, settings, state, epochs and validation_auc.
@@ -63,6 +63,11 @@ class JobRow:
     def is_open(self) -> bool:
         """Whether something can still happen to it."""
         return self.state in (QUEUED, RUNNING)
+
+    @property
+    def is_comparing(self) -> bool:
+        """Whether its candidate is made and the live model is being scored on the same test cases."""
+        return self.state == RUNNING and self.result is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,10 @@ def _enqueue(connection: Connection, person: Person, request: FitRequest, versio
 
 
 def cancel(db: Database, person: Person, job_id: int) -> None:
-    """End a job: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict."""
+    """End a job: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict.
+
+    Once its candidate is made, only the comparison with the live model ends, and the candidate stays.
+    """
     demand(person, "manage_training")
     table = tables.job
     with db.begin() as connection:
@@ -151,8 +159,11 @@ def cancel(db: Database, person: Person, job_id: int) -> None:
         if job.state == QUEUED:
             asked |= {"state": CANCELLED, "ended_at": tables.now(), "message": "Cancelled before it began."}
         connection.execute(update(table).where(table.c.id == job_id).values(**asked))
-        note(connection, job_id, job.attempts, f"Cancelled by {person.name}.")
-        audit.record(connection, person.id, "cancel training", f"job {job_id}", was=job.state)
+        is_comparing = job.result is not None
+        what = "Comparison with the live model cancelled" if is_comparing else "Cancelled"
+        note(connection, job_id, job.attempts, f"{what} by {person.name}.")
+        was = "comparing" if is_comparing else job.state
+        audit.record(connection, person.id, "cancel training", f"job {job_id}", was=was)
 
 
 def list_jobs(db: Database, person: Person, *, limit: int = 50) -> list[JobRow]:
@@ -203,7 +214,7 @@ def log_tail(db: Database, person: Person, job_id: int, *, lines: int = 30) -> s
 
 def seconds_left(job: JobRow, epochs: list[Epoch]) -> float | None:
     """How long a running job takes at most from here, by its own last epochs; None before the first one."""
-    if job.state != RUNNING or not epochs:
+    if job.state != RUNNING or job.is_comparing or not epochs:
         return None
     last = [epoch.measures["seconds"] for epoch in epochs[-5:]]
     return sum(last) / len(last) * max(0, job.request.n_epochs * job.request.runs - len(epochs))
@@ -258,7 +269,7 @@ def _row(found: Row[Any]) -> JobRow:
         attempts=found.attempts,
         machine=found.machine or "",
         memory_mib=found.memory_mib,
-        progress=told if "step" in told and found.state == RUNNING else {},
+        progress=told if "step" in told and found.state == RUNNING and found.result is None else {},
         trials=told.get("trials", ()),
         is_stopping=found.state == RUNNING and found.cancel_asked_at is not None,
         result=found.result,

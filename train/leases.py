@@ -22,6 +22,8 @@ LEASE_SECONDS = 30
 ATTEMPTS = 3
 """A job whose worker died this often is not tried again."""
 GO_ON, STOP, LOST = "go on", "stop", "lost"
+CANDIDATE_READY = "Done: the candidate is ready to be compared on the page Releases."
+_NOT_COMPARED = "The worker ended before it had scored the live model; a button there does it."
 _ADVISORY_LOCK = 0x5EC07D03
 _SENTENCES = {
     FAILED: "training failed",
@@ -125,6 +127,18 @@ def add_epochs(db: Database, held: Claim, part: str, rows: Sequence[Mapping[str,
     return len(new)
 
 
+def keep_result(db: Database, held: Claim, result: Mapping[str, Any]) -> bool:
+    """Note that the job has what it is for: from here on it ends as done, also when its worker dies.
+
+    False when it is not this claim's any more.
+    """
+    with db.begin() as connection:
+        if not _lock_held(connection, held):
+            return False
+        connection.execute(update(tables.job).where(tables.job.c.id == held.job_id).values(result=dict(result)))
+    return True
+
+
 def finish(db: Database, held: Claim, state: str, message: str, *, result: Mapping[str, Any] | None = None) -> bool:
     """End the job as done, failed or cancelled, with its sentence; False when it is not this claim's any more."""
     if state not in (DONE, FAILED, CANCELLED):
@@ -153,7 +167,9 @@ def _put_back_expired(connection: Connection) -> None:
     gone = select(job).where(job.c.state == RUNNING, job.c.lease_until < tables.now()).order_by(job.c.id)
     for row in connection.execute(gone.with_for_update()).all():
         note(connection, row.id, row.attempts, "Its worker does not answer any more.")
-        if row.cancel_asked_at is not None:
+        if row.result is not None:
+            _end(connection, row.id, row.attempts, DONE, f"{CANDIDATE_READY} {_NOT_COMPARED}", row.result)
+        elif row.cancel_asked_at is not None:
             _end(connection, row.id, row.attempts, CANCELLED, "Cancelled.", None)
         elif row.attempts >= ATTEMPTS:
             words = f"Its worker died {row.attempts} times, so it is not tried again. The log may tell why."

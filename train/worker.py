@@ -14,19 +14,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from uuid import uuid4
 
 from core.errors import AppError
-from core.records import data_sets
+from core.models.cards import read_card
+from core.models.live import candidate_dir
+from core.records import data_sets, gate
 from core.records.db import Database, open_database
 from core.settings import REPOSITORY, Settings
-from train import executor, jobs, leases
+from train import beside, executor, jobs, leases
 from train.executor import LocalExecutor, LocalRun
-from train.leases import GO_ON, LOST, Claim
+from train.leases import GO_ON, LOST, STOP, Claim
 from train.step_file import newest_step
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 2.0
 BEAT_SECONDS = 1.0
 RESTART_SECONDS = 3.0
+ENDING = "ending"
 
 
 class Worker:
@@ -79,33 +83,34 @@ class Worker:
     def _run(self, held: Claim) -> None:
         with self.db.read() as connection:
             version = data_sets.find_version(connection, held.version_id)
+        work = jobs.folder_of(self.db.settings, held.job_id) / "work"
+        told: dict[str, int] = {}  # epochs of each part that the database has from this attempt
         run = self.runs.submit(held, version.manifest_sha256)
+        answer = self._follow(run, lambda: self._beat(held, run, work, told))
+        if answer == LOST:
+            log.warning("job %d is another worker's now", held.job_id)
+        elif answer == STOP:
+            executor.remove_work(self.db.settings, held.job_id)
+            leases.finish(self.db, held, jobs.CANCELLED, "Cancelled; nothing of it was kept but the log.")
+        elif answer == ENDING:
+            leases.hand_back(self.db, held)
+        else:
+            self._close(held, run)
+
+    def _follow(self, run: LocalRun, beat: Callable[[], str]) -> str:
+        """Watch a process: GO_ON once it ended by itself; STOP, LOST or ENDING when it was ended because of that."""
         try:
-            self._watch(held, run)
+            while run.status() is None:
+                answer = beat()
+                if answer == GO_ON and self.is_told_to_end():
+                    answer = ENDING
+                if answer != GO_ON:
+                    return answer
+                time.sleep(BEAT_SECONDS)
+            return beat()  # what it said last
         finally:
             if run.status() is None:
                 run.stop()
-
-    def _watch(self, held: Claim, run: LocalRun) -> None:
-        work = jobs.folder_of(self.db.settings, held.job_id) / "work"
-        told: dict[str, int] = {}  # epochs of each part that the database has from this attempt
-        while run.status() is None:
-            answer = self._beat(held, run, work, told)
-            if answer != GO_ON:
-                run.stop()
-                if answer == LOST:
-                    log.warning("job %d is another worker's now", held.job_id)
-                else:
-                    executor.remove_work(self.db.settings, held.job_id)
-                    leases.finish(self.db, held, jobs.CANCELLED, "Cancelled; nothing of it was kept but the log.")
-                return
-            if self.is_told_to_end():
-                run.stop()
-                leases.hand_back(self.db, held)
-                return
-            time.sleep(BEAT_SECONDS)
-        self._beat(held, run, work, told)  # the last epochs, and what a search tried last
-        self._close(held, run)
 
     def _beat(self, held: Claim, run: LocalRun, work: Path, told: dict[str, int]) -> str:
         message = self._tell(held, work, told)
@@ -131,13 +136,46 @@ class Worker:
 
     def _close(self, held: Claim, run: LocalRun) -> None:
         status = run.status()
-        if status == 0:
-            result = executor.keep_candidate(self.db, held)
-            leases.finish(self.db, held, jobs.DONE, "Done: the candidate is ready to be compared.", result=result)
-            executor.remove_work(self.db.settings, held.job_id)  # after that: until then the run could be taken up
+        if status != 0:
+            executor.remove_work(self.db.settings, held.job_id)
+            leases.finish(self.db, held, jobs.FAILED, executor.ended_badly(int(status or 0), run.words()))
             return
-        executor.remove_work(self.db.settings, held.job_id)
-        leases.finish(self.db, held, jobs.FAILED, executor.ended_badly(int(status or 0), run.words()))
+        result = executor.keep_candidate(self.db, held)
+        if leases.keep_result(self.db, held, result):  # until then the run could be taken up
+            executor.remove_work(self.db.settings, held.job_id)
+            words = f"{leases.CANDIDATE_READY} {self._compare(held, result)}".strip()
+            leases.finish(self.db, held, jobs.DONE, words, result=result)
+
+    def _compare(self, held: Claim, result: Mapping[str, Any]) -> str:
+        """Score the live model on the candidate's test cases; why it was not, or "". The candidate stays either way."""
+        try:
+            card = read_card(candidate_dir(self.db.settings, held.job_id) / result["folder"])
+            live = next(iter(gate.live_beside(self.db.settings, card)), None)
+            if live is None:
+                return ""
+            run = self.runs.compare(held, beside.folders_of(self.db, held.job_id, card, live))
+            answer = self._follow(run, lambda: self._beat_comparing(held, run))
+        except AppError as refused:
+            why = str(refused)
+        except Exception:  # whatever it is: the training was good
+            log.exception("job %d: the live model was not scored", held.job_id)
+            why = "The worker failed at it, and that is our fault."
+        else:
+            if run.status() == 0:
+                return ""
+            ended = {STOP: "It was cancelled.", LOST: "", ENDING: "The worker was stopped."}
+            why = ended.get(answer) or executor.ended_badly(int(run.status() or 0), run.words(), "comparison")
+        return f"The live model was not scored on its test cases: {why} A button there does it."
+
+    def _beat_comparing(self, held: Claim, run: LocalRun) -> str:
+        said = beside.newest_sentence(run.words()) or "Starting the comparison with the live model"
+        return leases.heartbeat(
+            self.db,
+            held,
+            lease_seconds=self.lease_seconds,
+            memory_mib=run.memory_mib(),
+            message=f"The training is over. {said.rstrip('.')}.",
+        )
 
 
 def run_worker(settings: Settings, *, with_app: bool) -> None:

@@ -30,6 +30,7 @@ from core.records import data_sets, releases, site_settings, tables
 from core.records.data_sets import VersionRow
 from core.records.db import Database
 from core.records.permissions import Person, demand
+from core.settings import Settings
 
 GROUPS = ("source", "view", "laterality", "magnification", "density")
 """Columns of a manifest that subgroups are made of."""
@@ -64,6 +65,16 @@ def beside_dir(db: Database, job_id: int) -> Path:
     return candidate_dir(db.settings, job_id) / "beside"
 
 
+def live_beside(settings: Settings, candidate: Card) -> list[Card]:
+    """The live models that a candidate can be compared with: the one it would replace, then others of its kind."""
+    same_kind = [
+        card
+        for card in live_cards(settings)
+        if card.modality is candidate.modality and card.weights_sha256 != candidate.weights_sha256
+    ]
+    return sorted(same_kind, key=lambda card: card.model_id != candidate.model_id)
+
+
 def examine(db: Database, actor: Person, job_id: int) -> Examination:
     """Compare a training's candidate with what is live now. Raises NotAllowed, NotFound, Conflict, InvalidInput."""
     demand(actor, "manage_releases")
@@ -74,7 +85,7 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     if scores is None or scores.empty:
         raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
     live_sha256 = releases.live_now(db, actor, candidate.model_id)
-    live = _beside(db, candidate, live_sha256)
+    live = next(iter(live_beside(db.settings, candidate)), None)
     is_replaced = live is not None and live.weights_sha256 == live_sha256
     live_scores, speeds = (None, {}) if live is None else _scores_of_live(db, job_id, live, scores)
     cases = _cases(db, version)
@@ -140,17 +151,6 @@ def evidence_of(found: Examination) -> dict[str, Any]:
         (pair,) = found.bench.pairs((CANDIDATE, LIVE))
         kept["auc_difference"] = {"value": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
     return kept
-
-
-def _beside(db: Database, candidate: Card, live_sha256: str | None) -> Card | None:
-    """The model that would be replaced, else the first live one of the kind of image."""
-    same_kind = [
-        card
-        for card in live_cards(db.settings)
-        if card.modality is candidate.modality and card.weights_sha256 != candidate.weights_sha256
-    ]
-    own = [card for card in same_kind if card.weights_sha256 == live_sha256]
-    return next(iter([*own, *same_kind]), None)
 
 
 def _scores_of_live(

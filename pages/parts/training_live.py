@@ -45,11 +45,12 @@ def show(person: Person, job: JobRow) -> None:
     """Everything there is to see of one training."""
     epochs = jobs.epochs_of(database(), person, job.id)
     st.markdown(f"**{job_title(job)}**")
-    words = st.error if job.state in (jobs.FAILED, jobs.DEAD) else st.success if job.state == jobs.DONE else st.info
-    words(plain("Stopping." if job.is_stopping else job.message))
+    say = st.error if job.state in (jobs.FAILED, jobs.DEAD) else st.success if job.state == jobs.DONE else st.info
+    say(plain("Stopping." if job.is_stopping else job.message))
     if job.is_open:
         _draw_progress(job, epochs)
-        if st.button("Cancel this training", key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
+        words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
+        if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
             with told_plainly():
                 jobs.cancel(database(), person, job.id)
                 st.rerun()
@@ -68,7 +69,8 @@ def show(person: Person, job: JobRow) -> None:
 def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     total = job.request.n_epochs * job.request.runs
     left = jobs.seconds_left(job, epochs)
-    st.progress(jobs.share_done(job, epochs), progress_words(job, len(epochs), total))
+    if not job.is_comparing:
+        st.progress(jobs.share_done(job, epochs), progress_words(job, len(epochs), total))
     parts = [f"at most {duration_words(left)} left"] if left is not None else []
     parts += [f"on {plain(job.machine)}"] if job.machine and job.state == jobs.RUNNING else []
     parts += [f"{job.memory_mib} MiB of memory"] if job.memory_mib else []
