@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image as Raster
 
 from core.models import cards
 from core.models.calibration import log_odds
+from core.models.card_cases import read_cases
 from core.models.ensemble import Ensemble
 from core.models.inference import load_model
 from core.settings import Settings
@@ -59,6 +61,18 @@ def test_the_card_names_members_with_their_weights_and_what_was_fitted_on_valida
     assert card.model_id in {live.model_id for live in cards.live_cards(Settings(weights_dir=weights))}
     assert is_made(MEMBERS, "weighted", weights, name="both")
     assert not is_made(MEMBERS, "soft", weights, name="both")
+
+
+def test_it_lists_the_cases_of_its_members_also_afterwards(weights: Path, dataset: Path, tmp_path: Path) -> None:
+    listed = [read_cases(cards.read_card(weights / name)) for name in (*MEMBERS, "both")]
+    assert listed[0] is not None and listed[0].equals(listed[1]) and listed[0].equals(listed[2])
+    again = tmp_path / "weights"
+    shutil.copytree(weights, again)
+    for path in again.glob("*/*.cases.csv"):
+        path.unlink()
+    assert main(["cases", "both", "--data", str(dataset), "--weights", str(again)]) == 1  # its members' come first
+    assert main(["cases", "--data", str(dataset), "--weights", str(again)]) == 0
+    assert (again / "both" / "card.json").read_bytes() == (weights / "both" / "card.json").read_bytes()
 
 
 def test_its_test_scores_are_the_members_combined_and_calibrated(weights: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image as Raster
 
 from core.evaluation.scores import read_scores
 from core.models import cards
+from core.models.card_cases import measured_cases, read_cases
 from core.models.inference import LoadedModel
 from core.settings import Settings
 from train.__main__ import main
@@ -56,6 +58,20 @@ def test_every_case_is_scored_once_in_the_fold_that_did_not_train_on_it(card: ca
     assert sorted(validation["case"]) == sorted(scores["case"])
     both = scores.merge(validation, on="case", suffixes=("", "_validated"))
     assert (both["fold"] != both["fold_validated"]).all()
+
+
+def test_every_case_is_listed_with_its_fold_also_afterwards(card: cards.Card, dataset: Path, tmp_path: Path) -> None:
+    listed = read_cases(card)
+    scores = cards.read_test_scores(card)
+    assert listed is not None and scores is not None and len(measured_cases(listed)) == len(listed)
+    assert listed["split"].value_counts().to_dict() == {
+        f"fold {fold}": n for fold, n in scores["fold"].value_counts().items()
+    }
+    folder = tmp_path / card.model_id
+    shutil.copytree(card.folder, folder)
+    next(folder.glob("*.cases.csv")).unlink()
+    assert main(["cases", "--data", str(dataset), "--weights", str(tmp_path)]) == 0
+    assert (folder / "card.json").read_bytes() == (card.folder / "card.json").read_bytes()  # with the hash of the list
 
 
 def test_figures_at_the_threshold_use_each_folds_own(card: cards.Card) -> None:

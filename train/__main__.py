@@ -9,7 +9,21 @@ from collections.abc import Sequence
 
 from core.errors import AppError
 from train.commands import all as all_models
-from train.commands import audit, bench, distil, ensemble, evaluate, fit, import_, link, results, search, split, worker
+from train.commands import (
+    audit,
+    bench,
+    cases,
+    distil,
+    ensemble,
+    evaluate,
+    fit,
+    import_,
+    link,
+    results,
+    search,
+    split,
+    worker,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evaluate,
         all_models,
         results,
+        cases,
         distil,
         worker,
         bench,

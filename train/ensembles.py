@@ -17,8 +17,10 @@ import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable
 from core.models.calibration import Calibration, fit_calibration, log_odds
+from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores
 from core.models.ensemble import Ensemble, Method, Tables, demand_apart, fit_ensemble, out_of_fold
+from train.case_files import union
 from train.choosing import choose_threshold, weakness
 from train.publish import THRESHOLD_RULE, calibration_on_card, place
 
@@ -57,7 +59,13 @@ def make_ensemble(
     }
     if thresholds:
         card["folds"] = {"n": len(thresholds), "thresholds": thresholds}
-    return place(weights_dir / name, card, tested, validated)
+    return place(weights_dir / name, card, tested, validated, cases_of_members(cards))
+
+
+def cases_of_members(cards: Sequence[Card]) -> pd.DataFrame | None:
+    """The table of an ensemble's cases; None where a member has none. Raises ModelUnavailable for a damaged one."""
+    tables = [read_cases(card) for card in cards]
+    return None if any(table is None for table in tables) else union([table for table in tables if table is not None])
 
 
 def _in_folds(

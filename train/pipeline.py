@@ -20,6 +20,7 @@ from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
 from train import pretrained, tracking
+from train.case_files import cases_table, trace_of
 from train.cases import Prepared, data_of, prepare, split_for_training
 from train.choosing import choose_threshold, weakness
 from train.config import FitConfig
@@ -55,10 +56,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The cases of a run, decided and read."""
+    """The cases of a run, decided and read. table: as it will lie beside the weights (`core.models.card_cases`)."""
 
     prepared: Prepared
     squares: Squares
+    table: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
         allow_leaks=args.allow_leaks,
     )
     cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")
+    traces: list[dict[str, Any]] = []
     squares = load_squares(
         cases,
         prepared.manifest.root,
@@ -101,9 +104,10 @@ def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
         side=config.side,
         classes=prepared.classes,
         positive=prepared.positive,
+        seen=lambda image: traces.append(trace_of(image)),
     )
     log.info("%s", pd.crosstab(cases["fold" if prepared.folds else "split"], cases["label"]).to_string())
-    return Loaded(prepared, squares)
+    return Loaded(prepared, squares, cases_table(prepared.cases, traces))
 
 
 def make(
@@ -143,6 +147,7 @@ def make(
         limits=limits,
         test_scores=measured.test_scores,
         validation_scores=measured.validation_scores,
+        cases=loaded.table,
         folds=measured.folds,
         run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
     )

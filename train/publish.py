@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from core.models.calibration import Calibration
+from core.models.card_cases import cases_csv, cases_name, named_on_card
 from core.models.registry import architecture
 from core.models.weights import to_float16, write_shards
 from train.config import FitConfig
@@ -30,8 +31,8 @@ THRESHOLD_RULE = "the highest that finds 86.9 % of the positive validation cases
 class Candidate:
     """Everything a card says beside the weights; see `card_of`.
 
-    folds: number, thresholds and best epochs of the folds that the test scores come from, None where there are none.
-    run: minutes (wall), command and reason, for `training`.
+    cases: the table that lies beside the weights. folds: number, thresholds and best epochs of the folds that the test
+    scores come from, None where there are none. run: minutes (wall), command and reason, for `training`.
     """
 
     model_id: str
@@ -49,6 +50,7 @@ class Candidate:
     limits: tuple[str, ...]
     test_scores: pd.DataFrame
     validation_scores: pd.DataFrame
+    cases: pd.DataFrame
     folds: Mapping[str, Any] | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,22 +69,44 @@ def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *
         with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
             sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
     card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
-    return place(folder, card, candidate.test_scores, candidate.validation_scores)
+    return place(folder, card, candidate.test_scores, candidate.validation_scores, candidate.cases)
 
 
-def place(folder: Path, card: Mapping[str, Any], test_scores: pd.DataFrame, validation_scores: pd.DataFrame) -> Path:
-    """Put scores and, last, the card into a model's folder; what belonged to the card before goes after that."""
+def place(
+    folder: Path,
+    card: Mapping[str, Any],
+    test_scores: pd.DataFrame,
+    validation_scores: pd.DataFrame,
+    cases: pd.DataFrame | None,
+) -> Path:
+    """Put scores, the table of cases (None where it is not known) and, last, the card into a model's folder.
+
+    What belonged to the card before goes after that.
+    """
     short = card["weights"]["sha256"][:8]
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{short}.test_scores.csv", test_scores.to_csv(index=False))
     _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
-    _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
+    if cases is not None:
+        card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
+    write_card(folder, card)
     kept = set(card["weights"]["files"])
     for old in folder.iterdir():
         stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in kept)
         if old.name != "card.json" and stale:
             old.unlink()
     return folder / "card.json"
+
+
+def put_cases(folder: Path, weights_sha256: str, cases: pd.DataFrame) -> dict[str, str]:
+    """Write the table of a model's cases; what its card is to say of it."""
+    _write(folder / cases_name(weights_sha256), cases_csv(cases))
+    return named_on_card(weights_sha256, cases)
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Replace a folder's card in one step."""
+    _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
 
 
 def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int) -> dict[str, Any]:

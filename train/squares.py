@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,9 +74,19 @@ class Squares:
 
 
 def load_squares(
-    cases: pd.DataFrame, root: Path, *, modality: Modality, side: int, classes: Sequence[str], positive: str
+    cases: pd.DataFrame,
+    root: Path,
+    *,
+    modality: Modality,
+    side: int,
+    classes: Sequence[str],
+    positive: str,
+    seen: Callable[[Image], object] = lambda image: None,
 ) -> Squares:
-    """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file."""
+    """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file.
+
+    seen: is given each picture as it was read, in order.
+    """
     n, channels = len(cases), 3 if modality is Modality.HISTOLOGY else 1
     pixels = np.zeros((n, side, side, channels), np.float16)
     masks = np.zeros((n, side, side), np.float16)
@@ -84,6 +94,7 @@ def load_squares(
     fits = []
     for position, row in enumerate(cases.itertuples()):
         image = read_case(root / row.file, modality)
+        seen(image)
         square, fit = fit_square(image, side)
         pixels[position] = square
         fits.append(fit)

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import Conflict, ModelUnavailable, NotFound
+from core.models.card_cases import cases_name
 from core.models.cards import Card, read_card
 from core.models.live import candidate_dir, release_dir
 from core.models.weights import check_shards
@@ -43,7 +44,8 @@ def keep_release(settings: Settings, card: Card) -> None:
     check_shards(card.folder, card.weights_files, card.weights_sha256)
     half = settings.state_dir / f"{_HALF}{uuid4().hex}"
     short = card.weights_sha256[:8]
-    names = ["card.json", *card.weights_files, f"{short}.test_scores.csv", f"{short}.validation_scores.csv"]
+    tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
+    names = ["card.json", *card.weights_files, *tables]
     try:
         half.mkdir(mode=0o700)
         for name in names:

@@ -1,0 +1,50 @@
+"""`python -m train cases`: list the cases of models that were made before their folders said them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from core.errors import AppError, InvalidInput
+from core.settings import REPOSITORY
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("cases", help="list the cases of models that were made before their folders did")
+    parser.add_argument("models", nargs="*", metavar="MODEL_ID", help="default: every model of the weights folder")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the manifests and their files")
+    parser.add_argument(
+        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every model lists its cases, else 1: one that cannot does not keep the others from it."""
+    from core.models.cards import read_card
+    from train.cases_afterwards import Lister
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if not args.data.is_dir():
+        raise InvalidInput("--data names no folder. Give the one that holds the manifests and their files.")
+    names = args.models or sorted(path.parent.name for path in args.weights.glob("*/card.json"))
+    folders = [args.weights / Path(name).name for name in names]
+    # Ensembles last: their table is made of their members'.
+    folders.sort(key=lambda folder: bool(read_card(folder).raw.get("members")))
+    lister, failed = Lister(args.data, _told), 0
+    for folder in folders:
+        try:
+            log.info("%s: %s", folder.name, "listed" if lister.list_cases(folder) else "there already")
+        except AppError as refused:
+            failed += 1
+            log.error("%s: %s", folder.name, refused)
+    return 1 if failed else 0
+
+
+def _told(done: int, of: int) -> None:
+    if done % 100 == 0:
+        log.info("%d of %d pictures", done, of)
