@@ -12,7 +12,7 @@ from record_site import CALM, add_person, picture, sqlite_only, stored_files
 
 from core import __main__ as program
 from core.errors import Conflict, InvalidInput
-from core.records import audit, audit_heads, backup, sessions
+from core.records import audit, audit_heads, backup, backup_file, sessions
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.reads import reads_of, record_first_read
@@ -97,7 +97,7 @@ def test_no_name_in_a_backup_leads_out_of_the_state_folder(
     with tarfile.open(tmp_path / "site.backup") as whole, tarfile.open(tmp_path / "evil", "w") as evil:
         for entry in whole:
             content = whole.extractfile(entry).read()  # type: ignore[union-attr]
-            if entry.name == backup.LIST:
+            if entry.name == backup_file.LIST:
                 content = content.replace(b"candidates/7/card.json", name.encode())
             entry.name = name if entry.name == "candidates/7/card.json" else entry.name
             entry.size = len(content)

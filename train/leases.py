@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from core.records import audit, tables
 from core.records.db import Database
+from core.records.locks import Line, hold
 from train.fit_request import FitRequest
 from train.jobs import CANCELLED, DEAD, DONE, FAILED, QUEUED, RUNNING, note
 
@@ -24,7 +25,6 @@ ATTEMPTS = 3
 GO_ON, STOP, LOST = "go on", "stop", "lost"
 CANDIDATE_READY = "Done: the candidate is ready to be compared on the page Releases."
 _NOT_COMPARED = "The worker ended before it had scored the live model; a button there does it."
-_ADVISORY_LOCK = 0x5EC07D03
 _SENTENCES = {
     FAILED: "training failed",
     DONE: "training done",
@@ -52,7 +52,7 @@ def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEA
     """
     job = tables.job
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.QUEUE)
         _put_back_expired(connection)
         busy = select(job.c.id).where(job.c.state == RUNNING, job.c.machine == machine)
         if connection.execute(busy).first() is not None:
@@ -144,7 +144,7 @@ def finish(db: Database, held: Claim, state: str, message: str, *, result: Mappi
     if state not in (DONE, FAILED, CANCELLED):
         raise ValueError(f"a worker cannot end a job as {state!r}")
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.QUEUE)
         if not _lock_held(connection, held):
             return False
         _end(connection, held.job_id, held.attempt, state, message, result)
@@ -203,8 +203,3 @@ def _is_held(held: Claim) -> tuple[Any, ...]:
 
 def _lock_held(connection: Connection, held: Claim) -> Row[Any] | None:
     return connection.execute(select(tables.job.c.id).where(*_is_held(held)).with_for_update()).one_or_none()
-
-
-def _in_line(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

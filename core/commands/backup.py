@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from core.errors import NotFound
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
     db = open_database(settings)
     try:
-        summary = back_up(db, args.file)
+        summary = back_up(db, args.file, partial(print, file=sys.stderr))
         with db.begin() as connection:
             audit.record(connection, None, "backup", "site", files=summary.n_files, bytes=summary.n_bytes)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from core.errors import NotFound
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Restore and say what there is again; that it was done is in the restored audit trail."""
     if not args.file.is_file():
         raise NotFound("There is no such backup file.")
-    summary = restore(Settings.from_environment(), args.file)
+    summary = restore(Settings.from_environment(), args.file, partial(print, file=sys.stderr))
     sys.stdout.write(
         f"Restored {summary.n_files} files; the audit trail with its {summary.n_audit} rows verifies. "
         "Everybody signs in anew with the password they had.\n"

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, select, update
 
 from core.records.audit_words import KINDS, WORDS
+from core.records.locks import Line, hold
 from core.records.permissions import Person, demand
 from core.records.tables import audit, now, site
 from core.records.tables import person as person_table
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 FIRST_PREVIOUS = "0" * 64
 """What the first row of a chain names as the row before it."""
 _HEAD = "audit_head"
-_ADVISORY_LOCK = 0x5EC07D01
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +92,29 @@ def stand_in_line(connection: Connection) -> None:
 
     An act that looks before it writes ("is this name taken?") begins with it, or two of them would both see nothing.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+    hold(connection, Line.AUDIT)
 
 
 def verify(db: Database) -> Verdict:
     """Recompute the whole chain. Asks for no role: it is also run from the command line."""
+    with db.read() as connection:
+        return verify_rows(connection, db.site_key)
+
+
+def verify_rows(connection: Connection, key: bytes) -> Verdict:
+    """As `verify`, in the caller's transaction. key: the site's."""
     problems: list[str] = []
     n, expected_id, previous = 0, 1, FIRST_PREVIOUS
     last_id, last_mac = 0, FIRST_PREVIOUS
-    with db.read() as connection:
-        head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
-        for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
-            n += 1
-            problems += _problems_of(dict(row), db.site_key, expected_id, previous)
-            expected_id, previous = row["id"] + 1, row["mac"]
-            last_id, last_mac = row["id"], row["mac"]
+    head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
+    for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
+        n += 1
+        problems += _problems_of(dict(row), key, expected_id, previous)
+        expected_id, previous = row["id"] + 1, row["mac"]
+        last_id, last_mac = row["id"], row["mac"]
     if head is None and n:
         problems.append("The head of the chain is missing: rows may have been removed at the end.")
-    elif head is not None and not hmac.compare_digest(head, _head_value(db.site_key, last_id, last_mac)):
+    elif head is not None and not hmac.compare_digest(head, _head_value(key, last_id, last_mac)):
         problems.append("The chain does not end where it was last written: rows were removed or added at the end.")
     return Verdict(n, tuple(problems))
 

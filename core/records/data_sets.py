@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, text, update
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.records import audit, tables
 from core.records.db import Database
+from core.records.locks import Line, hold
 from core.records.permissions import Person, demand
 from core.settings import Settings
 from core.types import Modality
 
 NAME_LENGTH_MOST = 60
 _KIND = re.compile(r"[a-z0-9]{1,8}")
-_ADVISORY_LOCK = 0x5EC07D04
 _ORPHAN_SECONDS = 24 * 3600
 _FULL = "There is no space left for pictures in the state folder. Nothing was added; make room first."
 
@@ -134,7 +134,7 @@ def create_data_set(
     name = _tidy(name)
     data_set_id = uuid4().hex
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.DATA_SETS)
         _demand_free(connection, name)
         values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
         connection.execute(insert(tables.data_set).values(**values, created_at=tables.now()))
@@ -160,7 +160,7 @@ def add_version(
     demand(person, "manage_data")
     version = tables.data_set_version
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.DATA_SETS)
         _find_data_set(connection, data_set_id)
         last = connection.execute(
             select(func.max(version.c.number)).where(version.c.data_set_id == data_set_id)
@@ -181,7 +181,7 @@ def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
     """
     demand(person, "manage_data")
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.DATA_SETS)
         data_set = _find_data_set(connection, data_set_id)
         _demand_unused(connection, data_set_id, data_set.name)
         # The name becomes free again.
@@ -306,7 +306,7 @@ def _find_data_set(connection: Connection, data_set_id: str) -> Row[Any]:
 def release(db: Database, names: Iterable[str], manifests: Iterable[str] = ()) -> None:
     """Remove those of these pictures and manifests that no data set names, while nobody can add another one."""
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.DATA_SETS)
         kept = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.removed_at.is_(None))}
         for name in set(names) - _named(db.settings, kept):
             (files_dir(db.settings) / name).unlink(missing_ok=True)
@@ -361,8 +361,3 @@ def _tidy(name: str) -> str:
     if not name or len(name) > NAME_LENGTH_MOST:
         raise InvalidInput(f"A data set needs a name of at most {NAME_LENGTH_MOST} letters.")
     return name
-
-
-def _in_line(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, ma
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from core.errors import InvalidSettings
+from core.records.locks import Line, hold
 from core.records.store import ImageStore, sweep
 from core.records.tables import site
 from core.settings import Settings
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).with_name("migrations")
 KEY_BYTES = 32
 BUSY_SECONDS = 30
-_ADVISORY_LOCK = 0x5EC07D00
 _WRITES = "secondread_writes"
 
 
@@ -73,13 +73,12 @@ def open_database(settings: Settings) -> Database:
     """
     _make_state_dir(settings.state_dir)
     site_key = _site_key(settings.state_dir)
-    engine = _engine(settings, site_key)
+    engine = reachable_engine(settings, site_key)
     try:
-        _check_connection(engine)
         _migrate(engine, settings)
         db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
         with db.begin() as connection:
-            _one_at_a_time(connection)
+            hold(connection, Line.START)
             _check_key(connection, site_key)
             removed = sweep(connection, db.store)
     except BaseException:
@@ -88,6 +87,30 @@ def open_database(settings: Settings) -> Database:
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db
+
+
+def reachable_engine(settings: Settings, site_key: bytes) -> Engine:
+    """An engine that has been connected once. Raises InvalidSettings."""
+    engine = _engine(settings, site_key)
+    try:
+        _check_connection(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def make_tables(connection: Connection) -> None:
+    """The tables of the newest revision, in an empty database and the caller's transaction."""
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 def _make_state_dir(folder: Path) -> None:
@@ -190,14 +213,13 @@ def _use_wal(url: URL) -> None:
 
 def _migrate(engine: Engine, settings: Settings) -> None:
     """Bring the tables to the newest revision, in one transaction that other starting processes wait for."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config = _migrations()
     scripts = ScriptDirectory.from_config(config)
     newest = scripts.get_current_head()
     with engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
-            _one_at_a_time(connection)
+            hold(connection, Line.START)
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest:
                 return
@@ -211,12 +233,6 @@ def _migrate(engine: Engine, settings: Settings) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             log.info("Database migrated from %s to %s", current, newest)
-
-
-def _one_at_a_time(connection: Connection) -> None:
-    """Other starting processes wait until this transaction ends; on SQLite they do so because it writes."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
 
 
 def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, NotFound
 from core.models.cards import Card, known_cards, shipped_cards
 from core.models.live import Live, read_live, write_live
 from core.records import audit, tables
 from core.records.db import Database
+from core.records.locks import Line, hold
 from core.records.permissions import Person, demand
 from core.records.reads import tidy_text
 from core.records.release_files import candidate_card, keep_release, remove_halves
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 REASON_LENGTH_MOST = 2000
-_ADVISORY_LOCK = 0x5EC07D05
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _demand_data_set(connection: Connection, job_id: int) -> None:
 def project(db: Database) -> None:
     """Make `live.json` anew from the decisions where it differs, and remove what a killed process left half done."""
     with db.begin() as connection:
-        _in_line(connection)
+        hold(connection, Line.RELEASES)
         remove_halves(db.settings)
         decided = _live_of(connection)
         try:
@@ -233,7 +233,7 @@ def _deciding(db: Database) -> Iterator[Connection]:
     """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
     try:
         with db.begin() as connection:
-            _in_line(connection)
+            hold(connection, Line.RELEASES)
             remove_halves(db.settings)
             yield connection
             write_live(db.settings, _live_of(connection))
@@ -327,8 +327,3 @@ def _demand_same_kind(db: Database, card: Card) -> None:
                 f"{card.model_id} reads {other.modality}, and this candidate reads {card.modality}. Train it under "
                 "another name."
             )
-
-
-def _in_line(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})

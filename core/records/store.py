@@ -23,15 +23,15 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngImageFile
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from core.errors import Conflict, NotFound
+from core.records.locks import Line, hold
 from core.records.tables import image, prediction
 
 PIXELS, MAPS = "png", "npz"
 _KEY = re.compile(r"[0-9a-f]{64}\.(png|npz)")
 _GREY_MOST, _COLOUR_MOST = 65535, 255
-_ADVISORY_LOCK = 0x5EC07D02
 _ORPHAN_SECONDS = 24 * 3600
 
 
@@ -171,8 +171,7 @@ class ImageStore:
 
 def lock(connection: Connection) -> None:
     """From here to the end of the transaction nobody else adds rows that refer to files, or removes files."""
-    if connection.dialect.name == "postgresql":  # SQLite: `Database.begin` holds the only write lock there is
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+    hold(connection, Line.STORE)
 
 
 def release(connection: Connection, store: ImageStore, keys: Iterable[str]) -> None:

@@ -1,0 +1,28 @@
+"""The lines that writers stand in: who holds one is alone with it until the transaction ends.
+
+On SQLite nothing has to be done: `Database.begin` takes the only write lock there is. On PostgreSQL each is an
+advisory lock, under a number that no other table or product uses.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sqlalchemy import Connection, text
+
+
+class Line(IntEnum):
+    """What is written by one transaction at a time."""
+
+    START = 0x5EC07D00
+    AUDIT = 0x5EC07D01
+    STORE = 0x5EC07D02
+    QUEUE = 0x5EC07D03
+    DATA_SETS = 0x5EC07D04
+    RELEASES = 0x5EC07D05
+
+
+def hold(connection: Connection, line: Line) -> None:
+    """Waits for its turn; the turn ends with the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": int(line)})
