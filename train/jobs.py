@@ -18,6 +18,7 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.records import audit, data_sets, tables
 from core.records.data_sets import VersionRow
 from core.records.db import Database
+from core.records.locks import Line, hold
 from core.records.permissions import Person, demand
 from core.settings import Settings
 from train.fit_request import INITS, FitRequest, with_seeds
@@ -98,6 +99,7 @@ def enqueue_all(db: Database, person: Person, requests: Sequence[FitRequest], ve
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
     demand(person, "manage_training")
     with db.begin() as connection:
+        hold(connection, Line.DATA_SETS)  # nobody removes it meanwhile
         version = data_sets.find_version(connection, version_id)
         if version.removed_at is not None:
             raise Conflict("This data set was removed. Choose another one.")

@@ -86,6 +86,7 @@ def setup_code(db: Database) -> str | None:
     Writes: only its SHA-256 is kept, and the code of an earlier start is no longer good.
     """
     with db.begin() as connection:
+        audit.stand_in_line(connection)
         if has_administrator(connection):
             return None
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each

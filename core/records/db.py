@@ -21,7 +21,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from core.errors import InvalidSettings
+from core.errors import Conflict, InvalidSettings
+from core.records import meanwhile
 from core.records.locks import Line, hold
 from core.records.store import ImageStore, sweep
 from core.records.tables import site
@@ -49,17 +50,25 @@ class Database:
         """A transaction that may write: committed at the end of the block, undone whole if the block raises.
 
         On SQLite it takes the write lock at once: a transaction that reads, then writes, would otherwise fail when
-        another one wrote in between.
+        another one wrote in between. Raises Conflict where the database refuses because of another transaction.
         """
-        with self.engine.connect() as connection:
-            connection = connection.execution_options(**{_WRITES: True})
-            with connection.begin():
-                yield connection
+        try:
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(**{_WRITES: True})
+                with connection.begin():
+                    yield connection
+        except DBAPIError as error:
+            if not meanwhile.is_meanwhile(error):
+                raise
+            log.warning("The database refused one of two that acted at once: %s", type(error.orig).__name__)
+            raise Conflict(meanwhile.SENTENCE) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only looks, never waits for writers on SQLite, and is undone at the end."""
+        """A transaction that only looks, at one moment, never waits for writers, and is undone at the end."""
         with self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite sees one moment by itself
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             yield connection
 
     def close(self) -> None:

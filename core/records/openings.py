@@ -30,4 +30,6 @@ def record_opening(db: Database, person: Person, study_id: str) -> None:
         if connection.execute(recent).first() is not None:
             return
     with db.begin() as connection:
-        audit.record(connection, person.id, "open study", f"study {study_id}")
+        audit.stand_in_line(connection)
+        if connection.execute(recent).first() is None:  # another tab of this person may have been faster
+            audit.record(connection, person.id, "open study", f"study {study_id}")

@@ -168,10 +168,11 @@ def correct_image(
     wanted = _checked_correction(laterality, view, modality)
     image, prediction = tables.image, tables.prediction
     with db.begin() as connection:
-        kept = connection.execute(select(image).where(image.c.id == image_id)).one_or_none()
-        if kept is None:
+        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
+        if here is None:
             raise NotFound("This image does not exist any more. Reload the page.")
-        find_study(connection, kept.study_id, is_for_change=True)
+        find_study(connection, here.study_id, is_for_change=True)
+        kept = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
         if _has_read(connection, kept.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
@@ -261,7 +262,7 @@ def release_files(db: Database, keys: Sequence[str]) -> None:
     try:
         with db.begin() as connection:
             store.release(connection, db.store, keys)
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, Conflict) as error:
         log.warning("%d files stay in the image store until the next start: %s", len(keys), type(error).__name__)
 
 
