@@ -18,7 +18,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from core.errors import Conflict, InvalidSettings
@@ -169,12 +169,25 @@ def _engine(settings: Settings, site_key: bytes) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "handle_error", _forget_the_row)
 
     @event.listens_for(engine, "connect")
     def _attach_key(_connection: Any, record: Any) -> None:
         record.info["site_key"] = site_key
 
     return engine
+
+
+def _forget_the_row(context: ExceptionContext) -> None:
+    """PostgreSQL adds to a refusal the row that it refuses; `hide_parameters` does not know of that."""
+    error: BaseException | None = context.original_exception
+    while error is not None:
+        if error.args and isinstance(error.args[0], dict):
+            error.args[0].pop("D", None)
+        error = error.__cause__ or error.__context__
+    if context.sqlalchemy_exception is not None:
+        driver = context.original_exception
+        context.sqlalchemy_exception.args = (f"({type(driver).__module__}.{type(driver).__name__}) {driver}",)
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
