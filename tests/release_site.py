@@ -19,6 +19,7 @@ from core.records.db import Database
 from core.records.permissions import Person
 from core.settings import REPOSITORY
 from core.types import Modality
+from train.publish import put_cases
 
 MODEL = "ultrasound-cnn"
 SHIPPED = read_card(REPOSITORY / "weights" / MODEL)
@@ -33,10 +34,12 @@ def add_candidate(
     scores: pd.DataFrame | None = None,
     manifest: bytes | None = None,
     fields: Mapping[str, Any] | None = None,
+    cases: pd.DataFrame | None = None,
 ) -> int:
     """A done training that made the shipped small CNN with slightly other weights; its job's number.
 
-    scores: of its test cases, by default those of the shipped one. manifest: of the data set it was trained on.
+    scores: of its test cases, by default those of the shipped one. manifest: of the data set it was trained on. cases:
+    its list of them (`core.models.card_cases`), by default none, as in models from before there were lists.
     """
     job_id = _job(db, actor, number, manifest)
     folder = candidate_dir(db.settings, job_id) / model_id
@@ -47,6 +50,9 @@ def add_candidate(
     sha256, files = write_shards(to_float16(state), folder)
     raw = dict(SHIPPED.raw) | {"model_id": model_id, **(fields or {})}
     raw["weights"] = {**raw["weights"], "sha256": sha256, "files": list(files)}
+    del raw["cases"]
+    if cases is not None:
+        raw["cases"] = put_cases(folder, sha256, cases)
     (folder / "card.json").write_text(json.dumps(raw))
     table = scores if scores is not None else read_test_scores(SHIPPED)
     assert table is not None

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_images import encoded, ultrasound
+from PIL import Image as Raster
 from record_site import add_person, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate
 from sklearn.metrics import roc_auc_score
 
 from core.errors import Conflict, InvalidInput, NotAllowed
+from core.evaluation.overlap import Overlap
 from core.evaluation.side_by_side import CANDIDATE, LIVE
+from core.models.card_cases import read_cases
 from core.models.cards import live_card, read_test_scores
 from core.records import data_sets, gate, releases, site_settings
 from core.records.db import Database
 from core.records.permissions import Person
+from core.types import Modality
 from train import beside
+from train.case_files import cases_table, trace_of
+from train.squares import read_case
 
 pytestmark = sqlite_only
 WHY = "It was looked at closely."
@@ -59,7 +68,8 @@ def test_a_candidate_stands_beside_the_live_model_on_the_same_cases(records: Dat
     expected = roc_auc_score(is_positive, better["malignant"]) - roc_auc_score(is_positive, scores["malignant"])
     assert pair.difference == pytest.approx(expected, abs=1e-9) and expected > 0.05
     assert keys(found) == []
-    assert any("shipped" in note for note in found.notes)  # what it was trained on cannot be told by content
+    assert found.seen == {CANDIDATE: None, LIVE: None}  # these test cases are not this site's: who has seen them?
+    assert any("117 of the 117 test cases do not lie in this site's store" in note for note in found.notes)
 
 
 def test_less_sensitivity_than_the_margin_needs_a_written_reason_that_is_kept(records: Database, admin: Person) -> None:
@@ -148,7 +158,103 @@ def test_test_cases_that_either_was_trained_on_are_a_red_line_by_content_and_by_
     said = {line.key: line.sentence for line in found.lines}
     assert said["seen by live"].startswith("1 of the 4 test cases")
     assert said["seen by candidate"].startswith("3 of the 4 test cases")  # x0, x1 and x2 are in its training too
+    assert "(1 the same picture)" in said["seen by live"] and "(3 the same patient)" in said["seen by candidate"]
+    assert sum("made before models listed their cases" in note for note in found.notes) == 2
     assert "2 positive and 2 other" in said["too small"]
+
+
+def with_live_scores(db: Database, job_id: int, live_sha256: str, scores: pd.DataFrame) -> None:
+    """As the scoring of the live model leaves them."""
+    out = gate.beside_dir(db, job_id)
+    out.mkdir()
+    scores.to_csv(out / f"{live_sha256[:8]}.test_scores.csv", index=False)
+    (out / f"{live_sha256[:8]}.json").write_text('{"candidate": 0.1, "live": 0.1}')
+
+
+def listed(db: Database, split: dict[str, str]) -> pd.DataFrame:
+    """What a model lists of these stored files: name -> split."""
+    read = [read_case(data_sets.files_dir(db.settings) / name, Modality.ULTRASOUND) for name in split]
+    return cases_table(pd.DataFrame({"split": list(split.values())}), [trace_of(image) for image in read])
+
+
+def copies_of(db: Database, content: bytes) -> tuple[str, str]:
+    """The same pixels in another file, and a larger copy in JPEG, both kept as pictures of data sets."""
+    picture = Raster.open(io.BytesIO(content)).convert("L")
+    same, alike = io.BytesIO(), io.BytesIO()
+    picture.save(same, "PNG", compress_level=0)
+    picture.resize((int(1.4 * picture.width), int(1.4 * picture.height))).save(alike, "JPEG", quality=75)
+    return (
+        data_sets.keep_file(db.settings, same.getvalue(), "png"),
+        data_sets.keep_file(db.settings, alike.getvalue(), "jpg"),
+    )
+
+
+def test_what_a_shipped_model_was_trained_on_is_known_from_its_list_whatever_file_holds_it(
+    records: Database, admin: Person, test_data: Path
+) -> None:
+    files = sorted((test_data / "data/ultrasound/busi/malignant").glob("*.png"))
+    cases = read_cases(SHIPPED)
+    assert cases is not None
+    trained = set(cases.loc[cases["split"] == "train", "sha256"])
+    tested = set(cases.loc[cases["split"] == "test", "sha256"])
+    content = {hashlib.sha256(path.read_bytes()).hexdigest(): path.read_bytes() for path in files}
+    known, fresh = (next(content[sha256] for sha256 in content if sha256 in group) for group in (trained, tested))
+    names = [data_sets.keep_file(records.settings, one, "png") for one in (known, fresh)] + list(
+        copies_of(records, known)
+    )
+    job_id = add_candidate(
+        records, admin, 1, scores=own_scores(names), manifest=manifest(("test", names, "p")),
+        cases=listed(records, dict.fromkeys(names, "test")),
+    )  # fmt: skip
+    with_live_scores(records, job_id, SEEN, own_scores(names))
+    found = gate.examine(records, admin, job_id)
+    assert found.seen[LIVE] == Overlap(same=2, patients=0, alike=1, of=4) and found.seen[CANDIDATE] == Overlap(
+        0, 0, 0, 4
+    )
+    said = next(line.sentence for line in found.lines if line.key == "seen by live")
+    assert said.startswith("3 of the 4 test cases") and "(2 the same picture, 1 nearly the same picture)" in said
+    assert gate.evidence_of(found)["seen"] == {
+        "candidate": "none of 4", "live": "3 of 4: 2 the same picture, 1 nearly the same picture",
+    }  # fmt: skip
+    assert [note for note in found.notes if note.startswith("Patients are not listed of what the live model")]
+
+
+def test_patients_come_from_this_sites_data_sets_and_a_damaged_list_is_told(records: Database, admin: Person) -> None:
+    files = pictures(records, range(6))
+    first = add_candidate(
+        records, admin, 1, manifest=manifest(("train", files[:3], "a")),
+        cases=listed(records, dict.fromkeys(files[:3], "train")),
+    )  # fmt: skip
+    live = candidate(records, first)
+    gate.promote(records, admin, first, live_sha256=SEEN, reason=WHY, passed={"not compared": WHY, "too small": WHY})
+    assert read_cases(live_card(records.settings, MODEL)) is not None  # a release keeps the list
+    second = add_candidate(
+        records, admin, 2, manifest=manifest(("test", files[3:5], "a"), ("train", files[5:], "b")),
+        scores=own_scores(files[3:5]), cases=listed(records, {files[3]: "test", files[4]: "test", files[5]: "train"}),
+    )  # fmt: skip
+    with_live_scores(records, second, live.weights_sha256, own_scores(files[3:5]))
+    seen = gate.examine(records, admin, second).seen[LIVE]
+    assert seen is not None and (seen.patients, seen.of) == (2, 2)
+
+    next(candidate(records, second).folder.glob("*.cases.csv")).write_text("")
+    found = gate.examine(records, admin, second)
+    assert any("is not the one its card names" in note for note in found.notes)
+    assert found.seen[LIVE] == seen  # by patient it is known all the same
+
+
+def test_in_folds_a_case_is_held_against_the_other_folds_only(records: Database, admin: Person) -> None:
+    files = pictures(records, range(4))
+    again = copies_of(records, (data_sets.files_dir(records.settings) / files[0]).read_bytes())[0]
+    folds = {files[0]: 0, files[1]: 0, files[2]: 1, files[3]: 2, again: 1}
+    scores = own_scores(list(folds)).assign(fold=list(folds.values()))
+    rows = [f"{file},benign,p{number},{fold}" for number, (file, fold) in enumerate(folds.items())]
+    job_id = add_candidate(
+        records, admin, 1, scores=scores, manifest=("\n".join(["file,label,patient,fold", *rows]) + "\n").encode(),
+        cases=listed(records, {file: f"fold {fold}" for file, fold in folds.items()}),
+        fields={"folds": {"n": 3, "thresholds": [0.5, 0.5, 0.5]}},
+    )  # fmt: skip
+    seen = gate.examine(records, admin, job_id).seen[CANDIDATE]
+    assert seen is not None and seen.same == 2  # the picture and its copy, which is in another fold
 
 
 def test_without_scores_of_the_same_cases_nothing_is_compared_and_that_is_a_red_line(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.evaluation.operating import operating_rows
+from core.evaluation.overlap import Overlap
 from core.evaluation.side_by_side import CANDIDATE, LIVE
 from core.evaluation.workbench import Workbench
 
@@ -27,12 +28,12 @@ class Circumstances:
     """What is known beside the scores.
 
     leaks: of the candidate's split, as its card or its data set's audit says. seen: whose training ("candidate",
-    "live") -> how many of the compared cases, or cases of the same patients, it has seen. is_replaced: the live model
+    "live") -> which of the compared cases it has seen, None where that cannot be told. is_replaced: the live model
     is the one that the candidate would replace. is_compared: both scored the same cases.
     """
 
     leaks: tuple[str, ...]
-    seen: Mapping[str, int]
+    seen: Mapping[str, Overlap | None]
     is_replaced: bool
     is_compared: bool
 
@@ -52,12 +53,13 @@ def red_lines(bench: Workbench, found: Circumstances, *, margin: float) -> tuple
             RedLine("leak", f"The candidate's split leaks ({'; '.join(found.leaks)}): its numbers flatter it.")
         )
     for name in _BOTH:
-        if found.seen.get(name):
+        seen = found.seen.get(name)
+        if seen is not None and seen.n:
             lines.append(
                 RedLine(
                     f"seen by {name}",
-                    f"{found.seen[name]} of the {table.n} test cases, or others of their patients, were used in the "
-                    f"training of the {name} model: its numbers are too good.",
+                    f"{seen.n} of the {seen.of} test cases are known to the {name} model from its training "
+                    f"({seen.kinds}): its numbers are too good.",
                 )
             )
     positives = table.positives or 0

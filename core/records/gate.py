@@ -2,13 +2,11 @@
 
 The live model's scores of the candidate's test cases are those that were computed for it (`train.beside`, kept beside
 the candidate), or its own test scores where both were tested on the same cases. What the two were trained on is known
-where their data sets were made here; of shipped models it is not, and that is said.
+from their lists of cases and from this site's data sets (`core.records.gate_overlap`); what is not known is said.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, select
 
 from core.errors import InvalidInput, NotFound
 from core.evaluation.operating import operating_rows
+from core.evaluation.overlap import Overlap
 from core.evaluation.red_lines import Circumstances, RedLine, red_lines
 from core.evaluation.side_by_side import CANDIDATE, LIVE, side_by_side
 from core.evaluation.workbench import Workbench
 from core.models.cards import Card, live_cards, read_test_scores
 from core.models.leaks import leaks_of
 from core.models.live import candidate_dir
-from core.records import data_sets, releases, site_settings, tables
-from core.records.data_sets import VersionRow
+from core.records import releases, site_settings
 from core.records.db import Database
+from core.records.gate_overlap import Party, cases_of, seen_by, version_of_job, version_of_weights
 from core.records.permissions import Person, demand
 from core.settings import Settings
 
@@ -43,7 +41,8 @@ class Examination:
     live: the model that the candidate would replace; where there is none, another live one of its kind of image, for
     orientation (`is_replaced` is False then), or None. live_sha256: what the candidate would replace, None for nothing.
     n_tested: the candidate's test cases, of which `bench` has those that both scored. is_scored: the live model has
-    scores of all of them. speeds: scorer -> seconds an image, where measured. notes: sentences that belong beside.
+    scores of all of them. speeds: scorer -> seconds an image, where measured. seen: scorer -> which of the compared
+    cases its model was trained on, None where that cannot be told. notes: sentences that belong beside.
     """
 
     job_id: int
@@ -56,6 +55,7 @@ class Examination:
     n_tested: int
     bench: Workbench
     speeds: Mapping[str, Any]
+    seen: Mapping[str, Overlap | None]
     notes: tuple[str, ...]
     lines: tuple[RedLine, ...]
 
@@ -80,7 +80,7 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     demand(actor, "manage_releases")
     with db.read() as connection:
         candidate = releases.find_candidate(db, connection, job_id)
-        version = _version_of_job(connection, job_id)
+        version = version_of_job(connection, job_id)
     scores = read_test_scores(candidate)
     if scores is None or scores.empty:
         raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
@@ -88,12 +88,17 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     live = next(iter(live_beside(db.settings, candidate)), None)
     is_replaced = live is not None and live.weights_sha256 == live_sha256
     live_scores, speeds = (None, {}) if live is None else _scores_of_live(db, job_id, live, scores)
-    cases = _cases(db, version)
+    cases = cases_of(db, version)
     groups = cases[["case", *(name for name in GROUPS if name in cases)]] if not cases.empty else None
     is_compared = live_scores is not None
     bench = Workbench(side_by_side(candidate, scores, live if is_compared else None, live_scores, groups))
     is_scored = is_compared and bench.cohort.table.n == len(scores)
-    seen, notes = _seen(db, bench, candidate, version, live if is_compared else None, live_scores)
+    beside = (
+        Party(LIVE, live, live_scores, version_of_weights(db, live.weights_sha256))
+        if live is not None and live_scores is not None
+        else None
+    )
+    seen, notes = seen_by(db, bench.cohort.table.cases.tolist(), Party(CANDIDATE, candidate, scores, version), beside)
     if is_compared and not is_scored:
         notes.append(
             f"Compared on {bench.cohort.table.n} of the candidate's {len(scores)} test cases: the live model has no "
@@ -106,7 +111,7 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     lines = red_lines(bench, Circumstances(tuple(leaks), seen, is_replaced, is_compared), margin=margin)
     return Examination(
         job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), bench, speeds,
-        tuple(notes), lines,
+        seen, tuple(notes), lines,
     )  # fmt: skip
 
 
@@ -137,6 +142,7 @@ def evidence_of(found: Examination) -> dict[str, Any]:
         "cases": table.n,
         "positives": table.positives,
         "live_sha256": found.live.weights_sha256 if found.live is not None and found.is_compared else None,
+        "seen": {name: one.words if one is not None else None for name, one in found.seen.items()},
         "red_lines": {line.key: line.sentence for line in found.lines},
         "notes": list(found.notes),
     }
@@ -166,66 +172,3 @@ def _scores_of_live(
     if own is None or not set(own["case"]) & set(scores["case"]):
         return None, {}
     return own, {}
-
-
-def _seen(
-    db: Database,
-    bench: Workbench,
-    candidate: Card,
-    version: VersionRow,
-    live: Card | None,
-    live_scores: pd.DataFrame | None,
-) -> tuple[dict[str, int], list[str]]:
-    """How many of the compared cases each model was trained on, by content and by patient; and what is not known."""
-    used, notes = set(bench.cohort.table.cases), []
-    seen = {}
-    if "folds" not in candidate.raw:  # in folds every case was scored by a network that had not seen it
-        seen[CANDIDATE] = _shared(_cases(db, version), used, is_whole=False)
-    if live is not None and live_scores is not None and not ("folds" in live.raw and "fold" in live_scores):
-        trained_on = _version_of_weights(db, live.weights_sha256)
-        if trained_on is None:
-            notes.append(
-                "What the live model was trained on is not kept on this site (it was shipped), so it cannot be told "
-                "by content whether it has seen these test cases. Its card names its data."
-            )
-        else:
-            seen[LIVE] = _shared(_cases(db, trained_on), used, is_whole="folds" in live.raw, tested=_cases(db, version))
-    return seen, notes
-
-
-def _shared(cases: pd.DataFrame, used: set[str], *, is_whole: bool, tested: pd.DataFrame | None = None) -> int:
-    """How many of `used` were trained or chosen on: the same content, or the same patient.
-
-    is_whole: every case was trained on. tested: where the used cases' patients stand, by default among `cases`.
-    """
-    if cases.empty:
-        return 0
-    trained = cases if is_whole or "split" not in cases else cases[cases["split"] != "test"]
-    files = set(trained["case"]) & used
-    tested = cases if tested is None else tested
-    if "patient" not in trained or "patient" not in tested:
-        return len(files)
-    patients = set(trained["patient"]) - {""}
-    of_patients = tested[tested["case"].isin(used) & tested["patient"].isin(patients)]
-    return len(files | set(of_patients["case"]))
-
-
-def _cases(db: Database, version: VersionRow) -> pd.DataFrame:
-    """The manifest of a version with its files as `case`; empty where it is gone."""
-    path = data_sets.manifest_path(db.settings, version.manifest_sha256)
-    if not path.is_file():
-        return pd.DataFrame()
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    return pd.DataFrame(rows).rename(columns={"file": "case"}).fillna("")
-
-
-def _version_of_job(connection: Connection, job_id: int) -> VersionRow:
-    version_id = connection.execute(select(tables.job.c.version_id).where(tables.job.c.id == job_id)).scalar_one()
-    return data_sets.find_version(connection, version_id)
-
-
-def _version_of_weights(db: Database, weights_sha256: str) -> VersionRow | None:
-    with db.read() as connection:
-        done = connection.execute(select(tables.job.c.id, tables.job.c.result).where(tables.job.c.state == "done"))
-        made = [row.id for row in done if row.result and row.result.get("weights_sha256") == weights_sha256]
-        return _version_of_job(connection, made[0]) if made else None

@@ -65,6 +65,7 @@ def _draw_models(found: Examination) -> None:
     )
     rows = [{"": what} | {name: plain(words(card)) for name, card in columns} for what, words in facts]
     rows.append({"": "Seconds an image"} | {name: _speed(found, name) for name, _ in columns})
+    rows.append({"": "Test cases known from training"} | {name: _seen(found, name) for name, _ in columns})
     st.table(rows, hide_index=True)
     if found.live is None:
         st.info("No live model reads this kind of image, so the candidate stands alone.", icon=":material/info:")
@@ -77,6 +78,13 @@ def _draw_models(found: Examination) -> None:
 def _size(card: Card) -> str:
     size = card.raw.get("weights", {}).get("bytes")
     return f"{size / MIB:.1f} MiB of weights" if size else "its members'"
+
+
+def _seen(found: Examination, name: str) -> str:
+    if name == LIVE and not found.is_compared:
+        return "not compared yet"
+    seen = found.seen.get(name)
+    return seen.words if seen is not None else "cannot be told"
 
 
 def _speed(found: Examination, name: str) -> str:
