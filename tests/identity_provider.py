@@ -22,7 +22,10 @@ CLIENT_ID, CLIENT_SECRET = "secondread", "a-secret-of-the-tests"
 
 
 class IdentityProvider:
-    """claims: of whoever signs in next. redirect_uri: the only one that is registered. signing_key: for the tokens."""
+    """claims: of whoever signs in next. redirect_uri: the only one that is registered. signing_key: for the tokens.
+
+    goodbyes: what browsers asked when they signed out here.
+    """
 
     def __init__(self) -> None:
         self.claims: dict[str, Any] = {}
@@ -30,6 +33,8 @@ class IdentityProvider:
         self.key = RSAKey.generate_key(2048, {"kid": "tests", "use": "sig", "alg": "RS256"})
         self.signing_key = self.key
         self.url = ""
+        self.post_logout_uri = ""
+        self.goodbyes: list[dict[str, str]] = []
         self._codes: dict[str, dict[str, str]] = {}
 
     def discovery(self) -> dict[str, Any]:
@@ -38,6 +43,7 @@ class IdentityProvider:
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "jwks_uri": f"{self.url}/keys",
+            "end_session_endpoint": f"{self.url}/end",
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
@@ -86,6 +92,19 @@ def identity_provider() -> Iterator[IdentityProvider]:
             elif parts.path == "/authorize":
                 status, page = provider.authorize({name: values[0] for name, values in parse_qs(parts.query).items()})
                 self._answer(status, "text/html; charset=utf-8", page.encode())
+            elif parts.path == "/end":
+                asked = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                if (
+                    asked.get("client_id") != CLIENT_ID
+                    or asked.get("post_logout_redirect_uri") != provider.post_logout_uri
+                ):
+                    self._answer(400, "text/plain", b"unknown client or address")
+                    return
+                provider.goodbyes.append(asked)
+                self.send_response(302)
+                self.send_header("Set-Cookie", "at_the_provider=; Max-Age=0; HttpOnly")
+                self.send_header("Location", provider.post_logout_uri)
+                self.end_headers()
             else:
                 self._answer(404, "text/plain", b"")
 
@@ -100,6 +119,8 @@ def identity_provider() -> Iterator[IdentityProvider]:
         def _answer(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            if urlsplit(self.path).path == "/authorize":
+                self.send_header("Set-Cookie", "at_the_provider=1; HttpOnly")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -37,6 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         port = probe.getsockname()[1]
     with chromium() as browser, identity_provider() as provider:
         provider.redirect_uri = f"http://localhost:{port}/oauth2callback"
+        provider.post_logout_uri = f"http://localhost:{port}/"
         with running_app(
             tmp_path_factory.mktemp("sso") / "state",
             port=port,
@@ -78,7 +79,7 @@ def cookies(page: Any) -> dict[str, Any]:
     return {cookie["name"]: cookie for cookie in page.context.cookies()}
 
 
-def test_a_reader_comes_by_the_provider_and_goes_by_our_own_sign_out(site: Site, page: Any) -> None:
+def test_a_reader_comes_by_the_provider_and_is_signed_out_there_too(site: Site, page: Any) -> None:
     come(page, site, READER)
     page.wait_for_selector("text=Sign out")
     assert "Anna Berg radiologist" in " ".join(page.inner_text(".sr-who").split())
@@ -89,8 +90,13 @@ def test_a_reader_comes_by_the_provider_and_goes_by_our_own_sign_out(site: Site,
     page.wait_for_selector("text=Sign out")
     page.goto(f"{site.app.url}/account")
     page.wait_for_selector("text=You come by single sign-on")
+    assert "at_the_provider" in cookies(page)
     page.click("text=Sign out")
     page.wait_for_selector("form[action='/login']")
+    assert page.url.startswith(site.app.url)
+    back = f"{site.app.url}/"
+    assert site.provider.goodbyes == [{"client_id": CLIENT_ID, "post_logout_redirect_uri": back}]  # no token, no name
+    assert "at_the_provider" not in cookies(page) and SESSION_COOKIE not in cookies(page)
     page.context.add_cookies([kept])
     page.goto(site.app.url)
     page.wait_for_selector("form[action='/login']")
@@ -135,6 +141,7 @@ def test_an_administrator_disables_who_comes_by_the_provider(site: Site, page: A
     other.wait_for_selector("text=Sign out")
     sign_in(page, site.app, name=NAME, password=PASSWORD)  # with a password, should the provider ever be down
     page.wait_for_selector("text=Sign out")
+    n_goodbyes = len(site.provider.goodbyes)
     page.goto(f"{site.app.url}/people")
     row = page.locator("[data-testid=stHorizontalBlock]", has_text="Carl Nye")
     row.get_by_role("button", name="Change").click()
@@ -144,6 +151,9 @@ def test_an_administrator_disables_who_comes_by_the_provider(site: Site, page: A
     come(other, site, READER | {"sub": "s-3", "name": "Carl Nye"})
     other.wait_for_selector("text=Your account in SecondRead is disabled")
     other.context.close()
+    page.click("text=Sign out")
+    page.wait_for_selector("form[action='/login']")
+    assert len(site.provider.goodbyes) == n_goodbyes  # who came with a password never was at the provider
 
 
 def test_roles_change_with_the_claim(site: Site, page: Any) -> None:

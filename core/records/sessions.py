@@ -60,9 +60,12 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
     return Person(row.id, row.name, row.roles)
 
 
-def sign_out(db: Database, token: str) -> None:
-    """Ends the session for good; an unknown or ended token changes nothing."""
-    session = tables.session.c
+def sign_out(db: Database, token: str) -> bool:
+    """Ends the session for good; an unknown or ended token changes nothing.
+
+    Whether it was of somebody who comes by single sign-on.
+    """
+    session, person = tables.session.c, tables.person.c
     with db.begin() as connection:
         person_id = connection.execute(
             update(tables.session)
@@ -70,8 +73,11 @@ def sign_out(db: Database, token: str) -> None:
             .values(revoked_at=now())
             .returning(session.person_id)
         ).scalar_one_or_none()
-        if person_id is not None:
-            audit.record(connection, person_id, "sign out", f"person {person_id}")
+        if person_id is None:
+            return False
+        audit.record(connection, person_id, "sign out", f"person {person_id}")
+        issuer = connection.execute(select(person.issuer).where(person.id == person_id)).scalar_one()
+    return issuer is not None
 
 
 def open_session(connection: Connection, person_id: int) -> str:

@@ -20,6 +20,7 @@ from core.records.accounts import AccountRefused
 from core.records.db import Database
 from core.records.permissions import Person
 from core.server.guards import SESSION_COOKIE
+from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes
 from core.settings import Settings
 
@@ -34,6 +35,7 @@ class AccountForms:
     def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
         self._database = database
         self._settings = settings
+        self._provider = ProviderLogout(settings)
         self._hashing = anyio.CapacityLimiter(SIMULTANEOUS_HASHES)
 
     async def sign_in(self, request: Request) -> Response:
@@ -89,8 +91,9 @@ class AccountForms:
         return await self._signed_in(request, token)
 
     async def sign_out(self, request: Request) -> Response:
-        await self._end(request)
-        response = RedirectResponse("/", 303)
+        is_sso = await self._end(request)
+        address = await run_in_threadpool(self._provider.address) if is_sso else ""
+        response = leaving_page(self._settings, address) if address else RedirectResponse("/", 303)
         response.delete_cookie(
             SESSION_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
         )
@@ -128,8 +131,8 @@ class AccountForms:
         )
         return response
 
-    async def _end(self, request: Request) -> None:
-        await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
+    async def _end(self, request: Request) -> bool:
+        return await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
 
 
 def build_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:
