@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from record_site import PostgresServer, find_postgres
 
 from core.records.db import Database, open_database
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from page_site import House, Visit
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +69,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
         reporter.write_line("Skipped tests fail the run where CI=true.")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """A site with two radiologists and models without a network, for tests of pages."""
+    from page_site import opened_house  # here, because it imports all of Streamlit
+
+    yield from opened_house(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def visit(house: House, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """A tab of the site's first person."""
+    from page_site import Visit
+
+    return Visit(house, house.one, monkeypatch)

@@ -1,185 +1,27 @@
-"""What a radiologist sees and may do on each page, without a browser: the real app with real records.
-
-Only the network of a model is replaced: answers come from a function, so that no test waits for TensorFlow.
-"""
+"""What a radiologist sees and may do on each page, without a browser: the real app with real records."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
-from argon2 import PasswordHasher
-from streamlit.testing.v1 import AppTest
+from page_site import REPOSITORY, FakeModel, House, Visit, first_read, picture, release, store
 
 from core.models.cards import Card
-from core.records import accounts, passwords, reads, retention, sessions, site_settings, studies, tables
-from core.records.db import Database, open_database
-from core.records.permissions import Person
+from core.records import reads, retention, site_settings, studies, tables
+from core.records.db import open_database
 from core.records.reads import Impression
 from core.reports.document import build_html, build_pdf
 from core.server.inbox import InboxFile
 from core.settings import Settings
-from core.types import Explanation, Fit, Image, Modality, Prediction
-from pages.parts import new_study, second_read, session, study_report
+from core.types import Image, Modality
+from pages.parts import new_study, second_read, study_report
 from pages.parts.name_hints import hinted
 from pages.parts.score_bars import Bar, bars_html
 from pages.parts.words import plain
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-PASSWORD = "a long enough password for tests"
-CLASSES = ("benign", "malignant", "normal")
-MALIGNANT = 0.42
-
-
-@dataclass(frozen=True)
-class House:
-    """A site with two radiologists and an empty worklist. weights: where released models lie."""
-
-    db: Database
-    one: Person
-    two: Person
-    weights: Path
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    for name in [name for name in os.environ if name.startswith("SECONDREAD_") and name != "SECONDREAD_TEST_DATA"]:
-        monkeypatch.delenv(name)
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("SECONDREAD_WEIGHTS_DIR", str(weights))
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    st.cache_resource.clear()
-    st.cache_data.clear()
-    db = open_database(Settings.from_environment())
-    one = accounts.create_first_administrator(db, code=accounts.setup_code(db) or "", name="Dr One", password=PASSWORD)
-    two = accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"])
-    monkeypatch.setattr(second_read, "loaded", FakeModel)
-    yield House(db, one, two, weights)
-    db.close()
-    st.cache_resource.clear()
-    st.cache_data.clear()
-
-
-class FakeModel:
-    """Says the same of every image; its heat map peaks at the upper left."""
-
-    def __init__(self, card: Card) -> None:
-        self.card = card
-
-    def read(self, image: Image) -> tuple[Prediction, Explanation]:
-        card = self.card
-        heat = np.zeros((len(card.classes), 4, 4), np.float32)
-        heat[:, 0, 0] = 1
-        probabilities = (0.5, MALIGNANT, 0.08)
-        answer = Prediction(
-            card.model_id, card.weights_sha256, image.sha256, card.classes, probabilities, MALIGNANT,
-            (0.35, 0.4, 0.5), card.threshold, 0.1, "a test's processor",
-        )  # fmt: skip
-        fit = Fit((image.height, image.width), (0, image.height, 0, image.width), 32, 0, 0, 32, 32)
-        return answer, Explanation(card.classes, card.positive_index, {"vgg16": heat, "cnn": heat, "fused": heat}, fit)
-
-
-def release(
-    weights: Path, model_id: str, *, sha256: str = "ab" * 32, threshold: float = 0.3, leaks: Sequence[str] = ()
-) -> None:
-    """A card with test and validation scores, as `python -m train fit` leaves it; the weights' file holds nothing."""
-    folder = weights / model_id
-    folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(b"")
-    rows = ["case,patient,label,benign,malignant,normal"]
-    for number in range(60):
-        label = CLASSES[number % 3]
-        scores = {name: 0.6 if name == label else 0.2 for name in CLASSES}
-        rows.append(f"c{number},p{number},{label}," + ",".join(str(scores[name]) for name in CLASSES))
-    for split in ("test", "validation"):
-        (folder / f"{sha256[:8]}.{split}_scores.csv").write_text("\n".join(rows))
-    modality, architecture = model_id.split("-")
-    card = {
-        "model_id": model_id, "title": architecture.capitalize(), "architecture": architecture, "modality": modality,
-        "classes": CLASSES, "positive": "malignant", "input": {"side": 32, "channels": 1, "preprocessing": "none"},
-        "weights": {"sha256": sha256, "files": ["weights.safetensors"]},
-        "data": {"name": "made", "n": 180, "splits": {"test": dict.fromkeys(CLASSES, 20)},
-                 "leaks": [{"check": "patient in two splits", "sentence": leak} for leak in leaks]},
-        "calibration": {"slope": 1.0, "biases": [0, 0, 0], "samples": [], "method": "temperature"},
-        "threshold": {"value": threshold, "rule": "the highest that finds most"}, "limits": ["Made <b>up</b>."],
-    }  # fmt: skip
-    (folder / "card.json").write_text(json.dumps(card))
-
-
-def picture(number: int = 0, **facts: object) -> Image:
-    rng = np.random.default_rng(number)
-    facts.setdefault("modality", Modality.ULTRASOUND)
-    return Image(rng.random((48, 64), dtype=np.float32), sha256=f"{number:064x}", modality_source="tags", **facts)
-
-
-def store(house: House, name: str = "Case", *, images: Sequence[Image] = (), person: Person | None = None) -> str:
-    images = images or (picture(laterality="L"),)
-    return studies.create_study(house.db, person or house.one, display_name=name, images=images)
-
-
-def first_read(house: House, study_id: str, person: Person | None = None) -> None:
-    reads.record_first_read(house.db, person or house.one, study_id, {"L": Impression("4A", 20)}, "seen first")
-
-
-class Visit:
-    """A browser tab of one person."""
-
-    def __init__(self, house: House, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-        token = sessions.start_session(house.db, person)
-        monkeypatch.setattr(session, "session_token", lambda: token)
-        self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)
-
-    def open(self, page: str, study: str = "") -> Visit:
-        self.app.switch_page(f"pages/{page}.py")
-        if study:
-            self.app.query_params["study"] = study
-        return self.settled()
-
-    def settled(self) -> Visit:
-        self.app.run()
-        assert not self.app.exception, self.app.exception
-        return self
-
-    def press(self, label: str) -> Visit:
-        next(button for button in self.app.button if button.label == label).click()
-        return self.settled()
-
-    def has(self, label: str) -> bool:
-        return any(button.label == label for button in self.app.button)
-
-    def choose(self, label: str, value: str) -> Visit:
-        next(group for group in self.app.button_group if group.label == label).select(value)
-        return self.settled()
-
-    @property
-    def words(self) -> str:
-        """Everything a person could read on the page, spaces made plain."""
-        app = self.app
-        kinds = (
-            app.title, app.header, app.subheader, app.markdown, app.caption, app.text, app.error, app.info, app.warning,
-        )  # fmt: skip
-        html = [element.proto.body.split("</style>")[-1] for element in app.get("html")]
-        tables = [frame.value.to_string() for frame in (*app.dataframe, *app.table)]
-        labels = [widget.label for widget in (*app.button, *app.toggle, *app.slider, *app.expander)]
-        shown = [element.value for kind in kinds for element in kind]
-        return " ".join([*shown, *html, *tables, *labels]).replace("\u00a0", " ").replace("\\", "")
-
-
-@pytest.fixture
-def visit(house: House, monkeypatch: pytest.MonkeyPatch) -> Visit:
-    return Visit(house, house.one, monkeypatch)
-
 
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
 

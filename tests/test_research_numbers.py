@@ -85,6 +85,15 @@ def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:
     assert [len(group.cards) for group in group_cards([alone, *cards])] == [len(cards), 1]
 
 
+def test_models_tested_in_folds_stand_apart_from_those_tested_on_a_split(tmp_path: Path) -> None:
+    one, *rest = fake_cards(tmp_path)
+    folded = replace(one, raw={**one.raw, "data": {**one.raw["data"], "folds": 5}})
+    together, apart = group_cards([*rest, folded])
+    assert [card.model_id for card in together.cards] == [card.model_id for card in rest]
+    assert [card.model_id for card in apart.cards] == [one.model_id]
+    assert "in folds" in apart.key and "in folds" in apart.title and "in folds" not in together.key
+
+
 def test_models_that_disagree_about_a_label_are_not_compared(tmp_path: Path) -> None:
     (group,) = group_cards(fake_cards(tmp_path, relabel=True))
     with pytest.raises(InvalidInput, match="disagree about the label"):

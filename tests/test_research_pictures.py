@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from core.records.data_sets import files_dir
 from core.settings import Settings
 from pages.parts import research_pictures
 
 
-def test_a_case_is_shown_from_the_data_sets_folder_and_its_name_never_leads_out_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_case_is_shown_from_the_data_sets_folders_and_its_name_never_leads_out_of_them(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
-    monkeypatch.setattr(research_pictures, "settings", lambda: settings)
     folder = files_dir(settings)
     (folder / "ab").mkdir(parents=True)
     (folder / "ab" / "picture.png").write_bytes(b"x")
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
     (folder / "ab" / "link.png").symlink_to(secret)
-    assert research_pictures.picture_path("ab/picture.png") == (folder / "ab" / "picture.png").resolve()
-    for name in ("ab/absent.png", "../../secret.png", str(secret), "ab/link.png", "ab", "", "x" * 300):
-        assert research_pictures.picture_path(name) is None, name
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "second.png").write_bytes(b"x")
+    folders = (folder, other)
+    assert research_pictures.picture_path("ab/picture.png", folders) == (folder / "ab" / "picture.png").resolve()
+    assert research_pictures.picture_path("second.png", folders) == (other / "second.png").resolve()
+    for name in ("ab/absent.png", "../../secret.png", "../secret.png", str(secret), "ab/link.png", "ab", "", "x" * 300):
+        assert research_pictures.picture_path(name, folders) is None, name

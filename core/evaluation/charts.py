@@ -278,7 +278,10 @@ def forest_figure(groups: Sequence[Subgroup], *, provenance: Provenance | None =
 
 
 def pairs_figure(tests: Sequence[PairedTest], *, provenance: Provenance | None = None) -> go.Figure:
-    """Adjusted p-values of all pairs; the hover gives difference, interval and z."""
+    """Adjusted p-values of all pairs; the hover gives difference, interval and z.
+
+    Columns are numbered as the rows are, so that long names leave room for the cells on a narrow screen.
+    """
     names = list(dict.fromkeys(name for test in tests for name in (test.first, test.second)))
     place = {name: index for index, name in enumerate(names)}
     values = np.full((len(names), len(names)), np.nan)
@@ -291,12 +294,12 @@ def pairs_figure(tests: Sequence[PairedTest], *, provenance: Provenance | None =
             f"adjusted {test.p_holm:.3g}, {test.n} cases"
         )
     figure = blank_figure("", "", provenance)
-    labels = [escape(name) for name in names]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
     figure.add_trace(
         go.Heatmap(
             z=values,
-            x=labels,
-            y=labels,
+            x=numbers,
+            y=[f"{escape(name)}  {number}" for name, number in zip(names, numbers, strict=True)],
             customdata=hover,
             text=[["" if np.isnan(value) else _p_text(value) for value in row] for row in values],
             texttemplate="%{text}",

@@ -75,19 +75,30 @@ class CardGroup:
     cards: tuple[Card, ...]
 
 
-def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
-    """Models that may be compared: same data set (by hash), same kind of image, same positive class.
+def data_sha256(card: Card) -> str:
+    """Which cases a model was made from and tested on, as the hash of their manifest; "" where the card is silent."""
+    return str(card.raw.get("data", {}).get("sha256", ""))
 
-    The group with most models comes first: it has most to compare.
+
+def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
+    """Models that may be compared: same data set (by hash), kind of image and positive class, tested in the same way.
+
+    Scores out of fold are of all cases, those of a test split of a fifth of them: together they would have few cases
+    in common. The group with most models comes first: it has most to compare. In it, first those that can read.
     """
-    groups: dict[tuple[str, str, str, str], list[Card]] = {}
+    groups: dict[tuple[str, str, str, str, str], list[Card]] = {}
     for card in cards:
         data = card.raw.get("data", {})
-        identity = (str(data.get("name", "unnamed data")), str(data.get("sha256", "")), card.modality, card.positive)
-        groups.setdefault(identity, []).append(card)
+        how = " in folds" if data.get("folds") else ""
+        name = str(data.get("name", "unnamed data"))
+        groups.setdefault((name, data_sha256(card), card.modality, card.positive, how), []).append(card)
     return tuple(
-        CardGroup(f"{name} {modality} {sha256[:8]}", f"{name}, {modality}", tuple(members))
-        for (name, sha256, modality, positive), members in sorted(groups.items(), key=lambda item: -len(item[1]))
+        CardGroup(
+            f"{name} {modality}{how} {sha256[:8]}",
+            f"{name}, {modality}{how}",
+            tuple(sorted(members, key=lambda card: not card.has_weights)),
+        )
+        for (name, sha256, modality, _, how), members in sorted(groups.items(), key=lambda item: -len(item[1]))
     )
 
 
@@ -143,7 +154,7 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
             subgroups=subgroups.fillna("").astype(str).reset_index(drop=True),
             sha256=digest.hexdigest(),
         ),
-        data_sha256=str(first.raw.get("data", {}).get("sha256", "")),
+        data_sha256=data_sha256(first),
         weights={name: card.weights_sha256 for name, card in cards.items()},
         thresholds=thresholds,
         titles={name: card.title for name, card in cards.items()},

@@ -11,6 +11,7 @@ from core.models.cards import Card, read_test_scores
 from core.models.leaks import LEAKING, leaks_of
 from core.records.data_sets import VersionRow
 from pages.parts import research_tables as tables
+from pages.parts.data_here import manifest_here
 from pages.parts.messages import told_plainly
 from pages.parts.progress import progress_bar
 from pages.parts.published_tables import measured_of
@@ -18,8 +19,7 @@ from pages.parts.session import settings
 from pages.parts.training_words import audit_lines
 from pages.parts.words import plain
 from train.audit import Audit
-from train.data import Manifest
-from train.leak_check import audit_of, find_manifest, looks_at
+from train.leak_check import audit_of, looks_at
 from train.programme import BY_GROUP, BY_IMAGE
 from train.results import difference_in_words, in_words
 
@@ -73,7 +73,7 @@ def draw_findings(cards: Sequence[Card]) -> None:
     """The audit of the files themselves, for every way in which these models were split."""
     st.subheader("The files, audited here", anchor=False)
     data = cards[0].raw.get("data", {})
-    manifest = _find(str(data.get("sha256", "")), tuple(str(data.get("name", "")).split(", ")))
+    manifest = manifest_here(str(data.get("sha256", "")), str(data.get("name", "")))
     if manifest is None:
         st.info(
             "The files of this data set are not on this machine, so above stands what the cards say. To audit them "
@@ -147,8 +147,3 @@ def _draw_counts(counts: pd.DataFrame) -> None:
         for split, row in zip(counts.index, counts.to_numpy(), strict=True)
     ]
     st.html(tables.html_table(head, rows, label="Cases by split and label"))
-
-
-@st.cache_resource(max_entries=8, ttl="10m", show_spinner="Looking for the files of this data set")
-def _find(data_sha256: str, sources: tuple[str, ...]) -> Manifest | None:
-    return find_manifest(settings(), data_sha256, sources)

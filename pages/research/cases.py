@@ -79,4 +79,4 @@ chosen = st.dataframe(
 )
 draw_download(lambda: found, of=of, name="cases", label="CSV, all of the list")
 rows = chosen.selection.rows
-draw_pictures(found, rows[0] if rows else None, [a] if b is None else [a, b])
+draw_pictures(cohort, found, rows[0] if rows else None, [a] if b is None else [a, b])

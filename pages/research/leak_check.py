@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from core.evaluation.cohort import data_sha256
 from core.records.data_sets import list_audited
 from pages.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
 from pages.parts.messages import told_plainly
@@ -36,4 +37,5 @@ elif chosen in groups:
     cards = groups[chosen].cards
     draw_models(cards)
     draw_findings(cards)
-    draw_cost(cards)
+    data = data_sha256(cards[0])
+    draw_cost([card for group in groups.values() for card in group.cards if data_sha256(card) == data])
