@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, per_breast
+from core.reports.content import agreement_of, agreements_by_breast
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction
 
 
@@ -37,3 +41,18 @@ def test_models_are_kept_apart() -> None:
     answers = [[prediction(0.1, (), "a"), prediction(0.7, (), "b")]]
     scores = per_breast([image("L", Modality.ULTRASOUND)], answers)
     assert [(score.model_id, score.malignant) for score in scores] == [("a", 0.1), ("b", 0.7)]
+
+
+@pytest.mark.parametrize("change", [{"threshold": 0.6}, {"weights_sha256": "another"}])
+def test_answers_of_other_weights_or_against_another_threshold_are_not_one_number(change: dict[str, Any]) -> None:
+    images = [image("L", Modality.ULTRASOUND)] * 3
+    first, second, odd = prediction(0.2, ()), prediction(0.4, ()), replace(prediction(0.5, ()), **change)
+    scores = per_breast(images, [[first], [odd], [second]])
+    assert [(score.malignant, score.n_images, score.threshold) for score in scores] == [
+        (0.4, 2, 0.3), (0.5, 1, odd.threshold),
+    ]  # fmt: skip
+    assert [score.is_above_threshold for score in scores] == [True, odd.threshold == 0.3]
+    assert all("as far as the weights" in score.rule for score in scores) and "only image" not in scores[1].rule
+    assert agreement_of(scores) == "" and agreements_by_breast(scores) == []
+    whole = per_breast(images, [[first], [second], [second]])
+    assert len(whole) == 1 and whole[0].rule == MAX_RULE

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from record_site import add_person, answer, explanation, picture
+from sqlalchemy import select
 
 from core.errors import InvalidInput, NotAllowed
 from core.models.calibration import Calibration
 from core.models.cards import Card
 from core.models.operating_point import held_against
-from core.records import audit, reads, site_settings, site_thresholds, studies
+from core.records import audit, reads, site_settings, site_thresholds, studies, tables
 from core.records.db import Database
 from core.records.permissions import Person
 from core.types import Modality
@@ -64,6 +65,29 @@ def test_an_answer_keeps_the_threshold_it_was_given_with(records: Database, ada:
     _, kept, _ = reads.predictions_of(records, ann, study_id)[0]
     assert (kept.threshold, kept.threshold_rule) == (0.85, "a value that this site has set itself")
     assert not kept.is_above_threshold  # 0.8, and above the card's
+
+
+@pytest.mark.parametrize("in_between", [True, False], ids=["policy changed", "policy as it was"])
+def test_a_study_has_one_threshold_for_the_same_weights_whatever_is_chosen_between_its_images(
+    records: Database, ada: Person, card: Card, in_between: bool
+) -> None:
+    ann = add_person(records, "Ann", "radiologist")
+    site_settings.choose(records, ada, "reading_mode", "concurrent")
+    site_settings.choose(records, ada, "thresholds", "site")
+    site_thresholds.set_own(records, ada, card, 0.85)
+    study_id = studies.create_study(records, ann, display_name="x", images=[picture(1), picture(2)])
+    for number, stored in enumerate(studies.load_study(records, ann, study_id).images):
+        if number and in_between:
+            site_settings.back_to_default(records, ada, "thresholds")
+        given = held_against(answer(stored.image), site_thresholds.points_here(records, (card,))["e" * 64])
+        reads.record_predictions(records, study_id, stored.id, given, explanation())
+    other = replace(answer(stored.image), weights_sha256="f" * 64, threshold=0.2)
+    reads.record_predictions(records, study_id, stored.id, other, explanation())
+
+    with records.read() as connection:
+        rows = connection.execute(select(tables.prediction).order_by(tables.prediction.c.id)).all()
+    kept = [(row.payload["threshold"], row.payload["threshold_rule"]) for row in rows]
+    assert kept == [(0.85, "a value that this site has set itself")] * 2 + [(0.2, "")]
 
 
 def test_set_by_many_at_once_the_last_one_counts(records: Database, ada: Person, card: Card) -> None:

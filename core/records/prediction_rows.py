@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -22,6 +23,20 @@ def newest_predictions(connection: Connection, study_id: str) -> list[Row[Any]]:
         .order_by(image.position, kept.model_id, kept.id)
     ).all()
     return list({(row.image_id, row.model_id): row for row in rows}.values())
+
+
+def as_first_answered(connection: Connection, study_id: str, prediction: Prediction) -> Prediction:
+    """The same answer, against the threshold of these weights' first answer in the study where there is one."""
+    kept = tables.prediction.c
+    first = connection.execute(
+        select(kept.payload)
+        .where(kept.study_id == study_id, kept.weights_sha256 == prediction.weights_sha256)
+        .order_by(kept.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    if first is None:
+        return prediction
+    return replace(prediction, threshold=first["threshold"], threshold_rule=first.get("threshold_rule", ""))
 
 
 def payload_of(prediction: Prediction, explanation: Explanation) -> dict[str, Any]:

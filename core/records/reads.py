@@ -25,7 +25,13 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.records import audit, store, tables
 from core.records.db import Database
 from core.records.permissions import Person, allowed, demand
-from core.records.prediction_rows import explanation_of, newest_predictions, payload_of, prediction_of
+from core.records.prediction_rows import (
+    as_first_answered,
+    explanation_of,
+    newest_predictions,
+    payload_of,
+    prediction_of,
+)
 from core.records.studies import breasts_of, find_study, release_files
 from core.types import SIDE_NOT_STATED, Explanation, Prediction
 
@@ -169,6 +175,9 @@ def record_predictions(
 ) -> None:
     """Keep what one model says of one image. The same weights' answer to the same image is kept once.
 
+    In one study the same weights are held against one threshold, that of their first answer, whatever the site has
+    chosen since: a breast's number comes from several images and has one threshold.
+
     Raises NotFound if study or image are gone meanwhile.
     """
     blob = store.maps_blob(explanation.maps)
@@ -198,7 +207,7 @@ def record_predictions(
                         model_id=prediction.model_id,
                         weights_sha256=prediction.weights_sha256,
                         created_at=tables.now(),
-                        payload=payload_of(prediction, explanation),
+                        payload=payload_of(as_first_answered(connection, study_id, prediction), explanation),
                         maps=blob.key,
                     )
                 )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from core.imaging.intake import SIDE_UNKNOWN
-from core.models.aggregate import BreastScore
+from core.models.aggregate import BreastScore, is_comparable
 from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
 
 RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or for decisions about patients."
@@ -171,6 +171,11 @@ def agreement(scores: Sequence[tuple[float, float]]) -> str:
     return f"The models disagree: {above} of {len(scores)} above its threshold; {spread}."
 
 
+def agreement_of(scores: Sequence[BreastScore]) -> str:
+    """The same of the scores of one breast; empty too where a model has several, which are not to be counted."""
+    return agreement([(score.malignant, score.threshold) for score in scores]) if is_comparable(scores) else ""
+
+
 def class_words(prediction: Prediction) -> str:
     """Every class with its probability: "benign 71 %, malignant 24 %, normal 5.0 %"."""
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
@@ -181,7 +186,7 @@ def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
     """One sentence a breast where two models or more read it."""
     sentences = []
     for breast in BREAST_NAMES:
-        words = agreement([(score.malignant, score.threshold) for score in scores if score.breast == breast])
+        words = agreement_of([score for score in scores if score.breast == breast])
         if words:
             sentences.append(f"{breast_name(breast)}: {words[0].lower()}{words[1:]}")
     return sentences

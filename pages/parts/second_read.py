@@ -20,7 +20,7 @@ from core.records.studies import StoredImage, StoredStudy
 from core.reports.content import (
     AI_GENERATED,
     INTERVAL_NOTE,
-    agreement,
+    agreement_of,
     breast_name,
     class_words,
     percent,
@@ -173,11 +173,11 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
 def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> None:
     st.markdown(f"**{breast_name(scores[0].breast)}**")
     st.html(bars_html([Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold) for s in scores]))
-    words = agreement([(score.malignant, score.threshold) for score in scores])
-    rule = scores[0].rule
+    words = agreement_of(scores)
     if words:
         st.markdown(words)
-    st.caption(f"{rule[0].upper()}{rule[1:]}.")
+    for rule in dict.fromkeys(score.rule for score in scores):
+        st.caption(f"{rule[0].upper()}{rule[1:]}.")
 
 
 def _show_leaks(answers: Sequence[Answer]) -> None:
