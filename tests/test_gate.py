@@ -21,7 +21,7 @@ from core.evaluation.overlap import Overlap
 from core.evaluation.side_by_side import CANDIDATE, LIVE
 from core.models.card_cases import read_cases
 from core.models.cards import live_card, read_test_scores
-from core.records import data_sets, gate, releases, site_settings
+from core.records import audit, data_sets, gate, releases, site_settings
 from core.records.db import Database
 from core.records.permissions import Person
 from core.types import Modality
@@ -305,7 +305,38 @@ def test_labels_that_disagree_are_told(records: Database, admin: Person) -> None
         gate.examine(records, admin, add_candidate(records, admin, 1, scores=scores))
 
 
+def test_a_candidate_of_a_new_name_stands_beside_the_live_model_that_is_chosen_and_the_trail_names_it(
+    records: Database, admin: Person
+) -> None:
+    job_id = add_candidate(records, admin, 1, model_id="ours")
+    choices = {card.model_id: card.weights_sha256 for card in gate.choices_beside(records, admin, job_id)}
+    assert len(choices) > 2 and all(name.startswith("ultrasound-") for name in choices)
+    fusion = choices["ultrasound-fusion"]
+    found = gate.examine(records, admin, job_id, beside=fusion)
+    assert found.live is not None and found.live.weights_sha256 == fusion and not found.is_replaced
+    assert found.bench.cohort.weights[LIVE] == fusion and found.bench.cohort.table.n == 117
+
+    gate.promote(records, admin, job_id, live_sha256=None, reason=WHY, passed={}, beside=fusion)
+    compared = {"model": "ultrasound-fusion", "weights_sha256": fusion}
+    assert releases.decisions(records, admin)[0].evidence["compared_with"] == compared
+    (row,) = audit.entries(records, admin, action="promote model")
+    assert row.detail["compared_with"] == compared
+
+
+def test_what_would_be_replaced_stands_beside_and_nothing_that_is_not_live(records: Database, admin: Person) -> None:
+    own, new = add_candidate(records, admin, 1), add_candidate(records, admin, 2, model_id="ours")
+    fusion = live_card(records.settings, "ultrasound-fusion").weights_sha256
+    assert gate.choices_beside(records, admin, own) == []
+    with pytest.raises(Conflict, match="that it would replace"):
+        gate.examine(records, admin, own, beside=fusion)
+    releases.retire(records, admin, "ultrasound-fusion", live_sha256=fusion, reason=WHY)
+    with pytest.raises(Conflict, match="other weights by now"):
+        gate.promote(records, admin, new, live_sha256=None, reason=WHY, passed={}, beside=fusion)
+    assert [one.decision for one in releases.decisions(records, admin)] == [releases.RETIRE]
+
+
 ACTIONS: dict[str, Callable[[Database, Person, int], object]] = {
+    "choices_beside": lambda db, who, job: gate.choices_beside(db, who, job),
     "examine": lambda db, who, job: gate.examine(db, who, job),
     "promote": lambda db, who, job: gate.promote(db, who, job, live_sha256=SEEN, reason=WHY, passed={}),
     "score_live": lambda db, who, job: list(beside.score_live(db, who, job)),

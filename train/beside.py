@@ -29,13 +29,14 @@ _SAYS = "> "
 """What this process says to people, among the lines that libraries write."""
 
 
-def score_live(db: Database, actor: Person, job_id: int) -> Iterator[str]:
+def score_live(db: Database, actor: Person, job_id: int, *, beside: str | None = None) -> Iterator[str]:
     """Score the live model on the candidate's test cases; yields sentences on the way, for a person who waits.
 
-    Ends the process when the caller stops listening. Raises NotAllowed, NotFound, Conflict.
+    beside: which one, as `gate.examine`. Ends the process when the caller stops listening. Raises NotAllowed, NotFound,
+    Conflict.
     """
     demand(actor, "manage_releases")
-    found = gate.examine(db, actor, job_id)
+    found = gate.examine(db, actor, job_id, beside=beside)
     if found.live is None:
         raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")
     folders = folders_of(db, job_id, found.candidate, found.live)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotFound
 from core.evaluation.operating import operating_rows
 from core.evaluation.overlap import Overlap
 from core.evaluation.red_lines import Circumstances, RedLine, red_lines
@@ -38,11 +38,11 @@ GROUPS = ("source", "view", "laterality", "magnification", "density")
 class Examination:
     """Everything an administrator decides on.
 
-    live: the model that the candidate would replace; where there is none, another live one of its kind of image, for
-    orientation (`is_replaced` is False then), or None. live_sha256: what the candidate would replace, None for nothing.
-    n_tested: the candidate's test cases, of which `bench` has those that both scored. is_scored: the live model has
-    scores of all of them. speeds: scorer -> seconds an image, where measured. seen: scorer -> which of the compared
-    cases its model was trained on, None where that cannot be told. notes: sentences that belong beside.
+    live: the model that the candidate would replace; where there is none, the live one of its kind of image that was
+    chosen to stand beside it (`is_replaced` is False then), or None. live_sha256: what the candidate would replace,
+    None for nothing. n_tested: the candidate's test cases, of which `bench` has those that both scored. is_scored: the
+    live model has scores of all of them. speeds: scorer -> seconds an image, where measured. seen: scorer -> which of
+    the compared cases its model was trained on, None where that cannot be told. notes: sentences that belong beside.
     """
 
     job_id: int
@@ -75,8 +75,22 @@ def live_beside(settings: Settings, candidate: Card) -> list[Card]:
     return sorted(same_kind, key=lambda card: card.model_id != candidate.model_id)
 
 
-def examine(db: Database, actor: Person, job_id: int) -> Examination:
-    """Compare a training's candidate with what is live now. Raises NotAllowed, NotFound, Conflict, InvalidInput."""
+def choices_beside(db: Database, actor: Person, job_id: int) -> list[Card]:
+    """The live models to choose from where a candidate would replace none. Raises NotAllowed, NotFound, Conflict."""
+    demand(actor, "manage_releases")
+    with db.read() as connection:
+        candidate = releases.find_candidate(db, connection, job_id)
+    others = live_beside(db.settings, candidate)
+    is_new = releases.live_now(db, actor, candidate.model_id) is None
+    return [card for card in others if card.model_id != candidate.model_id] if is_new else []
+
+
+def examine(db: Database, actor: Person, job_id: int, *, beside: str | None = None) -> Examination:
+    """Compare a training's candidate with what is live now.
+
+    beside: sha256 of the live weights to stand beside it, one of `choices_beside`; None for the first. A candidate that
+    would replace live weights is compared with those. Raises NotAllowed, NotFound, Conflict, InvalidInput.
+    """
     demand(actor, "manage_releases")
     with db.read() as connection:
         candidate = releases.find_candidate(db, connection, job_id)
@@ -85,7 +99,7 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     if scores is None or scores.empty:
         raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
     live_sha256 = releases.live_now(db, actor, candidate.model_id)
-    live = next(iter(live_beside(db.settings, candidate)), None)
+    live = _chosen(live_beside(db.settings, candidate), live_sha256, beside)
     is_replaced = live is not None and live.weights_sha256 == live_sha256
     live_scores, speeds = (None, {}) if live is None else _scores_of_live(db, job_id, live, scores)
     cases = cases_of(db, version)
@@ -93,12 +107,12 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
     is_compared = live_scores is not None
     bench = Workbench(side_by_side(candidate, scores, live if is_compared else None, live_scores, groups))
     is_scored = is_compared and bench.cohort.table.n == len(scores)
-    beside = (
+    other = (
         Party(LIVE, live, live_scores, version_of_weights(db, live.weights_sha256))
         if live is not None and live_scores is not None
         else None
     )
-    seen, notes = seen_by(db, bench.cohort.table.cases.tolist(), Party(CANDIDATE, candidate, scores, version), beside)
+    seen, notes = seen_by(db, bench.cohort.table.cases.tolist(), Party(CANDIDATE, candidate, scores, version), other)
     if is_compared and not is_scored:
         notes.append(
             f"Compared on {bench.cohort.table.n} of the candidate's {len(scores)} test cases: the live model has no "
@@ -116,15 +130,23 @@ def examine(db: Database, actor: Person, job_id: int) -> Examination:
 
 
 def promote(
-    db: Database, actor: Person, job_id: int, *, live_sha256: str | None, reason: str, passed: Mapping[str, str]
+    db: Database,
+    actor: Person,
+    job_id: int,
+    *,
+    live_sha256: str | None,
+    reason: str,
+    passed: Mapping[str, str],
+    beside: str | None = None,
 ) -> None:
     """Let a training's candidate answer from the next read on, in place of the live weights of the same model.
 
     live_sha256: what the actor saw as live, None for nothing. passed: red line -> the written reason to pass it; every
-    line that is crossed now needs one. Raises NotAllowed, NotFound, InvalidInput, Conflict, ModelUnavailable.
+    line that is crossed now needs one. beside: as `examine`, what the actor saw beside it. Raises NotAllowed, NotFound,
+    InvalidInput, Conflict, ModelUnavailable.
     """
     demand(actor, "manage_releases")
-    found = examine(db, actor, job_id)
+    found = examine(db, actor, job_id, beside=beside)
     releases.demand_unchanged(found.live_sha256, live_sha256)
     missing = [line for line in found.lines if not passed.get(line.key, "").strip()]
     if missing:
@@ -141,7 +163,9 @@ def evidence_of(found: Examination) -> dict[str, Any]:
     kept: dict[str, Any] = {
         "cases": table.n,
         "positives": table.positives,
-        "live_sha256": found.live.weights_sha256 if found.live is not None and found.is_compared else None,
+        "compared_with": {"model": found.live.model_id, "weights_sha256": found.live.weights_sha256}
+        if found.live is not None and found.is_compared
+        else None,
         "seen": {name: one.words if one is not None else None for name, one in found.seen.items()},
         "red_lines": {line.key: line.sentence for line in found.lines},
         "notes": list(found.notes),
@@ -157,6 +181,18 @@ def evidence_of(found: Examination) -> dict[str, Any]:
         (pair,) = found.bench.pairs((CANDIDATE, LIVE))
         kept["auc_difference"] = {"value": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
     return kept
+
+
+def _chosen(others: list[Card], live_sha256: str | None, beside: str | None) -> Card | None:
+    own = [card for card in others if card.weights_sha256 == live_sha256]
+    if own or beside is None:
+        if own and beside not in (None, live_sha256):
+            raise Conflict("This candidate is compared with the live model that it would replace. Compare again.")
+        return next(iter([*own, *others]), None)
+    found = [card for card in others if card.weights_sha256 == beside]
+    if not found:
+        raise Conflict("The model that stood beside it has other weights by now. Look again, and compare again.")
+    return found[0]
 
 
 def _scores_of_live(

@@ -265,7 +265,7 @@ def _decide(
     audit.record(
         connection, actor.id, f"{decision} model", f"model {model_id}",
         weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=reason,
-        passed=dict(passed or {}),
+        passed=dict(passed or {}), compared_with=(evidence or {}).get("compared_with"),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from core.models.cards import live_cards
 from core.records import releases
 from pages.parts.messages import told_plainly
-from pages.parts.release_gate import draw_gate, examined
+from pages.parts.release_gate import ask_beside, draw_gate, examined
 from pages.parts.release_history import draw_decisions, draw_model
 from pages.parts.release_shadow import draw_begin, draw_shadows
 from pages.parts.research_figures import draw_style
@@ -53,7 +53,8 @@ if finished:
     if chosen is not None and chosen.result is not None:
         with told_plainly():
             draw_begin(actor, finished, chosen.id)
-            draw_gate(actor, examined(actor, chosen.id, releases.live_now(db, actor, chosen.result["model_id"])))
+            live_sha256 = releases.live_now(db, actor, chosen.result["model_id"])
+            draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_beside(actor, chosen.id)))
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
 

@@ -28,14 +28,26 @@ from train import beside
 MIB = 2**20
 
 
-def examined(actor: Person, job_id: int, live_sha256: str | None) -> Examination:
-    """The comparison, computed once for a candidate, what is live, and the margin."""
-    return _examined(job_id, live_sha256, settings().sensitivity_margin_percent, actor)
+def ask_beside(actor: Person, job_id: int) -> str | None:
+    """The live weights to stand beside a candidate that replaces none; None where there is nothing to choose."""
+    choices = {card.model_id: card for card in gate.choices_beside(database(), actor, job_id)}
+    if len(choices) < 2:
+        return None
+    chosen = st.selectbox(
+        "Live model beside it", list(choices), key="beside", bind="query-params",
+        help="No model of the candidate's name is live, so it would replace none; look at it beside any other.",
+    )  # fmt: skip
+    return choices[chosen].weights_sha256
+
+
+def examined(actor: Person, job_id: int, live_sha256: str | None, beside: str | None = None) -> Examination:
+    """The comparison, computed once for a candidate, what is live, what stands beside it, and the margin."""
+    return _examined(job_id, live_sha256, beside, settings().sensitivity_margin_percent, actor)
 
 
 @st.cache_resource(max_entries=8, ttl="10m", show_spinner="Comparing the candidate with the live model")
-def _examined(job_id: int, live_sha256: str | None, margin: int, _actor: Person) -> Examination:
-    return gate.examine(database(), _actor, job_id)
+def _examined(job_id: int, live_sha256: str | None, beside: str | None, margin: int, _actor: Person) -> Examination:
+    return gate.examine(database(), _actor, job_id, beside=beside)
 
 
 def draw_gate(actor: Person, found: Examination) -> None:
@@ -108,7 +120,7 @@ def _draw_scoring(actor: Person, found: Examination) -> None:
     ):
         with told_plainly():
             with st.status("Scoring the live model; leaving this page ends it", expanded=True) as status:
-                for sentence in beside.score_live(database(), actor, found.job_id):
+                for sentence in beside.score_live(database(), actor, found.job_id, beside=found.live.weights_sha256):
                     status.update(label=plain(sentence))
             _examined.clear()
             st.rerun()
@@ -193,7 +205,10 @@ def _draw_decision(actor: Person, found: Examination) -> None:
     )
     if st.button("Promote this candidate", type="primary", icon=":material/publish:", key=f"promote_{found.job_id}"):
         with told_plainly():
-            gate.promote(database(), actor, found.job_id, live_sha256=found.live_sha256, reason=reason, passed=passed)
+            gate.promote(
+                database(), actor, found.job_id, live_sha256=found.live_sha256, reason=reason, passed=passed,
+                beside=found.live.weights_sha256 if found.live is not None else None,
+            )  # fmt: skip
             st.session_state.release_note = (
                 f"{found.candidate.model_id} is live with the weights of training {found.job_id}."
             )

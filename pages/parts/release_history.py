@@ -62,6 +62,7 @@ def draw_decisions(decided: Sequence[Decision]) -> None:
             "Weights": one.weights_sha256[:8],
             "Before": (one.previous_sha256 or "")[:8],
             "Training": one.job_id,
+            "Compared with": _compared_words(one),
             "Reason": one.reason,
             "Red lines passed": "; ".join(f"{line}: {words}" for line, words in one.passed.items()),
         }
@@ -69,6 +70,11 @@ def draw_decisions(decided: Sequence[Decision]) -> None:
     ]
     st.dataframe(rows, hide_index=True, width="stretch", key="release_decisions")
     draw_download(lambda: pd.DataFrame(rows), name="releases")
+
+
+def _compared_words(one: Decision) -> str:
+    beside = one.evidence.get("compared_with")
+    return f"{beside['model']} {beside['weights_sha256'][:8]}" if beside else ""
 
 
 def _release_words(card: Card) -> str:
