@@ -17,6 +17,7 @@ pytestmark = pytest.mark.browser
 
 PATIENCE_MS = 180_000  # a machine that trains beside the tests answers late
 COLUMNS = ("Bilddatei", "Study Day", "Uhrzeit", "Pat Nr")
+SHEETS = ("Befund positiv", "Befund negativ")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,10 @@ def choose(page: Any, key: str, value: str) -> None:
     page.get_by_role("option", name=value, exact=True).click()
 
 
-def test_workbooks_are_joined_by_the_columns_that_are_set(app: RunningApp, page: Any, data_root: Path) -> None:
-    sources = hospital(data_root / "books", data_root / "jpg from dicom", COLUMNS, "Windows path")
+def test_workbooks_are_joined_by_the_sheets_and_columns_that_are_set(
+    app: RunningApp, page: Any, data_root: Path
+) -> None:
+    sources = hospital(data_root / "books", data_root / "jpg from dicom", COLUMNS, "Windows path", SHEETS)
     page.goto(f"{app.url}/data_sets")
     page.get_by_role("radio", name="A hospital's two workbooks").click()
     page.locator(".st-key-workbooks_name_0 input").fill("Hospital")
@@ -65,6 +68,9 @@ def test_workbooks_are_joined_by_the_columns_that_are_set(app: RunningApp, page:
         page.locator(f"{place} .told", has_text="1 file uploaded").wait_for()
     page.get_by_label("Or a folder on the server").fill("jpg from dicom")
     page.keyboard.press("Enter")
+    page.wait_for_selector("text=Choose the sheets")
+    choose(page, "sheet_cancer", SHEETS[0])
+    choose(page, "sheet_non_cancer", SHEETS[1])
     page.wait_for_selector("text=Choose which columns make the key")
     for which in ("combined", "validation"):
         for part, column in zip(("name", "date", "time", "patient"), COLUMNS, strict=True):

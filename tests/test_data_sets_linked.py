@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import zipfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from core.settings import Settings
 from core.types import Image, Modality
 from train import linked, own_reads
 from train.collect import Collected
-from train.hospital_columns import KeyColumns, LinkColumns, headers_of
+from train.hospital_columns import KeyColumns, LinkColumns, LinkSheets, SheetNames, headers_of
 from train.linked import Sources
 
 USUAL = ("InputFileName", "StudyDate", "StudyTime", "PatientID.x")
@@ -55,7 +56,13 @@ def sheet_of(book: Any, title: str, columns: tuple[str, ...], rows: list[tuple[A
         sheet.append(row)
 
 
-def hospital(folder: Path, images: Path, columns: tuple[str, ...] = USUAL, path: str = "AbsolutePath") -> Sources:
+def hospital(
+    folder: Path,
+    images: Path,
+    columns: tuple[str, ...] = USUAL,
+    path: str = "AbsolutePath",
+    sheets: tuple[str, str] = ("Cancer", "Non-Cancer"),
+) -> Sources:
     """12 cancer images of 12 patients whose file names repeat, 20 others, and the traps of a spreadsheet."""
     cancer: list[tuple[Any, ...]] = []
     known: list[tuple[Any, ...]] = []
@@ -72,8 +79,8 @@ def hospital(folder: Path, images: Path, columns: tuple[str, ...] = USUAL, path:
     for number in range(19):  # the last one has no file
         jpeg(images / "screening" / f"N{number:03d}.jpg", 100 + number)
     combined, validation = openpyxl.Workbook(write_only=True), openpyxl.Workbook(write_only=True)
-    sheet_of(combined, "Cancer", columns, cancer)
-    sheet_of(combined, "Non-Cancer", columns, others)
+    sheet_of(combined, sheets[0], columns, cancer)
+    sheet_of(combined, sheets[1], columns, others)
     sheet_of(validation, "Sheet1", (*columns, path), known)
     folder.mkdir(parents=True, exist_ok=True)
     combined.save(folder / "datacombined.xlsx")
@@ -132,6 +139,24 @@ def test_linked_rows_become_a_data_set_and_nothing_that_names_a_patient_is_kept(
     for word in (b"DIT43912", b"77001", b"FILE000", b"Muster", b"20141201", b"N001"):
         assert word not in kept
     assert (tmp_path / "data" / "jpg" / "batch0").is_dir()  # a folder of the hospital is left as it is
+
+
+def test_sheets_of_another_name_can_be_chosen(records: Database, admin: Person, tmp_path: Path) -> None:
+    sources = hospital(tmp_path / "books", tmp_path / "data" / "jpg", sheets=("Befund +", "Befund -"))
+    names = linked.sheets_in(admin, sources.combined, sources.validation)
+    assert names == SheetNames(("Befund +", "Befund -"), ("Sheet1",)) and names.likely() == LinkSheets("", "")
+    with pytest.raises(
+        InvalidInput, match=r"no sheet Cancer and no sheet Non-Cancer\. Its sheets: Befund \+, Befund -"
+    ):
+        linked.columns_in(admin, sources.combined, sources.validation)
+    sheets = LinkSheets("Befund +", "Befund -", "Sheet1")
+    columns = replace(linked.columns_in(admin, sources.combined, sources.validation, sheets).likely(), sheets=sheets)
+    seen = linked.preview(admin, sources, columns)
+    assert seen.n_matched == 30 and set(seen.unmatched["sheet"]) == {"Befund +", "Befund -"}
+    with pytest.raises(InvalidInput, match=r"no sheet Patho\. Its sheets: Sheet1"):
+        linked.preview(admin, sources, replace(columns, sheets=LinkSheets("Befund +", "Befund -", "Patho")))
+    with pytest.raises(InvalidInput, match="cannot hold both"):
+        LinkSheets("Befund +", "Befund +")
 
 
 def test_columns_of_another_name_can_be_set(records: Database, admin: Person, tmp_path: Path) -> None:

@@ -317,6 +317,14 @@ def test_the_command_prints_the_counts_as_json(hospital: Hospital, capsys: pytes
         "cancer": {"rows": 1, "matched": 0, "unmatched": {"no validation row": 1}},
         "non_cancer": {"rows": 1, "matched": 1, "unmatched": {}},
     }
+    swapped = ["--cancer-sheet", "non cancer", "--non-cancer-sheet", "CANCER", "--validation-sheet", "sheet1"]
+    args = parser.parse_args([*arguments, "--images", str(hospital.images), "--out", str(hospital.folder), *swapped])
+    args.run(args)
+    assert "cancer: 0 of 1 rows found their file; 1 no validation row" in capsys.readouterr().out
+    assert "FILE0004" in (hospital.folder / "unmatched.csv").read_text().splitlines()[2]  # now among the others
+    args.validation_sheet = "Patho"
+    with pytest.raises(InvalidInput, match=r"has no sheet Patho\. Its sheets: Sheet1\. Say which of them it is"):
+        args.run(args)
 
 
 def test_thousands_of_rows_against_twenty_thousand_files_take_seconds(hospital: Hospital) -> None:

@@ -1,8 +1,8 @@
 """Two Excel workbooks and folders of pictures of one hospital, linked into one data set.
 
-`datacombined` describes images on its sheets "Cancer" and "Non-Cancer", `data_validation_x` says where the file of each
-key once was. File names repeat from cancer patient to cancer patient, so a cancer row needs its key in the validation
-workbook and is then found by the longest common tail of folders; names of non-cancer rows are unique among them.
+`datacombined` describes images on two sheets, usually "Cancer" and "Non-Cancer"; `data_validation_x` says where the
+file of each key once was. File names repeat from cancer patient to cancer patient, so a cancer row needs its key in the
+validation workbook and is then found by the longest common tail of folders; names of non-cancer rows are unique.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
-from train.hospital_columns import COMBINED_SHEETS, KeyColumns, LinkColumns
+from train.hospital_columns import KeyColumns, LinkColumns, validation_titles
 from train.hospital_keys import Key, full_ids, key_of, name_text, plain, stem_text, without_zeros
 from train.picture_files import PictureFiles, folders_of
 from train.workbooks import Sheet, read_sheets
@@ -67,15 +67,17 @@ class _Validation:
 
 
 def link(combined: Path, validation: Path, images: Path, columns: LinkColumns | None = None) -> Linked:
-    """Find the file of every row of `combined`. columns: what the key's columns are called, where not as usual.
+    """Find the file of every row of `combined`. columns: what sheets and columns are called, where not as usual.
 
     Raises `NotFound` or `InvalidInput` with what to do.
     """
     if not images.is_dir():
         raise InvalidInput("--images must be the folder with the pictures (its sub-folders are searched too).")
     columns = columns or LinkColumns()
-    cancer_sheet, other_sheet = read_sheets(combined, COMBINED_SHEETS, header=columns.combined.name)
-    (known_sheet,) = read_sheets(validation, (), header=columns.path)
+    sheets = columns.sheets
+    titles = (sheets.cancer, sheets.non_cancer)
+    cancer_sheet, other_sheet = read_sheets(combined, titles, header=columns.combined.name)
+    (known_sheet,) = read_sheets(validation, validation_titles(sheets), header=columns.path)
     files = PictureFiles.under(images)
     cancer, non_cancer = _keys(cancer_sheet, columns.combined), _keys(other_sheet, columns.combined)
     known = _validation_keys(known_sheet, columns.validation)

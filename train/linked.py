@@ -19,7 +19,7 @@ from core.records.permissions import Person, demand
 from core.types import Modality
 from train.collect import Collected, add_kept
 from train.hospital import Linked, link
-from train.hospital_columns import Headers, LinkColumns, headers_of
+from train.hospital_columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
 from train.keep import keep_cases
 from train.staging import Progress, folder_below_root, new_folder, unpack
 
@@ -68,10 +68,16 @@ def images_below_root(db: Database, person: Person, folder: str) -> Path:
     return folder_below_root(db.settings, folder)
 
 
-def columns_in(person: Person, combined: Path, validation: Path) -> Headers:
-    """What the columns are called. Raises NotAllowed, NotFound, InvalidInput."""
+def sheets_in(person: Person, combined: Path, validation: Path) -> SheetNames:
+    """What the sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
     demand(person, "manage_data")
-    return headers_of(combined, validation)
+    return sheets_of(combined, validation)
+
+
+def columns_in(person: Person, combined: Path, validation: Path, sheets: LinkSheets | None = None) -> Headers:
+    """What the columns of these sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
+    demand(person, "manage_data")
+    return headers_of(combined, validation, sheets)
 
 
 def preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:

@@ -16,6 +16,7 @@ from core.errors import InvalidInput, NotFound
 
 _UNPACKED_LIMIT = 4 << 30  # 5,000 rows of 561 columns are about 150 MB
 _HEADER_WITHIN = 10
+_SHEETS_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ def read_sheets(path: Path, titles: Sequence[str], *, header: str) -> tuple[Shee
         return _wanted(book, titles, header, _name(path))
 
 
+def sheet_names(path: Path) -> tuple[str, ...]:
+    """What the sheets of a workbook are called, in order. Raises `NotFound` or `InvalidInput`."""
+    with _opened(path) as book:
+        return tuple(book.sheet_names)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[CalamineWorkbook]:
     if not path.is_file():
@@ -72,11 +79,7 @@ def read_headers(path: Path, titles: Sequence[str], *, like: Sequence[str]) -> t
     of them, the one with most cells of text. Raises `NotFound` or `InvalidInput`.
     """
     with _opened(path) as book:
-        by_title = {_folded(title): title for title in book.sheet_names}
-        missing = [title for title in titles if _folded(title) not in by_title]
-        if missing:
-            raise InvalidInput(f"{_name(path)} has no sheet {' and no sheet '.join(missing)}. Rename its sheets so.")
-        wanted = [by_title[_folded(title)] for title in titles] or book.sheet_names
+        wanted = _titles(book, titles, _name(path)) or book.sheet_names
         found: dict[str, None] = {}
         for title in wanted:
             lines = book.get_sheet_by_name(title).to_python(skip_empty_area=False, nrows=_HEADER_WITHIN)
@@ -108,11 +111,20 @@ def _wanted(book: CalamineWorkbook, titles: Sequence[str], header: str, name: st
             if sheet.columns:
                 return (sheet,)
         raise InvalidInput(f"No sheet of {name} has a column {header}.")
-    by_title = {_folded(title): title for title in book.sheet_names}
-    missing = [title for title in titles if _folded(title) not in by_title]
+    return tuple(_read(book.get_sheet_by_name(title), header) for title in _titles(book, titles, name))
+
+
+def _titles(book: CalamineWorkbook, titles: Sequence[str], name: str) -> list[str]:
+    """The titles as the workbook writes them. Raises InvalidInput where one is not there."""
+    by_title = {_folded(title): title for title in reversed(book.sheet_names)}
+    exact = set(book.sheet_names)
+    missing = [title for title in titles if title not in exact and _folded(title) not in by_title]
     if missing:
-        raise InvalidInput(f"{name} has no sheet {' and no sheet '.join(missing)}. Rename its sheets so.")
-    return tuple(_read(book.get_sheet_by_name(by_title[_folded(title)]), header) for title in titles)
+        there = ", ".join(book.sheet_names[:_SHEETS_NAMED]) + (" …" if len(book.sheet_names) > _SHEETS_NAMED else "")
+        raise InvalidInput(
+            f"{name} has no sheet {' and no sheet '.join(missing)}. Its sheets: {there}. Say which of them it is."
+        )
+    return [title if title in exact else by_title[_folded(title)] for title in titles]
 
 
 def _read(worksheet: CalamineSheet, header: str) -> Sheet:

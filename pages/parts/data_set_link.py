@@ -18,9 +18,10 @@ from pages.parts.research_figures import draw_download
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from train import linked
-from train.hospital_columns import Headers, KeyColumns, LinkColumns
+from train.hospital_columns import Headers, KeyColumns, LinkColumns, LinkSheets, SheetNames
 from train.linked import Preview, Sources
 
+FIRST = "the first that has the path"
 _WORDS = {"name": "File name", "date": "Date", "time": "Time", "patient": "Patient"}
 
 
@@ -33,7 +34,7 @@ def add_workbooks(person: Person) -> None:
     )
     left, right = st.columns(2)
     with left:
-        st.markdown("**datacombined** (sheets Cancer and Non-Cancer)")
+        st.markdown("**datacombined** (a sheet of cancer rows, one of the others)")
         combined = _one_file("link_combined", "One workbook (.xlsx).")
     with right:
         st.markdown("**data_validation_x** (column AbsolutePath)")
@@ -50,8 +51,12 @@ def add_workbooks(person: Person) -> None:
         return
     with told_plainly(stops=True):
         sources = Sources(combined.path, validation.path, _images(person, archive, folder))
-        headers = _headers(person, sources)
-        columns = _ask_columns(headers)
+        with st.container(key=f"link_where_{round_()}"):
+            sheets = _ask_sheets(_sheets(person, sources))
+            if sheets is None:
+                st.info("Choose the sheets; then the columns and the join show here.")
+                return
+            columns = _ask_columns(_headers(person, sources, sheets), sheets)
         if not columns.is_complete:
             st.info("Choose which columns make the key; then the join shows here.")
             return
@@ -65,7 +70,7 @@ def add_workbooks(person: Person) -> None:
                 database(), person, sources, columns, name=name, modality=modality, seed=seed, progress=tell
             )
             inbox.discard([file for file in (combined, validation, archive) if file is not None])
-            for key in ("link_unpacked", "link_headers", "link_preview"):
+            for key in ("link_unpacked", "link_sheets", "link_headers", "link_preview"):
                 st.session_state.pop(key, None)
             finish(person, found)
 
@@ -88,8 +93,17 @@ def _images(person: Person, archive: InboxFile | None, folder: str) -> Path:
     return held[1]
 
 
-def _headers(person: Person, sources: Sources) -> Headers:
+def _sheets(person: Person, sources: Sources) -> SheetNames:
     of = (sources.combined, sources.validation)
+    held = st.session_state.get("link_sheets")
+    if held is None or held[0] != of:
+        with st.spinner("Reading the names of the sheets"):
+            st.session_state.link_sheets = held = (of, linked.sheets_in(person, *of))
+    return held[1]
+
+
+def _headers(person: Person, sources: Sources, sheets: LinkSheets) -> Headers:
+    of = (sources.combined, sources.validation, sheets)
     held = st.session_state.get("link_headers")
     if held is None or held[0] != of:
         with st.spinner("Reading the names of the columns"):
@@ -106,7 +120,24 @@ def _preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
     return held[1]
 
 
-def _ask_columns(headers: Headers) -> LinkColumns:
+def _ask_sheets(names: SheetNames) -> LinkSheets | None:
+    """The sheets of both workbooks; None while one is not chosen."""
+    likely = names.likely()
+    is_usual = bool(likely.cancer and likely.non_cancer)
+    with st.expander("The sheets", expanded=not is_usual, key=f"link_sheets_{round_()}"):
+        left, middle, right = st.columns(3)
+        with left:
+            cancer = _ask_one("Cancer rows (datacombined)", names.combined, likely.cancer, "sheet_cancer")
+        with middle:
+            non_cancer = _ask_one("Other rows (datacombined)", names.combined, likely.non_cancer, "sheet_non_cancer")
+        with right:
+            validation = _ask_one("data_validation_x", (FIRST, *names.validation), FIRST, "sheet_validation")
+    if not (cancer and non_cancer):
+        return None
+    return LinkSheets(cancer, non_cancer, "" if validation == FIRST else validation)
+
+
+def _ask_columns(headers: Headers, sheets: LinkSheets) -> LinkColumns:
     likely = headers.likely()
     usual = likely == LinkColumns()
     with st.expander("The key's columns", expanded=not usual, key=f"link_columns_{round_()}"):
@@ -115,7 +146,7 @@ def _ask_columns(headers: Headers) -> LinkColumns:
         st.caption("data_validation_x")
         validation = _ask_key(headers.validation, likely.validation, "validation")
         path = _ask_one("Path of the picture", headers.validation, likely.path, "validation_path")
-    return LinkColumns(combined, validation, path)
+    return LinkColumns(combined, validation, path, sheets)
 
 
 def _ask_key(columns: Sequence[str], likely: KeyColumns, which: str) -> KeyColumns:

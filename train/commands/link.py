@@ -10,9 +10,19 @@ from pathlib import Path
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
+    from train.hospital_columns import LinkSheets
+
     parser = subparsers.add_parser("link", help="link a hospital's two Excel workbooks with its folders of pictures")
-    parser.add_argument("--combined", required=True, type=Path, metavar="XLSX", help="sheets Cancer and Non-Cancer")
+    parser.add_argument(
+        "--combined", required=True, type=Path, metavar="XLSX", help="datacombined: what is known of each image"
+    )
     parser.add_argument("--validation", required=True, type=Path, metavar="XLSX", help="has the column AbsolutePath")
+    usual = LinkSheets()
+    parser.add_argument("--cancer-sheet", default=usual.cancer, metavar="NAME", help="its sheet of cancer rows")
+    parser.add_argument("--non-cancer-sheet", default=usual.non_cancer, metavar="NAME", help="its sheet of the others")
+    parser.add_argument(
+        "--validation-sheet", default=usual.validation, metavar="NAME", help="by default the first with AbsolutePath"
+    )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the four CSV files go")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
@@ -22,8 +32,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Link, write the four files, say how many rows found their picture."""
     from train.hospital import link, write_linked
+    from train.hospital_columns import LinkColumns, LinkSheets
 
-    linked = link(args.combined, args.validation, args.images)
+    sheets = LinkSheets(args.cancer_sheet, args.non_cancer_sheet, args.validation_sheet)
+    linked = link(args.combined, args.validation, args.images, LinkColumns(sheets=sheets))
     write_linked(linked, args.out)
     counts = linked.counts()
     if args.json:
