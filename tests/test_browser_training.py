@@ -116,6 +116,42 @@ def compare_and_promote(page: Any, app: RunningApp) -> None:
     page.wait_for_selector(f"text={MODEL} is live with the weights of training 1.")
 
 
+def begin_a_silent_run(page: Any, app: RunningApp) -> None:
+    page.goto(f"{app.url}/releases")
+    page.get_by_text("Let it run silently first").click()
+    fill(page, "Why it runs silently", "To see it on our own pictures.")
+    page.get_by_role("button", name="Begin", exact=True).click()
+    page.wait_for_selector("text=The candidate of training 1 runs silently from the next read on.")
+    page.wait_for_selector("text=No final study was read by both yet.")
+
+
+def read_beside_a_silent_run(page: Any, app: RunningApp, picture: Path) -> None:
+    """The live model answers; the silent one's answer is kept, compared on the page Releases, shown to no reader."""
+    (new,) = asked(app, "SELECT weights_sha256 FROM release WHERE decision = 'shadow'")[0]
+    read_a_study(page, app, picture)
+    until(lambda: asked(app, "SELECT count(*) FROM shadow_answer") == [(1,)])
+    settled(page)
+    ((shadow, live),) = asked(
+        app,
+        "SELECT s.malignant, json_extract(p.payload, '$.malignant') FROM shadow_answer s JOIN prediction p "
+        f"ON p.image_id = s.image_id AND p.model_id = s.model_id WHERE s.weights_sha256 = '{new}' "
+        f"AND p.weights_sha256 = '{SHIPPED.weights_sha256}'",
+    )
+    assert asked(app, "SELECT count(*) FROM prediction") == [(1,)] and 0 < shadow < 1 and shadow != live
+    assert page.get_by_text("Probability of malignancy").count() == 1
+    page.get_by_role("button", name="Save final assessment").click()
+    page.get_by_role("button", name="Report as HTML").wait_for()
+    settled(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Report as HTML").click()
+    for seen in (page.locator("body").inner_text(), Path(waiting.value.path()).read_text(encoding="utf-8")):
+        assert new[:8] not in seen and "silent" not in seen.lower()
+
+    page.goto(f"{app.url}/releases")
+    page.wait_for_selector("text=1 images of 1 final studies were read by both.")
+    page.wait_for_selector(f"text=Median score {live:.3f} live, {shadow:.3f} silent")
+
+
 def read_a_study(page: Any, app: RunningApp, path: Path) -> None:
     page.goto(app.url)  # the worklist
     page.get_by_role("button", name="New study").click()
@@ -188,18 +224,23 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
         "add data set", "start training", "training done",
     ]  # fmt: skip
 
+    picture = test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm"
+    begin_a_silent_run(page, app)
+    read_beside_a_silent_run(page, app, picture)
     compare_and_promote(page, app)
+    settled(page)
+    assert page.locator("[class*=st-key-shadow_]").count() == 0  # it answers now
     new = asked(app, "SELECT weights_sha256 FROM release")[0][0]
     assert new != SHIPPED.weights_sha256 and asked(app, "SELECT json_extract(result, '$.weights_sha256') FROM job") == [
         (new,)
     ]
-    picture = test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm"
     read_a_study(page, app, picture)
-    assert asked(app, "SELECT model_id, weights_sha256 FROM prediction") == [(MODEL, new)]
+    said = [(MODEL, SHIPPED.weights_sha256), (MODEL, new)]
+    assert asked(app, "SELECT model_id, weights_sha256 FROM prediction ORDER BY id") == said
     first_study = page.url
     roll_back(page, app)
     read_a_study(page, app, picture)
-    said = [(MODEL, new), (MODEL, SHIPPED.weights_sha256)]
+    said.append((MODEL, SHIPPED.weights_sha256))
     assert asked(app, "SELECT model_id, weights_sha256 FROM prediction ORDER BY id") == said
     page.goto(first_study)  # the earlier read stays what it was
     page.get_by_text("Probability of malignancy").first.wait_for()
@@ -210,8 +251,8 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     page.get_by_role("button", name="Verify the chain").click()
     page.wait_for_selector("text=/Chain verified: [0-9]+ rows, none changed/")
     steps = [
-        "add data set", "start training", "training done", "promote model", "create study", "first read", "reveal",
-        "roll back model",
+        "add data set", "start training", "training done", "shadow model", "create study", "first read", "reveal",
+        "final read", "promote model", "roll back model",
     ]  # fmt: skip
     actions = [action for (action,) in asked(app, "SELECT action FROM audit ORDER BY id")]
     assert [action for action in dict.fromkeys(actions) if action in steps] == steps
