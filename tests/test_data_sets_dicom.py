@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from made_images import dicom
 from PIL import Image as Raster
 from record_site import add_person
 
@@ -21,9 +23,11 @@ from core.records.db import Database
 from core.records.permissions import Person
 from core.settings import Settings
 from core.types import Modality
-from train import collect, overview
+from train import collect, keep, overview
 from train.collect import Collected
-from train.keep import Kept, keep_pixels
+from train.keep import FRAMES_MOST, Kept, frames_of, keep_pixels
+
+US_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 
 
 @pytest.fixture
@@ -94,6 +98,38 @@ def test_the_tags_tell_side_and_view_of_a_mammogram(
     assert set(seen.subgroups) >= {"laterality", "view"} and seen.has_patients
     assert int(seen.subgroups["laterality"]["cases"].sum()) == len(cases)
     assert seen.sizes["height"].min() > 1000 and seen.mib > 1
+
+
+def test_the_frames_of_a_clip_are_kept_evenly_spaced_and_never_parted(
+    records: Database, admin: Person, test_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert frames_of(3) == [0, 1, 2] and frames_of(30)[:2] == [0, 2] and frames_of(30)[-1] == 29
+    assert len(set(frames_of(500))) == FRAMES_MOST == 16
+    monkeypatch.setattr(keep, "FRAMES_MOST", 4)  # each costs a process
+
+    def squares(*shape: int) -> np.ndarray:
+        cells = np.random.default_rng(len(files)).integers(20, 220, (*shape, 8, 8)).astype(np.uint8)
+        return cells.repeat(12, axis=-2).repeat(12, axis=-1)
+
+    files: dict[str, Path] = {}
+    for number in range(16):
+        path = tmp_path / f"{number}.png"
+        Raster.fromarray(squares()).save(path)
+        files[f"{('benign', 'malignant')[number % 2]}/{path.name}"] = path
+    (tmp_path / "made.dcm").write_bytes(
+        dicom(squares(4), NumberOfFrames=4, Modality="US", SOPClassUID=US_MULTI_FRAME, PatientID=None)
+    )
+    files["malignant/made.dcm"] = tmp_path / "made.dcm"
+    files["malignant/real.dcm"] = test_data / "data" / "dicom" / "us_other" / "us_ybr422_jpeg_30frames.dcm"
+    found = added(records, admin, files, tmp_path / "a.zip", Modality.ULTRASOUND)
+
+    words = "2 files have several frames: 8 of their 34 frames were kept, at most 4 of a file and evenly spaced"
+    assert any(note.startswith(words) for note in found.notes)
+    assert not any("is shown" in note for note in found.notes)
+    cases = pd.DataFrame(cases_of(records, admin, found.version_id))
+    clips = cases[cases["group"] != ""].groupby("group")
+    assert len(cases) == 24 and sorted(clips.size()) == [4, 4]
+    assert (clips["split"].nunique() == 1).all()
 
 
 def test_a_dark_grey_picture_comes_back_as_dark_as_it_was(records: Database) -> None:

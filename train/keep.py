@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image as Raster
 
 from core.errors import InvalidInput, NotFound, UnreadableImage
-from core.imaging.decoded import Limits
+from core.imaging.decoded import Limits, frame_words
 from core.imaging.intake import Intake, read_study
 from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
@@ -27,7 +27,7 @@ from core.records import data_sets
 from core.records.db import Database
 from core.records.store import pixels_blob
 from core.settings import Settings
-from core.types import Modality
+from core.types import Image, Modality
 from train.importers.imported import PICTURES
 from train.staging import FILES_MOST, UNPACKED_MIB, Progress
 from train.without_metadata import without_metadata
@@ -36,6 +36,8 @@ KEPT_COLUMNS = (
     "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "manufacturer",
 )  # fmt: skip
 """Columns of a manifest that are kept as they are, beside file, label, mask and the hashed patient and group."""
+FRAMES_MOST = 16
+"""Of one DICOM file: neighbouring frames of a clip show nearly the same, and one clip must not outweigh a data set."""
 _BATCH = 8
 """DICOM files decoded together: a mammogram takes 60 MB while it is held."""
 _WARNINGS_MOST = 6
@@ -70,6 +72,7 @@ def keep_cases(
     columns = list(dict.fromkeys(["file", "label", *(column for row in rows for column in row)]))
     counts = Counter(sentence for _, sentence in kept.refused)
     kept.notes += [f"{n} pictures left out: {sentence}" for sentence, n in counts.items()]
+    kept.notes += keeper.frames.notes()
     kept.notes += [f"{n} files: {sentence}" for sentence, n in keeper.warnings.most_common(_WARNINGS_MOST)]
     kept.cases = each_once(pd.DataFrame(rows, columns=columns).fillna(""), kept.notes)
 
@@ -109,6 +112,32 @@ def hashed(key: bytes, column: str, value: str) -> str:
     return hmac.new(key, f"{column}\n{value}".encode(), hashlib.sha256).hexdigest()[:16]
 
 
+def frames_of(n_frames: int) -> list[int]:
+    """Which frames of a file are kept, from 0: all, or `FRAMES_MOST` evenly spaced from the first to the last."""
+    if n_frames <= FRAMES_MOST:
+        return list(range(n_frames))
+    return [round(place) for place in np.linspace(0, n_frames - 1, FRAMES_MOST)]
+
+
+@dataclass(slots=True)
+class _Frames:
+    """Of files with several frames: how many files, frames in them, and frames kept; refused: sentence -> frames."""
+
+    files: int = 0
+    there: int = 0
+    kept: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        if not self.files:
+            return []
+        words = (
+            f"{self.files} files have several frames: {self.kept} of their {self.there} frames were kept, at most "
+            f"{FRAMES_MOST} of a file and evenly spaced; the frames of a file stay together."
+        )
+        return [words, *(f"{n} frames left out: {sentence}" for sentence, n in self.refused.items())]
+
+
 @dataclass(slots=True)
 class _Keeper:
     db: Database
@@ -118,11 +147,12 @@ class _Keeper:
     progress: Progress
     total: int
     warnings: Counter[str] = field(default_factory=Counter)
+    frames: _Frames = field(default_factory=_Frames)
     done: int = 0
 
     def all_of(self, cases: list[Mapping[str, str]]) -> list[dict[str, str]]:
         """In the order of the cases."""
-        rows: dict[int, dict[str, str]] = {}
+        rows: dict[int, list[dict[str, str]]] = {}
         waiting: list[tuple[int, Path]] = []
         for number, case in enumerate(cases):
             try:
@@ -131,18 +161,18 @@ class _Keeper:
                 if kind == "DICOM":
                     waiting.append((number, path))
                     continue
-                rows[number] = self._row(case, self._picture(path, kind))
+                rows[number] = [self._row(case, self._picture(path, kind))]
             except (NotFound, UnreadableImage) as refused:
                 self.kept.refused.append((case["file"], str(refused)))
             self._tell()
-        for number, read in self._decoded(waiting):
+        for (number, path), read in self._decoded(waiting):
             case = cases[number]
             try:
-                rows[number] = self._row(*self._of_dicom(case, read))
+                rows[number] = self._of_dicom(case, read, path)
             except (NotFound, UnreadableImage) as refused:
                 self.kept.refused.append((case["file"], str(refused)))
             self._tell()
-        return [rows[number] for number in sorted(rows)]
+        return [row for number in sorted(rows) for row in rows[number]]
 
     def _tell(self) -> None:
         self.done += 1
@@ -184,24 +214,40 @@ class _Keeper:
             raise UnreadableImage("Its mask is damaged or cut short.") from None
         return _keep_file(self.db.settings, out.getvalue(), "png", self.kept)
 
-    def _decoded(self, waiting: list[tuple[int, Path]]) -> Iterator[tuple[int, Intake]]:
-        limits = replace(self.db.settings, study_files=FILES_MOST, study_mib=UNPACKED_MIB)
+    def _decoded(self, waiting: list[tuple[int, Path]]) -> Iterator[tuple[tuple[int, Path], Intake]]:
         for start in range(0, len(waiting), _BATCH):
             batch = waiting[start : start + _BATCH]
-            read = read_study(
-                [path for _, path in batch], settings=limits, modality=self.modality, site_key=self.db.site_key
-            )
-            yield from zip((number for number, _ in batch), read, strict=True)
+            yield from zip(batch, self._read([path for _, path in batch]), strict=True)
 
-    def _of_dicom(self, case: Mapping[str, str], read: Intake) -> tuple[dict[str, str], str]:
-        """The case with what the tags say where it is silent, and the file of its pixels."""
+    def _read(self, paths: list[Path], frame: int = 0) -> tuple[Intake, ...]:
+        limits = replace(self.db.settings, study_files=FILES_MOST, study_mib=UNPACKED_MIB)
+        return read_study(paths, settings=limits, modality=self.modality, frame=frame, site_key=self.db.site_key)
+
+    def _of_dicom(self, case: Mapping[str, str], read: Intake, path: Path) -> list[dict[str, str]]:
+        """A row a frame. An outline belongs to the first one; a group of their own keeps frames in one part."""
         if read.image is None:
             raise UnreadableImage(read.refused or _NO_PICTURE)
-        image = read.image
+        first, n_frames = read.image, read.image.n_frames
+        if n_frames > 1 and not case.get("group"):
+            case = {**case, "group": f"frames of {first.sha256}"}
+        rows = [self._row(*self._of_frame(case, first))]
+        self.warnings.update(set(first.warnings) - {frame_words(0, n_frames)})
+        if n_frames == 1:
+            return rows
+        self.frames.files += 1
+        self.frames.there += n_frames
+        for frame in frames_of(n_frames)[1:]:
+            (again,) = self._read([path], frame)
+            if again.image is None:
+                self.frames.refused[again.refused or _NO_PICTURE] += 1
+                continue
+            rows.append(self._row(*self._of_frame({**case, "mask": ""}, again.image)))
+        self.frames.kept += len(rows)
+        return rows
+
+    def _of_frame(self, case: Mapping[str, str], image: Image) -> tuple[dict[str, str], str]:
+        """The case with what the tags say where it is silent, and the file of its pixels."""
         self._demand_modality(str(image.modality), "its tags")
-        if image.n_frames > 1:
-            self.warnings["There are several frames; the first was kept."] += 1
-        self.warnings.update(image.warnings)
         told = {"laterality": image.laterality or "", "view": image.view or "", "modality": str(image.modality)}
         told |= {"patient": image.patient_hash or "", "manufacturer": str(image.tags.get("Manufacturer", ""))}
         merged = {**case, **{column: value for column, value in told.items() if not case.get(column)}}

@@ -30,6 +30,11 @@ class Limits:
         )
 
 
+def frame_words(frame: int, n_frames: int) -> str:
+    """The warning of a picture that is one of several in its file. frame: from 0."""
+    return f"This file has {n_frames} frames; frame {frame + 1} is shown."
+
+
 @dataclass(slots=True)
 class Decoded:
     """One decoded picture on its way to a `core.types.Image`.

@@ -23,7 +23,7 @@ from core.imaging.codec_headers import (
     read_jpeg2000_header,
     read_jpeg_header,
 )
-from core.imaging.decoded import Decoded, Limits
+from core.imaging.decoded import Decoded, Limits, frame_words
 from core.imaging.dicom_header import (
     JPEG,
     JPEG_2000,
@@ -87,7 +87,7 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
     )
     _add_place(decoded, header)
     if geometry.frames > 1:
-        decoded.warnings.append(f"This file has {geometry.frames} frames; frame {frame + 1} is shown.")
+        decoded.warnings.append(frame_words(frame, geometry.frames))
     stored = decode_frame(read_pixel_elements(stream, header, syntax), syntax, geometry, frame)
     decoded.notes.append(f"decoded {syntax}")
     if geometry.photometric in ("MONOCHROME1", "MONOCHROME2"):
