@@ -210,6 +210,7 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     os.kill(worker, signal.SIGKILL)
     page.wait_for_selector(f"text=/[0-9]+ of at most {EPOCHS} epochs are over/")
     page.wait_for_selector(".js-plotly-plot")
+    page.wait_for_selector("text=/: .+, [0-9]+ cores?, .+ MiB of memory in use/")
     until(lambda: asked(app, "SELECT state FROM job") == [("done",)])
 
     page.wait_for_selector("text=the candidate is ready to be compared")

@@ -16,6 +16,7 @@ from core.records import audit, data_sets, tables
 from core.records.db import Database
 from core.records.permissions import ROLES, Person
 from core.types import Modality
+from pages.parts.training_words import device_words
 from train import jobs, leases
 from train.jobs import FitRequest, with_seeds
 from train.leases import ATTEMPTS, GO_ON, LOST, STOP, Claim
@@ -174,14 +175,16 @@ def test_a_heartbeat_keeps_the_job_and_brings_the_cancel(records: Database, admi
     job_id = jobs.enqueue(records, admin, REQUEST, version)
     held = taken(records)
     let_the_lease_expire(records)
-    assert leases.heartbeat(records, held, memory_mib=700, message="Trains.") == GO_ON
+    assert leases.heartbeat(records, held, memory_mib=700, device="AMD EPYC, 2 cores", message="Trains.") == GO_ON
     assert take(records, "w2", "m2") is None  # renewed in time: nobody else gets it
     jobs.cancel(records, admin, job_id)
     row = jobs.load_job(records, admin, job_id)
     assert row.is_stopping and row.state == jobs.RUNNING and row.memory_mib == 700
+    assert device_words(row).replace("\\", "") == "on m1: AMD EPYC, 2 cores · 700 MiB of memory in use"
     assert leases.heartbeat(records, held) == STOP
     assert leases.finish(records, held, jobs.CANCELLED, "Cancelled.")
     assert jobs.load_job(records, admin, job_id).state == jobs.CANCELLED
+    assert device_words(jobs.load_job(records, admin, job_id)).replace("\\", "") == "on m1: AMD EPYC, 2 cores"
 
 
 def test_a_job_whose_worker_died_goes_to_the_next_one_and_the_first_cannot_spoil_it(

@@ -339,24 +339,28 @@ def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
 
 
 def test_the_step_of_the_run_that_was_written_last_is_told(tmp_path: Path) -> None:
+    told = {"epoch": 2, "step": 3, "steps": 40, "device": "a processor"}
     assert newest_step(tmp_path) is None
     for part in ("fold0", "fold1"):
         (tmp_path / part).mkdir()
-        StepFile(tmp_path / part).tell(2, 3, 40)
+        StepFile(tmp_path / part, "a processor").tell(2, 3, 40)
         os.utime(tmp_path / part / "step.json", (1 if part == "fold1" else 5, 1 if part == "fold1" else 5))
-    assert newest_step(tmp_path) == ("fold0", {"epoch": 2, "step": 3, "steps": 40})
+    assert newest_step(tmp_path) == ("fold0", told)
     (tmp_path / "fold0" / "step.json").write_text("{")
-    assert newest_step(tmp_path) == ("fold1", {"epoch": 2, "step": 3, "steps": 40})
+    assert newest_step(tmp_path) == ("fold1", told)
 
 
 def test_a_running_job_tells_its_step(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
 ) -> None:
-    body = """(work / "step.json").write_text('{"epoch": 1, "step": 7, "steps": 9}'); time.sleep(300)"""
+    body = (
+        """(work / "step.json").write_text('{"epoch": 1, "step": 7, "steps": 9, "device": "a GPU"}'); time.sleep(300)"""
+    )
     thread = threading.Thread(target=Worker(records, training(body)).work_once)
     thread.start()
     until(lambda: jobs.load_job(records, admin, job_id).progress)
     assert jobs.load_job(records, admin, job_id).progress == {"part": "", "epoch": 1, "step": 7, "steps": 9}
+    assert jobs.load_job(records, admin, job_id).device == "a GPU"
     jobs.cancel(records, admin, job_id)
     thread.join(60)
     assert not thread.is_alive() and jobs.load_job(records, admin, job_id).progress == {}

@@ -15,6 +15,7 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from core.models.architectures import Graph
+from core.models.inference import device_name
 from core.models.registry import architecture
 from core.models.weights import load_state, state_of
 from train.batches import Batch, Fresh, Views
@@ -102,7 +103,7 @@ def fit(
         told(row)
     is_over = any(stop() for _ in history) or _is_patience_over(history, config)
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    steps, within = max(1, len(train) // config.batch), StepFile(folder)
+    steps, within = max(1, len(train) // config.batch), StepFile(folder, device_name())
     for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
         began = time.monotonic()
         losses = []

@@ -37,8 +37,8 @@ class JobRow:
 
     progress: of a running job "part" ("" or the fold), "epoch", "step" and "steps" of what it does now; else empty.
     trials: of a search, what was tried so far, each with number, settings, state, epochs and validation_auc.
-    is_stopping: a cancel was asked for and the worker has not said yet that it stopped. memory_mib: of the training
-    process when it was last looked at.
+    is_stopping: a cancel was asked for and the worker has not said yet that it stopped. machine: its name; device: what
+    the training computes on there, "" before its first step. memory_mib: of its process when it was last looked at.
     """
 
     id: int
@@ -50,6 +50,7 @@ class JobRow:
     message: str
     attempts: int
     machine: str
+    device: str
     memory_mib: int | None
     progress: Mapping[str, Any]
     trials: Sequence[Mapping[str, Any]]
@@ -270,6 +271,7 @@ def _row(found: Row[Any]) -> JobRow:
         message=found.message,
         attempts=found.attempts,
         machine=found.machine or "",
+        device=found.device or "",
         memory_mib=found.memory_mib,
         progress=told if "step" in told and found.state == RUNNING and found.result is None else {},
         trials=told.get("trials", ()),

@@ -20,6 +20,7 @@ from train.fit_request import FitRequest
 from train.jobs import CANCELLED, DEAD, DONE, FAILED, QUEUED, RUNNING, note
 
 LEASE_SECONDS = 30
+DEVICE_LENGTH_MOST = 200
 ATTEMPTS = 3
 """A job whose worker died this often is not tried again."""
 GO_ON, STOP, LOST = "go on", "stop", "lost"
@@ -87,6 +88,7 @@ def heartbeat(
     *,
     lease_seconds: float = LEASE_SECONDS,
     memory_mib: int | None = None,
+    device: str = "",
     message: str = "",
     progress: Mapping[str, Any] | None = None,
 ) -> str:
@@ -100,6 +102,8 @@ def heartbeat(
         values["progress"] = dict(progress)
     if message:
         values["message"] = message
+    if device:
+        values["device"] = device[:DEVICE_LENGTH_MOST]
     with db.begin() as connection:
         query = update(job).where(*_is_held(held)).values(**values).returning(job.c.cancel_asked_at)
         found = connection.execute(query).one_or_none()

@@ -114,12 +114,14 @@ class Worker:
 
     def _beat(self, held: Claim, run: LocalRun, work: Path, told: dict[str, int]) -> str:
         message = self._tell(held, work, told)
-        part, step = newest_step(work) or ("", {})
+        part, told_last = newest_step(work) or ("", {})
+        step = dict(told_last)
         return leases.heartbeat(
             self.db,
             held,
             lease_seconds=self.lease_seconds,
             memory_mib=run.memory_mib(),
+            device=step.pop("device", ""),
             message=message,
             progress={**({"part": part, **step} if step else {}), **executor.trials_in(work)},
         )

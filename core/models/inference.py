@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from core.errors import InvalidInput
 from core.imaging.preprocess import fit_square
 from core.models.calibration import log_odds
 from core.models.cards import Card, members_of
+from core.models.device import gpu_words, processor_words
 from core.models.ensemble import Ensemble
 from core.models.explain import explained, fused_map
 from core.models.registry import architecture
@@ -165,12 +165,12 @@ def compute_policy() -> str:
 
 @lru_cache(maxsize=1)
 def device_name() -> str:
-    """What computes, in words: the GPU's name or the processor, and the number format."""
+    """What computes, in words: the GPU with its memory or the processor with its cores, and the number format."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        name = gpu_words(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
     else:
-        name = f"CPU ({platform.machine()})"
+        name = processor_words()
     return f"{name}, {compute_policy()}"
 
 

@@ -269,6 +269,7 @@ job = Table(
     Column("lease_until", Moment),
     Column("cancel_asked_at", Moment),
     Column("memory_mib", Integer),
+    Column("device", String(200)),
     Column("progress", JSON),
     Column("result", JSON),
     Column("created_by", ForeignKey("person.id"), nullable=False),

@@ -9,7 +9,7 @@ import streamlit as st
 from core.records.permissions import Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, signed_in
-from pages.parts.training_words import duration_words, job_title, progress_words, trials_table, when
+from pages.parts.training_words import device_words, duration_words, job_title, progress_words, trials_table, when
 from pages.parts.words import plain
 from train import jobs
 from train.jobs import Epoch, JobRow
@@ -58,6 +58,8 @@ def show(person: Person, job: JobRow) -> None:
     _draw_curves(job, epochs)
     with st.expander("History", key=f"history_{job.id}"):
         st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
+        if job.device and not job.is_open:
+            st.caption(f"Trained {device_words(job)}")
         for event in jobs.events_of(database(), person, job.id):
             st.markdown(f"{when(event.at)} · {plain(event.sentence)}")
     tail = jobs.log_tail(database(), person, job.id)
@@ -72,8 +74,7 @@ def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     if not job.is_comparing:
         st.progress(jobs.share_done(job, epochs), progress_words(job, len(epochs), total))
     parts = [f"at most {duration_words(left)} left"] if left is not None else []
-    parts += [f"on {plain(job.machine)}"] if job.machine and job.state == jobs.RUNNING else []
-    parts += [f"{job.memory_mib} MiB of memory"] if job.memory_mib else []
+    parts += [device_words(job)] if job.machine and job.state == jobs.RUNNING else []
     parts += [f"attempt {job.attempts}"] if job.attempts > 1 else []
     st.caption(" · ".join(parts))
 

@@ -40,6 +40,12 @@ def job_title(job: JobRow) -> str:
     return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
 
 
+def device_words(job: JobRow) -> str:
+    """Where a training computes: "on ward3: AMD EPYC, 2 cores, float32 · 812 MiB of memory in use"."""
+    words = f"on {plain(job.machine)}" + (f": {plain(job.device)}" if job.device else "")
+    return f"{words} · {job.memory_mib} MiB of memory in use" if job.memory_mib and job.is_open else words
+
+
 def progress_words(job: JobRow, n_epochs: int, total: int) -> str:
     """What a running training does now: "fold1: epoch 3, step 12 of 40 · 13 of at most 90 epochs are over"."""
     over = f"{n_epochs} of at most {total} epochs are over"
