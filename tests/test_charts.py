@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from core.errors import InvalidInput
-from core.evaluation import charts
+from core.evaluation import chart_base, charts_curves, charts_tables
 from core.evaluation.calibration import reliability
 from core.evaluation.comparison import compare_areas
 from core.evaluation.curves import precision_recall_curve, roc_curve
@@ -85,29 +85,33 @@ def test_the_precision_band_is_the_spread_at_the_first_threshold_that_reaches_ea
 
 
 def test_every_figure_escapes_names_and_states_where_it_comes_from():
-    provenance = charts.Provenance("data <i>", "test", 120, int(LABELS.sum()), "a" * 64, {NAME: "b" * 64})
+    provenance = chart_base.Provenance("data <i>", "test", 120, int(LABELS.sum()), "a" * 64, {NAME: "b" * 64})
     draws = Draws(None, 120, resamples=20)
     scorers = {NAME: SCORES, "other": RNG.random(120)}
     groups = subgroups(NAME, np.where(np.arange(120) < 15, NAME, "x"), LABELS, SCORES, threshold=0.5, resamples=20)
     figures = [
-        charts.roc_figure({NAME: roc_curve(LABELS, SCORES, draws)}, thresholds={NAME: 0.5}, provenance=provenance),
-        charts.precision_recall_figure({NAME: precision_recall_curve(LABELS, SCORES, draws)}, provenance=provenance),
-        charts.reliability_figure({NAME: reliability(LABELS, SCORES)}, provenance=provenance),
-        charts.confusion_figure(confusion(LABELS, SCORES, 0.5), positive=NAME, provenance=provenance),
-        charts.decision_figure({NAME: decision_curve(LABELS, SCORES, draws)}, provenance=provenance),
-        charts.forest_figure(groups, provenance=provenance),
-        charts.pairs_figure(compare_areas(LABELS, scorers, draws), provenance=provenance),
+        charts_curves.roc_figure(
+            {NAME: roc_curve(LABELS, SCORES, draws)}, thresholds={NAME: 0.5}, provenance=provenance
+        ),
+        charts_curves.precision_recall_figure(
+            {NAME: precision_recall_curve(LABELS, SCORES, draws)}, provenance=provenance
+        ),
+        charts_curves.reliability_figure({NAME: reliability(LABELS, SCORES)}, provenance=provenance),
+        charts_tables.confusion_figure(confusion(LABELS, SCORES, 0.5), positive=NAME, provenance=provenance),
+        charts_curves.decision_figure({NAME: decision_curve(LABELS, SCORES, draws)}, provenance=provenance),
+        charts_tables.forest_figure(groups, provenance=provenance),
+        charts_tables.pairs_figure(compare_areas(LABELS, scorers, draws), provenance=provenance),
     ]
     for figure in figures:
         text = str(figure.to_plotly_json())
         assert "<b>" not in text and "<i>" not in text
         assert "data aaaaaaaa" in text and "120 cases" in text and "bbbbbbbb" in text
-        assert figure.layout.paper_bgcolor == charts.PAPER  # a saved picture keeps a ground under its light ink
+        assert figure.layout.paper_bgcolor == chart_base.PAPER  # a saved picture keeps a ground under its light ink
 
 
 def test_the_confusion_figure_has_the_counts_where_a_reader_looks_for_them():
     counts = confusion(LABELS, SCORES, 0.5)
-    figure = charts.confusion_figure(counts, positive="malignant")
+    figure = charts_tables.confusion_figure(counts, positive="malignant")
     assert figure.data[0].text[1][1].startswith(f"{counts.true_positives}<br>")
     assert figure.data[0].text[0][1].startswith(f"{counts.false_positives}<br>")
     assert figure.data[0].y == ("not malignant", "malignant")
@@ -120,9 +124,9 @@ def test_small_subgroups_are_grey_and_those_of_one_class_have_no_area():
     assert found["small"].is_small and not found["positives"].is_small
     assert found["positives"].auc is None and found["not stated"].n == 1
     assert found["positives"].sensitivity is not None and found["positives"].sensitivity.n == found["positives"].n
-    figure = charts.forest_figure(list(found.values()))
+    figure = charts_tables.forest_figure(list(found.values()))
     colours = {trace.name.split(" (")[0]: trace.marker.color for trace in figure.data}
-    assert colours["site: small"] == charts.GREYED
+    assert colours["site: small"] == chart_base.GREYED
 
 
 def test_numbers_are_banded_into_quarters_and_names_left_alone():
@@ -133,6 +137,6 @@ def test_numbers_are_banded_into_quarters_and_names_left_alone():
 
 def test_a_long_curve_is_thinned_with_both_ends_kept():
     labels, scores = RNG.random(9000) < 0.5, RNG.random(9000)
-    figure = charts.roc_figure({"net": roc_curve(labels, scores)})
+    figure = charts_curves.roc_figure({"net": roc_curve(labels, scores)})
     line = figure.data[1]
-    assert len(line.x) <= charts.MAX_POINTS and (line.x[0], line.y[0], line.x[-1], line.y[-1]) == (0, 0, 1, 1)
+    assert len(line.x) <= charts_curves.MAX_POINTS and (line.x[0], line.y[0], line.x[-1], line.y[-1]) == (0, 0, 1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from core.evaluation.charts import precision_recall_figure, roc_figure
+from core.evaluation.charts_curves import precision_recall_figure, roc_figure
 from core.evaluation.cohort import cohort_of_upload
 from core.evaluation.comparison import compare_areas
 from core.evaluation.intervals import Draws

@@ -8,7 +8,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from core.evaluation.charts import ALARM, COLOURS, GREYED, blank_figure
+from core.evaluation.chart_base import ALARM, COLOURS, GREYED, blank_figure
 from core.evaluation.drift import Shift
 
 

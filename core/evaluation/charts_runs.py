@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from core.evaluation.charts import COLOURS, INK, Provenance, blank_figure, line_of
+from core.evaluation.chart_base import COLOURS, INK, Provenance, blank_figure, line_of
 from core.types import Estimate
 
 HISTORY_MEASURES: Mapping[str, tuple[str, tuple[str, ...]]] = {

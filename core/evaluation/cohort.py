@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
-from core.evaluation.charts import Provenance
+from core.evaluation.chart_base import Provenance
 from core.evaluation.scores import BOOKKEEPING, KEYS, ClassScores, ScoreTable
 from core.models.cards import Card, case_thresholds, read_test_scores
 from core.models.leaks import leaks_of

@@ -1,6 +1,6 @@
 """From the scores of test cases to measured numbers with 95 % intervals.
 
-Everything here takes arrays and gives `Estimate`s or small dataclasses; `core.evaluation.charts` draws them. Intervals
+Everything here takes arrays and gives `Estimate`s or small dataclasses; `core.evaluation.charts_…` draw them. Intervals
 come from a bootstrap that draws patients, except where a closed form is known to be better: DeLong for the area under
 the ROC curve where every patient has one case, Wilson for shares at a threshold.
 """

@@ -6,7 +6,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.evaluation.calibration import reliability
-from core.evaluation.charts import Provenance, reliability_figure, roc_figure
+from core.evaluation.chart_base import Provenance
+from core.evaluation.charts_curves import reliability_figure, roc_figure
 from core.evaluation.curves import roc_curve
 from core.evaluation.intervals import Draws
 from core.models.cards import Card, read_test_scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from core.evaluation.charts import COLOURS, INK
+from core.evaluation.chart_base import COLOURS, INK
 from train.split import SPLITS
 
 _HEIGHT = 280

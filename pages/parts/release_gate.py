@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.evaluation.charts import roc_figure
+from core.evaluation.charts_curves import roc_figure
 from core.evaluation.operating import compare_calls_by_class, operating_rows
 from core.evaluation.red_lines import RedLine
 from core.evaluation.side_by_side import CANDIDATE, LIVE

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.errors import NotAllowed
-from core.evaluation.charts import COLOURS, Provenance
+from core.evaluation.chart_base import COLOURS, Provenance
 from core.evaluation.scores import safe_csv
 from core.records.exports import record_comparison_export
 from pages.parts.session import database, signed_in

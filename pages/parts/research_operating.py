@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.evaluation.agreement import agreement
-from core.evaluation.charts import precision_recall_figure, roc_figure
+from core.evaluation.charts_curves import precision_recall_figure, roc_figure
 from core.evaluation.charts_runs import with_points
 from core.evaluation.cohort import Cohort
 from core.evaluation.operating import (

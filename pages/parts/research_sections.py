@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from core.evaluation import charts
+from core.evaluation import charts_curves, charts_tables
 from core.evaluation.calibration import CalibrationLine
 from core.evaluation.charts_runs import HISTORY_MEASURES, class_bars, history_figure
 from core.evaluation.cohort import with_scorers
@@ -33,7 +33,7 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
         return
     tests = bench.pairs(names)
     of = bench.cohort.provenance(names)
-    figure = charts.pairs_figure(tests, provenance=of)
+    figure = charts_tables.pairs_figure(tests, provenance=of)
     longest = max(len(name) for name in names)
     figure.update_xaxes(side="top", tickangle=-40)  # below, slanted names would lie on the caption
     figure.update_layout(margin_t=min(30 + 5 * longest, 200), height=220 + 34 * len(names) + min(5 * longest, 170))
@@ -70,7 +70,7 @@ def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
     """Does 13 % mean 13 %?"""
     bins = bench.reliability(names)
     of = bench.cohort.provenance(names)
-    figure = charts.reliability_figure(bins, provenance=of)
+    figure = charts_curves.reliability_figure(bins, provenance=of)
     frame = pd.DataFrame(
         [
             {
@@ -110,7 +110,7 @@ def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
     """Is acting on the score better than acting on everybody or nobody?"""
     curves = bench.decision(names)
     of = bench.cohort.provenance(names)
-    figure = charts.decision_figure(curves, provenance=of)
+    figure = charts_curves.decision_figure(curves, provenance=of)
     frame = pd.concat(
         [
             pd.DataFrame(
@@ -143,7 +143,7 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
     name = right.selectbox("Scorer", list(names), key="of", bind="query-params")
     groups = bench.subgroups(column, name)
     of = bench.cohort.provenance([name])
-    figure = charts.forest_figure(groups, provenance=of)
+    figure = charts_tables.forest_figure(groups, provenance=of)
     frame = pd.DataFrame(
         [
             {
@@ -205,7 +205,7 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
             continue
         st.markdown(f"**{plain(name)}**: the class with the highest probability")
         of = bench.cohort.provenance([name])
-        drawn = charts.matrix_figure(one.matrix, first, provenance=of)
+        drawn = charts_tables.matrix_figure(one.matrix, first, provenance=of)
         matrix = pd.DataFrame(one.matrix, index=list(first), columns=list(first)).rename_axis("truth").reset_index()
         draw_figure(drawn, partial(_same, matrix), of=of, name=f"matrix-{index}", alt=f"Confusion matrix of {name}")
 
