@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,19 @@ def photograph(height: int = 360, width: int = 540, seed: int = 0) -> np.ndarray
     picture[hills] = (0.25, 0.5, 0.15)
     picture[int(0.45 * height) : int(0.75 * height), int(0.3 * width) : int(0.5 * width)] = (0.7, 0.25, 0.15)
     return np.clip(picture + rng.normal(0, 0.02, picture.shape), 0, 1).astype(np.float32)
+
+
+def blots(
+    n: int = 60, *, labels: tuple[str, str] = ("malignant", "benign"), bright: int = 240, dark: int = 10
+) -> Iterator[tuple[str, np.ndarray]]:
+    """`n` grey pictures, uint8 (48, 64), of each label by turns; the blot is bright in the "malignant", else dark."""
+    rng = np.random.default_rng(0)
+    for number in range(n):
+        label = labels[number % 2]
+        pixels = rng.normal(90, 12, (48, 64)).clip(0, 255)
+        row, column = rng.integers(6, 34), rng.integers(6, 50)
+        pixels[row : row + 9, column : column + 9] = bright if label == "malignant" else dark
+        yield label, pixels.astype(np.uint8)
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG", bits: int = 8, **options: Any) -> bytes:

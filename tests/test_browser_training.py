@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from made_images import blots
 from PIL import Image as Raster
 from release_site import MODEL, SHIPPED
 from running_app import RunningApp, chromium, running_app, set_up
@@ -47,15 +47,10 @@ def page(app: RunningApp) -> Iterator[Any]:
 
 def pictures(path: Path) -> Path:
     """60 pictures in class folders; the malignant ones have a bright blot."""
-    rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as archive:
-        for number in range(60):
-            label = ("benign", "malignant")[number % 2]
-            pixels = rng.normal(90, 12, (48, 64)).clip(0, 255)
-            row, column = rng.integers(6, 34), rng.integers(6, 50)
-            pixels[row : row + 9, column : column + 9] = 240 if label == "malignant" else 10
+        for number, (label, pixels) in enumerate(blots(labels=("benign", "malignant"))):
             content = io.BytesIO()
-            Raster.fromarray(pixels.astype(np.uint8)).save(content, "PNG")
+            Raster.fromarray(pixels).save(content, "PNG")
             archive.writestr(f"{label}/{number}.png", content.getvalue())
     return path
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_images import blots
 from PIL import Image as Raster
 
 from train.__main__ import main
@@ -26,14 +27,9 @@ EPOCHS = 6
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 grey pictures; the "malignant" ones have a bright blot."""
     folder = tmp_path_factory.mktemp("dataset")
-    rng = np.random.default_rng(0)
     rows = []
-    for number in range(60):
-        label = ("malignant", "benign")[number % 2]
-        pixels = rng.normal(90, 12, (48, 64)).clip(0, 255)
-        row, column = rng.integers(6, 34), rng.integers(6, 50)
-        pixels[row : row + 9, column : column + 9] = 240 if label == "malignant" else 10
-        Raster.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    for number, (label, pixels) in enumerate(blots()):
+        Raster.fromarray(pixels).save(folder / f"{number}.png")
         rows.append({"file": f"{number}.png", "label": label, "patient": f"p{number // 4}"})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     return folder

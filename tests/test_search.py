@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from made_images import blots
 from PIL import Image as Raster
 from sklearn.metrics import roc_auc_score
 
@@ -25,14 +25,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 grey pictures; the "malignant" ones have a bright blot."""
     folder = tmp_path_factory.mktemp("dataset")
-    rng = np.random.default_rng(0)
     rows = []
-    for number in range(60):
-        label = ("malignant", "benign")[number % 2]
-        pixels = rng.normal(90, 12, (48, 64)).clip(0, 255)
-        row, column = rng.integers(6, 34), rng.integers(6, 50)
-        pixels[row : row + 9, column : column + 9] = 200 if label == "malignant" else 60
-        Raster.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    for number, (label, pixels) in enumerate(blots(bright=200, dark=60)):
+        Raster.fromarray(pixels).save(folder / f"{number}.png")
         split = ("train", "train", "train", "validation", "test")[(number // 4) % 5]
         rows.append({"file": f"{number}.png", "label": label, "patient": f"p{number // 4}", "split": split})
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
