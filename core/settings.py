@@ -37,7 +37,7 @@ class Settings:
     sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
         reason, in percentage points.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
-    worker: start a training worker with the application, on this machine.
+    worker: start a worker for trainings and imports with the application, on this machine.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
     sso_discovery_url: the provider's …/.well-known/openid-configuration; empty for no single sign-on.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Iterator[RunningApp]:
-    with running_app(tmp_path_factory.mktemp("data_sets") / "state", data_root=data_root) as started:
+    with running_app(tmp_path_factory.mktemp("data_sets") / "state", data_root=data_root, worker=1) as started:
         yield started
 
 
@@ -45,6 +46,13 @@ def page(app: RunningApp) -> Iterator[Any]:
 def asked(app: RunningApp, query: str) -> list[tuple[Any, ...]]:
     with sqlite3.connect(app.state_dir / "secondread.sqlite3", timeout=30) as connection:
         return connection.execute(query).fetchall()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
 
 
 def choose(page: Any, key: str, value: str) -> None:
@@ -66,7 +74,7 @@ def test_workbooks_are_joined_by_the_sheets_and_columns_that_are_set(
     ):
         page.locator(f"{place} input.pick").set_input_files(str(book))
         page.locator(f"{place} .told", has_text="1 file uploaded").wait_for()
-    page.get_by_label("Or a folder on the server").fill("jpg from dicom")
+    page.locator(".st-key-link_folder_0 input").fill("jpg from dicom")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Choose the sheets")
     choose(page, "sheet_cancer", SHEETS[0])
@@ -97,6 +105,13 @@ def test_near_duplicates_are_settled_side_by_side(app: RunningApp, page: Any, tm
     page.set_input_files("input.pick", str(tmp_path / "set.zip"))
     page.wait_for_selector("text=/^1 file uploaded$/")
     page.get_by_role("button", name="Add the data set").click()
+    page.wait_for_selector("text=/Copies (waits to be|is being) imported|Copies: The data set was added/")
+    page.goto("about:blank")  # the import goes on without its page
+    until(lambda: asked(app, "SELECT state FROM data_import ORDER BY id") == [("done",), ("done",)])
+    page.goto(f"{app.url}/data_sets")
+    page.get_by_text("Copies: The data set was added.").wait_for()
+    page.get_by_role("button", name="Close this message").last.click()
+    page.get_by_text("Copies: The data set was added.").wait_for(state="detached")
     page.get_by_role("heading", name="Copies, version 1").wait_for()
     page.wait_for_selector("text=LEAKING")
     page.get_by_role("radio", name="Near-duplicates").click()

@@ -36,7 +36,7 @@ WITH_TENSORFLOW = {
 }
 """The only modules that may import TensorFlow or Keras (about four seconds)."""
 TRAIN_FOR_PAGES = {"beside", "jobs", "config", "worker", "speed", "data", "split", "audit", "hospital", "publish"}
-TRAIN_FOR_PAGES |= {"collect", "staging", "versions", "near_duplicates", "overview"}
+TRAIN_FOR_PAGES |= {"import_queue", "staging", "versions", "near_duplicates", "overview"}
 TRAIN_FOR_PAGES |= {"linked", "hospital_columns", "own_reads", "leak_check", "results", "programme"}
 
 

@@ -1,4 +1,4 @@
-"""The worker: takes jobs from the queue, one at a time, and watches over them. Loads no TensorFlow.
+"""The worker: takes trainings from the queue, one at a time, and watches over them; imports run beside them.
 
 It is a process of its own, started with the application or by hand (`python -m train worker`), and is replaced when it
 dies: whatever it knew is in the database and in the job's folder.
@@ -29,6 +29,7 @@ from core.records.db import Database, open_database
 from core.settings import REPOSITORY, Settings
 from train import beside, executor, jobs, leases
 from train.executor import LocalExecutor, LocalRun
+from train.import_worker import ImportWorker
 from train.leases import GO_ON, LOST, STOP, Claim
 from train.step_file import newest_step
 
@@ -196,9 +197,14 @@ def run_worker(settings: Settings, *, with_app: bool) -> None:
     if with_app:
         threading.Thread(target=_wait_for_end_of_input, args=(app_is_gone,), daemon=True).start()
     db = open_database(settings)
+    imports = ImportWorker(db, is_ending=app_is_gone.is_set, is_told_to_end=told.is_set)
+    lane = threading.Thread(target=imports.work, name="imports")
+    lane.start()
     try:
         Worker(db, LocalExecutor(settings), is_ending=app_is_gone.is_set, is_told_to_end=told.is_set).work()
     finally:
+        app_is_gone.set()
+        lane.join()
         db.close()
 
 

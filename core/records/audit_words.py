@@ -16,7 +16,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "Final reads": ("final read",),
     "Truth": ("enter truth",),
     "Exports": ("export report", "export comparison", "export audit"),
-    "Data sets": ("add data set", "add data set version", "remove data set"),
+    "Data sets": (
+        "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",
+        "add data set", "add data set version", "remove data set",
+    ),
     "Training": (
         "start training", "cancel training", "training done", "training failed", "training cancelled", "training dead",
     ),

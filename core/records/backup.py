@@ -2,8 +2,8 @@
 
 In it: the database as it was at one moment, the image store, the site's key, the second file of audit heads, data
 sets, trained and released weights with the list of what is live, and a list with the SHA-256 of each. Not in it:
-uploads that no study was made of, logs, older copies of the database, work folders of jobs, caches. The file is as
-secret as the state folder: it holds the key and the pictures.
+uploads that no study or data set was made of, logs, older copies of the database, work folders of jobs, caches. The
+file is as secret as the state folder: it holds the key and the pictures.
 
 The database is always an SQLite file there, whichever kind the site uses: see `database_copy`. A site can change the
 kind by a backup and a restore.

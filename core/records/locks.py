@@ -20,6 +20,7 @@ class Line(IntEnum):
     QUEUE = 0x5EC07D03
     DATA_SETS = 0x5EC07D04
     RELEASES = 0x5EC07D05
+    IMPORTS = 0x5EC07D06
 
 
 def hold(connection: Connection, line: Line) -> None:

@@ -302,6 +302,28 @@ job_epoch = Table(
     UniqueConstraint("job_id", "part", "epoch"),
 )
 
+# What is to become a data set. The row is what it is now; its files lie in the state folder until it is over.
+# closed_at: when somebody closed the message of how it ended.
+data_import = Table(
+    "data_import",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("request", JSON, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("done", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("result", JSON),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("closed_at", Moment),
+)
+
 # A row is removed when its link is used, replaced or void; what happened is in the audit trail.
 invitation = Table(
     "invitation",

@@ -7,15 +7,14 @@ import streamlit as st
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.permissions import Person
-from pages.parts.data_set_add import add_pictures, tell_added
+from pages.parts.data_set_add import add_pictures
+from pages.parts.data_set_imports import draw_imports
 from pages.parts.data_set_link import add_workbooks
 from pages.parts.data_set_reads import add_reads
 from pages.parts.data_set_view import show
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 from pages.parts.words import plain
-
-PICTURES = "Zip or folder"
 
 WAYS = {
     "A zip or a folder": add_pictures,
@@ -57,8 +56,8 @@ def offer_removal(person: Person, row: VersionRow) -> None:
 actor = require("manage_data")
 st.title("Data sets", anchor=False)
 with told_plainly(stops=True):
+    draw_imports(actor)
     versions = data_sets.list_versions(database(), actor)
-tell_added()
 if versions:
     chosen = choose(versions)
     st.subheader(f"{plain(chosen.name)}, version {chosen.number}", anchor=False)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
 import streamlit as st
 
-from core.records import data_sets
 from core.records.data_sets import NAME_LENGTH_MOST
 from core.records.permissions import Person
 from core.server import inbox
+from core.server.inbox import InboxFile
 from core.types import Modality
 from pages.parts.messages import told_plainly
-from pages.parts.progress import progress_bar
-from pages.parts.research_figures import draw_download
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
-from pages.parts.words import plain
-from train import collect
-from train.collect import Collected
+from train import import_queue
+from train.import_queue import FOLDER, ZIP, ImportRequest
+
+BEGUN = "imports_begun"
+"""In the session: numbers of the imports that were begun in it and not yet shown as data sets."""
 
 
 def round_() -> int:
-    """In the keys of the forms: after a data set was added, the next form is an empty one."""
+    """In the keys of the forms: after an import has begun, the next form is an empty one."""
     return int(st.session_state.get("n_data_sets_added", 0))
 
 
@@ -42,7 +44,7 @@ def add_pictures(person: Person) -> None:
     st.caption(
         "One folder a class (benign, malignant, …), masks beside the pictures as name_mask.png; or a manifest.csv with "
         "file,label and, if known, patient, group and split. PNG, JPEG, TIFF and DICOM are read; of DICOM the pixels "
-        "are kept and what they show, never who. Names of files and patients are not kept."
+        "are kept and what they show, never who. Names of files and patients do not go into a data set."
     )
     files = upload_files(
         f"data_set_zip_{round_()}", action="manage_data", words=f"One zip, of at most {settings().upload_mib} MiB."
@@ -58,39 +60,20 @@ def add_pictures(person: Person) -> None:
     is_asked = st.button("Add the data set", type="primary", disabled=not is_ready, key=f"data_set_add_{round_()}")
     if not is_asked or modality is None:
         return
-    with told_plainly(), progress_bar() as tell:
-        if files:
-            found = collect.add_zip(
-                database(), person, files[0].path, name=name, modality=modality, seed=seed, progress=tell
-            )
-            inbox.discard(files)
-        else:
-            found = collect.add_folder(
-                database(), person, folder, name=name, modality=modality, seed=seed, progress=tell
-            )
-        finish(person, found)
+    with told_plainly():
+        request = ImportRequest(ZIP if files else FOLDER, name, modality, seed, folder="" if files else folder)
+        begin(person, request, {"archive": files[0].path} if files else {})
+        begun(files or ())
 
 
-def finish(person: Person, found: Collected) -> None:
-    """Remembers what is to be told, shows the new data set, and starts with an empty form."""
-    st.session_state.data_set_added = found
+def begin(person: Person, request: ImportRequest, files: Mapping[str, Path]) -> None:
+    """Put the import into the queue; the data set is shown here once it is there. Raises AppError."""
+    import_id = import_queue.enqueue(database(), person, request, files)
+    st.session_state[BEGUN] = {*st.session_state.get(BEGUN, ()), import_id}
+
+
+def begun(files: Iterable[InboxFile]) -> None:
+    """The import has what it needs: the form begins anew, and the page shows how far the import is."""
+    inbox.discard(files)
     st.session_state.n_data_sets_added = round_() + 1
-    row = data_sets.load_version(database(), person, found.version_id)
-    st.session_state.data_set_wanted = (row.data_set_id, row.id)
     st.rerun()
-
-
-def tell_added() -> None:
-    """What became of the data set that was added last, until it is closed or another one is added."""
-    found: Collected | None = st.session_state.get("data_set_added")
-    if found is None:
-        return
-    st.success("The data set was added." + "".join(f"\n\n{plain(note)}" for note in found.notes))
-    if found.refused:
-        table = pd.DataFrame(found.refused, columns=["file", "why it was left out"])
-        with st.expander(f"The {len(table)} files that were left out", key="data_set_refused"):
-            st.dataframe(table, hide_index=True)
-            draw_download(lambda: table, name="left-out")
-    if st.button("Close this message", key="data_set_told"):
-        del st.session_state["data_set_added"]
-        st.rerun()

@@ -8,10 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from core.records.permissions import Person
-from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import Modality
-from pages.parts.data_set_add import ask_what, finish, round_
+from pages.parts.data_set_add import ask_what, begin, begun, round_
 from pages.parts.messages import told_plainly
 from pages.parts.progress import progress_bar
 from pages.parts.research_figures import draw_download
@@ -19,6 +18,7 @@ from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from train import linked
 from train.hospital_columns import Headers, KeyColumns, LinkColumns, LinkSheets, SheetNames
+from train.import_queue import WORKBOOKS, ImportRequest
 from train.linked import Preview, Sources
 
 FIRST = "the first that has the path"
@@ -65,14 +65,14 @@ def add_workbooks(person: Person) -> None:
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
     label = f"Make a data set of {seen.n_matched} pictures"
     if st.button(label, type="primary", disabled=not is_ready, key=f"link_add_{round_()}") and modality is not None:
-        with told_plainly(), progress_bar() as tell:
-            found = linked.add_linked(
-                database(), person, sources, columns, name=name, modality=modality, seed=seed, progress=tell
-            )
-            inbox.discard([file for file in (combined, validation, archive) if file is not None])
+        with told_plainly():
+            request = ImportRequest(WORKBOOKS, name, modality, seed, folder="" if archive else folder, columns=columns)
+            files = {"combined": combined.path, "validation": validation.path}
+            files |= {"images": sources.images} if archive else {}
+            begin(person, request, files)
             for key in ("link_unpacked", "link_sheets", "link_headers", "link_preview"):
                 st.session_state.pop(key, None)
-            finish(person, found)
+            begun([file for file in (combined, validation, archive) if file is not None])
 
 
 def _one_file(key: str, words: str) -> InboxFile | None:

@@ -6,12 +6,12 @@ import streamlit as st
 
 from core.records.permissions import Person
 from core.types import Modality
-from pages.parts.data_set_add import ask_what, finish, round_
+from pages.parts.data_set_add import ask_what, begin, begun, round_
 from pages.parts.messages import told_plainly
-from pages.parts.progress import progress_bar
 from pages.parts.session import database
 from pages.parts.words import plain
 from train import own_reads
+from train.import_queue import READS, ImportRequest
 from train.own_reads import LABELLINGS, TWO
 
 
@@ -43,9 +43,7 @@ def add_reads(person: Person) -> None:
     )
     is_ready = bool(name) and confirmed and n > 0
     if st.button("Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}"):
-        with told_plainly(), progress_bar() as tell:
-            found = own_reads.add_own_reads(
-                database(), person, labelling=labelling, confirmed=confirmed, name=name, modality=modality, seed=seed,
-                progress=tell,
-            )  # fmt: skip
-            finish(person, found)
+        with told_plainly():
+            request = ImportRequest(READS, name, modality, seed, labelling=labelling, is_confirmed=confirmed)
+            begin(person, request, {})
+            begun(())
