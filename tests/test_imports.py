@@ -7,9 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
@@ -25,6 +24,8 @@ WITH_TENSORFLOW = {
     "train/beside.py",
     "train/bench.py",
     "train/fit.py",
+    "train/epoch_loop.py",
+    "train/training_step.py",
     "train/batches.py",
     "train/head.py",
     "train/network.py",
@@ -44,9 +45,13 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module a file imports, also inside functions, except for type checking."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
@@ -134,20 +139,26 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_sign_in() -> None:
     assert [path.name for path in (ROOT / "pages").glob("*.py")] == ["__init__.py"]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "from core.settings import Settings; from core.models.cards import all_cards, headline;"
-        "[headline(card) for card in all_cards(Settings())]",
-        "import core.imaging.intake, core.records.db, core.records.reads, core.reports.document, core.models.registry",
-        "import core.evaluation.metrics, core.__main__, train.__main__, train.data, train.publish",
-        "import core.evaluation.published, train.results, train.programme, train.runs, train.ensembles, train.evaluate",
-        "import app, pkgutil, importlib, pages.parts;"
-        "[importlib.import_module(f'pages.parts.{part.name}') for part in pkgutil.iter_modules(pages.parts.__path__)]",
-    ],
+LIGHT = (
+    "from core.settings import Settings; from core.models.cards import all_cards, headline;"
+    "[headline(card) for card in all_cards(Settings())]",
+    "import core.imaging.intake, core.records.db, core.records.reads, core.reports.document, core.models.registry",
+    "import core.evaluation.metrics, core.__main__, train.__main__, train.data, train.publish",
+    "import core.evaluation.published, train.results, train.programme, train.runs, train.ensembles, train.evaluate",
+    "import app, pkgutil, importlib, pages.parts;"
+    "[importlib.import_module(f'pages.parts.{part.name}') for part in pkgutil.iter_modules(pages.parts.__path__)]",
 )
-def test_listing_models_and_starting_up_load_no_tensorflow(statement: str, tmp_path: Path) -> None:
-    check = f"import sys; {statement}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+"""One after the other in one process: the first that loads TensorFlow is named."""
+
+
+def test_listing_models_and_starting_up_load_no_tensorflow(tmp_path: Path) -> None:
+    check = f"""
+import sys
+for statement in {LIGHT!r}:
+    exec(statement)
+    if 'tensorflow' in sys.modules or 'keras' in sys.modules:
+        sys.exit(statement)
+"""
     environment = {**os.environ, "SECONDREAD_STATE_DIR": str(tmp_path / "state")}
     done = subprocess.run(
         [sys.executable, "-c", check], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -103,7 +103,7 @@ def test_of_the_best_epochs_by_accuracy_and_by_loss_each_is_kept_when_it_is_aske
     measured = [row for (row,) in rows]
     for keep, kept in (("loss", 2), ("accuracy", 3)):
         given = iter(measured)
-        monkeypatch.setattr("train.fit._validate", lambda logits, cases, given=given: next(given))
+        monkeypatch.setattr("train.epoch_loop._validate", lambda logits, cases, given=given: next(given))
         knobs = {"epochs": 6, "patience": 3, "keep": keep}
         fitted = fit(config("cnn", **knobs), squares, start=lambda graph: "random", folder=tmp_path / keep)
         assert fitted.best_epoch == kept

@@ -11,10 +11,10 @@ import pandas as pd
 from core.models.registry import architecture
 from core.types import Fit, Modality
 from train.batches import Views
-from train.fit import make_optimizer, training_step
 from train.network import make_trainable
 from train.recipes import recipe
 from train.squares import Squares
+from train.training_step import make_optimizer, training_step
 
 ARCHITECTURE = "vgg16_gap"
 CLASSES = ("benign", "malignant", "normal")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,35 +9,25 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.metrics import roc_auc_score
 
 from core.models.architectures import Graph
-from core.models.inference import device_name
 from core.models.registry import architecture
-from core.models.weights import load_state, state_of
-from train.batches import Batch, Fresh, Views
-from train.checkpoint import Checkpoint, Progress
+from core.models.weights import load_state
+from train.batches import Fresh, Views
+from train.checkpoint import Checkpoint
 from train.config import FitConfig
+from train.epoch_loop import EpochLoop
 from train.feature_cache import FeatureCache, key_of
 from train.head import HEAD_VIEWS, features_of, fit_head, standardise_on
 from train.network import (
     MovingAverage,
     Trainable,
-    attention_loss,
     called,
-    class_loss,
-    class_weights,
     compiled,
     make_trainable,
-    mask_loss,
-    mixed_up,
-    of_unit_size,
-    shrink_masks,
 )
 from train.squares import Squares
-from train.step_file import StepFile
-
-log = logging.getLogger(__name__)
+from train.training_step import make_optimizer, training_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,56 +77,19 @@ def fit(
     held = _stem_outputs(trainable, validation)
     headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs) if pretrained else 0
     optimizer = make_optimizer(trainable, config)
-    step = training_step(trainable, optimizer, config, train)
     average = MovingAverage(trainable.variables, config.average)
-    judge = _judge(trainable, held)
     folder.mkdir(parents=True, exist_ok=True)
     key = key_of([squares.pixels, squares.labels], asdict(config), squares.splits.tolist(), started_from)
     changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
-    checkpoint = Checkpoint(folder, key, changing)
-    progress = checkpoint.restore()
-    history, best, average.steps = progress.history, progress.best, progress.average_steps
-    for row in history:
-        told(row)
-    is_over = any(stop() for _ in history) or _is_patience_over(history, config)
-    (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    steps, within = max(1, len(train) // config.batch), StepFile(folder, device_name())
-    for epoch in range(len(history) + 1, 1 if is_over else config.epochs + 1):
-        began = time.monotonic()
-        losses = []
-        for number, batch in enumerate(source.epoch(epoch)):
-            losses.append(float(step(batch, _learning_rate(config, (epoch - 1) + number / steps))))
-            average.update()
-            within.tell(epoch, number + 1, steps)
-        average.swapped()
-        row = _validate(judge(), validation)
-        if _cost(row, config) < best[0]:
-            best = (_cost(row, config), epoch, state_of(graph.model))
-        average.swapped()
-        row = {"epoch": epoch, "loss": float(np.mean(losses)), **row, "seconds": time.monotonic() - began}
-        history.append({name: round(float(value), 5) for name, value in row.items()})
-        checkpoint.save(Progress(history, best, average.steps))
-        with (folder / "epochs.jsonl").open("a") as file:
-            file.write(json.dumps(history[-1]) + "\n")
-        log.info("%s", " ".join(f"{name} {value:g}" for name, value in history[-1].items()))
-        told(history[-1])
-        if _is_patience_over(history, config) or stop():
-            break
-    load_state(graph.model, best[2])
-    return Fitted(graph, tuple(history), best[1], started_from, headed)
-
-
-def _cost(row: dict[str, float], config: FitConfig) -> float:
-    """What the kept epoch has least of; of epochs that are alike in accuracy, the one with the lower loss."""
-    if config.keep == "loss":
-        return row["validation_loss"]
-    # An accuracy changes in steps of one case; the loss, made this small, decides between equal ones only.
-    return -row["validation_accuracy"] + 1e-6 * min(row["validation_loss"], 10.0)
-
-
-def _is_patience_over(history: list[dict[str, float]], config: FitConfig) -> bool:
-    losses = [row["validation_loss"] for row in history]
-    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= config.patience
+    loop = EpochLoop(
+        graph, config, folder, source, validation, average, Checkpoint(folder, key, changing),
+        step=training_step(trainable, optimizer, config, train),
+        judge=_judge(trainable, held),
+        steps=max(1, len(train) // config.batch),
+    )  # fmt: skip
+    progress = loop.run(stop, told)
+    load_state(graph.model, progress.best[2])
+    return Fitted(graph, tuple(progress.history), progress.best[1], started_from, headed)
 
 
 def _set_dropout(graph: Graph, rate: float) -> None:
@@ -157,102 +107,10 @@ def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, bat
     return np.concatenate(pieces)
 
 
-def make_optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
-    """The configuration's optimiser, built for what is learned; biases and normalisations do not decay."""
-    if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(
-            config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None, clipnorm=1.0
-        )
-    else:
-        optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
-    if config.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.build(trainable.variables)
-    return optimizer
-
-
 def _changing(graph: Graph, trainable: Trainable) -> list[keras.Variable]:
     """What epochs change of the network: learned variables, moving statistics, random states; not the frozen stem."""
     fixed = {id(variable) for variable in trainable.stem.variables} if trainable.stem is not None else set()
     return [*trainable.variables, *(variable for variable in graph.model.variables if id(variable) not in fixed)]
-
-
-def training_step(
-    trainable: Trainable, optimizer: keras.optimizers.Optimizer, config: FitConfig, train: Squares
-) -> Callable[..., tf.Tensor]:
-    """A function (batch, learning rate) -> loss that takes one step on what is learned."""
-    weights = tf.constant(class_weights(train.labels, len(train.classes), config.class_weights))
-    grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
-    uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
-
-    @tf.function
-    def step(
-        inputs: list[tf.Tensor],
-        masks: tf.Tensor,
-        labels: tf.Tensor,
-        known: tf.Tensor,
-        others: tf.Tensor,
-        share: tf.Tensor,
-    ) -> tf.Tensor:
-        mixed = config.mixup > 0
-        if mixed:
-            inputs, masks, known = mixed_up(inputs, masks, known, others, share)
-        with tf.GradientTape() as tape:
-            maps = called(trainable.body, inputs, training=True)
-            with tf.GradientTape() as inner:
-                inner.watch(maps)
-                (logits,) = called(trainable.head, maps, training=True)
-                score = _own_score(logits, labels)
-            loss = class_loss(logits, labels, weights, config.label_smoothing)
-            if mixed:
-                other = class_loss(logits, tf.gather(labels, others), weights, config.label_smoothing)
-                loss = share * loss + (1 - share) * other
-            # What the architecture itself asks for: VGG19's dense layer has an L2 penalty.
-            loss += tf.add_n([tf.constant(0.0), *trainable.head.losses])
-            if uses_masks:
-                small = shrink_masks(masks, grids)
-                found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
-                loss += config.mask_weight * mask_loss(found, small, known)
-                loss += config.attention_weight * attention_loss(score, maps, small, inner)
-        gradients = tape.gradient(loss, trainable.variables)
-        pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
-        optimizer.apply_gradients(pairs)
-        return loss
-
-    def run(batch: Batch, learning_rate: float) -> tf.Tensor:
-        parts, masks, labels, known = batch
-        optimizer.learning_rate.assign(learning_rate)
-        others, share = _mixing(config, labels, int(optimizer.iterations))
-        given = [tf.convert_to_tensor(part) for part in parts]
-        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32))
-
-    return run
-
-
-def _mixing(config: FitConfig, labels: np.ndarray, step: int) -> tuple[np.ndarray, float]:
-    """With which case of the batch each is mixed, and its own share of the mixture (at least a half)."""
-    if not config.mixup:
-        return np.arange(len(labels)), 1.0
-    rng = np.random.default_rng((config.seed, step, 1))
-    share = rng.beta(config.mixup, config.mixup)
-    return rng.permutation(len(labels)), float(max(share, 1 - share))
-
-
-def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """(n,) logit of each case's own class."""
-    if logits.shape[1] == 1:
-        return logits[:, 0] * (2 * tf.cast(labels, tf.float32) - 1)
-    return tf.gather(logits, labels, axis=1, batch_dims=1)
-
-
-def _learning_rate(config: FitConfig, progress: float) -> float:
-    """Linear warm-up over the first epoch, then a cosine down to 2 %, or constant (progress in epochs)."""
-    if progress < 1:
-        return config.learning_rate * max(progress, 0.02)
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (progress - 1) / max(1, config.epochs - 1)
-    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
 
 
 def _stem_outputs(trainable: Trainable, cases: Squares, batch: int = 32) -> list[np.ndarray]:
@@ -303,15 +161,3 @@ def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Cal
         return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in chunks])
 
     return logits
-
-
-def _validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
-    loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
-    positive = cases.labels == cases.positive
-    score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]
-    accuracy = ((logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)) == cases.labels
-    return {
-        "validation_loss": loss,
-        "validation_auc": float(roc_auc_score(positive, score)),
-        "validation_accuracy": float(accuracy.mean()),
-    }
