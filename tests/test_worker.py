@@ -226,7 +226,7 @@ def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
     until(lambda: "Scoring 117 test cases" in jobs.load_job(records, admin, job_id).message)
     running = jobs.load_job(records, admin, job_id)
     assert running.is_comparing and running.message == (
-        "The training is over. Scoring 117 test cases with the live model."
+        "The training is over; now the comparison with the live model: Scoring 117 test cases with the live model."
     )
     thread.join(60)
     row = jobs.load_job(records, admin, job_id)

@@ -171,13 +171,13 @@ class Worker:
         return f"The live model was not scored on its test cases: {why} A button there does it."
 
     def _beat_comparing(self, held: Claim, run: LocalRun) -> str:
-        said = beside.newest_sentence(run.words()) or "Starting the comparison with the live model"
+        said = beside.newest_sentence(run.words()) or "starting"
         return leases.heartbeat(
             self.db,
             held,
             lease_seconds=self.lease_seconds,
             memory_mib=run.memory_mib(),
-            message=f"The training is over. {said.rstrip('.')}.",
+            message=f"The training is over; now the comparison with the live model: {said.rstrip('.')}.",
         )
 
 

@@ -36,7 +36,7 @@ def audit_lines(found: Mapping[str, Any]) -> list[str]:
 
 def job_title(job: JobRow) -> str:
     """One line for the list: number, model, data, state."""
-    state = "being cancelled" if job.is_stopping else job.state
+    state = "being cancelled" if job.is_stopping else "comparing" if job.is_comparing else job.state
     return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
 
 
