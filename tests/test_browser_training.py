@@ -10,14 +10,25 @@ import sqlite3
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from made_images import blots
 from PIL import Image as Raster
+from playwright.sync_api import expect
+from record_site import picture
 from release_site import MODEL, SHIPPED
 from running_app import RunningApp, chromium, running_app, set_up
+from sqlalchemy import update
+
+from core.evaluation.drift import LEAST
+from core.records import studies, tables
+from core.records.db import open_database
+from core.records.permissions import ROLES, Person
+from core.settings import Settings
 
 pytestmark = pytest.mark.browser
 
@@ -175,6 +186,31 @@ def roll_back(page: Any, app: RunningApp) -> None:
     page.wait_for_selector(f"text={MODEL} answers with the weights {short} from the next read on.")
 
 
+def look_at_drift(page: Any, app: RunningApp) -> None:
+    """Beside the two studies read above, as many small pictures as comparing needs, now and 20 weeks ago."""
+    db = open_database(Settings(state_dir=app.state_dir))
+    anna = Person(1, "Anna Berg", ROLES)
+    earlier = tables.now() - timedelta(weeks=20)
+    for number in range(2 * LEAST):
+        study_id = studies.create_study(db, anna, display_name="A small picture", images=[picture(number)])
+        if number < LEAST:
+            with db.begin() as connection:
+                connection.execute(update(tables.study).where(tables.study.c.id == study_id).values(created_at=earlier))
+    page.goto(f"{app.url}/drift")
+    page.wait_for_selector("text=Beyond the alarm line: Size, ultrasound, Brightness, ultrasound.")  # BUSI's are larger
+    page.wait_for_selector("text=Nothing is beyond its alarm line.")  # this site's were always small
+    page.wait_for_selector("text=Vendors, ultrasound: none is stated for the test cases of ultrasound-cnn.")
+    settled(page)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=PATIENCE_MS)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="CSV, both comparisons").click()
+    rows = pd.read_csv(waiting.value.path()).set_index(["Quantity", "Against"])
+    size = rows.loc[("Size, ultrasound", "test cases of ultrasound-cnn")]
+    assert size["n then"] == 117 and size["n now"] == LEAST + 2 and size["KS"] > 0.9
+    assert rows.loc[(f"Scores of {MODEL}", "its test cases"), "n now"] == 1  # the other was read with other weights
+    assert rows.loc[("Size, ultrasound", "this site, the year before"), "n then"] == LEAST
+
+
 def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     app: RunningApp, page: Any, tmp_path: Path, test_data: Path
 ) -> None:
@@ -243,6 +279,7 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     settled(page)
     assert asked(app, "SELECT model_id, weights_sha256 FROM prediction ORDER BY id") == said
 
+    look_at_drift(page, app)
     page.goto(f"{app.url}/audit")
     page.get_by_role("button", name="Verify the chain").click()
     page.wait_for_selector("text=/Chain verified: [0-9]+ rows, none changed/")

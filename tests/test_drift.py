@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from record_site import CALM, WORRIED, add_person, answer, explanation, picture
 from scipy.stats import ks_2samp
@@ -14,6 +16,7 @@ from sqlalchemy import update
 from core.evaluation.charts_drift import alarm_figure, score_figure
 from core.evaluation.drift import LEAST, PSI_LARGE, shift_of_numbers, shift_of_words
 from core.models.calibration import Calibration
+from core.models.card_cases import COLUMNS, cases_name
 from core.models.cards import Card
 from core.records import drift_records, reads, studies, tables
 from core.records.db import Database
@@ -21,6 +24,7 @@ from core.records.drift_comparison import compared, shift_rows, weekly_rows
 from core.records.intake_counts import record_intake
 from core.records.permissions import Person
 from core.types import Modality
+from train.publish import put_cases
 
 
 def test_the_index_by_hand() -> None:
@@ -83,7 +87,10 @@ def test_what_was_stored_is_compared_with_the_year_before_and_answers_with_the_t
             reads.record_first_read(records, ann, study_id, {"R": WORRIED if number % 2 else CALM})
     record_intake(records, ann, n_read=30, n_refused=10)
 
-    found = compared(records, ann, (card(tmp_path),), weeks=4)
+    comparison = compared(records, ann, (card(tmp_path),), weeks=4)
+    found = [*comparison.with_tests, *comparison.with_past]
+    assert [one.name for one in comparison.with_tests] == ["Scores of model"]
+    assert any("model was made before models listed their cases" in note for note in comparison.notes)
     by_name = {one.name: one.shift for one in found}
     assert by_name["Vendor, ultrasound"].is_alarm and not by_name["Kind of picture"].is_alarm
     assert (by_name["Size, ultrasound"].n_reference, by_name["Size, ultrasound"].is_alarm) == (LEAST, False)
@@ -91,12 +98,54 @@ def test_what_was_stored_is_compared_with_the_year_before_and_answers_with_the_t
     scores = by_name["Scores of model"]
     assert (scores.n_reference, scores.n_recent, scores.is_alarm) == (100, LEAST, True)
     assert (by_name["Refused files"].n_recent, by_name["Refused files"].is_enough) == (40, False)
-    assert len(shift_rows(found)) == len(found) and len(alarm_figure(found).data[0].x) == len(found)
+    assert len(shift_rows(found)) == len(found) and len(alarm_figure(found).data[0].x) == sum(
+        one.shift.is_enough for one in found
+    )
     assert len(score_figure([0.1], [0.2]).data) == 2
 
     rows = weekly_rows(drift_records.seen(records, ann, since=timedelta(weeks=12)), (card(tmp_path),))
     assert rows[0]["Images"] == LEAST and rows[0]["Refused files"] == "25 % (n = 40)"
     assert rows[0]["Agrees with model"] == "50 % (n = 4, few)"
+
+
+def listed(folder: Path, model_id: str, **columns: object) -> Card:
+    """A model whose test cases are listed: 40 pictures as `picture` makes them, and one that it was trained on."""
+    folder.mkdir()
+    row = {"split": "test", "width": 20, "height": 24, "pixels_sha256": "", "perceptual_hash": "", "vendor": ""}
+    rows = [
+        {**row, "sha256": f"{number:064x}", "brightness": float(picture(number).pixels.mean()), **columns}
+        for number in range(40)
+    ]
+    rows.append({**row, "split": "train", "width": 9000, "height": 9000, "brightness": 1.0, "sha256": "f" * 64})
+    cases = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    made = replace(card(folder), model_id=model_id, raw={"cases": put_cases(folder, "e" * 64, cases)})
+    return made
+
+
+def test_pictures_are_compared_with_the_live_models_test_cases_once_for_those_that_share_them(
+    records: Database, ann: Person, tmp_path: Path
+) -> None:
+    for number in range(LEAST):
+        images = [picture(number, tags={"Manufacturer": "Acme"})]
+        studies.create_study(records, ann, display_name="x", images=images)
+    alike = [listed(tmp_path / name, name, vendor="Acme") for name in ("one", "two")]
+    found = compared(records, ann, alike, weeks=4)
+    inputs = {one.name: one for one in found.with_tests if not one.scores}
+    assert list(inputs) == ["Size, ultrasound", "Brightness, ultrasound", "Vendor, ultrasound"]
+    assert {one.against for one in inputs.values()} == {"test cases of one and 1 more"}
+    for one in inputs.values():
+        assert (one.shift.n_reference, one.shift.n_recent, one.shift.is_alarm) == (40, LEAST, False)
+    assert inputs["Size, ultrasound"].shift.ks is not None and found.notes == ()
+
+    other = listed(tmp_path / "three", "three", brightness=0.9, sha256="a" * 64)
+    mammogram = replace(listed(tmp_path / "four", "four"), modality=Modality.MAMMOGRAPHY)
+    found = compared(records, ann, [alike[0], other, mammogram], weeks=4)
+    alarms = [one.name for one in found.with_tests if one.shift.is_alarm]
+    assert alarms == ["Brightness, ultrasound (three)"]  # the size is the same, and no mammogram came
+    assert found.notes == ("Vendors, ultrasound (three): none is stated for the test cases of three.",)
+    (tmp_path / "three" / cases_name("e" * 64)).unlink()
+    notes = compared(records, ann, [alike[0], other], weeks=4).notes
+    assert len(notes) == 1 and "list of cases of three is missing" in notes[0]
 
 
 def test_size_and_brightness_are_kept_at_the_door(records: Database, ann: Person) -> None:

@@ -216,7 +216,7 @@ def test_what_a_shipped_model_was_trained_on_is_known_from_its_list_whatever_fil
     assert gate.evidence_of(found)["seen"] == {
         "candidate": "none of 4", "live": "3 of 4: 2 the same picture, 1 nearly the same picture",
     }  # fmt: skip
-    assert [note for note in found.notes if note.startswith("Patients are not listed of what the live model")]
+    assert [note for note in found.notes if note.startswith("The live model's list of cases names no patients")]
 
 
 def test_patients_come_from_this_sites_data_sets_and_a_damaged_list_is_told(records: Database, admin: Person) -> None:

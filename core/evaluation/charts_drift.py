@@ -23,26 +23,28 @@ class NamedShift:
 
 
 def alarm_figure(found: Sequence[NamedShift]) -> go.Figure:
-    """One bar a quantity, its index as a share of its own alarm line at 1; grey and empty where values are too few."""
+    """One bar a quantity under its name, its index as a share of its own alarm line at 1; none for too few values."""
+    found = [one for one in found if one.shift.is_enough]
     figure = blank_figure("PSI / alarm line", "", None)
     shares = [(one.shift.psi or 0) / (one.shift.alarm_line or 1) for one in found]
-    colours = [ALARM if one.shift.is_alarm else COLOURS[0] if one.shift.is_enough else GREYED for one in found]
-    names = [
-        escape(one.name) + ("" if one.shift.is_enough else f" (n = {min(one.shift.n_recent, one.shift.n_reference)})")
-        for one in found
-    ]
+    colours = [ALARM if one.shift.is_alarm else COLOURS[0] for one in found]
+    names = [escape(one.name) for one in found]
     figure.add_trace(
         go.Bar(
-            x=shares, y=names, orientation="h", marker={"color": colours}, showlegend=False,
-            text=[f"{one.shift.psi:.2f}" if one.shift.psi is not None else "too few" for one in found],
+            x=shares, y=names, orientation="h", marker={"color": colours}, showlegend=False, width=0.4,
+            text=[f"{one.shift.psi:.2f}" for one in found],
             textposition="outside", hovertemplate="%{y}: %{text}<extra></extra>",
         )
     )  # fmt: skip
+    for name in names:  # above its bar, where a narrow screen has room for it
+        figure.add_annotation(
+            x=0, y=name, text=name, showarrow=False, xanchor="left", yanchor="bottom", yshift=9, font={"size": 12}
+        )
     figure.add_vline(x=1, line={"color": ALARM, "dash": "dash"}, annotation_text="alarm line")
     figure.update_layout(
-        height=90 + 38 * len(found), margin={"l": 10, "r": 20},
-        yaxis={"autorange": "reversed", "automargin": True, "tickfont": {"size": 11}, "showgrid": False},
-        xaxis={"range": [0, max(1.25, *shares) * 1.1]},
+        height=100 + 48 * len(found), margin={"l": 10, "r": 20},
+        yaxis={"autorange": "reversed", "showticklabels": False, "showgrid": False},
+        xaxis={"range": [0, max(1.25, *shares) * 1.15]},
     )  # fmt: skip
     return figure
 

@@ -75,4 +75,4 @@ def _index(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     n, m, bins = before.sum(), after.sum(), len(before)
     p, q = ((counts + _FLOOR) / (counts.sum() + _FLOOR * bins) for counts in (before, after))
     by_chance = float(chi2.ppf(CHANCE, bins - 1)) * (1 / n + 1 / m) if bins > 1 else 0.0
-    return float(np.sum((q - p) * np.log(q / p))), max(PSI_LARGE, by_chance)
+    return float(np.sum((q - p) * np.log(q / p))), max(PSI_LARGE, float(by_chance))

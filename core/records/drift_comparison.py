@@ -1,54 +1,122 @@
-"""Recent pictures and answers against earlier ones and against the live models' test cases, and the rows of it."""
+"""Recent pictures and answers against the live models' test cases and against earlier ones, and the rows of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pandas as pd
+
+from core.errors import ModelUnavailable
 from core.evaluation.charts_drift import NamedShift
 from core.evaluation.drift import LEAST, shift_of_numbers, shift_of_words
+from core.models.card_cases import measured_cases, read_cases
 from core.models.cards import Card, read_test_scores
 from core.records.db import Database
-from core.records.drift_records import Seen, seen
+from core.records.drift_records import NO_VENDOR, Seen, SeenImage, seen
 from core.records.permissions import Person, demand
 from core.records.tables import now
 
 BEFORE = timedelta(days=365)
+_PAST = "this site, the year before"
+_MEASURES = (("Size", "megapixels"), ("Brightness", "brightness"))
 
 
-def compared(db: Database, actor: Person, cards: Sequence[Card], *, weeks: int) -> list[NamedShift]:
-    """Pictures of the last weeks against the year before them, and each live model's answers against its test cases.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The last weeks, twice. with_tests: against the live models' test cases. with_past: against this site's own past.
+
+    notes: sentences on what cannot be compared.
+    """
+
+    with_tests: tuple[NamedShift, ...]
+    with_past: tuple[NamedShift, ...]
+    notes: tuple[str, ...]
+
+
+def compared(db: Database, actor: Person, cards: Sequence[Card], *, weeks: int) -> Comparison:
+    """Pictures and answers of the last weeks against the test cases of these live models and the year before.
 
     Raises NotAllowed.
     """
     demand(actor, "see_drift")
     start = now() - timedelta(weeks=weeks)
     everything = seen(db, actor, since=BEFORE + timedelta(weeks=weeks))
-    return [*_of_pictures(everything, start), *_of_scores(everything, start, cards)]
+    inputs, notes = _of_inputs([image for image in everything.images if image.at >= start], cards)
+    return Comparison(
+        (*inputs, *_of_scores(everything, start, cards)), tuple(_of_past(everything, start)), tuple(notes)
+    )
 
 
-def _of_pictures(found: Seen, start: datetime) -> list[NamedShift]:
+def _of_inputs(recent: Sequence[SeenImage], cards: Sequence[Card]) -> tuple[list[NamedShift], list[str]]:
+    """Recent pictures of each kind against the test cases of the models that read it; shared ones once."""
+    kinds = {image.modality for image in recent}
+    tests, notes = _test_cases([card for card in cards if card.modality.value in kinds])
+    shifts = []
+    for kind in sorted({kind for kind, _, _ in tests}):
+        images = [image for image in recent if image.modality == kind]
+        sets = [(names, table) for of, names, table in tests if of == kind]
+        for names, table in sets:
+            what = kind if len(sets) == 1 else f"{kind} ({names[0]})"
+            against = f"test cases of {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            measures = {"megapixels": table["width"] * table["height"] / 1e6, "brightness": table["brightness"]}
+            for name, field in _MEASURES:
+                shift = shift_of_numbers(measures[field].tolist(), _values(images, field))
+                shifts.append(NamedShift(f"{name}, {what}", against, shift))
+            if (table["vendor"] != "").any():
+                vendors = table["vendor"].replace("", NO_VENDOR).tolist()
+                shift = shift_of_words(vendors, [image.vendor for image in images])
+                shifts.append(NamedShift(f"Vendor, {what}", against, shift))
+            else:
+                notes.append(f"Vendors, {what}: none is stated for the {against}.")
+    return shifts, notes
+
+
+def _test_cases(cards: Sequence[Card]) -> tuple[list[tuple[str, list[str], pd.DataFrame]], list[str]]:
+    """(kind, models, test cases), each set of test cases once; and whose are not known."""
+    found: dict[tuple[str, frozenset[str]], tuple[list[str], pd.DataFrame]] = {}
+    notes = []
+    for card in cards:
+        try:
+            cases = read_cases(card)
+        except ModelUnavailable as damaged:
+            notes.append(str(damaged))
+            continue
+        if cases is None:
+            notes.append(
+                f"{card.model_id} was made before models listed their cases, so pictures cannot be compared with its "
+                "test cases. The command python -m train cases makes the list from its data."
+            )
+            continue
+        table = measured_cases(cases)
+        key = (card.modality.value, frozenset(table["sha256"]))
+        found.setdefault(key, ([], table))[0].append(card.model_id)
+    return [(kind, names, table) for (kind, _), (names, table) in found.items()], notes
+
+
+def _of_past(found: Seen, start: datetime) -> list[NamedShift]:
     old = [image for image in found.images if image.at < start]
     new = [image for image in found.images if image.at >= start]
-    against = "this site, the year before"
-    shifts = [
-        NamedShift("Kind of picture", against, shift_of_words([i.modality for i in old], [i.modality for i in new]))
-    ]
+    kinds = shift_of_words([i.modality for i in old], [i.modality for i in new])
+    shifts = [NamedShift("Kind of picture", _PAST, kinds)]
     for kind in sorted({image.modality for image in new if image.modality}):
         one, other = ([image for image in part if image.modality == kind] for part in (old, new))
         vendors = shift_of_words([image.vendor for image in one], [image.vendor for image in other])
-        shifts.append(NamedShift(f"Vendor, {kind}", against, vendors))
-        for name, field in (("Size", "megapixels"), ("Brightness", "brightness")):
-            values = [
-                [value for image in part if (value := getattr(image, field)) is not None] for part in (one, other)
-            ]
-            shifts.append(NamedShift(f"{name}, {kind}", against, shift_of_numbers(values[0], values[1])))
+        shifts.append(NamedShift(f"Vendor, {kind}", _PAST, vendors))
+        for name, field in _MEASURES:
+            shift = shift_of_numbers(_values(one, field), _values(other, field))
+            shifts.append(NamedShift(f"{name}, {kind}", _PAST, shift))
     days = [(day < start, n_read, n_refused) for day, n_read, n_refused in found.refused]
     words = [
         ["read"] * sum(d[1] for d in days if d[0] is is_old) + ["refused"] * sum(d[2] for d in days if d[0] is is_old)
         for is_old in (True, False)
     ]
-    return [*shifts, NamedShift("Refused files", against, shift_of_words(words[0], words[1]))]
+    return [*shifts, NamedShift("Refused files", _PAST, shift_of_words(words[0], words[1]))]
+
+
+def _values(images: Sequence[SeenImage], field: str) -> list[float]:
+    return [value for image in images if (value := getattr(image, field)) is not None]
 
 
 def _of_scores(found: Seen, start: datetime, cards: Sequence[Card]) -> list[NamedShift]:
@@ -59,14 +127,14 @@ def _of_scores(found: Seen, start: datetime, cards: Sequence[Card]) -> list[Name
             continue
         reference = scores[card.positive].tolist()
         recent = [a.score for a in found.answers if a.weights_sha256 == card.weights_sha256 and a.at >= start]
-        name = f"Scores of {card.model_id}"
         shift = shift_of_numbers(reference, recent)
-        shifts.append(NamedShift(name, "the model's test cases", shift, (reference, recent)))
+        shifts.append(NamedShift(f"Scores of {card.model_id}", "its test cases", shift, (reference, recent)))
     return shifts
 
 
 def shift_rows(found: Sequence[NamedShift]) -> list[dict[str, str | int]]:
-    """One row a quantity; cells that few values cannot fill are empty."""
+    """One row a quantity, alarms first and too few values last; cells that few values cannot fill are empty."""
+    found = sorted(found, key=lambda one: (not one.shift.is_alarm, not one.shift.is_enough))
     return [
         {
             "Quantity": one.name,
@@ -84,7 +152,10 @@ def shift_rows(found: Sequence[NamedShift]) -> list[dict[str, str | int]]:
 
 
 def weekly_rows(found: Seen, cards: Sequence[Card]) -> list[dict[str, str | int]]:
-    """Week by week, the newest first: images, the share of refused files, and agreement with each live model."""
+    """Week by week, the newest first: images, the share of refused files, and agreement with each live model that has
+    answered about a breast with a first impression.
+    """
+    cards = [card for card in cards if any(call.weights_sha256 == card.weights_sha256 for call in found.calls)]
     weeks = sorted({_monday(image.at) for image in found.images} | {_monday(day) for day, _, _ in found.refused})
     rows = []
     for week in reversed(weeks):

@@ -122,8 +122,8 @@ def _known(db: Database, party: Party, listed: pd.DataFrame | None, notes: list[
         return manifest.assign(sha256=manifest["case"].map(_sha256), split=split)
     if manifest.empty:
         notes.append(
-            f"Patients are not listed of what the {party.name} model was trained on, so it cannot be told whether "
-            "it has seen other pictures of the same ones."
+            f"The {party.name} model's list of cases names no patients, so it cannot be told whether it has seen other "
+            "pictures of the same ones."
         )
         return listed
     patients = manifest["patient"] if "patient" in manifest else [""] * len(manifest)

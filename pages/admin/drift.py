@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.charts_drift import alarm_figure, score_figure
+from core.evaluation.charts_drift import NamedShift, alarm_figure, score_figure
 from core.evaluation.drift import LEAST
 from core.models.cards import live_cards
 from core.records import drift_records
@@ -23,28 +24,45 @@ weeks = st.segmented_control("The last weeks", [1, 2, 4, 8, 12], default=4, key=
 with told_plainly(stops=True):
     found = compared(database(), actor, live_cards(settings()), weeks=weeks)
 
-alarms = [shift.name for shift in found if shift.shift.is_alarm]
-if alarms:
-    st.error(f"Beyond the alarm line: {plain(', '.join(alarms))}.", icon=":material/warning:")
-elif any(shift.shift.is_enough for shift in found):
-    st.success("Nothing is beyond its alarm line.", icon=":material/check:")
-else:
-    st.info(f"Too little to compare yet: {LEAST} values on either side are the least.", icon=":material/info:")
-if any(shift.shift.is_enough for shift in found):
-    st.plotly_chart(alarm_figure(found), key="drift_alarms", config={"displayModeBar": False})
-table = shift_rows(found)
-st.dataframe(table, hide_index=True, key="drift_table")
-draw_download(lambda: pd.DataFrame(table), name="drift")
+
+def draw_shifts(shifts: Sequence[NamedShift], key: str) -> None:
+    """What is beyond its alarm line, the figure, and the numbers."""
+    alarms = [one.name for one in shifts if one.shift.is_alarm]
+    if alarms:
+        st.error(f"Beyond the alarm line: {plain(', '.join(alarms))}.", icon=":material/warning:")
+    elif any(one.shift.is_enough for one in shifts):
+        st.success("Nothing is beyond its alarm line.", icon=":material/check:")
+    else:
+        st.info(f"Too little to compare yet: {LEAST} values on either side are the least.", icon=":material/info:")
+    if any(one.shift.is_enough for one in shifts):
+        st.plotly_chart(alarm_figure(shifts), key=f"drift_alarms_{key}", config={"displayModeBar": False})
+    if shifts:
+        wide = {"Against": st.column_config.TextColumn(width="medium")}
+        st.dataframe(shift_rows(shifts), hide_index=True, column_config=wide, key=f"drift_table_{key}")
+
+
+st.subheader("Against the test cases of the live models", anchor=False)
+draw_shifts(found.with_tests, "tests")
+for note in found.notes:
+    st.caption(plain(note))
 st.caption(
-    "Scores are compared with the test cases of the live model. Their share of cancers is not this site's, so a shift "
-    "of scores may be a shift of the patients. Pictures are compared with this site's own in the year before: a card "
-    "keeps the scores of its test cases, not their pictures. Empty cells: too few values. PSI: population stability "
-    "index; its alarm line is 0.25, or higher where so few values reach that by chance. KS: Kolmogorov-Smirnov."
+    "The share of cancers among test cases is not this site's, so a shift of scores may be a shift of the patients. A "
+    "public collection may have other sizes and vendors than this site for ever: then look at what changes below."
 )
-for shift in found:
-    if shift.scores and shift.shift.is_enough:
-        st.subheader(plain(shift.name), anchor=False)
-        st.plotly_chart(score_figure(*shift.scores), key=f"drift_{shift.name}", config={"displayModeBar": False})
+for one in found.with_tests:
+    if one.scores and one.shift.is_enough:
+        st.markdown(f"**{plain(one.name)}**")
+        st.plotly_chart(score_figure(*one.scores), key=f"drift_{one.name}", config={"displayModeBar": False})
+
+st.subheader("Against this site's own year before", anchor=False)
+draw_shifts(found.with_past, "past")
+st.caption(
+    "Empty cells: too few values. PSI: population stability index; its alarm line is 0.25, or higher where so few "
+    "values reach that by chance. KS: Kolmogorov-Smirnov."
+)
+draw_download(
+    lambda: pd.DataFrame(shift_rows([*found.with_tests, *found.with_past])), name="drift", label="CSV, both comparisons"
+)
 
 st.subheader("Week by week", anchor=False)
 with told_plainly(stops=True):
