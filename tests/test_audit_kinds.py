@@ -32,6 +32,7 @@ from core.records import (
     site_thresholds,
     studies,
     tables,
+    truths,
 )  # fmt: skip
 from core.records.accounts import AccountRefused
 from core.records.audit_words import KINDS, WORDS
@@ -97,7 +98,7 @@ def a_study_is_read(db: Database, ben: Person) -> None:
     reads.reveal(db, ben, study_id)
     reads.record_final_read(db, ben, study_id, {"R": CALM})
     reads.record_export(db, ben, study_id, what="pdf")
-    reads.record_truth(
+    truths.record_truth(
         db, ben, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
     )  # fmt: skip
     wrong = studies.create_study(db, ben, display_name="wrong", images=[picture(2)])

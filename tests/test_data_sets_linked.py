@@ -215,7 +215,7 @@ def read_study(
         reads.reveal(db, person, study)
         reads.record_final_read(db, person, study, {"R": CALM, "L": CALM})
     for breast, pathology in truths.items():
-        reads.record_truth(
+        truths.record_truth(
             db, person, study, breast=breast, pathology=pathology, happened_on=date(2024, 1, 1), source="biopsy"
         )
     return study
@@ -229,7 +229,7 @@ def site(records: Database, admin: Person) -> Database:
         read_study(records, admin, number, truths, patient_hash=f"{number // 2:064x}")
     read_study(records, admin, 6, {"R": "benign"}, patient_hash="f" * 64)
     read_study(records, admin, 7, {"R": "malignant"}, is_final=False)
-    reads.record_truth(
+    truths.record_truth(
         records, admin, read_study(records, admin, 8, {"R": "benign"}), breast="R", pathology="malignant",
         happened_on=date(2024, 2, 1), source="surgery",
     )  # fmt: skip

@@ -23,7 +23,7 @@ from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from core.errors import Conflict, InvalidSettings
-from core.records import audit, db, reads, studies, tables
+from core.records import audit, db, reads, studies, tables, truths
 from core.records.db import Database, open_database
 from core.records.tables import metadata
 from core.settings import Settings
@@ -314,7 +314,7 @@ def _fill(opened: Database) -> None:
     study_id = studies.create_study(opened, reader, display_name="x", images=[picture()])
     reads.record_first_read(opened, reader, study_id, {"R": CALM})
     today = tables.now().date()
-    reads.record_truth(opened, reader, study_id, breast="R", pathology="benign", happened_on=today, source="biopsy")
+    truths.record_truth(opened, reader, study_id, breast="R", pathology="benign", happened_on=today, source="biopsy")
     moment = tables.now()
     made = {"created_by": reader.id, "created_at": moment}
     with opened.begin() as connection:

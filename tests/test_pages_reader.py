@@ -11,7 +11,7 @@ import pytest
 from page_site import REPOSITORY, FakeModel, House, Visit, first_read, picture, release, store
 
 from core.models.cards import Card
-from core.records import reads, retention, site_settings, studies, tables
+from core.records import reads, retention, site_settings, studies, tables, truths
 from core.records.db import open_database
 from core.records.reads import Impression
 from core.reports.document import build_html, build_pdf
@@ -373,7 +373,7 @@ def test_truth_is_entered_after_the_final_read_and_kept_beside_earlier_entries(h
     visit.app.date_input[0].set_value(date(2026, 1, 2))
     visit.app.text_input[0].set_value("core biopsy")
     visit.press("Save")
-    [truth] = reads.truths_of(house.db, house.one, study)
+    [truth] = truths.truths_of(house.db, house.one, study)
     assert (truth.breast, truth.pathology, truth.happened_on) == ("L", "malignant", date(2026, 1, 2))
     assert "core biopsy" in visit.words
     visit.press("Save")

@@ -9,7 +9,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
 
 from core.errors import NotAllowed
-from core.records import audit, reader_scores, reads, studies
+from core.records import audit, reader_scores, reads, studies, truths
 from core.records.db import Database
 from core.records.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, demand
 
@@ -34,11 +34,11 @@ GUARDED: tuple[tuple[str, Call], ...] = (
     ("see_reads", lambda db, who, study, _: reads.reads_of(db, who, study)),
     (
         "record_truth",
-        lambda db, who, study, _: reads.record_truth(
+        lambda db, who, study, _: truths.record_truth(
             db, who, study, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
         ),
     ),
-    ("see_truth", lambda db, who, study, _: reads.truths_of(db, who, study)),
+    ("see_truth", lambda db, who, study, _: truths.truths_of(db, who, study)),
     ("export_report", lambda db, who, study, _: reads.record_export(db, who, study, what="pdf")),
     ("see_reader_scores", lambda db, who, _, __: reader_scores.reader_scores(db, who)),
     ("see_audit", lambda db, who, _, __: audit.entries(db, who)),

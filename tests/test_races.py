@@ -27,6 +27,7 @@ from core.records import (
     site_settings,
     studies,
     tables,
+    truths,
 )  # fmt: skip
 from core.records.db import Database
 from core.records.permissions import Person
@@ -152,12 +153,12 @@ def test_truths_and_final_reads_given_at_once_are_all_kept(records: Database, an
         reads.record_first_read(records, who, study_id, {"R": CALM})
     known = {"breast": "R", "pathology": "benign", "happened_on": date(2024, 1, 1), "source": "biopsy"}
     outcomes = at_once(
-        *(lambda who=who: reads.record_truth(records, who, study_id, **known) for who in (ann, bea)),  # type: ignore[arg-type]
+        *(lambda who=who: truths.record_truth(records, who, study_id, **known) for who in (ann, bea)),  # type: ignore[arg-type]
         *(lambda who=who: reads.record_final_read(records, who, study_id, {"R": CALM}) for who in (ann, bea, ann)),
         *(lambda who=who: reads.reveal(records, who, study_id) for who in (ann, ann)),
     )
     assert refusals(outcomes) == []
-    assert count(records, tables.truth) == 2 and len(reads.truths_of(records, ann, study_id)) == 2
+    assert count(records, tables.truth) == 2 and len(truths.truths_of(records, ann, study_id)) == 2
     finals = [read for read in reads.reads_of(records, ann, study_id) if read.kind == "final"]
     assert len(finals) == 3 and sum(read.is_amendment for read in finals) == 1
     assert len(audit.entries(records, ann, action="reveal")) == 1

@@ -13,11 +13,12 @@ from record_site import CALM, WORRIED, add_person, answer, explanation, picture,
 from sqlalchemy import select
 
 from core.errors import AppError, Conflict, InvalidInput
-from core.records import audit, reads, tables
+from core.records import audit, reads, tables, truths
 from core.records.db import Database, open_database
 from core.records.permissions import Person
-from core.records.reads import BIRADS, PATHOLOGIES, Impression
+from core.records.reads import BIRADS, Impression
 from core.records.studies import create_study, delete_study, load_study
+from core.records.truths import PATHOLOGIES
 from core.settings import Settings
 
 FIRST, FINAL = {"R": CALM}, {"R": WORRIED}
@@ -63,7 +64,7 @@ def actions(db: Database) -> list[tuple[str, int | None]]:
 
 def truth(db: Database, person: Person, study_id: str, **changed: Any) -> None:
     values = {"breast": "R", "pathology": "malignant", "happened_on": date(2024, 5, 6), "source": "core biopsy"}
-    reads.record_truth(db, person, study_id, **{**values, **changed})
+    truths.record_truth(db, person, study_id, **{**values, **changed})
 
 
 def test_first_read_reveal_final_read_and_truth_in_their_order(
@@ -84,7 +85,7 @@ def test_first_read_reveal_final_read_and_truth_in_their_order(
     (seen,) = final.predictions_seen
     assert (seen["model_id"], seen["weights_sha256"], seen["malignant"]) == ("model", "e" * 64, 0.8)
     assert final.reading_mode == "read_first" and not final.is_amendment
-    (known,) = reads.truths_of(records, ann, study_id)
+    (known,) = truths.truths_of(records, ann, study_id)
     assert (known.pathology, known.happened_on, known.person_name) == ("malignant", date(2024, 5, 6), "Ada")
     assert actions(records) == [
         ("first read", ann.id), ("reveal", ann.id), ("final read", ann.id), ("enter truth", ada.id)
@@ -341,17 +342,17 @@ def test_the_truth_is_never_told_before_the_final_read(
     truth(records, ada, study_id)
     for person in (ann, ada):
         with pytest.raises(Conflict, match="once its final read is saved"):
-            reads.truths_of(records, person, study_id)
+            truths.truths_of(records, person, study_id)
     for person in (ann, bea):
         reads.record_first_read(records, person, study_id, FIRST)
     with pytest.raises(Conflict):
-        reads.truths_of(records, ann, study_id)
+        truths.truths_of(records, ann, study_id)
     reads.record_final_read(records, ann, study_id, FINAL)
 
-    assert [known.pathology for known in reads.truths_of(records, ann, study_id)] == ["malignant"]
-    assert len(reads.truths_of(records, ada, study_id)) == 1
+    assert [known.pathology for known in truths.truths_of(records, ann, study_id)] == ["malignant"]
+    assert len(truths.truths_of(records, ada, study_id)) == 1
     with pytest.raises(Conflict, match="your own final read"):
-        reads.truths_of(records, bea, study_id)
+        truths.truths_of(records, bea, study_id)
 
 
 def test_a_finished_study_with_known_truth_takes_no_new_first_read(
@@ -372,7 +373,7 @@ def test_a_correction_of_the_truth_is_one_more_entry(records: Database, ann: Per
     for pathology in PATHOLOGIES:
         truth(records, ann, study_id, pathology=pathology, source=" pathology\x00 report ")
 
-    known = reads.truths_of(records, ann, study_id)
+    known = truths.truths_of(records, ann, study_id)
     assert [entry.pathology for entry in known] == list(PATHOLOGIES)
     assert {entry.source for entry in known} == {"pathology report"}
     assert actions(records).count(("enter truth", ann.id)) == 3

@@ -7,7 +7,7 @@ from datetime import date
 from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
 
 from core.evaluation.scores import read_scores
-from core.records import reader_scores, reads, studies
+from core.records import reader_scores, reads, studies, truths
 from core.records.db import Database
 from core.records.permissions import Person
 
@@ -20,7 +20,7 @@ def finish(db: Database, reader: Person, number: int, pathology: str | None, *, 
     reads.record_first_read(db, reader, study, {"R": suspicion})
     if pathology is not None:
         reads.record_final_read(db, reader, study, {"R": CALM}, "")
-        reads.record_truth(
+        truths.record_truth(
             db, reader, study, breast="R", pathology=pathology, happened_on=date(2024, 1, 1), source="core biopsy"
         )
     return study
@@ -45,7 +45,7 @@ def test_a_correction_of_the_truth_counts_instead_of_it(records: Database) -> No
     ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
     study = finish(records, ann, 1, "benign", suspicion=WORRIED)
     finish(records, ann, 2, "benign", suspicion=CALM)
-    reads.record_truth(
+    truths.record_truth(
         records, ann, study, breast="R", pathology="malignant", happened_on=date(2024, 2, 1), source="surgery"
     )
     assert read_scores(reader_scores.reader_scores(records, ada)).positives == 1
@@ -60,7 +60,7 @@ def test_who_is_between_first_and_final_read_is_not_shown_the_study(records: Dat
     for reader in (ann, both):
         reads.record_first_read(records, reader, study, {"R": WORRIED})
     reads.record_final_read(records, ann, study, {"R": WORRIED}, "")
-    reads.record_truth(
+    truths.record_truth(
         records, ann, study, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="core biopsy"
     )
     assert reader_scores.reader_scores(records, both) == b""

@@ -10,7 +10,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, stored_files
 
 from core.errors import InvalidInput
-from core.records import audit, reads, retention, site_settings, studies, tables
+from core.records import audit, reads, retention, site_settings, studies, tables, truths
 from core.records.db import Database
 from core.records.known_images import known_images
 from core.records.permissions import Person
@@ -114,7 +114,7 @@ def test_no_data_set_is_made_of_pictures_that_are_gone(records: Database, ann: P
     reads.record_first_read(records, ann, study_id, {"R": CALM})
     reads.reveal(records, ann, study_id)
     reads.record_final_read(records, ann, study_id, {"R": CALM})
-    reads.record_truth(
+    truths.record_truth(
         records, ann, study_id, breast="R", pathology="benign", happened_on=tables.now().date(), source="biopsy"
     )
     assert len(known_images(records, bob, Modality.ULTRASOUND).images) == 1

@@ -13,18 +13,11 @@ from record_site import CALM, add_person, answer, explanation, picture, sqlite_o
 from sqlalchemy import select, text
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.records import audit, reads, studies, tables
+from core.records import audit, reads, studies, tables, truths
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.store import ImageStore
-from core.records.studies import (
-    correct_image,
-    create_study,
-    delete_study,
-    earlier_studies,
-    list_studies,
-    load_study,
-)
+from core.records.studies import correct_image, create_study, delete_study, earlier_studies, list_studies, load_study
 from core.settings import Settings
 from core.types import Image, Modality, Window
 
@@ -260,7 +253,7 @@ def test_a_study_that_is_not_there_is_a_sentence(records: Database, ann: Person,
         lambda: reads.record_first_read(records, ann, study_id, {"R": CALM}),
         lambda: reads.record_final_read(records, ann, study_id, {"R": CALM}),
         lambda: reads.reveal(records, ann, study_id),
-        lambda: reads.truths_of(records, ann, study_id),
+        lambda: truths.truths_of(records, ann, study_id),
     ]
     for act in acts:
         with pytest.raises(NotFound, match="does not exist"):

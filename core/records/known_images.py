@@ -23,7 +23,7 @@ from core.types import SIDE_NOT_STATED, Modality
 class KnownImage:
     """One image and what became of its breast. study_id: for the trail. stored: its key in the image store.
 
-    pathology: one of `core.records.reads.PATHOLOGIES`. patient: equal for images of one patient; a keyed hash, or the
+    pathology: one of `core.records.truths.PATHOLOGIES`. patient: equal for images of one patient; a keyed hash, or the
     study's id where the patient is not known.
     """
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from core.records import audit, tables
 from core.records.db import Database
 from core.records.permissions import Person, demand
-from core.records.studies import find_study
+from core.records.study_rows import find_study
 
 ONCE_IN = timedelta(minutes=15)
 """A page is drawn anew at every click; one visit is one row."""

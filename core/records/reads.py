@@ -16,7 +16,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -32,13 +32,12 @@ from core.records.prediction_rows import (
     payload_of,
     prediction_of,
 )
-from core.records.studies import breasts_of, find_study, release_files
+from core.records.studies import release_files
+from core.records.study_rows import breasts_of, find_study
 from core.types import SIDE_NOT_STATED, Explanation, Prediction
 
 BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
-PATHOLOGIES = ("benign", "malignant", "not biopsied, stable")
 COMMENT_LENGTH_MOST = 4000
-SOURCE_LENGTH_MOST = 200
 _READ_FIRST = "read_first"
 
 
@@ -77,19 +76,6 @@ class Read:
     predictions_seen: tuple[Mapping[str, Any], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What became of a breast, as somebody entered it. Of several for one breast the last one counts."""
-
-    breast: str
-    pathology: str
-    happened_on: date
-    source: str
-    person_id: int
-    person_name: str
-    created_at: datetime
-
-
 def record_first_read(
     db: Database, person: Person, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
 ) -> int:
@@ -123,7 +109,7 @@ def reveal(db: Database, person: Person, study_id: str) -> None:
         study = find_study(connection, study_id, is_for_change=True)
         if _ai_visible(connection, person, study):
             return
-        if not (_has_read(connection, study_id, "first", person) or _has_read(connection, study_id, "final")):
+        if not (has_read(connection, study_id, "first", person) or has_read(connection, study_id, "final")):
             raise Conflict("Save your first impression before the AI's answer is shown.")
         audit.record(connection, person.id, "reveal", f"study {study_id}")
 
@@ -138,9 +124,9 @@ def record_final_read(
     demand(person, "record_final_read")
     with db.begin() as connection:
         study = find_study(connection, study_id, is_for_change=True)
-        if study.reading_mode == _READ_FIRST and not _has_read(connection, study_id, "first", person):
+        if study.reading_mode == _READ_FIRST and not has_read(connection, study_id, "first", person):
             raise Conflict("Save your first impression before the final assessment.")
-        is_amendment = _has_read(connection, study_id, "final", person)
+        is_amendment = has_read(connection, study_id, "final", person)
         read_id = _insert_read(connection, person, study, "final", impressions, comment)
         audit.record(connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment)
     return read_id
@@ -232,57 +218,6 @@ def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[st
     return [(row.image_id, prediction_of(row), explanation_of(row, db.store)) for row in rows]
 
 
-def record_truth(
-    db: Database, person: Person, study_id: str, *, breast: str, pathology: str, happened_on: date, source: str
-) -> None:
-    """Enter what became of one breast; a correction is one more row. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(person, "record_truth")
-    if pathology not in PATHOLOGIES:
-        raise InvalidInput(f"The pathology can be {', '.join(PATHOLOGIES)}.")
-    # A day's grace: west of the server it may be tomorrow already.
-    if happened_on > tables.now().date() + timedelta(days=1):
-        raise InvalidInput("The date of the result lies in the future.")
-    words = tidy_text(source, SOURCE_LENGTH_MOST, "source")
-    if not words:
-        raise InvalidInput("Say where the result comes from, for example: core biopsy, pathology report.")
-    with db.begin() as connection:
-        find_study(connection, study_id, is_for_change=True)
-        if breast not in _breasts(connection, study_id):
-            raise InvalidInput("This study does not show that breast.")
-        connection.execute(
-            insert(tables.truth).values(
-                study_id=study_id, breast=breast, pathology=pathology, happened_on=happened_on, source=words,
-                person_id=person.id, created_at=tables.now(),
-            )
-        )  # fmt: skip
-        audit.record(connection, person.id, "enter truth", f"study {study_id}", breast=breast)
-
-
-def truths_of(db: Database, person: Person, study_id: str) -> list[Truth]:
-    """What became of the study, oldest entry first. Raises NotAllowed, NotFound; Conflict before the final read.
-
-    Somebody who is in the middle of reading (own first read, no own final one) is not told either.
-    """
-    demand(person, "see_truth")
-    truth, author = tables.truth.c, tables.person.c
-    with db.read() as connection:
-        find_study(connection, study_id)
-        if not _has_read(connection, study_id, "final"):
-            raise Conflict("What became of this study is shown once its final read is saved.")
-        if _has_read(connection, study_id, "first", person) and not _has_read(connection, study_id, "final", person):
-            raise Conflict("What became of this study is shown once your own final read is saved.")
-        rows = connection.execute(
-            select(
-                truth.breast, truth.pathology, truth.happened_on, truth.source, truth.person_id,
-                author.name.label("person_name"), truth.created_at,
-            )
-            .join_from(tables.truth, tables.person, truth.person_id == author.id)
-            .where(truth.study_id == study_id)
-            .order_by(truth.id)
-        ).all()  # fmt: skip
-    return [Truth(**row._mapping) for row in rows]
-
-
 def record_export(db: Database, person: Person, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
     demand(person, "export_report")
@@ -302,16 +237,16 @@ def tidy_text(text: str, most: int, what: str) -> str:
 
 
 def _refuse_late_first_read(connection: Connection, person: Person, study: Row[Any]) -> None:
-    if _has_read(connection, study.id, "first", person):
+    if has_read(connection, study.id, "first", person):
         raise Conflict("Your first impression of this study is saved already. What changed goes into the final read.")
-    if _has_read(connection, study.id, "final", person):
+    if has_read(connection, study.id, "final", person):
         raise Conflict("Your final read of this study is saved already.")
     if study.reading_mode != _READ_FIRST:
         return
     if _has_revealed(connection, person, study.id):
         raise Conflict("You have seen the AI's answer to this study, so this would not be a first impression.")
     has_truth = select(tables.truth.c.id).where(tables.truth.c.study_id == study.id).limit(1)
-    if _has_read(connection, study.id, "final") and connection.execute(has_truth).first():
+    if has_read(connection, study.id, "final") and connection.execute(has_truth).first():
         raise Conflict("What became of this study is known already, so it is closed for new first reads.")
 
 
@@ -323,7 +258,7 @@ def _insert_read(
     impressions: Mapping[str, Impression],
     comment: str,
 ) -> int:
-    breasts = _breasts(connection, study.id)
+    breasts = breasts_shown(connection, study.id)
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_in_words(breasts)}.")
     seen: list[dict[str, Any]] = []
@@ -380,10 +315,11 @@ def _others_visible(connection: Connection, person: Person, study: Row[Any]) -> 
     """Somebody who may still form a first impression must not be told another's."""
     if study.reading_mode != _READ_FIRST or not allowed(person, "record_first_read"):
         return True
-    return _has_read(connection, study.id, "first", person) or _has_revealed(connection, person, study.id)
+    return has_read(connection, study.id, "first", person) or _has_revealed(connection, person, study.id)
 
 
-def _has_read(connection: Connection, study_id: str, kind: str, person: Person | None = None) -> bool:
+def has_read(connection: Connection, study_id: str, kind: str, person: Person | None = None) -> bool:
+    """Whether there is such a read, of this person where one is named."""
     read = tables.read.c
     query = select(read.id).where(read.study_id == study_id, read.kind == kind).limit(1)
     if person is not None:
@@ -398,7 +334,8 @@ def _has_revealed(connection: Connection, person: Person, study_id: str) -> bool
     return connection.execute(query.limit(1)).first() is not None
 
 
-def _breasts(connection: Connection, study_id: str) -> tuple[str, ...]:
+def breasts_shown(connection: Connection, study_id: str) -> tuple[str, ...]:
+    """The breasts of a stored study that are assessed."""
     image = tables.image.c
     return breasts_of(connection.execute(select(image.laterality).where(image.study_id == study_id)).scalars())
 

@@ -19,7 +19,8 @@ from core.errors import AppError, NotFound
 from core.records import audit, site_settings, tables
 from core.records.db import Database
 from core.records.permissions import Person, demand
-from core.records.studies import find_study, release_files
+from core.records.studies import release_files
+from core.records.study_rows import find_study
 from core.records.tables import now
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.records.prediction_rows import newest_predictions
 from core.records.reader_scores import MALIGNANT
-from core.records.studies import find_study
+from core.records.study_rows import find_study
 from core.types import SIDE_NOT_STATED, Prediction
 
 

@@ -8,42 +8,26 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-from sqlalchemy import Connection, Row, Select, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.imaging.dicom_tags import KEPT_TAGS
 from core.records import audit, site_settings, store, tables
 from core.records.db import Database
+from core.records.image_rows import columns_of, image_of
 from core.records.permissions import Person, demand
-from core.types import LATERALITIES, SIDE_NOT_STATED, VIEWS, Image, Modality, Window
+from core.records.study_rows import StudyRow, breasts_of, find_study, study_rows, undeleted
+from core.types import LATERALITIES, VIEWS, Image, Modality
 
 log = logging.getLogger(__name__)
 
 NAME_LENGTH_MOST = 80
-STATES = ("new", "first read saved", "final")
-
-
-@dataclass(frozen=True, slots=True)
-class StudyRow:
-    """One line of the worklist. modalities: in order of the images, each once. state: one of `STATES`."""
-
-    id: str
-    display_name: str
-    modalities: tuple[Modality, ...]
-    state: str
-    created_at: datetime
-    created_by_name: str
-    n_images: int
-    is_synthetic: bool
-    reading_mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +92,7 @@ def create_study(
             )
             for position, (image, blob) in enumerate(zip(images, blobs, strict=True)):
                 db.store.keep(blob)  # again, now that nobody can remove it as unused
-                connection.execute(insert(tables.image).values(**_columns_of(study_id, position, image, blob.key)))
+                connection.execute(insert(tables.image).values(**columns_of(study_id, position, image, blob.key)))
             audit.record(
                 connection, person.id, "create study", f"study {study_id}",
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
@@ -125,7 +109,7 @@ def list_studies(db: Database, person: Person, *, search: str = "") -> list[Stud
     demand(person, "see_worklist")
     wanted = search.strip().casefold()
     with db.read() as connection:
-        rows = _study_rows(connection, _undeleted())
+        rows = study_rows(connection, undeleted())
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
     return [row for row in rows if wanted in row.display_name.casefold()]
 
@@ -135,10 +119,10 @@ def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
     demand(person, "see_worklist")
     with db.read() as connection:
         kept = find_study(connection, study_id)
-        row = _study_rows(connection, tables.study.c.id == study_id)[0]
+        row = study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
         n_earlier = connection.execute(select(func.count()).select_from(_earlier(kept).subquery())).scalar_one()
-    images = tuple(StoredImage(one.id, _image_of(one, db, kept.patient_hash), one.pixels_removed_at) for one in found)
+    images = tuple(StoredImage(one.id, image_of(one, db, kept.patient_hash), one.pixels_removed_at) for one in found)
     return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
 
 
@@ -147,7 +131,7 @@ def earlier_studies(db: Database, person: Person, study_id: str) -> list[StudyRo
     demand(person, "see_worklist")
     with db.read() as connection:
         kept = find_study(connection, study_id)
-        return _study_rows(connection, tables.study.c.id.in_(_earlier(kept)))
+        return study_rows(connection, tables.study.c.id.in_(_earlier(kept)))
 
 
 def correct_image(
@@ -237,24 +221,6 @@ def tidy_name(text: str) -> str:
     return name
 
 
-def breasts_of(lateralities: Iterable[str | None]) -> tuple[str, ...]:
-    """The breasts that are assessed: those that an image shows, right before left; else one, side not stated."""
-    shown = set(lateralities)
-    return tuple(side for side in LATERALITIES if side in shown) or (SIDE_NOT_STATED,)
-
-
-def find_study(connection: Connection, study_id: str, *, is_for_change: bool = False) -> Row[Any]:
-    """The row of a study that is not deleted. is_for_change: others who change it wait until the transaction ends.
-
-    Raises NotFound.
-    """
-    query = select(tables.study).where(tables.study.c.id == study_id, _undeleted())
-    row = connection.execute(query.with_for_update() if is_for_change else query).one_or_none()
-    if row is None:
-        raise NotFound("This study does not exist, or it was deleted. Go back to the worklist.")
-    return row
-
-
 def release_files(db: Database, keys: Sequence[str]) -> None:
     """Remove files that nothing refers to any more; what cannot be removed now is swept at a later start."""
     if not keys:
@@ -277,89 +243,6 @@ def _patient_of(images: Sequence[Image], most: int) -> str | None:
     return patients.pop() if patients else None
 
 
-def _columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str, Any]:
-    row_mm, column_mm = image.spacing_mm or (None, None)
-    return {
-        "id": uuid4().hex,
-        "study_id": study_id,
-        "position": position,
-        "sha256": image.sha256,
-        "stored": key,
-        "modality": image.modality.value if image.modality else None,
-        "modality_source": image.modality_source,
-        "laterality": image.laterality,
-        "view": image.view,
-        "spacing_row_mm": row_mm,
-        "spacing_column_mm": column_mm,
-        "frame": image.frame,
-        "n_frames": image.n_frames,
-        "n_rows": image.height,
-        "n_columns": image.width,
-        "brightness": float(image.pixels.mean()),
-        "meta": {
-            "notes": list(image.notes),
-            "warnings": list(image.warnings),
-            "tags": {keyword: str(image.tags[keyword]) for keyword in KEPT_TAGS if keyword in image.tags},
-            "windows": [asdict(window) for window in image.windows],
-            "window_index": image.window_index,
-        },
-    }
-
-
-def _image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
-    meta: Mapping[str, Any] = row.meta
-    return Image(
-        pixels=db.store.pixels(row.stored) if row.pixels_removed_at is None else np.zeros((1, 1), np.float32),
-        sha256=row.sha256,
-        modality=Modality(row.modality) if row.modality else None,
-        modality_source=row.modality_source,
-        laterality=row.laterality,
-        view=row.view,
-        spacing_mm=None if row.spacing_row_mm is None else (row.spacing_row_mm, row.spacing_column_mm),
-        frame=row.frame,
-        n_frames=row.n_frames,
-        windows=tuple(Window(**window) for window in meta["windows"]),
-        window_index=meta["window_index"],
-        notes=tuple(meta["notes"]),
-        warnings=tuple(meta["warnings"]),
-        tags=dict(meta["tags"]),
-        patient_hash=patient_hash,
-    )
-
-
-def _study_rows(connection: Connection, where: Any) -> list[StudyRow]:
-    study, person, image = tables.study.c, tables.person.c, tables.image.c
-    rows = connection.execute(
-        select(tables.study, person.name.label("author"), _read_exists("first"), _read_exists("final"))
-        .join_from(tables.study, tables.person, study.created_by == person.id)
-        .where(where, _undeleted())
-        .order_by(study.created_at.desc(), study.id)
-    ).all()
-    kinds: dict[str, list[str | None]] = {}
-    pictures = select(image.study_id, image.modality).join(tables.study).where(where).order_by(image.position)
-    for study_id, modality in connection.execute(pictures):
-        kinds.setdefault(study_id, []).append(modality)
-    return [
-        StudyRow(
-            id=row.id,
-            display_name=row.display_name,
-            modalities=tuple(dict.fromkeys(Modality(kind) for kind in kinds.get(row.id, []) if kind)),
-            state=STATES[2] if row.has_final else STATES[1] if row.has_first else STATES[0],
-            created_at=row.created_at,
-            created_by_name=row.author,
-            n_images=len(kinds.get(row.id, [])),
-            is_synthetic=row.is_synthetic,
-            reading_mode=row.reading_mode,
-        )
-        for row in rows
-    ]
-
-
-def _read_exists(kind: str) -> Any:
-    read = tables.read.c
-    return exists().where(read.study_id == tables.study.c.id, read.kind == kind).label(f"has_{kind}")
-
-
 def _has_read(connection: Connection, study_id: str, kind: str | None = None) -> bool:
     query = select(tables.read.c.id).where(tables.read.c.study_id == study_id).limit(1)
     if kind:
@@ -374,16 +257,12 @@ def _earlier(kept: Row[Any]) -> Select[Any]:
         study.patient_hash.is_not(None),  # a comparison with None asks for all others that are unknown, too
         study.patient_hash == kept.patient_hash,
         study.created_at < kept.created_at,
-        _undeleted(),
+        undeleted(),
     )
 
 
 def _images_of(study_id: str) -> Select[Any]:
     return select(tables.image).where(tables.image.c.study_id == study_id).order_by(tables.image.c.position)
-
-
-def _undeleted() -> Any:
-    return tables.study.c.deleted_at.is_(None)
 
 
 def _checked_correction(laterality: str | None, view: str | None, modality: Modality | str | None) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from datetime import date
 
 import streamlit as st
 
-from core.records import reads
+from core.records import truths
 from core.records.permissions import Person
-from core.records.studies import StudyRow, list_studies, load_study
+from core.records.studies import list_studies, load_study
+from core.records.study_rows import StudyRow
 from core.reports.content import breast_name, when
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
@@ -34,7 +35,7 @@ def choose_study(person: Person) -> StudyRow:
 
 def show_known(person: Person, row: StudyRow) -> None:
     """Everything entered so far, newest last; a later entry supersedes an earlier one and does not erase it."""
-    known = reads.truths_of(database(), person, row.id)
+    known = truths.truths_of(database(), person, row.id)
     if not known:
         st.caption("Nothing has been entered yet.")
         return
@@ -57,7 +58,7 @@ def enter(person: Person, row: StudyRow, breasts: tuple[str, ...]) -> None:
         breast = st.segmented_control(
             "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name
         )
-        pathology = st.segmented_control("Pathology", reads.PATHOLOGIES)
+        pathology = st.segmented_control("Pathology", truths.PATHOLOGIES)
         happened_on = st.date_input("Date of the result", value=None, max_value=date.today(), format="YYYY-MM-DD")
         source = st.text_input(
             "Source", max_chars=200, placeholder="For example: core biopsy, or two years of follow-up"
@@ -70,7 +71,7 @@ def enter(person: Person, row: StudyRow, breasts: tuple[str, ...]) -> None:
         if not (breast and pathology and happened_on and source.strip()):
             st.error("Give the breast, the pathology, the date and the source.", icon=":material/edit:")
             return
-        reads.record_truth(
+        truths.record_truth(
             database(),
             person,
             row.id,
