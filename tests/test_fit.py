@@ -14,6 +14,7 @@ from PIL import Image as Raster
 from core.errors import ModelUnavailable
 from core.models import cards
 from core.models.inference import LoadedModel
+from core.models.registry import architecture
 from core.settings import Settings
 from core.types import Image, Modality
 from train.__main__ import main
@@ -102,9 +103,11 @@ def test_changed_weights_are_refused(fitted: Path, tmp_path: Path) -> None:
 
 
 def test_two_labels_give_one_logit_for_the_positive_one(dataset: Path, tmp_path: Path) -> None:
-    arguments = ["fit", "cnn", "--modality", "mammography", "--data", str(dataset / "manifest.csv"), "--name", "demo"]
+    arguments = ["fit", "cnn", "--modality", "mammography", "--data", str(dataset / "manifest.csv")]
+    arguments += ["--name", "mammography-cnn-second-try"]
     assert main([*arguments, "--init", "random", "--epochs", "1", "--side", "64", "--out", str(tmp_path)]) == 0
-    raw = json.loads((tmp_path / "demo" / "card.json").read_text())
+    raw = json.loads((tmp_path / "mammography-cnn-second-try" / "card.json").read_text())
+    assert raw["title"] == f"{architecture('cnn').title} (second try)"
     assert raw["classes"] == ["not_malignant", "malignant"]
 
 

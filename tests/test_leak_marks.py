@@ -109,5 +109,7 @@ def test_a_radiologist_downloads_no_comparison(records: Database) -> None:
         record_comparison_export(records, ann, what="roc.csv", data_sha256="ab" * 32)
 
 
-def test_the_shipped_models_have_no_leaking_split() -> None:
-    assert all(leaks_of(card) == () for card in all_cards(Settings(weights_dir=Path("weights").resolve())))
+def test_of_the_shipped_models_only_the_lesson_has_a_leaking_split() -> None:
+    cards = all_cards(Settings(weights_dir=Path("weights").resolve()))
+    (lesson,) = (card for card in cards if leaks_of(card))
+    assert lesson.model_id.endswith("-by-image") and not lesson.has_weights

@@ -17,6 +17,7 @@ from core.models.registry import ARCHITECTURES, Architecture, architecture
 from core.models.weights import state_of, to_float16, write_shards
 from core.types import Modality
 from train import pretrained
+from train.network import are_maps_learned
 from train.recipes import recipe
 
 SIDE = 64
@@ -187,6 +188,16 @@ def test_a_fitted_cnn_is_carried_over_into_cnn_resnet50(tmp_path: Path) -> None:
     keras.utils.set_random_seed(9)
     source = state_of(architecture("cnn").build(side=SIDE, channels=1, outputs=1).model)
     np.testing.assert_allclose(after["conv_2/kernel"], source["conv_2/kernel"], atol=1e-3)
+
+
+def test_a_classifier_begins_only_on_maps_whose_layers_were_all_learned(tmp_path: Path) -> None:
+    graph = architecture("cnn_resnet50").build(side=SIDE, channels=1, outputs=3)
+    pretrained.start_from_cnn(graph.model, fitted_cnn(tmp_path / "ultrasound-cnn"))
+    assert not are_maps_learned(graph)  # random stages between the CNN's convolutions and the maps
+    for layer in graph.model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and not layer.name.endswith("_norm"):
+            layer.moving_mean.assign(np.ones(layer.moving_mean.shape))
+    assert are_maps_learned(graph)
 
 
 def test_a_cnn_of_other_channels_or_another_kind_is_refused_and_changes_nothing(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from train.head import HEAD_VIEWS, features_of, fit_head, standardise_on
 from train.network import (
     MovingAverage,
     Trainable,
+    are_maps_learned,
     called,
     compiled,
     make_trainable,
@@ -75,7 +76,9 @@ def fit(
     train, validation = squares.split("train"), squares.split("validation")
     source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
-    headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs) if pretrained else 0
+    headed = 0
+    if pretrained and are_maps_learned(graph):
+        headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs)
     optimizer = make_optimizer(trainable, config)
     average = MovingAverage(trainable.variables, config.average)
     folder.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,16 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool, unfree
     return Trainable(stem, body, head, masks, list(learned.values()))
 
 
+def are_maps_learned(graph: Graph) -> bool:
+    """Whether the last maps come from layers that were all learned before, so that a classifier can begin on them.
+
+    Told by the normalisations on the way to them: `cnn_resnet50` has a CNN's convolutions under random stages, whose
+    maps hardly differ between images; a classifier fitted to those would begin with weights that nothing brings down.
+    """
+    body = keras.Model(graph.model.input, [graph.model.get_layer(name).output for name in graph.maps.values()])
+    return all(_is_informed(layer) for layer in body.layers if isinstance(layer, layers.BatchNormalization))
+
+
 def _is_informed(layer: layers.BatchNormalization) -> bool:
     """Whether it has statistics: carried over, or, for pooled features ("…_norm"), measured before training."""
     return layer.name.endswith("_norm") or bool(np.any(np.asarray(layer.moving_mean)))

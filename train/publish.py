@@ -14,7 +14,7 @@ import pandas as pd
 
 from core.models.calibration import Calibration
 from core.models.card_cases import cases_csv, cases_name, named_on_card
-from core.models.registry import architecture
+from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from train.config import FitConfig
 
@@ -109,13 +109,20 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
 
 
+def _title(entry: Architecture, model_id: str, modality: str) -> str:
+    """The title of the architecture, and what tells this model of it from others: `x-cnn-by-image` is "(by image)"."""
+    usual = f"{modality}-{entry.id}-"
+    own = model_id.removeprefix(usual).replace("-", " ").strip() if model_id.startswith(usual) else ""
+    return f"{entry.title} ({own})" if own else entry.title
+
+
 def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int) -> dict[str, Any]:
     """The card as it is stored. Measured quality is not on it: that is computed from the test scores."""
     config = candidate.config
     entry = architecture(config.architecture)
     return {
         "model_id": candidate.model_id,
-        "title": entry.title,
+        "title": _title(entry, candidate.model_id, config.modality),
         "architecture": config.architecture,
         "description": entry.description,
         "modality": config.modality,

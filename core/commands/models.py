@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from core.models.cards import Card, all_cards, headline, shipped_cards
+from core.models.leaks import LEAKING, leaks_of
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 
@@ -44,7 +45,7 @@ def models_table(cards: tuple[Card, ...]) -> str:
         numbers = headline(card)
         counts = card.raw["data"]["splits"]["test"]
         cells = (
-            f"`{card.model_id}`",
+            f"`{card.model_id}`" + (f" **{LEAKING}**" if leaks_of(card) else ""),
             f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
             *(_words(numbers.get(key)) for key in ("auc", "macro_auc", "ece")),
             card.raw["initialisation"],
