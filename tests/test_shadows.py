@@ -120,6 +120,10 @@ def test_images_of_final_studies_that_both_read_are_compared(records: Database, 
     found = shadows.shadow_comparison(records, admin, "model", "f" * 64)
     assert (found.n, found.studies, found.test) == (2, 2, None)
     assert shadows.shadow_comparison(records, admin, "model", "a" * 64).n == 0
+    with records.begin() as connection:  # as if it ran under a name that nothing live has
+        connection.execute(tables.shadow_answer.update().values(model_id="ours"))
+    assert shadows.shadow_comparison(records, admin, "ours", "f" * 64).n == 0
+    assert shadows.shadow_comparison(records, admin, "ours", "f" * 64, beside="model").n == 2
 
 
 def test_areas_are_compared_where_the_truth_is_known() -> None:

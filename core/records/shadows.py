@@ -37,13 +37,17 @@ def record_shadow_answer(db: Database, study_id: str, image_id: str, prediction:
             connection.execute(insert(table).values(**values))
 
 
-def shadow_answers(db: Database, actor: Person, model_id: str, weights_sha256: str) -> pd.DataFrame:
-    """A row an image of a finished study that the silent and a live model of that id both read.
+def shadow_answers(
+    db: Database, actor: Person, model_id: str, weights_sha256: str, *, beside: str | None = None
+) -> pd.DataFrame:
+    """A row an image of a finished study that the silent and a live model both read.
 
-    Columns case, patient (hashes), label (1 malignant, 0 not, NaN where the truth is not known), live, shadow (scores),
-    live_called, shadow_called. Studies that somebody may still be reading are left out. Raises NotAllowed.
+    beside: id of the live model, by default the silent one's. Columns case, patient (hashes), label (1 malignant, 0
+    not, NaN where the truth is not known), live, shadow (scores), live_called, shadow_called. Studies that somebody
+    may still be reading are left out. Raises NotAllowed.
     """
     demand(actor, "manage_releases")
+    live_id = model_id if beside is None else beside
     shadow, image, read, truth = tables.shadow_answer.c, tables.image.c, tables.read.c, tables.truth.c
     is_final = select(read.id).where(read.study_id == shadow.study_id, read.kind == "final").exists()
     rows = []
@@ -55,7 +59,7 @@ def shadow_answers(db: Database, actor: Person, model_id: str, weights_sha256: s
             .order_by(shadow.id)
         ).all()
         for study_id in dict.fromkeys(row.study_id for row in found):
-            live = {row.image_id: row for row in newest_predictions(connection, study_id) if row.model_id == model_id}
+            live = {row.image_id: row for row in newest_predictions(connection, study_id) if row.model_id == live_id}
             known = select(truth.breast, truth.pathology).where(truth.study_id == study_id).order_by(truth.id)
             truths = {row.breast: row.pathology for row in connection.execute(known)}
             for row in found:
@@ -78,7 +82,9 @@ def shadow_answers(db: Database, actor: Person, model_id: str, weights_sha256: s
     return pd.DataFrame(rows, columns=columns)
 
 
-def shadow_comparison(db: Database, actor: Person, model_id: str, weights_sha256: str) -> ShadowComparison:
-    """What the silent answers say beside the live ones so far. Raises NotAllowed."""
+def shadow_comparison(
+    db: Database, actor: Person, model_id: str, weights_sha256: str, *, beside: str | None = None
+) -> ShadowComparison:
+    """What the silent answers say beside the live ones so far. beside: as `shadow_answers`. Raises NotAllowed."""
     demand(actor, "manage_releases")
-    return compare_shadow(shadow_answers(db, actor, model_id, weights_sha256))
+    return compare_shadow(shadow_answers(db, actor, model_id, weights_sha256, beside=beside))

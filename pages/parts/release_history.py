@@ -24,7 +24,9 @@ def draw_model(actor: Person, model_id: str, live: Card | None, decided: Sequenc
         (one for one in decided if one.decision in (releases.PROMOTE, releases.ROLL_BACK, releases.RETIRE)), None
     )
     state = f"weights {live.weights_sha256[:8]}" if live is not None else "does not answer"
-    words = f"since {when(last.created_at)} by {plain(last.person_name)}" if last else "as it is shipped"
+    words = "as it is shipped" if live is not None else "was never live"
+    if last is not None:
+        words = f"since {when(last.created_at)} by {plain(last.person_name)}"
     with st.expander(f"{plain(model_id)} · {state} · {words}", key=f"model_{model_id}"):
         if last is not None:
             st.text(f"{last.decision}: {last.reason}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.evaluation.shadow import ShadowComparison
-from core.models.cards import Card, shadow_cards
+from core.models.cards import Card, live_cards, shadow_cards
 from core.records import releases, shadows
 from core.records.permissions import Person
 from pages.parts.messages import told_plainly
@@ -51,16 +51,25 @@ def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
 
 
 def _draw_comparison(actor: Person, card: Card) -> None:
-    found = shadows.shadow_comparison(database(), actor, card.model_id, card.weights_sha256)
+    beside = _ask_beside(card)
+    found = shadows.shadow_comparison(database(), actor, card.model_id, card.weights_sha256, beside=beside)
     if found.n == 0:
         st.caption("No final study was read by both yet.")
         return
     for line in comparison_lines(found):
         st.markdown(plain(line))
     draw_download(
-        lambda: shadows.shadow_answers(database(), actor, card.model_id, card.weights_sha256),
+        lambda: shadows.shadow_answers(database(), actor, card.model_id, card.weights_sha256, beside=beside),
         name=f"shadow-{card.weights_sha256[:8]}",
     )
+
+
+def _ask_beside(card: Card) -> str | None:
+    """The live model that a silent one of a new name is compared with; None where one of its own name is live."""
+    live = [one.model_id for one in live_cards(settings()) if one.modality is card.modality]
+    if card.model_id in live or not live:
+        return None
+    return st.selectbox("Compared with", live, key=f"shadow_beside_{card.weights_sha256[:8]}")
 
 
 def comparison_lines(found: ShadowComparison) -> list[str]:
