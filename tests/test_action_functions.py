@@ -26,6 +26,7 @@ WITHOUT_A_ROLE = {
     "core.records.accounts.change_password": "one's own password, proved by the old one",
     "core.records.accounts.has_password": "says something about oneself",
     "core.records.reads.ai_visible": "answers False for whoever may not see the AI",
+    "core.records.reads.is_ai_visible": "the same, in the transaction of an act that asks",
     "core.records.sessions.start_session": "of somebody who has just proved who they are",
     "core.records.permissions": "is where the question is answered",
     "core.server.inbox": "one's own inbox; the route asks for the role",

@@ -16,7 +16,18 @@ from sqlalchemy.exc import DBAPIError
 from core import __main__ as program
 from core.errors import Conflict, InvalidSettings
 from core.models.cards import live_card
-from core.records import audit, audit_heads, backup, database_copy, reads, releases, studies, tables, truths
+from core.records import (
+    audit,
+    audit_heads,
+    backup,
+    database_copy,
+    predictions,
+    reads,
+    releases,
+    studies,
+    tables,
+    truths,
+)
 from core.records.db import Database, open_database, reachable_engine
 from core.records.permissions import Person
 from core.settings import Settings
@@ -42,7 +53,7 @@ def site(records: Database) -> tuple[Person, str]:
     stored = studies.load_study(records, ann, study_id).images[0]
     reads.record_first_read(records, ann, study_id, {"R": CALM}, "zuerst: ½ sicher")
     reads.reveal(records, ann, study_id)
-    reads.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
     reads.record_final_read(records, ann, study_id, {"R": CALM})
     truths.record_truth(
         records, ann, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"

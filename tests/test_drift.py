@@ -18,7 +18,7 @@ from core.evaluation.drift import LEAST, PSI_LARGE, shift_of_numbers, shift_of_w
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_name
 from core.models.cards import Card
-from core.records import drift_records, reads, studies, tables
+from core.records import drift_records, predictions, reads, studies, tables
 from core.records.db import Database
 from core.records.drift_comparison import compared, shift_rows, weekly_rows
 from core.records.intake_counts import record_intake
@@ -78,7 +78,7 @@ def test_what_was_stored_is_compared_with_the_year_before_and_answers_with_the_t
         tags = {"Manufacturer": "Old" if number < LEAST else "New"}
         study_id = studies.create_study(records, ann, display_name="x", images=[picture(number, tags=tags)])
         stored = studies.load_study(records, ann, study_id).images[0]
-        reads.record_predictions(records, study_id, stored.id, answer(stored.image, malignant=0.9), explanation())
+        predictions.record_predictions(records, study_id, stored.id, answer(stored.image, malignant=0.9), explanation())
         if number < LEAST:
             with records.begin() as connection:
                 earlier = tables.now() - timedelta(weeks=20)

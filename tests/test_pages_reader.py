@@ -11,7 +11,7 @@ import pytest
 from page_site import REPOSITORY, FakeModel, House, Visit, first_read, picture, release, store
 
 from core.models.cards import Card
-from core.records import reads, retention, site_settings, studies, tables, truths
+from core.records import predictions, reads, retention, site_settings, studies, tables, truths
 from core.records.db import open_database
 from core.records.reads import Impression
 from core.reports.document import build_html, build_pdf
@@ -33,7 +33,7 @@ def test_the_worklist_shows_name_state_and_kind_newest_first_and_nothing_of_the_
     reads.reveal(house.db, house.one, finished)
     answer = FakeModel(second_read.live_cards(Settings.from_environment())[0]).read(picture(laterality="L"))
     image_id = studies.load_study(house.db, house.one, finished).images[0].id
-    reads.record_predictions(house.db, finished, image_id, *answer)
+    predictions.record_predictions(house.db, finished, image_id, *answer)
     store(house, "Newer", images=[picture(1), picture(2)])
     words = visit.open("reader/worklist").words
     assert words.index("Newer") < words.index("Older *one*")
@@ -113,7 +113,7 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
     ):
         assert expected in words, expected
     assert words.index("Fusion") < words.index("Cnn")
-    kept = reads.predictions_of(house.db, house.one, study)
+    kept = predictions.predictions_of(house.db, house.one, study)
     assert sorted(prediction.model_id for _, prediction, _ in kept) == ["ultrasound-cnn", "ultrasound-fusion"]
 
 
@@ -130,7 +130,7 @@ def test_a_model_from_a_leaking_split_is_marked_beside_its_probability_on_its_ca
     visit.open("reader/models")
     assert mark in visit.words
     stored = studies.load_study(house.db, house.one, study)
-    answers = reads.predictions_of(house.db, house.one, study)
+    answers = predictions.predictions_of(house.db, house.one, study)
     report = study_report.gather(house.one, stored, answers, [], Settings.from_environment())
     assert {model.model_id: model.leaks for model in report.models} == {
         "ultrasound-fusion": (), "ultrasound-cnn": (mark,),

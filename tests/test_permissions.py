@@ -9,7 +9,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
 
 from core.errors import NotAllowed
-from core.records import audit, reader_scores, reads, studies, truths
+from core.records import audit, predictions, reader_scores, reads, studies, truths
 from core.records.db import Database
 from core.records.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, demand
 
@@ -29,7 +29,7 @@ GUARDED: tuple[tuple[str, Call], ...] = (
     ("delete_study", lambda db, who, study, _: studies.delete_study(db, who, study)),
     ("record_first_read", lambda db, who, study, _: reads.record_first_read(db, who, study, {"R": CALM})),
     ("reveal_ai", lambda db, who, study, _: reads.reveal(db, who, study)),
-    ("see_ai", lambda db, who, study, _: reads.predictions_of(db, who, study)),
+    ("see_ai", lambda db, who, study, _: predictions.predictions_of(db, who, study)),
     ("record_final_read", lambda db, who, study, _: reads.record_final_read(db, who, study, {"R": CALM})),
     ("see_reads", lambda db, who, study, _: reads.reads_of(db, who, study)),
     (
@@ -69,7 +69,7 @@ def test_the_ai_is_never_visible_to_who_may_not_see_it(records: Database) -> Non
     reader = add_person(records, "Reader", "radiologist")
     study_id = studies.create_study(records, reader, display_name="x", images=[picture()])
     image = studies.load_study(records, reader, study_id).images[0]
-    reads.record_predictions(records, study_id, image.id, answer(image.image), explanation())
+    predictions.record_predictions(records, study_id, image.id, answer(image.image), explanation())
     reads.record_first_read(records, reader, study_id, {"R": CALM})
     reads.reveal(records, reader, study_id)
 

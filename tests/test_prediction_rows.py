@@ -10,7 +10,7 @@ from record_site import CALM, add_person, answer, explanation, picture, stored_f
 from sqlalchemy import func, select
 
 from core.errors import NotFound
-from core.records import reads, tables
+from core.records import predictions, reads, tables
 from core.records.db import Database
 from core.records.permissions import Person
 from core.records.store import ImageStore
@@ -29,7 +29,7 @@ def study_id(records: Database, ann: Person) -> str:
     """A study of one image that one model has answered."""
     study_id = create_study(records, ann, display_name="Case 1", images=[picture()])
     stored = load_study(records, ann, study_id).images[0]
-    reads.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
     return study_id
 
 
@@ -40,11 +40,11 @@ def test_predictions_and_maps_come_back_as_they_went_in(records: Database, ann: 
     for stored, model_id, seed in given:
         made = explanation(seed)
         prediction = answer(stored.image, model_id=model_id)
-        reads.record_predictions(records, study_id, stored.id, prediction, made)
+        predictions.record_predictions(records, study_id, stored.id, prediction, made)
     reads.record_first_read(records, ann, study_id, FIRST)
     reads.reveal(records, ann, study_id)
 
-    found = reads.predictions_of(records, ann, study_id)
+    found = predictions.predictions_of(records, ann, study_id)
 
     assert [(image_id, kept.model_id) for image_id, kept, _ in found] == [
         (first.id, "a"), (first.id, "b"), (second.id, "b")
@@ -61,15 +61,15 @@ def test_the_same_weights_answer_once_and_new_weights_beside_them(
     records: Database, ann: Person, study_id: str
 ) -> None:
     stored = load_study(records, ann, study_id).images[0]
-    reads.record_predictions(records, study_id, stored.id, answer(stored.image, malignant=0.1), explanation(9))
+    predictions.record_predictions(records, study_id, stored.id, answer(stored.image, malignant=0.1), explanation(9))
     files = len(stored_files(records))
     newer = answer(stored.image, weights="f" * 64, malignant=0.3)
-    reads.record_predictions(records, study_id, stored.id, newer, explanation(4))
+    predictions.record_predictions(records, study_id, stored.id, newer, explanation(4))
     reads.record_first_read(records, ann, study_id, FIRST)
     reads.reveal(records, ann, study_id)
 
     assert files == 2
-    assert [kept for _, kept, _ in reads.predictions_of(records, ann, study_id)] == [newer]
+    assert [kept for _, kept, _ in predictions.predictions_of(records, ann, study_id)] == [newer]
     with records.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.prediction)).scalar_one() == 2
 
@@ -81,7 +81,7 @@ def test_a_prediction_that_cannot_be_kept_leaves_nothing(
     files = stored_files(records)
     newer = answer(stored.image, weights="f" * 64)
     with pytest.raises(NotFound):
-        reads.record_predictions(records, study_id, "0" * 32, newer, explanation(1))
+        predictions.record_predictions(records, study_id, "0" * 32, newer, explanation(1))
     assert stored_files(records) == files
 
     keep, calls = ImageStore.keep, []
@@ -94,9 +94,9 @@ def test_a_prediction_that_cannot_be_kept_leaves_nothing(
 
     with monkeypatch.context() as broken, pytest.raises(OSError):
         broken.setattr(ImageStore, "keep", keep_once)
-        reads.record_predictions(records, study_id, stored.id, newer, explanation(1))
+        predictions.record_predictions(records, study_id, stored.id, newer, explanation(1))
     assert stored_files(records) == files
     delete_study(records, ann, study_id)
     with pytest.raises(NotFound):
-        reads.record_predictions(records, study_id, stored.id, newer, explanation(1))
+        predictions.record_predictions(records, study_id, stored.id, newer, explanation(1))
     assert stored_files(records) == []

@@ -20,6 +20,7 @@ from core.records import (
     audit_heads,
     data_sets,
     openings,
+    predictions,
     reads,
     retention,
     sessions,
@@ -31,7 +32,7 @@ from core.records import (
 )  # fmt: skip
 from core.records.db import Database
 from core.records.permissions import Person
-from core.types import Modality
+from core.types import SIDE_NOT_STATED, Modality
 from train import jobs
 from train.fit_request import FitRequest
 
@@ -121,7 +122,7 @@ def test_a_deletion_and_an_answer_at_once_leave_no_answer_without_its_study(reco
         said = answer(picture(number))
         at_once(
             lambda study_id=study_id: studies.delete_study(records, ann, study_id),
-            lambda study_id=study_id, image_id=image_id, said=said: reads.record_predictions(
+            lambda study_id=study_id, image_id=image_id, said=said: predictions.record_predictions(
                 records, study_id, image_id, said, explanation()
             ),
             lambda study_id=study_id, image_id=image_id, said=said: shadows.record_shadow_answer(
@@ -134,17 +135,17 @@ def test_a_deletion_and_an_answer_at_once_leave_no_answer_without_its_study(reco
 
 def test_the_same_answer_kept_by_two_at_once_is_kept_once_with_its_maps(records: Database, ann: Person) -> None:
     study_id, image_id = new_study(records, ann, 1)
-    reads.record_first_read(records, ann, study_id, {studies.SIDE_NOT_STATED: CALM})
+    reads.record_first_read(records, ann, study_id, {SIDE_NOT_STATED: CALM})
     reads.reveal(records, ann, study_id)
     for number in range(ROUNDS):
         said = answer(picture(1), model_id=f"model {number}")
         outcomes = at_once(
-            *[lambda said=said: reads.record_predictions(records, study_id, image_id, said, explanation())] * 3,
+            *[lambda said=said: predictions.record_predictions(records, study_id, image_id, said, explanation())] * 3,
             *[lambda said=said: shadows.record_shadow_answer(records, study_id, image_id, said)] * 3,
         )
         assert refusals(outcomes) == []
     assert count(records, tables.prediction) == count(records, tables.shadow_answer) == ROUNDS
-    assert len(reads.predictions_of(records, ann, study_id)) == ROUNDS  # raises where a map is missing
+    assert len(predictions.predictions_of(records, ann, study_id)) == ROUNDS  # raises where a map is missing
 
 
 def test_truths_and_final_reads_given_at_once_are_all_kept(records: Database, ann: Person, bea: Person) -> None:

@@ -13,7 +13,7 @@ from record_site import CALM, WORRIED, add_person, answer, explanation, picture,
 from sqlalchemy import select
 
 from core.errors import AppError, Conflict, InvalidInput
-from core.records import audit, reads, tables, truths
+from core.records import audit, predictions, reads, tables, truths
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.reads import BIRADS, Impression
@@ -44,7 +44,7 @@ def study_id(records: Database, ann: Person) -> str:
     """A study of one image that one model has answered."""
     study_id = create_study(records, ann, display_name="Case 1", images=[picture()])
     stored = load_study(records, ann, study_id).images[0]
-    reads.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
     return study_id
 
 
@@ -95,15 +95,15 @@ def test_first_read_reveal_final_read_and_truth_in_their_order(
 
 def test_predictions_are_refused_until_they_are_revealed(records: Database, ann: Person, study_id: str) -> None:
     with pytest.raises(Conflict, match="hidden"):
-        reads.predictions_of(records, ann, study_id)
+        predictions.predictions_of(records, ann, study_id)
     with pytest.raises(Conflict, match="first impression"):
         reads.reveal(records, ann, study_id)
     reads.record_first_read(records, ann, study_id, FIRST)
     with pytest.raises(Conflict, match="hidden"):
-        reads.predictions_of(records, ann, study_id)
+        predictions.predictions_of(records, ann, study_id)
     reads.reveal(records, ann, study_id)
 
-    assert len(reads.predictions_of(records, ann, study_id)) == 1
+    assert len(predictions.predictions_of(records, ann, study_id)) == 1
 
 
 def test_one_persons_reveal_shows_nothing_to_another(
@@ -114,7 +114,7 @@ def test_one_persons_reveal_shows_nothing_to_another(
 
     assert not reads.ai_visible(records, bea, study_id)
     with pytest.raises(Conflict):
-        reads.predictions_of(records, bea, study_id)
+        predictions.predictions_of(records, bea, study_id)
     with pytest.raises(Conflict):
         reads.reveal(records, bea, study_id)
 
@@ -246,7 +246,7 @@ def test_who_reveals_a_final_study_without_reading_it_cannot_give_a_first_impres
     reads.record_final_read(records, ann, study_id, FINAL)
     reads.reveal(records, bea, study_id)
 
-    assert len(reads.predictions_of(records, bea, study_id)) == 1
+    assert len(predictions.predictions_of(records, bea, study_id)) == 1
     assert len(reads.reads_of(records, bea, study_id)) == 2
     with pytest.raises(Conflict, match="not be a first impression"):
         reads.record_first_read(records, bea, study_id, FIRST)
@@ -312,10 +312,10 @@ def test_concurrent_reading_shows_the_ai_at_once_and_asks_for_no_first_read(conc
     bea = add_person(concurrent, "Bea", "radiologist")
     study_id = create_study(concurrent, ann, display_name="x", images=[picture()])
     stored = load_study(concurrent, ann, study_id).images[0]
-    reads.record_predictions(concurrent, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(concurrent, study_id, stored.id, answer(stored.image), explanation())
 
     assert reads.ai_visible(concurrent, ann, study_id)
-    assert len(reads.predictions_of(concurrent, ann, study_id)) == 1
+    assert len(predictions.predictions_of(concurrent, ann, study_id)) == 1
     reads.reveal(concurrent, ann, study_id)  # nothing to reveal, nothing to audit
     reads.record_final_read(concurrent, ann, study_id, FINAL)
 
@@ -330,7 +330,7 @@ def test_what_a_first_read_saw_in_concurrent_mode_is_kept(concurrent: Database) 
     ann = add_person(concurrent, "Ann", "radiologist")
     study_id = create_study(concurrent, ann, display_name="x", images=[picture()])
     stored = load_study(concurrent, ann, study_id).images[0]
-    reads.record_predictions(concurrent, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(concurrent, study_id, stored.id, answer(stored.image), explanation())
     reads.record_first_read(concurrent, ann, study_id, FIRST)
 
     assert [seen["image_id"] for seen in reads.reads_of(concurrent, ann, study_id)[0].predictions_seen] == [stored.id]

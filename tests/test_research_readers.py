@@ -7,7 +7,7 @@ from datetime import date
 from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
 
 from core.evaluation.scores import read_scores
-from core.records import reader_scores, reads, studies, truths
+from core.records import predictions, reader_scores, reads, studies, truths
 from core.records.db import Database
 from core.records.permissions import Person
 
@@ -16,7 +16,7 @@ def finish(db: Database, reader: Person, number: int, pathology: str | None, *, 
     image = picture(number, patient_hash=f"{number:064d}")
     study = studies.create_study(db, reader, display_name=f"Jane Doe {number}", images=[image])
     (stored,) = studies.load_study(db, reader, study).images
-    reads.record_predictions(db, study, stored.id, answer(image, malignant=0.25), explanation())
+    predictions.record_predictions(db, study, stored.id, answer(image, malignant=0.25), explanation())
     reads.record_first_read(db, reader, study, {"R": suspicion})
     if pathology is not None:
         reads.record_final_read(db, reader, study, {"R": CALM}, "")

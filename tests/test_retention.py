@@ -10,7 +10,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, stored_files
 
 from core.errors import InvalidInput
-from core.records import audit, reads, retention, site_settings, studies, tables, truths
+from core.records import audit, predictions, reads, retention, site_settings, studies, tables, truths
 from core.records.db import Database
 from core.records.known_images import known_images
 from core.records.permissions import Person
@@ -34,7 +34,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def read_study(db: Database, person: Person, number: int, *, is_final: bool = True, truth: bool = False) -> str:
     study_id = studies.create_study(db, person, display_name="x", images=[picture(number)])
     stored = studies.load_study(db, person, study_id).images[0]
-    reads.record_predictions(db, study_id, stored.id, answer(stored.image), explanation(number))
+    predictions.record_predictions(db, study_id, stored.id, answer(stored.image), explanation(number))
     reads.record_first_read(db, person, study_id, {"R": CALM})
     reads.reveal(db, person, study_id)
     if is_final:
@@ -64,7 +64,7 @@ def test_the_pixels_of_final_studies_go_and_all_else_stays(records: Database, an
     assert study.pixels_removed_at is not None and study.images[0].image.pixels.shape == (1, 1)
     assert replace(study.images[0].image, pixels=before.images[0].image.pixels).sha256 == before.images[0].image.sha256
     assert [read.kind for read in reads.reads_of(records, ann, final)] == ["first", "final"]
-    assert reads.predictions_of(records, ann, final)[0][1].malignant == 0.8
+    assert predictions.predictions_of(records, ann, final)[0][1].malignant == 0.8
     assert studies.load_study(records, ann, unfinished).pixels_removed_at is None
     entry = audit.entries(records, ann, action="remove pixels")[0]
     assert (entry.person_id, entry.subject, entry.detail["days"]) == (None, f"study {final}", DAYS)

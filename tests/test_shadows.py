@@ -18,7 +18,7 @@ from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.evaluation.shadow import compare_shadow
 from core.models import inference
 from core.models.cards import live_cards, shadow_cards
-from core.records import audit, reads, releases, shadows, studies, tables
+from core.records import audit, predictions, reads, releases, shadows, studies, tables
 from core.records.db import Database
 from core.records.permissions import Person
 from core.types import Image, Modality, Prediction
@@ -91,7 +91,7 @@ def test_silent_answers_are_kept_once_and_apart_and_go_with_a_deleted_study(reco
         shadows.record_shadow_answer(records, study, "0" * 32, said)
     reads.record_first_read(records, admin, study, {"R": CALM})
     reads.reveal(records, admin, study)
-    assert reads.predictions_of(records, admin, study) == []  # nothing of it where a reader looks
+    assert predictions.predictions_of(records, admin, study) == []  # nothing of it where a reader looks
 
     def kept() -> int:
         with records.read() as connection:

@@ -14,7 +14,7 @@ from core.errors import InvalidInput, NotAllowed
 from core.models.calibration import Calibration
 from core.models.cards import Card
 from core.models.operating_point import held_against
-from core.records import audit, reads, site_settings, site_thresholds, studies, tables
+from core.records import audit, predictions, reads, site_settings, site_thresholds, studies, tables
 from core.records.db import Database
 from core.records.permissions import Person
 from core.types import Modality
@@ -58,11 +58,11 @@ def test_an_answer_keeps_the_threshold_it_was_given_with(records: Database, ada:
     study_id = studies.create_study(records, ann, display_name="x", images=[picture()])
     stored = studies.load_study(records, ann, study_id).images[0]
     given = held_against(answer(stored.image), site_thresholds.points_here(records, (card,))["e" * 64])
-    reads.record_predictions(records, study_id, stored.id, given, explanation())
+    predictions.record_predictions(records, study_id, stored.id, given, explanation())
     reads.reveal(records, ann, study_id)
     site_settings.back_to_default(records, ada, "thresholds")
 
-    _, kept, _ = reads.predictions_of(records, ann, study_id)[0]
+    _, kept, _ = predictions.predictions_of(records, ann, study_id)[0]
     assert (kept.threshold, kept.threshold_rule) == (0.85, "a value that this site has set itself")
     assert not kept.is_above_threshold  # 0.8, and above the card's
 
@@ -80,9 +80,9 @@ def test_a_study_has_one_threshold_for_the_same_weights_whatever_is_chosen_betwe
         if number and in_between:
             site_settings.back_to_default(records, ada, "thresholds")
         given = held_against(answer(stored.image), site_thresholds.points_here(records, (card,))["e" * 64])
-        reads.record_predictions(records, study_id, stored.id, given, explanation())
+        predictions.record_predictions(records, study_id, stored.id, given, explanation())
     other = replace(answer(stored.image), weights_sha256="f" * 64, threshold=0.2)
-    reads.record_predictions(records, study_id, stored.id, other, explanation())
+    predictions.record_predictions(records, study_id, stored.id, other, explanation())
 
     with records.read() as connection:
         rows = connection.execute(select(tables.prediction).order_by(tables.prediction.c.id)).all()

@@ -13,7 +13,7 @@ from record_site import CALM, add_person, answer, explanation, picture, sqlite_o
 from sqlalchemy import select, text
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.records import audit, reads, studies, tables, truths
+from core.records import audit, predictions, reads, studies, tables, truths
 from core.records.db import Database, open_database
 from core.records.permissions import Person
 from core.records.store import ImageStore
@@ -175,7 +175,9 @@ def test_the_worklist_is_newest_first_whatever_the_state_or_the_ai_says(records:
     ids = [create_study(records, ann, display_name=f"Case {n}", images=[picture(n)]) for n in range(3)]
     for study_id, malignant in zip(ids, (0.99, 0.01, 0.5), strict=True):
         stored = load_study(records, ann, study_id).images[0]
-        reads.record_predictions(records, study_id, stored.id, answer(stored.image, malignant=malignant), explanation())
+        predictions.record_predictions(
+            records, study_id, stored.id, answer(stored.image, malignant=malignant), explanation()
+        )
     reads.record_first_read(records, ann, ids[1], {"R": CALM})
     reads.record_first_read(records, ann, ids[0], {"R": CALM})
     reads.record_final_read(records, ann, ids[0], {"R": CALM})
@@ -249,7 +251,7 @@ def test_a_study_that_is_not_there_is_a_sentence(records: Database, ann: Person,
         lambda: delete_study(records, ann, study_id),
         lambda: reads.ai_visible(records, ann, study_id),
         lambda: reads.reads_of(records, ann, study_id),
-        lambda: reads.predictions_of(records, ann, study_id),
+        lambda: predictions.predictions_of(records, ann, study_id),
         lambda: reads.record_first_read(records, ann, study_id, {"R": CALM}),
         lambda: reads.record_final_read(records, ann, study_id, {"R": CALM}),
         lambda: reads.reveal(records, ann, study_id),
@@ -263,7 +265,7 @@ def test_a_study_that_is_not_there_is_a_sentence(records: Database, ann: Person,
 def test_side_view_and_kind_can_be_corrected_and_old_predictions_are_dropped(records: Database, ann: Person) -> None:
     study_id = create_study(records, ann, display_name="x", images=[picture(laterality=None)])
     stored = load_study(records, ann, study_id).images[0]
-    reads.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
+    predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
 
     correct_image(records, ann, stored.id, laterality="L", view="CC", modality="mammography")
 
@@ -328,7 +330,7 @@ def test_a_correction_to_what_cannot_be_is_refused(
 def test_a_deleted_study_leaves_an_empty_row_and_the_audit(records: Database, ann: Person) -> None:
     study_id = create_study(records, ann, display_name="Jane", images=[picture(1, patient_hash=PATIENT), picture(2)])
     for stored in load_study(records, ann, study_id).images:
-        reads.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
+        predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
     reads.record_first_read(records, ann, study_id, {"R": CALM})
 
     delete_study(records, ann, study_id)

@@ -21,20 +21,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
-from core.errors import Conflict, InvalidInput, NotFound
-from core.records import audit, store, tables
+from core.errors import Conflict, InvalidInput
+from core.records import audit, tables
 from core.records.db import Database
 from core.records.permissions import Person, allowed, demand
 from core.records.prediction_rows import (
-    as_first_answered,
-    explanation_of,
     newest_predictions,
-    payload_of,
-    prediction_of,
 )
-from core.records.studies import release_files
 from core.records.study_rows import breasts_of, find_study
-from core.types import SIDE_NOT_STATED, Explanation, Prediction
+from core.types import SIDE_NOT_STATED
 
 BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
 COMMENT_LENGTH_MOST = 4000
@@ -96,7 +91,7 @@ def record_first_read(
 def ai_visible(db: Database, person: Person, study_id: str) -> bool:
     """Whether this person may see the AI's answer on this study now. Raises NotFound."""
     with db.read() as connection:
-        return _ai_visible(connection, person, find_study(connection, study_id))
+        return is_ai_visible(connection, person, find_study(connection, study_id))
 
 
 def reveal(db: Database, person: Person, study_id: str) -> None:
@@ -107,7 +102,7 @@ def reveal(db: Database, person: Person, study_id: str) -> None:
     demand(person, "reveal_ai")
     with db.begin() as connection:
         study = find_study(connection, study_id, is_for_change=True)
-        if _ai_visible(connection, person, study):
+        if is_ai_visible(connection, person, study):
             return
         if not (has_read(connection, study_id, "first", person) or has_read(connection, study_id, "final")):
             raise Conflict("Save your first impression before the AI's answer is shown.")
@@ -156,68 +151,6 @@ def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
     return found
 
 
-def record_predictions(
-    db: Database, study_id: str, image_id: str, prediction: Prediction, explanation: Explanation
-) -> None:
-    """Keep what one model says of one image. The same weights' answer to the same image is kept once.
-
-    In one study the same weights are held against one threshold, that of their first answer, whatever the site has
-    chosen since: a breast's number comes from several images and has one threshold.
-
-    Raises NotFound if study or image are gone meanwhile.
-    """
-    blob = store.maps_blob(explanation.maps)
-    kept, image = tables.prediction.c, tables.image.c
-    try:
-        db.store.keep(blob)
-        with db.begin() as connection:
-            find_study(connection, study_id, is_for_change=True)
-            store.lock(connection)
-            if not connection.execute(
-                select(image.id).where(image.id == image_id, image.study_id == study_id)
-            ).one_or_none():
-                raise NotFound("This image does not exist any more. Reload the page.")
-            is_there = connection.execute(
-                select(kept.id).where(
-                    kept.image_id == image_id,
-                    kept.model_id == prediction.model_id,
-                    kept.weights_sha256 == prediction.weights_sha256,
-                )
-            ).one_or_none()
-            if is_there is None:
-                db.store.keep(blob)  # again, now that nobody can remove it as unused
-                connection.execute(
-                    insert(tables.prediction).values(
-                        study_id=study_id,
-                        image_id=image_id,
-                        model_id=prediction.model_id,
-                        weights_sha256=prediction.weights_sha256,
-                        created_at=tables.now(),
-                        payload=payload_of(as_first_answered(connection, study_id, prediction), explanation),
-                        maps=blob.key,
-                    )
-                )
-    except BaseException:
-        release_files(db, [blob.key])
-        raise
-    if is_there is not None:
-        release_files(db, [blob.key])
-
-
-def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[str, Prediction, Explanation]]:
-    """(image id, prediction, explanation), in order of the images; of each model the newest answer.
-
-    Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
-    """
-    demand(person, "see_ai")
-    with db.read() as connection:
-        study = find_study(connection, study_id)
-        if not _ai_visible(connection, person, study):
-            raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
-        rows = newest_predictions(connection, study_id)
-    return [(row.image_id, prediction_of(row), explanation_of(row, db.store)) for row in rows]
-
-
 def record_export(db: Database, person: Person, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
     demand(person, "export_report")
@@ -262,7 +195,7 @@ def _insert_read(
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_in_words(breasts)}.")
     seen: list[dict[str, Any]] = []
-    if _ai_visible(connection, person, study):
+    if is_ai_visible(connection, person, study):
         seen = [
             {
                 "prediction": row.id,
@@ -305,7 +238,8 @@ def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
     )
 
 
-def _ai_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
+def is_ai_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
+    """As `ai_visible`, in the caller's transaction."""
     if not allowed(person, "see_ai"):
         return False
     return study.reading_mode != _READ_FIRST or _has_revealed(connection, person, study.id)

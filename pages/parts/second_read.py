@@ -13,7 +13,7 @@ from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import Card, known_cards, live_cards, shadow_cards
 from core.models.leaks import leak_words, leaks_of
 from core.models.operating_point import held_against, operating_point
-from core.records import reads, shadows
+from core.records import predictions, shadows
 from core.records.permissions import Person
 from core.records.site_thresholds import points_here
 from core.records.studies import StoredImage, StoredStudy
@@ -42,7 +42,7 @@ def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
 
     Refused with a sentence while the reader may not see it.
     """
-    found = reads.predictions_of(database(), person, study.row.id)
+    found = predictions.predictions_of(database(), person, study.row.id)
     order = {model_id: place for place, model_id in enumerate(titles())}
     places = {stored.id: place for place, stored in enumerate(study.images)}
     return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
@@ -79,7 +79,7 @@ def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
         try:
             prediction, explanation = loaded(card).read(stored.image)
             held = held_against(prediction, points[card.weights_sha256])
-            reads.record_predictions(database(), study.row.id, stored.id, held, explanation)
+            predictions.record_predictions(database(), study.row.id, stored.id, held, explanation)
         except AppError as refused:
             _refusals(study)[card.title] = str(refused)
     bar.empty()
