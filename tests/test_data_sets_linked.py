@@ -18,7 +18,7 @@ from PIL import Image as Raster
 from record_site import CALM, add_person, picture
 
 from core.errors import InvalidInput
-from core.records import audit, data_sets, reads, studies
+from core.records import audit, data_sets, reads, studies, truths
 from core.records.db import Database
 from core.records.permissions import Person
 from core.settings import Settings
@@ -200,7 +200,7 @@ def test_pictures_come_from_below_the_sites_data_root_only(records: Database, ad
 
 
 def read_study(
-    db: Database, person: Person, number: int, truths: dict[str, str], *, is_final: bool = True, **fields: Any
+    db: Database, person: Person, number: int, known: dict[str, str], *, is_final: bool = True, **fields: Any
 ) -> str:
     images: list[Image] = []
     for place, side in enumerate(("R", "L")):
@@ -214,7 +214,7 @@ def read_study(
     if is_final:
         reads.reveal(db, person, study)
         reads.record_final_read(db, person, study, {"R": CALM, "L": CALM})
-    for breast, pathology in truths.items():
+    for breast, pathology in known.items():
         truths.record_truth(
             db, person, study, breast=breast, pathology=pathology, happened_on=date(2024, 1, 1), source="biopsy"
         )
@@ -225,8 +225,8 @@ def read_study(
 def site(records: Database, admin: Person) -> Database:
     """Five finished studies of four patients, one without truth of the left breast, and one that is being read."""
     for number in range(5):
-        truths = {"R": ("benign", "malignant")[number % 2], "L": "not biopsied, stable"}
-        read_study(records, admin, number, truths, patient_hash=f"{number // 2:064x}")
+        known = {"R": ("benign", "malignant")[number % 2], "L": "not biopsied, stable"}
+        read_study(records, admin, number, known, patient_hash=f"{number // 2:064x}")
     read_study(records, admin, 6, {"R": "benign"}, patient_hash="f" * 64)
     read_study(records, admin, 7, {"R": "malignant"}, is_final=False)
     truths.record_truth(
