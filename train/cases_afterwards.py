@@ -23,6 +23,7 @@ from train.data import Manifest
 from train.ensembles import cases_of_members
 from train.leak_check import find_manifest, split_of
 from train.publish import put_cases, write_card
+from train.subgroups import with_subgroups
 
 Traces = dict[str, dict[str, Any]]
 
@@ -52,6 +53,24 @@ class Lister:
         write_card(folder, {**card.raw, "cases": put_cases(folder, card.weights_sha256, table)})
         return True
 
+    def group_cases(self, folder: Path) -> bool:
+        """Write what the test cases can be grouped by beside their scores; False if nothing is to be added.
+
+        Raises NotFound and InvalidInput as `list_cases`.
+        """
+        card = read_card(folder)
+        path = folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+        scores = pd.read_csv(path, dtype=str, keep_default_na=False)
+        known = members_of(card)[0] if card.raw.get("members") else card
+        manifest = self._manifest(known)
+        grouped = with_subgroups(scores, same_cases(known, manifest), manifest.root)
+        if list(grouped.columns) == list(scores.columns):
+            return False
+        half = path.with_suffix(".half")
+        half.write_text(grouped.to_csv(index=False), encoding="utf-8")
+        half.replace(path)
+        return True
+
     def _of_ensemble(self, card: Card) -> pd.DataFrame:
         table = cases_of_members(members_of(card))
         if table is None:
@@ -59,6 +78,12 @@ class Lister:
         return table
 
     def _of_network(self, card: Card) -> pd.DataFrame:
+        manifest = self._manifest(card)
+        cases = same_cases(card, manifest)
+        traces = self._traces_of(card, manifest, list(cases["file"]))
+        return cases_table(cases, [traces[file] for file in cases["file"]])
+
+    def _manifest(self, card: Card) -> Manifest:
         data = card.raw["data"]
         manifest = find_manifest(self._settings, data["sha256"], str(data["name"]).split(", "))
         if manifest is None:
@@ -66,9 +91,7 @@ class Lister:
                 f"The cases of {card.model_id} ({data['name']}, data {data['sha256'][:8]}) were not found. Give with "
                 "--data the folder that holds their manifest.csv and files."
             )
-        cases = same_cases(card, manifest)
-        traces = self._traces_of(card, manifest, list(cases["file"]))
-        return cases_table(cases, [traces[file] for file in cases["file"]])
+        return manifest
 
     def _traces_of(self, card: Card, manifest: Manifest, files: Sequence[str]) -> Traces:
         from train.squares import read_case

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable
+from core.evaluation.scores import BOOKKEEPING, KEYS
 from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores
@@ -59,7 +60,15 @@ def make_ensemble(
     }
     if thresholds:
         card["folds"] = {"n": len(thresholds), "thresholds": thresholds}
+    tested = _grouped_as(next(iter(test.values())), tested, first.classes)
     return place(weights_dir / name, card, tested, validated, cases_of_members(cards))
+
+
+def _grouped_as(member: pd.DataFrame, tested: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The ensemble's scores with what a member's can be grouped by."""
+    known = member.set_index("case")
+    added = [name for name in known if name not in tested and name not in (*KEYS, *BOOKKEEPING, *classes)]
+    return tested.assign(**{name: known[name].reindex(tested["case"]).to_numpy() for name in added})
 
 
 def cases_of_members(cards: Sequence[Card]) -> pd.DataFrame | None:

@@ -22,6 +22,7 @@ from core.types import Estimate, Modality
 from train.audit import with_split
 from train.cases import patient_keys
 from train.data import Manifest
+from train.subgroups import with_subgroups
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ POSITIVE_WORDS = frozenset({"malignant", "cancer", "idc", "1"})
 NEGATIVE_WORDS = frozenset(
     {"benign", "normal", "no finding", "not_malignant", "non_idc", "non-cancer", "negative", "0"}
 )
-SUBGROUPS = ("source", "magnification", "view", "laterality")
-"""Columns of a manifest that are kept beside the scores of another data set."""
+_TELLING = ("source", "magnification", "view", "laterality")
+"""Columns that are kept beside the scores of another data set although they hold one value only."""
 CHUNK = 256
 SAME_SCORE = 5e-3
 """Scores of two machines, or of two number formats, differ less than this."""
@@ -68,8 +69,7 @@ def evaluate(
     cases = selection.cases.assign(label=called, patient_key=patient_keys(selection.cases))
     scores = selection.stored if selection.stored is not None else score(card, cases, manifest.root)
     if not selection.is_own:
-        kept = [name for name in SUBGROUPS if name in cases and name not in card.classes and (cases[name] != "").any()]
-        scores = pd.concat([scores, cases[kept].reset_index(drop=True)], axis=1)
+        scores = with_subgroups(scores, cases, manifest.root, always=_TELLING)
     result = measure(card, scores, sha256=manifest.sha256, seed=seed)
     notes = selection.notes if result.scorers[0].classes else (*selection.notes, _binary_only(card, scores))
     return Evaluation(card, result, scores, split, manifest.sha256, selection.is_own, notes)

@@ -34,6 +34,7 @@ from train.measure import Localisation, localisations, scores_table, stored
 from train.publish import Candidate, publish
 from train.runs import command_of, config_of, model_id_of, model_of_split, split_model
 from train.squares import Squares, load_squares
+from train.subgroups import with_subgroups
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def make(
         validation_n=len(measured.validation_scores),
         localisation=_on_card(measured.localisation),
         limits=limits,
-        test_scores=measured.test_scores,
+        test_scores=with_subgroups(measured.test_scores, prepared.cases, prepared.manifest.root),
         validation_scores=measured.validation_scores,
         cases=loaded.table,
         folds=measured.folds,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.errors import AppError
+from pages.parts.words import plain
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,6 @@ def told_plainly(*, stops: bool = False) -> Iterator[None]:
         yield
     except AppError as refused:
         log.info("Refused: %s", type(refused).__name__)
-        st.error(str(refused), icon=":material/block:")
+        st.error(plain(str(refused)), icon=":material/block:")
         if stops:
             st.stop()

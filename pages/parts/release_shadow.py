@@ -36,8 +36,10 @@ def draw_shadows(actor: Person) -> None:
 
 
 def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
-    """The form that lets a candidate run silently."""
+    """The form that lets a candidate run silently; none for one that is live already."""
     (job,) = (one for one in finished if one.id == job_id)
+    if job.result and job.result["weights_sha256"] in {card.weights_sha256 for card in live_cards(settings())}:
+        return
     with st.expander("Let it run silently first", key="begin_shadow"):
         st.caption(
             "It reads every new image after the live models have answered. Its answers are kept apart and shown to no "

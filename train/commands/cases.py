@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     lister, failed = Lister(args.data, _told), 0
     for folder in folders:
         try:
-            log.info("%s: %s", folder.name, "listed" if lister.list_cases(folder) else "there already")
+            is_listed, is_grouped = lister.list_cases(folder), lister.group_cases(folder)
+            log.info("%s: %s", folder.name, "listed" if is_listed or is_grouped else "there already")
         except AppError as refused:
             failed += 1
             log.error("%s: %s", folder.name, refused)
