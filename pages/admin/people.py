@@ -11,6 +11,7 @@ from core.records.accounts import PersonRow
 from core.records.permissions import ROLES, Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
+from pages.parts.words import plain
 
 actor = require("administrator")
 db = database()
@@ -25,7 +26,7 @@ def show_link(name: str, token: str) -> None:
     """The address that the person opens. It is shown now and never again: only its hash is kept."""
     page = urlsplit(st.context.url or "")
     address = f"{page.scheme}://{page.netloc}/invitation?link={token}"
-    st.success(f"Give this link to {name} yourself. It works once, for {invitations.VALID_HOURS} hours.")
+    st.success(f"Give this link to {plain(name)} yourself. It works once, for {invitations.VALID_HOURS} hours.")
     st.code(address, language=None, wrap_lines=True)
 
 

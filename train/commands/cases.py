@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
-    parser = subparsers.add_parser("cases", help="list the cases of models that were made before their folders did")
+    parser = subparsers.add_parser("cases", help="list the cases of models from before and what groups them")
     parser.add_argument("models", nargs="*", metavar="MODEL_ID", help="default: every model of the weights folder")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the manifests and their files")
     parser.add_argument(
