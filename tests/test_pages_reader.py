@@ -392,6 +392,20 @@ def test_without_any_model_the_page_says_so(house: House, visit: Visit):
     assert "No model has been released yet" in visit.open("reader/models").words
 
 
+def test_models_that_were_only_measured_are_shown_when_asked_for(house: House, visit: Visit):
+    release(house.weights, "ultrasound-fusion")
+    release(house.weights, "mammography-cnn", sha256="cd" * 32)
+    (house.weights / "mammography-cnn" / "weights.safetensors").unlink()
+    words = visit.open("reader/models").words
+    assert "ultrasound-fusion" in words and "mammography-cnn" not in words
+    toggle = next(toggle for toggle in visit.app.toggle if toggle.label.startswith("Also those"))
+    assert toggle.label.endswith("measured only (1)")
+    toggle.set_value(True)
+    assert "mammography-cnn" in visit.settled().words
+    words = visit.choose("Kind of image", "mammography").words
+    assert "mammography-cnn" in words and "ultrasound-fusion" not in words
+
+
 def test_everybody_can_read_what_it_is_not_for(house: House, visit: Visit):
     words = visit.open("public/about").words
     assert "not a medical device" in words

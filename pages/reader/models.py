@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from core.models.cards import Card, all_cards, headline, retrain_words
@@ -13,6 +15,8 @@ from core.records.site_thresholds import points_here
 from pages.parts import card_figures, card_words
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
+
+EVERY = "every kind"
 
 
 def draw_headline(card: Card) -> None:
@@ -65,6 +69,24 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
             st.table(where)
 
 
+def choose_cards(cards: Sequence[Card]) -> list[Card]:
+    """The cards of the kind of image that is asked for; those without weights only if they are wished."""
+    kinds = list(dict.fromkeys(card.modality.value for card in cards))
+    kind = EVERY
+    if len(kinds) > 1:
+        options = (EVERY, *kinds)
+        kind = st.segmented_control(
+            "Kind of image", options, default=EVERY, required=True, key="kind", bind="query-params", wrap=True
+        )
+    shown = [card for card in cards if kind in (EVERY, card.modality.value)]
+    measured_only = [card for card in shown if not card.has_weights]
+    if measured_only and not st.toggle(
+        f"Also those that were trained and measured only ({len(measured_only)})", key="measured", bind="query-params"
+    ):
+        return [card for card in shown if card.has_weights]
+    return shown
+
+
 require("see_models")
 st.title("Models", anchor=False)
 st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
@@ -72,7 +94,7 @@ cards = all_cards(settings())
 points = points_here(database(), cards)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
-for card in cards:
+for card in choose_cards(cards):
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
 retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
