@@ -21,19 +21,24 @@ def drawn(folder: Path, name: str, rows: int, *, side: int = 100) -> str:
 
 
 def test_words_are_kept_and_numbers_notes_and_single_values_are_not(tmp_path: Path) -> None:
-    scores = pd.DataFrame(
-        {"case": ["b", "a", "c"], "patient": ["2", "1", "3"], "label": ["x", "y", "x"], "x": [0.1, 0.2, 0.3]}
-    )
+    scores = pd.DataFrame({"case": list("badce"), "patient": list("21435"), "label": list("xyxyx"), "x": [0.1] * 5})
     cases = pd.DataFrame(
         {
-            "file": ["a", "b", "c", "d"], "label": ["y", "x", "x", "x"], "density": ["A", "B", "", "C"],
-            "view": ["CC"] * 4, "n_masks": ["1", "2", "1", "1"], "note": ["one", "two", "one", "two"],
-            "patient": ["1", "2", "3", "4"],
+            "file": list("abcdef"), "label": list("yxyxxx"), "density": ["A", "B", "A", "B", "", "C"],
+            "view": ["CC"] * 6, "n_masks": list("121211"), "note": ["one", "two"] * 3, "patient": list("123456"),
         }
     )  # fmt: skip
     grouped = with_subgroups(scores, cases, tmp_path)
     assert list(grouped.columns) == ["case", "patient", "label", "x", "density"]
-    assert list(grouped["density"]) == ["B", "A", ""]  # by case, not by place
+    assert list(grouped["density"]) == ["B", "A", "B", "A", ""]  # by case, not by place
+
+
+def test_a_column_that_could_name_a_patient_is_left_out(tmp_path: Path) -> None:
+    scores = pd.DataFrame({"case": list("abcd"), "patient": list("1122"), "label": list("xyxy"), "x": [0.1] * 4})
+    cases = pd.DataFrame({"file": list("abcd"), "label": list("xyxy"), "called": ["Anna", "Anna", "Bea", "Bea"]})
+    assert "called" not in with_subgroups(scores, cases, tmp_path)
+    apart = scores.assign(patient=list("1234"))
+    assert "called" in with_subgroups(apart, cases, tmp_path)  # two patients each: a group
 
 
 @pytest.mark.parametrize(("rows", "words"), [(1, "under 2 %"), (2, "2 to 10 %"), (9, "2 to 10 %"), (10, "over 10 %")])

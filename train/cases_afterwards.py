@@ -22,7 +22,7 @@ from train.cases import split_sha256
 from train.data import Manifest
 from train.ensembles import cases_of_members
 from train.leak_check import find_manifest, split_of
-from train.publish import put_cases, write_card
+from train.publish import put_cases, put_test_scores, write_card
 from train.subgroups import with_subgroups
 
 Traces = dict[str, dict[str, Any]]
@@ -66,9 +66,7 @@ class Lister:
         grouped = with_subgroups(scores, same_cases(known, manifest), manifest.root)
         if list(grouped.columns) == list(scores.columns):
             return False
-        half = path.with_suffix(".half")
-        half.write_text(grouped.to_csv(index=False), encoding="utf-8")
-        half.replace(path)
+        put_test_scores(folder, card.weights_sha256, grouped)
         return True
 
     def _of_ensemble(self, card: Card) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def place(
     """
     short = card["weights"]["sha256"][:8]
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / f"{short}.test_scores.csv", test_scores.to_csv(index=False))
+    put_test_scores(folder, card["weights"]["sha256"], test_scores)
     _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
     if cases is not None:
         card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
@@ -96,6 +96,11 @@ def place(
         if old.name != "card.json" and stale:
             old.unlink()
     return folder / "card.json"
+
+
+def put_test_scores(folder: Path, weights_sha256: str, scores: pd.DataFrame) -> None:
+    """Write the scores of a model's test cases in one step."""
+    _write(folder / f"{weights_sha256[:8]}.test_scores.csv", scores.to_csv(index=False))
 
 
 def put_cases(folder: Path, weights_sha256: str, cases: pd.DataFrame) -> dict[str, str]:

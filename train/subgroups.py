@@ -23,8 +23,9 @@ def with_subgroups(
     """The scores, one row a `case`, with what the manifest's cases (column `file`) can be grouped by.
 
     Columns of words with two to twelve different values among these cases, and the size of the lesion where outlines
-    are at hand. Columns of numbers are left out: a table of scores would take them for a scorer. always: columns that
-    tell something although they hold one value only, such as which collection this is.
+    are at hand. A column with a value that one patient alone has is left out: it could name that patient, and tables of
+    scores leave the house. Columns of numbers are left out: a table of scores would take them for a scorer. always:
+    columns that tell something although they hold one value only, such as which collection this is.
     """
     own = cases.drop_duplicates("file").set_index("file").reindex(scores["case"]).fillna("").astype(str)
     found = {
@@ -33,6 +34,7 @@ def with_subgroups(
         if column not in _NOT_OF_THE_CASE
         and column not in scores
         and _is_grouping(own[column], least=1 if column in always else 2)
+        and (column in always or _is_shared(own[column], scores["patient"]))
     }
     if "mask" in own and LESION_SIZE not in scores:
         sizes = [lesion_size(root, mask, label) for mask, label in zip(own["mask"], own["label"], strict=True)]
@@ -65,3 +67,10 @@ def _is_grouping(values: pd.Series, *, least: int = 2) -> bool:
     there = values[values != ""]
     is_number = pd.to_numeric(there, errors="coerce").notna()
     return bool(least <= there.nunique() <= _MOST_VALUES and not is_number.any())
+
+
+def _is_shared(values: pd.Series, patients: pd.Series) -> bool:
+    """Whether every value belongs to two patients or more. Both are in the order of the scores."""
+    there = (values != "").to_numpy()
+    counts = patients[there].astype(str).groupby(values.to_numpy()[there]).nunique()
+    return bool(counts.min() >= 2)
