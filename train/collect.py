@@ -16,6 +16,7 @@ from core.records import data_sets
 from core.records.db import Database
 from core.records.permissions import Person, demand
 from core.types import Modality
+from core.undo import undone_by
 from train.found_cases import cases_in
 from train.keep import Kept, keep_cases
 from train.look_alikes import grouped
@@ -80,12 +81,9 @@ def add_kept(
     name = data_sets.demand_free_name(db, person, name)
     data_sets.sweep(db)
     kept = Kept(notes)
-    try:
+    with undone_by(lambda: data_sets.release(db, kept.names)):
         keep(kept)
         version_id = _create(db, person, kept, name, modality, seed, progress, origin)
-    except BaseException:  # also when the page goes away in the middle
-        data_sets.release(db, kept.names)
-        raise
     data_sets.release(db, kept.names)  # pictures that are in no case after all
     progress("Done", 1.0)
     return Collected(version_id, tuple(kept.notes), tuple(kept.refused[:REFUSED_SHOWN]))

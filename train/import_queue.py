@@ -23,6 +23,7 @@ from core.records.locks import Line, hold
 from core.records.permissions import Person, demand
 from core.settings import Settings
 from core.types import Modality
+from core.undo import undone_by
 from train.hospital_columns import KeyColumns, LinkColumns, LinkSheets
 from train.jobs import CANCELLED, DEAD, DONE, FAILED, QUEUED, RUNNING
 from train.staging import folder_below_root
@@ -100,31 +101,31 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
         raise InvalidInput("Confirm first that this site may use these studies for training.")
     table = tables.data_import
     moved: list[tuple[Path, Path]] = []
-    try:
-        with db.begin() as connection:
-            hold(connection, Line.IMPORTS)
-            waiting = connection.execute(select(table).where(table.c.state.in_((QUEUED, RUNNING)))).all()
-            if any(row.request["name"] == name for row in waiting):
-                raise Conflict(f"A data set called {name!r} is being imported already. Choose another name.")
-            if len(waiting) >= WAITING_MOST:
-                raise Conflict(f"{len(waiting)} imports are waiting already. Cancel some, or start this one later.")
-            values = {"request": {**request.to_json(), "name": name}, "state": QUEUED, "attempts": 0, "done": 0.0}
-            values |= {"message": "Waits for a worker.", "created_by": person.id, "created_at": tables.now()}
-            import_id = int(connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one())
-            audit.record(
-                connection, person.id, "start import", f"import {import_id}", way=request.way,
-                modality=request.modality.value, seed=request.seed,
-            )  # fmt: skip
-            folder = folder_of(db.settings, import_id)
-            shutil.rmtree(folder, ignore_errors=True)  # of a server that died before it had committed this number
-            folder.mkdir(mode=0o700, parents=True)
-            for called, path in files.items():
-                path.replace(folder / called)
-                moved.append((path, folder / called))
-    except BaseException:
+
+    def move_back() -> None:
         for source, target in moved:
             target.replace(source)
-        raise
+
+    with undone_by(move_back), db.begin() as connection:
+        hold(connection, Line.IMPORTS)
+        waiting = connection.execute(select(table).where(table.c.state.in_((QUEUED, RUNNING)))).all()
+        if any(row.request["name"] == name for row in waiting):
+            raise Conflict(f"A data set called {name!r} is being imported already. Choose another name.")
+        if len(waiting) >= WAITING_MOST:
+            raise Conflict(f"{len(waiting)} imports are waiting already. Cancel some, or start this one later.")
+        values = {"request": {**request.to_json(), "name": name}, "state": QUEUED, "attempts": 0, "done": 0.0}
+        values |= {"message": "Waits for a worker.", "created_by": person.id, "created_at": tables.now()}
+        import_id = int(connection.execute(insert(table).values(**values).returning(table.c.id)).scalar_one())
+        audit.record(
+            connection, person.id, "start import", f"import {import_id}", way=request.way,
+            modality=request.modality.value, seed=request.seed,
+        )  # fmt: skip
+        folder = folder_of(db.settings, import_id)
+        shutil.rmtree(folder, ignore_errors=True)  # of a server that died before it had committed this number
+        folder.mkdir(mode=0o700, parents=True)
+        for called, path in files.items():
+            path.replace(folder / called)
+            moved.append((path, folder / called))
     return import_id
 
 

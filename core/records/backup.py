@@ -33,6 +33,7 @@ from core.records.database_copy import Tell
 from core.records.db import Database, open_database, reachable_engine
 from core.records.locks import Line, hold
 from core.settings import Settings
+from core.undo import undone_by
 
 _BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
 _NOT_EMPTY = (
@@ -80,18 +81,14 @@ def restore(settings: Settings, source: Path, tell: Tell = lambda _: None) -> Su
         pass  # asked before anything is unpacked
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     half = Path(tempfile.mkdtemp(dir=state, prefix=".restore-"))  # within: the folder may be a volume of its own
-    try:
-        with _told_plainly():
-            summary = unpack_archive(source, half, tell)
-            _check_and_sign_out(half, summary)
-            with _empty_database(settings) as connection:
-                if connection is not None:
-                    _fill(connection, half, tell)
-                for path in sorted(half.iterdir(), key=lambda path: path.name == DATABASE):  # the database last
-                    path.replace(state / path.name)
-    except BaseException:
-        _empty(state)
-        raise
+    with undone_by(lambda: _empty(state)), _told_plainly():
+        summary = unpack_archive(source, half, tell)
+        _check_and_sign_out(half, summary)
+        with _empty_database(settings) as connection:
+            if connection is not None:
+                _fill(connection, half, tell)
+            for path in sorted(half.iterdir(), key=lambda path: path.name == DATABASE):  # the database last
+                path.replace(state / path.name)
     half.rmdir()
     return summary
 

@@ -27,6 +27,7 @@ from core.records.locks import Line, hold
 from core.records.store import ImageStore, sweep
 from core.records.tables import site
 from core.settings import Settings
+from core.undo import undone_by
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +84,13 @@ def open_database(settings: Settings) -> Database:
     _make_state_dir(settings.state_dir)
     site_key = _site_key(settings.state_dir)
     engine = reachable_engine(settings, site_key)
-    try:
+    with undone_by(engine.dispose):
         _migrate(engine, settings)
         db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
         with db.begin() as connection:
             hold(connection, Line.START)
             _check_key(connection, site_key)
             removed = sweep(connection, db.store)
-    except BaseException:
-        engine.dispose()
-        raise
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db
@@ -101,11 +99,8 @@ def open_database(settings: Settings) -> Database:
 def reachable_engine(settings: Settings, site_key: bytes) -> Engine:
     """An engine that has been connected once. Raises InvalidSettings."""
     engine = _engine(settings, site_key)
-    try:
+    with undone_by(engine.dispose):
         _check_connection(engine)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 

@@ -19,6 +19,7 @@ from core.records.reads import is_ai_visible
 from core.records.studies import release_files
 from core.records.study_rows import find_study
 from core.types import Explanation, Prediction
+from core.undo import undone_by
 
 
 def record_predictions(
@@ -33,7 +34,7 @@ def record_predictions(
     """
     blob = store.maps_blob(explanation.maps)
     kept, image = tables.prediction.c, tables.image.c
-    try:
+    with undone_by(lambda: release_files(db, [blob.key])):
         db.store.keep(blob)
         with db.begin() as connection:
             find_study(connection, study_id, is_for_change=True)
@@ -62,9 +63,6 @@ def record_predictions(
                         maps=blob.key,
                     )
                 )
-    except BaseException:
-        release_files(db, [blob.key])
-        raise
     if is_there is not None:
         release_files(db, [blob.key])
 

@@ -24,6 +24,7 @@ from core.records.image_rows import columns_of, image_of
 from core.records.permissions import Person, demand
 from core.records.study_rows import StudyRow, breasts_of, find_study, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
+from core.undo import undone_by
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def create_study(
     patient_hash = _patient_of(images, site.study_files)
     blobs = [store.pixels_blob(image.pixels) for image in images]
     study_id = uuid4().hex
-    try:
+    with undone_by(lambda: release_files(db, [blob.key for blob in blobs])):
         for blob in blobs:
             db.store.keep(blob)
         with db.begin() as connection:
@@ -98,9 +99,6 @@ def create_study(
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
                 reading_mode=site.reading_mode,
             )  # fmt: skip
-    except BaseException:
-        release_files(db, [blob.key for blob in blobs])
-        raise
     return study_id
 
 
