@@ -21,8 +21,11 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records import accounts, audit_heads, passwords, releases, retention, sessions
-from core.records.permissions import Person, allowed
+from core.records.audit import heads
+from core.records.people import accounts, passwords, sessions
+from core.records.people.permissions import Person, allowed
+from core.records.reads import retention
+from core.records.releases import decisions
 from core.server import inbox
 from core.server.callback import SingleSignOn
 from core.server.guards import build_middleware
@@ -30,7 +33,7 @@ from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
 from pages.parts import identity, session
 from pages.parts.frame import draw_frame
-from train import worker
+from train.queue import worker
 
 log = logging.getLogger("secondread")
 HERE = Path(__file__).parent
@@ -101,7 +104,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     settings = session.environment()
     configure_logging(settings)
     db = session.database()
-    releases.project(db)
+    decisions.project(db)
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
     if settings.demo:
@@ -114,7 +117,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
     kept_alive = worker.kept_alive(settings) if settings.worker else nullcontext()
-    with audit_heads.written_daily(db), retention.applied(db), kept_alive:
+    with heads.written_daily(db), retention.applied(db), kept_alive:
         log.info("SecondRead is ready")
         yield
 

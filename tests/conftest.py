@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from record_site import PostgresServer, find_postgres
 
-from core.records.db import Database, open_database
+from core.records.database.db import Database, open_database
 from core.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,15 +18,16 @@ from argon2 import PasswordHasher
 from streamlit.testing.v1 import AppTest
 
 from core.models.cards import Card
-from core.records import accounts, passwords, reads, sessions, studies
-from core.records.db import Database, open_database
-from core.records.permissions import Person
-from core.records.reads import Impression
-from core.settings import Settings
+from core.records.database.db import Database, open_database
+from core.records.people import accounts, passwords, sessions
+from core.records.people.permissions import Person
+from core.records.reads import reads, studies
+from core.records.reads.reads import Impression
+from core.settings import REPOSITORY, Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
-from pages.parts import second_read, session
+from pages.parts import session
+from pages.reader.parts import second_read
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PASSWORD = "a long enough password for tests"
 CLASSES = ("benign", "malignant", "normal")
 MALIGNANT = 0.42

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, insert, text
 
-from core.records import tables
-from core.records.db import Database
-from core.records.permissions import ROLES, Person
-from core.records.reads import Impression
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import ROLES, Person
+from core.records.reads import predictions, reads, studies, truths
+from core.records.reads.reads import Impression
 from core.types import Explanation, Fit, Image, Modality, Prediction
 
 sqlite_only = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
@@ -142,3 +144,18 @@ def _as_postgres(command: list[str]) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **user,
     )  # type: ignore[call-overload]  # fmt: skip
     assert done.returncode == 0, f"{Path(command[0]).name} ended with {done.returncode}"
+
+
+def finish(db: Database, reader: Person, number: int, pathology: str | None, *, suspicion: reads.Impression) -> str:
+    """A study with one breast, read by this person, revealed or not; its id. pathology: None leaves it unfinished."""
+    image = picture(number, patient_hash=f"{number:064d}")
+    study = studies.create_study(db, reader, display_name=f"Jane Doe {number}", images=[image])
+    (stored,) = studies.load_study(db, reader, study).images
+    predictions.record_predictions(db, study, stored.id, answer(image, malignant=0.25), explanation())
+    reads.record_first_read(db, reader, study, {"R": suspicion})
+    if pathology is not None:
+        reads.record_final_read(db, reader, study, {"R": CALM}, "")
+        truths.record_truth(
+            db, reader, study, breast="R", pathology=pathology, happened_on=date(2024, 1, 1), source="core biopsy"
+        )
+    return study

@@ -14,12 +14,13 @@ from sqlalchemy import insert, select
 from core.models.cards import Card, read_card, read_test_scores
 from core.models.live import candidate_dir
 from core.models.weights import read_shards, to_float16, write_shards
-from core.records import data_sets, tables
-from core.records.db import Database
-from core.records.permissions import Person
+from core.records import data_sets
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Person
 from core.settings import REPOSITORY
 from core.types import Modality
-from train.publish import put_cases
+from train.publishing.publish import put_cases
 
 MODEL = "ultrasound-cnn"
 SHIPPED = read_card(REPOSITORY / "weights" / MODEL)

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from core.settings import REPOSITORY
+
 CHROMIUM_FLAGS = (
     "--headless",
     "--no-sandbox",

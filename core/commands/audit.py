@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from core.errors import NotFound
-from core.records import audit_heads
-from core.records.db import open_database
+from core.records.audit import heads
+from core.records.database.db import open_database
 from core.settings import Settings
 
 BROKEN = 3
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
     db = open_database(settings)
     try:
-        verdict = audit_heads.verify(db)
+        verdict = heads.verify(db)
     finally:
         db.close()
     for problem in verdict.problems:

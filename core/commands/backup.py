@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import NotFound
-from core.records import audit
-from core.records.backup import back_up
-from core.records.db import open_database
+from core.records.audit import trail
+from core.records.backup.site_backup import back_up
+from core.records.database.db import open_database
 from core.settings import MIB, Settings
 
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         summary = back_up(db, args.file, partial(print, file=sys.stderr))
         with db.begin() as connection:
-            audit.record(connection, None, "backup", "site", files=summary.n_files, bytes=summary.n_bytes)
+            trail.record(connection, None, "backup", "site", files=summary.n_files, bytes=summary.n_bytes)
     finally:
         db.close()
     sys.stdout.write(

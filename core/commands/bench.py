@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables of both benchmarks."""
-    from core.evaluation.bench import run as evaluation_lines
+    from core.commands.bench_evaluation import run as evaluation_lines
 
     for line in [*explanation_lines(max(1, args.rounds)), "", *evaluation_lines()]:
         sys.stdout.write(line + "\n")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
-from core.evaluation.intervals import N_RESAMPLES
-from core.evaluation.metrics import PREVALENCES, predictive_values
-from core.evaluation.scores import read_scores
-from core.evaluation.summary import ScorerResult, TableResult, evaluate_table
+from core.evaluation.statistics.intervals import N_RESAMPLES
+from core.evaluation.statistics.metrics import PREVALENCES, predictive_values
+from core.evaluation.statistics.summary import ScorerResult, TableResult, evaluate_table
+from core.evaluation.tables.scores import read_scores
 
 MAX_RESAMPLES = 100_000
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core.models.cards import Card, all_cards, headline, shipped_cards
-from core.models.leaks import LEAKING, leaks_of
+from core.models.cards import LEAKING, Card, all_cards, headline, leaks_of, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
-from core.models.cards import Card, live_card, live_cards
-from core.models.leaks import leaks_of
+from core.models.cards import Card, leaks_of, live_card, live_cards
 from core.settings import Settings
 from core.types import Image, Modality
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from core.errors import NotFound
-from core.records.backup import restore
+from core.records.backup.site_backup import restore
 from core.settings import Settings
 
 

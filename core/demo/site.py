@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from core.demo.phantoms import LABEL, histology_tile, mammogram_exam, ultrasound_image
 from core.errors import InvalidSettings
-from core.records import accounts
-from core.records.db import Database
-from core.records.permissions import Person
-from core.records.studies import create_study, list_studies
+from core.records.database.db import Database
+from core.records.people import accounts
+from core.records.people.permissions import Person
+from core.records.reads.studies import create_study, list_studies
 
 PEOPLE = (
     ("demo administrator", ("radiologist", "researcher", "administrator")),

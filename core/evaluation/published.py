@@ -19,8 +19,8 @@ class PublishedFigure:
     """One published result.
 
     architectures: ids it is of. modality: of its data, "" where that is not said. data: in words. measures: named as
-    `core.evaluation.metrics` names them; empty where no number was published, and then `words` says what was.
-    reason: why another figure is to be expected here, as part of a sentence.
+    `core.evaluation.statistics.metrics` names them; empty where no number was published, and then `words` says what
+    was. reason: why another figure is to be expected here, as part of a sentence.
     """
 
     architectures: tuple[str, ...]

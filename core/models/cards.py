@@ -3,6 +3,10 @@
 A model is a folder `<model_id>/` with `card.json`, the weights' shards and `<sha8>.test_scores.csv`: shipped in
 `weights/`, or released by an administrator (`core.models.live`). Every number shown of a model's quality is computed
 from that table here and nowhere typed in.
+
+Whether a model's numbers come from a split that leaks: the card says so for ever, and whatever shows them asks here.
+
+Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import ModelUnavailable
-from core.evaluation.metrics import evaluate_binary, evaluate_classes
+from core.evaluation.statistics.metrics import evaluate_binary, evaluate_classes
 from core.models.calibration import Calibration
 from core.models.live import read_live, release_dir
 from core.settings import Settings
@@ -221,8 +225,8 @@ def retrain_words(card: Card) -> str:
 def headline(card: Card) -> dict[str, Estimate]:
     """The card's measured numbers, computed from its test scores; empty where there are none.
 
-    Keys are those of `core.evaluation.metrics`: of the positive class against the rest, and for three classes or more
-    also those over all classes.
+    Keys are those of `core.evaluation.statistics.metrics`: of the positive class against the rest, and for three
+    classes or more also those over all classes.
     """
     return dict(_headline(card.folder, card.weights_sha256))
 
@@ -267,3 +271,28 @@ def _in_order(cards: Iterable[Card]) -> tuple[Card, ...]:
 def _rank(card: Card) -> int:
     # The fusion model is the product's own; the others are there to be compared with it.
     return 0 if card.architecture == "fusion" else 1
+
+
+LEAKING = "leaking split"
+"""What stands, in red, beside every number of such a model."""
+
+
+def leak_words(leak: str) -> str:
+    """What a reader is told of one leak, wherever a probability of such a model stands."""
+    return f"{LEAKING[0].upper()}{LEAKING[1:]}: {leak} It has not been tested on patients it never saw."
+
+
+def leaks_of(card: Card) -> tuple[str, ...]:
+    """Why this model's numbers are too good, one sentence each; () where no leak is known.
+
+    What the audit found before the training is on the card. A card that says that single images were split, where a
+    patient has several test cases, tells of a leak as well.
+    """
+    data = card.raw.get("data", {})
+    found = [str(leak.get("sentence", "")) for leak in data.get("leaks", ())]
+    split_by = str(data.get("split_by", "")).strip().lower().split(",")[0]
+    if not found and split_by in ("image", "images", "case", "file"):
+        scores = read_test_scores(card)
+        if scores is not None and scores["patient"].duplicated().any():
+            found.append("It was split by single images: pictures of one patient may lie on both sides.")
+    return tuple(found)

@@ -1,8 +1,8 @@
 """Which weights of each model are live: one small file beside the database, and where released weights lie.
 
-`live.json` in the state folder is made from the table `release` (`core.records.releases`) and replaced in one step, so
-that whoever reads cards needs no database and never sees half a decision. A model that is not in it is as it is
-shipped. Loads no TensorFlow.
+`live.json` in the state folder is made from the table `release` (`core.records.releases.decisions`) and replaced in one
+step, so that whoever reads cards needs no database and never sees half a decision. A model that is not in it is as it
+is shipped. Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def read_live(settings: Settings) -> Live:
 
 
 def write_live(settings: Settings, live: Live) -> None:
-    """Replace the file in one step. The caller holds the lock of `core.records.releases`."""
+    """Replace the file in one step. The caller holds the lock of `core.records.releases.decisions`."""
     path = settings.state_dir / NAME
     half = path.with_name(f"{NAME}.half")
     content = json.dumps({"chosen": dict(live.chosen), "shadows": dict(live.shadows)}, indent=1, sort_keys=True)

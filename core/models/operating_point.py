@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from core.evaluation.metrics import evaluate_threshold
-from core.evaluation.operating import threshold_at_sensitivity
+from core.evaluation.statistics.metrics import evaluate_threshold
+from core.evaluation.statistics.operating_points import threshold_at_sensitivity
 from core.models.cards import Card, case_thresholds, read_test_scores
 from core.settings import Settings
 from core.types import Estimate, Prediction

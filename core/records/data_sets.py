@@ -2,7 +2,7 @@
 
 `state_dir/data_sets/files/<ab>/<sha256>.<kind>` holds the pictures, `state_dir/data_sets/manifests/<sha256>.csv` the
 cases of each version, with `file` relative to the first folder. Names of files and patients are not among them:
-whoever makes a manifest (`train.collect`) writes hashes in their place.
+whoever makes a manifest (`train.datasets.ingest`) writes hashes in their place.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.records import audit, tables
-from core.records.db import Database
-from core.records.locks import Line, hold
-from core.records.permissions import Person, demand
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.locks import Line, hold
+from core.records.people.permissions import Person, demand
 from core.settings import Settings
 from core.types import Modality
 
@@ -41,7 +42,7 @@ _FULL = "There is no space left for pictures in the state folder. Nothing was ad
 @dataclass(frozen=True, slots=True)
 class VersionRow:
     """One version of a data set. split: how it was made (kind, seed). counts: split -> label -> cases. audit: what
-    `train.audit` found, as JSON. n_jobs: trainings that used it."""
+    `train.datasets.leakage` found, as JSON. n_jobs: trainings that used it."""
 
     id: int
     data_set_id: str
@@ -139,7 +140,7 @@ def create_data_set(
         values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
         connection.execute(insert(tables.data_set).values(**values, created_at=tables.now()))
         version_id = _add(connection, db.settings, person, data_set_id, 1, manifest, split, counts, found)
-        audit.record(
+        trail.record(
             connection, person.id, "add data set", f"data set {data_set_id}", origin=origin,
             version=version_id, manifest_sha256=hashlib.sha256(manifest).hexdigest(), leaking=found.get("leaking"),
         )  # fmt: skip
@@ -166,7 +167,7 @@ def add_version(
             select(func.max(version.c.number)).where(version.c.data_set_id == data_set_id)
         ).scalar_one()
         version_id = _add(connection, db.settings, person, data_set_id, last + 1, manifest, split, counts, found)
-        audit.record(
+        trail.record(
             connection, person.id, "add data set version", f"data set {data_set_id}",
             version=version_id, manifest_sha256=hashlib.sha256(manifest).hexdigest(), leaking=found.get("leaking"),
         )  # fmt: skip
@@ -187,7 +188,7 @@ def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
         # The name becomes free again.
         gone = {"removed_at": tables.now(), "removed_by": person.id, "name": f"{data_set.name} {data_set_id[:12]}"}
         connection.execute(update(tables.data_set).where(tables.data_set.c.id == data_set_id).values(**gone))
-        audit.record(connection, person.id, "remove data set", f"data set {data_set_id}")
+        trail.record(connection, person.id, "remove data set", f"data set {data_set_id}")
     _release_data_set(db, data_set_id)
 
 

@@ -2,6 +2,10 @@
 
 `current` gives the settings as they are now: those of the environment, with the site's choices in their place. Where a
 number protects the machine, the environment's value stays the most that can be chosen.
+
+A site's own threshold for a model: a value that belongs to certain weights, with who set it when.
+
+Other weights give other scores, so a value never outlives the weights it was chosen for.
 """
 
 from __future__ import annotations
@@ -15,9 +19,12 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import InvalidInput
-from core.records import audit, tables
-from core.records.db import Database
-from core.records.permissions import Person, demand
+from core.models.cards import Card
+from core.models.operating_point import OperatingPoint, site_operating_point
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Person, demand
 from core.settings import READING_MODES, THRESHOLD_POLICIES, Settings
 
 _PREFIX = "choice_"
@@ -153,11 +160,11 @@ def _change(
     db: Database, actor: Person, choice: Choice, put: Callable[[Connection], None], value: str | int | None
 ) -> None:
     with db.begin() as connection:
-        audit.stand_in_line(connection)
+        trail.stand_in_line(connection)
         before = _kept(connection).get(choice.key, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == _PREFIX + choice.key))
         put(connection)
-        audit.record(connection, actor.id, "change setting", f"setting {choice.key}", before=before, after=value)
+        trail.record(connection, actor.id, "change setting", f"setting {choice.key}", before=before, after=value)
 
 
 def _check(choice: Choice, value: str | int, settings: Settings) -> None:
@@ -185,3 +192,72 @@ def _kept(connection: Connection) -> dict[str, dict[str, Any]]:
     rows = connection.execute(select(tables.site.c.key, tables.site.c.value).where(tables.site.c.key.like("choice_%")))
     found = {key.removeprefix(_PREFIX): json.loads(value) for key, value in rows}
     return {key: value for key, value in found.items() if key in _BY_KEY}
+
+
+_THRESHOLD_PREFIX = "threshold_"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnThreshold:
+    """value: on the probability of the positive class, 0 to 1. by_name: None when that person is gone."""
+
+    value: float
+    by_name: str | None
+    at: datetime
+
+
+def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoint]:
+    """For each weights sha256 of `cards` the threshold that counts here now, by the site's policy."""
+    site = current(db)
+    with db.read() as connection:
+        kept = _stored_threshold(connection)
+    return {
+        card.weights_sha256: site_operating_point(card, site, kept.get(card.weights_sha256, {}).get("value"))
+        for card in cards
+    }
+
+
+def own_thresholds(db: Database, actor: Person) -> dict[str, OwnThreshold]:
+    """The site's own values by weights sha256. Raises NotAllowed."""
+    demand(actor, "manage_settings")
+    with db.read() as connection:
+        kept = _stored_threshold(connection)
+        names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
+    return {
+        sha256: OwnThreshold(row["value"], names.get(row["by"]), datetime.fromisoformat(row["at"]))
+        for sha256, row in kept.items()
+    }
+
+
+def set_own(db: Database, actor: Person, card: Card, value: float) -> None:
+    """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
+    demand(actor, "manage_settings")
+    if not 0 < value < 1:
+        raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
+    _change_threshold(db, actor, card, round(float(value), 5))
+
+
+def forget_own(db: Database, actor: Person, card: Card) -> None:
+    """Lets the card's threshold count for these weights again. Raises NotAllowed."""
+    demand(actor, "manage_settings")
+    _change_threshold(db, actor, card, None)
+
+
+def _change_threshold(db: Database, actor: Person, card: Card, value: float | None) -> None:
+    key = _THRESHOLD_PREFIX + card.weights_sha256[:32]
+    with db.begin() as connection:
+        trail.stand_in_line(connection)
+        before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
+        connection.execute(tables.site.delete().where(tables.site.c.key == key))
+        if value is not None:
+            content = {"weights": card.weights_sha256, "value": value, "by": actor.id, "at": tables.now().isoformat()}
+            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        trail.record(
+            connection, actor.id, "change threshold", f"model {card.model_id}",
+            weights_sha256=card.weights_sha256, before=before, after=value,
+        )  # fmt: skip
+
+
+def _stored_threshold(connection: Connection) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(select(tables.site.c.value).where(tables.site.c.key.like(f"{_THRESHOLD_PREFIX}%")))
+    return {content["weights"]: content for content in map(json.loads, rows.scalars())}

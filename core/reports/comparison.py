@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable, Spacer, Table
 
-from core.evaluation.calibration import CalibrationLine
-from core.evaluation.comparison import McNemarTest
-from core.evaluation.operating import OperatingRow
-from core.evaluation.workbench import Workbench
-from core.models.leaks import LEAKING
+from core.evaluation.cache import Workbench
+from core.evaluation.statistics.calibration import CalibrationLine
+from core.evaluation.statistics.comparison import McNemarTest
+from core.evaluation.statistics.operating_points import OperatingRow
+from core.models.cards import LEAKING
 from core.reports import blocks, content, plots
 from core.types import Estimate
 

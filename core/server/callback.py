@@ -17,9 +17,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.records import sessions, single_sign_on
-from core.records.accounts import AccountRefused
-from core.records.db import Database
+from core.records.database.db import Database
+from core.records.people import sessions, single_sign_on
+from core.records.people.accounts import AccountRefused
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 

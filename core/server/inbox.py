@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInput, NotFound
-from core.records.permissions import Person
+from core.records.people.permissions import Person
 from core.settings import MIB, Settings
 
 log = logging.getLogger(__name__)

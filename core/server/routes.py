@@ -1,7 +1,7 @@
 """The forms that must not be Streamlit widgets: they set and clear the session cookie, which only an answer can do.
 
-A refusal goes back to the page as a key of `core.records.accounts.REASONS` in the address, never as text: an address
-cannot put words of its own on our pages.
+A refusal goes back to the page as a key of `core.records.people.accounts.REASONS` in the address, never as text: an
+address cannot put words of its own on our pages.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core.records import accounts, invitations, sessions, site_settings
-from core.records.accounts import AccountRefused
-from core.records.db import Database
-from core.records.permissions import Person
+from core.records import site_settings
+from core.records.database.db import Database
+from core.records.people import accounts, invitations, sessions
+from core.records.people.accounts import AccountRefused
+from core.records.people.permissions import Person
 from core.server.guards import SESSION_COOKIE
 from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes

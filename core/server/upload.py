@@ -18,9 +18,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import AppError, InvalidInput, NotAllowed
-from core.records import sessions, site_settings
-from core.records.db import Database
-from core.records.permissions import Person, allowed, demand
+from core.records import site_settings
+from core.records.database.db import Database
+from core.records.people import sessions
+from core.records.people.permissions import Person, allowed, demand
 from core.server import inbox
 from core.server.guards import SESSION_COOKIE
 from core.settings import MIB, Settings

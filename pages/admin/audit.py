@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.records import audit, audit_export, audit_heads
-from core.records.audit_words import KINDS
+from core.records.audit import heads, trail
+from core.records.audit.trail import KINDS
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 
@@ -23,7 +23,7 @@ def verdict_of_chain() -> None:
     """Recomputes the chain when asked to: it reads every row there is."""
     if not st.button("Verify the chain", icon=":material/verified:", key="verify_chain"):
         return
-    verdict = audit_heads.verify(db)
+    verdict = heads.verify(db)
     if verdict.is_intact:
         st.success(f"Chain verified: {verdict.n} rows, none changed, removed or moved.", icon=":material/check:")
         return
@@ -35,7 +35,7 @@ def verdict_of_chain() -> None:
 st.title("Audit", anchor=False)
 verdict_of_chain()
 with told_plainly(stops=True):
-    actions, people = audit.words_and_people(db, actor)
+    actions, people = trail.words_and_people(db, actor)
 
 columns = st.columns([2, 2, 2, 2, 1, 1], vertical_alignment="bottom")
 kind = columns[0].selectbox("Kind of act", list(KINDS), index=None, placeholder="All", key="audit_kind")
@@ -54,7 +54,7 @@ wanted: dict[str, Any] = {
 }  # fmt: skip
 
 with told_plainly(stops=True):
-    found = audit.entries(db, actor, **wanted, limit=SHOWN_MOST)
+    found = trail.entries(db, actor, **wanted, limit=SHOWN_MOST)
 st.dataframe(
     [
         {
@@ -76,6 +76,6 @@ if len(found) == SHOWN_MOST:
 
 if st.button("Prepare the file of all that match", icon=":material/table_view:", key="prepare_audit_csv"):
     with told_plainly(stops=True):
-        everything = audit.entries(db, actor, **wanted, limit=None)
-        content = audit_export.export_csv(db, actor, everything)
+        everything = trail.entries(db, actor, **wanted, limit=None)
+        content = trail.export_csv(db, actor, everything)
     st.download_button("Download (CSV)", content, "audit.csv", "text/csv", key="download_audit_csv")

@@ -6,12 +6,12 @@ import streamlit as st
 
 from core.records import data_sets
 from core.records.data_sets import VersionRow
-from core.records.permissions import Person
-from pages.parts.data_set_add import add_pictures
-from pages.parts.data_set_imports import draw_imports
-from pages.parts.data_set_link import add_workbooks
-from pages.parts.data_set_reads import add_reads
-from pages.parts.data_set_view import show
+from core.records.people.permissions import Person
+from pages.admin.data_set_parts.add import add_pictures
+from pages.admin.data_set_parts.imports import draw_imports
+from pages.admin.data_set_parts.link import add_workbooks
+from pages.admin.data_set_parts.reads import add_reads
+from pages.admin.data_set_parts.version import show
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 from pages.parts.words import plain

@@ -8,13 +8,13 @@ from datetime import timedelta
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.charts_drift import NamedShift, alarm_figure, score_figure
-from core.evaluation.drift import LEAST
+from core.evaluation.charts.drift import NamedShift, alarm_figure, score_figure
+from core.evaluation.statistics.drift import LEAST
 from core.models.cards import live_cards
-from core.records import drift_records
-from core.records.drift_comparison import compared, shift_rows, weekly_rows
+from core.records.monitoring import drift
+from core.records.monitoring.drift import compared, shift_rows, weekly_rows
+from pages.parts.figures import draw_download
 from pages.parts.messages import told_plainly
-from pages.parts.research_figures import draw_download
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
 
@@ -66,7 +66,7 @@ draw_download(
 
 st.subheader("Week by week", anchor=False)
 with told_plainly(stops=True):
-    rows = weekly_rows(drift_records.seen(database(), actor, since=timedelta(weeks=12)), live_cards(settings()))
+    rows = weekly_rows(drift.seen(database(), actor, since=timedelta(weeks=12)), live_cards(settings()))
 st.dataframe(rows, hide_index=True, key="drift_weekly")
 st.caption(
     "Agreement: of the breasts with a first impression and an answer, those where both are positive or neither is "

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from core.records import accounts, invitations
-from core.records.accounts import PersonRow
-from core.records.permissions import ROLES, Person
+from core.records.people import accounts, invitations
+from core.records.people.accounts import PersonRow
+from core.records.people.permissions import ROLES, Person
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
 from pages.parts.words import plain

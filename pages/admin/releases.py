@@ -5,16 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import live_cards
-from core.records import releases
+from core.records.releases import decisions
+from pages.admin.release_parts.history import draw_decisions, draw_model
+from pages.admin.release_parts.promotion import ask_beside, draw_gate, examined
+from pages.admin.release_parts.shadows import draw_begin, draw_shadows
+from pages.parts.figures import draw_style
 from pages.parts.messages import told_plainly
-from pages.parts.release_gate import ask_beside, draw_gate, examined
-from pages.parts.release_history import draw_decisions, draw_model
-from pages.parts.release_shadow import draw_begin, draw_shadows
-from pages.parts.research_figures import draw_style
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
-from train import jobs
-from train.jobs import JobRow
+from train.queue import trainings
+from train.queue.trainings import JobRow
 
 actor = require("manage_releases")
 db = database()
@@ -35,9 +35,9 @@ if note:
     st.success(plain(note), icon=":material/check:")
 
 with told_plainly(stops=True):
-    decided = releases.decisions(db, actor)
+    decided = decisions.decisions(db, actor)
     live = {card.model_id: card for card in live_cards(settings())}
-    finished = [job for job in jobs.list_jobs(db, actor) if job.state == jobs.DONE and job.result]
+    finished = [job for job in trainings.list_jobs(db, actor) if job.state == trainings.DONE and job.result]
 
 st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *(one.model_id for one in decided)]):
@@ -53,7 +53,7 @@ if finished:
     if chosen is not None and chosen.result is not None:
         with told_plainly():
             draw_begin(actor, finished, chosen.id)
-            live_sha256 = releases.live_now(db, actor, chosen.result["model_id"])
+            live_sha256 = decisions.live_now(db, actor, chosen.result["model_id"])
             draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_beside(actor, chosen.id)))
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")

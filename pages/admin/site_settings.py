@@ -6,10 +6,10 @@ import streamlit as st
 
 from core.models.cards import Card, live_cards
 from core.models.operating_point import OperatingPoint
-from core.records import retention, site_settings, site_thresholds
-from core.records.permissions import Person
-from core.records.site_settings import Chosen
-from core.records.site_thresholds import OwnThreshold
+from core.records import site_settings
+from core.records.people.permissions import Person
+from core.records.reads import retention
+from core.records.site_settings import Chosen, OwnThreshold
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
@@ -68,11 +68,11 @@ def draw_threshold(actor: Person, card: Card, own: OwnThreshold | None, point: O
         save, back, _ = st.columns([1, 1, 3])
         if save.button("Save", key=f"save_own_{card.model_id}", disabled=percent == value, width="stretch"):
             with told_plainly():
-                site_thresholds.set_own(db, actor, card, percent / 100)
+                site_settings.set_own(db, actor, card, percent / 100)
                 st.rerun()
         if back.button("Back to default", key=f"default_own_{card.model_id}", disabled=own is None, width="stretch"):
             with told_plainly():
-                site_thresholds.forget_own(db, actor, card)
+                site_settings.forget_own(db, actor, card)
                 st.rerun()
 
 
@@ -85,8 +85,8 @@ for choice in choices:
 
 with told_plainly(stops=True):
     cards = live_cards(settings())
-    own = site_thresholds.own_thresholds(db, actor)
-    points = site_thresholds.points_here(db, cards)
+    own = site_settings.own_thresholds(db, actor)
+    points = site_settings.points_here(db, cards)
 if cards:
     st.subheader("The site's own thresholds", anchor=False)
     st.caption(

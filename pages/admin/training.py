@@ -5,19 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from core.records import data_sets
+from pages.admin.training_parts.live import live, show
+from pages.admin.training_parts.start import begin_training
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require
-from pages.parts.training_live import live, show
-from pages.parts.training_start import begin_training
-from pages.parts.training_words import job_title
-from train import jobs
+from pages.parts.training_tables import job_title
+from train.queue import trainings
 
 actor = require("manage_training")
 db = database()
 
 st.title("Training", anchor=False)
 with told_plainly(stops=True):
-    rows = jobs.list_jobs(db, actor)
+    rows = trainings.list_jobs(db, actor)
     versions = data_sets.list_versions(db, actor)
 
 for row in rows:

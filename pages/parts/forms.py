@@ -8,8 +8,8 @@ from html import escape
 
 import streamlit as st
 
-from core.records import passwords
-from core.records.accounts import REASONS
+from core.records.people import passwords
+from core.records.people.accounts import REASONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.records.permissions import ROLES, Person
+from core.records.people.permissions import ROLES, Person
 from core.settings import Settings
 from pages.parts.session import signed_in
 

@@ -11,7 +11,7 @@ from streamlit.auth_util import get_cookie_with_chunks
 from streamlit.web.server.server_util import get_cookie_secret
 from streamlit.web.server.starlette.starlette_app_utils import decode_signed_value
 
-from core.records.single_sign_on import roles_by_value
+from core.records.people.single_sign_on import roles_by_value
 from core.server.callback import CALLBACK_PATH, IDENTITY_COOKIE
 from core.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from train.staging import Progress
+from train.datasets.staging import Progress
 
 
 @contextmanager

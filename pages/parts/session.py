@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import NotAllowed
-from core.records import sessions, site_settings
-from core.records.db import Database, open_database
-from core.records.permissions import ROLES, Person, demand
+from core.records import site_settings
+from core.records.database.db import Database, open_database
+from core.records.people import sessions
+from core.records.people.permissions import ROLES, Person, demand
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import invitations
-from core.records.accounts import REASONS
+from core.records.people import invitations
+from core.records.people.accounts import REASONS
 from pages.parts.forms import PASSWORD_HINT, Field, post_form, refusal
 from pages.parts.session import database
 

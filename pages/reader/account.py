@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records import accounts
+from core.records.people import accounts
 from pages.parts.forms import PASSWORD_HINT, Field, post_form, refusal
 from pages.parts.session import database, require
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.models.cards import Card, all_cards, headline, retrain_words
-from core.models.leaks import leak_words, leaks_of
+from core.models.cards import Card, all_cards, headline, leak_words, leaks_of, retrain_words
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, measured_at, operating_point
 from core.models.registry import ARCHITECTURES
-from core.records.site_thresholds import points_here
-from pages.parts import card_figures, card_words
+from core.records.site_settings import points_here
+from pages.parts import card_rows
 from pages.parts.session import database, require, settings
 from pages.parts.words import plain
+from pages.reader.parts import card_figures
 
 EVERY = "every kind"
 
@@ -25,24 +25,24 @@ def draw_headline(card: Card) -> None:
     if not measured:
         st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")
         return
-    for note in card_words.quality_notes(card, measured):
+    for note in card_rows.quality_notes(card, measured):
         st.warning(note, icon=":material/warning:")
-    st.table(card_words.measure_rows(card_words.headline_in_words(measured)), width="content")
+    st.table(card_rows.measure_rows(card_rows.headline_in_words(measured)), width="content")
     drawn = card_figures.figures(card)
     if drawn:
         left, right = st.columns(2)
         left.plotly_chart(drawn[0], key=f"roc_{card.model_id}", config={"displayModeBar": False})
         right.plotly_chart(drawn[1], key=f"calibration_{card.model_id}", config={"displayModeBar": False})
     with st.expander("Every measure", icon=":material/list:"):
-        st.table(card_words.measure_rows(measured), width="content")
+        st.table(card_rows.measure_rows(measured), width="content")
 
 
 def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
     """What this site holds scores against, where that is not the card's threshold; measured on the test cases."""
     st.markdown(f"**At this site**: {plain(point.words)}")
-    measured = card_words.headline_in_words(measured_at(card, point))
+    measured = card_rows.headline_in_words(measured_at(card, point))
     if measured:
-        st.table(card_words.measure_rows(measured), width="content")
+        st.table(card_rows.measure_rows(measured), width="content")
 
 
 def draw_card(card: Card, point: OperatingPoint) -> None:
@@ -60,9 +60,9 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     if not point.is_of_card:
         draw_site_threshold(card, point)
     with st.expander("Data, training and calibration", icon=":material/description:"):
-        st.table({name: plain(value) for name, value in card_words.fact_rows(card)})
-        st.table(card_words.split_rows(card))
-    where = card_words.localisation_rows(card)
+        st.table({name: plain(value) for name, value in card_rows.fact_rows(card)})
+        st.table(card_rows.split_rows(card))
+    where = card_rows.localisation_rows(card)
     if where:
         with st.expander("Where it looks: the pointing game on validation cases", icon=":material/my_location:"):
             st.caption("How often the heat map's highest point lies inside the outline of the lesion, beside a guess.")

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.records import openings, reads, studies
-from core.records.permissions import Person
-from core.records.studies import StoredStudy
+from core.records.people.permissions import Person
+from core.records.reads import reads, studies
+from core.records.reads.studies import StoredStudy
 from core.reports.content import removed_words
-from pages.parts import attention, impressions, new_study, pictures, second_read, study_report, study_tools
+from pages.parts import attention
 from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.messages import told_plainly
-from pages.parts.second_read import Answer
 from pages.parts.session import database, require
+from pages.reader.parts import impressions, new_study, pictures, second_read, study_report, study_tools
+from pages.reader.parts.second_read import Answer
 
 
 def first_impression(person: Person, study: StoredStudy) -> None:
@@ -134,7 +135,7 @@ if not study_id:
     st.stop()
 with told_plainly(stops=True):
     study = studies.load_study(database(), person, study_id)
-    openings.record_opening(database(), person, study_id)
+    studies.record_opening(database(), person, study_id)
 
 study_tools.header(person, study)
 labels = pictures.labels_of(study)

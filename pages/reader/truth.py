@@ -6,10 +6,10 @@ from datetime import date
 
 import streamlit as st
 
-from core.records import truths
-from core.records.permissions import Person
-from core.records.studies import list_studies, load_study
-from core.records.study_rows import StudyRow
+from core.records.people.permissions import Person
+from core.records.reads import truths
+from core.records.reads.rows import StudyRow
+from core.records.reads.studies import list_studies, load_study
 from core.reports.content import breast_name, when
 from pages.parts.messages import told_plainly
 from pages.parts.session import database, require

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records.studies import list_studies
-from core.records.study_rows import StudyRow
+from core.records.reads.rows import StudyRow
+from core.records.reads.studies import list_studies
 from core.reports.content import when
 from pages.parts.session import database, require
 from pages.parts.words import plain

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.evaluation.case_lists import DISPUTED, LISTS, list_cases
-from core.evaluation.cohort import Cohort
-from core.evaluation.operating import Threshold
-from pages.parts.research_figures import draw_download, draw_style
-from pages.parts.research_pictures import draw_pictures
-from pages.parts.research_source import choose_cohort, draw_leaks
+from core.evaluation.statistics.operating_points import Threshold
+from core.evaluation.tables.case_lists import DISPUTED, LISTS, list_cases
+from core.evaluation.tables.cohort import Cohort
+from pages.parts.figures import draw_download, draw_style
 from pages.parts.session import require
 from pages.parts.words import plain
+from pages.research.parts.pictures import draw_pictures
+from pages.research.parts.source import choose_cohort, draw_leaks
 
 NOBODY, EVERYBODY = "none", "every case"
 MOST_ROWS = 500

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.evaluation.summary import table_warnings
-from pages.parts.research_figures import draw_style
-from pages.parts.research_operating import draw_operating_point
-from pages.parts.research_sections import SECTIONS
-from pages.parts.research_source import bench_of, choose_cohort, choose_scorers, draw_leaks
+from core.evaluation.statistics.summary import table_warnings
+from pages.parts.comparison import SECTIONS
+from pages.parts.figures import draw_style
+from pages.parts.operating_points import draw_operating_point
 from pages.parts.session import require
 from pages.parts.words import plain
+from pages.research.parts.source import bench_of, choose_cohort, choose_scorers, draw_leaks
 
 require("compare_models")
 draw_style()

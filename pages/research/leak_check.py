@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.evaluation.cohort import data_sha256
+from core.evaluation.tables.cohort import data_sha256
 from core.records.data_sets import list_audited
-from pages.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
+from pages.parts.figures import draw_style
 from pages.parts.messages import told_plainly
-from pages.parts.research_figures import draw_style
-from pages.parts.research_source import card_groups
 from pages.parts.session import database, require
+from pages.research.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
+from pages.research.parts.source import card_groups
 
 actor = require("check_leaks")
 draw_style()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import shipped_cards
-from pages.parts.published_tables import believable_table, draw_published
-from pages.parts.research_figures import draw_style
+from pages.parts.figures import draw_style
 from pages.parts.session import require, settings
+from pages.research.parts.published_tables import believable_table, draw_published
 
 require("compare_models")
 draw_style()

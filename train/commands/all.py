@@ -13,7 +13,7 @@ from pathlib import Path
 from core.errors import AppError, InvalidInput
 from core.settings import REPOSITORY, Settings
 from train.commands import ensemble, fit
-from train.programme import PROGRAMME, Entry, arguments_of, distil_arguments, external_arguments, manifest_of
+from train.recipe.programme import PROGRAMME, Entry, arguments_of, distil_arguments, external_arguments, manifest_of
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def _is_done(entry: Entry, args: argparse.Namespace) -> bool:
-    from train.ensembles import is_made
-    from train.runs import is_done
+    from train.publishing.ensembles import is_made
+    from train.recipe.runs import is_done
 
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from train.audit import Audit
+    from train.datasets.leakage import Audit
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -24,8 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Audit and print; 3 when the split leaks, else 0."""
-    from train.audit import audit
-    from train.data import read_manifest
+    from train.datasets.leakage import audit
+    from train.datasets.manifest import read_manifest
 
     # A file that is listed twice is a finding here, not a refusal.
     result = audit(read_manifest(args.data, root=args.root, where=args.where, allow_repeats=True))

@@ -16,7 +16,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    from train.bench import head_training_lines
+    from train.fitting.bench import head_training_lines
 
     for line in head_training_lines(max(16, args.cases), max(1, args.rounds)):
         sys.stdout.write(line + "\n")

@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """0 when every model lists its cases, else 1: one that cannot does not keep the others from it."""
     from core.models.cards import read_card
-    from train.cases_afterwards import Lister
+    from train.publishing.backfill import Lister
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if not args.data.is_dir():

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Gather the training images of the manifests as grey squares and distil."""
-    from train.pipeline import distil
+    from train.publishing.pipeline import distil
 
     distil(args)
     return 0

@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Combine and publish."""
-    from train.ensembles import make_ensemble
+    from train.publishing.ensembles import make_ensemble
 
     for name in (args.name, *args.members):
         if not MODEL_ID.fullmatch(name):

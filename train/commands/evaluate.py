@@ -12,7 +12,7 @@ from core.errors import InvalidInput
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from train.evaluate import Evaluation
+    from train.publishing.evaluate import Evaluation
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Evaluate, keep the scores, print."""
     from core.models.cards import read_card
-    from train.data import read_manifest
-    from train.evaluate import evaluate
+    from train.datasets.manifest import read_manifest
+    from train.publishing.evaluate import evaluate
 
     labels = {}
     for pair in args.label:
@@ -100,7 +100,7 @@ def as_text(done: Evaluation, notes: list[str]) -> list[str]:
 
 def _keep(done: Evaluation, out: Path | None) -> str:
     """Write the scores and say where. The card's own test scores are never replaced."""
-    from train.evaluate import SAME_SCORE, difference, scores_path
+    from train.publishing.evaluate import SAME_SCORE, difference, scores_path
 
     own = done.card.folder / f"{done.card.weights_sha256[:8]}.test_scores.csv"
     if out is None and done.is_own and own.is_file():

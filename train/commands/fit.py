@@ -80,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
-    from train.pipeline import train_model
+    from train.publishing.pipeline import train_model
 
     check_options(args)
     with working_folder(args.work) as folder:

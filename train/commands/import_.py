@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from train.importers import IMPORTERS
+from train.datasets.importers import IMPORTERS
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -26,8 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Import, write, and say which --root goes with the manifest."""
-    from train.data import write_manifest
-    from train.importers import import_data
+    from train.datasets.importers import import_data
+    from train.datasets.manifest import write_manifest
 
     imported = import_data(args.kind, args.source, args.out.parent / f"{args.out.stem}_pictures")
     write_manifest(imported.cases, args.out)

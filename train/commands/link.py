@@ -10,7 +10,7 @@ from pathlib import Path
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
-    from train.hospital_columns import LinkSheets
+    from train.datasets.hospital.columns import LinkSheets
 
     parser = subparsers.add_parser("link", help="link a hospital's two Excel workbooks with its folders of pictures")
     parser.add_argument(
@@ -31,8 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Link, write the four files, say how many rows found their picture."""
-    from train.hospital import link, write_linked
-    from train.hospital_columns import LinkColumns, LinkSheets
+    from train.datasets.hospital.columns import LinkColumns, LinkSheets
+    from train.datasets.hospital.join import link, write_linked
 
     sheets = LinkSheets(args.cancer_sheet, args.non_cancer_sheet, args.validation_sheet)
     linked = link(args.combined, args.validation, args.images, LinkColumns(sheets=sheets))

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    from train.results import results_page
+    from train.publishing.results import results_page
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(results_page(args.weights), encoding="utf-8")

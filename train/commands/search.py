@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     for option, most in (("trials", 200), ("refits", 10)):
         if not 1 <= getattr(args, option) <= most:
             raise InvalidInput(f"--{option} can be 1 to {most}.")
-    from train.search import search_model
+    from train.publishing.search import search_model
 
     with working_folder(args.work) as folder:
         card = search_model(args, Path(folder))

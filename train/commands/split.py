@@ -28,9 +28,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Split and write; files of the same content are kept together even where no column says so."""
-    from train.data import read_manifest, write_manifest
-    from train.look_alikes import grouped, pairs_alike, sha256_of, traces_of
-    from train.split import balanced_subset, fold_cases, split_cases
+    from train.datasets.duplicates import grouped, pairs_alike, sha256_of, traces_of
+    from train.datasets.manifest import read_manifest, write_manifest
+    from train.datasets.split import balanced_subset, fold_cases, split_cases
 
     manifest = read_manifest(args.data, root=args.root, where=args.where)
     cases = manifest.cases

@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Work until told to end."""
-    from train.worker import run_worker
+    from train.queue.worker import run_worker
 
     run_worker(Settings.from_environment(), with_app=args.with_app)
     return 0

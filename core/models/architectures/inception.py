@@ -2,7 +2,7 @@
 
 `keras.applications.InceptionV3` leaves its layers unnamed, so that their numbers go on from one graph to the next in a
 process; weights are stored under names. Here the convolutions are numbered from 1 in the order in which that function
-makes them: `train.pretrained` relies on it.
+makes them: `train.fitting.pretrained` relies on it.
 """
 
 from __future__ import annotations

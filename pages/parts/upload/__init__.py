@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from core.errors import NotFound
-from core.records.permissions import Person
+from core.records.people.permissions import Person
 from core.server import inbox
 from core.server.inbox import InboxFile
 from core.settings import Settings

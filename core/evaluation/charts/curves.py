@@ -1,0 +1,195 @@
+"""Figures of curves over thresholds: ROC, precision and recall, reliability, decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+
+from core.evaluation.charts.base import COLOURS, GREYED, INK, Provenance, blank_figure, line_of, unit_axes
+from core.evaluation.statistics.calibration import ReliabilityBin
+from core.evaluation.statistics.curves import DecisionCurve, PrecisionRecallCurve, RocCurve
+
+MAX_POINTS = 2000
+
+
+def roc_figure(
+    curves: Mapping[str, RocCurve],
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    provenance: Provenance | None = None,
+) -> go.Figure:
+    """Overlaid ROC curves with bands; a marker where each scorer's threshold lies."""
+    figure = blank_figure("1 - specificity", "Sensitivity", provenance)
+    figure.add_trace(_guide([0, 1], [0, 1], "no better than chance"))
+    for index, (name, curve) in enumerate(curves.items()):
+        _add_band(figure, index, curve.grid, curve.low, curve.high, name)
+        shown = _thinned(len(curve.thresholds))
+        _add_line(
+            figure,
+            index,
+            name,
+            curve.false_positive_rate[shown],
+            curve.sensitivity[shown],
+            np.column_stack(
+                [
+                    curve.thresholds[shown],
+                    1 - curve.false_positive_rate[shown],
+                    curve.true_positives[shown],
+                    curve.false_positives[shown],
+                ]
+            ),
+            "threshold %{customdata[0]:.4g}<br>sensitivity %{y:.3f} "
+            f"(%{{customdata[2]}} of {curve.n_positives})<br>specificity %{{customdata[1]:.3f}} "
+            f"(%{{customdata[3]}} of {curve.n_negatives} called falsely)",
+        )
+        if thresholds is not None and name in thresholds:
+            point = curve.at(thresholds[name])
+            _add_marker(figure, index, name, curve.false_positive_rate[point], curve.sensitivity[point])
+    unit_axes(figure)
+    return figure
+
+
+def precision_recall_figure(
+    curves: Mapping[str, PrecisionRecallCurve], *, provenance: Provenance | None = None
+) -> go.Figure:
+    """Overlaid precision-recall curves with bands, and the precision of calling everybody."""
+    figure = blank_figure("Recall (sensitivity)", "Precision (PPV)", provenance)
+    for prevalence in sorted({curve.prevalence for curve in curves.values()}):
+        figure.add_trace(_guide([0, 1], [prevalence, prevalence], f"prevalence {100 * prevalence:.1f} %"))
+    for index, (name, curve) in enumerate(curves.items()):
+        _add_band(figure, index, curve.grid, curve.low, curve.high, name)
+        shown = _thinned(len(curve.thresholds))
+        _add_line(
+            figure,
+            index,
+            name,
+            curve.recall[shown],
+            curve.precision[shown],
+            np.column_stack([curve.thresholds[shown], curve.true_positives[shown], curve.called[shown]]),
+            "threshold %{customdata[0]:.4g}<br>recall %{x:.3f}<br>precision %{y:.3f} "
+            "(%{customdata[1]} of %{customdata[2]} called)",
+        )
+        figure.data[-1].line.shape = "vh"
+    unit_axes(figure)
+    return figure
+
+
+def reliability_figure(
+    bins: Mapping[str, Sequence[ReliabilityBin]], *, provenance: Provenance | None = None
+) -> go.Figure:
+    """Share of positives against mean score, one point a bin, with Wilson's intervals."""
+    figure = blank_figure("Mean score of the bin", "Share of positives", provenance)
+    figure.add_trace(_guide([0, 1], [0, 1], "perfectly calibrated"))
+    for index, (name, points) in enumerate(bins.items()):
+        observed = [point.observed for point in points]
+        figure.add_trace(
+            go.Scatter(
+                x=[point.mean_score for point in points],
+                y=[one.value for one in observed],
+                error_y={
+                    "array": [one.high - one.value for one in observed],
+                    "arrayminus": [one.value - one.low for one in observed],
+                    "thickness": 1,
+                },
+                customdata=[(point.low, point.high, point.positives, point.observed.n) for point in points],
+                hovertemplate="scores %{customdata[0]:.4g} to %{customdata[1]:.4g}<br>%{customdata[2]} of "
+                "%{customdata[3]} positive (%{y:.3f})",
+                mode="lines+markers",
+                name=escape(name),
+                line=line_of(index),
+            )
+        )
+    unit_axes(figure)
+    return figure
+
+
+def decision_figure(curves: Mapping[str, DecisionCurve], *, provenance: Provenance | None = None) -> go.Figure:
+    """Net benefit over the threshold probability, with acting on everybody and on nobody."""
+    figure = blank_figure("Threshold probability", "Net benefit", provenance)
+    if curves:
+        first = next(iter(curves.values()))
+        figure.add_trace(_guide(first.thresholds, first.treat_all, "act on everybody"))
+        figure.add_trace(_guide([first.thresholds[0], first.thresholds[-1]], [0, 0], "act on nobody"))
+        top = max(float(np.nanmax([curve.net_benefit.max(), first.treat_all[0]])) for curve in curves.values())
+        # Below a little under 0 everything is harmful; the fall of "everybody" would flatten the rest.
+        figure.update_yaxes(range=[-0.3 * top if top > 0 else -0.05, 1.1 * top if top > 0 else 0.05])
+    for index, (name, curve) in enumerate(curves.items()):
+        low, high = (curve.low, curve.high) if np.isfinite(curve.low).all() else (None, None)
+        _add_band(figure, index, curve.thresholds, low, high, name)
+        _add_line(
+            figure,
+            index,
+            name,
+            curve.thresholds,
+            curve.net_benefit,
+            None,
+            "threshold %{x:.3f}<br>net benefit %{y:.4f}",
+        )
+    figure.update_xaxes(tickformat=".0%")
+    return figure
+
+
+def _guide(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, name: str) -> go.Scatter:
+    return go.Scatter(x=x, y=y, mode="lines", name=name, line={"color": GREYED, "dash": "dot"}, hoverinfo="skip")
+
+
+def _add_line(
+    figure: go.Figure, index: int, name: str, x: np.ndarray, y: np.ndarray, data: np.ndarray | None, hover: str
+) -> None:
+    figure.add_trace(
+        go.Scatter(
+            x=x,
+            y=y,
+            customdata=data,
+            hovertemplate=hover,
+            mode="lines",
+            name=escape(name),
+            legendgroup=str(index),
+            line=line_of(index),
+        )
+    )
+
+
+def _add_band(
+    figure: go.Figure, index: int, x: np.ndarray, low: np.ndarray | None, high: np.ndarray | None, name: str
+) -> None:
+    if low is None or high is None:
+        return
+    red, green, blue = (int(COLOURS[index % len(COLOURS)][place : place + 2], 16) for place in (1, 3, 5))
+    figure.add_trace(
+        go.Scatter(
+            x=np.concatenate([x, x[::-1]]),
+            y=np.concatenate([high, low[::-1]]),
+            fill="toself",
+            fillcolor=f"rgba({red},{green},{blue},0.15)",
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=str(index),
+            name=f"{escape(name)}, 95 % band",
+        )
+    )
+
+
+def _add_marker(figure: go.Figure, index: int, name: str, x: float, y: float) -> None:
+    figure.add_trace(
+        go.Scatter(
+            x=[x],
+            y=[y],
+            mode="markers",
+            marker={"size": 11, "color": COLOURS[index % len(COLOURS)], "line": {"width": 2, "color": INK}},
+            name=f"{escape(name)} at its threshold",
+            legendgroup=str(index),
+            showlegend=False,
+            hovertemplate="at the threshold<br>sensitivity %{y:.3f}, 1 - specificity %{x:.3f}",
+        )
+    )
+
+
+def _thinned(points: int) -> np.ndarray:
+    """Places of at most `MAX_POINTS` points, both ends kept: more cannot be told apart on a screen."""
+    return np.unique(np.linspace(0, points - 1, min(points, MAX_POINTS)).round().astype(int))

@@ -1,0 +1,259 @@
+"""What must not be passed unthinkingly: findings of a comparison that need a written reason before a promotion.
+
+Whether a model has seen the cases it is tested on: the same picture, the same patient, nearly the same picture.
+
+A candidate and a live model on the same test cases, as a cohort that everything of `core.evaluation` can measure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.errors import InvalidInput
+from core.evaluation.cache import Workbench
+from core.evaluation.statistics.operating_points import operating_rows
+from core.evaluation.tables.cohort import Cohort
+from core.evaluation.tables.scores import ClassScores, ScoreTable
+from core.models.cards import Card, case_thresholds, leaks_of
+
+_COLUMNS = ("sha256", "pixels_sha256", "perceptual_hash", "patient")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """How many tested cases a model was trained or chosen on; each counts once, under the first that is true of it.
+
+    same: the same picture. patients: another picture of the same patient. alike: nearly the same picture, by its
+    perceptual hash. of: how many were tested.
+    """
+
+    same: int
+    patients: int
+    alike: int
+    of: int
+
+    @property
+    def n(self) -> int:
+        return self.same + self.patients + self.alike
+
+    @property
+    def kinds(self) -> str:
+        """ "4 the same picture, 3 the same patient"; "" where there is none."""
+        kinds = {
+            "the same picture": self.same,
+            "the same patient": self.patients,
+            "nearly the same picture": self.alike,
+        }
+        return ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
+
+    @property
+    def words(self) -> str:
+        """ "7 of 117: 4 the same picture, 3 the same patient", or "none of 117"."""
+        return f"{self.n} of {self.of}: {self.kinds}" if self.n else f"none of {self.of}"
+
+
+def overlap(tested: pd.DataFrame, known: pd.DataFrame, *, alike_bits: int) -> Overlap:
+    """Compare tested cases with those that a model knows.
+
+    Both have any of the columns sha256, pixels_sha256, perceptual_hash (hex) and patient, "" where something is not
+    known, and `part`: a case is not compared with its own part (the fold that tested it), "" is no part. alike_bits:
+    in how many bits perceptual hashes of nearly the same picture may differ.
+    """
+    tested, known = (table.reindex(columns=[*_COLUMNS, "part"], fill_value="") for table in (tested, known))
+    same, patients, alike = (np.zeros(len(tested), bool) for _ in range(3))
+    for part, chosen in tested.groupby("part").indices.items():
+        others = known[known["part"] != part] if part else known
+        rows = tested.iloc[chosen]
+        same[chosen] = _shared(rows, others, "sha256") | _shared(rows, others, "pixels_sha256")
+        patients[chosen] = _shared(rows, others, "patient")
+        alike[chosen] = _near(rows["perceptual_hash"], others["perceptual_hash"], alike_bits)
+    patients &= ~same
+    alike &= ~same & ~patients
+    return Overlap(int(same.sum()), int(patients.sum()), int(alike.sum()), len(tested))
+
+
+def _shared(rows: pd.DataFrame, others: pd.DataFrame, column: str) -> np.ndarray:
+    return rows[column].isin(set(others[column]) - {""}).to_numpy()
+
+
+def _near(rows: pd.Series, others: pd.Series, bits: int) -> np.ndarray:
+    """For each hash whether one of the others differs in so few bits."""
+    found = np.zeros(len(rows), bool)
+    known = _words(others[others != ""])
+    places = np.flatnonzero((rows != "").to_numpy())
+    for place, one in zip(places, _words(rows.iloc[places]), strict=True):
+        found[place] = bool(len(known)) and int(np.bitwise_count(known ^ one).sum(axis=1).min()) <= bits
+    return found
+
+
+def _words(hashes: pd.Series) -> np.ndarray:
+    """(n, words) uint64 of hex hashes of one length."""
+    raw = [bytes.fromhex(one) for one in hashes]
+    return np.frombuffer(b"".join(raw), np.uint64).reshape(len(raw), -1) if raw else np.zeros((0, 1), np.uint64)
+
+
+CANDIDATE, LIVE = "candidate", "live"
+
+
+def side_by_side(
+    candidate: Card,
+    scores: pd.DataFrame,
+    live: Card | None = None,
+    live_scores: pd.DataFrame | None = None,
+    groups: pd.DataFrame | None = None,
+) -> Cohort:
+    """The cases that both scored, with scorers "candidate" and "live"; without a live model all of the candidate's.
+
+    scores, live_scores: as `cards.read_test_scores`. groups: `case` and columns to make subgroups of. Every model is
+    judged at its own threshold, which was fixed on its validation cases. Raises InvalidInput where the two disagree
+    about a case.
+    """
+    tables = {CANDIDATE: (candidate, scores)}
+    if live is not None and live_scores is not None:
+        shared = set(scores["case"]) & set(live_scores["case"])
+        scores = scores[scores["case"].isin(shared)].reset_index(drop=True)
+        live_scores = live_scores.set_index("case").loc[list(scores["case"])].reset_index()
+        _demand_same_truth(candidate, scores, live, live_scores)
+        tables = {CANDIDATE: (candidate, scores), LIVE: (live, live_scores)}
+    labels = scores["label"].to_numpy(str)
+    digest = hashlib.sha256()
+    scorers, of_classes, thresholds = {}, {}, {}
+    for name, (card, table) in tables.items():
+        digest.update(card.weights_sha256.encode() + table.to_csv(index=False).encode())
+        probabilities = table[list(card.classes)].to_numpy(np.float64)
+        scorers[name] = probabilities[:, card.positive_index]
+        if len(card.classes) > 2 and set(labels) == set(card.classes):
+            of_classes[name] = ClassScores(card.classes, probabilities)
+        own = case_thresholds(card, table)
+        thresholds[name] = own if isinstance(own, np.ndarray) else float(own)
+    data = candidate.raw.get("data", {})
+    subgroups = pd.DataFrame(index=range(len(scores)))
+    if groups is not None:
+        subgroups = groups.set_index("case").reindex(scores["case"]).fillna("").astype(str).reset_index(drop=True)
+    return Cohort(
+        dataset=str(data.get("name", "unnamed data")),
+        split="test cases, out of fold" if "fold" in scores else "test",
+        table=ScoreTable(
+            cases=scores["case"].to_numpy(str),
+            patients=scores["patient"].to_numpy(str),
+            labels=labels,
+            positive=candidate.positive,
+            is_positive=labels == candidate.positive,
+            scorers=scorers,
+            class_scorers=of_classes,
+            subgroups=subgroups,
+            sha256=digest.hexdigest(),
+        ),
+        data_sha256=str(data.get("sha256", "")),
+        weights={name: card.weights_sha256 for name, (card, _) in tables.items()},
+        thresholds=thresholds,
+        titles={name: f"{card.title} ({name})" for name, (card, _) in tables.items()},
+        runs={name: card.raw.get("training", {}) for name, (card, _) in tables.items()},
+        leaks={name: found for name, (card, _) in tables.items() if (found := leaks_of(card))},
+    )
+
+
+def _demand_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_scores: pd.DataFrame) -> None:
+    one = (scores["label"] == candidate.positive).to_numpy()
+    other = (live_scores["label"] == live.positive).to_numpy()
+    if (one != other).any():
+        raise InvalidInput(
+            f"The candidate and the live model disagree about the truth of {int((one != other).sum())} shared cases, "
+            "so they cannot be compared on them."
+        )
+
+
+FEWEST = 20
+"""Cases of each class below which a test set is too small to say anything."""
+_BOTH = (CANDIDATE, LIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class RedLine:
+    """key: under which a reason is kept. sentence: what was found, with its numbers."""
+
+    key: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is known beside the scores.
+
+    leaks: of the candidate's split, as its card or its data set's audit says. seen: whose training ("candidate",
+    "live") -> which of the compared cases it has seen, None where that cannot be told. is_replaced: the live model
+    is the one that the candidate would replace. is_compared: both scored the same cases.
+    """
+
+    leaks: tuple[str, ...]
+    seen: Mapping[str, Overlap | None]
+    is_replaced: bool
+    is_compared: bool
+
+
+def red_lines(bench: Workbench, found: Circumstances, *, margin: float) -> tuple[RedLine, ...]:
+    """Every line that the candidate crosses. margin: of sensitivity, as a share."""
+    table = bench.cohort.table
+    lines = []
+    if found.is_replaced and not found.is_compared:
+        lines.append(
+            RedLine("not compared", "It was not compared with the live model: they have no scores of the same cases.")
+        )
+    if found.is_replaced and found.is_compared:
+        lines += _worse(bench, margin)
+    if found.leaks:
+        lines.append(
+            RedLine("leak", f"The candidate's split leaks ({'; '.join(found.leaks)}): its numbers flatter it.")
+        )
+    for name in _BOTH:
+        seen = found.seen.get(name)
+        if seen is not None and seen.n:
+            lines.append(
+                RedLine(
+                    f"seen by {name}",
+                    f"{seen.n} of the {seen.of} test cases are known to the {name} model from its training "
+                    f"({seen.kinds}): its numbers are too good.",
+                )
+            )
+    positives = table.positives or 0
+    if min(positives, table.n - positives) < FEWEST:
+        lines.append(
+            RedLine(
+                "too small",
+                f"The test cases are {positives} positive and {table.n - positives} other ones; below {FEWEST} of each "
+                "no claim rests on them.",
+            )
+        )
+    return tuple(lines)
+
+
+def _worse(bench: Workbench, margin: float) -> list[RedLine]:
+    table, thresholds = bench.cohort.table, bench.cohort.thresholds
+    if not table.positives or table.positives == table.n:
+        return [RedLine("not compared", "The shared test cases are all of one class, so nothing can be compared.")]
+    lines = []
+    rows = {row.name: row for row in operating_rows(table, {name: thresholds[name] for name in _BOTH})}
+    new, old = rows[CANDIDATE].sensitivity, rows[LIVE].sensitivity
+    if old - new > margin + 1e-9:
+        lines.append(
+            RedLine(
+                "sensitivity",
+                f"Its sensitivity at its threshold is {new:.3f}, that of the live model {old:.3f}: "
+                f"{100 * (old - new):.1f} percentage points less, and the margin is {100 * margin:.0f}.",
+            )
+        )
+    (pair,) = bench.pairs(_BOTH)
+    if pair.high < 0:
+        lines.append(
+            RedLine(
+                "area",
+                f"Its area under the ROC curve is clearly lower: by {-pair.difference:.3f} "
+                f"(95 % interval {-pair.high:.3f} to {-pair.low:.3f}).",
+            )
+        )
+    return lines

@@ -1,0 +1,74 @@
+"""Do two scorers say the same of the same cases, whoever is right?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import rankdata
+
+from core.evaluation.statistics.intervals import share
+from core.types import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Over the `n` cases that both scored; each scorer's calls are made at its own threshold.
+
+    pearson, spearman: correlation of the scores, NaN where one scorer gives every case the same. kappa: Cohen's, of
+    the calls; NaN where both call all cases alike. disagreement: share of cases called differently. only_first: cases
+    that only the first called positive.
+    """
+
+    first: str
+    second: str
+    n: int
+    pearson: float
+    spearman: float
+    kappa: float
+    disagreement: Estimate
+    only_first: int
+    only_second: int
+
+
+def agreement(
+    scorers: Mapping[str, np.ndarray], thresholds: Mapping[str, float], patients: np.ndarray | None = None
+) -> tuple[Agreement, ...]:
+    """Every pair in the order of the scorers. scores (n,), NaN where a scorer has none."""
+    found = []
+    for first, second in combinations(scorers, 2):
+        both = ~np.isnan(scorers[first]) & ~np.isnan(scorers[second])
+        one, other = scorers[first][both], scorers[second][both]
+        calls, other_calls = one >= thresholds[first], other >= thresholds[second]
+        found.append(
+            Agreement(
+                first=first,
+                second=second,
+                n=int(both.sum()),
+                pearson=correlation(one, other),
+                spearman=correlation(rankdata(one), rankdata(other)) if both.any() else float("nan"),
+                kappa=cohen_kappa(calls, other_calls),
+                disagreement=share(calls != other_calls, None if patients is None else np.asarray(patients)[both]),
+                only_first=int((calls & ~other_calls).sum()),
+                only_second=int((~calls & other_calls).sum()),
+            )
+        )
+    return tuple(found)
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; NaN for fewer than two cases or a constant."""
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
+    """Agreement of two sets of yes/no calls beyond chance (Cohen 1960); NaN where chance alone would agree fully."""
+    if len(one) == 0:
+        return float("nan")
+    agreed = float((one == other).mean())
+    chance = one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())
+    return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")

@@ -1,0 +1,241 @@
+"""Is the difference real? Paired tests between scorers on the same cases.
+
+DeLong, DeLong & Clarke-Pearson 1988 for two areas; McNemar 1947 for two sets of calls at thresholds; Holm 1979 over
+all pairs of a table. Both tests take cases to be independent; the interval of a difference, from draws of patients,
+does not.
+
+Does reader + AI beat both? The mean of two scorers, and the weight that is best on other cases.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from scipy.stats import norm
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from core.errors import InvalidInput
+from core.evaluation.statistics.intervals import (
+    Draws,
+    Placements,
+    patient_indices,
+    percentile,
+    placement_variance,
+    placements,
+)
+from core.evaluation.statistics.ranked import Ranked
+from core.evaluation.tables.scores import ScoreTable
+
+EXACT_BELOW = 25
+"""Discordant cases below which McNemar's test is computed exactly (binomial)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Area of `first` minus area of `second`, on the `n` cases that both scored.
+
+    se: DeLong's, of the difference. z: difference / se, infinite where se is 0 and the areas differ. p: two-sided,
+    unadjusted. p_holm: adjusted over all pairs compared. low, high: 95 % interval of the difference from draws of
+    patients (NaN without draws).
+    """
+
+    first: str
+    second: str
+    n: int
+    positives: int
+    difference: float
+    se: float
+    z: float
+    p: float
+    p_holm: float
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.first} vs {self.second}"
+
+
+@dataclass(frozen=True, slots=True)
+class McNemarTest:
+    """Which of two scorers is right more often. only_first: cases that only the first called correctly."""
+
+    first: str
+    second: str
+    n: int
+    only_first: int
+    only_second: int
+    p: float
+    p_holm: float
+
+
+def compare_areas(
+    labels: np.ndarray, scorers: Mapping[str, np.ndarray], draws: Draws | None = None
+) -> tuple[PairedTest, ...]:
+    """Every pair of scorers in their order. labels (n,) bool; scores (n,), NaN where a scorer has none."""
+    labels = np.asarray(labels).astype(bool)
+    areas = _Areas(labels, scorers, draws)
+    tests = [areas.compare(first, second) for first, second in combinations(scorers, 2)]
+    adjusted = holm([test[3] for test in tests])
+    found = []
+    for (first, second), (both, difference, se, p, samples), p_holm in zip(
+        combinations(scorers, 2), tests, adjusted, strict=True
+    ):
+        n = int(both.sum())
+        interval = percentile(difference, samples, n)
+        z = difference / se if se > 0 else (0.0 if difference == 0 else float(np.copysign(np.inf, difference)))
+        found.append(
+            PairedTest(
+                first, second, n, int(labels[both].sum()), difference, se, z, p, p_holm, interval.low, interval.high
+            )
+        )
+    return tuple(found)
+
+
+class _Areas:
+    """Placements and resampled areas, computed once for each scorer and set of cases."""
+
+    def __init__(self, labels: np.ndarray, scorers: Mapping[str, np.ndarray], draws: Draws | None) -> None:
+        self._labels = labels
+        self._scorers = scorers
+        self._draws = draws
+        self._scored = {name: ~np.isnan(scores) for name, scores in scorers.items()}
+        self._placed: dict[tuple[str, bytes], Placements] = {}
+        self._sampled: dict[tuple[str, bytes], np.ndarray] = {}
+
+    def compare(self, first: str, second: str) -> tuple[np.ndarray, float, float, float, np.ndarray]:
+        """(cases both scored, difference, se, p, resampled differences)."""
+        both = self._scored[first] & self._scored[second]
+        labels = self._labels[both]
+        if not labels.any() or labels.all():
+            raise InvalidInput(
+                f"{first!r} and {second!r} cannot be compared: the {len(labels)} cases that both scored are not of "
+                "both classes. Leave one of them out."
+            )
+        one, other = self._placements(first, both), self._placements(second, both)
+        # Counts are exact multiples of 0.5, so equal placements leave a variance of exactly 0.
+        over_positives = one.of_positives - other.of_positives
+        over_negatives = one.of_negatives - other.of_negatives
+        difference = float(over_positives.sum()) / (len(over_positives) * len(over_negatives))
+        se = float(np.sqrt(placement_variance(over_positives, over_negatives)))
+        samples = self._samples(first, both) - self._samples(second, both)
+        return both, difference, se, _p_of(difference, se, len(over_positives), len(over_negatives)), samples
+
+    def _placements(self, name: str, both: np.ndarray) -> Placements:
+        key = (name, both.tobytes())
+        if key not in self._placed:
+            self._placed[key] = placements(self._labels[both], self._scorers[name][both])
+        return self._placed[key]
+
+    def _samples(self, name: str, both: np.ndarray) -> np.ndarray:
+        if self._draws is None:
+            return np.full(1, np.nan)
+        key = (name, both.tobytes())
+        if key not in self._sampled:
+            ranked = Ranked(self._labels[both], self._scorers[name][both])
+            blocks = self._draws.only(both).blocks()
+            self._sampled[key] = np.concatenate([ranked.weighted(weights).auc() for weights in blocks])
+        return self._sampled[key]
+
+
+def _p_of(difference: float, se: float, n_positives: int, n_negatives: int) -> float:
+    """Two-sided p.
+
+    With a standard error of 0 and different areas every case speaks the same way, and the normal approximation would
+    say 0. The share of ways to deal the labels that order all cases, both directions, is what so few cases can show.
+    """
+    if np.isnan(se):
+        return float("nan")
+    if se == 0:
+        return 1.0 if difference == 0 else min(1.0, 2 / comb(n_positives + n_negatives, n_positives))
+    return float(2 * norm.sf(abs(difference / se)))
+
+
+def compare_calls(
+    labels: np.ndarray, scorers: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+) -> tuple[McNemarTest, ...]:
+    """McNemar's test of every pair, each scorer at its own threshold, on the cases that both scored."""
+    labels = np.asarray(labels).astype(bool)
+    right = {name: (scores >= thresholds[name]) == labels for name, scores in scorers.items()}
+    counts = []
+    for first, second in combinations(scorers, 2):
+        both = ~np.isnan(scorers[first]) & ~np.isnan(scorers[second])
+        one, other = right[first][both], right[second][both]
+        only_first, only_second = int((one & ~other).sum()), int((~one & other).sum())
+        counts.append((first, second, int(both.sum()), only_first, only_second))
+    p_values = [mcnemar_p(only_first, only_second) for *_, only_first, only_second in counts]
+    return tuple(
+        McNemarTest(*count, p, p_holm) for count, p, p_holm in zip(counts, p_values, holm(p_values), strict=True)
+    )
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Two-sided; exact below `EXACT_BELOW` discordant cases, with continuity correction above."""
+    discordant = only_first + only_second
+    if discordant == 0:
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return float(mcnemar([[0, only_first], [only_second, 0]], exact=discordant < EXACT_BELOW).pvalue)
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Adjusted p-values; NaN stays NaN and does not count."""
+    values = np.asarray(p_values, np.float64)
+    known = ~np.isnan(values)
+    adjusted = values.copy()
+    # A single p stays as it is; statsmodels would collect garbage first, which takes far longer than the rest.
+    if known.sum() > 1:
+        adjusted[known] = multipletests(values[known], method="holm")[1]
+    return [float(value) for value in adjusted]
+
+
+WEIGHTS = np.round(np.linspace(0, 1, 21), 2)
+N_FOLDS = 5
+
+
+def mean_of(table: ScoreTable, first: str, second: str) -> np.ndarray:
+    """(n,) the mean of both scores, NaN where one is missing."""
+    return (table.scorers[first] + table.scorers[second]) / 2
+
+
+def cross_validated(
+    table: ScoreTable, first: str, second: str, *, folds: int = N_FOLDS, seed: int = 0
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """((n,) weighted score, the weight of `first` in each fold).
+
+    The weight for a fold is the one of `WEIGHTS` with the highest area on the other folds (of equals the one nearest
+    to a half), so no case helps to choose its own weight. Folds are of patients. Each fold's scores become ranks
+    among those of the other folds, in [0, 1], because folds with different weights do not share a scale. Refuses
+    where a fold's other cases lack a class.
+    """
+    assert table.is_positive is not None
+    one, other = table.scorers[first], table.scorers[second]
+    both = ~np.isnan(one) & ~np.isnan(other)
+    fold = np.random.default_rng(seed).permutation(_n_patients(table)) % folds
+    fold_of = fold[patient_indices(table.patients, table.n)]
+    mixed, chosen = np.full(table.n, np.nan), []
+    for number in range(folds):
+        train, test = both & (fold_of != number), both & (fold_of == number)
+        labels = table.is_positive[train]
+        if labels.all() or not labels.any():
+            raise InvalidInput("There are too few cases of one class to choose a weight on other cases.")
+        areas = [placements(labels, weight * one[train] + (1 - weight) * other[train]).auc for weight in WEIGHTS]
+        best = max(range(len(WEIGHTS)), key=lambda at: (areas[at], -abs(WEIGHTS[at] - 0.5)))
+        weight = float(WEIGHTS[best])
+        chosen.append(weight)
+        known = np.sort(weight * one[train] + (1 - weight) * other[train])
+        new = weight * one[test] + (1 - weight) * other[test]
+        below, upto = np.searchsorted(known, new, "left"), np.searchsorted(known, new, "right")
+        mixed[test] = (below + upto) / (2 * len(known))
+    return mixed, tuple(chosen)
+
+
+def _n_patients(table: ScoreTable) -> int:
+    return int(patient_indices(table.patients, table.n).max()) + 1

@@ -1,0 +1,103 @@
+"""A number for all may hide a failure for some: the area and the calls in every subgroup of a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.evaluation.statistics.intervals import N_RESAMPLES, Draws, delong, one_case_each, percentile, share
+from core.evaluation.statistics.metrics import checked_labels, checked_scores
+from core.evaluation.statistics.ranked import Ranked
+from core.types import Estimate
+
+SMALL = 20
+"""Below this many cases a subgroup is shown greyed out."""
+MAX_GROUPS = 40
+NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class Subgroup:
+    """auc: None where the subgroup lacks one of the classes. sensitivity, specificity: None without a threshold."""
+
+    column: str
+    value: str
+    n: int
+    positives: int
+    auc: Estimate | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+
+    @property
+    def is_small(self) -> bool:
+        return self.n < SMALL
+
+
+def subgroups(
+    column: str,
+    values: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    patients: np.ndarray | None = None,
+    *,
+    threshold: float | None = None,
+    resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> tuple[Subgroup, ...]:
+    """values (n,) text, one group each (empty: not stated); by size, the largest first, at most `MAX_GROUPS`.
+
+    scores: NaN where the scorer has none; such cases count nowhere. `number_bands` makes groups of a column of numbers.
+    """
+    kept = ~np.isnan(np.asarray(scores, np.float64))
+    is_positive, known = checked_labels(labels)[kept], checked_scores(np.asarray(scores)[kept], int(kept.sum()))
+    named = np.array([str(value).strip() or NOT_STATED for value in np.asarray(values, object)[kept]], object)
+    people = None if patients is None else np.asarray(patients)[kept]
+    names, counts = np.unique(named.astype(str), return_counts=True)
+    found = []
+    for name in names[np.argsort(-counts, kind="stable")][:MAX_GROUPS]:
+        chosen = named == name
+        some = None if people is None else people[chosen]
+        truth, calls = is_positive[chosen], known[chosen] >= (threshold if threshold is not None else 0)
+        sensitivity = specificity = None
+        if threshold is not None:
+            sensitivity = share(calls[truth], None if some is None else some[truth])
+            specificity = share(~calls[~truth], None if some is None else some[~truth])
+        area = _area(truth, known[chosen], some, resamples, seed) if 0 < truth.sum() < len(truth) else None
+        found.append(Subgroup(column, str(name), len(truth), int(truth.sum()), area, sensitivity, specificity))
+    return tuple(found)
+
+
+def _area(
+    is_positive: np.ndarray, scores: np.ndarray, patients: np.ndarray | None, resamples: int, seed: int
+) -> Estimate:
+    area = delong(is_positive, scores)
+    if one_case_each(patients) or area.auc in (0.0, 1.0):
+        return Estimate(area.auc, area.low, area.high, len(scores))
+    ranked = Ranked(is_positive, scores)
+    draws = Draws(patients, len(scores), resamples=resamples, seed=seed)
+    return percentile(area.auc, np.concatenate([ranked.weighted(one).auc() for one in draws.blocks()]), len(scores))
+
+
+def number_bands(values: np.ndarray, *, n_bands: int = 4) -> np.ndarray:
+    """(n,) text: the quarter a number lies in ("12 to 19"), empty where a cell is no number; for sizes and ages.
+
+    A column that is not mostly numbers, or has at most `2 * n_bands` different ones, is given back as it is.
+    """
+    numbers = np.array([_number(value) for value in values])
+    finite = np.isfinite(numbers)
+    if finite.mean() <= 0.5 or len(np.unique(numbers[finite])) <= 2 * n_bands:
+        return np.asarray(values, object)
+    edges = np.unique(np.quantile(numbers[finite], np.linspace(0, 1, n_bands + 1), method="nearest"))
+    place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+    named = [
+        f"{edges[index]:g} to {'' if index == len(edges) - 2 else 'below '}{edges[index + 1]:g}" for index in place
+    ]
+    return np.where(finite, np.array(named, object), "")
+
+
+def _number(value: object) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,302 @@
+"""The audit trail: who did what, when, in a chain that shows when a row was edited, removed or moved.
+
+Each row carries an HMAC-SHA256, under the site's key, of its own content and of the row before. The head of the
+chain is kept, under the same key, in the table `site`, so that a tail that was cut off shows too. Whoever can write
+the database but cannot read the key file cannot make a chain that verifies.
+
+Actions and subjects are words of this product ("first read", "study 3f2a…"); detail never identifies a patient.
+
+The words of the audit trail: every action that can be recorded, by the kind of act that a page can ask for.
+
+`core.records.audit.trail.record` refuses any other word, so that nothing is kept that the page Audit cannot name and
+filter.
+
+The audit trail as a table for a spreadsheet.
+
+What left the house besides studies' reports: numbers of a comparison, audited.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from core.records.database.db import Database
+from core.records.database.locks import Line, hold
+from core.records.database.tables import audit, now, site
+from core.records.database.tables import person as person_table
+from core.records.people.permissions import Person, demand
+
+if TYPE_CHECKING:
+    from core.records.database.db import Database
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "Sign-ins": ("sign in", "sign out"),
+    "Failed attempts": ("sign-in refused", "lock person", "link refused", "set-up refused"),
+    "Uploads and studies": ("create study", "open study", "correct image", "delete study", "remove pixels"),
+    "First reads": ("first read",),
+    "Reveals": ("reveal",),
+    "Final reads": ("final read",),
+    "Truth": ("enter truth",),
+    "Exports": ("export report", "export comparison", "export audit"),
+    "Data sets": (
+        "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",
+        "add data set", "add data set version", "remove data set",
+    ),
+    "Training": (
+        "start training", "cancel training", "training done", "training failed", "training cancelled", "training dead",
+    ),
+    "Releases": ("promote model", "roll back model", "retire model", "shadow model", "end shadow model"),
+    "People": (
+        "set up", "create person", "invite person", "create by single sign-on", "set password by link", "set roles",
+        "roles by single sign-on", "change password", "reset password", "reset by link", "sign out person",
+        "disable person", "enable person",
+    ),
+    "Settings": ("change setting", "change threshold"),
+    "Backups": ("backup", "restore"),
+}  # fmt: skip
+"""Kind of act -> its actions, as they stand in the rows."""
+
+WORDS = frozenset(word for words in KINDS.values() for word in words)
+"""Every action; each belongs to one kind."""
+
+
+FIRST_PREVIOUS = "0" * 64
+"""What the first row of a chain names as the row before it."""
+_HEAD = "audit_head"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the trail. person_id, person_name: None when nobody was signed in. at: UTC."""
+
+    id: int
+    at: datetime
+    person_id: int | None
+    person_name: str | None
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verifying the chain found. n: rows that were read. problems: one sentence each, in order of the rows."""
+
+    n: int
+    problems: tuple[str, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        return not self.problems
+
+
+def record(connection: Connection, person_id: int | None, action: str, subject: str, **detail: Any) -> None:
+    """Append one row in the transaction of the act itself: both are kept, or neither.
+
+    action: one of `audit_words.WORDS`, else ValueError. The connection must come from `Database.begin`. Writers are
+    put in line here: on SQLite they already are, because `begin` takes the write lock; PostgreSQL takes a lock that
+    lasts until the transaction ends.
+    """
+    if action not in WORDS:
+        raise ValueError(f"{action!r} is no word of the audit trail; give it a kind in core.records.audit.trail")
+    stand_in_line(connection)
+    key = _key(connection)
+    last = connection.execute(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1)).one_or_none()
+    values: dict[str, Any] = {
+        "id": last.id + 1 if last else 1,
+        "at": now(),
+        "person_id": person_id,
+        "action": action,
+        "subject": subject,
+        "detail": json.loads(json.dumps(detail, allow_nan=False)),  # as it will come back, so that it verifies
+        "previous": last.mac if last else FIRST_PREVIOUS,
+    }
+    values["mac"] = _mac(key, values)
+    connection.execute(insert(audit).values(**values))
+    head = _head_value(key, values["id"], values["mac"])
+    done = connection.execute(update(site).where(site.c.key == _HEAD).values(value=head))
+    if done.rowcount == 0:
+        connection.execute(insert(site).values(key=_HEAD, value=head))
+
+
+def stand_in_line(connection: Connection) -> None:
+    """Waits until no other transaction is about to write the trail; the line lasts until this transaction ends.
+
+    An act that looks before it writes ("is this name taken?") begins with it, or two of them would both see nothing.
+    """
+    hold(connection, Line.AUDIT)
+
+
+def verify(db: Database) -> Verdict:
+    """Recompute the whole chain. Asks for no role: it is also run from the command line."""
+    with db.read() as connection:
+        return verify_rows(connection, db.site_key)
+
+
+def verify_rows(connection: Connection, key: bytes) -> Verdict:
+    """As `verify`, in the caller's transaction. key: the site's."""
+    problems: list[str] = []
+    n, expected_id, previous = 0, 1, FIRST_PREVIOUS
+    last_id, last_mac = 0, FIRST_PREVIOUS
+    head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
+    for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
+        n += 1
+        problems += _problems_of(dict(row), key, expected_id, previous)
+        expected_id, previous = row["id"] + 1, row["mac"]
+        last_id, last_mac = row["id"], row["mac"]
+    if head is None and n:
+        problems.append("The head of the chain is missing: rows may have been removed at the end.")
+    elif head is not None and not hmac.compare_digest(head, _head_value(key, last_id, last_mac)):
+        problems.append("The chain does not end where it was last written: rows were removed or added at the end.")
+    return Verdict(n, tuple(problems))
+
+
+def entries(
+    db: Database,
+    person: Person,
+    *,
+    kind: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
+    before: datetime | None = None,
+    person_id: int | None = None,
+    subject: str = "",
+    limit: int | None = 500,
+) -> list[Entry]:
+    """The trail, newest first. since, before: with their zone; the first inclusive. subject: a part of it.
+
+    kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
+    """
+    demand(person, "see_audit")
+    query = (
+        select(audit, person_table.c.name.label("person_name"))
+        .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
+        .order_by(audit.c.id.desc())
+    )
+    if kind is not None:
+        query = query.where(audit.c.action.in_(KINDS[kind]))
+    if action is not None:
+        query = query.where(audit.c.action == action)
+    if since is not None:
+        query = query.where(audit.c.at >= since)
+    if before is not None:
+        query = query.where(audit.c.at < before)
+    if person_id is not None:
+        query = query.where(audit.c.person_id == person_id)
+    if subject.strip():
+        query = query.where(audit.c.subject.contains(subject.strip(), autoescape=True))
+    if limit is not None:
+        query = query.limit(limit)
+    with db.read() as connection:
+        return [
+            Entry(row.id, row.at, row.person_id, row.person_name, row.action, row.subject, row.detail)
+            for row in connection.execute(query)
+        ]
+
+
+def words_and_people(db: Database, person: Person) -> tuple[list[str], dict[int, str]]:
+    """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
+    demand(person, "see_audit")
+    with db.read() as connection:
+        actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
+        people = connection.execute(
+            select(person_table.c.id, person_table.c.name)
+            .where(person_table.c.id.in_(select(audit.c.person_id).distinct()))
+            .order_by(person_table.c.name)
+        ).all()
+    return list(actions), {row.id: row.name for row in people}
+
+
+def _problems_of(row: Mapping[str, Any], key: bytes, expected_id: int, previous: str) -> list[str]:
+    problems = []
+    if row["id"] != expected_id:
+        missing = row["id"] - expected_id
+        problems.append(f"{missing} {'row is' if missing == 1 else 'rows are'} missing before row {row['id']}.")
+    elif row["previous"] != previous:
+        problems.append(f"Row {row['id']} does not follow the row before it: rows were moved or replaced.")
+    if not hmac.compare_digest(row["mac"], _mac(key, row)):
+        problems.append(f"Row {row['id']} was changed after it was written.")
+    return problems
+
+
+def _mac(key: bytes, row: Mapping[str, Any]) -> str:
+    content = {
+        "id": row["id"],
+        "at": row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
+        "person_id": row["person_id"],
+        "action": row["action"],
+        "subject": row["subject"],
+        "detail": row["detail"],
+        "previous": row["previous"],
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hmac.new(key, b"audit row\n" + canonical.encode(), hashlib.sha256).hexdigest()
+
+
+def _head_value(key: bytes, last_id: int, last_mac: str) -> str:
+    return hmac.new(key, f"audit head\n{last_id}\n{last_mac}".encode(), hashlib.sha256).hexdigest()
+
+
+def _key(connection: Connection) -> bytes:
+    """The site's key travels with the connection, so that no act can be recorded under another one."""
+    return connection.info["site_key"]
+
+
+COLUMNS = ("number", "time (UTC)", "person", "person number", "action", "subject", "detail")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def export_csv(db: Database, person: Person, found: Sequence[Entry]) -> bytes:
+    """These entries as UTF-8 CSV; that they left is recorded itself. Raises NotAllowed."""
+    demand(person, "see_audit")
+    with db.begin() as connection:
+        record(connection, person.id, "export audit", "audit trail", rows=len(found))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for entry in found:
+        detail = json.dumps(dict(entry.detail), ensure_ascii=False, sort_keys=True) if entry.detail else ""
+        writer.writerow(
+            (
+                entry.id,
+                entry.at.strftime("%Y-%m-%d %H:%M:%S"),
+                plain_cell(entry.person_name or ""),
+                "" if entry.person_id is None else entry.person_id,
+                plain_cell(entry.action),
+                plain_cell(entry.subject),
+                plain_cell(detail),
+            )
+        )
+    return text.getvalue().encode("utf-8-sig")  # with its mark, or Excel takes it for another encoding
+
+
+def plain_cell(text: str) -> str:
+    """Text that no spreadsheet takes for a formula: a name may begin with `=`, and somebody may open the file."""
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def record_comparison_export(db: Database, person: Person, *, what: str, data_sha256: str = "") -> None:
+    """Audit that numbers of a comparison were downloaded. what: the file's name. data_sha256: of the cases,
+    empty where they are of several data sets.
+
+    Raises NotAllowed.
+    """
+    demand(person, "compare_models")
+    with db.begin() as connection:
+        record(
+            connection,
+            person.id,
+            "export comparison",
+            f"data {data_sha256[:16]}" if data_sha256 else "several data sets",
+            what=what,
+        )

@@ -1,0 +1,295 @@
+"""Backup and restore of a site: one file that holds everything a site needs to live again.
+
+In it: the database as it was at one moment, the image store, the site's key, the second file of audit heads, data
+sets, trained and released weights with the list of what is live, and a list with the SHA-256 of each. Not in it:
+uploads that no study or data set was made of, logs, older copies of the database, work folders of jobs, caches. The
+file is as secret as the state folder: it holds the key and the pictures.
+
+The database is always an SQLite file there, whichever kind the site uses: see `database_copy`. A site can change the
+kind by a backup and a restore.
+
+The file of a backup: a tar without compression that begins with a list of all other entries and their SHA-256.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+from uuid import uuid4
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.errors import Conflict, InvalidInput
+from core.records.audit import heads, trail
+from core.records.backup import database_copy
+from core.records.backup.database_copy import Tell
+from core.records.database import tables
+from core.records.database.db import Database, open_database, reachable_engine
+from core.records.database.files import undone_by
+from core.records.database.locks import Line, hold
+from core.settings import MIB, Settings
+
+_BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
+_NOT_EMPTY = (
+    "The database that SECONDREAD_DATABASE_URL names is not empty, so nothing was restored. Name a new, empty one."
+)
+
+
+def back_up(db: Database, target: Path, tell: Tell = lambda _: None) -> Summary:
+    """Write a backup while the site goes on working. Raises Conflict (the file exists, no space), InvalidInput."""
+    if target.exists():
+        raise Conflict("There is a file of this name already. Choose another name.")
+    if not target.parent.is_dir():
+        raise InvalidInput("The folder for the backup does not exist. Make it first.")
+    half = target.with_name(f"{target.name}.{uuid4().hex}.half")
+    try:
+        with tempfile.TemporaryDirectory(dir=db.settings.state_dir, prefix="backup-") as folder:
+            staged = Path(folder)
+            _stage(db, staged, tell)
+            with closing(sqlite3.connect(staged / DATABASE)) as copy:
+                n_audit = copy.execute("SELECT count(*) FROM audit").fetchone()[0]
+            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                summary = write_archive(staged, file, n_audit, tell)
+                file.flush()
+                os.fsync(file.fileno())
+        half.replace(target)
+    except OSError as error:
+        raise Conflict(f"The backup could not be written ({error.strerror or type(error).__name__}).") from error
+    finally:
+        half.unlink(missing_ok=True)
+    return summary
+
+
+def restore(settings: Settings, source: Path, tell: Tell = lambda _: None) -> Summary:
+    """Make an empty or missing state folder, and an empty database where the settings name one, of a backup.
+
+    The audit trail is verified first. Raises Conflict when there is something in folder or database, InvalidInput for
+    a broken file, InvalidSettings for a database that cannot be reached; nothing has changed then.
+    """
+    state = settings.state_dir
+    if state.exists() and (not state.is_dir() or any(state.iterdir())):
+        raise Conflict("The state folder is not empty. Name an empty or new one in SECONDREAD_STATE_DIR.")
+    if settings.database_url and settings.resolved_database_url.startswith("sqlite"):
+        raise Conflict("A backup restores SQLite into the state folder. Unset SECONDREAD_DATABASE_URL for it.")
+    with _empty_database(settings):
+        pass  # asked before anything is unpacked
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    half = Path(tempfile.mkdtemp(dir=state, prefix=".restore-"))  # within: the folder may be a volume of its own
+    with undone_by(lambda: _empty(state)), _told_plainly():
+        summary = unpack_archive(source, half, tell)
+        _check_and_sign_out(half, summary)
+        with _empty_database(settings) as connection:
+            if connection is not None:
+                _fill(connection, half, tell)
+            for path in sorted(half.iterdir(), key=lambda path: path.name == DATABASE):  # the database last
+                path.replace(state / path.name)
+    half.rmdir()
+    return summary
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """What can go wrong with the file, the disk or the database, as sentences."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise Conflict("The database did not take the rows of this backup, so nothing was restored.") from error
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Conflict("There is no space for this backup in the state folder, so nothing was restored.") from error
+        raise InvalidInput(_BROKEN) from error
+
+
+@contextmanager
+def _empty_database(settings: Settings) -> Iterator[Connection | None]:
+    """A transaction in the database that the settings name; None for SQLite. Raises Conflict, InvalidSettings."""
+    if not settings.database_url:
+        yield None
+        return
+    engine = reachable_engine(settings, b"")
+    try:
+        with engine.begin() as connection:
+            hold(connection, Line.START)
+            if not database_copy.is_empty(connection):
+                raise Conflict(_NOT_EMPTY)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _fill(connection: Connection, half: Path, tell: Tell) -> None:
+    """The restored rows in place of the SQLite file, which is not kept."""
+    database_copy.from_sqlite(half / DATABASE, connection, tell)
+    if not trail.verify_rows(connection, (half / "site.key").read_bytes()).is_intact:
+        raise Conflict("The audit trail did not arrive as it was written, so nothing was restored.")
+    (half / DATABASE).unlink()
+
+
+def _empty(state: Path) -> None:
+    """Removes what was put into a folder that was empty before."""
+    for path in state.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _check_and_sign_out(folder: Path, summary: Summary) -> None:
+    """Opens what was unpacked, verifies its trail, and ends the sessions that were alive when it was made."""
+    db = open_database(Settings(state_dir=folder))
+    try:
+        verdict = heads.verify(db)
+        if not verdict.is_intact or verdict.n != summary.n_audit:
+            raise InvalidInput("The audit trail in this backup is not as it was written. Nothing was restored.")
+        with db.begin() as connection:
+            connection.execute(tables.session.delete())
+            trail.record(connection, None, "restore", "site", rows=summary.n_audit)
+    finally:
+        db.close()
+
+
+def _stage(db: Database, staged: Path, tell: Tell) -> None:
+    """A copy of the database and links to the files, all of one moment.
+
+    Files are written before the rows that name them and removed after, so what is copied while nobody removes any has
+    every file that its rows name. The heads come first: they must not know rows that the copy has not.
+    """
+    state = db.settings.state_dir
+    for name in FILES:
+        if name != "live.json" and (state / name).is_file():
+            shutil.copyfile(state / name, staged / name)
+    with db.begin() as connection:
+        for line in (Line.STORE, Line.DATA_SETS, Line.RELEASES):
+            hold(connection, line)
+        if db.engine.dialect.name == "sqlite":
+            own = str(db.engine.url.database)
+            with closing(sqlite3.connect(own)) as source, closing(sqlite3.connect(staged / DATABASE)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+        else:
+            database_copy.to_sqlite(db.engine, staged / DATABASE, tell)
+        if (state / "live.json").is_file():
+            shutil.copyfile(state / "live.json", staged / "live.json")
+        for path in _kept_files(state):
+            there = staged / path.relative_to(state)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, there)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, there)
+
+
+def _kept_files(state: Path) -> list[Path]:
+    files: list[Path] = []
+    for folder in FOLDERS:
+        files += [path for path in (state / folder).rglob("*") if path.is_file() and not path.is_symlink()]
+    return [path for path in files if path.suffix not in (".half", ".part")]
+
+
+FORMAT = 1
+DATABASE = "secondread.sqlite3"
+LIST = "backup.json"
+FILES = ("site.key", "audit_heads.jsonl", "live.json")
+FOLDERS = ("store", "data_sets", "candidates", "releases")
+_CHUNK = 1 << 20
+_TELL_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is in a backup. n_files: with the database. n_audit: rows of the audit trail."""
+
+    n_files: int
+    n_bytes: int
+    n_audit: int
+
+
+def write_archive(folder: Path, file: IO[bytes], n_audit: int, tell: Tell) -> Summary:
+    """Everything below `folder`. Pictures and weights are compressed already, so nothing is a second time."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    content = json.dumps({"format": FORMAT, "n_audit": n_audit, "files": listed}).encode()
+    n_bytes, told = 0, 0
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        head = tarfile.TarInfo(LIST)
+        head.size = len(content)
+        archive.addfile(head, io.BytesIO(content))
+        for path in paths:
+            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            entry.size = path.stat().st_size
+            with path.open("rb") as one:
+                archive.addfile(entry, one)
+            n_bytes += entry.size
+            told = _tell_now_and_then(tell, "Written", n_bytes, told)
+    return Summary(len(paths), n_bytes, n_audit)
+
+
+def unpack_archive(source: Path, folder: Path, tell: Tell) -> Summary:
+    """Every listed file, no other, each with its hash. Names are checked before anything is written.
+
+    Raises InvalidInput for another format; ValueError, KeyError, TypeError, EOFError, OSError, tarfile.TarError or
+    zlib.error for a file that is broken or none of ours.
+    """
+    n_bytes, told = 0, 0
+    with tarfile.open(source, mode="r:") as archive:
+        head = archive.next()
+        if head is None or head.name != LIST or not head.isreg():
+            raise ValueError("no list")
+        stream = archive.extractfile(head)
+        listing = json.loads(stream.read() if stream else b"")
+        if listing["format"] != FORMAT:
+            raise InvalidInput("This backup was made by another version of SecondRead. Restore it with that one.")
+        expected = dict(listing["files"])
+        if DATABASE not in expected or "site.key" not in expected:
+            raise ValueError("no database")
+        while (entry := archive.next()) is not None:
+            wanted = expected.pop(entry.name)
+            stream = archive.extractfile(entry) if entry.isreg() and _is_ours(entry.name) else None
+            if stream is None:
+                raise ValueError("not a name of ours")
+            path = folder / entry.name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                shutil.copyfileobj(stream, file, _CHUNK)
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            if _sha256(path) != wanted:
+                raise ValueError("damaged")
+            n_bytes += entry.size
+            told = _tell_now_and_then(tell, "Unpacked", n_bytes, told)
+        if expected:
+            raise ValueError("cut off")
+    return Summary(len(listing["files"]), n_bytes, int(listing["n_audit"]))
+
+
+def _tell_now_and_then(tell: Tell, word: str, n_bytes: int, told: int) -> int:
+    if n_bytes - told < _TELL_BYTES:
+        return told
+    tell(f"{word} so far: {n_bytes / MIB:.0f} MiB.")
+    return n_bytes
+
+
+def _is_ours(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    if ".." in parts or "\\" in name or name.startswith("/"):
+        return False
+    return name in (*FILES, DATABASE) or (len(parts) > 1 and parts[0] in FOLDERS)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,307 @@
+"""The database: opened once a process, migrated at start, and the two ways of talking to it.
+
+What a database refuses because somebody else was faster, told apart from what is a bug of ours.
+
+The drivers call it by different names: SQLite's by the name of its error code, pg8000's by SQLSTATE, under an exception
+that depends on its version. https://www.postgresql.org/docs/current/errcodes-appendix.html,
+https://www.sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, insert, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from core.errors import Conflict, InvalidSettings
+from core.records.database.files import undone_by
+from core.records.database.image_store import ImageStore, sweep
+from core.records.database.locks import Line, hold
+from core.records.database.tables import site
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_CONFLICT_SENTENCE = (
+    "Somebody else changed this at the same moment, so nothing was saved. Reload the page and try again."
+)
+_SQLSTATES = {"23505", "23503", "40001", "40P01", "55P03"}
+"""Unique and foreign key violation, serialization failure, deadlock, lock not available."""
+_SQLITE = {
+    "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_BUSY",
+    "SQLITE_BUSY_SNAPSHOT",
+}  # fmt: skip
+
+
+def _is_conflict(error: DBAPIError) -> bool:
+    """Whether the same act, begun anew, would see what the other one did and succeed or refuse with its own words."""
+    driver = error.orig
+    name = getattr(driver, "sqlite_errorname", None)
+    if name is not None:
+        return name in _SQLITE
+    told = driver.args[0] if driver is not None and driver.args else None
+    return isinstance(told, Mapping) and told.get("C") in _SQLSTATES
+
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+KEY_BYTES = 32
+BUSY_SECONDS = 30
+_WRITES = "secondread_writes"
+
+
+class Database:
+    """The engine with what belongs to it: the settings, the site's key and the image store."""
+
+    def __init__(self, engine: Engine, settings: Settings, site_key: bytes, store: ImageStore) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.site_key = site_key
+        self.store = store
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at the end of the block, undone whole if the block raises.
+
+        On SQLite it takes the write lock at once: a transaction that reads, then writes, would otherwise fail when
+        another one wrote in between. Raises Conflict where the database refuses because of another transaction.
+        """
+        try:
+            with self.engine.connect() as connection:
+                connection = connection.execution_options(**{_WRITES: True})
+                with connection.begin():
+                    yield connection
+        except DBAPIError as error:
+            if not _is_conflict(error):
+                raise
+            log.warning("The database refused one of two that acted at once: %s", type(error.orig).__name__)
+            raise Conflict(_CONFLICT_SENTENCE) from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only looks, at one moment, never waits for writers, and is undone at the end."""
+        with self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite sees one moment by itself
+                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Make the state folder, the key and the tables as far as they are missing, and bring the tables up to date.
+
+    Two processes may do this at once. Raises InvalidSettings when the database cannot be used as it is.
+    """
+    _make_state_dir(settings.state_dir)
+    site_key = _site_key(settings.state_dir)
+    engine = reachable_engine(settings, site_key)
+    with undone_by(engine.dispose):
+        _migrate(engine, settings)
+        db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
+        with db.begin() as connection:
+            hold(connection, Line.START)
+            _check_key(connection, site_key)
+            removed = sweep(connection, db.store)
+    if removed:
+        log.info("Removed %d files that nothing refers to from the image store", removed)
+    return db
+
+
+def reachable_engine(settings: Settings, site_key: bytes) -> Engine:
+    """An engine that has been connected once. Raises InvalidSettings."""
+    engine = _engine(settings, site_key)
+    with undone_by(engine.dispose):
+        _check_connection(engine)
+    return engine
+
+
+def make_tables(connection: Connection) -> None:
+    """The tables of the newest revision, in an empty database and the caller's transaction."""
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _make_state_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    elif os.name == "posix" and folder.stat().st_mode & 0o077:
+        log.warning("Other users of this machine can look into the state folder; chmod 700 closes it")
+
+
+def _site_key(folder: Path) -> bytes:
+    """The site's key, made on the first start. Of two processes that start at once, both get the first one's."""
+    path = folder / "site.key"
+    if not path.exists():
+        half = folder / f"site.key.{uuid4().hex}"
+        try:
+            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(half, path)  # unlike a rename, a link never replaces what is there
+            except FileExistsError:
+                log.info("Another process has just made the site's key")
+        finally:
+            half.unlink(missing_ok=True)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise InvalidSettings("The file site.key in the state folder is damaged. Restore it from a backup.")
+    return key
+
+
+def _engine(settings: Settings, site_key: bytes) -> Engine:
+    """hide_parameters: an error of the database must not carry names and comments into the log."""
+    try:
+        url = make_url(settings.resolved_database_url)
+    except ArgumentError as error:
+        raise InvalidSettings("SECONDREAD_DATABASE_URL is not a database URL.") from error
+    if url.drivername not in ("sqlite", "postgresql+pg8000"):
+        raise InvalidSettings(
+            "SECONDREAD_DATABASE_URL must begin with postgresql:// (or be empty, for SQLite in the state folder)."
+        )
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "handle_error", _forget_the_row)
+
+    @event.listens_for(engine, "connect")
+    def _attach_key(_connection: Any, record: Any) -> None:
+        record.info["site_key"] = site_key
+
+    return engine
+
+
+def _forget_the_row(context: ExceptionContext) -> None:
+    """PostgreSQL adds to a refusal the row that it refuses; `hide_parameters` does not know of that."""
+    error: BaseException | None = context.original_exception
+    while error is not None:
+        if error.args and isinstance(error.args[0], dict):
+            error.args[0].pop("D", None)
+        error = error.__cause__ or error.__context__
+    if context.sqlalchemy_exception is not None:
+        driver = context.original_exception
+        context.sqlalchemy_exception.args = (f"({type(driver).__module__}.{type(driver).__name__}) {driver}",)
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # no hidden BEGIN or COMMIT by the driver: `_begin_sqlite` says when
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA recursive_triggers = ON")  # or INSERT OR REPLACE would slip past append-only triggers
+    connection.execute("PRAGMA synchronous = FULL")  # what the reader was told is saved outlives a power cut
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _check_connection(engine: Engine) -> None:
+    url = engine.url
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        if url.get_backend_name() == "sqlite":
+            _use_wal(url)
+    except (DBAPIError, sqlite3.Error) as error:
+        # The driver's own words may repeat the password of the URL: the type has to do.
+        log.error("The database at %s cannot be opened: %s", url.render_as_string(hide_password=True), type(error))
+        raise InvalidSettings(
+            "The database cannot be reached. Check that it runs, and SECONDREAD_DATABASE_URL."
+            if url.get_backend_name() != "sqlite"
+            else "The database file cannot be opened. Check that the state folder exists and may be written."
+        ) from None
+
+
+def _use_wal(url: URL) -> None:
+    """Readers and one writer side by side; it stays with the file. Changing it does not wait for others by itself."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    with closing(sqlite3.connect(str(url.database), timeout=BUSY_SECONDS)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+
+def _migrate(engine: Engine, settings: Settings) -> None:
+    """Bring the tables to the newest revision, in one transaction that other starting processes wait for."""
+    config = _migrations()
+    scripts = ScriptDirectory.from_config(config)
+    newest = scripts.get_current_head()
+    with engine.connect() as connection:
+        connection = connection.execution_options(**{_WRITES: True})
+        with connection.begin():
+            hold(connection, Line.START)
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current == newest:
+                return
+            if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+                raise InvalidSettings(
+                    "This database was made by a newer SecondRead. Install that version, or restore the copy that "
+                    "was kept in the folder backups."
+                )
+            if current is not None and engine.dialect.name == "sqlite":
+                _copy_sqlite(engine.url, settings.state_dir / "backups", current)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            log.info("Database migrated from %s to %s", current, newest)
+
+
+def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
+    """A copy of the file as it is before the migration. The caller holds the write lock: nothing comes between."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    copy = folder / f"secondread-{revision}-{stamp}.sqlite3"
+    half = copy.with_suffix(".half")
+    try:
+        with closing(sqlite3.connect(str(url.database))) as source, closing(sqlite3.connect(str(half))) as target:
+            source.backup(target)
+        half.chmod(0o600)
+        half.replace(copy)
+    finally:
+        half.unlink(missing_ok=True)
+    log.info("Kept a copy of the database before its migration in %s", folder)
+
+
+def _check_key(connection: Connection, site_key: bytes) -> None:
+    """The audit chain and the patient hashes stand on the key: another key must not go on unnoticed."""
+    fingerprint = hashlib.sha256(b"site key fingerprint\n" + site_key).hexdigest()
+    kept = connection.execute(select(site.c.value).where(site.c.key == "site_key_sha256")).scalar_one_or_none()
+    if kept is None:
+        connection.execute(insert(site).values(key="site_key_sha256", value=fingerprint))
+    elif kept != fingerprint:
+        raise InvalidSettings(
+            "The file site.key does not belong to this database. Put the site.key of its state folder back."
+        )

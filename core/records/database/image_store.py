@@ -1,0 +1,206 @@
+"""Where pixels and heat maps lie: files named by the SHA-256 of their content, each written once, in whole.
+
+Grey pixels are 16-bit PNG, colour is 8-bit RGB PNG, heat maps are NumPy archives in half precision. A file is removed
+only by `release` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever adds a
+row calls `keep` under the same lock. So a file that a row refers to is always there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngImageFile
+from sqlalchemy import Connection, select
+
+from core.errors import Conflict, NotFound
+from core.records.database.locks import Line, hold
+from core.records.database.tables import image, prediction
+
+PIXELS, MAPS = "png", "npz"
+_KEY = re.compile(r"[0-9a-f]{64}\.(png|npz)")
+_GREY_MOST, _COLOUR_MOST = 65535, 255
+_ORPHAN_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Content ready to be kept. key: SHA-256 of `content` and what kind it is."""
+
+    key: str
+    content: bytes
+
+
+def pixels_blob(pixels: np.ndarray) -> Blob:
+    """float32 [0, 1], (H, W) or (H, W, 3) -> PNG. Grey comes back within 1/65535, 8-bit colour exactly."""
+    most, kind = (_COLOUR_MOST, np.uint8) if pixels.ndim == 3 else (_GREY_MOST, np.uint16)
+    whole = np.rint(pixels * np.float32(most)).astype(kind)
+    content = io.BytesIO()
+    # Level 1: a 13-megapixel view is written in half a second; level 6 saves 5 % more and takes four times as long.
+    PillowImage.fromarray(whole).save(content, "PNG", compress_level=1)
+    return _blob(content.getvalue(), PIXELS)
+
+
+def maps_blob(maps: Mapping[str, np.ndarray]) -> Blob:
+    """branch -> float32 (classes, h, w) >= 0 -> archive. Each is scaled by its maximum: float16 ends at 65504.
+
+    Values come back within 0.05 % of the map's maximum.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for branch in sorted(maps):
+        values = np.asarray(maps[branch], np.float32)
+        scale = values.max(axis=(1, 2), keepdims=True)
+        arrays[f"{branch}.map"] = np.divide(values, scale, out=np.zeros_like(values), where=scale > 0).astype(
+            np.float16
+        )
+        arrays[f"{branch}.scale"] = scale
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    return _blob(content.getvalue(), MAPS)
+
+
+class ImageStore:
+    """One folder. Safe for threads and processes; decoded pixels are remembered up to `memory_mib`."""
+
+    def __init__(self, folder: Path, *, memory_mib: int = 512) -> None:
+        self.folder = folder
+        self._memory = memory_mib * 1024 * 1024
+        self._decoded: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def keep(self, blob: Blob) -> None:
+        """Write the content unless it is there: to a temporary file first, so that nobody sees half of it.
+
+        Raises Conflict when the disk is full.
+        """
+        path = self._path(blob.key)
+        if path.exists():
+            return
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        half = path.with_name(f"{uuid4().hex}.half")
+        try:
+            with half.open("xb") as file:
+                file.write(blob.content)
+                file.flush()
+                os.fsync(file.fileno())
+            half.replace(path)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Conflict(
+                    "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
+                ) from error
+            raise
+        finally:
+            half.unlink(missing_ok=True)
+
+    def has(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def pixels(self, key: str) -> np.ndarray:
+        """float32 [0, 1], read-only, (H, W) or (H, W, 3). Raises NotFound if the file is gone or damaged."""
+        with self._lock:
+            if key in self._decoded:
+                self._decoded.move_to_end(key)
+                return self._decoded[key]
+        content = self._content(key)
+        # Not `PillowImage.open`, which refuses large pictures: this content is our own and its hash was checked.
+        with PngImageFile(io.BytesIO(content)) as picture:
+            whole = np.asarray(picture)
+        most = _COLOUR_MOST if whole.ndim == 3 else _GREY_MOST
+        pixels = whole.astype(np.float32) / np.float32(most)
+        pixels.flags.writeable = False
+        self._remember(key, pixels)
+        return pixels
+
+    def maps(self, key: str) -> dict[str, np.ndarray]:
+        """branch -> float32 (classes, h, w). Raises NotFound if the file is gone or damaged."""
+        with np.load(io.BytesIO(self._content(key)), allow_pickle=False) as archive:
+            branches = [name.removesuffix(".map") for name in archive.files if name.endswith(".map")]
+            return {
+                branch: archive[f"{branch}.map"].astype(np.float32) * archive[f"{branch}.scale"] for branch in branches
+            }
+
+    def keys(self, *, older_than_seconds: float = 0) -> list[str]:
+        """Every key in the folder whose file was written at least so long ago."""
+        before = time.time() - older_than_seconds
+        found = []
+        for path in self.folder.glob("??/*"):
+            if _KEY.fullmatch(path.name) and path.stat().st_mtime <= before:
+                found.append(path.name)
+        return sorted(found)
+
+    def remove(self, key: str) -> None:
+        """For `release` and `sweep` only."""
+        with self._lock:
+            self._decoded.pop(key, None)
+        self._path(key).unlink(missing_ok=True)
+
+    def _content(self, key: str) -> bytes:
+        path = self._path(key)
+        if not path.exists():
+            raise NotFound("A stored picture is missing from the image store. Restore the state folder from a backup.")
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != path.stem:
+            raise NotFound("A stored picture is damaged. Restore the image store from a backup.")
+        return content
+
+    def _remember(self, key: str, pixels: np.ndarray) -> None:
+        with self._lock:
+            self._decoded[key] = pixels
+            while self._decoded and sum(kept.nbytes for kept in self._decoded.values()) > self._memory:
+                self._decoded.popitem(last=False)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is not a key of the store")
+        return self.folder / key[:2] / key
+
+
+def lock(connection: Connection) -> None:
+    """From here to the end of the transaction nobody else adds rows that refer to files, or removes files."""
+    hold(connection, Line.STORE)
+
+
+def release(connection: Connection, store: ImageStore, keys: Iterable[str]) -> None:
+    """Remove the files among `keys` that no row refers to. Call it in a transaction after the one that let them go."""
+    lock(connection)
+    for key in set(keys) - _referred(connection, keys):
+        store.remove(key)
+
+
+def sweep(connection: Connection, store: ImageStore) -> int:
+    """Remove what a process that was killed left behind a day ago or earlier; how many files that was."""
+    lock(connection)
+    referred = set(connection.execute(select(image.c.stored)).scalars())
+    referred |= set(connection.execute(select(prediction.c.maps)).scalars())
+    orphans = set(store.keys(older_than_seconds=_ORPHAN_SECONDS)) - referred
+    for key in orphans:
+        store.remove(key)
+    before = time.time() - _ORPHAN_SECONDS
+    for half in store.folder.glob("??/*.half"):
+        if half.stat().st_mtime <= before:
+            half.unlink(missing_ok=True)
+    return len(orphans)
+
+
+def _referred(connection: Connection, keys: Iterable[str]) -> set[str]:
+    wanted = list(set(keys))
+    found = set(connection.execute(select(image.c.stored).where(image.c.stored.in_(wanted))).scalars())
+    return found | set(connection.execute(select(prediction.c.maps).where(prediction.c.maps.in_(wanted))).scalars())
+
+
+def _blob(content: bytes, kind: str) -> Blob:
+    return Blob(f"{hashlib.sha256(content).hexdigest()}.{kind}", content)

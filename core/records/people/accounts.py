@@ -1,0 +1,358 @@
+"""Who may come in: people, the first of them, and signing in.
+
+Whatever goes wrong at sign-in, the person outside reads one and the same sentence after the same work, so that names
+cannot be guessed from answers or times.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.tables import now
+from core.records.people import passwords, sessions
+from core.records.people.permissions import ROLES, Person, demand
+from core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FAILURES_BEFORE_LOCK = 5
+LOCK_MINUTES = 15
+NAME_LENGTH_MOST = 80
+REASONS: Mapping[str, str] = {
+    "wrong": (
+        "Name and password do not match, or the name is locked. "
+        f"After {FAILURES_BEFORE_LOCK} failed attempts in a row a name is locked for {LOCK_MINUTES} minutes."
+    ),
+    "code": "This is not the setup code that the terminal shows. It is new at each start; copy it from there.",
+    "exists": "The first administrator exists already. Sign in, or ask an administrator to add you.",
+    "name": f"A name has 1 to {NAME_LENGTH_MOST} visible characters.",
+    "taken": "Somebody has this name already. Choose another.",
+    "roles": f"Choose at least one role: {', '.join(ROLES)}.",
+    "short": f"A password has {passwords.LENGTH} to {passwords.LENGTH_MOST} characters.",
+    "same": "The password must not be the name.",
+    "simple": "This password repeats too few different characters. Use several words.",
+    "repeat": "The two passwords are not the same.",
+    "old": "The current password is not right.",
+    "provider": "The identity provider did not confirm your sign-in. Try again; if it stays so, tell an administrator.",
+    "first": "Nobody administers this site yet. The first administrator signs in with the setup code.",
+    "no_role": (
+        "You are known to the identity provider, but it gives you no role in SecondRead. "
+        "Ask those who keep its groups, and sign in again afterwards."
+    ),
+    "disabled": "Your account in SecondRead is disabled. Ask an administrator of your site.",
+    "link": "This link was used already, is too old or was replaced by another. Ask an administrator for a new one.",
+}
+"""Why an account function refused: the key may travel in an address, the sentence is what the person reads."""
+
+
+class AccountRefused(InvalidInput):
+    """A sign-in, a set-up or a change of an account was refused; `reason` is a key of `REASONS`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(REASONS[reason])
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """One line of the list of people.
+
+    is_locked: too many failed sign-ins, for some minutes. is_sso: comes by single sign-on, and roles with it.
+    """
+
+    id: int
+    name: str
+    roles: tuple[str, ...]
+    is_disabled: bool
+    is_locked: bool
+    is_sso: bool
+    created_at: datetime
+
+
+def setup_code(db: Database) -> str | None:
+    """A new one-time code for creating the first administrator, or None once there is an administrator.
+
+    Writes: only its SHA-256 is kept, and the code of an earlier start is no longer good.
+    """
+    with db.begin() as connection:
+        trail.stand_in_line(connection)
+        if has_administrator(connection):
+            return None
+        letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
+        code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
+        connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
+        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=sessions.digest(code)))
+    return code
+
+
+def needs_first_administrator(db: Database) -> bool:
+    """Whether nobody can administer yet, so that the first visitor with the setup code may."""
+    with db.read() as connection:
+        return not has_administrator(connection)
+
+
+def create_first_administrator(db: Database, *, code: str, name: str, password: str) -> Person:
+    """The first person, with all roles. Raises AccountRefused; the code is used up on success."""
+    name, password_hash = checked_name(name), passwords.hash_password(checked_password(password, name))
+    with db.begin() as connection:
+        trail.stand_in_line(connection)
+        if has_administrator(connection):
+            raise AccountRefused("exists")
+        kept = connection.execute(
+            select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
+        ).scalar_one_or_none()
+        is_right = kept is not None and hmac.compare_digest(kept, sessions.digest(code.strip().upper()))
+        if is_right:
+            connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
+            person = insert_person(connection, name, password_hash, ROLES)
+            trail.record(connection, person.id, "set up", f"person {person.id}", roles=list(ROLES))
+        else:
+            trail.record(connection, None, "set-up refused", "setup code")
+    if not is_right:
+        raise AccountRefused("code")
+    return person
+
+
+def create_person(db: Database, actor: Person, *, name: str, password: str, roles: Iterable[str]) -> Person:
+    """A new person. Raises NotAllowed, AccountRefused."""
+    demand(actor, "manage_people")
+    name, chosen = checked_name(name), checked_roles(roles)
+    password_hash = passwords.hash_password(checked_password(password, name))
+    with db.begin() as connection:
+        trail.stand_in_line(connection)
+        if find_person(connection, name) is not None:
+            raise AccountRefused("taken")
+        person = insert_person(connection, name, password_hash, chosen)
+        trail.record(connection, actor.id, "create person", f"person {person.id}", roles=list(chosen))
+    return person
+
+
+def list_people(db: Database, actor: Person) -> list[PersonRow]:
+    """Everybody who has an account, by name. Raises NotAllowed."""
+    demand(actor, "manage_people")
+    with db.read() as connection:
+        rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
+    return [
+        PersonRow(
+            row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.issuer is not None,
+            row.created_at,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def disable_person(db: Database, actor: Person, person_id: int) -> None:
+    """Nobody signs in as this person any more; running sessions end now. Raises NotAllowed, NotFound, InvalidInput."""
+    demand(actor, "manage_people")
+    if person_id == actor.id:
+        raise InvalidInput("You cannot disable yourself. Another administrator can.")
+    with db.begin() as connection:
+        change_row(connection, person_id, disabled=True)
+        sessions.revoke_all(connection, person_id)
+        connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
+        trail.record(connection, actor.id, "disable person", f"person {person_id}")
+
+
+def enable_person(db: Database, actor: Person, person_id: int) -> None:
+    """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
+    demand(actor, "manage_people")
+    with db.begin() as connection:
+        change_row(connection, person_id, disabled=False, failed_count=0, locked_until=None)
+        trail.record(connection, actor.id, "enable person", f"person {person_id}")
+
+
+def sign_out_everywhere(db: Database, actor: Person, person_id: int) -> None:
+    """Ends every session of this person now; they may sign in again. Raises NotAllowed, NotFound."""
+    demand(actor, "manage_people")
+    with db.begin() as connection:
+        row_of(connection, person_id)
+        sessions.revoke_all(connection, person_id)
+        trail.record(connection, actor.id, "sign out person", f"person {person_id}")
+
+
+def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str]) -> None:
+    """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput."""
+    demand(actor, "manage_people")
+    chosen = checked_roles(roles)
+    if person_id == actor.id and "administrator" not in chosen:
+        raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
+    with db.begin() as connection:
+        demand_own_password(row_of(connection, person_id))
+        change_row(connection, person_id, roles=list(chosen))
+        trail.record(connection, actor.id, "set roles", f"person {person_id}", roles=list(chosen))
+
+
+def reset_password(db: Database, actor: Person, person_id: int, password: str) -> None:
+    """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
+    demand(actor, "manage_people")
+    with db.read() as connection:
+        row = row_of(connection, person_id)
+    demand_own_password(row)
+    password_hash = passwords.hash_password(checked_password(password, row.name))
+    with db.begin() as connection:
+        change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
+        sessions.revoke_all(connection, person_id)
+        connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
+        trail.record(connection, actor.id, "reset password", f"person {person_id}")
+
+
+def change_password(db: Database, person: Person, *, old: str, new: str) -> None:
+    """One's own password; all sessions of the person end, this one too. Raises AccountRefused.
+
+    A wrong `old` counts towards the lock like a failed sign-in.
+    """
+    new_hash = passwords.hash_password(checked_password(new, person.name))
+    row = _count_attempt(db, person.name)
+    if row is None or not passwords.matches(row.password_hash, old) or _is_locked(row):
+        _record_failure(db, row)
+        raise AccountRefused("old")
+    with db.begin() as connection:
+        change_row(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
+        sessions.revoke_all(connection, person.id)
+        trail.record(connection, person.id, "change password", f"person {person.id}")
+
+
+def sign_in(db: Database, settings: Settings, name: str, password: str) -> str:
+    """The token of a new session. Raises AccountRefused("wrong") whatever the cause.
+
+    The attempt is counted before the password is looked at: many guesses at the same moment cannot slip past the lock.
+    """
+    row = _count_attempt(db, name)
+    is_right = passwords.matches(row.password_hash if row else passwords.nobodys_hash(), password)
+    if row is None or not is_right or row.disabled or _is_locked(row):
+        _record_failure(db, row)
+        raise AccountRefused("wrong")
+    values: dict[str, Any] = {"failed_count": 0, "locked_until": None}
+    if passwords.needs_rehash(row.password_hash):
+        values["password_hash"] = passwords.hash_password(password)
+    with db.begin() as connection:
+        change_row(connection, row.id, **values)
+        token = sessions.open_session(connection, row.id)
+        trail.record(connection, row.id, "sign in", f"person {row.id}")
+        sessions.drop_old_sessions(connection, settings)
+    return token
+
+
+def _count_attempt(db: Database, name: str) -> Any | None:
+    """Counts one attempt for this name and gives the row as it was before; None for an unknown name."""
+    with db.begin() as connection:
+        found = find_person(connection, name)
+        if found is None:
+            return None
+        row = connection.execute(select(tables.person).where(tables.person.c.id == found).with_for_update()).one()
+        if _is_locked(row):
+            return row
+        is_lock_over = row.locked_until is not None
+        count = 1 if is_lock_over else row.failed_count + 1
+        until = now() + timedelta(minutes=LOCK_MINUTES) if count >= FAILURES_BEFORE_LOCK else None
+        change_row(connection, row.id, failed_count=count, locked_until=until)
+        return row
+
+
+def _record_failure(db: Database, row: Any | None) -> None:
+    """Audits a refused attempt. An unknown name is not written down: people type passwords into the wrong box."""
+    if row is None:
+        subject, cause = "unknown name", "unknown"
+    else:
+        subject = f"person {row.id}"
+        cause = "disabled" if row.disabled else "locked" if _is_locked(row) else "password"
+    with db.begin() as connection:
+        trail.record(connection, None, "sign-in refused", subject, cause=cause)
+        if row is not None and row.failed_count + 1 == FAILURES_BEFORE_LOCK and row.locked_until is None:
+            trail.record(connection, None, "lock person", subject, minutes=LOCK_MINUTES)
+    log.warning("A sign-in was refused: %s, %s", subject, cause)
+
+
+def insert_person(connection: Connection, name: str, password_hash: str, roles: Iterable[str]) -> Person:
+    chosen = tuple(roles)
+    person_id = connection.execute(
+        insert(tables.person)
+        .values(
+            name=name, password_hash=password_hash, roles=list(chosen), disabled=False,
+            failed_count=0, locked_until=None, created_at=now(),
+        )
+        .returning(tables.person.c.id)
+    ).scalar_one()  # fmt: skip
+    return Person(person_id, name, chosen)
+
+
+def change_row(connection: Connection, person_id: int, **values: Any) -> None:
+    done = connection.execute(update(tables.person).where(tables.person.c.id == person_id).values(**values))
+    if done.rowcount != 1:
+        raise NotFound("This person is not in the list any more.")
+
+
+def row_of(connection: Connection, person_id: int) -> Any:
+    row = connection.execute(select(tables.person).where(tables.person.c.id == person_id)).one_or_none()
+    if row is None:
+        raise NotFound("This person is not in the list any more.")
+    return row
+
+
+def demand_own_password(row: Any) -> None:
+    """Raises Conflict for somebody whom the identity provider vouches for: roles and proof come from there alone."""
+    if row.issuer is not None:
+        raise Conflict("This person comes by single sign-on: roles and password are kept by the identity provider.")
+
+
+def has_password(db: Database, person: Person) -> bool:
+    """Whether this person signs in with a password of ours, and not by single sign-on."""
+    with db.read() as connection:
+        return row_of(connection, person.id).issuer is None
+
+
+def find_person(connection: Connection, name: str) -> int | None:
+    """The id of the person with this name, whatever the case it is typed in (databases differ beyond ASCII)."""
+    wanted = passwords.folded(name)
+    for person_id, known in connection.execute(select(tables.person.c.id, tables.person.c.name)):
+        if passwords.folded(known) == wanted:
+            return person_id
+    return None
+
+
+def has_administrator(connection: Connection) -> bool:
+    """Whether anybody can administer, disabled people included: disabling never opens the set-up again."""
+    rows = connection.execute(select(tables.person.c.roles)).scalars()
+    return any("administrator" in roles for roles in rows)
+
+
+def checked_name(name: str) -> str:
+    tidy = " ".join(unicodedata.normalize("NFC", name).split())
+    if not 0 < len(tidy) <= NAME_LENGTH_MOST or not tidy.isprintable():
+        raise AccountRefused("name")
+    return tidy
+
+
+def checked_password(password: str, name: str) -> str:
+    problem = passwords.problem_with(password, name)
+    if problem is not None:
+        raise AccountRefused(problem)
+    return password
+
+
+def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
+    given = set(roles)
+    if not given or given - set(ROLES):
+        raise AccountRefused("roles")
+    return _in_order(given)
+
+
+def _in_order(roles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(role for role in ROLES if role in set(roles))
+
+
+def _is_locked(row: Any) -> bool:
+    return row.locked_until is not None and row.locked_until > now()

@@ -1,0 +1,81 @@
+"""What models say of the images of a study: kept once, and told to whoever may see it."""
+
+from __future__ import annotations
+
+from sqlalchemy import insert, select
+
+from core.errors import Conflict, NotFound
+from core.records.database import image_store, tables
+from core.records.database.db import Database
+from core.records.database.files import undone_by
+from core.records.people.permissions import Person, demand
+from core.records.reads.reads import is_ai_visible
+from core.records.reads.rows import (
+    as_first_answered,
+    explanation_of,
+    find_study,
+    newest_predictions,
+    payload_of,
+    prediction_of,
+)
+from core.records.reads.studies import release_files
+from core.types import Explanation, Prediction
+
+
+def record_predictions(
+    db: Database, study_id: str, image_id: str, prediction: Prediction, explanation: Explanation
+) -> None:
+    """Keep what one model says of one image. The same weights' answer to the same image is kept once.
+
+    In one study the same weights are held against one threshold, that of their first answer, whatever the site has
+    chosen since: a breast's number comes from several images and has one threshold.
+
+    Raises NotFound if study or image are gone meanwhile.
+    """
+    blob = image_store.maps_blob(explanation.maps)
+    kept, image = tables.prediction.c, tables.image.c
+    with undone_by(lambda: release_files(db, [blob.key])):
+        db.store.keep(blob)
+        with db.begin() as connection:
+            find_study(connection, study_id, is_for_change=True)
+            image_store.lock(connection)
+            if not connection.execute(
+                select(image.id).where(image.id == image_id, image.study_id == study_id)
+            ).one_or_none():
+                raise NotFound("This image does not exist any more. Reload the page.")
+            is_there = connection.execute(
+                select(kept.id).where(
+                    kept.image_id == image_id,
+                    kept.model_id == prediction.model_id,
+                    kept.weights_sha256 == prediction.weights_sha256,
+                )
+            ).one_or_none()
+            if is_there is None:
+                db.store.keep(blob)  # again, now that nobody can remove it as unused
+                connection.execute(
+                    insert(tables.prediction).values(
+                        study_id=study_id,
+                        image_id=image_id,
+                        model_id=prediction.model_id,
+                        weights_sha256=prediction.weights_sha256,
+                        created_at=tables.now(),
+                        payload=payload_of(as_first_answered(connection, study_id, prediction), explanation),
+                        maps=blob.key,
+                    )
+                )
+    if is_there is not None:
+        release_files(db, [blob.key])
+
+
+def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[str, Prediction, Explanation]]:
+    """(image id, prediction, explanation), in order of the images; of each model the newest answer.
+
+    Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
+    """
+    demand(person, "see_ai")
+    with db.read() as connection:
+        study = find_study(connection, study_id)
+        if not is_ai_visible(connection, person, study):
+            raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
+        rows = newest_predictions(connection, study_id)
+    return [(row.image_id, prediction_of(row), explanation_of(row, db.store)) for row in rows]

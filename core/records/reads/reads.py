@@ -1,0 +1,277 @@
+"""Reads: what a person decided, in which order, and what they could see of the AI and of others when they did.
+
+Rows are only ever added; the database refuses anything else. What holds, in the mode "read_first":
+
+- A person sees the AI's answer after their own `reveal`, and may reveal after their own first read. Once a study has a
+  final read, somebody who did not read it may reveal as well; from then on they cannot record a first read of it.
+- Others' reads are seen after the own first read or the own reveal.
+- A final read needs the own first read; a later one by the same person is an amendment, beside the first.
+
+In the mode "concurrent" the AI's answer is always visible and a first read is possible but not needed. A study keeps
+the mode that the site had when it was made. What became of a study is never returned before its final read.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from core.errors import Conflict, InvalidInput
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Person, allowed, demand
+from core.records.reads.rows import breasts_of, find_study, newest_predictions
+from core.types import SIDE_NOT_STATED
+
+BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
+COMMENT_LENGTH_MOST = 4000
+_READ_FIRST = "read_first"
+
+
+@dataclass(frozen=True, slots=True)
+class Impression:
+    """What a reader thinks of one breast. birads: one of `BIRADS`. suspicion: whole, 0 (none) to 100 (certain)."""
+
+    birads: str
+    suspicion: int
+
+    def __post_init__(self) -> None:
+        if self.birads not in BIRADS:
+            raise InvalidInput(f"The BI-RADS category can be {', '.join(BIRADS)}.")
+        if isinstance(self.suspicion, bool) or not 0 <= self.suspicion <= 100 or self.suspicion != int(self.suspicion):
+            raise InvalidInput("The suspicion is a whole number from 0 to 100.")
+        object.__setattr__(self, "suspicion", int(self.suspicion))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One saved read. kind: "first" or "final". impressions: breast -> Impression. is_amendment: the same person had
+    saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
+    weights_sha256, malignant).
+    """
+
+    id: int
+    study_id: str
+    person_id: int
+    person_name: str
+    kind: str
+    impressions: Mapping[str, Impression]
+    comment: str
+    reading_mode: str
+    created_at: datetime
+    is_amendment: bool
+    predictions_seen: tuple[Mapping[str, Any], ...]
+
+
+def record_first_read(
+    db: Database, person: Person, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+) -> int:
+    """Save the first impression of every breast; the id of the read.
+
+    Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
+    impression must not know.
+    """
+    demand(person, "record_first_read")
+    with db.begin() as connection:
+        study = find_study(connection, study_id, is_for_change=True)
+        _refuse_late_first_read(connection, person, study)
+        read_id = _insert_read(connection, person, study, "first", impressions, comment)
+        trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id)
+    return read_id
+
+
+def ai_visible(db: Database, person: Person, study_id: str) -> bool:
+    """Whether this person may see the AI's answer on this study now. Raises NotFound."""
+    with db.read() as connection:
+        return is_ai_visible(connection, person, find_study(connection, study_id))
+
+
+def reveal(db: Database, person: Person, study_id: str) -> None:
+    """Show the AI's answer to this person from now on; audited. A second time changes nothing.
+
+    Raises NotAllowed, NotFound; Conflict before the own first read, unless the study is final already.
+    """
+    demand(person, "reveal_ai")
+    with db.begin() as connection:
+        study = find_study(connection, study_id, is_for_change=True)
+        if is_ai_visible(connection, person, study):
+            return
+        if not (has_read(connection, study_id, "first", person) or has_read(connection, study_id, "final")):
+            raise Conflict("Save your first impression before the AI's answer is shown.")
+        trail.record(connection, person.id, "reveal", f"study {study_id}")
+
+
+def record_final_read(
+    db: Database, person: Person, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+) -> int:
+    """Save the final assessment, or an amendment to the person's own; the id of the read.
+
+    Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
+    """
+    demand(person, "record_final_read")
+    with db.begin() as connection:
+        study = find_study(connection, study_id, is_for_change=True)
+        if study.reading_mode == _READ_FIRST and not has_read(connection, study_id, "first", person):
+            raise Conflict("Save your first impression before the final assessment.")
+        is_amendment = has_read(connection, study_id, "final", person)
+        read_id = _insert_read(connection, person, study, "final", impressions, comment)
+        trail.record(connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment)
+    return read_id
+
+
+def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
+    """The reads that this person may see, oldest first. Raises NotAllowed, NotFound."""
+    demand(person, "see_reads")
+    read, author = tables.read.c, tables.person.c
+    query = (
+        select(tables.read, author.name.label("person_name"))
+        .join_from(tables.read, tables.person, read.person_id == author.id)
+        .where(read.study_id == study_id)
+        .order_by(read.id)
+    )
+    with db.read() as connection:
+        study = find_study(connection, study_id)
+        if not _others_visible(connection, person, study):
+            query = query.where(read.person_id == person.id)
+        rows = connection.execute(query).all()
+    finals: set[int] = set()
+    found = []
+    for row in rows:
+        found.append(_read_of(row, is_amendment=row.kind == "final" and row.person_id in finals))
+        if row.kind == "final":
+            finals.add(row.person_id)
+    return found
+
+
+def record_export(db: Database, person: Person, study_id: str, *, what: str) -> None:
+    """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
+    demand(person, "export_report")
+    with db.begin() as connection:
+        find_study(connection, study_id)
+        trail.record(connection, person.id, "export report", f"study {study_id}", what=what)
+
+
+def tidy_text(text: str, most: int, what: str) -> str:
+    """Free text without control characters (line ends stay). Raises InvalidInput when it is longer than `most`."""
+    lines = unicodedata.normalize("NFC", text).splitlines()
+    clean = ("".join(c for c in line.replace("\t", " ") if unicodedata.category(c)[0] != "C") for line in lines)
+    tidy = "\n".join(line.rstrip() for line in clean).strip()
+    if len(tidy) > most:
+        raise InvalidInput(f"The {what} has {len(tidy)} characters; at most {most} are kept. Shorten it.")
+    return tidy
+
+
+def _refuse_late_first_read(connection: Connection, person: Person, study: Row[Any]) -> None:
+    if has_read(connection, study.id, "first", person):
+        raise Conflict("Your first impression of this study is saved already. What changed goes into the final read.")
+    if has_read(connection, study.id, "final", person):
+        raise Conflict("Your final read of this study is saved already.")
+    if study.reading_mode != _READ_FIRST:
+        return
+    if _has_revealed(connection, person, study.id):
+        raise Conflict("You have seen the AI's answer to this study, so this would not be a first impression.")
+    has_truth = select(tables.truth.c.id).where(tables.truth.c.study_id == study.id).limit(1)
+    if has_read(connection, study.id, "final") and connection.execute(has_truth).first():
+        raise Conflict("What became of this study is known already, so it is closed for new first reads.")
+
+
+def _insert_read(
+    connection: Connection,
+    person: Person,
+    study: Row[Any],
+    kind: str,
+    impressions: Mapping[str, Impression],
+    comment: str,
+) -> int:
+    breasts = breasts_shown(connection, study.id)
+    if set(impressions) != set(breasts):
+        raise InvalidInput(f"Give an impression of each breast that the study shows: {_in_words(breasts)}.")
+    seen: list[dict[str, Any]] = []
+    if is_ai_visible(connection, person, study):
+        seen = [
+            {
+                "prediction": row.id,
+                "image_id": row.image_id,
+                "model_id": row.model_id,
+                "weights_sha256": row.weights_sha256,
+                "malignant": row.payload["malignant"],
+            }
+            for row in newest_predictions(connection, study.id)
+        ]
+    return connection.execute(
+        insert(tables.read)
+        .values(
+            study_id=study.id,
+            person_id=person.id,
+            kind=kind,
+            impressions={breast: asdict(impressions[breast]) for breast in breasts},
+            comment=tidy_text(comment, COMMENT_LENGTH_MOST, "comment"),
+            reading_mode=study.reading_mode,
+            created_at=tables.now(),
+            predictions_seen=seen,
+        )
+        .returning(tables.read.c.id)
+    ).scalar_one()
+
+
+def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
+    return Read(
+        id=row.id,
+        study_id=row.study_id,
+        person_id=row.person_id,
+        person_name=row.person_name,
+        kind=row.kind,
+        impressions={breast: Impression(**given) for breast, given in row.impressions.items()},
+        comment=row.comment,
+        reading_mode=row.reading_mode,
+        created_at=row.created_at,
+        is_amendment=is_amendment,
+        predictions_seen=tuple(row.predictions_seen),
+    )
+
+
+def is_ai_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
+    """As `ai_visible`, in the caller's transaction."""
+    if not allowed(person, "see_ai"):
+        return False
+    return study.reading_mode != _READ_FIRST or _has_revealed(connection, person, study.id)
+
+
+def _others_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
+    """Somebody who may still form a first impression must not be told another's."""
+    if study.reading_mode != _READ_FIRST or not allowed(person, "record_first_read"):
+        return True
+    return has_read(connection, study.id, "first", person) or _has_revealed(connection, person, study.id)
+
+
+def has_read(connection: Connection, study_id: str, kind: str, person: Person | None = None) -> bool:
+    """Whether there is such a read, of this person where one is named."""
+    read = tables.read.c
+    query = select(read.id).where(read.study_id == study_id, read.kind == kind).limit(1)
+    if person is not None:
+        query = query.where(read.person_id == person.id)
+    return connection.execute(query).first() is not None
+
+
+def _has_revealed(connection: Connection, person: Person, study_id: str) -> bool:
+    """The audit trail is where a reveal is kept: it cannot be taken back."""
+    row = tables.audit.c
+    query = select(row.id).where(row.subject == f"study {study_id}", row.action == "reveal", row.person_id == person.id)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def breasts_shown(connection: Connection, study_id: str) -> tuple[str, ...]:
+    """The breasts of a stored study that are assessed."""
+    image = tables.image.c
+    return breasts_of(connection.execute(select(image.laterality).where(image.study_id == study_id)).scalars())
+
+
+def _in_words(breasts: Sequence[str]) -> str:
+    words = {"R": "right", "L": "left", SIDE_NOT_STATED: "side not stated"}
+    return ", ".join(words[breast] for breast in breasts)

@@ -1,0 +1,111 @@
+"""How long pictures are kept: where a site says so, pixels go so many days after a study's last read.
+
+Never before a final read, and only the pixels: reads, numbers, heat maps, sums and the audit trail stay, and page and
+report say what became of the pictures. It cannot be undone; backups are the site's own to thin out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.errors import AppError, NotFound
+from core.records import site_settings
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.tables import now
+from core.records.people.permissions import Person, demand
+from core.records.reads.rows import find_study
+from core.records.reads.studies import release_files
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3600
+
+
+def n_due(db: Database, actor: Person, days: int) -> int:
+    """How many studies would lose their pixels now if they were kept for `days` days. Raises NotAllowed."""
+    demand(actor, "manage_settings")
+    if not days:
+        return 0
+    with db.read() as connection:
+        return connection.execute(select(func.count()).select_from(_due(days).subquery())).scalar_one()
+
+
+def apply_policy(db: Database) -> int:
+    """Removes the pixels that are due by the site's choice; of how many studies. A process of the app calls it."""
+    days = site_settings.current(db).keep_pixels_days
+    if not days:
+        return 0
+    with db.read() as connection:
+        due = [row.id for row in connection.execute(_due(days))]
+    return sum(_remove(db, study_id, days) for study_id in due)
+
+
+@contextmanager
+def applied(db: Database) -> Iterator[None]:
+    """Applies the policy now, then every hour until the block ends."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while True:
+            try:
+                n = apply_policy(db)
+                if n:
+                    log.info("The pixels of %d studies were removed by the site's policy", n)
+            except (OSError, SQLAlchemyError, AppError) as error:  # the next look tries again
+                log.error("Pixels that are due could not be removed: %s", type(error).__name__)
+            if ended.wait(LOOK_SECONDS):
+                return
+
+    thread = threading.Thread(target=look, name="retention", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(10)
+
+
+def _remove(db: Database, study_id: str, days: int) -> bool:
+    image = tables.image
+    with db.begin() as connection:
+        try:
+            find_study(connection, study_id, is_for_change=True)
+        except NotFound:  # deleted meanwhile
+            return False
+        if not _is_due(connection, study_id, days):  # read again meanwhile, or done by another process
+            return False
+        kept = connection.execute(select(image.c.stored, image.c.sha256).where(image.c.study_id == study_id)).all()
+        connection.execute(update(image).where(image.c.study_id == study_id).values(stored="", pixels_removed_at=now()))
+        trail.record(
+            connection, None, "remove pixels", f"study {study_id}",
+            images=sorted(row.sha256 for row in kept), days=days,
+        )  # fmt: skip
+    release_files(db, [row.stored for row in kept if row.stored])
+    return True
+
+
+def _is_due(connection: Connection, study_id: str, days: int) -> bool:
+    return connection.execute(_due(days).where(tables.study.c.id == study_id)).first() is not None
+
+
+def _due(days: int) -> Select[tuple[str]]:
+    study, read, image = tables.study.c, tables.read.c, tables.image.c
+
+    def has(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+        return exists().where(read.study_id == study.id, *conditions)
+
+    return select(study.id).where(
+        study.deleted_at.is_(None),
+        has(read.kind == "final"),
+        ~has(read.created_at > now() - timedelta(days=days)),
+        exists().where(image.study_id == study.id, image.pixels_removed_at.is_(None)),
+    )

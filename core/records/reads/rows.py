@@ -1,0 +1,231 @@
+"""A prediction with its explanation as a row and a file of the store, and back.
+
+Studies as rows: the lines of the worklist, and the row that an act is about.
+
+An image of a study as a row, and back. Only named fields and allowed tags are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from sqlalchemy import Connection, Row, exists, select
+
+from core.errors import NotFound
+from core.imaging.dicom_tags import KEPT_TAGS
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.image_store import ImageStore
+from core.types import LATERALITIES, SIDE_NOT_STATED, Explanation, Fit, Image, Modality, Prediction, Window
+
+STATES = ("new", "first read saved", "final")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """One line of the worklist. modalities: in order of the images, each once. state: one of `STATES`."""
+
+    id: str
+    display_name: str
+    modalities: tuple[Modality, ...]
+    state: str
+    created_at: datetime
+    created_by_name: str
+    n_images: int
+    is_synthetic: bool
+    reading_mode: str
+
+
+def breasts_of(lateralities: Iterable[str | None]) -> tuple[str, ...]:
+    """The breasts that are assessed: those that an image shows, right before left; else one, side not stated."""
+    shown = set(lateralities)
+    return tuple(side for side in LATERALITIES if side in shown) or (SIDE_NOT_STATED,)
+
+
+def find_study(connection: Connection, study_id: str, *, is_for_change: bool = False) -> Row[Any]:
+    """The row of a study that is not deleted. is_for_change: others who change it wait until the transaction ends.
+
+    Raises NotFound.
+    """
+    query = select(tables.study).where(tables.study.c.id == study_id, undeleted())
+    row = connection.execute(query.with_for_update() if is_for_change else query).one_or_none()
+    if row is None:
+        raise NotFound("This study does not exist, or it was deleted. Go back to the worklist.")
+    return row
+
+
+def study_rows(connection: Connection, where: Any) -> list[StudyRow]:
+    """Those that are not deleted and satisfy the condition, newest first."""
+    study, person, image = tables.study.c, tables.person.c, tables.image.c
+    rows = connection.execute(
+        select(tables.study, person.name.label("author"), _read_exists("first"), _read_exists("final"))
+        .join_from(tables.study, tables.person, study.created_by == person.id)
+        .where(where, undeleted())
+        .order_by(study.created_at.desc(), study.id)
+    ).all()
+    kinds: dict[str, list[str | None]] = {}
+    pictures = select(image.study_id, image.modality).join(tables.study).where(where).order_by(image.position)
+    for study_id, modality in connection.execute(pictures):
+        kinds.setdefault(study_id, []).append(modality)
+    return [
+        StudyRow(
+            id=row.id,
+            display_name=row.display_name,
+            modalities=tuple(dict.fromkeys(Modality(kind) for kind in kinds.get(row.id, []) if kind)),
+            state=STATES[2] if row.has_final else STATES[1] if row.has_first else STATES[0],
+            created_at=row.created_at,
+            created_by_name=row.author,
+            n_images=len(kinds.get(row.id, [])),
+            is_synthetic=row.is_synthetic,
+            reading_mode=row.reading_mode,
+        )
+        for row in rows
+    ]
+
+
+def undeleted() -> Any:
+    """The condition that a study is not deleted."""
+    return tables.study.c.deleted_at.is_(None)
+
+
+def _read_exists(kind: str) -> Any:
+    read = tables.read.c
+    return exists().where(read.study_id == tables.study.c.id, read.kind == kind).label(f"has_{kind}")
+
+
+def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str, Any]:
+    """The columns of a new row, with an id of its own. key: of the pixels in the image store."""
+    row_mm, column_mm = image.spacing_mm or (None, None)
+    return {
+        "id": uuid4().hex,
+        "study_id": study_id,
+        "position": position,
+        "sha256": image.sha256,
+        "stored": key,
+        "modality": image.modality.value if image.modality else None,
+        "modality_source": image.modality_source,
+        "laterality": image.laterality,
+        "view": image.view,
+        "spacing_row_mm": row_mm,
+        "spacing_column_mm": column_mm,
+        "frame": image.frame,
+        "n_frames": image.n_frames,
+        "n_rows": image.height,
+        "n_columns": image.width,
+        "brightness": float(image.pixels.mean()),
+        "meta": {
+            "notes": list(image.notes),
+            "warnings": list(image.warnings),
+            "tags": {keyword: str(image.tags[keyword]) for keyword in KEPT_TAGS if keyword in image.tags},
+            "windows": [asdict(window) for window in image.windows],
+            "window_index": image.window_index,
+        },
+    }
+
+
+def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
+    """With its pixels, or one black one in their place where they were removed."""
+    meta: Mapping[str, Any] = row.meta
+    return Image(
+        pixels=db.store.pixels(row.stored) if row.pixels_removed_at is None else np.zeros((1, 1), np.float32),
+        sha256=row.sha256,
+        modality=Modality(row.modality) if row.modality else None,
+        modality_source=row.modality_source,
+        laterality=row.laterality,
+        view=row.view,
+        spacing_mm=None if row.spacing_row_mm is None else (row.spacing_row_mm, row.spacing_column_mm),
+        frame=row.frame,
+        n_frames=row.n_frames,
+        windows=tuple(Window(**window) for window in meta["windows"]),
+        window_index=meta["window_index"],
+        notes=tuple(meta["notes"]),
+        warnings=tuple(meta["warnings"]),
+        tags=dict(meta["tags"]),
+        patient_hash=patient_hash,
+    )
+
+
+def newest_predictions(connection: Connection, study_id: str) -> list[Row[Any]]:
+    """Of each model the newest answer to each image, in order of the images."""
+    kept, image = tables.prediction.c, tables.image.c
+    rows = connection.execute(
+        select(tables.prediction)
+        .join_from(tables.prediction, tables.image, kept.image_id == image.id)
+        .where(kept.study_id == study_id)
+        .order_by(image.position, kept.model_id, kept.id)
+    ).all()
+    return list({(row.image_id, row.model_id): row for row in rows}.values())
+
+
+def as_first_answered(connection: Connection, study_id: str, prediction: Prediction) -> Prediction:
+    """The same answer, against the threshold of these weights' first answer in the study where there is one."""
+    kept = tables.prediction.c
+    first = connection.execute(
+        select(kept.payload)
+        .where(kept.study_id == study_id, kept.weights_sha256 == prediction.weights_sha256)
+        .order_by(kept.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    if first is None:
+        return prediction
+    return replace(prediction, threshold=first["threshold"], threshold_rule=first.get("threshold_rule", ""))
+
+
+def payload_of(prediction: Prediction, explanation: Explanation) -> dict[str, Any]:
+    """What has no column of its own, as plain JSON values (NumPy's numbers are not)."""
+    fit = explanation.fit
+    return {
+        "image_sha256": prediction.image_sha256,
+        "classes": list(prediction.classes),
+        "probabilities": [float(value) for value in prediction.probabilities],
+        "malignant": float(prediction.malignant),
+        "malignant_samples": [float(value) for value in prediction.malignant_samples],
+        "threshold": float(prediction.threshold),
+        "threshold_rule": prediction.threshold_rule,
+        "seconds": float(prediction.seconds),
+        "device": prediction.device,
+        "positive_index": int(explanation.positive_index),
+        "fit": {
+            "image_shape": [int(value) for value in fit.image_shape],
+            "box": [int(value) for value in fit.box],
+            "side": int(fit.side),
+            "top": int(fit.top),
+            "left": int(fit.left),
+            "height": int(fit.height),
+            "width": int(fit.width),
+        },
+    }
+
+
+def prediction_of(row: Row[Any]) -> Prediction:
+    payload: Mapping[str, Any] = row.payload
+    return Prediction(
+        model_id=row.model_id,
+        weights_sha256=row.weights_sha256,
+        image_sha256=payload["image_sha256"],
+        classes=tuple(payload["classes"]),
+        probabilities=tuple(payload["probabilities"]),
+        malignant=payload["malignant"],
+        malignant_samples=tuple(payload["malignant_samples"]),
+        threshold=payload["threshold"],
+        seconds=payload["seconds"],
+        device=payload["device"],
+        threshold_rule=payload.get("threshold_rule", ""),
+    )
+
+
+def explanation_of(row: Row[Any], store: ImageStore) -> Explanation:
+    """Raises NotFound when the file with the maps is gone or damaged."""
+    payload: Mapping[str, Any] = row.payload
+    fit = {**payload["fit"], "image_shape": tuple(payload["fit"]["image_shape"]), "box": tuple(payload["fit"]["box"])}
+    return Explanation(
+        classes=tuple(payload["classes"]),
+        positive_index=payload["positive_index"],
+        maps=store.maps(row.maps),
+        fit=Fit(**fit),
+    )

@@ -1,0 +1,309 @@
+"""Studies: what is kept of the images, and the worklist. Nothing of the AI is in anything this module returns.
+
+Of an image only the named fields of `Image` are kept, tags by the allow-list once more. Side, view and kind can be
+corrected until somebody's first read is saved: impressions are given breast by breast, so from then on the sides stay.
+
+That somebody opened a study, for the audit trail.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.errors import Conflict, InvalidInput, NotFound
+from core.records import site_settings
+from core.records.audit import trail
+from core.records.database import image_store, tables
+from core.records.database.db import Database
+from core.records.database.files import undone_by
+from core.records.people.permissions import Person, demand
+from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
+from core.types import LATERALITIES, VIEWS, Image, Modality
+
+log = logging.getLogger(__name__)
+
+NAME_LENGTH_MOST = 80
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of a stored study. id: what predictions and corrections name.
+
+    pixels_removed_at: when the site's policy removed them; `image` then has one black pixel in their place.
+    """
+
+    id: str
+    image: Image
+    pixels_removed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStudy:
+    """A study with its pixels. breasts: "R", "L" as far as an image shows them, else `SIDE_NOT_STATED`.
+
+    n_earlier: how many studies of the same patient were stored before.
+    """
+
+    row: StudyRow
+    images: tuple[StoredImage, ...]
+    breasts: tuple[str, ...]
+    n_earlier: int
+
+    @property
+    def pixels_removed_at(self) -> datetime | None:
+        """When the pictures of the study were removed, None while they are here."""
+        return next((stored.pixels_removed_at for stored in self.images if stored.pixels_removed_at), None)
+
+
+def create_study(
+    db: Database, person: Person, *, display_name: str, images: Sequence[Image], is_synthetic: bool = False
+) -> str:
+    """Keep images of one patient as a study; its id. The same picture given twice is kept once.
+
+    Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
+    """
+    demand(person, "create_study")
+    name = tidy_name(display_name)
+    images = list({(image.sha256, image.frame): image for image in images}.values())
+    site = site_settings.current(db)
+    patient_hash = _patient_of(images, site.study_files)
+    blobs = [image_store.pixels_blob(image.pixels) for image in images]
+    study_id = uuid4().hex
+    with undone_by(lambda: release_files(db, [blob.key for blob in blobs])):
+        for blob in blobs:
+            db.store.keep(blob)
+        with db.begin() as connection:
+            image_store.lock(connection)
+            connection.execute(
+                insert(tables.study).values(
+                    id=study_id,
+                    display_name=name,
+                    created_by=person.id,
+                    created_at=tables.now(),
+                    reading_mode=site.reading_mode,
+                    patient_hash=patient_hash,
+                    is_synthetic=is_synthetic,
+                )
+            )
+            for position, (image, blob) in enumerate(zip(images, blobs, strict=True)):
+                db.store.keep(blob)  # again, now that nobody can remove it as unused
+                connection.execute(insert(tables.image).values(**columns_of(study_id, position, image, blob.key)))
+            trail.record(
+                connection, person.id, "create study", f"study {study_id}",
+                images=[image.sha256 for image in images], is_synthetic=is_synthetic,
+                reading_mode=site.reading_mode,
+            )  # fmt: skip
+    return study_id
+
+
+def list_studies(db: Database, person: Person, *, search: str = "") -> list[StudyRow]:
+    """The worklist, newest first: the order tells nothing but when. search: part of the name, any case."""
+    demand(person, "see_worklist")
+    wanted = search.strip().casefold()
+    with db.read() as connection:
+        rows = study_rows(connection, undeleted())
+    # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
+    return [row for row in rows if wanted in row.display_name.casefold()]
+
+
+def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
+    """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
+    demand(person, "see_worklist")
+    with db.read() as connection:
+        kept = find_study(connection, study_id)
+        row = study_rows(connection, tables.study.c.id == study_id)[0]
+        found = connection.execute(_images_of(study_id)).all()
+        n_earlier = connection.execute(select(func.count()).select_from(_earlier(kept).subquery())).scalar_one()
+    images = tuple(StoredImage(one.id, image_of(one, db, kept.patient_hash), one.pixels_removed_at) for one in found)
+    return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
+
+
+def earlier_studies(db: Database, person: Person, study_id: str) -> list[StudyRow]:
+    """Studies of the same patient that were stored before this one, newest first. Raises NotAllowed, NotFound."""
+    demand(person, "see_worklist")
+    with db.read() as connection:
+        kept = find_study(connection, study_id)
+        return study_rows(connection, tables.study.c.id.in_(_earlier(kept)))
+
+
+def correct_image(
+    db: Database,
+    person: Person,
+    image_id: str,
+    *,
+    laterality: str | None,
+    view: str | None,
+    modality: Modality | str | None,
+) -> None:
+    """Set what the file did not say or said wrongly. Only until anybody's first read of the study is saved.
+
+    Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
+    InvalidInput, Conflict.
+    """
+    demand(person, "correct_image")
+    wanted = _checked_correction(laterality, view, modality)
+    image, prediction = tables.image, tables.prediction
+    with db.begin() as connection:
+        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
+        if here is None:
+            raise NotFound("This image does not exist any more. Reload the page.")
+        find_study(connection, here.study_id, is_for_change=True)
+        kept = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        if _has_read(connection, kept.study_id):
+            raise Conflict(
+                "A read of this study is saved already, and its sides and kinds stay as they were read. "
+                "If they are wrong, say so in the comment, or upload the study again."
+            )
+        before = {name: getattr(kept, name) for name in wanted}
+        if before == wanted:
+            return
+        if wanted["modality"] != kept.modality:
+            _check_colour(db, kept.stored, wanted["modality"])
+            connection.execute(update(image).where(image.c.id == image_id).values(modality_source="reader"))
+        connection.execute(update(image).where(image.c.id == image_id).values(**wanted))
+        maps = connection.execute(
+            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
+        )
+        freed = list(maps.scalars())
+        trail.record(
+            connection, person.id, "correct image", f"study {kept.study_id}",
+            image=kept.sha256, before=before, after=wanted,
+        )  # fmt: skip
+    release_files(db, freed)
+
+
+def delete_study(db: Database, person: Person, study_id: str) -> None:
+    """Remove a wrong upload: pixels, predictions, tags, name and patient hash. An empty row and the audit stay.
+
+    Raises NotAllowed, NotFound; Conflict once a final read refers to it.
+    """
+    demand(person, "delete_study")
+    image, prediction, study = tables.image, tables.prediction, tables.study
+    with db.begin() as connection:
+        find_study(connection, study_id, is_for_change=True)
+        if _has_read(connection, study_id, "final"):
+            raise Conflict("A final read of this study is saved, so it stays. Add an amendment to the read instead.")
+        freed = list(
+            connection.execute(
+                delete(prediction).where(prediction.c.study_id == study_id).returning(prediction.c.maps)
+            ).scalars()
+        )
+        connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
+        removed = connection.execute(
+            delete(image).where(image.c.study_id == study_id).returning(image.c.stored, image.c.sha256)
+        ).all()
+        connection.execute(
+            update(study)
+            .where(study.c.id == study_id)
+            .values(deleted_at=tables.now(), deleted_by=person.id, display_name="", patient_hash=None)
+        )
+        trail.record(
+            connection, person.id, "delete study", f"study {study_id}", images=sorted(row.sha256 for row in removed)
+        )
+    release_files(db, [*freed, *(row.stored for row in removed)])
+
+
+def tidy_name(text: str) -> str:
+    """A display name: no control, direction or private characters, single spaces, at most `NAME_LENGTH_MOST`."""
+    visible = "".join(" " if character.isspace() else character for character in unicodedata.normalize("NFC", text))
+    visible = "".join(character for character in visible if unicodedata.category(character)[0] != "C")
+    name = " ".join(visible.split())[:NAME_LENGTH_MOST].rstrip()
+    if not name:
+        raise InvalidInput("Give the study a name that says nothing about the patient.")
+    return name
+
+
+def release_files(db: Database, keys: Sequence[str]) -> None:
+    """Remove files that nothing refers to any more; what cannot be removed now is swept at a later start."""
+    if not keys:
+        return
+    try:
+        with db.begin() as connection:
+            image_store.release(connection, db.store, keys)
+    except (SQLAlchemyError, OSError, Conflict) as error:
+        log.warning("%d files stay in the image store until the next start: %s", len(keys), type(error).__name__)
+
+
+def _patient_of(images: Sequence[Image], most: int) -> str | None:
+    if not images:
+        raise InvalidInput("A study needs at least one image.")
+    if len(images) > most:
+        raise InvalidInput(f"A study has at most {most} images. Remove some, or make two studies.")
+    patients = {image.patient_hash for image in images if image.patient_hash}
+    if len(patients) > 1:
+        raise InvalidInput("These images belong to different patients. Make one study for each patient.")
+    return patients.pop() if patients else None
+
+
+def _has_read(connection: Connection, study_id: str, kind: str | None = None) -> bool:
+    query = select(tables.read.c.id).where(tables.read.c.study_id == study_id).limit(1)
+    if kind:
+        query = query.where(tables.read.c.kind == kind)
+    return connection.execute(query).first() is not None
+
+
+def _earlier(kept: Row[Any]) -> Select[Any]:
+    """Ids of undeleted studies of the same patient that were stored before; none where the patient is not known."""
+    study = tables.study.c
+    return select(study.id).where(
+        study.patient_hash.is_not(None),  # a comparison with None asks for all others that are unknown, too
+        study.patient_hash == kept.patient_hash,
+        study.created_at < kept.created_at,
+        undeleted(),
+    )
+
+
+def _images_of(study_id: str) -> Select[Any]:
+    return select(tables.image).where(tables.image.c.study_id == study_id).order_by(tables.image.c.position)
+
+
+def _checked_correction(laterality: str | None, view: str | None, modality: Modality | str | None) -> dict[str, Any]:
+    if laterality not in (None, *LATERALITIES):
+        raise InvalidInput("The side can be R, L or not stated.")
+    if view not in (None, *VIEWS):
+        raise InvalidInput(f"The view can be {', '.join(VIEWS)} or not stated.")
+    if modality is not None and modality not in set(Modality):
+        raise InvalidInput(f"The kind of picture can be {', '.join(Modality)}.")
+    return {"laterality": laterality, "view": view, "modality": Modality(modality).value if modality else None}
+
+
+def _check_colour(db: Database, key: str, modality: str | None) -> None:
+    """Colour is thrown away on the way in for all but histology, so a stored picture cannot change between the two."""
+    is_colour = db.store.pixels(key).ndim == 3
+    if modality is not None and is_colour != (modality == Modality.HISTOLOGY):
+        raise InvalidInput(
+            "Histology is kept in colour and every other kind in grey. Upload the file again and choose its kind there."
+        )
+
+
+ONCE_IN = timedelta(minutes=15)
+"""A page is drawn anew at every click; one visit is one row."""
+
+
+def record_opening(db: Database, person: Person, study_id: str) -> None:
+    """Writes that this person looks at this study, unless it was written a moment ago. Raises NotAllowed, NotFound."""
+    demand(person, "see_worklist")
+    row = tables.audit.c
+    recent = (
+        select(row.id)
+        .where(row.subject == f"study {study_id}", row.action == "open study")
+        .where(row.person_id == person.id, row.at >= tables.now() - ONCE_IN)
+        .limit(1)
+    )
+    with db.read() as connection:
+        find_study(connection, study_id)
+        if connection.execute(recent).first() is not None:
+            return
+    with db.begin() as connection:
+        trail.stand_in_line(connection)
+        if connection.execute(recent).first() is None:  # another tab of this person may have been faster
+            trail.record(connection, person.id, "open study", f"study {study_id}")

@@ -1,0 +1,402 @@
+"""Releases: which weights of a model answer, decided by a named administrator and never forgotten.
+
+Every decision is a row of `release`, which the database refuses to change. What follows from the rows is written to
+`live.json` (`core.models.live`) before the row is committed and under the same lock, so both change in one order; where
+a process dies in between, `project` makes the file anew from the rows. A decision names the weights that its maker saw
+as live: where they are not live any more, somebody else decided meanwhile, and it is refused.
+
+Weights that were decided about, kept in the state folder: put there whole or not at all, and never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, insert, select
+
+from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
+from core.models.card_cases import cases_name
+from core.models.cards import Card, known_cards, read_card, shipped_cards
+from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
+from core.models.weights import check_shards
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.locks import Line, hold
+from core.records.people.permissions import Person, demand
+from core.records.reads.reads import tidy_text
+from core.settings import Settings
+
+PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
+REASON_LENGTH_MOST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One row. previous_sha256: what was live before, None for nothing. job_id: the training of a candidate.
+
+    passed: red line -> the written reason to pass it. evidence: the numbers that were there when it was decided.
+    """
+
+    id: int
+    decision: str
+    model_id: str
+    weights_sha256: str
+    previous_sha256: str | None
+    job_id: int | None
+    reason: str
+    passed: Mapping[str, str]
+    evidence: Mapping[str, Any]
+    person_name: str
+    created_at: datetime
+
+
+def promote(
+    db: Database,
+    actor: Person,
+    job_id: int,
+    *,
+    live_sha256: str | None,
+    reason: str,
+    passed: Mapping[str, str],
+    evidence: Mapping[str, Any],
+) -> None:
+    """Let a candidate answer; `core.records.releases.promotion_check.promote` examines it first, and is what a page
+    calls.
+
+    live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
+    ModelUnavailable.
+    """
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        card = find_candidate(db, connection, job_id)
+        _demand_data_set(connection, job_id)
+        previous = _live_now(db, connection, card.model_id)
+        demand_unchanged(previous, live_sha256)
+        if previous == card.weights_sha256:
+            raise Conflict("These weights are live already.")
+        _demand_same_kind(db, card)
+        _keep_shipped(db, card.model_id)
+        keep_release(db.settings, card)
+        _decide(
+            connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words,
+            job_id=job_id, passed=passed, evidence=evidence,
+        )  # fmt: skip
+
+
+def roll_back(
+    db: Database, actor: Person, model_id: str, weights_sha256: str, *, live_sha256: str | None, reason: str
+) -> None:
+    """Let earlier weights of a model answer again: some that were live before, or the shipped ones.
+
+    Raises NotAllowed, NotFound, InvalidInput, Conflict.
+    """
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        previous = _live_now(db, connection, model_id)
+        demand_unchanged(previous, live_sha256)
+        if weights_sha256 == previous:
+            raise Conflict("These weights are live already.")
+        if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
+            raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
+        _decide(connection, actor, ROLL_BACK, model_id, weights_sha256, previous, words)
+
+
+def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | None, reason: str) -> None:
+    """Let a model answer no more, until somebody rolls back to a release of it or promotes a new one.
+
+    Raises NotAllowed, InvalidInput, Conflict.
+    """
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        previous = _live_now(db, connection, model_id)
+        demand_unchanged(previous, live_sha256)
+        if previous is None:
+            raise Conflict("This model does not answer anyway.")
+        _keep_shipped(db, model_id)
+        _decide(connection, actor, RETIRE, model_id, previous, previous, words)
+
+
+def start_shadow(db: Database, actor: Person, job_id: int, *, reason: str) -> None:
+    """Let a candidate read new images silently beside the live model. Raises NotAllowed, NotFound, Conflict."""
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        card = find_candidate(db, connection, job_id)
+        _demand_data_set(connection, job_id)
+        previous = _live_now(db, connection, card.model_id)
+        if previous == card.weights_sha256:
+            raise Conflict("These weights are live already.")
+        if _live_of(connection).shadows.get(card.model_id) == card.weights_sha256:
+            raise Conflict("These weights run silently already.")
+        _demand_same_kind(db, card)
+        keep_release(db.settings, card)
+        _decide(connection, actor, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+
+
+def end_shadow(db: Database, actor: Person, model_id: str, weights_sha256: str, *, reason: str) -> None:
+    """Let weights run silently no more; what they said stays. Raises NotAllowed, InvalidInput, Conflict."""
+    demand(actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        if _live_of(connection).shadows.get(model_id) != weights_sha256:
+            raise Conflict("These weights do not run silently any more. Reload the page.")
+        previous = _live_now(db, connection, model_id)
+        _decide(connection, actor, END_SHADOW, model_id, weights_sha256, previous, words)
+
+
+def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
+    """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    table = tables.release
+    query = select(table, tables.person.c.name.label("person_name")).join_from(
+        table, tables.person, table.c.person_id == tables.person.c.id
+    )
+    if model_id is not None:
+        query = query.where(table.c.model_id == model_id)
+    fields = Decision.__dataclass_fields__
+    with db.read() as connection:
+        rows = connection.execute(query.order_by(table.c.id.desc())).mappings()
+        return [Decision(**{name: row[name] for name in fields}) for row in rows]
+
+
+def releases_of(db: Database, actor: Person, model_id: str) -> list[Card]:
+    """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    with db.read() as connection:
+        return _releases_of(db, connection, model_id)
+
+
+def live_now(db: Database, actor: Person, model_id: str) -> str | None:
+    """The sha256 of a model's live weights, None where none answer. Raises NotAllowed."""
+    demand(actor, "manage_releases")
+    with db.read() as connection:
+        return _live_now(db, connection, model_id)
+
+
+def find_candidate(db: Database, connection: Connection, job_id: int) -> Card:
+    """The card of a finished training in the caller's transaction. Raises NotFound, Conflict."""
+    table = tables.job
+    job = connection.execute(select(table.c.state, table.c.result).where(table.c.id == job_id)).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no training {job_id}.")
+    if job.state != "done" or not job.result:
+        raise Conflict(f"Training {job_id} has no candidate: it is {job.state}.")
+    return candidate_card(db.settings, job_id, job.result["model_id"], job.result["weights_sha256"])
+
+
+def _demand_data_set(connection: Connection, job_id: int) -> None:
+    """The data set of a training is still there, and nobody removes it before the transaction ends."""
+    job, version, data_set = tables.job, tables.data_set_version, tables.data_set
+    query = (
+        select(data_set.c.removed_at)
+        .join_from(data_set, version, version.c.data_set_id == data_set.c.id)
+        .join(job, job.c.version_id == version.c.id)
+        .where(job.c.id == job_id)
+        .with_for_update(of=data_set)
+    )
+    if connection.execute(query).scalar_one() is not None:
+        raise Conflict(f"The data set of training {job_id} was removed, so nobody can compare its candidate any more.")
+
+
+def project(db: Database) -> None:
+    """Make `live.json` anew from the decisions where it differs, and remove what a killed process left half done."""
+    with db.begin() as connection:
+        hold(connection, Line.RELEASES)
+        remove_halves(db.settings)
+        decided = _live_of(connection)
+        try:
+            is_right = read_live(db.settings) == decided
+        except AppError:
+            is_right = False
+        if not is_right:
+            write_live(db.settings, decided)
+
+
+def reason_of(text: str) -> str:
+    """A written reason as it is kept. Raises InvalidInput where it is empty or too long."""
+    words = tidy_text(text, REASON_LENGTH_MOST, "reason")
+    if not words:
+        raise InvalidInput("Write down why: the reason is kept with the decision.")
+    return words
+
+
+def demand_unchanged(live: str | None, seen: str | None) -> None:
+    """Refuse with Conflict a decision about other weights than those that are live."""
+    if live != seen:
+        raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
+
+
+@contextlib.contextmanager
+def _deciding(db: Database) -> Iterator[Connection]:
+    """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
+    try:
+        with db.begin() as connection:
+            hold(connection, Line.RELEASES)
+            remove_halves(db.settings)
+            yield connection
+            write_live(db.settings, _live_of(connection))
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            project(db)
+        if isinstance(error, OSError):
+            raise Conflict("The state folder cannot be written to, so nothing was decided. Make room in it.") from error
+        raise
+
+
+def _decide(
+    connection: Connection,
+    actor: Person,
+    decision: str,
+    model_id: str,
+    weights_sha256: str,
+    previous_sha256: str | None,
+    reason: str,
+    *,
+    job_id: int | None = None,
+    passed: Mapping[str, str] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> None:
+    values: dict[str, Any] = {"decision": decision, "model_id": model_id, "weights_sha256": weights_sha256}
+    values |= {"previous_sha256": previous_sha256, "job_id": job_id, "reason": reason}
+    values |= {"passed": dict(passed or {}), "evidence": dict(evidence or {})}
+    connection.execute(insert(tables.release).values(**values, person_id=actor.id, created_at=tables.now()))
+    trail.record(
+        connection, actor.id, f"{decision} model", f"model {model_id}",
+        weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=reason,
+        passed=dict(passed or {}), compared_with=(evidence or {}).get("compared_with"),
+    )  # fmt: skip
+
+
+def _rows(connection: Connection, model_id: str | None = None) -> Sequence[Any]:
+    table = tables.release
+    query = select(table.c.decision, table.c.model_id, table.c.weights_sha256, table.c.previous_sha256)
+    query = query.order_by(table.c.id)
+    return connection.execute(query if model_id is None else query.where(table.c.model_id == model_id)).all()
+
+
+def _live_of(connection: Connection) -> Live:
+    chosen: dict[str, str | None] = {}
+    shadows: dict[str, str] = {}
+    for row in _rows(connection):
+        if row.decision == SHADOW:
+            shadows[row.model_id] = row.weights_sha256
+            continue
+        if row.decision != END_SHADOW:
+            chosen[row.model_id] = None if row.decision == RETIRE else row.weights_sha256
+        if row.decision == END_SHADOW or shadows.get(row.model_id) == chosen.get(row.model_id):
+            shadows.pop(row.model_id, None)
+    return Live(chosen, shadows)
+
+
+def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:
+    chosen = _live_of(connection).chosen
+    if model_id in chosen:
+        return chosen[model_id]
+    return next((card.weights_sha256 for card in _shipped(db, model_id)), None)
+
+
+def _shipped(db: Database, model_id: str) -> list[Card]:
+    return [card for card in shipped_cards(db.settings.weights_dir) if card.model_id == model_id and card.has_weights]
+
+
+def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Card]:
+    shipped = {card.weights_sha256 for card in _shipped(db, model_id)}
+    rows = [row for row in _rows(connection, model_id) if row.decision in (PROMOTE, ROLL_BACK, RETIRE)]
+    decided = {row.weights_sha256 for row in rows} | {row.previous_sha256 for row in rows}
+    return [
+        card
+        for card in known_cards(db.settings)
+        if card.model_id == model_id and card.weights_sha256 in shipped | decided and card.has_weights
+    ]
+
+
+def _keep_shipped(db: Database, model_id: str) -> None:
+    """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
+    for card in _shipped(db, model_id):
+        if not card.raw.get("members"):
+            keep_release(db.settings, card)
+
+
+def _demand_same_kind(db: Database, card: Card) -> None:
+    """One model id must go on meaning one thing to who reads with it."""
+    for other in known_cards(db.settings):
+        if other.model_id == card.model_id and other.modality is not card.modality:
+            raise Conflict(
+                f"{card.model_id} reads {other.modality}, and this candidate reads {card.modality}. Train it under "
+                "another name."
+            )
+
+
+_HALF = "release-"
+
+
+def candidate_card(settings: Settings, job_id: int, model_id: str, weights_sha256: str) -> Card:
+    """The card of a finished training, with the weights that its job names. Raises NotFound."""
+    folder = candidate_dir(settings, job_id) / Path(model_id).name
+    try:
+        card = read_card(folder)
+    except ModelUnavailable as error:
+        raise NotFound(
+            f"The candidate of training {job_id} is missing or damaged. Restore the state folder."
+        ) from error
+    if card.weights_sha256 != weights_sha256 or not card.has_weights:
+        raise NotFound(f"The candidate of training {job_id} has other weights than the training made. Train anew.")
+    return card
+
+
+def keep_release(settings: Settings, card: Card) -> None:
+    """Put card, weights and scores of a model where releases lie; nothing happens if they are there.
+
+    A candidate's files are linked (they are never written to again), shipped ones copied. The weights are checked
+    against their hash first. Raises ModelUnavailable for damaged weights, Conflict when the disk is full.
+    """
+    target = release_dir(settings, card.model_id, card.weights_sha256)
+    if target.is_dir():
+        return
+    check_shards(card.folder, card.weights_files, card.weights_sha256)
+    half = settings.state_dir / f"{_HALF}{uuid4().hex}"
+    short = card.weights_sha256[:8]
+    tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
+    names = ["card.json", *card.weights_files, *tables]
+    try:
+        half.mkdir(mode=0o700)
+        for name in names:
+            if (card.folder / name).is_file():
+                _put(card.folder / name, half / name, settings)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        half.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Conflict("The disk is full, so nothing was released. Make room and try again.") from error
+        raise
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def remove_halves(settings: Settings) -> None:
+    """What a process left that was killed while it put a release in place. The caller holds the lock of releases."""
+    for half in settings.state_dir.glob(f"{_HALF}*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _put(source: Path, target: Path, settings: Settings) -> None:
+    if source.is_relative_to(settings.state_dir):
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # a file system without links
+    shutil.copyfile(source, target)

@@ -1,0 +1,49 @@
+"""A data set of this site's own reads: what there is, and the administrator's explicit act."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.records.people.permissions import Person
+from core.types import Modality
+from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
+from pages.parts.messages import told_plainly
+from pages.parts.session import database
+from pages.parts.words import plain
+from train.datasets import own_reads
+from train.datasets.own_reads import LABELLINGS, TWO
+from train.queue.imports import READS, ImportRequest
+
+
+def add_reads(person: Person) -> None:
+    """The form, what it would give, and what it does."""
+    name, modality, seed = ask_what("reads", kind=Modality.MAMMOGRAPHY)
+    st.caption(
+        "Studies whose final read is saved and whose truth was entered become training cases, without names: the "
+        "pixels, side, view and manufacturer, and a hash for each patient that only this site can make. Text that is "
+        "burnt into a picture is not removed. Deleting a study later does not take it out of a data set."
+    )
+    labelling = st.segmented_control("Labels", LABELLINGS, default=TWO, required=True, key=f"reads_labels_{round_()}")
+    if modality is None:
+        return
+    with told_plainly(stops=True):
+        there = own_reads.own_reads(database(), person, modality, labelling)
+    n = len(there.found.images)
+    words = ", ".join(f"{count} {plain(label)}" for label, count in there.counts.items())
+    if not n:
+        st.info(f"No study of {modality.value} has a final read and a truth yet.")
+    else:
+        st.markdown(f"**{n} images of {there.found.n_studies} studies**: {words}")
+    for sentence, count in there.found.left_out.items():
+        st.caption(f"{count} images stay out: {plain(sentence)}")
+    confirmed = st.checkbox(
+        "Our site may use these studies to train models, and I make this data set of them by my own decision.",
+        key=f"reads_confirmed_{round_()}",
+        disabled=not n,
+    )
+    is_ready = bool(name) and confirmed and n > 0
+    if st.button("Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}"):
+        with told_plainly():
+            request = ImportRequest(READS, name, modality, seed, labelling=labelling, is_confirmed=confirmed)
+            begin(person, request, {})
+            begun(())

@@ -1,0 +1,88 @@
+"""What is live of each model, who decided it, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.models.cards import Card
+from core.records.people.permissions import Person
+from core.records.releases import decisions
+from core.records.releases.decisions import Decision
+from pages.parts.figures import draw_download
+from pages.parts.messages import told_plainly
+from pages.parts.session import database
+from pages.parts.training_tables import when
+from pages.parts.words import plain
+
+
+def draw_model(actor: Person, model_id: str, live: Card | None, decided: Sequence[Decision]) -> None:
+    """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first."""
+    last = next(
+        (one for one in decided if one.decision in (decisions.PROMOTE, decisions.ROLL_BACK, decisions.RETIRE)), None
+    )
+    state = f"weights {live.weights_sha256[:8]}" if live is not None else "does not answer"
+    words = "as it is shipped" if live is not None else "was never live"
+    if last is not None:
+        words = f"since {when(last.created_at)} by {plain(last.person_name)}"
+    with st.expander(f"{plain(model_id)} · {state} · {words}", key=f"model_{model_id}"):
+        if last is not None:
+            st.text(f"{last.decision}: {last.reason}")
+        live_sha256 = decisions.live_now(database(), actor, model_id)
+        earlier = [
+            card for card in decisions.releases_of(database(), actor, model_id) if card.weights_sha256 != live_sha256
+        ]
+        reason = st.text_input("Why", key=f"why_{model_id}", max_chars=decisions.REASON_LENGTH_MOST)
+        chosen, back, end = st.columns([3, 1, 1], vertical_alignment="bottom")
+        card = chosen.selectbox(
+            "Earlier release", earlier, format_func=_release_words,
+            key=f"earlier_{model_id}_{live_sha256}", disabled=not earlier, placeholder="none",
+        )  # fmt: skip
+        is_back = back.button("Roll back", key=f"roll_back_{model_id}", disabled=card is None, width="stretch")
+        is_end = end.button("Retire", key=f"retire_{model_id}", disabled=live_sha256 is None, width="stretch")
+        with told_plainly():
+            if is_back and card is not None:
+                decisions.roll_back(
+                    database(), actor, model_id, card.weights_sha256, live_sha256=live_sha256, reason=reason
+                )
+                _told(f"{model_id} answers with the weights {card.weights_sha256[:8]} from the next read on.")
+            if is_end:
+                decisions.retire(database(), actor, model_id, live_sha256=live_sha256, reason=reason)
+                _told(f"{model_id} does not answer any more.")
+
+
+def draw_decisions(decided: Sequence[Decision]) -> None:
+    """Every decision there was, with the reasons to pass red lines, as a table."""
+    rows = [
+        {
+            "Time (UTC)": one.created_at.strftime("%Y-%m-%d %H:%M:%S"),
+            "Person": one.person_name,
+            "Decision": one.decision,
+            "Model": one.model_id,
+            "Weights": one.weights_sha256[:8],
+            "Before": (one.previous_sha256 or "")[:8],
+            "Training": one.job_id,
+            "Compared with": _compared_words(one),
+            "Reason": one.reason,
+            "Red lines passed": "; ".join(f"{line}: {words}" for line, words in one.passed.items()),
+        }
+        for one in decided
+    ]
+    st.dataframe(rows, hide_index=True, width="stretch", key="release_decisions")
+    draw_download(lambda: pd.DataFrame(rows), name="releases")
+
+
+def _compared_words(one: Decision) -> str:
+    beside = one.evidence.get("compared_with")
+    return f"{beside['model']} {beside['weights_sha256'][:8]}" if beside else ""
+
+
+def _release_words(card: Card) -> str:
+    return f"{card.weights_sha256[:8]}, made {card.raw.get('created', 'at an unknown time')}"
+
+
+def _told(note: str) -> None:
+    st.session_state.release_note = note
+    st.rerun()

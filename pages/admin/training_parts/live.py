@@ -1,0 +1,116 @@
+"""One training as it goes: where it stands, its curves, its history and the end of its log."""
+
+from __future__ import annotations
+
+import plotly.colors
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.records.people.permissions import Person
+from pages.parts.messages import told_plainly
+from pages.parts.session import database, signed_in
+from pages.parts.training_tables import device_words, duration_words, job_title, progress_words, trials_table, when
+from pages.parts.words import plain
+from train.queue import trainings
+from train.queue.trainings import Epoch, JobRow
+
+_CURVES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("Loss", ("loss", "validation_loss"), ("training", "validation")),
+    ("Validation", ("validation_auc", "validation_accuracy"), ("AUC", "accuracy")),
+)
+_OF_PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "Loss": ("Validation loss", ("validation_loss",), ("",)),
+    "Validation": ("Validation AUC", ("validation_auc",), ("",)),
+}
+"""What is drawn of each fold or trial."""
+_DASHES = ("solid", "dot")
+_COLOURS = plotly.colors.qualitative.Safe
+"""One for each fold or trial."""
+
+
+@st.fragment(run_every=2)
+def live(job_id: int) -> None:
+    """A training that is not over; looks again every two seconds and reloads the page when it is."""
+    person = signed_in(is_activity=False)  # looking on keeps nobody signed in
+    if person is None:
+        return
+    with told_plainly(stops=True):
+        job = trainings.load_job(database(), person, job_id)
+    show(person, job)
+    if not job.is_open:
+        st.rerun()
+
+
+def show(person: Person, job: JobRow) -> None:
+    """Everything there is to see of one training."""
+    epochs = trainings.epochs_of(database(), person, job.id)
+    st.markdown(f"**{job_title(job)}**")
+    say = (
+        st.error
+        if job.state in (trainings.FAILED, trainings.DEAD)
+        else st.success
+        if job.state == trainings.DONE
+        else st.info
+    )
+    say(plain("Stopping." if job.is_stopping else job.message))
+    if job.is_open:
+        _draw_progress(job, epochs)
+        words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
+        if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
+            with told_plainly():
+                trainings.cancel(database(), person, job.id)
+                st.rerun()
+    _draw_trials(job)
+    _draw_curves(job, epochs)
+    with st.expander("History", key=f"history_{job.id}"):
+        st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
+        if job.device and not job.is_open:
+            st.caption(f"Trained {device_words(job)}")
+        for event in trainings.events_of(database(), person, job.id):
+            st.markdown(f"{when(event.at)} · {plain(event.sentence)}")
+    tail = trainings.log_tail(database(), person, job.id)
+    if tail:
+        with st.expander("Log", key=f"log_{job.id}"):
+            st.code(tail, language=None)
+
+
+def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
+    total = job.request.n_epochs * job.request.runs
+    left = trainings.seconds_left(job, epochs)
+    if not job.is_comparing:
+        st.progress(trainings.share_done(job, epochs), progress_words(job, len(epochs), total))
+    parts = [f"at most {duration_words(left)} left"] if left is not None else []
+    parts += [device_words(job)] if job.machine and job.state == trainings.RUNNING else []
+    parts += [f"attempt {job.attempts}"] if job.attempts > 1 else []
+    st.caption(" · ".join(parts))
+
+
+def _draw_trials(job: JobRow) -> None:
+    if job.trials:
+        st.dataframe(trials_table(job), hide_index=True, key=f"trials_{job.id}")
+
+
+def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
+    """One line a part: a plain training has one, folds and searches have several."""
+    if not epochs:
+        return
+    parts = list(dict.fromkeys(epoch.part for epoch in epochs))
+    for column, (title, keys, names) in zip(st.columns(2), _CURVES, strict=True):
+        if len(parts) > 1:  # one line each, or nobody finds their way
+            title, keys, names = _OF_PARTS[title]
+        figure = go.Figure()
+        for number, part in enumerate(parts):
+            rows = [epoch for epoch in epochs if epoch.part == part]
+            for key, name, dash in zip(keys, names, _DASHES[: len(keys)], strict=True):
+                figure.add_scatter(
+                    x=[epoch.epoch for epoch in rows],
+                    y=[epoch.measures.get(key) for epoch in rows],
+                    name=f"{part} {name}".strip(),
+                    mode="lines+markers",
+                    line={"dash": dash, "color": _COLOURS[number % len(_COLOURS)] if len(parts) > 1 else None},
+                )
+        legend = {"orientation": "v"} if len(parts) > 1 else {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        figure.update_layout(
+            title=title, xaxis_title="epoch", height=300, margin={"l": 50, "r": 10, "t": 60, "b": 40}, legend=legend
+        )
+        column.plotly_chart(figure, key=f"curve_{job.id}_{title}")

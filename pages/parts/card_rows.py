@@ -1,0 +1,125 @@
+"""What a model's card says, as rows and sentences for the screen and for print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from core.models.cards import Card
+from core.types import Estimate
+from pages.parts.words import plain
+
+HEADLINE_WORDS: Mapping[str, str] = {
+    "auc": "Area under the ROC curve, positive class against the rest",
+    "macro_auc": "Area under the ROC curve, mean over classes",
+    "sensitivity_at_threshold": "Sensitivity at the threshold",
+    "specificity_at_threshold": "Specificity at the threshold",
+    "average_precision": "Average precision",
+    "ece": "Expected calibration error",
+    "brier": "Brier score",
+    "accuracy": "Accuracy over classes",
+    "majority_accuracy": "Accuracy of always naming the most frequent class",
+}
+"""The measures worth a line, in order, and what people call them. Keys are those of
+`core.evaluation.statistics.metrics`."""
+
+WEAK_AUC_LOW = 0.7
+"""A lower limit of the area under the ROC curve below this is called weak on the card."""
+
+
+def data_words(card: Card) -> str:
+    """What the model learnt from, in one sentence."""
+    data = card.raw.get("data", {})
+    splits = data.get("splits", {})
+    sizes = ", ".join(f"{sum(counts.values())} {split}" for split, counts in splits.items())
+    total = f"{data['n']} images" if "n" in data else "an unknown number of images"
+    patients = f" of {data['patients']} patients or groups" if "patients" in data else ""
+    split_by = f", split by {data['split_by']}" if "split_by" in data else ""
+    return f"{data.get('name', 'unnamed data')}: {total}{patients}{split_by} ({sizes})"
+
+
+def split_rows(card: Card) -> list[dict[str, str | int]]:
+    """One row a split: how many cases of each class."""
+    splits = card.raw.get("data", {}).get("splits", {})
+    return [
+        {"Split": split, **{name: counts.get(name, 0) for name in card.classes}, "All": sum(counts.values())}
+        for split, counts in splits.items()
+    ]
+
+
+def fact_rows(card: Card) -> list[tuple[str, str]]:
+    """Name and value, in the order a reader asks: what it reads, what it is, what it came from."""
+    raw = card.raw
+    data, training, calibration = raw.get("data", {}), raw.get("training", {}), raw.get("calibration", {})
+    left_out = ", ".join(f"{count} {reason}" for reason, count in data.get("left_out", {}).items())
+    shape = raw.get("input", {})
+    rows = [
+        ("Reads", f"{card.modality}; classes {', '.join(card.classes)}; positive class {card.positive}"),
+        ("Graph", str(raw.get("description", card.architecture))),
+        ("Input", f"{card.side} x {card.side} pixels; {shape.get('preprocessing', '')}"),
+        ("Learnt from", data_words(card)),
+        ("Left out", left_out or "nothing"),
+        ("Started from", str(raw.get("initialisation", "not stated"))),
+        ("Training", _training_words(training)),
+        ("Why these settings", str(training.get("why", ""))),
+        ("Calibration", f"{calibration.get('method', 'not stated')}, fitted on {calibration.get('fitted_on', '?')}"),
+        ("Licence of the data", str(raw.get("data_licence") or data.get("licence") or "not stated")),
+        ("Weights", f"sha256 {card.weights_sha256}, {raw.get('weights', {}).get('storage', '')}"),
+        ("Made", str(raw.get("created", "not stated"))),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _training_words(training: Mapping[str, object]) -> str:
+    named = ("epochs", "best_epoch", "batch", "learning_rate", "seed")
+    return ", ".join(f"{name.replace('_', ' ')} {training[name]}" for name in named if name in training)
+
+
+def localisation_rows(card: Card) -> list[dict[str, str | int]]:
+    """The pointing game: how often the map's peak lies inside the lesion's outline, beside the image's centre."""
+    rows: list[dict[str, str | int]] = []
+    for cases, result in card.raw.get("localisation", {}).items():
+        shares = result.get("pointing_game", {})
+        row: dict[str, str | int] = {"Cases": cases, "Number": result.get("n", 0)}
+        row |= {f"Map: {branch}": f"{100 * share:.0f} %" for branch, share in shares.items()}
+        rows.append(row | {"Centre of the image": f"{100 * result.get('image_centre', 0):.0f} %"})
+    return rows
+
+
+def headline_in_words(measured: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """The measures worth a line under the names people call them."""
+    return {words: measured[key] for key, words in HEADLINE_WORDS.items() if key in measured}
+
+
+def measure_rows(measured: Mapping[str, Estimate]) -> list[dict[str, str]]:
+    """For a table: what, how much, between which limits, on how many cases."""
+    return [
+        {
+            "Measure": plain(name.replace("_", " ")),
+            "Value": _decimals(it.value),
+            "95 % interval": f"{_decimals(it.low)} to {_decimals(it.high)}" if it.n else "not defined",
+            "Cases": str(it.n),
+        }
+        for name, it in measured.items()
+    ]
+
+
+def quality_notes(card: Card, measured: Mapping[str, Estimate]) -> list[str]:
+    """What a reader of the numbers should be told besides them."""
+    notes = []
+    area, best = measured.get("auc"), measured.get("majority_accuracy")
+    if area is not None and area.low < WEAK_AUC_LOW:
+        notes.append(
+            "Weak: on these test cases the area under the ROC curve may be as low as "
+            f"{area.low:.2f} (0.5 is chance). Do not lean on this model."
+        )
+    accuracy = measured.get("accuracy")
+    if accuracy is not None and best is not None and accuracy.low <= best.value:
+        notes.append("Its accuracy is not clearly better than always naming the most frequent class.")
+    if area is not None and area.n < 200:
+        notes.append(f"Only {area.n} test cases: read the intervals, not the values.")
+    return notes
+
+
+def _decimals(value: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.3f}"

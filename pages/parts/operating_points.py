@@ -1,0 +1,279 @@
+"""One slider for all scorers: the points on both curves, the table and every confusion matrix move together.
+
+A fragment: moving the slider runs nothing else of the page, and no bootstrap again.
+
+The comparison as one file to keep or send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from core.evaluation.cache import Workbench
+from core.evaluation.charts.curves import precision_recall_figure, roc_figure
+from core.evaluation.charts.runs import with_points
+from core.evaluation.statistics.agreement import agreement
+from core.evaluation.statistics.comparison import McNemarTest
+from core.evaluation.statistics.operating_points import (
+    OperatingRow,
+    Threshold,
+    compare_calls_by_class,
+    operating_rows,
+    thresholds_at_specificity,
+)
+from core.evaluation.tables.cohort import Cohort
+from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from pages.parts import tables as tables
+from pages.parts.figures import audited, colour, draw_download, draw_figure, picture_format
+from pages.parts.session import settings, signed_in
+from pages.parts.words import plain
+
+
+def draw_report_buttons(
+    bench: Workbench, rows: Sequence[OperatingRow], calls: Mapping[str, Sequence[McNemarTest]], mode: str
+) -> None:
+    """Two downloads of what is on the screen, made when they are asked for."""
+    person = signed_in(is_activity=False)
+    report = ComparisonReport(
+        bench=bench,
+        rows=rows,
+        calls=calls,
+        mode=mode,
+        made_at=datetime.now(UTC),
+        made_by=person.name if person else "",
+        site_name=settings().site_name,
+    )
+    kinds = (
+        ("HTML", "html", "text/html", lambda: build_comparison_html(report).encode()),
+        ("PDF", "pdf", "application/pdf", lambda: build_comparison_pdf(report)),
+    )
+    with st.container(horizontal=True):
+        for name, ending, mime, build in kinds:
+            st.download_button(
+                f"Comparison as {name}",
+                audited(build, data_sha256=bench.cohort.data_sha256, what=f"comparison.{ending}"),
+                file_name=f"secondread-comparison.{ending}",
+                mime=mime,
+                key=f"comparison_{ending}",
+                on_click="ignore",
+                icon=":material/description:",
+            )
+
+
+ONE_SCORE, SAME_SPECIFICITY, OWN = "One score", "Same specificity", "Each its own"
+_BANDS_MOST = 6
+
+
+@st.fragment
+def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
+    """Slider, curves, table, confusion matrices, tests at the operating point, and the report of all this."""
+    cohort = bench.cohort
+    thresholds, words = _choose_thresholds(bench, names)
+    rows = operating_rows(cohort.table, thresholds)
+    calls = compare_calls_by_class(cohort.table, thresholds)
+    _draw_curves(bench, names, rows)
+    st.subheader("Measures", anchor=False)
+    results = bench.results(names)
+    st.html(tables.table_of_measures(cohort, results, rows, bench.pairs(names), calls, colour))
+    st.caption(
+        "Value over its 95 % interval. Bold: the best of its column, and only where the paired test tells it apart "
+        "from every other scorer here (Holm-adjusted p below 0.05: DeLong for AUC, where the interval of the "
+        "difference must also leave out 0; McNemar for sensitivity and specificity). The other columns have no paired "
+        f"test here and are never bold. Intervals: {bench.resamples:,} bootstrap draws of patients; Wilson's, widened "
+        "for patients with several cases, for shares at the operating point; DeLong's for AUC where every patient has "
+        "one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that sensitivity."
+    )
+    of = cohort.provenance(names)
+    draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
+    st.subheader("Confusion matrices", anchor=False)
+    st.html(tables.confusion_grid(cohort, rows, colour))
+    st.caption(plain(of.words))
+    draw_download(lambda: confusion_table(rows), of=of, name="confusion")
+    with st.expander("Predictive values at other prevalences", icon=":material/percent:"):
+        _draw_prevalences(cohort, rows)
+    if len(names) > 1:
+        with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
+            _draw_agreement(cohort, thresholds)
+    draw_report_buttons(bench, rows, calls, words)
+
+
+def confusion_table(rows: Sequence[OperatingRow]) -> pd.DataFrame:
+    """The four counts of every scorer."""
+    return pd.DataFrame(
+        [
+            {
+                "scorer": row.name, "threshold": row.threshold, "true_positives": row.counts.true_positives,
+                "false_negatives": row.counts.false_negatives, "false_positives": row.counts.false_positives,
+                "true_negatives": row.counts.true_negatives,
+            }
+            for row in rows
+        ]
+    )  # fmt: skip
+
+
+def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> tuple[Mapping[str, Threshold], str]:
+    """Scorer -> threshold, and the choice in words."""
+    cohort = bench.cohort
+    has_own = all(name in cohort.thresholds for name in names)
+    modes = [ONE_SCORE, SAME_SPECIFICITY, *([OWN] if has_own else [])]
+    left, right = st.columns([2, 5], vertical_alignment="bottom")
+    mode = left.segmented_control(
+        "Operating point", modes, default=ONE_SCORE, required=True, key="mode", bind="query-params"
+    )
+    if mode == OWN and has_own:
+        right.caption("Each model at the threshold that was fixed on its validation cases, before these were seen.")
+        return {
+            name: cohort.thresholds[name] for name in names
+        }, "each model's own threshold, fixed on validation cases"
+    if mode == SAME_SPECIFICITY:
+        specificity = right.slider(
+            "Specificity of every scorer, at least", 0.5, 1.0, 0.889, 0.001, "%.3f", key="specificity",
+            bind="query-params",
+        )  # fmt: skip
+        right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
+        found = thresholds_at_specificity(bench.roc(names), specificity)
+        return found, f"specificity of at least {specificity:.3f} on these cases"
+    at = right.slider(
+        "Threshold: a case is called positive at or above this score", 0.0, 1.0, _usual(cohort, names), 0.005, "%.3f",
+        key="at", bind="query-params",
+    )  # fmt: skip
+    return dict.fromkeys(names, float(at)), f"positive at or above a score of {at:.3f}"
+
+
+def _usual(cohort: Cohort, names: Sequence[str]) -> float:
+    """Where the slider starts: the middle of the models' own thresholds, else one half."""
+    known = [float(np.median(cohort.thresholds[name])) for name in names if name in cohort.thresholds]
+    return round(float(np.median(known)) / 0.005) * 0.005 if known else 0.5
+
+
+def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
+    left, right = st.columns([2, 5], vertical_alignment="bottom")
+    bands = left.toggle(
+        "95 % bands",
+        value=len(names) <= _BANDS_MOST,
+        key="bands",
+        bind="query-params",
+        help="From the bootstrap that draws patients",
+    )
+    with right:
+        picture_format()
+    roc, precision_recall = _curves(bench.cohort.key, names, bands, bench)
+    on_roc, on_pr = {}, {}
+    for row in rows:
+        counts, at = row.counts, f"threshold {tables.threshold_words(row.threshold)}"
+        n_positives, n_negatives = counts.true_positives + counts.false_negatives, counts.n
+        n_negatives -= n_positives
+        words = (
+            f"{at}: sensitivity {row.sensitivity:.3f} ({counts.true_positives} of {n_positives}), specificity "
+            f"{1 - row.false_positive_rate:.3f} ({counts.false_positives} of {n_negatives} called falsely)"
+        )
+        on_roc[row.name] = (row.false_positive_rate, row.sensitivity, words)
+        precision = row.shares["ppv_at_threshold"]
+        called = counts.true_positives + counts.false_positives
+        spoken = f"{at}: precision {precision.value:.3f} ({counts.true_positives} of {called} called)"
+        on_pr[row.name] = (row.sensitivity, precision.value, spoken)
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**ROC**")
+        of = bench.cohort.provenance(names)
+        draw_figure(with_points(roc, on_roc), lambda: roc_table(bench, names), of=of, name="roc", alt="ROC curves")
+    with right:
+        st.markdown("**Precision and recall**")
+        draw_figure(
+            with_points(precision_recall, on_pr),
+            lambda: precision_recall_table(bench, names),
+            of=of,
+            name="precision-recall",
+            alt="Precision-recall curves",
+        )
+
+
+@st.cache_data(max_entries=32, show_spinner="Computing the curves and their bands")
+def _curves(key: str, names: tuple[str, ...], bands: bool, _bench: Workbench) -> tuple[go.Figure, go.Figure]:
+    provenance = _bench.cohort.provenance(names)
+    drawn = (
+        roc_figure(_bench.roc(names), provenance=provenance),
+        precision_recall_figure(_bench.precision_recall(names), provenance=provenance),
+    )
+    if not bands:
+        for figure in drawn:
+            figure.data = tuple(trace for trace in figure.data if trace.fill is None)
+    return drawn
+
+
+def roc_table(bench: Workbench, names: Sequence[str]) -> pd.DataFrame:
+    """Every point of every ROC curve."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "scorer": name, "threshold": curve.thresholds, "sensitivity": curve.sensitivity,
+                    "specificity": 1 - curve.false_positive_rate, "true_positives": curve.true_positives,
+                    "false_positives": curve.false_positives,
+                }
+            )
+            for name, curve in bench.roc(names).items()
+        ]
+    )  # fmt: skip
+
+
+def precision_recall_table(bench: Workbench, names: Sequence[str]) -> pd.DataFrame:
+    """Every point of every precision-recall curve."""
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "scorer": name, "threshold": curve.thresholds, "recall": curve.recall,
+                    "precision": curve.precision, "true_positives": curve.true_positives, "called": curve.called,
+                }
+            )
+            for name, curve in bench.precision_recall(names).items()
+        ]
+    )  # fmt: skip
+
+
+def _draw_prevalences(cohort: Cohort, rows: Sequence[OperatingRow]) -> None:
+    st.caption(
+        "These cases have their own share of positives; a clinic has another. By Bayes' rule, from sensitivity and "
+        "specificity at the operating point: 0.5 % is screening, 2 % work-up, 50 % a balanced set."
+    )
+    chosen = st.number_input(
+        "Your prevalence, %", 0.01, 99.99, 10.0, 0.5, format="%.2f", key="prevalence", width=220, bind="query-params"
+    )
+    st.html(tables.prevalence_table(cohort, rows, chosen / 100, colour))
+
+
+def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold]) -> None:
+    tests = compare_calls_by_class(cohort.table, thresholds)["accuracy"]
+    scorers = {name: cohort.table.scorers[name] for name in thresholds}
+    found = agreement(scorers, thresholds, cohort.table.patients)  # type: ignore[arg-type]
+    shown = pd.DataFrame(
+        [
+            {
+                "Pair": f"{one.first} vs {one.second}",
+                "Cases": one.n,
+                "Called differently": f"{100 * one.disagreement.value:.1f} %",
+                "95 % interval": f"{100 * one.disagreement.low:.1f} to {100 * one.disagreement.high:.1f} %",
+                "Only first right": test.only_first,
+                "Only second right": test.only_second,
+                "McNemar p": test.p,
+                "p, Holm": test.p_holm,
+                "Kappa": one.kappa,
+                "Spearman": one.spearman,
+            }
+            for one, test in zip(found, tests, strict=True)
+        ]
+    )
+    st.dataframe(shown, hide_index=True)
+    draw_download(
+        lambda: tables.calls_table(compare_calls_by_class(cohort.table, thresholds)),
+        of=cohort.provenance(list(thresholds)),
+        name="mcnemar",
+        label="CSV, tests",
+    )

@@ -1,0 +1,82 @@
+"""Words and small tables of the pages Data sets and Training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pages.parts.words import plain
+from train.queue.trainings import JobRow
+
+_MARKS = {"leak": ":material/dangerous:", "warning": ":material/warning:", "note": ":material/info:"}
+
+
+def split_words(split: Mapping[str, Any]) -> str:
+    """How a version was made."""
+    words = [str(split.get("kind", "unknown"))]
+    words += [f"seed {split['seed']}"] if "seed" in split else []
+    words += [f"{split['per_class']} of each class"] if "per_class" in split else []
+    words += [f"{split['together']} near-duplicates kept together"] if split.get("together") else []
+    words += [f"{split['dropped']} pictures dropped"] if split.get("dropped") else []
+    words += [f"from version {split['from']}"] if "from" in split else []
+    return ", ".join(words)
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """A row a split, a column a label."""
+    labels = sorted({label for row in counts.values() for label in row})
+    return [{"split": split, **{label: row.get(label, 0) for label in labels}} for split, row in counts.items()]
+
+
+def audit_lines(found: Mapping[str, Any]) -> list[str]:
+    """Markdown, a line a finding."""
+    return [f"{_MARKS[one['severity']]} {plain(one['sentence'])}" for one in found.get("findings", [])]
+
+
+def job_title(job: JobRow) -> str:
+    """One line for the list: number, model, data, state."""
+    state = "being cancelled" if job.is_stopping else "comparing" if job.is_comparing else job.state
+    return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
+
+
+def device_words(job: JobRow) -> str:
+    """Where a training computes: "on ward3: AMD EPYC, 2 cores, float32 · 812 MiB of memory in use"."""
+    words = f"on {plain(job.machine)}" + (f": {plain(job.device)}" if job.device else "")
+    return f"{words} · {job.memory_mib} MiB of memory in use" if job.memory_mib and job.is_open else words
+
+
+def progress_words(job: JobRow, n_epochs: int, total: int) -> str:
+    """What a running training does now: "fold1: epoch 3, step 12 of 40 · 13 of at most 90 epochs are over"."""
+    over = f"{n_epochs} of at most {total} epochs are over"
+    if not job.progress:
+        return over
+    part = f"{plain(str(job.progress['part']))}: " if job.progress.get("part") else ""
+    now = f"{part}epoch {job.progress['epoch']}, step {job.progress['step']} of {job.progress['steps']}"
+    return f"{now[0].upper()}{now[1:]} · {over}"
+
+
+def trials_table(job: JobRow) -> list[dict[str, Any]]:
+    """A row a trial of a search, a column a setting."""
+    return [
+        {
+            "trial": trial["number"],
+            **dict(setting.split("=", 1) for setting in trial["settings"]),
+            "state": trial["state"],
+            "epochs": trial["epochs"],
+            "validation AUC": trial["validation_auc"],
+        }
+        for trial in job.trials
+    ]
+
+
+def duration_words(seconds: float) -> str:
+    """Rounded up, as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} seconds"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def when(moment: datetime | None) -> str:
+    """UTC, to the second."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""

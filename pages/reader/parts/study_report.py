@@ -1,0 +1,110 @@
+"""The report of a stored study: gathered from the records and the cards, and offered for download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import streamlit as st
+
+from core.imaging.hanging import hang
+from core.imaging.preprocess import heat_map
+from core.models.cards import headline, known_cards, leak_words, leaks_of
+from core.models.operating_point import operating_point
+from core.records.people.permissions import Person, demand
+from core.records.reads.reads import Read, record_export
+from core.records.reads.studies import StoredStudy
+from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_words
+from core.reports.document import build_html, build_pdf
+from core.settings import Settings
+from pages.parts.attention import default_choice
+from pages.parts.card_rows import data_words, headline_in_words
+from pages.parts.session import database, settings
+from pages.reader.parts import second_read
+from pages.reader.parts.second_read import Answer
+
+
+def gather(
+    person: Person, study: StoredStudy, answers: Sequence[Answer], kept: Sequence[Read], site: Settings
+) -> Report:
+    """Everything the report says. answers: empty while the reader may not see them. kept: reads, oldest first."""
+    return Report(
+        study_id=study.row.id,
+        study_name=study.row.display_name,
+        images=tuple(_images(study, answers)),
+        reads=tuple(_read(read) for read in kept),
+        made_at=datetime.now(UTC),
+        made_by=person.name,
+        reading_mode=study.row.reading_mode,
+        scores=tuple(second_read.breast_scores(study, answers)),
+        models=tuple(_models(answers, site)),
+        site_name=site.site_name,
+        is_synthetic=study.row.is_synthetic,
+    )
+
+
+def offer(person: Person, study: StoredStudy, answers: Sequence[Answer], kept: Sequence[Read]) -> None:
+    """Two downloads, made when they are clicked. The file's name says the study's id, never its display name."""
+    demand(person, "export_report")
+    site, db = settings(), database()
+
+    def made(what: str) -> bytes:
+        report = gather(person, study, answers, kept, site)
+        document = build_pdf(report) if what == "pdf" else build_html(report).encode()
+        record_export(db, person, study.row.id, what=what)
+        return document
+
+    name = f"secondread-{study.row.id[:8]}"
+    with st.container(horizontal=True):
+        st.download_button(
+            "Report as PDF", lambda: made("pdf"), f"{name}.pdf",
+            "application/pdf", on_click="ignore", icon=":material/picture_as_pdf:", key="report_pdf",
+        )  # fmt: skip
+        st.download_button(
+            "Report as HTML", lambda: made("html"), f"{name}.html",
+            "text/html", on_click="ignore", icon=":material/code:", key="report_html",
+        )  # fmt: skip
+
+
+def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportImage]:
+    """In hanging order, each under the attention of the first model that read it."""
+    for place in hang([stored.image for stored in study.images]).places:
+        if place.index is None:
+            continue
+        stored = study.images[place.index]
+        own = [(prediction, explanation) for image_id, prediction, explanation in answers if image_id == stored.id]
+        attention = None
+        removed = removed_words(stored.pixels_removed_at) if stored.pixels_removed_at else ""
+        if own and not removed:
+            choice = default_choice(*own[0])
+            attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.words)
+        predictions = tuple(prediction for prediction, _ in own)
+        yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
+
+
+def _read(read: Read) -> ReportRead:
+    impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
+    return ReportRead(read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment)
+
+
+def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
+    """The cards of the weights that answered; of weights that are here no more, only what the answer says of them."""
+    cards = {card.weights_sha256: card for card in known_cards(site)}
+    for prediction in {prediction.weights_sha256: prediction for _, prediction, _ in answers}.values():
+        card = cards.get(prediction.weights_sha256)
+        if card is None:
+            yield ReportModel(
+                prediction.model_id, prediction.model_id, prediction.weights_sha256,
+                f"Threshold {100 * prediction.threshold:.1f} %; the card of these weights is no longer here.", {},
+            )  # fmt: skip
+            continue
+        yield ReportModel(
+            card.model_id,
+            card.title,
+            card.weights_sha256,
+            operating_point(card, prediction.threshold, prediction.threshold_rule).words,
+            headline_in_words(headline(card)),
+            data_words(card),
+            tuple(card.raw.get("limits", ())),
+            tuple(map(leak_words, leaks_of(card))),
+        )

@@ -1,0 +1,85 @@
+"""What stands around the pictures of a study: its name, corrections, deletion, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from core.records.people.permissions import Person, allowed
+from core.records.reads import studies
+from core.records.reads.studies import StoredImage, StoredStudy
+from core.reports.content import warnings_of, when
+from core.types import LATERALITIES, VIEWS, Modality
+from pages.parts.messages import told_plainly
+from pages.parts.session import database
+from pages.parts.words import SIDE_WORDS, plain
+
+
+def header(person: Person, study: StoredStudy) -> None:
+    """The study's name and what can be done with the study as a whole."""
+    row = study.row
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(plain(row.display_name), anchor=False, width="stretch")
+        if row.is_synthetic:
+            st.badge("Synthetic", color="green")
+        if study.n_earlier:
+            earlier = "1 earlier study" if study.n_earlier == 1 else f"{study.n_earlier} earlier studies"
+            with st.popover(earlier, icon=":material/history:"):
+                _earlier(person, study)
+        if row.state == "new" and allowed(person, "correct_image"):
+            with st.popover("Correct images", icon=":material/edit:"):
+                _corrections(person, study)
+        if row.state != "final" and allowed(person, "delete_study"):
+            with st.popover("Delete", icon=":material/delete:"):
+                _deletion(person, study)
+
+
+def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
+    """What the reader should know before trusting a picture, image by image; the same sentence only once."""
+    told: dict[str, list[str]] = {}
+    for stored in study.images:
+        for sentence in warnings_of(stored.image):
+            told.setdefault(sentence, []).append(labels[stored.id])
+    lines = []
+    for sentence, where in told.items():
+        which = "" if len(where) == len(study.images) else f"**{plain(', '.join(where))}**: "
+        lines.append(f":material/warning: {which}{plain(sentence)}")
+    if lines:
+        st.caption("  \n".join(lines))
+
+
+def _earlier(person: Person, study: StoredStudy) -> None:
+    st.caption("Found by a keyed hash of the patient's number; the number itself is not kept.")
+    for row in studies.earlier_studies(database(), person, study.row.id):
+        words = f"{plain(row.display_name)}, {when(row.created_at)}"
+        if st.button(words, key=f"earlier_{row.id}", type="tertiary"):
+            st.switch_page("pages/reader/read.py", query_params={"study": row.id})
+
+
+def _corrections(person: Person, study: StoredStudy) -> None:
+    st.caption("Until the first impression is saved. The models read what you state here.")
+    for position, stored in enumerate(study.images):
+        with st.form(f"correct_{stored.id}", border=True):
+            _correction(person, stored, position)
+
+
+def _correction(person: Person, stored: StoredImage, position: int) -> None:
+    image = stored.image
+    kinds = list(Modality)
+    st.markdown(f"**Image {position + 1}**")
+    kind = st.selectbox("Kind", kinds, index=kinds.index(image.modality) if image.modality else None)
+    side = st.segmented_control("Side", LATERALITIES, default=image.laterality, format_func=lambda s: SIDE_WORDS[s])
+    view = st.selectbox("View", VIEWS, index=VIEWS.index(image.view) if image.view else None, placeholder="not stated")
+    if st.form_submit_button("Save correction"):
+        with told_plainly():
+            studies.correct_image(database(), person, stored.id, laterality=side, view=view, modality=kind)
+            st.rerun()
+
+
+def _deletion(person: Person, study: StoredStudy) -> None:
+    st.markdown("Deletes the pictures for good. Who did it and when is kept.")
+    if st.button("Delete this study", key="delete_study"):
+        with told_plainly():
+            studies.delete_study(database(), person, study.row.id)
+            st.switch_page("pages/reader/worklist.py")

@@ -1,0 +1,147 @@
+"""What is known of leaks in a data set: on the models' cards, in the files if they are here, and what a leak costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
+from core.records.data_sets import VersionRow
+from pages.parts import tables as tables
+from pages.parts.messages import told_plainly
+from pages.parts.progress import progress_bar
+from pages.parts.session import settings
+from pages.parts.training_tables import audit_lines
+from pages.parts.words import plain
+from pages.research.parts.data_here import manifest_here
+from pages.research.parts.published_tables import measured_of
+from train.datasets.leakage import Audit, audit_of, looks_at
+from train.publishing.results import difference_in_words, in_words
+from train.recipe.programme import BY_GROUP, BY_IMAGE
+
+_COST = {"auc": "AUC", "macro_auc": "Macro AUC", "accuracy": "Accuracy", "macro_f1": "Macro F1"}
+
+
+def draw_version(row: VersionRow) -> None:
+    """A data set of this site: the audit that was made when it was added, before anything was trained on it."""
+    verdict = plain(str(row.audit.get("verdict", "")))
+    (st.error if row.is_leaking else st.success)(verdict, icon=":material/policy:")
+    st.caption(f"{row.n_cases} cases, {row.modality}, data {row.manifest_sha256[:8]}, used by {row.n_jobs} trainings")
+    _draw_counts(pd.DataFrame(row.counts).T.fillna(0).astype(int))
+    for line in audit_lines(row.audit):
+        st.markdown(line)
+
+
+def draw_models(cards: Sequence[Card]) -> None:
+    """The numbers measured on this data set, how each model's split was made and what its card keeps of leaks."""
+    tested = [card for card in cards if read_test_scores(card) is not None]
+    measured = measured_of(tuple(tested))
+    rows = []
+    for card in tested:
+        leaks, data, own = leaks_of(card), card.raw.get("data", {}), measured[card.model_id]
+        mark = f'<span class="leak">{LEAKING}</span>' if leaks else ""
+        counts = data.get("splits", {}).get("test", {})
+        said = " ".join(leaks) or ("no leak was found" if "leaks" in data else "the card does not say")
+        rows.append(
+            [
+                f'<th scope="row">{tables.escape(card.model_id)}{mark}</th>',
+                f'<td><span class="value">{sum(counts.values())}</span>'
+                f'<span class="interval">{counts.get(card.positive, 0)} positive</span></td>',
+                tables.estimate_cell(own["auc"]),
+                tables.estimate_cell(own["accuracy"]) if "accuracy" in own else "<td></td>",
+                f'<td class="text">{tables.escape(str(data.get("split_by", "not stated")))}</td>',
+                f'<td class="text">{tables.escape(said)}</td>',
+            ]
+        )
+    head = ["Model", "Test cases", "AUC", "Accuracy", "Kept together by", "Audit before its training (on the card)"]
+    if rows:
+        st.html(tables.html_table(head, rows, label="Models and what their cards say of leaks", texts=head[-2:]))
+    data = cards[0].raw.get("data", {})
+    st.caption(
+        plain(
+            f"{data.get('name', 'unnamed data')}: {data.get('n', '?')} cases of {data.get('patients', '?')} patients "
+            f"or groups, data {str(data.get('sha256', ''))[:8]}. 95 % intervals below the values."
+        )
+    )
+
+
+def draw_findings(cards: Sequence[Card]) -> None:
+    """The audit of the files themselves, for every way in which these models were split."""
+    st.subheader("The files, audited here", anchor=False)
+    data = cards[0].raw.get("data", {})
+    manifest = manifest_here(str(data.get("sha256", "")), str(data.get("name", "")))
+    if manifest is None:
+        st.info(
+            "The files of this data set are not on this machine, so above stands what the cards say. To audit them "
+            "here, an administrator adds the data set (page Data sets), or starts SecondRead with SECONDREAD_DATA_ROOT "
+            "naming the folder that holds its manifest.csv.",
+            icon=":material/hide_image:",
+        )
+        return
+    with progress_bar() as tell:
+        looks = looks_at(
+            settings(),
+            manifest,
+            progress=lambda done, of: tell(f"Reading the files: {done} of {of}", 0.95 * done / of),
+        )
+    judged: dict[str, tuple[Audit, list[str]]] = {}
+    for card in cards:
+        with told_plainly():
+            found = audit_of(manifest, card, looks)
+            same = judged.setdefault(repr(found.to_json()), (found, []))
+            same[1].append(card.model_id)
+    for found, names in judged.values():
+        (st.error if found.is_leaking else st.success)(plain(found.verdict), icon=":material/policy:")
+        st.caption(
+            f"Split of {plain(', '.join(names))}: {found.n_cases} cases; every file was read, its bytes hashed and its "
+            "picture compared with all others."
+        )
+        _draw_counts(found.counts)
+        for line in audit_lines(found.to_json()):
+            st.markdown(line)
+
+
+def draw_cost(cards: Sequence[Card]) -> None:
+    """The same network on the same cases, split by image and by group: the difference is what a leak is worth."""
+    st.subheader("What a leak costs", anchor=False)
+    by_id = {card.model_id: card for card in cards}
+    pairs = [
+        (by_id[name], by_id[f"{name.removesuffix(BY_IMAGE)}{BY_GROUP}"])
+        for name in by_id
+        if name.endswith(BY_IMAGE) and f"{name.removesuffix(BY_IMAGE)}{BY_GROUP}" in by_id
+    ]
+    if not pairs:
+        st.info(
+            "To see it, the same network is trained twice on the same cases, once split by image and once by group. "
+            "No such pair has been trained on this data set yet.",
+            icon=":material/info:",
+        )
+        return
+    for pair in pairs:
+        measured = measured_of(pair)
+        rows = []
+        for card, words in zip(pair, ("by image", "by group of near-duplicates"), strict=True):
+            mark = f'<span class="leak">{LEAKING}</span>' if leaks_of(card) else ""
+            found = sum(int(leak.get("n", 0)) for leak in card.raw["data"].get("leaks", ()))
+            cells = [
+                f'<th scope="row">split {words}{mark}</th>',
+                f'<td class="text">{tables.escape(card.model_id)}</td>',
+            ]
+            cells += [f"<td>{found}</td>", *(f"<td>{in_words(measured[card.model_id].get(key))}</td>" for key in _COST)]
+            rows.append(cells)
+        head = ["", "Model", "Leaks found", *_COST.values()]
+        st.html(tables.html_table(head, rows, label="The same network, split by image and by group", texts=["Model"]))
+        st.markdown(plain(difference_in_words(*pair)))
+        st.caption("Nothing differs but the split: the surplus of the first row is what its leak pretends.")
+
+
+def _draw_counts(counts: pd.DataFrame) -> None:
+    """Cases by split (rows) and label (columns)."""
+    head = ["Split", *(str(label) for label in counts.columns)]
+    rows = [
+        [f'<th scope="row">{tables.escape(str(split))}</th>', *(f"<td>{int(n)}</td>" for n in row)]
+        for split, row in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
+    st.html(tables.html_table(head, rows, label="Cases by split and label"))

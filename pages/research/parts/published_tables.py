@@ -1,0 +1,109 @@
+"""Our models beside what was published, as tables; the rows are made where `docs/results.md` is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from core.evaluation.published import ceilings, without_counterpart
+from core.evaluation.tables.scores import safe_csv
+from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
+from pages.parts import tables as tables
+from pages.parts.figures import audited
+from pages.parts.words import plain
+from train.publishing.results import Beside, Measures, beside_published, measures_of, published_without_model
+
+
+def draw_published(cards: Sequence[Card]) -> None:
+    """The table, its download, and the figures that nothing here stands against."""
+    measurable = [card for card in cards if read_test_scores(card) is not None]
+    if not measurable:
+        st.info("No model here comes with test scores yet. Train or install one, and it stands beside the claims.")
+    measured = measured_of(tuple(measurable))
+    rows = [*beside_published(measurable, measured), *published_without_model(measurable)]
+    head = ["System", "Published", "On", "Ours", "Our test cases", "Why they differ"]
+    st.html(tables.html_table(head, [_cells(row) for row in rows], label="Published figures beside ours", texts=head))
+    st.download_button(
+        "CSV",
+        audited(lambda: safe_csv(pd.DataFrame([_line(row) for row in rows])).encode(), data_sha256="",
+                what="published-figures.csv"),
+        file_name="secondread-published-figures.csv",
+        mime="text/csv",
+        key="csv_published",
+        on_click="ignore",
+        icon=":material/download:",
+    )  # fmt: skip
+    for what, words in without_counterpart():
+        st.caption(f"{plain(what)}: {plain(words)}.")
+
+
+def believable_table() -> str:
+    """Collections, believable figures, and those that rather show a leak."""
+    rows = [
+        [
+            f'<th scope="row">{tables.escape(one.data)}</th>',
+            _text(one.believable),
+            _text(one.leakage or "not known"),
+        ]
+        for one in ceilings()
+    ]
+    head = ["Collection", "Believable", "Rather a leak"]
+    return tables.html_table(head, rows, label="What figures to believe", texts=head)
+
+
+def measured_of(cards: Sequence[Card]) -> dict[str, Measures]:
+    """Model -> every measure of its test scores, computed once for the same weights."""
+    return _measured(tuple((card.model_id, card.weights_sha256) for card in cards), cards)
+
+
+@st.cache_data(max_entries=8, show_spinner="Measuring the models")
+def _measured(weights: tuple[tuple[str, str], ...], _cards: Sequence[Card]) -> dict[str, Measures]:
+    return {card.model_id: dict(measures_of(card)) for card in _cards}
+
+
+def _cells(row: Beside) -> list[str]:
+    mark = ""
+    if row.card is not None and (leaks := leaks_of(row.card)):
+        mark = f'<span class="leak" title="{tables.escape(" ".join(leaks))}">{LEAKING}</span>'
+    ours = "<br>".join(tables.escape(one) for one in row.ours_in_words) or "not trained here yet"
+    return [
+        f'<th scope="row">{tables.escape(row.system)}{mark}</th>',
+        f"<td class='text'>{'<br>'.join(tables.escape(one) for one in row.theirs)}</td>",
+        _text(row.on),
+        f"<td class='text'>{ours}</td>",
+        _text(_tested(row)),
+        _text(row.why),
+    ]
+
+
+def _text(words: str) -> str:
+    return f"<td class='text'>{tables.escape(words)}</td>"
+
+
+def _tested(row: Beside) -> str:
+    """How many cases of what, by which hash."""
+    if row.card is None:
+        return ""
+    data = row.card.raw.get("data", {})
+    counts = data.get("splits", {}).get("test", {})
+    return (
+        f"{data.get('name', 'unnamed')}: {sum(counts.values())}, {counts.get(row.card.positive, 0)} "
+        f"{row.card.positive}; data {str(data.get('sha256', ''))[:8]}, weights {row.card.weights_sha256[:8]}"
+    )
+
+
+def _line(row: Beside) -> dict[str, object]:
+    data = row.card.raw.get("data", {}) if row.card is not None else {}
+    return {
+        "system": row.system,
+        "published": "; ".join(row.theirs),
+        "published_on": row.on,
+        "ours": "; ".join(row.ours_in_words),
+        "our_test_cases": _tested(row),
+        "why_they_differ": row.why,
+        "data_sha256": data.get("sha256", ""),
+        "weights_sha256": row.card.weights_sha256 if row.card is not None else "",
+        "leaking_split": bool(row.card is not None and leaks_of(row.card)),
+    }

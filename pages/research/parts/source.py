@@ -1,0 +1,154 @@
+"""Which cases and scorers a researcher looks at: the widgets, what stands in the address, and the empty states."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from core.evaluation.cache import Workbench
+from core.evaluation.tables.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.tables.scores import label_names, read_scores
+from core.models.cards import all_cards, candidate_cards
+from core.records.reads.reader_scores import reader_scores
+from pages.parts.messages import told_plainly
+from pages.parts.session import database, require, settings
+from pages.parts.words import plain
+
+UPLOAD, READERS = "Upload", "Readers of this site"
+_BYTES, _FIRST_SHOWN = "research_upload_bytes", 4
+_FORMAT = """
+A CSV file (UTF-8, commas), one row a case:
+
+```text
+case,patient,label,model A,model B,density
+0001-L,0001,0,0.02,0.11,C
+0001-R,0001,1,0.71,0.64,C
+```
+
+`case` is unique. `patient` groups the cases of one person, whom the intervals draw together. `label` is 0 or 1, or a
+class name. Every column of numbers from 0 to 1 is a scorer; a model with three classes has columns `model:class`. Other
+columns become subgroups. The file stays in this server's memory and is not stored.
+"""
+
+
+def card_groups() -> dict[str, CardGroup]:
+    """Data sets with the models that were measured on them: released ones, and trainings of this site."""
+    return {group.key: group for group in group_cards((*all_cards(settings()), *candidate_cards(settings())))}
+
+
+def choose_cohort() -> Cohort:
+    """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
+    # The address holds an option as it is shown, so options are made to be read and to stay as they are.
+    groups = card_groups()
+    chosen = st.selectbox(
+        "Data set",
+        [*groups, READERS, UPLOAD],
+        key="data",
+        bind="query-params",
+        help="The test cases of each data set's models; or upload scores: a reader study, another system's output.",
+    )
+    if chosen is None or chosen == UPLOAD:
+        return _uploaded_cohort()
+    if chosen == READERS:
+        return _readers_cohort()
+    group = groups[chosen]
+    with told_plainly(stops=True):
+        cohort = _cohort_of_cards(tuple(card.weights_sha256 for card in group.cards), group)
+    if cohort is None:
+        st.info(
+            "The models of this data set come without the scores of their test cases, so there is nothing to compare. "
+            "Training a model writes them beside its card; or choose uploaded scores above.",
+            icon=":material/info:",
+        )
+        st.stop()
+    return cohort
+
+
+def draw_leaks(cohort: Cohort, names: Sequence[str]) -> None:
+    """In red, before any number: which of these scorers were measured on a split that leaks, and why."""
+    for name in names:
+        for leak in cohort.leaks.get(name, ()):
+            st.error(
+                f"Leaking split, {plain(name)}: {plain(leak)} Its numbers here are too good.", icon=":material/warning:"
+            )
+
+
+def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
+    """At least one scorer, in the order of the table; colours follow this order."""
+    names = cohort.names
+    chosen = st.multiselect(
+        f"Scorers ({len(names)} there are)",
+        names,
+        default=names[:_FIRST_SHOWN],
+        key="scorers",
+        bind="query-params",
+        select_all=True,
+        placeholder="Choose the scorers to compare",
+    )
+    if not chosen:
+        st.info("Choose one scorer to see its curves, and two or more to compare them.", icon=":material/info:")
+        st.stop()
+    return tuple(name for name in names if name in set(chosen))
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner=False)
+def bench_of(key: str, _cohort: Cohort) -> Workbench:
+    """The numbers of a cohort, shared by everybody who looks at the same content."""
+    return Workbench(_cohort)
+
+
+def _uploaded_cohort() -> Cohort:
+    """The uploaded table, kept for this tab's other pages; ends the page while there is none that can be used."""
+    file = st.file_uploader("Scores, one row a case", type=["csv"], key="scores_file")
+    if file is not None:
+        st.session_state[_BYTES] = file.getvalue()
+    data = st.session_state.get(_BYTES)
+    if data is None:
+        st.markdown(_FORMAT)
+        st.stop()
+    if file is None:
+        st.caption("The table you uploaded before is still open. Upload another one to replace it.")
+    with told_plainly(stops=True):
+        classes = label_names(data)
+        positive = None
+        if classes:
+            guess = classes.index("malignant") if "malignant" in classes else 0
+            positive = st.selectbox("Positive class", classes, index=guess, key="positive", bind="query-params")
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, data)
+    return cohort
+
+
+def _readers_cohort() -> Cohort:
+    """First impressions saved here whose truth was entered; ends the page while they are too few to measure."""
+    data = reader_scores(database(), require("see_reader_scores"))
+    n = max(0, data.count(b"\n") - 1)
+    labels = {line.split(b",")[2] for line in data.splitlines()[1:]}
+    if len(labels) < 2:
+        st.info(
+            f"{n} breast{'' if n == 1 else 's'} of this site can be counted so far, and both malignant and other ones "
+            "are needed. A breast counts when a first impression, a final read and its truth (page Truth) are saved. "
+            "Readers and models then stand side by side here, and the tab Hybrid shows what both are worth together.",
+            icon=":material/info:",
+        )
+        st.stop()
+    with told_plainly(stops=True):
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), None, data)
+    return replace(cohort, dataset="readers of this site", split="all breasts with first impression and truth")
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the table")
+def _cohort_of_upload(sha256: str, positive: str | None, _data: bytes) -> Cohort:
+    return cohort_of_upload(read_scores(_data, positive=positive))
+
+
+@st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the test scores")
+def _cohort_of_cards(weights: tuple[str, ...], _group: CardGroup) -> Cohort | None:
+    return cohort_of_cards(_group)
+
+
+def is_uploaded(cohort: Cohort) -> bool:
+    """Whether the cases came from a file of the person."""
+    return cohort.split == UPLOADED

@@ -1,0 +1,67 @@
+"""What the README says exists and runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from core.commands.models import BEGIN, END, models_table
+from core.models.cards import shipped_cards
+from core.settings import REPOSITORY
+
+ROOT = REPOSITORY
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLACES = re.findall(r"`((?:app|core|pages|train)[\w/]*\.py):(\w+)`", README)
+COMMANDS = sorted(set(re.findall(r"python -m (core|train) (\w+)", README)))
+
+
+def test_follow_one_image_has_its_seven_steps() -> None:
+    section = README.partition("## Follow one image")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\d\. ", section, re.MULTILINE)) == 7
+
+
+@pytest.mark.parametrize(("file", "name"), PLACES)
+def test_every_place_the_readme_names_is_there(file: str, name: str) -> None:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert name in defined
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"^make (\w+)", README, re.MULTILINE))))
+def test_every_make_command_is_a_target(target: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", sorted({package for package, _ in COMMANDS}))
+def test_every_package_runs_as_a_program(package: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", package, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("package", "command"), COMMANDS)
+def test_every_python_command_helps(package: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = importlib.import_module(f"{package}.__main__").main([command, "--help"])
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 0 and f"{package} {command}" in capsys.readouterr().out
+
+
+def test_the_table_of_models_is_made_from_their_cards() -> None:
+    written = README.partition(BEGIN)[2].partition(END)[0].strip()
+    assert written == models_table(shipped_cards(ROOT / "weights"))
+
+
+def test_files_the_readme_links_to_exist() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

@@ -1,0 +1,107 @@
+"""`python -m core read`: the JSON, the exit status, the heat maps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Raster
+
+from core.settings import REPOSITORY
+
+ROOT = REPOSITORY
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "core", "read", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def ultrasound_read(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, Path]:
+    folder = tmp_path_factory.mktemp("heat")
+    path = test_data / "data" / "ultrasound" / "busi" / "malignant" / "malignant_1.png"
+    if not path.exists():
+        path = sorted((test_data / "data" / "ultrasound" / "busi" / "malignant").glob("*.png"))[0]
+    done = run(path, "--modality", "ultrasound", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), path, folder
+
+
+def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, Path, Path]) -> None:
+    answer, path, _ = ultrasound_read
+    (image,) = answer["images"]
+    assert image["file"] == str(path) and len(image["sha256"]) == 64 and image["refused"] is None
+    assert (image["modality"], image["modality_source"]) == ("ultrasound", "argument")
+    models = {prediction["model_id"]: prediction for prediction in image["predictions"]}
+    assert "ultrasound-efficientnet_lite0" in models
+    for prediction in models.values():
+        assert prediction["classes"] == ["benign", "malignant", "normal"]
+        assert sum(prediction["probabilities"]) == pytest.approx(1)
+        assert prediction["malignant"] == prediction["probabilities"][1]
+        assert 0 < prediction["threshold"] < 1 and prediction["seconds"] > 0
+        assert prediction["leaks"] == []  # nothing that leaks is shipped
+
+
+def test_heat_maps_have_the_size_of_the_image(ultrasound_read: tuple[dict, Path, Path]) -> None:
+    answer, path, folder = ultrasound_read
+    (image,) = answer["images"]
+    names = {Path(file).name for file in image["heatmaps"]}
+    model = "ultrasound-efficientnet_lite0"
+    assert {f"{image['sha256'][:8]}-{model}-{branch}.png" for branch in ("efficientnet_lite0", "fused")} <= names
+    for name in names:
+        heat = np.asarray(Raster.open(folder / name))
+        assert heat.shape == Raster.open(path).size[::-1] and heat.dtype == np.uint8
+
+
+def test_a_zip_and_a_bad_file_are_one_study(test_data: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "study.zip"
+    dicom = test_data / "data" / "dicom" / "us_breast" / "uta11_13a7a53c_IM0.dcm"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(dicom, "folder/one.dcm")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
+    done = run(archive, broken, "--model", "ultrasound-efficientnet_lite0")
+    assert done.returncode == 0, done.stderr
+    by_file = {image["file"]: image for image in json.loads(done.stdout)["images"]}
+    good, bad = by_file[f"{archive}/folder/one.dcm"], by_file[str(broken)]
+    assert good["modality_source"] == "tags" and [p["model_id"] for p in good["predictions"]] == [
+        "ultrasound-efficientnet_lite0"
+    ]
+    assert bad["refused"].endswith(".") and bad["predictions"] == [] and "Traceback" not in done.stderr
+
+
+def test_all_refused_is_2_and_no_tensorflow_is_needed_for_it(tmp_path: Path) -> None:
+    text = tmp_path / "note.dcm"
+    text.write_text("not a picture at all\n" * 20)
+    done = run(text)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["images"][0]["refused"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--no-such-option"], ["nowhere.dcm"], [".", "--model", "nobody"], [".", "--modality", "mri"]]
+)
+def test_a_usage_error_or_an_unknown_model_is_1(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == "" and done.stderr.strip() and "Traceback" not in done.stderr
+
+
+def test_an_unknown_setting_is_named() -> None:
+    done = run(".", SECONDREAD_UPLOAD_MB="4")
+    assert done.returncode == 1 and "SECONDREAD_UPLOAD_MB is not a setting" in done.stderr

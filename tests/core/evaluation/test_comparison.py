@@ -1,0 +1,124 @@
+"""Paired tests against slower second computations and published golden values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from core.errors import InvalidInput
+from core.evaluation.statistics.agreement import agreement
+from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p
+from core.evaluation.statistics.intervals import Draws
+
+
+def slow_paired(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Difference and standard error from the full covariance matrix of the two areas."""
+    rows, columns = [], []
+    for scores in (one, other):
+        won = (scores[labels][:, None] > scores[~labels]) + 0.5 * (scores[labels][:, None] == scores[~labels])
+        rows.append(won.mean(1))
+        columns.append(won.mean(0))
+    covariance = np.cov(rows) / labels.sum() + np.cov(columns) / (~labels).sum()
+    contrast = np.array([1, -1])
+    return rows[0].mean() - rows[1].mean(), np.sqrt(contrast @ covariance @ contrast)
+
+
+def test_golden_pairs_of_the_reader_study(test_data: Path):
+    folder = test_data / "data" / "reader_study"
+    table = pd.read_csv(folder / "scores.csv")
+    names = ["reader_04", "gmic_top5", "gmic_top1", "dmvcnn"]
+    tests = compare_areas(table["label"].to_numpy(), {name: table[name].to_numpy() for name in names})
+    found = {test.name: test for test in tests}
+    for name, expected in json.loads((folder / "golden.json").read_text())["pairs"].items():
+        for measure, value in expected.items():
+            assert getattr(found[name], measure) == pytest.approx(value, abs=1e-9), (name, measure)
+
+
+def test_paired_delong_is_what_the_covariance_matrix_gives_and_pairs_keep_their_order():
+    rng = np.random.default_rng(0)
+    labels = rng.random(120) < 0.3
+    base = rng.normal(labels.astype(float), 1)
+    scorers = {name: np.round(base + rng.normal(0, 1, 120), 1) for name in ("b", "a", "c")}
+    tests = compare_areas(labels, scorers, Draws(np.arange(120) // 2, 120, resamples=300))
+    assert [test.name for test in tests] == ["b vs a", "b vs c", "a vs c"]
+    for test in tests:
+        difference, se = slow_paired(labels, scorers[test.first], scorers[test.second])
+        assert (test.difference, test.se) == pytest.approx((difference, se), abs=1e-12)
+        assert test.z == pytest.approx(difference / se)
+        assert test.low < test.difference < test.high
+
+
+def test_pairs_use_the_cases_that_both_scored():
+    rng = np.random.default_rng(1)
+    labels = rng.random(100) < 0.4
+    one, other = rng.random(100), rng.random(100)
+    one[:10] = np.nan
+    other[5:20] = np.nan
+    (test,) = compare_areas(labels, {"one": one, "other": other}, Draws(None, 100, resamples=50))
+    (alone,) = compare_areas(labels[20:], {"one": one[20:], "other": other[20:]})
+    assert test.n == 80 and test.positives == labels[20:].sum()
+    assert (test.difference, test.se) == (alone.difference, alone.se)
+    with pytest.raises(InvalidInput, match="cannot be compared"):
+        compare_areas(labels, {"one": np.where(labels, one, np.nan), "other": np.where(labels, np.nan, other)})
+
+
+def test_no_difference_and_no_spread_are_handled():
+    labels = np.repeat([True, False], [2, 2])
+    perfect, constant = np.array([0.9, 0.8, 0.1, 0.2]), np.full(4, 0.5)
+    same, more, _ = compare_areas(labels, {"perfect": perfect, "copy": perfect.copy(), "constant": constant})
+    assert (same.difference, same.se, same.z, same.p) == (0, 0, 0, 1)
+    # Four cases can at best show two of the six ways to deal their labels, however perfect the order.
+    assert (more.difference, more.se, more.z, more.p) == (0.5, 0, np.inf, pytest.approx(1 / 3))
+
+
+def test_areas_that_never_differ_are_rejected_about_5_times_in_100():
+    rng, rejected = np.random.default_rng(2), 0
+    labels = np.repeat([True, False], [40, 60])
+    for _ in range(400):
+        base = rng.normal(labels.astype(float), 1)
+        (test,) = compare_areas(labels, {"a": base + rng.normal(size=100), "b": base + rng.normal(size=100)})
+        rejected += test.p < 0.05
+    assert 0.025 <= rejected / 400 <= 0.08
+
+
+def test_mcnemar_is_the_binomial_test_for_few_and_chi_squared_for_many():
+    assert mcnemar_p(3, 9) == pytest.approx(binomtest(3, 12).pvalue)
+    from scipy.stats import chi2
+
+    assert mcnemar_p(30, 55) == pytest.approx(chi2.sf((abs(30 - 55) - 1) ** 2 / 85, 1))
+    assert mcnemar_p(0, 0) == 1
+
+
+def test_calls_are_compared_at_each_scorers_own_threshold():
+    labels = np.array([1, 1, 1, 0, 0, 0])
+    scorers = {"a": np.array([0.9, 0.9, 0.2, 0.1, 0.1, np.nan]), "b": np.array([0.6, 0.1, 0.6, 0.1, 0.6, 0.1])}
+    (test,) = compare_calls(labels, scorers, {"a": 0.5, "b": 0.3})
+    assert (test.n, test.only_first, test.only_second) == (5, 2, 1)
+
+
+def test_holm_steps_down_keeps_order_and_passes_over_nan():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    adjusted = holm([0.01, float("nan"), 0.04])
+    assert adjusted[0] == pytest.approx(0.02) and np.isnan(adjusted[1])
+    assert holm([]) == []
+
+
+def test_agreement_counts_calls_and_knows_constants():
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(0)
+    one, other = rng.random(60), rng.random(60)
+    other[0] = np.nan
+    scorers = {"one": one, "other": other, "constant": np.full(60, 0.2)}
+    found = {(pair.first, pair.second): pair for pair in agreement(scorers, dict.fromkeys(scorers, 0.5))}
+    pair = found["one", "other"]
+    assert pair.n == 59
+    assert pair.kappa == pytest.approx(cohen_kappa_score(one[1:] >= 0.5, other[1:] >= 0.5))
+    assert pair.pearson == pytest.approx(np.corrcoef(one[1:], other[1:])[0, 1])
+    assert pair.disagreement.value == pytest.approx((pair.only_first + pair.only_second) / 59)
+    assert np.isnan(found["one", "constant"].pearson)

@@ -1,0 +1,235 @@
+"""Cohorts, operating points, kept numbers, lists of cases, hybrids: what the researcher's pages stand on."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pypdf import PdfReader
+
+from core.errors import InvalidInput
+from core.evaluation.cache import Workbench, resamples_for
+from core.evaluation.statistics.calibration import CalibrationLine, calibration_line
+from core.evaluation.statistics.comparison import cross_validated, mean_of
+from core.evaluation.statistics.operating_points import (
+    clear_best,
+    compare_calls_by_class,
+    differ_by,
+    operating_rows,
+    thresholds_at_specificity,
+)
+from core.evaluation.tables import case_lists
+from core.evaluation.tables.cohort import cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.tables.scores import ScoreTable, label_names, read_scores, safe_csv
+from core.models.cards import Card, all_cards
+from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from core.settings import Settings
+
+RNG = np.random.default_rng(7)
+N = 240
+TRUTH = np.arange(N) % 4 == 0
+GOOD = np.clip(0.35 * TRUTH + 0.3 + 0.15 * RNG.normal(size=N), 0, 1)
+POOR = np.clip(0.05 * TRUTH + 0.4 + 0.2 * RNG.normal(size=N), 0, 1)
+
+
+def made_table(**scorers: np.ndarray) -> ScoreTable:
+    frame = pd.DataFrame(
+        {
+            "case": [f"c{index}" for index in range(N)],
+            "patient": [f"p{index // 2}" for index in range(N)],
+            "label": TRUTH.astype(int),
+            **(scorers or {"good": GOOD, "poor": POOR}),
+            "density": np.where(np.arange(N) < 12, "A", "B"),
+        }
+    )
+    return read_scores(frame.to_csv(index=False).encode())
+
+
+@pytest.fixture(scope="module")
+def bench() -> Workbench:
+    return Workbench(cohort_of_upload(made_table()))
+
+
+def fake_cards(tmp_path: Path, *, relabel: bool = False) -> list[Card]:
+    """The shipped card twice: the second model lacks one case and calls every third one worse."""
+    card = next(card for card in all_cards(Settings()) if len(card.classes) == 3 and card.raw.get("data"))
+    scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv")
+    cards = []
+    for name, table in (("one", scores), ("two", scores.iloc[1:])):
+        folder = tmp_path / name
+        folder.mkdir()
+        if relabel and name == "two":
+            table = table.assign(label=card.classes[0])
+        table.to_csv(folder / f"{card.weights_sha256[:8]}.test_scores.csv", index=False)
+        cards.append(replace(card, model_id=name, folder=folder))
+    return cards
+
+
+def test_models_of_one_data_set_stand_side_by_side_and_a_missing_case_is_missing(tmp_path: Path) -> None:
+    (group,) = group_cards(fake_cards(tmp_path))
+    cohort = cohort_of_cards(group)
+    assert cohort is not None and cohort.names == ("one", "two")
+    assert np.isnan(cohort.table.scorers["two"]).sum() == 1 and not np.isnan(cohort.table.scorers["one"]).any()
+    assert cohort.thresholds["one"] == group.cards[0].threshold
+    assert cohort.provenance(["one"]).weights == {"one": group.cards[0].weights_sha256}
+
+
+def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:
+    cards = fake_cards(tmp_path)
+    alone = replace(cards[0], raw={**cards[0].raw, "data": {"name": "another", "sha256": "0" * 64}})
+    assert [len(group.cards) for group in group_cards([alone, *cards])] == [len(cards), 1]
+
+
+def test_models_tested_in_folds_stand_apart_from_those_tested_on_a_split(tmp_path: Path) -> None:
+    one, *rest = fake_cards(tmp_path)
+    folded = replace(one, raw={**one.raw, "data": {**one.raw["data"], "folds": 5}})
+    together, apart = group_cards([*rest, folded])
+    assert [card.model_id for card in together.cards] == [card.model_id for card in rest]
+    assert [card.model_id for card in apart.cards] == [one.model_id]
+    assert "in folds" in apart.key and "in folds" in apart.title and "in folds" not in together.key
+
+
+def test_models_that_disagree_about_a_label_are_not_compared(tmp_path: Path) -> None:
+    (group,) = group_cards(fake_cards(tmp_path, relabel=True))
+    with pytest.raises(InvalidInput, match="disagree about the label"):
+        cohort_of_cards(group)
+
+
+def test_models_without_test_scores_give_no_cohort(tmp_path: Path) -> None:
+    cards = [replace(card, folder=tmp_path / "empty") for card in fake_cards(tmp_path)]
+    assert cohort_of_cards(group_cards(cards)[0]) is None
+
+
+def test_a_workbench_computes_nothing_twice(bench: Workbench) -> None:
+    names = ("good", "poor")
+    first = (bench.results(names), bench.roc(names), bench.precision_recall(names), bench.pairs(names))
+    computed = bench.computed
+    again = (bench.results(names), bench.roc(names), bench.precision_recall(names), bench.pairs(names))
+    assert bench.computed == computed
+    assert all(one["good"] is other["good"] for one, other in zip(first[:3], again[:3], strict=True))  # type: ignore[index]
+
+
+def test_what_threads_compute_is_what_one_scorer_alone_gives(bench: Workbench) -> None:
+    alone = Workbench(bench.cohort).results(["poor"])["poor"]
+    assert alone.measures == bench.results(("good", "poor"))["poor"].measures
+
+
+def test_a_huge_table_gets_fewer_draws() -> None:
+    assert resamples_for(1440) == 2000 and resamples_for(100_000) == 200
+
+
+def test_every_scorer_reaches_the_specificity_that_was_asked_for(bench: Workbench) -> None:
+    thresholds = thresholds_at_specificity(bench.roc(("good", "poor")), 0.9)
+    rows = operating_rows(bench.cohort.table, thresholds)
+    for row in rows:
+        assert row.shares["specificity_at_threshold"].value >= 0.9
+        lower = operating_rows(bench.cohort.table, {row.name: np.nextafter(row.threshold, 0) - 0.02})[0]
+        assert lower.shares["specificity_at_threshold"].value < 0.9
+
+
+def test_counts_at_the_threshold_are_those_of_a_loop(bench: Workbench) -> None:
+    row = operating_rows(bench.cohort.table, {"good": 0.5})[0]
+    wanted = {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
+    for truth, score in zip(TRUTH, GOOD, strict=True):
+        wanted[("t" if (score >= 0.5) == truth else "f") + ("p" if score >= 0.5 else "n")] += 1
+    counts = row.counts
+    assert (counts.true_positives, counts.false_positives, counts.false_negatives, counts.true_negatives) == tuple(
+        wanted.values()
+    )
+
+
+def test_thresholds_may_differ_by_case_and_are_told_as_such(bench: Workbench) -> None:
+    row = operating_rows(bench.cohort.table, {"good": np.where(np.arange(N) % 2, 0.4, 0.6)})[0]
+    assert np.isnan(row.threshold) and row.counts.n == N
+
+
+def test_only_a_tested_difference_makes_a_best(bench: Workbench) -> None:
+    values = {name: one.measures["auc"].value for name, one in bench.results(("good", "poor")).items()}
+    assert clear_best(values, differ_by(bench.pairs(("good", "poor")))) == "good"
+    twins = Workbench(cohort_of_upload(made_table(one=GOOD, other=np.clip(GOOD + 0.001 * POOR, 0, 1))))
+    areas = {name: one.measures["auc"].value for name, one in twins.results(("one", "other")).items()}
+    assert clear_best(areas, differ_by(twins.pairs(("one", "other")))) is None
+    assert clear_best({"good": 0.9}, lambda *_: True) is None
+
+
+def test_calls_are_tested_on_positives_and_negatives_apart(bench: Workbench) -> None:
+    found = compare_calls_by_class(bench.cohort.table, {"good": 0.5, "poor": 0.5})
+    assert found["sensitivity"][0].n == TRUTH.sum() and found["specificity"][0].n == (~TRUTH).sum()
+
+
+def test_the_level_of_scores_at_zero_is_finite_and_brings_the_expected_number_of_positives() -> None:
+    scores = np.where(np.arange(N) % 3, 0.0, GOOD)
+    line = calibration_line(TRUTH, scores)
+    assert isinstance(line, CalibrationLine)
+    odds = np.log(np.clip(scores, 1e-6, 1 - 1e-6)) - np.log1p(-np.clip(scores, 1e-6, 1 - 1e-6))
+    expected = 1 / (1 + np.exp(-(odds + line.in_the_large.value)))
+    assert expected.sum() == pytest.approx(TRUTH.sum(), abs=1e-6)
+    assert line.in_the_large.low < line.in_the_large.value < line.in_the_large.high
+
+
+def test_lists_of_cases_hold_what_their_names_say(bench: Workbench) -> None:
+    table, at = bench.cohort.table, {"good": 0.5, "poor": 0.5}
+    missed = case_lists.list_cases(table, "good", "poor", at, case_lists.MISSED)
+    assert len(missed) == (TRUTH & (GOOD < 0.5)).sum() and (missed["A: good"].to_numpy() < 0.5).all()
+    assert missed["loss of A"].is_monotonic_decreasing
+    disputed = case_lists.list_cases(table, "good", "poor", at, case_lists.DISPUTED)
+    assert (
+        len(disputed) == ((GOOD >= 0.5) != (POOR >= 0.5)).sum() and (disputed["A calls"] != disputed["B calls"]).all()
+    )
+    unsure = case_lists.list_cases(table, "good", None, at, case_lists.UNSURE, subgroup=("density", "A"))
+    assert len(unsure) == 12 and np.abs(unsure["A: good"] - 0.5).is_monotonic_increasing
+    assert case_lists.list_cases(table, "good", None, at, case_lists.DISPUTED).empty
+
+
+def test_the_hybrid_of_two_useful_scorers_beats_both_and_weighs_them_on_other_cases() -> None:
+    noise = np.random.default_rng(3)
+    one, other = (np.clip(0.2 * TRUTH + 0.4 + 0.15 * noise.normal(size=N), 0, 1) for _ in range(2))
+    table = made_table(one=one, other=other)
+    mixed, weights = cross_validated(table, "one", "other")
+    assert len(weights) == 5 and all(0 <= weight <= 1 for weight in weights) and not np.isnan(mixed).any()
+    with_hybrid = made_table(one=one, other=other, mean=mean_of(table, "one", "other"), mixed=mixed)
+    results = Workbench(cohort_of_upload(with_hybrid)).results(("one", "other", "mean", "mixed"))
+    areas = {name: result.measures["auc"].value for name, result in results.items()}
+    assert min(areas["mean"], areas["mixed"]) > max(areas["one"], areas["other"])
+
+
+def test_a_useless_partner_gets_no_weight() -> None:
+    _, weights = cross_validated(made_table(), "good", "poor")
+    assert min(weights) > 0.6
+
+
+def test_labels_are_asked_for_only_where_they_are_names() -> None:
+    assert label_names(b"case,patient,label,a\n1,1,0,.1\n2,2,1,.2\n") == ()
+    assert label_names(b"case,patient,label,a\n1,1,benign,.1\n2,2,cancer,.2\n") == ("benign", "cancer")
+
+
+def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert() -> None:
+    name = "<script>alert(1)</script>"
+    bench = Workbench(cohort_of_upload(made_table(**{name: GOOD, "poor": POOR})))
+    at = dict.fromkeys((name, "poor"), 0.5)
+    report = ComparisonReport(
+        bench=bench,
+        rows=operating_rows(bench.cohort.table, at),
+        calls=compare_calls_by_class(bench.cohort.table, at),
+        mode="positive at or above a score of 0.500",
+        made_at=datetime(2026, 1, 1, tzinfo=UTC),
+        made_by="Ada",
+    )
+    html = build_comparison_html(report)
+    pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_comparison_pdf(report))).pages)
+    assert "<script" not in html and "&lt;script&gt;" in html
+    area = f"{bench.results([name])[name].measures['auc'].value:.3f}"
+    for words in (area, "240", bench.cohort.data_sha256[:8], "0.500", "Ada", "Holm"):
+        assert words in html and words in pdf, words
+
+
+def test_a_table_that_leaves_opens_again() -> None:
+    frame = pd.DataFrame({"scorer": ["=1+1", "@x", "-2", "plain"], "value": [-0.5, 1.0, 2.0, 3.0]})
+    text = safe_csv(frame)
+    again = pd.read_csv(io.StringIO(text))
+    assert list(again["scorer"]) == ["'=1+1", "'@x", "-2", "plain"] and list(again["value"]) == list(frame["value"])

@@ -1,0 +1,160 @@
+"""What a table of scores may hold, and the sentence for everything else."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.errors import AppError, InvalidInput, NotFound
+from core.evaluation.statistics.summary import evaluate_table
+from core.evaluation.tables.scores import MAX_ROWS, read_scores, safe_csv
+
+GOOD = """case,patient,label,model,other,density,size,fold
+a,p1,0,0.1,0,b,12,0
+b,p1,1,0.9,1,c,40,1
+c,p2,0,,0.25,b,17,2
+d,p3,1,0.4,NA,,90,3
+"""
+
+
+def read(text: str, **options: object) -> object:
+    return read_scores(text.encode(), **options)  # type: ignore[arg-type]
+
+
+def test_columns_of_numbers_between_0_and_1_are_scorers_and_the_rest_are_subgroups():
+    table = read_scores(GOOD.encode())
+    assert list(table.scorers) == ["model", "other"]
+    assert list(table.subgroups.columns) == ["density", "size", "fold"]
+    assert (table.n, table.positives, table.positive) == (4, 2, "1")
+    assert np.array_equal(table.scorers["model"], [0.1, 0.9, np.nan, 0.4], equal_nan=True)
+    assert np.isnan(table.scorers["other"][3])
+
+
+def test_named_scorers_keep_the_order_they_were_named_in():
+    assert list(read_scores(GOOD.encode(), scorers=["other", "model"]).scorers) == ["other", "model"]
+    with pytest.raises(InvalidInput, match="no column of scores 'third'"):
+        read(GOOD, scorers=["third"])
+    with pytest.raises(InvalidInput, match="row 2, column 'size', lies outside 0 to 1"):
+        read(GOOD, scorers=["size"])
+
+
+def test_class_names_need_the_positive_one():
+    text = GOOD.replace(",0,0.1", ",benign,0.1").replace(",1,0.9", ",malignant,0.9")
+    text = text.replace("p2,0", "p2,benign").replace("p3,1", "p3,malignant")
+    assert list(read_scores(text.encode(), positive="malignant").is_positive) == [False, True, False, True]
+    with pytest.raises(InvalidInput, match="say which label counts as positive"):
+        read(text)
+    with pytest.raises(InvalidInput, match=r"No case is labelled 'cancer'\. The labels are: benign, malignant"):
+        read(text, positive="cancer")
+
+
+THREE = """case,patient,label,net:benign,net:malignant,net:normal,reader
+a,1,benign,.7,.2,.1,.3
+b,2,malignant,.2,.7,.1,.9
+c,3,normal,.1,.1,.8,0
+d,4,normal,.2,.6,.2,.2
+"""
+
+
+def test_columns_model_class_are_one_scorer():
+    table = read_scores(THREE.encode(), positive="malignant")
+    assert list(table.scorers) == ["net", "reader"]
+    assert list(table.scorers["net"]) == [0.2, 0.7, 0.1, 0.6]
+    assert table.class_scorers["net"].classes == ("benign", "malignant", "normal")
+    result = evaluate_table(table, resamples=50)
+    assert result.scorers[0].matrix is not None and result.scorers[0].matrix.tolist() == [
+        [1, 0, 0],
+        [0, 1, 0],
+        [0, 1, 1],
+    ]
+    assert result.scorers[0].measures["accuracy"].value == 0.75
+    assert "macro_auc" not in result.scorers[1].measures
+    only = evaluate_table(read_scores(THREE.encode(), scorers=["net"]), resamples=50)
+    assert only.positives is None and "auc" not in only.scorers[0].measures
+
+
+def test_columns_named_as_the_labels_are_one_scorer_as_in_a_shipped_table():
+    text = THREE.replace("net:", "").replace(",reader", "").replace(",.3\n", "\n").replace(",.9\n", "\n")
+    text = text.replace(",.8,0\n", ",.8\n").replace(",.2,.2\n", ",.2\n")
+    table = read_scores(text.encode(), positive="malignant")
+    assert list(table.scorers) == ["malignant"] and list(table.class_scorers) == ["malignant"]
+
+
+def test_cases_missing_for_one_model_are_said_and_left_out_of_its_measures():
+    result = evaluate_table(read_scores(GOOD.encode()), resamples=50)
+    assert [(one.n, one.missing) for one in result.scorers] == [(3, 1), (3, 1)]
+    assert "model has no score for 1" in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("label,", "truth,"), "column 'label' is missing"),
+        (("patient,", "person,"), "column 'patient' is missing"),
+        (("case,", "id,"), "column 'case' is missing"),
+        (("0.9", "1.9"), "row 3, column 'model', lies outside 0 to 1"),
+        (("0.9", "high"), "row 3, column 'model', is not a number"),
+        (("0.9", "nan"), "row 3, column 'model', is not a number"),
+        (("0.9", "inf"), "row 3, column 'model', lies outside"),
+        (("\nb,", "\na,"), "Rows 2 and 3 name the same case"),
+        (("\nb,", "\n,"), "Row 3 has no case"),
+        (("p2,0", "p2,"), "Row 4 has no label"),
+        (("p2,0", "p2,2"), "label in row 4 is a number other than 0 and 1"),
+        (("\nb,", "\n=HYPERLINK(1),"), "case in row 3 begins like a spreadsheet's formula"),
+        (("model", "=cmd"), "name of column 4 begins like a spreadsheet's formula"),
+        (("other", "model"), "Two columns are named 'model'"),
+        (("other", ""), "Column 5 has no name"),
+        ((",12,0", ",12"), "Row 2 has 7 cells and the header 8"),
+        (("a,p1", 'a,"p1'), "quotes do not match"),
+    ],
+)
+def test_a_bad_table_is_refused_with_a_sentence_that_names_the_place(change: tuple[str, str], words: str):
+    with pytest.raises(InvalidInput, match=words) as refusal:
+        read(GOOD.replace(change[0], change[1], 1))
+    assert "HYPERLINK" not in str(refusal.value) and "high" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no header"),
+        (b"case,patient,label,model\n", "no cases"),
+        (b"case;patient;label\n1;1;1\n", "not separated by commas"),
+        (b"PK\x03\x04\x00\xff\xfe", "not UTF-8"),
+        (b"PK\x03\x04\x00", "not text"),
+        (b"case,patient,label,m\na,1,1,.5\nb,2,1,.6\n", "All 2 cases have the same label"),
+        (b"case,patient,label,age\na,1,1,50\nb,2,0,60\n", "No column holds scores"),
+        (b"case,patient,label,m\n" + b"1,1,1,.5\n" * (MAX_ROWS + 2), "more than 100,000 rows"),
+    ],
+)
+def test_a_file_that_is_no_table_of_scores_is_refused(data: bytes, words: str):
+    with pytest.raises(InvalidInput, match=words):
+        read_scores(data)
+
+
+def test_a_file_that_is_not_there_is_a_refusal(tmp_path: Path):
+    with pytest.raises(NotFound):
+        read_scores(tmp_path / "none.csv")
+
+
+def test_a_scorer_without_both_classes_is_named():
+    text = "case,patient,label,m,k\na,1,1,.5,\nb,2,0,.6,.1\nc,3,0,.6,.2\n"
+    with pytest.raises(AppError, match="'k' scored are not of both classes"):
+        evaluate_table(read_scores(text.encode()), resamples=20)
+
+
+def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm():
+    text = "\ufeff" + GOOD.replace("\n", "\r\n") + "\r\n,,,,,,,\r\n"
+    assert read_scores(text.encode()).n == 4
+
+
+def test_a_download_opens_again_and_starts_no_formula():
+    table = pd.DataFrame({"name": ["=1+1", "+a", "-0.5", "plain", "@x"], "=head": [-0.5, 1, 2, 3, 4]})
+    text = safe_csv(table)
+    again = pd.read_csv(io.StringIO(text))
+    assert list(again["name"]) == ["'=1+1", "'+a", "-0.5", "plain", "'@x"]
+    assert list(again.columns) == ["name", "'=head"] and again["'=head"][0] == -0.5

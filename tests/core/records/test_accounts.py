@@ -1,0 +1,376 @@
+"""People, passwords and sessions: who gets in, and who does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import select
+
+from core.errors import InvalidInput, NotAllowed, NotFound
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database, open_database
+from core.records.people import accounts, passwords, sessions
+from core.records.people.accounts import FAILURES_BEFORE_LOCK, LOCK_MINUTES, AccountRefused
+from core.records.people.permissions import ROLES, Person
+from core.settings import Settings
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state")
+
+
+@pytest.fixture
+def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    passwords.nobodys_hash.cache_clear()
+    database = open_database(settings)
+    yield database
+    database.close()
+    passwords.nobodys_hash.cache_clear()
+
+
+@pytest.fixture
+def anna(db: Database) -> Person:
+    code = accounts.setup_code(db)
+    assert code is not None
+    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+
+
+class Clock:
+    """Moves the present of the account functions."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = timedelta()
+        for module in (accounts, sessions):
+            monkeypatch.setattr(module, "now", lambda: tables.now() + self.ahead)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def actions(db: Database, anna: Person) -> list[tuple[str, dict[str, object]]]:
+    return [(entry.action, dict(entry.detail)) for entry in trail.entries(db, anna)]
+
+
+def refused(db: Database, settings: Settings, name: str, password: str) -> str:
+    with pytest.raises(AccountRefused) as caught:
+        accounts.sign_in(db, settings, name, password)
+    return str(caught.value)
+
+
+def test_the_setup_code_makes_one_administrator_with_all_roles(db: Database, anna: Person) -> None:
+    assert anna.roles == set(ROLES)
+    assert accounts.setup_code(db) is None
+    assert not accounts.needs_first_administrator(db)
+
+
+def test_a_wrong_setup_code_makes_nobody_and_is_audited(db: Database) -> None:
+    code = accounts.setup_code(db)
+    with pytest.raises(AccountRefused, match="not the setup code"):
+        accounts.create_first_administrator(db, code="AAAAA-AAAAA-AAAAA-AAAAA", name="Eve", password=PASSWORD)
+    assert accounts.needs_first_administrator(db)
+    anna = accounts.create_first_administrator(db, code=str(code).lower(), name="Anna Berg", password=PASSWORD)
+    assert [action for action, _ in actions(db, anna)] == ["set up", "set-up refused"]
+
+
+def test_the_setup_code_is_new_at_each_start_and_kept_only_as_a_hash(db: Database) -> None:
+    first, second = accounts.setup_code(db), accounts.setup_code(db)
+    assert first != second
+    with pytest.raises(AccountRefused, match="not the setup code"):
+        accounts.create_first_administrator(db, code=str(first), name="Anna Berg", password=PASSWORD)
+    with db.read() as connection:
+        kept = " ".join(connection.execute(select(tables.site.c.value)).scalars())
+    assert str(second) not in kept
+
+
+def test_the_setup_code_works_once(db: Database) -> None:
+    code = str(accounts.setup_code(db))
+    accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+    with pytest.raises(AccountRefused, match="exists already"):
+        accounts.create_first_administrator(db, code=code, name="Eve", password=PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("password", "sentence"),
+    [
+        ("elevenchars", "12 to 256"),
+        ("x" * 300, "12 to 256"),
+        ("DR. ANNA BERG-LUND", "must not be the name"),
+        ("abababababababab", "too few different"),
+    ],
+)
+def test_passwords_that_are_too_easy_are_refused_with_a_sentence(
+    db: Database, anna: Person, password: str, sentence: str
+) -> None:
+    with pytest.raises(AccountRefused, match=sentence):
+        accounts.create_person(db, anna, name="Dr. Anna Berg-Lund", password=password, roles=["researcher"])
+
+
+def test_passwords_are_kept_as_argon2id(db: Database, anna: Person) -> None:
+    with db.read() as connection:
+        kept = connection.execute(select(tables.person.c.password_hash)).scalar_one()
+    assert kept.startswith("$argon2id$") and PASSWORD not in kept
+
+
+def test_a_person_signs_in_whatever_the_case_of_the_name(db: Database, settings: Settings, anna: Person) -> None:
+    token = accounts.sign_in(db, settings, "  anna   BERG ", PASSWORD)
+    assert sessions.person_of(db, settings, token) == anna
+
+
+def test_the_database_never_holds_the_token_itself(db: Database, settings: Settings, anna: Person) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    with db.read() as connection:
+        kept = connection.execute(select(tables.session.c.token_sha256)).scalar_one()
+    assert kept == sessions.digest(token) and len(token) >= 43  # 256 bits in base64
+    assert sessions.person_of(db, settings, kept) is None
+
+
+def test_wrong_password_unknown_name_locked_and_disabled_read_the_same(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist"])
+    said = {refused(db, settings, "Nobody", PASSWORD), refused(db, settings, "Anna Berg", "wrong password")}
+    accounts.disable_person(db, anna, ben.id)
+    said.add(refused(db, settings, "Ben Okoye", PASSWORD))
+    for _ in range(FAILURES_BEFORE_LOCK):
+        said.add(refused(db, settings, "Anna Berg", "wrong password"))
+    said.add(refused(db, settings, "Anna Berg", PASSWORD))
+    assert len(said) == 1
+
+
+def test_an_unknown_name_costs_as_much_work_as_a_known_one(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(passwords, "matches", lambda kept, _: bool(compared.append(kept)))
+    for name in ("Anna Berg", "Nobody"):
+        refused(db, settings, name, "whatever it is")
+    assert len(compared) == 2 and compared[1].startswith("$argon2id$")
+
+
+def test_repeated_failures_lock_the_name_for_some_minutes(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    for _ in range(FAILURES_BEFORE_LOCK):
+        refused(db, settings, "Anna Berg", "wrong password")
+    refused(db, settings, "Anna Berg", PASSWORD)
+    assert actions(db, anna)[1] == ("lock person", {"minutes": LOCK_MINUTES})
+    clock.ahead = timedelta(minutes=LOCK_MINUTES + 1)
+    assert sessions.person_of(db, settings, accounts.sign_in(db, settings, "Anna Berg", PASSWORD)) == anna
+
+
+def test_a_lock_that_is_over_gives_all_attempts_back(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    for _ in range(FAILURES_BEFORE_LOCK):
+        refused(db, settings, "Anna Berg", "wrong password")
+    clock.ahead = timedelta(minutes=LOCK_MINUTES + 1)
+    for _ in range(FAILURES_BEFORE_LOCK - 1):
+        refused(db, settings, "Anna Berg", "wrong password")
+    accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+
+
+def test_guesses_at_the_same_moment_do_not_slip_past_the_lock(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every guess waits until all have begun: the password is looked at for at most as many as the lock allows."""
+    n_guesses = 12
+    begun = threading.Barrier(n_guesses)
+    count = accounts._count_attempt
+    allowed: list[bool] = []
+
+    def counted(db: Database, name: str) -> object:
+        begun.wait(10)
+        row = count(db, name)
+        allowed.append(not accounts._is_locked(row))
+        return row
+
+    monkeypatch.setattr(accounts, "_count_attempt", counted)
+    guesses = [
+        threading.Thread(target=refused, args=(db, settings, "Anna Berg", f"guess number {n}"))
+        for n in range(n_guesses)
+    ]
+    for guess in guesses:
+        guess.start()
+    for guess in guesses:
+        guess.join()
+    assert sum(allowed) == FAILURES_BEFORE_LOCK and len(allowed) == n_guesses
+
+
+def test_success_forgets_earlier_failures(db: Database, settings: Settings, anna: Person) -> None:
+    for _ in range(3):
+        for _ in range(FAILURES_BEFORE_LOCK - 1):
+            refused(db, settings, "Anna Berg", "wrong password")
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+
+
+def test_an_unknown_name_is_not_written_down(db: Database, settings: Settings, anna: Person) -> None:
+    refused(db, settings, "my secret password", "Anna Berg")
+    entry = trail.entries(db, anna)[0]
+    assert entry.action == "sign-in refused" and "secret" not in f"{entry.subject} {entry.detail}"
+
+
+def test_signing_out_ends_the_session_for_good(db: Database, settings: Settings, anna: Person) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    sessions.sign_out(db, token)
+    assert sessions.person_of(db, settings, token) is None
+    sessions.sign_out(db, token)
+    assert [action for action, _ in actions(db, anna)][:2] == ["sign out", "sign in"]
+
+
+def test_an_idle_session_ends(db: Database, settings: Settings, anna: Person, clock: Clock) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    clock.ahead = timedelta(minutes=settings.session_idle_minutes + 1)
+    assert sessions.person_of(db, settings, token) is None
+
+
+def test_work_keeps_a_session_awake_but_looking_at_it_does_not(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    almost = timedelta(minutes=settings.session_idle_minutes - 1)
+    clock.ahead = almost
+    assert sessions.person_of(db, settings, token) == anna
+    clock.ahead = 2 * almost
+    assert sessions.person_of(db, settings, token, is_activity=False) == anna
+    clock.ahead = 3 * almost
+    assert sessions.person_of(db, settings, token, is_activity=False) is None
+
+
+def test_no_session_outlives_its_hours_however_busy(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    short = replace(settings, session_hours=1)
+    token = accounts.sign_in(db, short, "Anna Berg", PASSWORD)
+    for minutes in range(0, 60, 10):
+        clock.ahead = timedelta(minutes=minutes)
+        assert sessions.person_of(db, short, token) == anna
+    clock.ahead = timedelta(minutes=61)
+    assert sessions.person_of(db, short, token) is None
+
+
+def test_disabling_a_person_ends_their_sessions_now(db: Database, settings: Settings, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist"])
+    token = accounts.sign_in(db, settings, "Ben Okoye", PASSWORD)
+    accounts.disable_person(db, anna, ben.id)
+    assert sessions.person_of(db, settings, token) is None
+    accounts.enable_person(db, anna, ben.id)
+    assert sessions.person_of(db, settings, token) is None  # enabling lets in again, but revives nothing
+    accounts.sign_in(db, settings, "Ben Okoye", PASSWORD)
+
+
+def test_new_roles_count_at_the_next_look(db: Database, settings: Settings, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist"])
+    token = accounts.sign_in(db, settings, "Ben Okoye", PASSWORD)
+    accounts.set_roles(db, anna, ben.id, ["researcher"])
+    person = sessions.person_of(db, settings, token)
+    assert person is not None and person.roles == {"researcher"}
+
+
+def test_changing_the_password_needs_the_old_one_and_ends_all_sessions(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    with pytest.raises(AccountRefused, match="current password"):
+        accounts.change_password(db, anna, old="something else", new="a new long sentence")
+    accounts.change_password(db, anna, old=PASSWORD, new="a new long sentence")
+    assert sessions.person_of(db, settings, token) is None
+    refused(db, settings, "Anna Berg", PASSWORD)
+    accounts.sign_in(db, settings, "Anna Berg", "a new long sentence")
+
+
+def test_guessing_the_old_password_locks_too(db: Database, settings: Settings, anna: Person) -> None:
+    for _ in range(FAILURES_BEFORE_LOCK):
+        with pytest.raises(AccountRefused):
+            accounts.change_password(db, anna, old="a wrong guess", new="a new long sentence")
+    with pytest.raises(AccountRefused):
+        accounts.change_password(db, anna, old=PASSWORD, new="a new long sentence")
+
+
+def test_an_administrator_resets_a_lost_password(db: Database, settings: Settings, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist"])
+    token = accounts.sign_in(db, settings, "Ben Okoye", PASSWORD)
+    accounts.reset_password(db, anna, ben.id, "another long sentence")
+    assert sessions.person_of(db, settings, token) is None
+    accounts.sign_in(db, settings, "Ben Okoye", "another long sentence")
+
+
+def test_only_administrators_manage_people(db: Database, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist", "researcher"])
+    attempts = (
+        lambda: accounts.create_person(db, ben, name="Eve", password=PASSWORD, roles=["administrator"]),
+        lambda: accounts.list_people(db, ben),
+        lambda: accounts.disable_person(db, ben, anna.id),
+        lambda: accounts.enable_person(db, ben, ben.id),
+        lambda: accounts.set_roles(db, ben, ben.id, ["administrator"]),
+        lambda: accounts.reset_password(db, ben, anna.id, "another long sentence"),
+    )
+    for attempt in attempts:
+        with pytest.raises(NotAllowed):
+            attempt()
+
+
+def test_names_are_unique_whatever_their_case(db: Database, anna: Person) -> None:
+    with pytest.raises(AccountRefused, match="already"):
+        accounts.create_person(db, anna, name="ANNA  berg", password=PASSWORD, roles=["radiologist"])
+
+
+@pytest.mark.parametrize("name", ["", "   ", "a\x00b", "right\u202eleft", "n" * 81])
+def test_names_without_visible_characters_are_refused(db: Database, anna: Person, name: str) -> None:
+    with pytest.raises(AccountRefused, match="visible"):
+        accounts.create_person(db, anna, name=name, password=PASSWORD, roles=["radiologist"])
+
+
+@pytest.mark.parametrize("roles", [[], ["surgeon"], ["radiologist", "root"]])
+def test_roles_that_do_not_exist_are_refused(db: Database, anna: Person, roles: list[str]) -> None:
+    with pytest.raises(AccountRefused, match="at least one role"):
+        accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=roles)
+
+
+def test_administrators_cannot_shut_themselves_out(db: Database, anna: Person) -> None:
+    with pytest.raises(InvalidInput, match="yourself"):
+        accounts.disable_person(db, anna, anna.id)
+    with pytest.raises(InvalidInput, match="yourself"):
+        accounts.set_roles(db, anna, anna.id, ["researcher"])
+
+
+def test_people_that_are_not_there_are_told(db: Database, anna: Person) -> None:
+    with pytest.raises(NotFound):
+        accounts.disable_person(db, anna, 999)
+    with pytest.raises(NotFound):
+        accounts.reset_password(db, anna, 999, "another long sentence")
+
+
+def test_the_list_says_who_is_disabled_and_who_is_locked(db: Database, settings: Settings, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["researcher", "radiologist"])
+    for _ in range(FAILURES_BEFORE_LOCK):
+        refused(db, settings, "Ben Okoye", "wrong password")
+    row = accounts.list_people(db, anna)[1]
+    assert (row.name, row.roles, row.is_locked, row.is_disabled) == (
+        "Ben Okoye", ("radiologist", "researcher"), True, False,
+    )  # fmt: skip
+    accounts.enable_person(db, anna, ben.id)
+    assert not accounts.list_people(db, anna)[1].is_locked
+
+
+def test_everything_that_happened_is_in_an_unbroken_trail(db: Database, settings: Settings, anna: Person) -> None:
+    accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist"])
+    refused(db, settings, "Ben Okoye", "wrong password")
+    sessions.sign_out(db, accounts.sign_in(db, settings, "Ben Okoye", PASSWORD))
+    assert trail.verify(db).is_intact
+    assert [action for action, _ in actions(db, anna)] == [
+        "sign out", "sign in", "sign-in refused", "create person", "set up",
+    ]  # fmt: skip

@@ -1,0 +1,172 @@
+"""The second file with the head of the chain, the command and the file for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from record_site import add_person, picture, sqlite_only
+from sqlalchemy import text
+
+from core import __main__ as program
+from core.errors import NotAllowed
+from core.records.audit import heads, trail
+from core.records.database.db import Database, open_database
+from core.records.people.permissions import Person
+from core.records.reads.studies import create_study, record_opening
+from core.settings import Settings
+
+pytestmark = sqlite_only
+NOT_ADMINISTRATORS = [(), ("radiologist",), ("researcher",), ("radiologist", "researcher")]
+
+
+def act(db: Database, action: str = "sign in", subject: str = "person 1") -> None:
+    with db.begin() as connection:
+        trail.record(connection, 1, action, subject)
+
+
+def test_the_head_that_was_written_verifies_while_the_chain_grows(records: Database) -> None:
+    act(records)
+    heads.write_head(records)
+    act(records)
+    assert heads.verify(records) == trail.Verdict(2, ())
+    assert heads.heads_path(records.settings).stat().st_mode & 0o077 == 0
+
+
+def test_an_older_copy_of_the_whole_database_shows(record_settings: Settings, tmp_path: Path) -> None:
+    db = open_database(record_settings)
+    act(db)
+    db.close()
+    file = record_settings.state_dir / "secondread.sqlite3"
+    shutil.copy(file, tmp_path / "older")
+    db = open_database(record_settings)
+    act(db)
+    heads.write_head(db)
+    db.close()
+    for rest in record_settings.state_dir.glob("secondread.sqlite3*"):
+        rest.unlink()
+    shutil.copy(tmp_path / "older", file)
+
+    db = open_database(record_settings)
+    assert trail.verify(db).is_intact
+    assert "the chain reached row 2, which is not there" in " ".join(heads.verify(db).problems)
+    act(db, "sign out")
+    assert "Row 2 is another one" in " ".join(heads.verify(db).problems)
+    db.close()
+
+
+@pytest.mark.parametrize("damage", ["changed", "unreadable", "missing"])
+def test_a_damaged_second_file_is_told(records: Database, damage: str) -> None:
+    act(records)
+    act(records)
+    heads.write_head(records)
+    path = heads.heads_path(records.settings)
+    line = json.loads(path.read_text())
+    path.write_text({"changed": json.dumps({**line, "id": 1}), "unreadable": "{", "missing": ""}[damage])
+
+    assert len(heads.verify(records).problems) == 1
+    assert {"changed": "was changed", "unreadable": "cannot be read", "missing": "is missing"}[damage] in (
+        heads.verify(records).problems[0]
+    )
+
+
+def test_the_head_is_written_at_start_and_again_on_another_day(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act(records)
+    path = heads.heads_path(records.settings)
+    monkeypatch.setattr(heads, "LOOK_SECONDS", 0.02)
+
+    def lines_within_a_moment(n: int) -> int:
+        until = datetime.now(UTC) + timedelta(seconds=5)
+        while datetime.now(UTC) < until and (not path.exists() or len(path.read_text().splitlines()) < n):
+            pass
+        return len(path.read_text().splitlines())
+
+    with heads.written_daily(records):
+        assert lines_within_a_moment(1) == 1
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        monkeypatch.setattr(heads, "now", lambda: tomorrow)
+        assert lines_within_a_moment(2) == 2
+    assert heads.last_written(records) == tomorrow.replace(microsecond=0)
+
+
+def test_the_command_says_whether_the_chain_holds(
+    records: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(records.settings.state_dir))
+    act(records)
+    heads.write_head(records)
+    assert program.main(["audit", "verify"]) == 0
+    assert "Chain verified: 1 rows" in capsys.readouterr().out
+
+    with records.begin() as connection:
+        connection.execute(text("DROP TRIGGER audit_refuses_update"))
+        connection.execute(text("UPDATE audit SET subject = 'person 2'"))
+    assert program.main(["audit", "verify"]) == 3
+    told = capsys.readouterr().out
+    assert "Row 1 was changed after it was written." in told and "NOT" in told
+
+
+def test_a_mistyped_state_folder_does_not_verify(
+    record_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "nowhere"))
+    assert program.main(["audit", "verify"]) == 1
+    assert "SECONDREAD_STATE_DIR" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_file_holds_no_formula_and_its_making_is_recorded(records: Database) -> None:
+    ada = add_person(records, "=HYPERLINK(1)", "administrator")
+    for subject in ("@SUM(A1)", "+1", "-1", " =1", "study 1"):
+        act(records, subject=subject)
+
+    content = trail.export_csv(records, ada, trail.entries(records, ada))
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
+
+    assert [row["subject"] for row in rows] == ["study 1", "' =1", "'-1", "'+1", "'@SUM(A1)"]
+    assert {row["person"] for row in rows} == {"'=HYPERLINK(1)"}
+    assert trail.entries(records, ada)[0].action == "export audit"
+
+
+def test_the_trail_is_filtered_by_person_subject_and_time(records: Database) -> None:
+    ada = add_person(records, "Ada", "administrator")
+    act(records, subject="study 10%")
+    act(records, subject="study 100")
+    with records.begin() as connection:
+        trail.record(connection, None, "sign-in refused", "unknown name")
+    soon = datetime.now(UTC) + timedelta(hours=1)
+
+    assert [entry.subject for entry in trail.entries(records, ada, subject="10%")] == ["study 10%"]
+    assert len(trail.entries(records, ada, person_id=ada.id)) == 2
+    assert trail.entries(records, ada, before=soon - timedelta(days=1)) == []
+    assert len(trail.entries(records, ada, before=soon)) == 3
+    assert trail.words_and_people(records, ada) == (["sign in", "sign-in refused"], {ada.id: "Ada"})
+
+
+@pytest.mark.parametrize("roles", NOT_ADMINISTRATORS)
+def test_only_administrators_export_or_filter_the_trail(records: Database, roles: tuple[str, ...]) -> None:
+    nobody = Person(1, "A", roles)
+    with pytest.raises(NotAllowed):
+        trail.export_csv(records, nobody, [])
+    with pytest.raises(NotAllowed):
+        trail.words_and_people(records, nobody)
+    assert trail.verify(records).n == 0
+
+
+def test_opening_a_study_is_recorded_once_a_visit(records: Database) -> None:
+    ann, bob = add_person(records, "Ann", "radiologist"), add_person(records, "Bob", "administrator")
+    study_id = create_study(records, ann, display_name="x", images=[picture()])
+    for person in (ann, ann, bob):
+        record_opening(records, person, study_id)
+
+    opened = trail.entries(records, bob, action="open study")
+    assert [entry.person_name for entry in opened] == ["Bob", "Ann"]
+    with pytest.raises(NotAllowed):
+        record_opening(records, Person(9, "R", ["researcher"]), study_id)

@@ -1,0 +1,220 @@
+"""A day at a site: every action that there is becomes a row of the trail, by whom, found by its word and its kind."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+
+import pytest
+import streamlit
+from argon2 import PasswordHasher
+from record_site import CALM, picture, sqlite_only
+from release_site import MODEL, SHIPPED, add_candidate, candidate
+from streamlit.testing.v1 import AppTest
+from test_single_sign_on import SSO, claims
+
+from core.records import data_sets, site_settings
+from core.records.audit import trail
+from core.records.audit.trail import KINDS, WORDS
+from core.records.database import tables  # fmt: skip
+from core.records.database.db import Database
+from core.records.people import accounts, invitations, passwords, sessions, single_sign_on
+from core.records.people.accounts import AccountRefused
+from core.records.people.permissions import ROLES, Person
+from core.records.reads import reads, retention, studies, truths
+from core.records.releases import decisions
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+from pages.parts import session
+from train.queue import imports, trainings
+from train.queue.imports import ImportRequest
+from train.recipe.request import FitRequest
+
+PASSWORD = "a long enough password for tests"
+TWO_PICTURES = {"train": {"benign": 1, "malignant": 1}}
+
+
+@pytest.fixture(autouse=True)
+def _quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    yield
+
+
+def refused(act: Callable[[], object]) -> None:
+    with pytest.raises(AccountRefused):
+        act()
+
+
+def set_up(db: Database) -> Person:
+    code = accounts.setup_code(db) or ""
+    refused(lambda: accounts.create_first_administrator(db, code="wrong", name="Ada", password=PASSWORD))
+    return accounts.create_first_administrator(db, code=code, name="Ada", password=PASSWORD)
+
+
+def people_come_and_go(db: Database, ada: Person) -> Person:
+    """A reader by a link, one with a password, one by single sign-on; the first of them."""
+    ben, link = invitations.invite_person(db, ada, name="Ben", roles=["radiologist"])
+    invitations.use_link(db, link, PASSWORD)
+    refused(lambda: invitations.use_link(db, link, PASSWORD))
+    for _ in range(accounts.FAILURES_BEFORE_LOCK):
+        refused(lambda: accounts.sign_in(db, db.settings, "Ben", "not the password"))
+    accounts.reset_password(db, ada, ben.id, PASSWORD)
+    accounts.sign_in(db, db.settings, "Ben", PASSWORD)
+    accounts.change_password(db, ben, old=PASSWORD, new=f"{PASSWORD} indeed")
+    eve = accounts.create_person(db, ada, name="Eve", password=PASSWORD, roles=["researcher"])
+    accounts.set_roles(db, ada, eve.id, ROLES)
+    accounts.sign_out_everywhere(db, ada, eve.id)
+    invitations.reset_by_link(db, ada, eve.id)
+    accounts.disable_person(db, ada, eve.id)
+    accounts.enable_person(db, ada, eve.id)
+    for group in ("readers", "chiefs"):
+        token = single_sign_on.sign_in(db, SSO, claims(roles=group, name="Fay"))
+    sessions.sign_out(db, token)
+    return ben
+
+
+def a_study_is_read(db: Database, ben: Person) -> None:
+    study_id = studies.create_study(db, ben, display_name="x", images=[picture(laterality=None)])
+    studies.record_opening(db, ben, study_id)
+    image_id = studies.load_study(db, ben, study_id).images[0].id
+    studies.correct_image(db, ben, image_id, laterality="R", view=None, modality=Modality.ULTRASOUND)
+    reads.record_first_read(db, ben, study_id, {"R": CALM})
+    reads.reveal(db, ben, study_id)
+    reads.record_final_read(db, ben, study_id, {"R": CALM})
+    reads.record_export(db, ben, study_id, what="pdf")
+    truths.record_truth(
+        db, ben, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
+    )  # fmt: skip
+    wrong = studies.create_study(db, ben, display_name="wrong", images=[picture(2)])
+    studies.delete_study(db, ben, wrong)
+
+
+def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among them that pictures go after a month, which they then do."""
+    site_settings.choose(db, ada, "keep_pixels_days", 30)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=31))
+    assert retention.apply_policy(db) == 1
+    site_settings.set_own(db, ada, SHIPPED, 0.4)
+
+
+def trainings_run(db: Database, ada: Person) -> None:
+    """One is done, one fails, one is cancelled while it runs, and the worker of one dies as often as it may."""
+    names = [data_sets.keep_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
+    manifest = f"file,label\n{names[0]},benign\n{names[1]},malignant\n".encode()
+    made = {"manifest": manifest, "split": {}, "counts": TWO_PICTURES, "found": {}}
+    version = data_sets.create_data_set(db, ada, name="Set", modality=Modality.ULTRASOUND, **made)  # type: ignore[arg-type]
+    data_set_id = data_sets.load_version(db, ada, version).data_set_id
+    data_sets.add_version(db, ada, data_set_id, **made)  # type: ignore[arg-type]
+    request = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
+    for end in (trainings.DONE, trainings.FAILED, trainings.CANCELLED, trainings.DEAD):
+        job_id = trainings.enqueue(db, ada, request, version)
+        for _ in range(trainings.ATTEMPTS if end == trainings.DEAD else 1):
+            held = trainings.claim(db, worker="w", machine="m", lease_seconds=-1 if end == trainings.DEAD else 30)
+            assert held is not None and held.job_id == job_id
+        if end == trainings.CANCELLED:
+            trainings.cancel(db, ada, job_id)
+        if end != trainings.DEAD:
+            assert trainings.finish(db, held, end, "It ended.")
+    assert trainings.claim(db, worker="w", machine="m") is None  # and buries the last one
+    data_sets.remove_data_set(db, ada, data_set_id)
+
+
+def imports_run(db: Database, ada: Person) -> None:
+    """One is done, one fails, one is cancelled while it runs, and the worker of one dies as often as it may."""
+    for end in (trainings.DONE, trainings.FAILED, trainings.CANCELLED, trainings.DEAD):
+        request = ImportRequest("zip", f"Import {end}", Modality.ULTRASOUND)
+        import_id = imports.enqueue(db, ada, request, {})
+        for _ in range(trainings.ATTEMPTS if end == trainings.DEAD else 1):
+            held = imports.claim(db, worker="w", machine="m", lease_seconds=-1 if end == trainings.DEAD else 30)
+            assert held is not None and held.id == import_id
+        if end == trainings.CANCELLED:
+            imports.cancel(db, ada, import_id)
+        if end != trainings.DEAD:
+            assert imports.finish(db, held, end, "It ended.")
+    assert imports.claim(db, worker="w", machine="m") is None  # and buries the last one
+
+
+def releases_change(db: Database, ada: Person) -> None:
+    job_id = add_candidate(db, ada, 1)
+    new = candidate(db, job_id).weights_sha256
+    decisions.start_shadow(db, ada, job_id, reason="Look first.")
+    decisions.end_shadow(db, ada, MODEL, new, reason="Seen enough.")
+    decisions.promote(db, ada, job_id, live_sha256=SHIPPED.weights_sha256, reason="More.", passed={}, evidence={})
+    decisions.roll_back(db, ada, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="Less.")
+    decisions.retire(db, ada, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Weak.")
+
+
+def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = set_up(records)
+    ben = people_come_and_go(records, ada)
+    a_study_is_read(records, ben)
+    settings_change(records, ada, monkeypatch)
+    imports_run(records, ada)
+    trainings_run(records, ada)
+    releases_change(records, ada)
+    trail.record_comparison_export(records, ada, what="comparison.csv")
+    trail.export_csv(records, ada, trail.entries(records, ada))
+
+    found = trail.entries(records, ada)
+    words, people = trail.words_and_people(records, ada)
+    assert set(words) == WORDS - {"backup", "restore"}  # these two act on a whole site: tests/test_backup.py
+    assert {"Ada", "Ben", "Fay"} == set(people.values())
+    for word in words:
+        assert {entry.action for entry in trail.entries(records, ada, action=word)} == {word}
+    by_kind = {kind: trail.entries(records, ada, kind=kind) for kind in KINDS}
+    assert sum(map(len, by_kind.values())) == len(found)
+    assert {entry.action for entry in by_kind["Failed attempts"]} == {
+        "sign-in refused", "lock person", "link refused", "set-up refused",
+    }  # fmt: skip
+    by_whom = {(entry.action, entry.person_name) for entry in found}
+    assert {("first read", "Ben"), ("reveal", "Ben"), ("final read", "Ben"), ("export report", "Ben")} <= by_whom
+    assert {(act, "Ada") for act in KINDS["Releases"] + KINDS["Settings"]} <= by_whom
+    by_somebody = [act for act in KINDS["Data sets"] if act.split()[0] != "import"]
+    assert {(act, "Ada") for act in by_somebody} <= by_whom and ("import done", None) in by_whom
+    assert {("start training", "Ada"), ("cancel training", "Ada"), ("training done", None)} <= by_whom
+    text = trail.export_csv(records, ada, found).decode("utf-8-sig")
+    assert all(word in text for word in words) and text.count("\n") >= len(found)
+    assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_an_action_that_the_page_could_not_name_is_refused(records: Database) -> None:
+    with pytest.raises(ValueError, match="no word of the audit trail"), records.begin() as connection:
+        trail.record(connection, None, "lend study", "study 1")
+    assert trail.verify(records) == trail.Verdict(0, ())
+
+
+def test_every_word_in_the_code_has_a_kind() -> None:
+    words = set()
+    for file in [*(REPOSITORY / "core").rglob("*.py"), *(REPOSITORY / "train").rglob("*.py")]:
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "record":
+                words |= {call.args[2].value} if isinstance(call.args[2], ast.Constant) else set()
+    assert len(words) > 30 and words <= WORDS
+
+
+def test_each_action_has_one_kind() -> None:
+    assert len(WORDS) == sum(len(words) for words in KINDS.values())
+
+
+@sqlite_only
+def test_the_page_shows_what_is_of_the_chosen_kind(
+    records: Database, record_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(record_settings.state_dir))
+    monkeypatch.setenv("SECONDREAD_DATABASE_URL", record_settings.database_url)
+    ada = set_up(records)
+    people_come_and_go(records, ada)
+    token = sessions.start_session(records, ada)
+    monkeypatch.setattr(session, "session_token", lambda: token)
+    streamlit.cache_resource.clear()
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)
+    app.switch_page("pages/admin/audit.py").run()
+    assert "create person" in set(app.dataframe[0].value["Action"])
+    app.selectbox(key="audit_kind").select("Failed attempts").run()
+    assert not app.exception
+    assert set(app.dataframe[0].value["Action"]) == set(KINDS["Failed attempts"])
+    assert app.selectbox(key="audit_action").options == sorted(KINDS["Failed attempts"])
+    streamlit.cache_resource.clear()

@@ -1,0 +1,102 @@
+"""A data set that a release came from is evidence and stays; what nothing live or running needs can go."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from record_site import add_person
+from release_site import MODEL, SHIPPED, add_candidate, candidate
+
+from core.errors import AppError, Conflict
+from core.records import data_sets
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Person
+from core.records.releases import decisions
+
+WHY = "It finds more on the same cases."
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+def data_set_of(db: Database, person: Person) -> str:
+    (row,) = data_sets.list_versions(db, person)
+    return row.data_set_id
+
+
+def files_of(db: Database) -> list[Path]:
+    return [path for path in (db.settings.state_dir / "data_sets").rglob("*") if path.is_file()]
+
+
+def test_a_data_set_that_a_release_came_from_stays_also_after_the_way_back(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1)
+    decisions.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={})
+    before = files_of(records)
+    with pytest.raises(Conflict, match=f"{MODEL} was released"):
+        data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+    new = candidate(records, job_id).weights_sha256
+    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason=WHY)
+    with pytest.raises(Conflict, match="it is the evidence"):
+        data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+    assert before and files_of(records) == before
+
+
+def test_a_data_set_goes_whose_trainings_were_never_released_and_their_candidates_stay_candidates(
+    records: Database, admin: Person
+) -> None:
+    job_id = add_candidate(records, admin, 1)
+    data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+    assert files_of(records) == [] and data_sets.list_versions(records, admin) == []
+    with pytest.raises(Conflict, match="was removed"):
+        decisions.promote(
+            records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={}
+        )
+    assert candidate(records, job_id).has_weights
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_data_set_stays_while_a_training_uses_it(records: Database, admin: Person, state: str) -> None:
+    job_id = add_candidate(records, admin, 1)
+    with records.begin() as connection:
+        connection.execute(tables.job.update().where(tables.job.c.id == job_id).values(state=state))
+    with pytest.raises(Conflict, match="not over"):
+        data_sets.remove_data_set(records, admin, data_set_of(records, admin))
+    assert files_of(records)
+
+
+def test_promoting_and_removing_at_once_never_leave_a_release_without_its_data(
+    records: Database, admin: Person
+) -> None:
+    for number in range(1, 4):
+        job_id = add_candidate(records, admin, number, model_id=f"ultrasound-{number}")
+        data_set = next(
+            row.data_set_id for row in data_sets.list_versions(records, admin) if row.name.startswith(f"Set {number}-")
+        )
+        gate, refused = threading.Barrier(2), []
+
+        def attempt(act: object, gate: threading.Barrier = gate, refused: list[str] = refused) -> None:
+            gate.wait()
+            try:
+                act()  # type: ignore[operator]
+            except AppError as error:
+                refused.append(str(error))
+
+        acts = (
+            lambda job_id=job_id: decisions.promote(
+                records, admin, job_id, live_sha256=None, reason=WHY, passed={}, evidence={}
+            ),
+            lambda data_set=data_set: data_sets.remove_data_set(records, admin, data_set),
+        )
+        threads = [threading.Thread(target=attempt, args=(act,)) for act in acts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        released = {decision.job_id for decision in decisions.decisions(records, admin)}
+        there = {row.data_set_id for row in data_sets.list_versions(records, admin)}
+        assert len(refused) == 1 and (job_id in released) == (data_set in there)

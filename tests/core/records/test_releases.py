@@ -1,0 +1,293 @@
+"""Releases: who decides what is live, that a reader sees a whole decision at once, and the way back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from record_site import add_person, sqlite_only
+from release_site import MODEL, SHIPPED, add_candidate, candidate
+
+from core.commands import read as read_command
+from core.errors import Conflict, InvalidInput, ModelUnavailable, NotAllowed, NotFound
+from core.models import live
+from core.models.cards import all_cards, known_cards, live_card, live_cards
+from core.models.live import read_live, release_dir
+from core.records.audit import trail
+from core.records.database.db import Database, open_database
+from core.records.people.permissions import ROLES, Person
+from core.records.releases import decisions
+from core.settings import Settings
+
+WHY = "It finds more on the same cases."
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+def promote(db: Database, actor: Person, job_id: int, live_sha256: str | None = SHIPPED.weights_sha256) -> None:
+    decisions.promote(db, actor, job_id, live_sha256=live_sha256, reason=WHY, passed={}, evidence={})
+
+
+def live_sha(db: Database) -> str:
+    return live_card(db.settings, MODEL).weights_sha256
+
+
+def test_shipped_weights_are_the_first_release(records: Database, admin: Person) -> None:
+    assert live_sha(records) == decisions.live_now(records, admin, MODEL) == SHIPPED.weights_sha256
+    assert [card.weights_sha256 for card in decisions.releases_of(records, admin, MODEL)] == [SHIPPED.weights_sha256]
+    decisions.project(records)
+    assert not (records.settings.state_dir / "live.json").exists()  # nothing was decided
+
+
+def test_a_promoted_model_answers_the_next_read_and_the_audit_names_who_and_why(
+    records: Database, admin: Person
+) -> None:
+    job_id = add_candidate(records, admin, 1)
+    made = candidate(records, job_id)
+    promote(records, admin, job_id)
+
+    card = live_card(records.settings, MODEL)
+    assert card.weights_sha256 == made.weights_sha256 != SHIPPED.weights_sha256
+    assert card.folder == release_dir(records.settings, MODEL, made.weights_sha256) and card.has_weights
+    assert (card.folder / f"{made.weights_sha256[:8]}.test_scores.csv").is_file()
+    (decision,) = decisions.decisions(records, admin)
+    assert (decision.decision, decision.reason, decision.job_id) == (decisions.PROMOTE, WHY, job_id)
+    assert (decision.person_name, decision.previous_sha256) == ("Ada", SHIPPED.weights_sha256)
+    entry = trail.entries(records, admin)[0]
+    assert (entry.action, entry.subject, entry.person_name) == ("promote model", f"model {MODEL}", "Ada")
+    assert entry.detail["weights_sha256"] == made.weights_sha256 and entry.detail["reason"] == WHY
+    assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_cards_are_read_without_a_database_by_the_command_too(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1)
+    promote(records, admin, job_id)
+    elsewhere = Settings(state_dir=records.settings.state_dir, database_url="postgresql://nobody@nowhere/none")
+    assert read_command.live_card(elsewhere, MODEL).weights_sha256 == candidate(records, job_id).weights_sha256
+
+
+def test_rolling_back_to_the_shipped_weights_and_forth_again(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1)
+    new = candidate(records, job_id).weights_sha256
+    promote(records, admin, job_id)
+    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="More misses.")
+    assert live_sha(records) == SHIPPED.weights_sha256
+    assert {card.weights_sha256 for card in known_cards(records.settings) if card.model_id == MODEL} == {
+        SHIPPED.weights_sha256, new,
+    }  # fmt: skip
+    decisions.roll_back(records, admin, MODEL, new, live_sha256=SHIPPED.weights_sha256, reason="A mistake.")
+    assert live_sha(records) == new
+    assert [one.decision for one in decisions.decisions(records, admin)] == ["roll back", "roll back", "promote"]
+
+
+def test_a_retired_model_does_not_answer_until_it_is_brought_back(records: Database, admin: Person) -> None:
+    decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Too weak.")
+    assert MODEL not in {card.model_id for card in all_cards(records.settings)}
+    with pytest.raises(ModelUnavailable):
+        live_card(records.settings, MODEL)
+    with pytest.raises(Conflict, match="does not answer anyway"):
+        decisions.retire(records, admin, MODEL, live_sha256=None, reason="Again.")
+    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=None, reason="Needed.")
+    assert live_sha(records) == SHIPPED.weights_sha256
+
+
+def test_an_ensemble_answers_only_with_the_members_it_was_made_from(records: Database, admin: Person) -> None:
+    assert "ultrasound-ensemble" in {card.model_id for card in live_cards(records.settings)}
+    promote(records, admin, add_candidate(records, admin, 1))
+    assert "ultrasound-ensemble" not in {card.model_id for card in live_cards(records.settings)}
+    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=live_sha(records), reason="Back.")
+    assert "ultrasound-ensemble" in {card.model_id for card in live_cards(records.settings)}
+    decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Weak.")
+    assert "ultrasound-ensemble" not in {card.model_id for card in live_cards(records.settings)}
+
+
+def test_a_candidate_under_a_new_name_becomes_a_new_model(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1, model_id="ours")
+    promote(records, admin, job_id, None)
+    assert {"ours", MODEL} <= {card.model_id for card in live_cards(records.settings)}
+
+
+ACTIONS: dict[str, Callable[[Database, Person], object]] = {
+    "promote": lambda db, who: promote(db, who, 1),
+    "roll_back": lambda db, who: decisions.roll_back(db, who, MODEL, "a" * 64, live_sha256=None, reason=WHY),
+    "retire": lambda db, who: decisions.retire(db, who, MODEL, live_sha256=SHIPPED.weights_sha256, reason=WHY),
+    "decisions": lambda db, who: decisions.decisions(db, who),
+    "releases_of": lambda db, who: decisions.releases_of(db, who, MODEL),
+    "live_now": lambda db, who: decisions.live_now(db, who, MODEL),
+}
+
+
+@sqlite_only
+@pytest.mark.parametrize("action", ACTIONS)
+def test_only_an_administrator_decides_about_releases(records: Database, admin: Person, action: str) -> None:
+    others = add_person(records, "Otto", *(role for role in ROLES if role != "administrator"))
+    with pytest.raises(NotAllowed):
+        ACTIONS[action](records, Person(others.id, "Otto", [role for role in ROLES if role != "administrator"]))
+    assert decisions.decisions(records, admin) == [] and read_live(records.settings) == live.Live()
+
+
+def test_a_decision_about_something_that_changed_meanwhile_is_refused(records: Database, admin: Person) -> None:
+    first, second = add_candidate(records, admin, 1), add_candidate(records, admin, 2)
+    promote(records, admin, first)
+    for act in (
+        lambda: promote(records, admin, second),
+        lambda: decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason=WHY),
+    ):
+        with pytest.raises(Conflict, match="compare again"):
+            act()
+    assert live_sha(records) == candidate(records, first).weights_sha256
+
+
+def test_of_two_administrators_who_promote_at_once_one_is_told_to_compare_again(
+    records: Database, admin: Person
+) -> None:
+    people = [admin, add_person(records, "Bea", "administrator")]
+    jobs = [add_candidate(records, admin, number) for number in (1, 2)]
+    start = threading.Barrier(2)
+    said: list[str] = []
+
+    def decide(number: int) -> None:
+        start.wait()
+        try:
+            promote(records, people[number], jobs[number])
+            said.append("promoted")
+        except Conflict as refused:
+            said.append(str(refused))
+
+    threads = [threading.Thread(target=decide, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(word if word == "promoted" else "refused" for word in said) == ["promoted", "refused"]
+    assert "compare again" in next(word for word in said if word != "promoted")
+    (decision,) = decisions.decisions(records, admin)
+    assert live_sha(records) == decision.weights_sha256 == read_live(records.settings).chosen[MODEL]
+    assert trail.verify(records).is_intact
+
+
+def test_a_reader_never_sees_half_a_release(records: Database, admin: Person) -> None:
+    """Cards are read all the time while decisions are made: each time one whole model answers."""
+    jobs = [add_candidate(records, admin, number) for number in (1, 2, 3)]
+    expected = {SHIPPED.weights_sha256, *(candidate(records, job).weights_sha256 for job in jobs)}
+    is_over, seen, problems = threading.Event(), set(), []
+
+    def look() -> None:
+        while not is_over.is_set():
+            try:
+                card = live_card(records.settings, MODEL)
+                assert card.has_weights and card.weights_sha256 in expected
+                seen.add(card.weights_sha256)
+            except BaseException as error:
+                problems.append(error)
+                return
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for job_id in jobs:
+        promote(records, admin, job_id, live_sha(records))
+    is_over.set()
+    reader.join(60)
+    assert not problems and len(seen) >= 2
+
+
+def test_what_fails_in_the_middle_changes_nothing(
+    records: Database, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = add_candidate(records, admin, 1)
+    shipped = sorted((SHIPPED.folder).iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(decisions, "write_live", full)
+        with pytest.raises(Conflict, match="nothing was decided"):
+            promote(records, admin, job_id)
+    assert decisions.decisions(records, admin) == [] and live_sha(records) == SHIPPED.weights_sha256
+    with monkeypatch.context() as broken:
+        broken.setattr(decisions.audit, "record", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            promote(records, admin, job_id)
+    assert decisions.decisions(records, admin) == [] and live_sha(records) == SHIPPED.weights_sha256
+    assert sorted((SHIPPED.folder).iterdir()) == shipped
+    assert not list(records.settings.state_dir.glob("release-*"))
+    promote(records, admin, job_id)
+    assert live_sha(records) == candidate(records, job_id).weights_sha256
+
+
+def test_the_list_is_made_anew_at_start_where_a_process_died_before_or_after_the_commit(
+    records: Database, admin: Person
+) -> None:
+    promote(records, admin, add_candidate(records, admin, 1))
+    path = records.settings.state_dir / "live.json"
+    right = path.read_text()
+    (records.settings.state_dir / "release-dead").mkdir()
+    for wrong in ('{"chosen": {}, "shadows": {}}', "{", None):
+        path.unlink() if wrong is None else path.write_text(wrong)
+        again = open_database(records.settings)
+        decisions.project(again)
+        again.close()
+        assert path.read_text() == right
+    assert not list(records.settings.state_dir.glob("release-*"))
+
+
+def test_a_damaged_list_makes_no_model_answer_and_says_what_to_do(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    (tmp_path / "live.json").write_text("{")
+    with pytest.raises(ModelUnavailable, match="Restart SecondRead"):
+        live_cards(settings)
+
+
+def test_chosen_weights_that_are_gone_are_not_replaced_by_others(records: Database, admin: Person) -> None:
+    promote(records, admin, add_candidate(records, admin, 1))
+    (release_dir(records.settings, MODEL, live_sha(records)) / "card.json").unlink()
+    assert MODEL not in {card.model_id for card in all_cards(records.settings)}
+
+
+def test_shipped_weights_that_were_put_away_outlive_the_next_version_of_the_product(
+    records: Database, admin: Person, tmp_path: Path
+) -> None:
+    job_id = add_candidate(records, admin, 1)
+    promote(records, admin, job_id)
+    (tmp_path / "no weights").mkdir()
+    records.settings = replace(records.settings, weights_dir=tmp_path / "no weights")
+    new = live_sha(records)
+    decisions.roll_back(records, admin, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="Back.")
+    assert live_sha(records) == SHIPPED.weights_sha256
+
+
+@sqlite_only
+def test_what_cannot_be_decided_is_refused_with_a_sentence(records: Database, admin: Person) -> None:
+    job_id = add_candidate(records, admin, 1)
+    seen = SHIPPED.weights_sha256
+    with pytest.raises(InvalidInput, match="Write down why"):
+        decisions.promote(records, admin, job_id, live_sha256=seen, reason="  \n", passed={}, evidence={})
+    with pytest.raises(NotFound):
+        promote(records, admin, 99)
+    with pytest.raises(NotFound, match="never live"):
+        decisions.roll_back(
+            records, admin, MODEL, candidate(records, job_id).weights_sha256, live_sha256=seen, reason=WHY
+        )
+    with pytest.raises(Conflict, match="live already"):
+        decisions.roll_back(records, admin, MODEL, seen, live_sha256=seen, reason=WHY)
+    other_kind = add_candidate(records, admin, 2, fields={"modality": "histology"})
+    with pytest.raises(Conflict, match="another name"):
+        promote(records, admin, other_kind)
+    shard = next(candidate(records, job_id).folder.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelUnavailable, match="not the ones"):
+        promote(records, admin, job_id)
+    card = candidate(records, job_id).folder / "card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "weights": {"sha256": "b" * 64, "files": []}}))
+    with pytest.raises(NotFound, match="other weights"):
+        promote(records, admin, job_id)
+    assert decisions.decisions(records, admin) == []

@@ -1,0 +1,428 @@
+"""What the browser meets before Streamlit: forms, uploads, and the guards around every request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from argon2 import PasswordHasher
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.types import Message
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from core.records.audit import trail
+from core.records.database.db import Database, open_database
+from core.records.people import accounts, invitations, passwords, sessions
+from core.records.people.permissions import Person
+from core.server import inbox
+from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
+from core.server.logs import configure_logging
+from core.server.routes import build_routes
+from core.settings import MIB, Settings
+
+PASSWORD = "correct horse battery"
+TOGETHER = "0123456789abcdef" * 2
+ORIGIN = {"Origin": "http://testserver"}
+UPLOAD = {**ORIGIN, "X-Together": TOGETHER}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state", upload_mib=1, study_mib=2, study_files=3)
+
+
+@pytest.fixture
+def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    passwords.nobodys_hash.cache_clear()
+    database = open_database(settings)
+    yield database
+    database.close()
+    passwords.nobodys_hash.cache_clear()
+
+
+def application(db: Database, settings: Settings) -> Starlette:
+    """Our routes and guards around what Streamlit would serve."""
+
+    async def page(_: object) -> PlainTextResponse:
+        return PlainTextResponse("a page")
+
+    async def stream(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text("a page")
+        await socket.close()
+
+    inner = [Route("/{path:path}", page), WebSocketRoute("/_stcore/stream", stream)]
+    middleware = build_middleware(
+        index_html="<script>inline</script>",
+        is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
+    )
+    return Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
+
+
+@pytest.fixture
+def client(db: Database, settings: Settings) -> Iterator[TestClient]:
+    with TestClient(application(db, settings), follow_redirects=False) as test_client:
+        yield test_client
+
+
+@pytest.fixture
+def anna(db: Database) -> Person:
+    code = accounts.setup_code(db)
+    assert code is not None
+    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+
+
+@pytest.fixture
+def signed_in(client: TestClient, anna: Person) -> TestClient:
+    answer = post(client, "/login", who="Anna Berg", password=PASSWORD)
+    assert answer.headers["location"] == "/"
+    return client
+
+
+def post(client: TestClient, path: str, **fields: str):  # type: ignore[no-untyped-def]
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    return client.post(path, content=urlencode(fields), headers=headers)
+
+
+def stored(settings: Settings) -> list[Path]:
+    return [path for path in (settings.state_dir / "inbox").rglob("*") if path.is_file()]
+
+
+# Forms
+
+
+def test_setting_up_creates_the_administrator_and_signs_in(db: Database, client: TestClient) -> None:
+    code = str(accounts.setup_code(db))
+    answer = post(client, "/setup", code=code, who="Anna Berg", password=PASSWORD, repeated=PASSWORD)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert client.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"code": "AAAAA"}, "code"),
+        ({"repeated": "something else here"}, "repeat"),
+        ({"password": "short", "repeated": "short"}, "short"),
+        ({"who": ""}, "name"),
+    ],
+)
+def test_a_refused_set_up_comes_back_with_its_reason(
+    db: Database, client: TestClient, change: dict[str, str], reason: str
+) -> None:
+    fields = {"code": str(accounts.setup_code(db)), "who": "Anna", "password": PASSWORD, "repeated": PASSWORD}
+    answer = post(client, "/setup", **{**fields, **change})
+    assert answer.headers["location"] == f"/?said={reason}"
+    assert "set-cookie" not in answer.headers and accounts.needs_first_administrator(db)
+
+
+def test_the_cookie_cannot_be_read_by_scripts_or_sent_by_other_sites(client: TestClient, anna: Person) -> None:
+    cookie = post(client, "/login", who="Anna Berg", password=PASSWORD).headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Secure" not in cookie
+    token = re.match(rf"{SESSION_COOKIE}=([^;]+);", cookie)
+    assert token is not None and len(token[1]) >= 43
+
+
+def test_behind_tls_the_cookie_is_for_https_only(db: Database, settings: Settings, anna: Person) -> None:
+    with TestClient(application(db, replace(settings, cookie_secure=True)), follow_redirects=False) as client:
+        assert "Secure" in post(client, "/login", who="Anna Berg", password=PASSWORD).headers["set-cookie"]
+
+
+def test_a_wrong_password_sets_no_cookie_and_puts_no_words_into_the_address(client: TestClient, anna: Person) -> None:
+    answer = post(client, "/login", who="Anna Berg", password="<script>")
+    assert answer.headers["location"] == "/?said=wrong" and "set-cookie" not in answer.headers
+
+
+def test_after_signing_out_a_replayed_cookie_is_refused(signed_in: TestClient) -> None:
+    token = signed_in.cookies[SESSION_COOKIE]
+    assert signed_in.get("/media/picture.png").status_code == 200
+    assert post(signed_in, "/logout").headers["location"] == "/"
+    signed_in.cookies.clear()
+    signed_in.cookies.set(SESSION_COOKIE, token)
+    assert signed_in.get("/media/picture.png").status_code == 403
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 403
+
+
+def test_signing_in_again_ends_the_session_before(signed_in: TestClient, db: Database, settings: Settings) -> None:
+    first = signed_in.cookies[SESSION_COOKIE]
+    post(signed_in, "/login", who="Anna Berg", password=PASSWORD)
+    assert signed_in.cookies[SESSION_COOKIE] != first
+    assert sessions.person_of(db, settings, first) is None
+
+
+def test_a_changed_password_keeps_only_this_browser_signed_in(
+    signed_in: TestClient, db: Database, settings: Settings
+) -> None:
+    elsewhere = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    new = "another long sentence"
+    answer = post(signed_in, "/password", old=PASSWORD, password=new, repeated=new)
+    assert answer.headers["location"] == "/account?said=changed"
+    assert sessions.person_of(db, settings, elsewhere) is None
+    assert sessions.person_of(db, settings, signed_in.cookies[SESSION_COOKIE]) is not None
+    answer = post(signed_in, "/password", old=PASSWORD, password=new, repeated=new)
+    assert answer.headers["location"] == "/account?said=old"
+
+
+def test_a_link_sets_the_password_and_signs_in(client: TestClient, db: Database, anna: Person) -> None:
+    _, link = invitations.invite_person(db, anna, name="Ben Okoye", roles=["radiologist"])
+    refused = post(client, "/set-password", link=link, password=PASSWORD, repeated="another")
+    assert refused.headers["location"] == f"/invitation?link={link}&said=repeat" and not client.cookies
+    signed_in = post(client, "/set-password", link=link, password=PASSWORD, repeated=PASSWORD)
+    assert signed_in.headers["location"] == "/" and SESSION_COOKIE in client.cookies
+    again = post(client, "/set-password", link=link, password=PASSWORD, repeated=PASSWORD)
+    assert again.headers["location"].endswith("said=link")
+
+
+def test_nobody_changes_a_password_without_being_signed_in(client: TestClient, anna: Person) -> None:
+    new = "another long sentence"
+    assert post(client, "/password", old=PASSWORD, password=new, repeated=new).headers["location"] == "/"
+    assert post(client, "/login", who="Anna Berg", password=PASSWORD).headers["location"] == "/"
+
+
+@pytest.mark.parametrize("path", ["/login", "/setup", "/password"])
+def test_a_form_larger_than_any_of_ours_is_refused(client: TestClient, path: str) -> None:
+    assert post(client, path, who="x" * 20_000).status_code == 413
+
+
+def test_a_get_does_nothing(signed_in: TestClient) -> None:
+    for path in ("/login", "/setup", "/logout", "/password", "/upload"):
+        signed_in.get(path)
+    assert signed_in.get("/media/picture.png").status_code == 200
+
+
+# Guards
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": "http://testserver.evil.example"}],
+)
+def test_what_another_site_posts_is_refused(signed_in: TestClient, headers: dict[str, str]) -> None:
+    for path in ("/login", "/setup", "/logout", "/password", "/upload", "/_stcore/upload_file/a/b"):
+        assert signed_in.post(path, headers=headers).status_code == 403, path
+    assert signed_in.delete(f"/upload/{TOGETHER}/{TOGETHER}", headers=headers).status_code == 403
+    assert signed_in.get("/media/picture.png").status_code == 200  # still signed in
+
+
+@pytest.mark.parametrize("origin", [{}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
+def test_a_websocket_of_another_origin_is_refused(client: TestClient, origin: dict[str, str]) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/_stcore/stream", headers=origin):
+        pass
+    with client.websocket_connect("/_stcore/stream", headers=ORIGIN) as socket:
+        assert socket.receive_text() == "a page"
+
+
+@pytest.mark.parametrize("path", ["/", "/about", "/_stcore/metrics", "/media/picture.png", "/upload"])
+def test_every_answer_carries_the_security_headers(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"
+
+
+def test_scripts_run_only_from_here_or_by_their_hash() -> None:
+    policy = content_security_policy("<head><script>window.ready = false</script></head>")
+    scripts = next(part for part in policy.split("; ") if part.startswith("script-src"))
+    # echo -n 'window.ready = false' | openssl dgst -sha256 -binary | base64
+    assert "'sha256-Z7L2T8khoKWK3qtQF/wSktj9xGCtCfem3Y6SPjwBwdU='" in scripts
+    assert "unsafe-inline" not in scripts and "unsafe-eval" not in scripts and "http" not in scripts
+
+
+@pytest.mark.parametrize(
+    "path", ["/_stcore/metrics", "/_stcore/agent/mcp", "/_stcore/script-health-check", "/auth/login", "/oauth2callback"]
+)
+def test_routes_that_nobody_needs_are_closed_to_everybody(signed_in: TestClient, path: str) -> None:
+    assert signed_in.get(path).status_code == 404
+
+
+def test_pictures_need_a_session_and_are_not_cached(signed_in: TestClient) -> None:
+    answer = signed_in.get("/media/picture.png")
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "private, no-store"
+    signed_in.cookies.clear()
+    for path in ("/media/picture.png", "/_stcore/upload_file/session/file", "/upload"):
+        assert signed_in.get(path).status_code == 403
+
+
+# Uploads
+
+
+def test_an_upload_lands_whole_in_the_inbox(signed_in: TestClient, settings: Settings, anna: Person) -> None:
+    content = os.urandom(300_000)
+    answer = signed_in.post("/upload", content=content, headers=UPLOAD)
+    assert answer.status_code == 201
+    path = inbox.find_item(settings, anna, together=TOGETHER, item=answer.json()["id"])
+    assert path.read_bytes() == content
+    assert path.is_relative_to(settings.state_dir / "inbox" / str(anna.id))
+
+
+def test_nobody_uploads_without_the_role(client: TestClient, db: Database, settings: Settings, anna: Person) -> None:
+    assert client.post("/upload", content=b"x", headers=UPLOAD).status_code == 403
+    accounts.create_person(db, anna, name="Rosa", password=PASSWORD, roles=["researcher"])
+    post(client, "/login", who="Rosa", password=PASSWORD)
+    answer = client.post("/upload", content=b"x", headers=UPLOAD)
+    assert answer.status_code == 403 and "radiologist" in answer.json()["refused"]
+    assert stored(settings) == []
+
+
+def test_a_file_over_the_limit_is_refused_with_a_sentence_and_leaves_nothing(
+    signed_in: TestClient, settings: Settings
+) -> None:
+    answer = signed_in.post("/upload", content=b"x" * (MIB + 1), headers=UPLOAD)
+    assert answer.status_code == 413 and "larger than 1 MiB" in answer.json()["refused"]
+    assert stored(settings) == []
+
+
+def test_a_file_that_hides_its_length_is_cut_off(signed_in: TestClient, settings: Settings) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b"x" * 100_000
+
+    answer = signed_in.post("/upload", content=chunks(), headers=UPLOAD)
+    assert answer.status_code == 413 and "larger than 1 MiB" in answer.json()["refused"]
+    assert stored(settings) == []
+
+
+def test_the_files_of_a_study_have_a_limit_together(signed_in: TestClient, settings: Settings) -> None:
+    for _ in range(2):
+        assert signed_in.post("/upload", content=b"x" * 900_000, headers=UPLOAD).status_code == 201
+    answer = signed_in.post("/upload", content=b"x" * 900_000, headers=UPLOAD)
+    assert answer.status_code == 413 and "together are larger than 2 MiB" in answer.json()["refused"]
+    other = {**UPLOAD, "X-Together": "f" * 32}
+    assert signed_in.post("/upload", content=b"x" * 900_000, headers=other).status_code == 201
+
+
+def test_a_study_has_a_limit_of_files(signed_in: TestClient) -> None:
+    for _ in range(3):
+        assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+    answer = signed_in.post("/upload", content=b"x", headers=UPLOAD)
+    assert answer.status_code == 413 and "at most 3 files" in answer.json()["refused"]
+
+
+def test_one_person_cannot_fill_the_disk_with_many_studies(signed_in: TestClient) -> None:
+    answers = [
+        signed_in.post("/upload", content=b"x" * MIB, headers={**UPLOAD, "X-Together": f"{n:032x}"}) for n in range(6)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 201, 413, 413]
+    assert "earlier uploads" in answers[-1].json()["refused"]
+
+
+def test_what_was_abandoned_an_hour_ago_makes_room(signed_in: TestClient, settings: Settings) -> None:
+    for n in range(4):
+        signed_in.post("/upload", content=b"x" * MIB, headers={**UPLOAD, "X-Together": f"{n:032x}"})
+    long_ago = time.time() - inbox.ABANDONED_SECONDS - 60
+    for path in stored(settings):
+        os.utime(path.parent, (long_ago, long_ago))
+    assert signed_in.post("/upload", content=b"x" * MIB, headers=UPLOAD).status_code == 201
+    assert len(stored(settings)) == 1
+
+
+def test_an_empty_file_is_refused(signed_in: TestClient, settings: Settings) -> None:
+    assert "empty" in signed_in.post("/upload", content=b"", headers=UPLOAD).json()["refused"]
+    assert stored(settings) == []
+
+
+@pytest.mark.parametrize("together", ["", "../../etc", "0" * 31, "G" * 32])
+def test_an_upload_cannot_choose_its_folder(signed_in: TestClient, settings: Settings, together: str) -> None:
+    answer = signed_in.post("/upload", content=b"x", headers={**ORIGIN, "X-Together": together})
+    assert answer.status_code == 413 and "Reload" in answer.json()["refused"]
+    assert stored(settings) == []
+
+
+def test_a_browser_that_goes_away_leaves_nothing(
+    db: Database, settings: Settings, anna: Person, signed_in: TestClient
+) -> None:
+    async def interrupted() -> None:
+        messages = iter(
+            [
+                {"type": "http.request", "body": b"x" * 1000, "more_body": True},
+                {"type": "http.disconnect"},
+            ]
+        )
+
+        async def receive() -> Message:
+            return next(messages)
+
+        async def send(_: Message) -> None:
+            pass
+
+        cookie = f"{SESSION_COOKIE}={signed_in.cookies[SESSION_COOKIE]}"
+        headers = {"host": "testserver", "origin": "http://testserver", "x-together": TOGETHER, "cookie": cookie}
+        scope = {
+            "type": "http", "method": "POST", "path": "/upload", "raw_path": b"/upload", "query_string": b"",
+            "root_path": "", "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1),
+            "server": ("testserver", 80), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }  # fmt: skip
+        await application(db, settings)(scope, receive, send)
+
+    asyncio.run(interrupted())
+    assert stored(settings) == []
+
+
+def test_an_upload_is_taken_back_by_whom_it_belongs_to(
+    signed_in: TestClient, db: Database, settings: Settings, anna: Person
+) -> None:
+    item = signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"]
+    accounts.create_person(db, anna, name="Ben", password=PASSWORD, roles=["radiologist"])
+    with TestClient(application(db, settings), follow_redirects=False) as other:
+        post(other, "/login", who="Ben", password=PASSWORD)
+        assert other.delete(f"/upload/{TOGETHER}/{item}", headers=ORIGIN).status_code == 404
+    assert signed_in.delete(f"/upload/{TOGETHER}/{item}", headers=ORIGIN).status_code == 204
+    assert stored(settings) == []
+    assert signed_in.delete(f"/upload/{TOGETHER}/{item}", headers=ORIGIN).status_code == 404
+
+
+def test_uploads_that_nobody_used_go_after_a_day(signed_in: TestClient, settings: Settings, anna: Person) -> None:
+    item = signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"]
+    folder = inbox.find_item(settings, anna, together=TOGETHER, item=item).parent
+    assert inbox.remove_old(settings) == 0
+    yesterday = time.time() - inbox.KEPT_SECONDS - 60
+    os.utime(folder, (yesterday, yesterday))
+    assert inbox.remove_old(settings) == 1
+    assert not folder.parent.exists()
+
+
+def test_no_name_of_a_file_or_person_reaches_the_log(
+    signed_in: TestClient, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    signed_in.post("/upload?name=Doe_Jane.dcm", content=b"x", headers={**UPLOAD, "X-File-Name": "Doe_Jane.dcm"})
+    post(signed_in, "/login", who="Anna Berg", password="my wrong password")
+    ours = " ".join(record.getMessage() for record in caplog.records if record.name.startswith("core"))
+    assert "Received a file of 1 bytes" in ours and "A sign-in was refused" in ours
+    for secret in ("Doe", "Anna", "wrong password"):
+        assert secret not in ours
+
+
+def test_the_log_goes_to_a_file_once_however_often_it_is_configured(settings: Settings) -> None:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        configure_logging(settings)
+        configure_logging(settings)
+        logging.getLogger("core.try").info("one line")
+        text = (settings.state_dir / "logs" / "secondread.log").read_text(encoding="utf-8")
+        assert text.count("one line") == 1
+    finally:
+        for handler in [handler for handler in root.handlers if handler not in before]:
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+
+
+def test_failed_attempts_are_in_the_audit_trail(client: TestClient, db: Database, anna: Person) -> None:
+    post(client, "/login", who="Anna Berg", password="wrong password!")
+    assert trail.entries(db, anna)[0].action == "sign-in refused"

@@ -1,0 +1,241 @@
+"""app.py: which pages somebody gets, what every page shows, and the server that `streamlit run app.py` starts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import streamlit as st
+from argon2 import PasswordHasher
+from running_app import REPOSITORY, RunningApp, running_app
+from streamlit.testing.v1 import AppTest
+from streamlit.web.server.app_discovery import discover_asgi_app
+
+from core.records.database.db import Database, open_database
+from core.records.people import accounts, invitations, passwords, sessions
+from core.records.people.permissions import Person
+from core.settings import Settings
+from pages.parts import session as page_session
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A database that the pages find by themselves."""
+    for name in [name for name in os.environ if name.startswith("SECONDREAD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    st.cache_resource.clear()
+    database = open_database(Settings.from_environment())
+    yield database
+    database.close()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def anna(db: Database) -> Person:
+    code = accounts.setup_code(db)
+    assert code is not None
+    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+
+
+class Visit:
+    """A browser tab in AppTest; `cookie` is what the browser would send."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cookie = ""
+        monkeypatch.setattr(page_session, "session_token", lambda: self.cookie)
+        self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+
+    def open(self, page: str = "") -> str:
+        """The words of the page, or of the one that the application shows instead."""
+        if page:
+            self.app.switch_page(page)
+        self.app.run()
+        elements = (*self.app.title, *self.app.caption, *self.app.error, *self.app.text)
+        frame = " ".join(html.proto.body.split("</style>")[-1] for html in self.app.get("html"))
+        return " ".join([frame, *(element.value for element in elements)])
+
+
+@pytest.fixture
+def visit(db: Database, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    return Visit(monkeypatch)
+
+
+def signed_in_as(visit: Visit, db: Database, anna: Person, *roles: str) -> Person:
+    person = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=roles)
+    visit.cookie = sessions.start_session(db, person)
+    return person
+
+
+PAGE_FILES = sorted(
+    path.relative_to(REPOSITORY).as_posix()
+    for room in ("reader", "research", "admin")
+    for path in (REPOSITORY / "pages" / room).glob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def test_no_page_lies_where_streamlit_would_serve_it_without_app_py() -> None:
+    assert [path.name for path in (REPOSITORY / "pages").glob("*.py")] == ["__init__.py"]
+
+
+def test_streamlit_finds_the_server_in_app_py() -> None:
+    found = discover_asgi_app(REPOSITORY / "app.py")
+    assert found.is_asgi_app and found.import_string == "app:app"
+
+
+def test_the_first_visitor_is_asked_for_the_setup_code(visit: Visit) -> None:
+    words = visit.open()
+    assert "Create the first administrator" in words and 'action="/setup"' in words
+
+
+def test_later_visitors_are_asked_to_sign_in(visit: Visit, anna: Person) -> None:
+    words = visit.open()
+    assert "Sign in" in words and 'action="/login"' in words and "/setup" not in words
+
+
+@pytest.mark.parametrize("page", PAGE_FILES)
+def test_signed_out_every_page_is_the_sign_in_page(visit: Visit, anna: Person, page: str) -> None:
+    words = visit.open(page)
+    assert 'action="/login"' in words and "Sign out" not in words
+
+
+def test_about_is_open_to_everybody(visit: Visit, anna: Person) -> None:
+    assert "About" in visit.open("pages/public/about.py")
+
+
+@pytest.mark.parametrize("page", ["pages/admin/people.py", "pages/reader/worklist.py", "pages/reader/read.py"])
+def test_a_page_of_another_role_is_not_there(
+    visit: Visit, db: Database, anna: Person, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in_as(visit, db, anna, "researcher")
+    asked = visit.open(page)
+    arrived = Visit(monkeypatch)
+    arrived.cookie = visit.cookie
+    assert "Models" in asked and asked == arrived.open()
+
+
+def test_an_administrator_finds_the_people(visit: Visit, db: Database, anna: Person) -> None:
+    visit.cookie = sessions.start_session(db, anna)
+    words = visit.open("pages/admin/people.py")
+    assert "People" in words and "Anna Berg" in words and "can sign in" in words
+
+
+@pytest.mark.parametrize("page", PAGE_FILES)
+def test_every_page_shows_research_use_and_who_is_signed_in(
+    visit: Visit, db: Database, anna: Person, page: str
+) -> None:
+    visit.cookie = sessions.start_session(db, anna)
+    words = visit.open(page)
+    assert "Research use only" in words and "Anna Berg" in words and 'action="/logout"' in words
+    assert not visit.app.exception
+
+
+def test_names_are_shown_as_text_not_as_markup(visit: Visit, db: Database, anna: Person) -> None:
+    person = accounts.create_person(db, anna, name="<b>Eve</b>", password=PASSWORD, roles=["researcher"])
+    visit.cookie = sessions.start_session(db, person)
+    assert "&lt;b&gt;Eve&lt;/b&gt;" in visit.open()
+
+
+def test_an_ended_session_leads_back_to_sign_in(visit: Visit, db: Database, anna: Person) -> None:
+    visit.cookie = sessions.start_session(db, anna)
+    assert "Sign out" in visit.open()
+    sessions.sign_out(db, visit.cookie)
+    assert 'action="/login"' in visit.open()
+
+
+def test_the_next_person_finds_nothing_of_the_one_before(visit: Visit, db: Database, anna: Person) -> None:
+    visit.cookie = sessions.start_session(db, anna)
+    visit.open()
+    visit.app.session_state["a_draft"] = "Anna's"
+    visit.open()
+    assert "a_draft" in visit.app.session_state
+    signed_in_as(visit, db, anna, "radiologist")
+    visit.open()
+    assert "a_draft" not in visit.app.session_state
+
+
+def test_a_refusal_is_a_known_sentence_or_nothing(visit: Visit, anna: Person) -> None:
+    visit.app.query_params["said"] = "wrong"
+    assert "do not match" in visit.open()
+    visit.app.query_params["said"] = "Call 555-0100 to unlock your account"
+    words = visit.open()
+    assert "555" not in words and not visit.app.error
+
+
+def test_an_administrator_adds_a_person(visit: Visit, db: Database, anna: Person) -> None:
+    visit.cookie = sessions.start_session(db, anna)
+    visit.open("pages/admin/people.py")
+    visit.app.text_input(key="new_person_name_0").input(" ")
+    visit.app.button(key="new_person_add_0").click()
+    assert "A name has" in visit.open()
+    visit.app.text_input(key="new_person_name_0").input("Rosa Diaz")
+    visit.app.button(key="new_person_add_0").click()
+    assert "Rosa Diaz" in visit.open()
+    link = visit.app.code[0].value.partition("/invitation?link=")[2]
+    assert invitations.use_link(db, link, PASSWORD).name == "Rosa Diaz"
+    rosa = next(row for row in accounts.list_people(db, anna) if row.name == "Rosa Diaz")
+    assert rosa.roles == ("radiologist",)
+
+
+# The server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with running_app(tmp_path_factory.mktemp("app") / "state") as started:
+        yield started
+
+
+def test_the_terminal_shows_the_setup_code_and_the_log_file_does_not(server: RunningApp) -> None:
+    assert len(server.setup_code) == 23
+    log = (server.state_dir / "logs" / "secondread.log").read_text(encoding="utf-8")
+    assert "ready" in log and server.setup_code not in log
+
+
+def test_streamlits_own_answers_are_guarded(server: RunningApp) -> None:
+    page = httpx.get(server.url)
+    assert page.status_code == 200 and "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert httpx.get(f"{server.url}/_stcore/health").status_code == 200
+    for path, status in (("/_stcore/metrics", 404), ("/_stcore/agent/openapi.json", 404), ("/media/x.png", 403)):
+        assert httpx.get(server.url + path).status_code == status, path
+
+
+@pytest.mark.parametrize("path", ["/pages/admin/people.py", "/app.py", "/app/static/app.py", "/.streamlit/config.toml"])
+def test_no_source_is_served(server: RunningApp, path: str) -> None:
+    assert "import" not in httpx.get(server.url + path).text.replace("important", "").split("<script", 1)[0]
+    assert "streamlit as st" not in httpx.get(server.url + path).text
+
+
+def test_no_address_with_its_query_reaches_terminal_or_log(server: RunningApp) -> None:
+    httpx.get(f"{server.url}/read?study=secretstudy")
+    httpx.post(f"{server.url}/login?who=secretname", content="who=x", headers={"Origin": server.url})
+    time.sleep(0.3)
+    log = (server.state_dir / "logs" / "secondread.log").read_text(encoding="utf-8")
+    assert "secret" not in log + server.output.read_text(errors="replace")
+
+
+def test_a_setting_that_cannot_be_used_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as failed, running_app(tmp_path / "state", reading_mode="sometimes"):
+        pass
+    assert "SecondRead cannot start. SECONDREAD_READING_MODE" in str(failed.value)
+    assert "Traceback" not in str(failed.value)
+
+
+def test_the_setup_code_is_gone_once_there_is_an_administrator(tmp_path: Path) -> None:
+    with running_app(tmp_path / "state") as first:
+        fields = {"code": first.setup_code, "who": "Anna", "password": PASSWORD, "repeated": PASSWORD}
+        answer = httpx.post(f"{first.url}/setup", data=fields, headers={"Origin": first.url})
+        assert answer.headers["location"] == "/"
+    with running_app(tmp_path / "state") as second:
+        assert second.setup_code == first.setup_code  # the terminal of both: nothing new was shown
+        answer = httpx.post(f"{second.url}/setup", data=fields, headers={"Origin": second.url})
+        assert answer.headers["location"] == "/?said=exists"

@@ -1,0 +1,53 @@
+"""First impressions of this site as scores: who counts, who is shown them, and under which names."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from record_site import CALM, WORRIED, add_person, finish, picture, sqlite_only
+
+from core.evaluation.tables.scores import read_scores
+from core.records.database.db import Database
+from core.records.reads import reader_scores, reads, studies, truths
+
+
+@sqlite_only
+def test_breasts_with_a_truth_become_rows_and_readers_have_numbers(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    finish(records, ann, 1, "malignant", suspicion=WORRIED)
+    finish(records, ann, 2, "not biopsied, stable", suspicion=CALM)
+    finish(records, ann, 3, None, suspicion=CALM)
+    data = reader_scores.reader_scores(records, ada)
+    table = read_scores(data)
+    assert table.n == 2 and table.positives == 1
+    assert set(table.scorers) == {f"reader {ann.id}", "model"}
+    assert sorted(table.scorers[f"reader {ann.id}"]) == [0.05, 0.85] and set(table.scorers["model"]) == {0.25}
+    assert b"Ann" not in data and b"Jane" not in data and f"{1:064d}".encode() not in data
+
+
+@sqlite_only
+def test_a_correction_of_the_truth_counts_instead_of_it(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    study = finish(records, ann, 1, "benign", suspicion=WORRIED)
+    finish(records, ann, 2, "benign", suspicion=CALM)
+    truths.record_truth(
+        records, ann, study, breast="R", pathology="malignant", happened_on=date(2024, 2, 1), source="surgery"
+    )
+    assert read_scores(reader_scores.reader_scores(records, ada)).positives == 1
+
+
+@sqlite_only
+def test_who_is_between_first_and_final_read_is_not_shown_the_study(records: Database) -> None:
+    ann = add_person(records, "Ann", "radiologist")
+    both = add_person(records, "Bea", "radiologist", "researcher")
+    image = picture(1)
+    study = studies.create_study(records, ann, display_name="x", images=[image])
+    for reader in (ann, both):
+        reads.record_first_read(records, reader, study, {"R": WORRIED})
+    reads.record_final_read(records, ann, study, {"R": WORRIED}, "")
+    truths.record_truth(
+        records, ann, study, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="core biopsy"
+    )
+    assert reader_scores.reader_scores(records, both) == b""
+    reads.record_final_read(records, both, study, {"R": CALM}, "")
+    assert reader_scores.reader_scores(records, both).count(b"\n") == 2

@@ -1,0 +1,348 @@
+"""A hospital's two workbooks and folders of pictures, linked through everything a spreadsheet does to a key."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime as dt
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from core.errors import InvalidInput, NotFound
+from train.commands import link as link_command
+from train.datasets.hospital.join import link, write_linked
+from train.datasets.hospital.keys import date_text, full_ids, id_text, name_text, time_text
+from train.datasets.manifest import read_manifest
+
+KEYS = ("InputFileName", "StudyDate", "StudyTime", "PatientID.x")
+CANCER = ("FILE0004", "20141225", "112603", "DIT439120108")
+
+
+class Hospital:
+    """Workbooks and pictures in the making; rows are (InputFileName, StudyDate, StudyTime, PatientID.x)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images = folder / "jpg from dicom"
+        self.images.mkdir()
+        self.cancer: list[tuple[Any, ...]] = []
+        self.non_cancer: list[tuple[Any, ...]] = []
+        self.validation: list[tuple[Any, ...]] = []
+        self.width = 6
+
+    def picture(self, file: str, content: str | None = None) -> None:
+        path = self.images / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content or f"picture {file}")
+
+    def known(self, row: tuple[Any, ...], path: str | None) -> None:
+        self.validation.append((*row, path))
+
+    def write(self) -> tuple[Path, Path]:
+        combined = openpyxl.Workbook(write_only=True)
+        extra = tuple(f"feature {number}" for number in range(self.width - len(KEYS)))
+        for title, rows in (("Cancer", self.cancer), ("Non-Cancer", self.non_cancer)):
+            sheet = combined.create_sheet(title)
+            sheet.append((*KEYS, *extra))
+            for row in rows:
+                sheet.append((*row, *(0.5 for _ in extra)))
+        validation = openpyxl.Workbook(write_only=True)
+        sheet = validation.create_sheet("Sheet1")
+        filler = tuple(f"note {number}" for number in range(11))
+        sheet.append((*KEYS, "AbsolutePath", *filler))
+        for row in self.validation:
+            sheet.append((*row, *("x" for _ in filler)))
+        paths = self.folder / "datacombined.xlsx", self.folder / "data_validation_x.xlsx"
+        combined.save(paths[0])
+        validation.save(paths[1])
+        return paths
+
+    def linked(self) -> tuple[dict[str, Any], Path]:
+        """The counts, and the folder with the four files."""
+        out = self.folder / "out"
+        result = link(*self.write(), self.images)
+        write_linked(result, out)
+        return result.counts(), out
+
+    def matched(self) -> dict[str, str]:
+        """file -> label of the manifest."""
+        _, out = self.linked()
+        table = pd.read_csv(out / "manifest.csv", dtype=str, keep_default_na=False)
+        return dict(zip(table["file"], table["label"], strict=True))
+
+    def reasons(self, part: str) -> dict[str, int]:
+        return self.linked()[0][part]["unmatched"]
+
+
+@pytest.fixture
+def hospital(tmp_path: Path) -> Hospital:
+    return Hospital(tmp_path)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("20141225", "20141225"),
+        (20141225, "20141225"),
+        (20141225.0, "20141225"),
+        ("20141225.0", "20141225"),
+        (dt.datetime(2014, 12, 25), "20141225"),
+        (dt.date(2014, 12, 25), "20141225"),
+        ("2014-12-25", "20141225"),
+        ("2014-12-25 00:00:00", "20141225"),
+        (" 2014/12/25 ", "20141225"),
+        ("25.12.2014", "20141225"),
+        ("12/25/2014", "20141225"),
+        ("25/12/2014", "20141225"),
+        (41998, "20141225"),
+        ("03/04/2014", "03/04/2014"),
+        (None, ""),
+        (float("nan"), ""),
+    ],
+)
+def test_a_date_is_eight_digits_however_excel_kept_it(value: object, expected: str) -> None:
+    assert date_text(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("112603", "112603"),
+        (112603.0, "112603"),
+        (91503, "091503"),
+        ("91503", "091503"),
+        (7, "000007"),
+        (0, "000000"),
+        ("112603.250", "112603"),
+        (112603.25, "112603"),
+        (dt.time(9, 15, 3), "091503"),
+        (dt.datetime(1899, 12, 30, 9, 15, 3), "091503"),
+        (dt.timedelta(hours=9, minutes=15, seconds=3), "091503"),
+        ("9:15:03", "091503"),
+        ("09:15", "091500"),
+        ("9:15:03 PM", "211503"),
+        ((9 * 3600 + 15 * 60 + 3) / 86400, "091503"),
+        (None, ""),
+    ],
+)
+def test_a_time_is_six_digits_however_excel_kept_it(value: object, expected: str) -> None:
+    assert time_text(value) == expected
+
+
+def test_ids_and_names_are_capitals_without_spaces_or_endings() -> None:
+    assert id_text(" dit 439120108 ") == "DIT439120108"
+    assert id_text(439120108.0) == id_text("439120108.0") == id_text("4.39120108E8") == "439120108"
+    assert name_text(" file0004 .JPG") == name_text(r"D:\x\FILE0004.dcm") == name_text("File 0004") == "FILE0004"
+    assert name_text("scan.2") == "SCAN.2"
+
+
+def test_lost_zeros_come_back_only_where_one_written_form_is_known() -> None:
+    assert full_ids(["00123", "123", "DIT1", "077", "0077"]) == {"123": "00123"}
+
+
+def test_the_right_one_of_several_files_of_a_name_is_found_by_the_longest_common_tail(hospital: Hospital) -> None:
+    for batch in ("batch_1", "batch_2"):
+        for patient in ("P17", "P18"):
+            hospital.picture(f"{batch}/{patient}/FILE0004.jpg")
+    hospital.cancer = [CANCER]
+    hospital.known(CANCER, r"C:\Users\Ann\Desktop\Mammo\BATCH_2\p17\FILE0004.dcm")
+    assert hospital.matched() == {"batch_2/P17/FILE0004.jpg": "malignant"}
+
+
+def test_a_cancer_row_never_takes_the_file_of_another_patients_folder(hospital: Hospital) -> None:
+    hospital.picture("batch_1/P99/FILE0004.jpg")
+    hospital.cancer = [CANCER]
+    hospital.known(CANCER, r"C:\Mammo\batch_1\P17\FILE0004.jpg")
+    assert hospital.reasons("cancer") == {"file missing": 1}
+
+
+def test_every_disguise_of_a_key_is_seen_through(hospital: Hospital) -> None:
+    hospital.cancer = [
+        ("file0004", dt.datetime(2014, 12, 25), 112603.0, " dit 439120108"),
+        ("FILE 0005.dcm", 20150102.0, dt.time(9, 15, 3), 4411.0),
+        ("FILE0006", "2015-01-03", 91503, "dit7"),
+    ]
+    hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")
+    hospital.known(("FILE0005", "20150102", "091503", "0004411"), r"D:\b\p2\FILE0005.jpg")
+    hospital.known(("FILE0006 ", dt.date(2015, 1, 3), "9:15:03", "DIT7"), "/mnt/b/p3/FILE0006.jpg")
+    for number, patient in ((4, "p1"), (5, "p2"), (6, "p3")):
+        hospital.picture(f"b/{patient}/file000{number}.JPG")
+    counts, out = hospital.linked()
+    assert counts["cancer"] == {"rows": 3, "matched": 3, "unmatched": {}}
+    keys = [row["UniqueKey"] for row in rows_of(out / "CANCER.csv")]
+    assert keys == [
+        "FILE0004-20141225-112603-DIT439120108",
+        "FILE0005-20150102-091503-0004411",
+        "FILE0006-20150103-091503-DIT7",
+    ]
+
+
+def test_the_files_hold_all_columns_the_key_and_a_path_that_exists(hospital: Hospital) -> None:
+    hospital.picture("b/p1/FILE0004.jpg")
+    hospital.picture("c/N1.jpg")
+    hospital.cancer, hospital.non_cancer = [CANCER], [("N1", 20150101, 101010, 77.0)]
+    hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")
+    counts, out = hospital.linked()
+    assert counts["non_cancer"] == {"rows": 1, "matched": 1, "unmatched": {}}
+    for name in ("CANCER.csv", "NON CANCER.csv"):
+        (row,) = rows_of(out / name)
+        assert set(KEYS) | {"feature 0", "feature 1", "UniqueKey", "ImagePath"} == set(row)
+        assert Path(row["ImagePath"]).is_file()
+    manifest = read_manifest(out / "manifest.csv", root=hospital.images)
+    assert manifest.cases.to_dict("records") == [
+        {"file": "b/p1/FILE0004.jpg", "label": "malignant", "patient": "DIT439120108"},
+        {"file": "c/N1.jpg", "label": "not_malignant", "patient": "77"},
+    ]
+
+
+def test_every_row_without_a_file_is_listed_with_its_reason(hospital: Hospital) -> None:
+    other = ("FILE0009", "20150101", "101010", "DIT9")
+    twice = ("FILE0001", "20150101", "101010", "DIT5")
+    hospital.cancer = [
+        CANCER,  # no validation row
+        other,  # no file
+        twice,  # two validation rows, two folders
+        twice,  # said before
+        ("FILE0003", "20150101", None, "DIT5"),  # no time, no key
+        ("FILE0002", "20150101", "101010", "DIT6"),  # a validation row without a path
+    ]
+    hospital.known(other, r"D:\b\p9\FILE0009.jpg")
+    hospital.known(twice, r"D:\b\p1\FILE0001.jpg")
+    hospital.known(twice, r"D:\b\p2\FILE0001.jpg")
+    hospital.known(hospital.cancer[5], None)
+    for patient in ("p1", "p2"):
+        hospital.picture(f"b/{patient}/FILE0001.jpg")
+    counts, out = hospital.linked()
+    assert counts["cancer"]["matched"] == 0
+    assert [(row["sheet"], row["row"], row["reason"]) for row in rows_of(out / "unmatched.csv")] == [
+        ("Cancer", "2", "no validation row"),
+        ("Cancer", "3", "file missing"),
+        ("Cancer", "4", "ambiguous"),
+        ("Cancer", "5", "duplicate key"),
+        ("Cancer", "6", "incomplete key"),
+        ("Cancer", "7", "file missing"),
+    ]
+
+
+def test_a_file_that_two_keys_claim_equally_is_given_to_none(hospital: Hospital) -> None:
+    later = (CANCER[0], "20160101", *CANCER[2:])
+    hospital.cancer = [CANCER, later]
+    hospital.picture("b/p1/FILE0004.jpg")
+    for row in hospital.cancer:
+        hospital.known(row, r"D:\b\p1\FILE0004.jpg")
+    assert hospital.reasons("cancer") == {"ambiguous": 2}
+
+
+def test_ids_that_differ_in_their_zeros_are_not_mixed_up(hospital: Hospital) -> None:
+    hospital.cancer = [("FILE0004", "20141225", "112603", 55.0)]
+    for number, identity in enumerate(("055", "0055")):
+        hospital.known(("FILE0004", "20141225", "112603", identity), rf"D:\b\p{number}\FILE0004.jpg")
+        hospital.picture(f"b/p{number}/FILE0004.jpg")
+    assert hospital.reasons("cancer") == {"ambiguous": 1}
+
+
+def test_a_non_cancer_file_found_twice_is_used_only_when_both_are_the_same_picture(hospital: Hospital) -> None:
+    hospital.non_cancer = [(name, "20150101", "101010", f"DIT{name}") for name in ("N1", "N2", "N3")]
+    for batch in "ab":
+        hospital.picture(f"{batch}/N1.jpg", "the same picture")
+        hospital.picture(f"{batch}/N2.jpg", f"another in {batch}")
+        hospital.picture(f"{batch}/N3.jpg")
+    hospital.known(hospital.non_cancer[2], r"D:\b\N3.jpg")
+    assert set(hospital.matched()) == {"a/N1.jpg", "b/N3.jpg"}
+    assert hospital.reasons("non_cancer") == {"ambiguous": 1}
+
+
+def test_bytes_that_lie_under_several_names_do_not_say_which_picture_it_is(hospital: Hospital) -> None:
+    hospital.non_cancer = [("N1", "20150101", "101010", "DIT1")]
+    for file in ("a/N1.jpg", "b/N1.jpg", "b/N7.jpg"):
+        hospital.picture(file, "placeholder")
+    assert hospital.reasons("non_cancer") == {"ambiguous": 1}
+
+
+def test_a_file_that_may_be_a_cancer_is_never_called_non_cancer(hospital: Hospital) -> None:
+    doubtful = ("FILE0008", "20150101", "101010", "DIT8")
+    hospital.cancer = [CANCER, doubtful]
+    hospital.non_cancer = [(name, "20160101", "090000", "DIT1") for name in ("FILE0004", "FILE0008")]
+    hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")
+    hospital.picture("b/p1/FILE0004.jpg")
+    hospital.picture("b/p8/FILE0008.jpg")
+    assert hospital.matched() == {"b/p1/FILE0004.jpg": "malignant"}
+    assert hospital.reasons("non_cancer") == {"file of another row": 1, "ambiguous": 1}
+
+
+def test_a_free_file_of_a_name_that_a_cancer_row_has_too_goes_to_the_non_cancer_row(hospital: Hospital) -> None:
+    hospital.cancer, hospital.non_cancer = [CANCER], [("FILE0004", "20160101", "090000", "DIT1")]
+    hospital.known(CANCER, r"D:\b\p1\FILE0004.jpg")
+    hospital.picture("b/p1/FILE0004.jpg")
+    hospital.picture("screening/FILE0004.jpg")
+    assert hospital.matched() == {"b/p1/FILE0004.jpg": "malignant", "screening/FILE0004.jpg": "not_malignant"}
+
+
+def test_workbooks_that_cannot_be_used_are_refused_with_a_sentence(hospital: Hospital, tmp_path: Path) -> None:
+    combined, validation = hospital.write()
+    with pytest.raises(NotFound, match=r"no workbook nowhere\.xlsx"):
+        link(tmp_path / "nowhere.xlsx", validation, hospital.images)
+    (tmp_path / "text.xlsx").write_text("no workbook")
+    with pytest.raises(InvalidInput, match="not an Excel workbook"):
+        link(tmp_path / "text.xlsx", validation, hospital.images)
+    with pytest.raises(InvalidInput, match="no sheet Cancer"):
+        link(validation, validation, hospital.images)
+    with pytest.raises(InvalidInput, match="AbsolutePath"):
+        link(combined, combined, hospital.images)
+    with pytest.raises(InvalidInput, match="--images"):
+        link(combined, validation, tmp_path / "nowhere")
+
+
+def test_the_command_prints_the_counts_as_json(hospital: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
+    hospital.cancer, hospital.non_cancer = [CANCER], [("N1", "20160101", "090000", "DIT1")]
+    hospital.picture("b/N1.jpg")
+    combined, validation = hospital.write()
+    parser = argparse.ArgumentParser()
+    link_command.add_parser(parser.add_subparsers())
+    arguments = ["link", "--combined", str(combined), "--validation", str(validation)]
+    args = parser.parse_args([*arguments, "--images", str(hospital.images), "--out", str(hospital.folder), "--json"])
+    assert args.run(args) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "cancer": {"rows": 1, "matched": 0, "unmatched": {"no validation row": 1}},
+        "non_cancer": {"rows": 1, "matched": 1, "unmatched": {}},
+    }
+    swapped = ["--cancer-sheet", "non cancer", "--non-cancer-sheet", "CANCER", "--validation-sheet", "sheet1"]
+    args = parser.parse_args([*arguments, "--images", str(hospital.images), "--out", str(hospital.folder), *swapped])
+    args.run(args)
+    assert "cancer: 0 of 1 rows found their file; 1 no validation row" in capsys.readouterr().out
+    assert "FILE0004" in (hospital.folder / "unmatched.csv").read_text().splitlines()[2]  # now among the others
+    args.validation_sheet = "Patho"
+    with pytest.raises(InvalidInput, match=r"has no sheet Patho\. Its sheets: Sheet1\. Say which of them it is"):
+        args.run(args)
+
+
+def test_thousands_of_rows_against_twenty_thousand_files_take_seconds(hospital: Hospital) -> None:
+    hospital.width = 12
+    for number in range(4998):
+        hospital.non_cancer.append((f"N{number:05d}", 20150101 + number % 28, 91500 + number % 60, float(number)))
+    for number in range(105):
+        row = (f"FILE{number % 9:04d}", "20150101", "101010", f"DIT{number}")
+        hospital.cancer.append(row)
+        hospital.known(row, rf"D:\Mammo\batch_{number % 4}\DIT{number}\{row[0]}.dcm")
+    for number in range(20_000):
+        folder = hospital.images / f"batch_{number % 40}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"N{number:05d}.jpg").touch()
+    for number in range(105):
+        hospital.picture(f"batch_{number % 4}/DIT{number}/FILE{number % 9:04d}.jpg")
+    combined, validation = hospital.write()
+    start = time.process_time()
+    counts = link(combined, validation, hospital.images).counts()
+    assert counts["cancer"]["matched"] == 105 and counts["non_cancer"]["matched"] == 4998
+    assert time.process_time() - start < 8

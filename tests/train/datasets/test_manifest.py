@@ -1,0 +1,103 @@
+"""Manifests: what is read, what is left out and counted, what is refused and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import InvalidInput, NotFound
+from train.datasets.manifest import read_manifest, write_manifest
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return tmp_path / "manifest.csv"
+
+
+def test_columns_are_kept_as_text_and_stripped(manifest: Path) -> None:
+    manifest.write_text("\ufefffile, label ,patient,scanner\n a.png , benign,007,\nb.png,malignant,8.0,X1\n")
+    read = read_manifest(manifest)
+    assert read.cases.to_dict("records") == [
+        {"file": "a.png", "label": "benign", "patient": "007", "scanner": ""},
+        {"file": "b.png", "label": "malignant", "patient": "8.0", "scanner": "X1"},
+    ]
+    assert read.root == manifest.parent and read.lines == (2, 3)
+
+
+def test_rows_without_a_label_and_conflicting_look_alikes_are_left_out_and_counted(manifest: Path) -> None:
+    manifest.write_text(
+        "file,label,label_conflict_with\na.png,benign,\nb.png,,\nc.png,benign,d.png\nd.png,malignant,\n"
+    )
+    read = read_manifest(manifest)
+    assert list(read.cases["file"]) == ["a.png", "d.png"] and read.lines == (2, 5)
+    assert read.n_unlabelled == 1
+    assert read.left_out == {"no label": 1, "look-alike with another label": 1}
+
+
+def test_where_keeps_rows_that_meet_every_condition(manifest: Path) -> None:
+    manifest.write_text("file,label,source,view\na,x,BUSI,CC\nb,x,BUSI,MLO\nc,x,other,CC\n")
+    assert list(read_manifest(manifest, where=["source=BUSI", "view=CC"]).cases["file"]) == ["a"]
+    for condition in ("source", "colour=1"):
+        with pytest.raises(InvalidInput, match="COLUMN=VALUE"):
+            read_manifest(manifest, where=[condition])
+    with pytest.raises(InvalidInput, match="no labelled row"):
+        read_manifest(manifest, where=["source=nowhere"])
+
+
+def test_the_hash_is_of_files_and_labels_alone(manifest: Path) -> None:
+    manifest.write_text("file,label,note\na,x,1\nb,y,2\n")
+    first = read_manifest(manifest).sha256
+    manifest.write_text("file,label,note\na,x,3\nb,y,4\n")
+    assert read_manifest(manifest).sha256 == first
+    manifest.write_text("file,label,note\na,x,3\nb,x,4\n")
+    assert read_manifest(manifest).sha256 != first
+
+
+@pytest.mark.parametrize("file", ["../a.png", "/etc/passwd", "C:\\a.png", "ok/../../a.png", ".."])
+@pytest.mark.parametrize("column", ["file", "mask"])
+def test_files_outside_the_folder_are_refused_by_line(manifest: Path, file: str, column: str) -> None:
+    row = f"{file},x,m.png" if column == "file" else f"b.png,x,{file}"
+    manifest.write_text(f"file,label,mask\na.png,x,\n{row}\n")
+    with pytest.raises(InvalidInput, match=f"Line 3 .* {column} outside"):
+        read_manifest(manifest)
+
+
+def test_backslashes_of_windows_separate_folders(manifest: Path) -> None:
+    manifest.write_text("file,label\nbenign\\a.png,x\n")
+    assert list(read_manifest(manifest).cases["file"]) == ["benign/a.png"]
+
+
+def test_a_file_that_is_listed_twice_is_refused_by_line(manifest: Path) -> None:
+    manifest.write_text("file,label\na/b.png,x\nc.png,x\na//./b.png,x\n")
+    with pytest.raises(InvalidInput, match=r"1 files more than once, first on line 4\."):
+        read_manifest(manifest)
+    assert len(read_manifest(manifest, allow_repeats=True).cases) == 3
+
+
+def test_what_is_no_manifest_is_refused_with_a_sentence(manifest: Path) -> None:
+    with pytest.raises(NotFound, match="file,label"):
+        read_manifest(manifest)
+    for content, sentence in ((b"", "not a CSV"), (b"\xff\xfe\0", "not a CSV"), (b"path,class\na,b\n", "column file")):
+        manifest.write_bytes(content)
+        with pytest.raises(InvalidInput, match=sentence):
+            read_manifest(manifest)
+    manifest.write_text("file,label\n,benign\n")
+    with pytest.raises(InvalidInput, match=r"Line 2 .* names no file"):
+        read_manifest(manifest)
+
+
+def test_a_written_manifest_reads_back_the_same(manifest: Path, tmp_path: Path) -> None:
+    manifest.write_text('file,label,note\n"a, b.png",x,"says ""no"""\nc.png,y,é\n')
+    first = read_manifest(manifest)
+    write_manifest(first.cases, tmp_path / "new" / "copy.csv")
+    second = read_manifest(tmp_path / "new" / "copy.csv")
+    assert second.cases.equals(first.cases) and second.sha256 == first.sha256
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["copy.csv"]
+
+
+def test_the_ultrasound_data_leaves_its_conflicting_images_out(test_data: Path) -> None:
+    data = test_data / "data"
+    read = read_manifest(data / "ultrasound" / "manifest.csv", root=data, where=["source=BUSI"])
+    assert len(read.cases) == 567 and read.left_out["look-alike with another label"] == 19
+    assert all((read.root / file).is_file() for file in read.cases["file"])

@@ -1,0 +1,49 @@
+"""Random changes to training squares: the same for the same seed, never more than a preset allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from core.types import Modality
+from train.fitting.inputs import NO_CHANGE, PRESETS, Augmentation, augment
+
+SEED = tf.constant([3, 4])
+
+
+def changed(preset: Augmentation, channels: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Squares before, squares after, masks after."""
+    squares = np.random.default_rng(0).uniform(0.1, 0.9, (6, 32, 32, channels)).astype(np.float32)
+    masks = np.zeros((6, 32, 32, 1), np.float32)
+    masks[:, :, 20:] = 1
+    after, moved = augment(tf.constant(squares), tf.constant(masks), preset, SEED)
+    return squares, after.numpy(), moved.numpy()
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_seed_gives_the_same_changes_again_and_values_stay_in_range(modality: Modality) -> None:
+    channels = 3 if modality is Modality.HISTOLOGY else 1
+    before, after, _ = changed(PRESETS[modality], channels)
+    assert np.array_equal(after, changed(PRESETS[modality], channels)[1])
+    assert not np.allclose(after, before, atol=0.01) and after.min() >= 0 and after.max() <= 1
+
+
+def test_no_change_changes_nothing() -> None:
+    before, after, masks = changed(NO_CHANGE)
+    np.testing.assert_allclose(after, before, atol=1e-5)
+    assert masks[:, :, :20].max() == 0 and masks[:, :, 20:].min() == 1
+
+
+def test_only_tiles_are_turned_upside_down() -> None:
+    assert PRESETS[Modality.ULTRASOUND].flip_up_down == PRESETS[Modality.MAMMOGRAPHY].flip_up_down == 0
+    assert PRESETS[Modality.HISTOLOGY].flip_up_down == 0.5
+
+
+def test_a_mask_moves_with_its_picture() -> None:
+    flip = replace(NO_CHANGE, flip_left_right=1.0)
+    before, after, masks = changed(flip)
+    np.testing.assert_allclose(after, before[:, :, ::-1], atol=1e-4)
+    assert masks[:, :, :12].min() == 1 and masks[:, :, 12:].max() == 0

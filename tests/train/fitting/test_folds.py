@@ -1,0 +1,151 @@
+"""A model measured in folds: out-of-fold scores, the folds' thresholds, weights of all cases, a card that says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Raster
+
+from core.evaluation.tables.scores import read_scores
+from core.models import cards
+from core.models.card_cases import measured_cases, read_cases
+from core.models.inference import LoadedModel
+from core.settings import Settings
+from train.__main__ import main
+from train.fitting.folds import after
+from train.fitting.measure import Localisation, pooled
+
+FOLDS = 3
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 pictures of 24 patients; the malignant ones have a bright blot."""
+    folder = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(1)
+    rows = []
+    for number in range(48):
+        label = ("malignant", "benign")[number // 2 % 2]
+        pixels = np.asarray(Raster.fromarray((rng.random((9, 9)) * 160).astype(np.uint8)).resize((48, 48))).copy()
+        if label == "malignant":
+            row, column = rng.integers(4, 34, 2)
+            pixels[row : row + 10, column : column + 10] = 250
+        Raster.fromarray(pixels).save(folder / f"{number}.png")
+        rows.append({"file": f"{number}.png", "label": label, "patient": f"p{number // 2}"})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def card(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> cards.Card:
+    out = tmp_path_factory.mktemp("weights")
+    arguments = ["fit", "cnn", "--modality", "mammography", "--data", str(dataset / "manifest.csv"), "--out", str(out)]
+    assert main([*arguments, "--init", "random", "--epochs", "2", "--side", "32", "--folds", str(FOLDS)]) == 0
+    return cards.read_card(out / "mammography-cnn")
+
+
+def test_every_case_is_scored_once_in_the_fold_that_did_not_train_on_it(card: cards.Card, dataset: Path) -> None:
+    scores = cards.read_test_scores(card)
+    assert scores is not None and list(scores.columns[:4]) == ["case", "patient", "label", "fold"]
+    assert sorted(scores["case"]) == sorted(pd.read_csv(dataset / "manifest.csv")["file"])
+    assert scores.groupby("patient")["fold"].nunique().max() == 1
+    validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv")
+    assert sorted(validation["case"]) == sorted(scores["case"])
+    both = scores.merge(validation, on="case", suffixes=("", "_validated"))
+    assert (both["fold"] != both["fold_validated"]).all()
+
+
+def test_every_case_is_listed_with_its_fold_also_afterwards(card: cards.Card, dataset: Path, tmp_path: Path) -> None:
+    listed = read_cases(card)
+    scores = cards.read_test_scores(card)
+    assert listed is not None and scores is not None and len(measured_cases(listed)) == len(listed)
+    assert listed["split"].value_counts().to_dict() == {
+        f"fold {fold}": n for fold, n in scores["fold"].value_counts().items()
+    }
+    folder = tmp_path / card.model_id
+    shutil.copytree(card.folder, folder)
+    next(folder.glob("*.cases.csv")).unlink()
+    assert main(["cases", "--data", str(dataset), "--weights", str(tmp_path)]) == 0
+    assert (folder / "card.json").read_bytes() == (card.folder / "card.json").read_bytes()  # with the hash of the list
+
+
+def test_figures_at_the_threshold_use_each_folds_own(card: cards.Card) -> None:
+    scores = cards.read_test_scores(card)
+    assert scores is not None
+    thresholds = card.raw["folds"]["thresholds"]
+    assert len(thresholds) == FOLDS and len(set(thresholds)) > 1
+    called = scores["malignant"] >= scores["fold"].map(dict(enumerate(thresholds)))
+    right = float((called == (scores["label"] == "malignant")).mean())
+    assert cards.headline(card)["accuracy_at_threshold"].value == pytest.approx(right)
+
+
+def test_the_card_says_that_the_shipped_weights_saw_all_cases(card: cards.Card) -> None:
+    assert card.raw["data"]["folds"] == FOLDS and card.raw["data"]["split_by"] == f"patient, {FOLDS} folds"
+    assert any("fitted on all cases" in limit for limit in card.raw["limits"])
+    assert "fold" in card.raw["calibration"]["fitted_on"] and len(card.raw["folds"]["best_epochs"]) == FOLDS
+    assert "--folds 3" in card.raw["training"]["command"] and card.raw["training"]["minutes"] > 0
+    assert LoadedModel(card).card.has_weights
+
+
+def test_the_number_of_a_fold_is_no_scorer(card: cards.Card) -> None:
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    assert list(read_scores(path, positive="malignant").class_scorers) == ["malignant"]
+
+
+def test_a_card_may_come_without_weights_and_says_how_to_get_them(dataset: Path, tmp_path: Path) -> None:
+    arguments = ["fit", "cnn", "--modality", "mammography", "--data", str(dataset / "manifest.csv")]
+    arguments += ["--init", "random", "--epochs", "1", "--side", "32", "--out", str(tmp_path), "--no-weights"]
+    assert main([*arguments, "--why", "Small enough for a test."]) == 0
+    settings = Settings(weights_dir=tmp_path)
+    (card,) = cards.all_cards(settings)
+    assert not card.has_weights and cards.live_cards(settings) == ()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert len(card.weights_sha256) == 64 and cards.headline(card)["auc"].n > 0
+    assert "weights not shipped: retrain in about a minute with `python -m train fit cnn" in cards.retrain_words(card)
+    assert str(dataset) not in json.dumps(dict(card.raw)) and card.raw["training"]["why"] == "Small enough for a test."
+
+
+def test_a_leaking_split_is_on_the_card_for_ever(dataset: Path, tmp_path: Path) -> None:
+    arguments = [
+        "fit",
+        "cnn",
+        "--modality",
+        "ultrasound",
+        "--data",
+        str(dataset / "manifest.csv"),
+        "--split-by",
+        "file",
+    ]
+    arguments += ["--init", "random", "--epochs", "1", "--side", "32", "--out", str(tmp_path), "--no-weights"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--allow-leaks"]) == 0
+    raw = json.loads((tmp_path / "ultrasound-cnn" / "card.json").read_text())
+    assert raw["data"]["leaks"][0]["check"] == "patient in two splits"
+    assert any(limit.startswith("Its split leaks") for limit in raw["limits"])
+
+
+def test_a_budget_ends_training_between_epochs_and_the_card_says_so(dataset: Path, tmp_path: Path) -> None:
+    arguments = ["fit", "cnn", "--modality", "ultrasound", "--data", str(dataset / "manifest.csv"), "--no-weights"]
+    arguments += ["--init", "random", "--epochs", "9", "--side", "32", "--out", str(tmp_path)]
+    assert main([*arguments, "--budget-minutes", "0.0001"]) == 0
+    raw = json.loads((tmp_path / "ultrasound-cnn" / "card.json").read_text())
+    assert len(raw["training"]["history"]) == 1 and raw["training"]["ended_by_budget"]
+    assert any("ended by a budget" in limit for limit in raw["limits"])
+
+
+def test_stopping_after_some_epochs_says_yes_at_the_last_of_them() -> None:
+    stop = after(3)
+    assert [stop() for _ in range(4)] == [False, False, True, True]
+
+
+def test_games_of_several_folds_count_by_their_cases() -> None:
+    one = {"all": Localisation(10, {"fused": 0.5}, 0.2)}
+    other = {"all": Localisation(30, {"fused": 0.9}, 0.4), "few": Localisation(2, {"fused": 1.0}, 0.5)}
+    both = pooled([one, other, {}])
+    assert both["all"].n == 40 and both["all"].hits["fused"] == pytest.approx(0.8)
+    assert both["all"].centre == pytest.approx(0.35) and both["few"].n == 2

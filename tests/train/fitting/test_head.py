@@ -1,0 +1,84 @@
+"""The classifier's own phase: it reads the right features, leaves the backbone alone, learns what can be learned."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from core.models.architectures import Graph
+from core.models.registry import architecture
+from train.fitting.head import feature_layers, features_of, fit_head, standardise_on
+from train.fitting.network import called, class_loss, make_trainable
+from train.recipe.config import FitConfig
+
+
+@pytest.fixture(scope="module")
+def fusion() -> Graph:
+    keras.utils.set_random_seed(3)
+    return architecture("fusion").build(side=64, channels=1, outputs=3)
+
+
+def features(graph: Graph, squares: np.ndarray) -> list[np.ndarray]:
+    trainable = make_trainable(graph, frozen="nothing", freeze_batch_norm=True)
+    return features_of(graph, lambda parts: called(trainable.body, list(parts), training=False), [squares], batch=4)
+
+
+def test_the_classifier_reads_what_lies_before_its_first_weights_or_dropout(fusion: Graph) -> None:
+    assert feature_layers(fusion) == ["vgg16_pool", "resnet50v2_pool"]
+    lite = architecture("efficientnet_lite0").build(side=64, channels=1, outputs=3)
+    assert feature_layers(lite) == ["efficientnet_pool"]
+
+
+def test_features_are_what_the_whole_graph_gives_there(fusion: Graph) -> None:
+    squares = np.random.default_rng(0).random((6, 64, 64, 1), np.float32)
+    direct = keras.Model(fusion.model.input, [fusion.model.get_layer(name).output for name in feature_layers(fusion)])
+    for ours, expected in zip(features(fusion, squares), direct(squares, training=False), strict=True):
+        assert ours.shape[0] == 6
+        np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_standardised_features_have_mean_zero_and_none_shouts(fusion: Graph) -> None:
+    rng = np.random.default_rng(1)
+    views = [[rng.normal(5, 3, (200, 512)), rng.normal(-1, 0.1, (200, 2048))] for _ in range(2)]
+    views[0][0][:, 7] = views[1][0][:, 7] = 2.0  # a silent feature
+    standardise_on(fusion, views)
+    norm = fusion.model.get_layer("vgg16_norm")
+    given = np.concatenate([view[0] for view in views]).astype(np.float32)
+    given[0, 7] = 3.0
+    normed = norm(given, training=False).numpy()
+    assert abs(normed.mean()) < 0.01 and 0.8 < normed[:, :7].std() < 1.0
+    assert abs(normed[0, 7]) < 2
+
+
+def test_the_head_learns_and_the_backbone_stays(fusion: Graph) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(96, dtype=np.int32) % 3
+    views = []
+    for _ in range(2):
+        view = [rng.normal(0, 1, (96, 512)).astype(np.float32), rng.normal(0, 1, (96, 2048)).astype(np.float32)]
+        view[0][np.arange(96), labels] += 6
+        views.append(view)
+    standardise_on(fusion, views)
+    before = {v.path: np.asarray(v).copy() for v in fusion.model.weights if not v.path.startswith(("dense", "logits"))}
+    validation = ([part[:48] for part in views[1]], labels[:48])
+    epoch = fit_head(fusion, views, labels, validation, FitConfig("fusion", "ultrasound", head_epochs=30))
+    assert 0 < epoch <= 30 and epoch % 5 == 0
+    head = keras.Model([fusion.model.get_layer(name).output for name in feature_layers(fusion)], fusion.model.output)
+    loss = class_loss(head([tf.constant(part) for part in validation[0]]), labels[:48], tf.ones(3), 0.0)
+    assert float(loss) < 0.7 < np.log(3)
+    for variable in fusion.model.weights:
+        if variable.path in before:
+            np.testing.assert_array_equal(np.asarray(variable), before[variable.path])
+    logits = fusion.model.get_layer("logits")
+    assert np.isfinite(tf.reduce_sum(logits.kernel))
+
+
+def test_without_validation_cases_the_last_epoch_stays(fusion: Graph) -> None:
+    rng = np.random.default_rng(3)
+    view = [rng.normal(0, 1, (16, 512)).astype(np.float32), rng.normal(0, 1, (16, 2048)).astype(np.float32)]
+    before = np.asarray(fusion.model.get_layer("logits").kernel).copy()
+    config = FitConfig("fusion", "ultrasound", head_epochs=3)
+    assert fit_head(fusion, [view], np.arange(16, dtype=np.int32) % 3, None, config) == 3
+    assert not np.array_equal(np.asarray(fusion.model.get_layer("logits").kernel), before)

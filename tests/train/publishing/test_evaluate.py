@@ -1,0 +1,216 @@
+"""`python -m train evaluate`: the right cases, the model's words, every measure, and no shipped score replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Raster
+
+from core.commands.metrics import as_json
+from core.errors import InvalidInput
+from core.evaluation.statistics.summary import evaluate_table
+from core.evaluation.tables.scores import read_scores
+from core.models import cards
+from train.__main__ import main
+from train.datasets.manifest import read_manifest
+from train.publishing.evaluate import as_classes, measure, patient_score, select
+
+
+def picture(rng: np.random.Generator, is_bright: bool) -> Raster.Image:
+    pixels = np.asarray(Raster.fromarray((rng.random((9, 9)) * 160).astype(np.uint8)).resize((48, 48))).copy()
+    if is_bright:
+        row, column = rng.integers(4, 34, 2)
+        pixels[row : row + 10, column : column + 10] = 250
+    return Raster.fromarray(np.stack([pixels] * 3, axis=2))
+
+
+def write_dataset(folder: Path, labels: tuple[str, str], n: int, seed: int, **columns: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(n):
+        picture(rng, number // 2 % 2 == 1).save(folder / f"{seed}_{number}.png")
+        rows.append(
+            {"file": f"{seed}_{number}.png", "label": labels[number // 2 % 2], "patient": f"{seed}p{number // 4}"}
+        )
+    pd.DataFrame(rows).assign(**columns).to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("own") / "data", ("non_idc", "idc"), 60, 1)
+
+
+@pytest.fixture(scope="module")
+def other_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(
+        tmp_path_factory.mktemp("other") / "data",
+        ("benign", "malignant"),
+        24,
+        2,
+        magnification=["40X", "100X"] * 12,
+        source=["Elsewhere"] * 24,
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(own_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("weights")
+    arguments = [
+        "fit",
+        "cnn",
+        "--modality",
+        "histology",
+        "--data",
+        str(own_data),
+        "--out",
+        str(out),
+        "--init",
+        "random",
+    ]
+    assert main([*arguments, "--epochs", "2", "--side", "32"]) == 0
+    return out
+
+
+@pytest.fixture
+def weights(fitted: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(fitted, tmp_path / "weights"))
+
+
+def card_of(weights: Path) -> cards.Card:
+    return cards.read_card(weights / "histology-cnn")
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], weights: Path, data: Path, *options: str) -> dict:
+    assert main(["evaluate", "histology-cnn", "--data", str(data), "--weights", str(weights), "--json", *options]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_its_own_test_cases_give_the_cards_numbers_and_the_cards_scores_stay(
+    weights: Path, own_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_of(weights)
+    before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
+    found = evaluated(capsys, weights, own_data)
+    assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
+    assert found["n"] == cards.headline(card)["auc"].n and any("reproduced" in note for note in found["notes"])
+    for name, estimate in cards.headline(card).items():
+        if name in found["intervals"]:
+            assert found["intervals"][name][0] == pytest.approx(estimate.low, abs=0.02), name
+    assert found["auc"] == pytest.approx(cards.headline(card)["auc"].value, abs=1e-3)
+
+
+def test_another_data_set_is_measured_whole_and_kept_beside_the_cards_scores(
+    weights: Path, other_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_of(weights)
+    own = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    before = own.read_bytes()
+    found = evaluated(capsys, weights, other_data)
+    assert own.read_bytes() == before
+    (kept,) = card.folder.glob("*.on-*.test_scores.csv")
+    table = pd.read_csv(kept)
+    assert len(table) == found["n"] == 24 and set(table["label"]) == {"idc", "non_idc"}
+    assert set(table["magnification"]) == {"40X", "100X"} and set(table["source"]) == {"Elsewhere"}
+    assert {"patient_score", "patient_score_40X", "patient_score_at_threshold"} <= set(found["intervals"])
+
+
+def test_the_measures_are_those_of_core_metrics_under_the_same_names(
+    weights: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluated(capsys, weights, other_data, "--out", str(tmp_path / "scores.csv"))
+    threshold = card_of(weights).threshold
+    table = read_scores(tmp_path / "scores.csv", positive="idc", scorers=None)
+    (same,) = as_json(evaluate_table(table, threshold=threshold), with_pairs=False)["scorers"].values()
+    for name, value in same.items():
+        if isinstance(value, float):
+            assert found[name] == pytest.approx(value, abs=1e-5), name
+    order = [same["classes"].index(name) for name in found["classes"]]  # the card's classes, there alphabetical
+    assert found["confusion_matrix"] == np.array(same["confusion_matrix"])[np.ix_(order, order)].tolist()
+    assert {"accuracy", "kappa", "mcc", "brier", "ece", "macro_f1", "weighted_f1", "sensitivity_at_threshold"} <= set(
+        found
+    )
+    assert found["scorers"]["histology-cnn"]["auc"] == found["auc"]
+
+
+def test_text_names_the_model_and_the_confusion_matrix(
+    weights: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "histology-cnn", "--data", str(other_data), "--weights", str(weights)]
+    assert main([*arguments, "--out", str(tmp_path / "s.csv")]) == 0
+    text = capsys.readouterr().out
+    assert "majority_accuracy" in text and "Rows: true class" in text and "all its cases are measured" in text
+
+
+def test_a_split_that_holds_what_the_model_was_trained_on_is_told(
+    weights: Path, own_data: Path, tmp_path: Path
+) -> None:
+    card, table = card_of(weights), pd.read_csv(own_data)
+    table.assign(split="test").to_csv(tmp_path / "all_test.csv", index=False)
+    chosen = select(card, read_manifest(tmp_path / "all_test.csv"), "test")
+    assert not chosen.is_own and "too good" in chosen.notes[0]
+    assert select(card, read_manifest(own_data), "validation").notes[-1].startswith(str(card.raw["data"]["n"] // 5)[:1])
+    trained = select(card, read_manifest(own_data), "train")
+    assert len(trained.cases) == sum(card.raw["data"]["splits"]["train"].values())
+
+
+def test_a_model_measured_in_folds_keeps_its_out_of_fold_scores(weights: Path, own_data: Path) -> None:
+    card = card_of(weights)
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    every = pd.read_csv(own_data).rename(columns={"file": "case"})
+    every.assign(fold=0, non_idc=0.5, idc=0.5).to_csv(path, index=False)
+    chosen = select(card, read_manifest(own_data), "test")
+    assert chosen.stored is not None and len(chosen.stored) == 60 and chosen.is_own
+    assert list(chosen.stored["case"]) == list(chosen.cases["file"])
+
+
+def test_labels_get_the_models_words_and_a_strange_one_is_refused(weights: Path) -> None:
+    card = card_of(weights)
+    labels = pd.Series(["benign", "malignant", "no finding", "idc", "Normal"])
+    assert list(as_classes(card, labels, {})) == ["non_idc", "idc", "non_idc", "idc", "non_idc"]
+    with pytest.raises(InvalidInput, match="knows no label 'atypical'"):
+        as_classes(card, pd.Series(["atypical"]), {})
+    assert list(as_classes(card, pd.Series(["atypical"]), {"atypical": "idc"})) == ["idc"]
+    with pytest.raises(InvalidInput, match="no class 'cancer'"):
+        as_classes(card, pd.Series(["atypical"]), {"atypical": "cancer"})
+
+
+def test_without_cases_of_every_class_the_positive_one_is_measured_against_the_rest(weights: Path) -> None:
+    card = card_of(weights)
+    scores = pd.DataFrame({"case": list("abcd"), "patient": list("abcd"), "label": ["idc", "other", "idc", "other"]})
+    result = measure(card, scores.assign(non_idc=[0.1, 0.9, 0.2, 0.8], idc=[0.9, 0.1, 0.8, 0.2]))
+    assert result.scorers[0].measures["auc"].value == 1 and result.scorers[0].matrix is None
+    assert result.scorers[0].measures["majority_accuracy"].value == 0.5
+
+
+def test_the_patient_score_counts_patients_not_tiles() -> None:
+    right = np.array([True] * 9 + [False])  # one patient with nine tiles, all right; one with one tile, wrong
+    estimate = patient_score(right, np.array(["a"] * 9 + ["b"]))
+    assert estimate.value == 0.5 and estimate.n == 2 and estimate.low == 0 and estimate.high == 1
+
+
+def test_the_patient_score_is_also_given_at_the_threshold_of_the_card(weights: Path) -> None:
+    card = dataclasses.replace(card_of(weights), threshold=0.3)
+    scores = pd.DataFrame(
+        {"case": list("abcd"), "patient": list("ppqq"), "label": ["idc", "idc", "non_idc", "non_idc"]}
+    )
+    positive = np.array([0.9, 0.35, 0.2, 0.4])
+    found = measure(card, scores.assign(non_idc=1 - positive, idc=positive)).scorers[0].measures
+    assert found["patient_score"].value == pytest.approx((0.5 + 1) / 2)  # most probable class: one of p is missed
+    assert found["patient_score_at_threshold"].value == pytest.approx((1 + 0.5) / 2)  # one of q is called too
+
+
+def test_files_that_are_not_there_are_counted(
+    weights: Path, other_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", "histology-cnn", "--data", str(other_data), "--weights", str(weights)]
+    assert main([*arguments, "--root", str(weights)]) == 1
+    assert "24 of 24 files are not there" in capsys.readouterr().err
+    assert main(["evaluate", "../x", "--data", str(other_data), "--weights", str(weights)]) == 1

@@ -1,0 +1,321 @@
+"""The queue of trainings: who may ask, who gets a job, and what becomes of one whose worker dies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from record_site import add_person
+from sqlalchemy import select, update
+
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.records import data_sets
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import ROLES, Person
+from core.types import Modality
+from pages.parts.training_tables import device_words
+from train.queue import trainings
+from train.queue.trainings import ATTEMPTS, GO_ON, LOST, STOP, Claim, FitRequest, with_seeds
+
+REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
+COUNTS = {"train": {"benign": 4, "malignant": 4}}
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+@pytest.fixture
+def version(records: Database, admin: Person) -> int:
+    """A data set of one picture: the queue does not look into it."""
+    name = data_sets.keep_file(records.settings, b"picture", "png")
+    return data_sets.create_data_set(
+        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
+        split={"kind": "60/20/20", "seed": 0}, counts=COUNTS, found={"leaking": False},
+    )  # fmt: skip
+
+
+def take(db: Database, worker: str = "w1", machine: str = "m1") -> Claim | None:
+    return trainings.claim(db, worker=worker, machine=machine)
+
+
+def taken(db: Database, worker: str = "w1", machine: str = "m1") -> Claim:
+    found = take(db, worker, machine)
+    assert found is not None
+    return found
+
+
+def let_the_lease_expire(db: Database) -> None:
+    with db.begin() as connection:
+        connection.execute(update(tables.job).values(lease_until=tables.now() - timedelta(seconds=1)))
+
+
+def test_a_job_is_waiting_in_the_database_before_anything_runs(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    (row,) = trainings.list_jobs(records, admin)
+    assert (row.id, row.state, row.request, row.data_set) == (job_id, trainings.QUEUED, REQUEST, "Set")
+    assert row.created_by_name == "Ada" and row.attempts == 0
+
+
+def test_starting_and_cancelling_are_in_the_audit_trail_by_name(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    trainings.cancel(records, admin, job_id)
+    said = [(entry.action, entry.person_name) for entry in trail.entries(records, admin)]
+    assert said[:2] == [("cancel training", "Ada"), ("start training", "Ada")]
+    assert trail.verify(records).is_intact
+
+
+ACTIONS: dict[str, Callable[[Database, Person, int], object]] = {
+    "enqueue": lambda db, person, version: trainings.enqueue(db, person, REQUEST, version),
+    "cancel": lambda db, person, _: trainings.cancel(db, person, 1),
+    "list_jobs": lambda db, person, _: trainings.list_jobs(db, person),
+    "load_job": lambda db, person, _: trainings.load_job(db, person, 1),
+    "epochs_of": lambda db, person, _: trainings.epochs_of(db, person, 1),
+    "events_of": lambda db, person, _: trainings.events_of(db, person, 1),
+    "log_tail": lambda db, person, _: trainings.log_tail(db, person, 1),
+}
+
+
+@pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_only_an_administrator_may_do_anything_with_jobs(records: Database, version: int, action: str) -> None:
+    for role in set(ROLES) - {"administrator"}:
+        with pytest.raises(NotAllowed):
+            ACTIONS[action](records, add_person(records, f"{role} {action}", role), version)
+    assert trainings.list_jobs(records, Person(1, "Ada", ["administrator"])) == []
+
+
+def test_a_job_for_another_kind_of_picture_or_an_unknown_set_is_refused(
+    records: Database, admin: Person, version: int
+) -> None:
+    with pytest.raises(InvalidInput, match="holds ultrasound"):
+        trainings.enqueue(records, admin, FitRequest("cnn", Modality.MAMMOGRAPHY), version)
+    with pytest.raises(NotFound):
+        trainings.enqueue(records, admin, REQUEST, version + 7)
+    with pytest.raises(NotFound):
+        trainings.cancel(records, admin, 99)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"architecture": "vit"},
+        {"side": 8},
+        {"epochs": 0},
+        {"folds": 2},
+        {"name": "../x"},
+        {"init": "magic"},
+        {"trials": -1},
+        {"trials": 3, "folds": 5},
+        {"trials": 3, "refits": 0},
+        {"unfreeze": "1"},
+        {"unfreeze": "many"},
+        {"settings": ("mixup=99",)},
+    ],
+)
+def test_a_request_that_cannot_run_is_refused_with_a_sentence(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        FitRequest(**({"architecture": "cnn", "modality": Modality.ULTRASOUND} | wrong))  # type: ignore[arg-type]
+
+
+def test_the_oldest_job_is_taken_first_and_one_machine_trains_one_at_a_time(
+    records: Database, admin: Person, version: int
+) -> None:
+    first, second = (trainings.enqueue(records, admin, REQUEST, version) for _ in range(2))
+    held = taken(records)
+    assert held.job_id == first and held.request == REQUEST
+    assert take(records, "w2") is None
+    assert taken(records, "w3", "another machine").job_id == second
+
+
+def test_of_two_workers_that_ask_at_once_one_gets_the_job(records: Database, admin: Person, version: int) -> None:
+    for _ in range(4):
+        trainings.enqueue(records, admin, REQUEST, version)
+    start, found = threading.Barrier(6), []
+
+    def ask(number: int) -> None:
+        start.wait()
+        found.append(take(records, f"w{number}", f"m{number % 3}"))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = [claim for claim in found if claim is not None]
+    assert len(held) == 3 and len({claim.job_id for claim in held}) == 3  # six workers, three machines
+
+
+def test_two_administrators_who_cancel_at_once_cancel_once(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    start, refused = threading.Barrier(2), []
+
+    def cancel() -> None:
+        start.wait()
+        try:
+            trainings.cancel(records, admin, job_id)
+        except Conflict as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=cancel) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 1 and trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
+    assert [entry.action for entry in trail.entries(records, admin)].count("cancel training") == 1
+
+
+def test_a_heartbeat_keeps_the_job_and_brings_the_cancel(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    let_the_lease_expire(records)
+    assert trainings.heartbeat(records, held, memory_mib=700, device="AMD EPYC, 2 cores", message="Trains.") == GO_ON
+    assert take(records, "w2", "m2") is None  # renewed in time: nobody else gets it
+    trainings.cancel(records, admin, job_id)
+    row = trainings.load_job(records, admin, job_id)
+    assert row.is_stopping and row.state == trainings.RUNNING and row.memory_mib == 700
+    assert device_words(row).replace("\\", "") == "on m1: AMD EPYC, 2 cores · 700 MiB of memory in use"
+    assert trainings.heartbeat(records, held) == STOP
+    assert trainings.finish(records, held, trainings.CANCELLED, "Cancelled.")
+    assert trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
+    assert device_words(trainings.load_job(records, admin, job_id)).replace("\\", "") == "on m1: AMD EPYC, 2 cores"
+
+
+def test_a_job_whose_worker_died_goes_to_the_next_one_and_the_first_cannot_spoil_it(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    slow = taken(records)
+    let_the_lease_expire(records)
+    held = taken(records, "w2")
+    assert (held.job_id, held.attempt) == (job_id, 2)
+    assert trainings.heartbeat(records, slow) == LOST
+    assert trainings.add_epochs(records, slow, "", [{"epoch": 1, "loss": 9.0}]) == 0
+    assert not trainings.finish(records, slow, trainings.FAILED, "Too late.")
+    assert trainings.load_job(records, admin, job_id).state == trainings.RUNNING
+    assert trainings.finish(records, held, trainings.DONE, "Done.", result={"model_id": "m"})
+    assert trainings.load_job(records, admin, job_id).result == {"model_id": "m"}
+
+
+def test_a_job_that_kills_its_worker_three_times_is_dead_and_says_so(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    for attempt in range(1, ATTEMPTS + 1):
+        assert taken(records, f"w{attempt}").attempt == attempt
+        let_the_lease_expire(records)
+    assert take(records, "w9") is None
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.DEAD and "died 3 times" in row.message
+    assert "training dead" in [entry.action for entry in trail.entries(records, admin)]
+
+
+def test_a_cancelled_job_whose_worker_died_is_not_tried_again(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    taken(records)
+    trainings.cancel(records, admin, job_id)
+    let_the_lease_expire(records)
+    assert take(records, "w2") is None
+    assert trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
+
+
+def test_a_worker_that_is_told_to_end_hands_the_job_back_without_a_failed_attempt(
+    records: Database, admin: Person, version: int
+) -> None:
+    trainings.enqueue(records, admin, REQUEST, version)
+    trainings.hand_back(records, taken(records))
+    assert taken(records, "w2").attempt == 1
+
+
+def test_an_epoch_is_kept_once_however_often_it_is_told(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    rows = [{"epoch": number, "loss": 1 / number, "seconds": 2.0} for number in (1, 2)]
+    assert trainings.add_epochs(records, held, "", rows[:1]) == 1
+    assert trainings.add_epochs(records, held, "", rows) == 1
+    assert trainings.add_epochs(records, held, "all", rows[:1]) == 1
+    kept = trainings.epochs_of(records, admin, job_id)
+    assert [(epoch.part, epoch.epoch, epoch.measures["loss"]) for epoch in kept] == [
+        ("", 1, 1.0), ("", 2, 0.5), ("all", 1, 1.0),
+    ]  # fmt: skip
+    assert trainings.seconds_left(trainings.load_job(records, admin, job_id), kept[:2]) == pytest.approx(2.0)
+
+
+def test_a_removed_data_set_cannot_be_trained_on_and_a_used_one_not_removed(
+    records: Database, admin: Person, version: int
+) -> None:
+    data_set_id = data_sets.load_version(records, admin, version).data_set_id
+    trainings.enqueue(records, admin, REQUEST, version)
+    with pytest.raises(Conflict, match="is not over"):
+        data_sets.remove_data_set(records, admin, data_set_id)
+    with records.read() as connection:
+        assert connection.execute(select(tables.data_set.c.removed_at)).scalar_one() is None
+
+
+def test_the_page_shows_the_command_that_does_the_same() -> None:
+    assert REQUEST.command("M.csv", "DATA") == (
+        "python -m train fit cnn --modality ultrasound --data M.csv --root DATA --init random --seed 0 "
+        "--epochs 3 --side 64"
+    )
+
+
+def test_the_regime_and_other_settings_reach_the_command_and_come_back_from_the_row() -> None:
+    asked = FitRequest("vgg16_gap", Modality.ULTRASOUND, unfreeze="2", settings=("mixup=0.2", "optimizer=sgd"))
+    command = asked.command("m.csv", "files")
+    assert "--unfreeze 2" in command and "--set mixup=0.2 --set optimizer=sgd" in command
+    assert FitRequest.from_json(asked.to_json()) == asked
+    assert (asked.config.frozen, asked.config.unfreeze, asked.config.mixup) == ("blocks", 2, 0.2)
+    old = {name: value for name, value in asked.to_json().items() if name not in ("unfreeze", "settings")}
+    assert FitRequest.from_json(old) == FitRequest("vgg16_gap", Modality.ULTRASOUND)
+
+
+def test_several_seeds_are_several_trainings_or_none(records: Database, admin: Person, version: int) -> None:
+    assert with_seeds(REQUEST, "7") == [replace(REQUEST, seed=7)]
+    three = with_seeds(REQUEST, "0, 1,2")
+    assert [one.seed for one in three] == [0, 1, 2]
+    assert [one.model_id for one in three] == [f"ultrasound-cnn-seed{seed}" for seed in range(3)]
+    for words in ("", "1,,2", "a", "1, 1", "-1", "²", ",".join(map(str, range(11)))):
+        with pytest.raises(InvalidInput, match=r"[Ss]eeds"):
+            with_seeds(REQUEST, words)
+    assert len(trainings.enqueue_all(records, admin, three, version)) == 3
+    with pytest.raises(InvalidInput):
+        trainings.enqueue_all(records, admin, [REQUEST, replace(REQUEST, modality=Modality.HISTOLOGY)], version)
+    assert len(trainings.list_jobs(records, admin)) == 3
+
+
+def test_the_step_within_an_epoch_counts_until_the_epoch_is_over(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    held = taken(records)
+    trainings.heartbeat(records, held, progress={"part": "", "epoch": 1, "step": 5, "steps": 10})
+    job = trainings.load_job(records, admin, job_id)
+    assert trainings.share_done(job, []) == pytest.approx(0.5 / REQUEST.n_epochs)
+    trainings.add_epochs(records, held, "", [{"epoch": 1, "loss": 0.5, "seconds": 1.0}])
+    assert trainings.share_done(job, trainings.epochs_of(records, admin, job_id)) == pytest.approx(1 / REQUEST.n_epochs)
+    trainings.finish(records, held, trainings.FAILED, "It failed.")
+    assert trainings.load_job(records, admin, job_id).progress == {}
+
+
+def test_a_search_is_a_job_whose_trials_are_seen_also_when_it_is_over(
+    records: Database, admin: Person, version: int
+) -> None:
+    asked = replace(REQUEST, trials=4, refits=2)
+    assert asked.runs == 6 and asked.command("m.csv", "files").startswith("python -m train search cnn")
+    job_id = trainings.enqueue(records, admin, asked, version)
+    tried = [{"number": 1, "settings": ["mixup=0.2"], "state": "pruned", "epochs": 2, "validation_auc": 0.6}]
+    held = taken(records)
+    trainings.heartbeat(records, held, progress={"trials": tried})
+    assert (
+        trainings.load_job(records, admin, job_id).trials == tried
+        and not trainings.load_job(records, admin, job_id).progress
+    )
+    trainings.finish(records, held, trainings.FAILED, "It failed.")
+    assert trainings.load_job(records, admin, job_id).trials == tried

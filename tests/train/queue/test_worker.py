@@ -1,0 +1,369 @@
+"""The worker: a job in a process of its own, epoch by epoch into the database, through every way it can end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from record_site import add_person
+from release_site import MODEL, SHIPPED, add_candidate
+from sqlalchemy import update
+
+from core.models.live import candidate_dir
+from core.records import data_sets
+from core.records.database import tables
+from core.records.database.db import Database, open_database
+from core.records.people.permissions import Person
+from core.records.releases import promotion_check
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+from train.fitting.checkpoint import StepFile, newest_step
+from train.queue import child, trainings
+from train.queue.child import LocalExecutor, ended_badly
+from train.queue.trainings import FitRequest
+from train.queue.worker import Worker, kept_alive
+
+REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
+EPOCH = '{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}'
+BEGIN = """
+import json, os, sys, time
+from pathlib import Path
+given = dict(zip(sys.argv[1:], sys.argv[2:]))
+out, work = Path(given["--out"]), Path(given["--work"])
+work.mkdir(parents=True, exist_ok=True)
+lines = work / "epochs.jsonl"
+done = len(lines.read_text().splitlines()) if lines.exists() else 0
+def epoch(number):
+    with lines.open("a") as file:
+        file.write('{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}\\n' % number)
+def card():
+    folder = out / "ultrasound-cnn"
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text('{"model_id": "ultrasound-cnn", "weights": {"sha256": "' + "a" * 64 + '"}}')
+"""
+
+
+@pytest.fixture
+def record_settings(tmp_path: Path) -> Settings:
+    """SQLite only: what the two kinds of database do with the queue is tested with the queue."""
+    return Settings(state_dir=tmp_path / "state")
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+@pytest.fixture
+def job_id(records: Database, admin: Person) -> int:
+    name = data_sets.keep_file(records.settings, b"picture", "png")
+    version = data_sets.create_data_set(
+        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
+        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
+    )  # fmt: skip
+    return trainings.enqueue(records, admin, REQUEST, version)
+
+
+@pytest.fixture
+def training(records: Database, tmp_path: Path) -> Callable[[str], LocalExecutor]:
+    """An executor whose training is this script: what takes minutes is not what is tested here."""
+
+    def of(body: str) -> LocalExecutor:
+        script = tmp_path / "training.py"
+        script.write_text(BEGIN + textwrap.dedent(body))
+        return LocalExecutor(records.settings, (sys.executable, str(script)))
+
+    return of
+
+
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def test_a_job_ends_with_a_candidate_and_all_its_epochs(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    body = "print('hello');[epoch(n) for n in range(1, 5)]; card()"
+    assert Worker(records, training(body)).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.DONE and row.result == {
+        "model_id": "ultrasound-cnn", "weights_sha256": "a" * 64, "folder": "ultrasound-cnn",
+    }  # fmt: skip
+    assert (candidate_dir(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
+    assert [epoch.epoch for epoch in trainings.epochs_of(records, admin, job_id)] == [1, 2, 3, 4]
+    assert "hello" in trainings.log_tail(records, admin, job_id)
+    assert not (trainings.folder_of(records.settings, job_id) / "work").exists()
+
+
+def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: trainings.epochs_of(records, admin, job_id))
+    assert trainings.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs."
+    trainings.cancel(records, admin, job_id)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
+    assert [path.name for path in trainings.folder_of(records.settings, job_id).iterdir()] == ["log.txt"]
+    assert not candidate_dir(records.settings, job_id).exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("sys.exit('The split leaks.')", "The split leaks."),
+        ("raise MemoryError", "memory of this machine"),
+        ("raise OSError(28, 'No space left on device')", "disk is full"),
+        ("os.kill(os.getpid(), 9)", "killed the training"),
+        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("1 / 0", "our fault"),
+        ("epoch(1)", "our fault"),  # ends well but without a model
+    ],
+)
+def test_what_fails_is_failed_with_a_sentence_and_its_log(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor], body: str, sentence: str
+) -> None:
+    Worker(records, training(body)).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.FAILED and sentence in row.message
+    assert "attempt 1" in trainings.log_tail(records, admin, job_id)
+    assert not Worker(records, training(body)).work_once()  # a failure is not tried again
+
+
+def test_a_data_set_that_was_damaged_is_told(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    next((records.settings.state_dir / "data_sets" / "manifests").iterdir()).write_text("file,label\n")
+    Worker(records, training("card()")).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.FAILED and "missing or damaged" in row.message
+
+
+def test_a_worker_that_lost_its_job_stops_training(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: trainings.epochs_of(records, admin, job_id))
+    with records.begin() as connection:
+        connection.execute(update(tables.job).values(worker="another", attempts=2))
+    thread.join(60)
+    assert not thread.is_alive()
+    assert trainings.load_job(records, admin, job_id).state == trainings.RUNNING  # the other worker's
+
+
+def test_a_worker_that_is_told_to_end_gives_the_job_back(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    told = threading.Event()
+    thread = threading.Thread(
+        target=Worker(records, training("epoch(1); time.sleep(300)"), is_told_to_end=told.is_set).work
+    )
+    thread.start()
+    until(lambda: trainings.epochs_of(records, admin, job_id))
+    told.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    row = trainings.load_job(records, admin, job_id)
+    assert (row.state, row.attempts) == (trainings.QUEUED, 0)
+    assert (trainings.folder_of(records.settings, job_id) / "work" / "epochs.jsonl").is_file()  # to go on from
+
+
+MAKES_A_MODEL = """
+    import shutil
+    shutil.copytree(sys.argv[0] + ".model", out / "ultrasound-cnn")
+"""
+SCORES = """
+import shutil, sys, time
+candidate, live, root, out = sys.argv[1:]
+print("a library's words", flush=True)
+print("> Scoring 117 test cases with the live model", flush=True)
+"""
+
+
+@pytest.fixture
+def with_comparison(
+    records: Database, admin: Person, tmp_path: Path, training: Callable[[str], LocalExecutor]
+) -> Callable[[str], LocalExecutor]:
+    """A training that makes a candidate with weights, and a comparison that is this script."""
+
+    def of(body: str) -> LocalExecutor:
+        made = candidate_dir(records.settings, add_candidate(records, admin, 3)) / MODEL
+        made.rename(tmp_path / "training.py.model")
+        script = tmp_path / "comparison.py"
+        script.write_text(SCORES + textwrap.dedent(body))
+        runs = training(MAKES_A_MODEL)
+        runs.comparison = (sys.executable, str(script))
+        return runs
+
+    return of
+
+
+def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
+) -> None:
+    body = f"""
+        time.sleep(3)
+        shutil.copyfile(candidate + "/{{}}.test_scores.csv".format(__import__("json").load(open(candidate + "/card.json"
+            ))["weights"]["sha256"][:8]), out + "/{SHIPPED.weights_sha256[:8]}.test_scores.csv")
+        open(out + "/{SHIPPED.weights_sha256[:8]}.json", "w").write('{{"candidate": 0.1, "live": 0.2}}')
+    """
+    worker = Worker(records, with_comparison(body))
+    thread = threading.Thread(target=worker.work_once)
+    thread.start()
+    until(lambda: "Scoring 117 test cases" in trainings.load_job(records, admin, job_id).message)
+    running = trainings.load_job(records, admin, job_id)
+    assert running.is_comparing and running.message == (
+        "The training is over; now the comparison with the live model: Scoring 117 test cases with the live model."
+    )
+    thread.join(60)
+    row = trainings.load_job(records, admin, job_id)
+    assert (row.state, row.message) == (trainings.DONE, trainings.CANDIDATE_READY)
+    found = promotion_check.examine(records, admin, job_id)
+    assert found.is_scored and found.speeds == {"candidate": 0.1, "live": 0.2}
+    assert "comparison with the live model" in trainings.log_tail(records, admin, job_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("sys.exit('1 of 6 files are not there.')", "1 of 6 files are not there."),
+        ("raise MemoryError", "The memory of this machine was not enough. Try again later."),
+        ("1 / 0", "The comparison stopped with an error that is our fault."),
+    ],
+)
+def test_a_comparison_that_fails_does_not_lose_the_candidate(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor], body: str, why: str
+) -> None:
+    Worker(records, with_comparison(body)).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.DONE and why in row.message and "A button there does it." in row.message
+    assert not promotion_check.examine(records, admin, job_id).speeds  # the page offers the button
+
+
+def test_a_cancel_during_the_comparison_ends_it_and_keeps_the_candidate(
+    records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
+) -> None:
+    thread = threading.Thread(target=Worker(records, with_comparison("time.sleep(300)")).work_once)
+    thread.start()
+    until(lambda: trainings.load_job(records, admin, job_id).is_comparing)
+    trainings.cancel(records, admin, job_id)
+    thread.join(60)
+    assert not thread.is_alive()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.DONE and "It was cancelled." in row.message
+    assert promotion_check.examine(records, admin, job_id).candidate.model_id == MODEL
+
+
+def test_a_job_whose_worker_dies_during_the_comparison_is_done(records: Database, admin: Person, job_id: int) -> None:
+    held = trainings.claim(records, worker="first", machine="here", lease_seconds=0)
+    assert held is not None and trainings.keep_result(records, held, {"model_id": MODEL, "weights_sha256": "a" * 64})
+    time.sleep(0.01)
+    assert trainings.claim(records, worker="second", machine="here") is None
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == trainings.DONE and row.result is not None and "a button there does it" in row.message
+    assert not trainings.keep_result(records, held, {}) and not trainings.finish(
+        records, held, trainings.FAILED, "late"
+    )
+
+
+def test_the_training_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
+    """The pipe on its standard input closes, whatever the worker died of."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.queue.child", "worker"],  # any command that does not end by itself
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "SECONDREAD_STATE_DIR": str(tmp_path / "state")},
+    )  # fmt: skip
+    until(lambda: (tmp_path / "state" / "secondread.sqlite3").exists())
+    assert process.poll() is None and process.stdin is not None
+    process.stdin.close()
+    assert process.wait(120) == 75
+
+
+def test_the_training_ends_with_its_own_status_while_its_worker_lives(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train.queue.child", "audit", "--data", str(tmp_path / "missing.csv")],
+        cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    words = process.stderr.read().decode()
+    assert process.wait(240) == 1 and "There is no manifest" in ended_badly(1, words)
+
+
+def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
+    settings = Settings(state_dir=tmp_path / "state")
+    open_database(settings).close()
+    with kept_alive(settings):
+        until(lambda: len(workers()) == 1)
+        (first,) = workers()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: workers() and workers() != {first})
+    until(lambda: not workers())
+
+
+def workers() -> set[int]:
+    """Process ids of the workers that this process started."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, ValueError):
+            continue
+        if b"--with-app" in words and parent == os.getpid():
+            found.add(int(folder.name))
+    return found
+
+
+def test_a_half_written_line_is_not_read_as_an_epoch(tmp_path: Path) -> None:
+    (tmp_path / "fold0").mkdir()
+    (tmp_path / "fold0" / "epochs.jsonl").write_text(EPOCH % 1 + "\n" + (EPOCH % 2)[:10])
+    assert [(part, len(rows)) for part, rows in child.epochs_in(tmp_path)] == [("fold0", 1)]
+
+
+def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
+    assert ended_badly(1, "12:00 60 images\nThe split leaks. Split anew.\n") == "The split leaks. Split anew."
+
+
+def test_the_step_of_the_run_that_was_written_last_is_told(tmp_path: Path) -> None:
+    told = {"epoch": 2, "step": 3, "steps": 40, "device": "a processor"}
+    assert newest_step(tmp_path) is None
+    for part in ("fold0", "fold1"):
+        (tmp_path / part).mkdir()
+        StepFile(tmp_path / part, "a processor").tell(2, 3, 40)
+        os.utime(tmp_path / part / "step.json", (1 if part == "fold1" else 5, 1 if part == "fold1" else 5))
+    assert newest_step(tmp_path) == ("fold0", told)
+    (tmp_path / "fold0" / "step.json").write_text("{")
+    assert newest_step(tmp_path) == ("fold1", told)
+
+
+def test_a_running_job_tells_its_step(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    body = (
+        """(work / "step.json").write_text('{"epoch": 1, "step": 7, "steps": 9, "device": "a GPU"}'); time.sleep(300)"""
+    )
+    thread = threading.Thread(target=Worker(records, training(body)).work_once)
+    thread.start()
+    until(lambda: trainings.load_job(records, admin, job_id).progress)
+    assert trainings.load_job(records, admin, job_id).progress == {"part": "", "epoch": 1, "step": 7, "steps": 9}
+    assert trainings.load_job(records, admin, job_id).device == "a GPU"
+    trainings.cancel(records, admin, job_id)
+    thread.join(60)
+    assert not thread.is_alive() and trainings.load_job(records, admin, job_id).progress == {}

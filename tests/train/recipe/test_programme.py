@@ -1,0 +1,180 @@
+"""`python -m train all`: the whole table, one model after the other, going on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Raster
+
+from core.models.registry import ARCHITECTURES
+from core.types import Modality
+from train.__main__ import main
+from train.commands import all as all_command
+from train.commands import fit
+from train.recipe import programme
+from train.recipe.programme import PROGRAMME, Entry, arguments_of, external_arguments
+from train.recipe.runs import is_done
+
+SMALL = ("--side", "32", "--epochs", "1", "--init", "random")
+QUICK = Entry(Modality.ULTRASOUND, "cnn", "Small enough for a test.", ships_weights=True, options=SMALL)
+OTHER = Entry(Modality.ULTRASOUND, "cnn", "Another seed.", options=(*SMALL, "--seed", "1"), suffix="-other")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the three manifests; the ultrasound one has pictures."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(3)
+    rows = []
+    for number in range(40):
+        pixels = Raster.fromarray((rng.random((9, 9)) * 255).astype(np.uint8)).resize((40, 40))
+        pixels.save(folder / f"{number}.png")
+        rows.append({"file": f"{number}.png", "label": ("benign", "malignant")[number % 2], "patient": str(number)})
+    for name in ("ultrasound", "mammography", "histopathology"):
+        (folder / name).mkdir()
+        pd.DataFrame(rows).assign(source="BUSI").to_csv(folder / name / "manifest.csv", index=False)
+    return folder
+
+
+def arguments(data: Path, out: Path, **options: object) -> argparse.Namespace:
+    return argparse.Namespace(
+        **{"data": data, "out": out, "backbone": None, "budget_minutes": None, "only": [], "list": False} | options
+    )
+
+
+def parsed(entry: Entry, data: Path, out: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    fit.add_parser(parser.add_subparsers())
+    return parser.parse_args([*arguments_of(entry, data, out), *more])
+
+
+def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_asked_for(data: Path) -> None:
+    trained = {entry.architecture for entry in PROGRAMME if entry.modality is Modality.ULTRASOUND}
+    assert trained >= {entry.id for entry in ARCHITECTURES}
+    assert len({entry.model_id for entry in PROGRAMME}) == len(PROGRAMME)
+    for entry in PROGRAMME:
+        if entry.members:
+            continue
+        args = parsed(entry, data, data / "weights")
+        assert args.no_weights is not entry.ships_weights and args.why
+        assert args.folds == (5 if entry.modality is Modality.MAMMOGRAPHY or entry.suffix else 0)
+    for modality in Modality:
+        shipped = {entry.architecture for entry in PROGRAMME if entry.modality is modality and entry.ships_weights}
+        assert shipped >= {"fusion", "efficientnet_lite0"}
+
+
+def test_the_cnn_is_trained_before_the_network_that_begins_with_it() -> None:
+    order = [entry.model_id for entry in PROGRAMME]
+    assert order.index("ultrasound-cnn") < order.index("ultrasound-cnn_resnet50")
+
+
+def test_an_ensemble_comes_after_its_members_whose_weights_are_shipped() -> None:
+    order = {entry.model_id: number for number, entry in enumerate(PROGRAMME)}
+    shipped = {entry.model_id for entry in PROGRAMME if entry.ships_weights}
+    ensembles = [entry for entry in PROGRAMME if entry.members]
+    assert {entry.modality for entry in ensembles} == set(Modality)
+    for entry in ensembles:
+        for member in entry.members:
+            model_id = f"{entry.modality.value}-{member}"
+            assert model_id in shipped and order[model_id] < order[entry.model_id]
+
+
+def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
+    entry = next(entry for entry in PROGRAMME if entry.model_id == "histology-fusion")
+    external = external_arguments(entry, data, data / "weights")
+    assert external is not None and external[:2] == ["evaluate", "histology-fusion"] and "source=BreakHis" in external
+    assert external_arguments(QUICK, data, data) is None
+
+
+def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest(data: Path, tmp_path: Path) -> None:
+    asked = []
+
+    def command(words: Sequence[str]) -> int:
+        asked.append(words[words.index("--name") + 1])
+        return main(words) if "-other" not in asked[-1] else 7
+
+    args = arguments(data, tmp_path)
+    assert all_command.train_all([OTHER, QUICK], args, command) == ["ultrasound-cnn-other"]
+    assert asked == ["ultrasound-cnn-other", "ultrasound-cnn"]
+    assert all_command.train_all([OTHER, QUICK], args, command) == ["ultrasound-cnn-other"]
+    assert asked[2:] == ["ultrasound-cnn-other"]
+    card = json.loads((tmp_path / "ultrasound-cnn" / "card.json").read_text())
+    assert card["training"]["why"] == QUICK.why
+    assert card["training"]["command"].startswith(
+        "python -m train fit cnn --modality ultrasound --data DATA/ultrasound/"
+    )
+
+
+def test_a_backbone_is_distilled_before_the_first_fusion_and_only_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
+    fusion, other = (
+        next(entry for entry in PROGRAMME if entry.model_id == name)
+        for name in ("ultrasound-fusion", "mammography-fusion")
+    )
+    asked = []
+
+    def command(words: Sequence[str]) -> int:
+        asked.append(list(words))
+        if words[0] == "distil":
+            Path(words[words.index("--out") + 1]).parent.mkdir(parents=True)
+            Path(words[words.index("--out") + 1]).touch()
+        return 0
+
+    assert all_command.train_all([QUICK, fusion, other], arguments(data, tmp_path), command) == []
+    assert [words[0] for words in asked] == ["fit", "distil", "fit", "fit"]
+    backbone = asked[1][asked[1].index("--out") + 1]
+    assert "--split-like" in asked[1] and "mammography" not in " ".join(asked[1])
+    assert [words[words.index("--backbone") + 1] for words in asked[2:]] == [backbone, backbone]
+    assert "--backbone" not in asked[0]
+
+
+def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(data: Path, tmp_path: Path) -> None:
+    assert main(arguments_of(QUICK, data, tmp_path)) == 0
+    assert is_done(parsed(QUICK, data, tmp_path))
+    assert is_done(parsed(QUICK, data, tmp_path, "--no-weights"))
+    assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "2"))
+    assert not is_done(parsed(QUICK, data, tmp_path, "--seed", "1"))
+    assert not is_done(parsed(QUICK, data, tmp_path, "--folds", "5"))
+    assert not is_done(parsed(QUICK, data, tmp_path, "--where", "patient=1"))
+    assert not is_done(parsed(QUICK, data, tmp_path / "elsewhere"))
+    next((tmp_path / "ultrasound-cnn").glob("*.safetensors")).unlink()
+    assert not is_done(parsed(QUICK, data, tmp_path))
+
+
+def test_a_run_that_a_budget_ended_counts_until_the_budget_grows(data: Path, tmp_path: Path) -> None:
+    longer = ("--epochs", "5", "--budget-minutes")
+    assert main([*arguments_of(QUICK, data, tmp_path), *longer, "0.0001"]) == 0
+    assert is_done(parsed(QUICK, data, tmp_path, *longer, "0.0001"))
+    assert not is_done(parsed(QUICK, data, tmp_path, *longer, "1"))
+    assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "5"))
+
+
+def test_the_command_says_by_its_status_whether_all_are_there(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(all_command, "PROGRAMME", (QUICK,))
+    monkeypatch.setattr(all_command, "run_command", lambda words: 1)
+    words = ["all", "--data", str(data), "--out", str(tmp_path)]
+    assert main(words) == 1
+    monkeypatch.setattr(all_command, "run_command", lambda words: 0)
+    assert main(words) == 0
+    assert main([*words, "--list"]) == 0 and "to do  ultrasound-cnn" in capsys.readouterr().out
+    assert main([*words, "--only", "nothing"]) == 1
+    assert main(["all", "--data", str(tmp_path), "--out", str(tmp_path)]) == 1
+    assert "manifest.csv" in capsys.readouterr().err
+
+
+def test_the_ablation_is_of_the_skips_alone() -> None:
+    ablation = [entry for entry in PROGRAMME if entry.architecture in ("plain25", "residual25")]
+    ultrasound = [entry for entry in ablation if entry.modality is Modality.ULTRASOUND]
+    assert len(ultrasound) == 2 and ultrasound[0].options == ultrasound[1].options
+    lessons = [entry for entry in PROGRAMME if entry.suffix in (programme.BY_IMAGE, programme.BY_GROUP)]
+    assert lessons[0].options == (*lessons[1].options, "--split-by", "file", "--allow-leaks")

@@ -1,0 +1,237 @@
+"""From a zip, a folder, linked workbooks or this site's own reads to a data set: kept, split, audited, then a row.
+
+The row comes last, in one transaction: an import that is refused or interrupted removes what it had kept, and what a
+killed one left is swept at a later import.
+
+Where pictures wait on their way into a data set: a zip is unpacked in the state folder, a folder is only named.
+
+What a server that was killed left half unpacked is removed a day later.
+
+Which cases a folder holds: what its manifest says, or else its class folders; pictures and DICOM files alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import InvalidInput
+from core.imaging.sniff import HEAD_BYTES, kind_of
+from core.records import data_sets
+from core.records.database.db import Database
+from core.records.database.files import undone_by
+from core.records.people.permissions import Person, demand
+from core.types import Modality
+from train.datasets.deidentify import Kept, keep_cases
+from train.datasets.duplicates import grouped
+from train.datasets.importers import class_folders, dicom_folder
+from train.datasets.importers.imported import PICTURES, in_counting_order, pictures_under
+from train.datasets.manifest import read_manifest
+from train.datasets.near_duplicates import look_at
+from train.datasets.split import SPLITS
+from train.datasets.staging import Progress, folder_below_root, unpacked
+from train.datasets.versions import SplitRequest, divided, judged, list_pairs
+
+MANIFESTS = ("manifest.csv", "cases.csv")
+LABELS_MOST = 20
+"""More class folders than this are no classes: folders named after patients must not become labels."""
+
+
+def cases_in(source: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
+    """The cases of a folder (text, "" where unknown) and what their `file` is relative to; remarks go to `notes`.
+
+    Raises InvalidInput with what to do.
+    """
+    folder = _without_wrapping(source)
+    manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
+    if manifest is not None:
+        read = read_manifest(manifest)
+        notes += [f"{n} rows left out: {reason}." for reason, n in read.left_out.items() if n]
+        return read.cases, folder
+    files = sorted([*pictures_under(source), *dicom_files_under(source)], key=in_counting_order)
+    if not files:
+        raise InvalidInput(
+            f"No picture was found ({', '.join(PICTURES)}, DICOM). Put them into one folder a class, or add a "
+            "manifest.csv."
+        )
+    cases = _by_known_words(files, notes)
+    if cases is None:
+        imported = class_folders.cases_of(files, source)
+        notes += imported.notes
+        cases = imported.cases.fillna("").astype(str)
+    cases = cases[cases["label"] != ""].reset_index(drop=True)
+    if cases["label"].nunique() > LABELS_MOST:
+        raise InvalidInput(
+            f"The pictures lie in {cases['label'].nunique()} folders, too many to be classes. Put them into one folder "
+            "a class (benign, malignant, …), or add a manifest.csv."
+        )
+    return cases, source
+
+
+def dicom_files_under(folder: Path) -> list[str]:
+    """Files that are DICOM by content or by name; relative, "/" between folders, none hidden.
+
+    Those by name alone are refused later, with their sentence.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        if path.name.startswith(".") or path.name == "DICOMDIR" or path.suffix.lower() in PICTURES:
+            continue
+        if path.is_file() and (path.suffix.lower() in (".dcm", ".dicom") or _is_dicom(path)):
+            found.append(path.relative_to(folder).as_posix())
+    return found
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return kind_of(stream.read(HEAD_BYTES)) == "DICOM"
+
+
+def _without_wrapping(source: Path) -> Path:
+    """Past folders that hold nothing but one folder, as an archive's own outer folder does."""
+    folder = source
+    while not any(path.is_file() for path in folder.iterdir()):
+        inside = [path for path in folder.iterdir() if path.is_dir()]
+        if len(inside) != 1:
+            break
+        folder = inside[0]
+    return folder
+
+
+def _by_known_words(files: list[str], notes: list[str]) -> pd.DataFrame | None:
+    """Labels from the deepest folder named like a class, where DICOM lies below a folder a patient; else None."""
+    words = dicom_folder.CLASS_FOLDERS
+    labels = [
+        next((words[part.casefold()] for part in reversed(Path(file).parts[:-1]) if part.casefold() in words), "")
+        for file in files
+    ]
+    has_pictures = any(Path(file).suffix.lower() in PICTURES for file in files)
+    if has_pictures or len(set(labels) - {""}) < 2:
+        return None
+    if n := labels.count(""):
+        notes.append(f"{n} files lie in no folder that is named like a class and were left out.")
+    return pd.DataFrame({"file": files, "label": labels})
+
+
+REFUSED_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What became of an archive or a folder. notes: sentences on what was left out.
+
+    refused: (name as it was given, why), the first `REFUSED_SHOWN`; for the person who added them, kept nowhere.
+    """
+
+    version_id: int
+    notes: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+def add_zip(
+    db: Database, person: Person, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
+) -> Collected:
+    """A data set from an uploaded zip. Raises NotAllowed, InvalidInput, UnreadableImage, Conflict."""
+    demand(person, "manage_data")
+    with unpacked(archive, db.settings, progress) as (folder, notes):
+        return _add_source(db, person, folder, notes, name, modality, seed, progress, "zip")
+
+
+def add_folder(
+    db: Database, person: Person, folder: str, *, name: str, modality: Modality, seed: int, progress: Progress
+) -> Collected:
+    """A data set from a folder on this server, given relative to the site's data root.
+
+    Raises NotAllowed, InvalidInput, NotFound, Conflict.
+    """
+    demand(person, "manage_data")
+    source = folder_below_root(db.settings, folder)
+    return _add_source(db, person, source, [], name, modality, seed, progress, "folder")
+
+
+def add_kept(
+    db: Database,
+    person: Person,
+    keep: Callable[[Kept], None],
+    *,
+    notes: list[str],
+    name: str,
+    modality: Modality,
+    seed: int,
+    progress: Progress,
+    origin: str,
+) -> Collected:
+    """A data set from whatever `keep` puts into a `Kept`; it removes all of that again when it does not come to one.
+
+    Raises NotAllowed, InvalidInput, Conflict.
+    """
+    demand(person, "manage_data")
+    name = data_sets.demand_free_name(db, person, name)
+    data_sets.sweep(db)
+    kept = Kept(notes)
+    with undone_by(lambda: data_sets.release(db, kept.names)):
+        keep(kept)
+        version_id = _create(db, person, kept, name, modality, seed, progress, origin)
+    data_sets.release(db, kept.names)  # pictures that are in no case after all
+    progress("Done", 1.0)
+    return Collected(version_id, tuple(kept.notes), tuple(kept.refused[:REFUSED_SHOWN]))
+
+
+def _add_source(
+    db: Database,
+    person: Person,
+    source: Path,
+    notes: list[str],
+    name: str,
+    modality: Modality,
+    seed: int,
+    progress: Progress,
+    origin: str,
+) -> Collected:
+    cases, root = cases_in(source, notes)
+    return add_kept(
+        db,
+        person,
+        lambda kept: keep_cases(db, cases, root, kept, modality=modality, progress=progress),
+        notes=notes,
+        name=name,
+        modality=modality,
+        seed=seed,
+        progress=progress,
+        origin=origin,
+    )
+
+
+def _create(
+    db: Database, person: Person, kept: Kept, name: str, modality: Modality, seed: int, progress: Progress, origin: str
+) -> int:
+    cases = kept.cases
+    looks = look_at(db.settings, cases, progress)
+    if looks.unreadable:
+        kept.notes.append(
+            f"{len(looks.unreadable)} pictures left out: it cannot be read, or is too small to be a breast."
+        )
+        places = [place for place in range(len(cases)) if place not in set(looks.unreadable)]
+        cases, looks = cases.iloc[places].reset_index(drop=True), looks.chosen(places)
+        if cases["label"].nunique() < 2:
+            raise InvalidInput("Fewer than two labels are left, and a data set needs two. " + kept.notes[-1])
+    if "source" not in cases:
+        cases = cases.assign(source=name)
+    if "split" in cases and cases["split"].isin(SPLITS).all():
+        split: dict[str, Any] = {"kind": "as the manifest says"}
+    else:
+        request = SplitRequest(seed)
+        cases = divided(cases.assign(group=grouped(cases, looks.pairs)), request)
+        split = request.to_json()
+    progress("Looking for leaks", 0.95)
+    made = judged(db.settings, cases, looks)
+    version_id = data_sets.create_data_set(
+        db, person, name=name, modality=modality, manifest=made.manifest, split=split, counts=made.counts,
+        found=made.audit, origin=origin,
+    )  # fmt: skip
+    list_pairs(db.settings, made, cases, looks)
+    return version_id

@@ -1,0 +1,109 @@
+"""This site's own reads as a data set: pixels of the image store, labels from the truths, nobody's name.
+
+Nothing happens by itself: an administrator asks for it, and the trail says who and of how many studies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from core.errors import InvalidInput, NotFound
+from core.records.database.db import Database
+from core.records.people.permissions import Person, demand
+from core.records.reads.truths import KnownImage, KnownImages, known_images
+from core.types import Modality
+from train.datasets.deidentify import Kept, each_once, hashed, keep_pixels
+from train.datasets.ingest import Collected, add_kept
+from train.datasets.staging import Progress
+
+TWO, THREE = "malignant or not", "as entered"
+LABELLINGS = (TWO, THREE)
+_NAMES = {"not biopsied, stable": "stable"}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnReads:
+    """What there is to make a data set of. counts: label -> images."""
+
+    found: KnownImages
+    counts: dict[str, int]
+
+
+def label_of(pathology: str, labelling: str) -> str:
+    """The class of a pathology; "not biopsied, stable" counts as not malignant."""
+    if labelling == TWO:
+        return "malignant" if pathology == "malignant" else "not_malignant"
+    return _NAMES.get(pathology, pathology)
+
+
+def own_reads(db: Database, person: Person, modality: Modality, labelling: str) -> OwnReads:
+    """Nothing is kept by this. Raises NotAllowed."""
+    demand(person, "manage_data")
+    found = known_images(db, person, modality)
+    labels = [label_of(image.pathology, labelling) for image in found.images]
+    return OwnReads(found, {label: labels.count(label) for label in sorted(set(labels))})
+
+
+def add_own_reads(
+    db: Database,
+    person: Person,
+    *,
+    labelling: str,
+    confirmed: bool,
+    name: str,
+    modality: Modality,
+    seed: int,
+    progress: Progress,
+) -> Collected:
+    """A data set of every study of this kind whose truth is known. confirmed: the person said so, in so many words.
+
+    Raises NotAllowed, InvalidInput, Conflict.
+    """
+    demand(person, "manage_data")
+    if labelling not in LABELLINGS:
+        raise InvalidInput(f"The labels can be: {', '.join(LABELLINGS)}.")
+    if not confirmed:
+        raise InvalidInput("Confirm first that this site may use these studies for training.")
+    found = known_images(db, person, modality)
+    if not found.images:
+        raise InvalidInput("No study of this kind has a final read and a truth yet.")
+    notes = [f"{n} images left out: {sentence}" for sentence, n in found.left_out.items()]
+
+    def keep(kept: Kept) -> None:
+        rows = []
+        for number, image in enumerate(found.images):
+            progress("Keeping the pictures", number / len(found.images))
+            try:
+                file = keep_pixels(db.settings, db.store.pixels(image.stored), kept)
+            except NotFound:
+                kept.notes.append("1 image left out: it is missing from the image store.")
+                continue
+            rows.append({"file": file, **_row(db, image, labelling, modality)})
+        kept.cases = each_once(pd.DataFrame(rows).fillna(""), kept.notes)
+
+    return add_kept(
+        db,
+        person,
+        keep,
+        notes=notes,
+        name=name,
+        modality=modality,
+        seed=seed,
+        progress=progress,
+        origin=f"own reads, {found.n_studies} studies",
+    )
+
+
+def _row(db: Database, image: KnownImage, labelling: str, modality: Modality) -> dict[str, str]:
+    return {
+        "label": label_of(image.pathology, labelling),
+        "mask": "",
+        "patient": hashed(db.site_key, "patient", image.patient),
+        "laterality": image.laterality,
+        "view": image.view,
+        "modality": modality.value,
+        "manufacturer": image.manufacturer,
+        "source": "reads of this site",
+    }

@@ -1,0 +1,158 @@
+"""One straight line from a manifest to fitted weights: squares, start, epochs, best epoch. Read it top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from core.models.architectures import Graph
+from core.models.registry import architecture
+from core.models.weights import load_state
+from train.fitting.checkpoint import Checkpoint
+from train.fitting.feature_cache import FeatureCache, key_of
+from train.fitting.head import HEAD_VIEWS, features_of, fit_head, standardise_on
+from train.fitting.inputs import Fresh, Views
+from train.fitting.loop import EpochLoop, make_optimizer, training_step
+from train.fitting.network import MovingAverage, Trainable, are_maps_learned, called, compiled, make_trainable
+from train.fitting.squares import Squares
+from train.recipe.config import FitConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a run leaves: the graph holding the kept weights, the epochs' log, and the kept epoch (from 1).
+
+    head_epochs: how many the classifier alone was fitted for (0: it was not).
+    """
+
+    graph: Graph
+    history: tuple[dict[str, float], ...]
+    best_epoch: int
+    started_from: str
+    head_epochs: int = 0
+
+
+def fit(
+    config: FitConfig,
+    squares: Squares,
+    *,
+    start: Callable[[Graph], str],
+    folder: Path,
+    stop: Callable[[], bool] = lambda: False,
+    cache: FeatureCache | None = None,
+    head_epochs: int | None = None,
+    told: Callable[[Mapping[str, float]], None] = lambda row: None,
+) -> Fitted:
+    """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
+
+    `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
+    epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
+    every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
+    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `told` gets
+    the row of every epoch, when a run goes on also of those before; what it raises ends the run.
+    """
+    keras.utils.set_random_seed(config.seed)
+    graph = architecture(config.architecture).build(
+        side=config.side, channels=squares.pixels.shape[3], outputs=squares.outputs
+    )
+    started_from = start(graph)
+    pretrained = started_from != "random"
+    if config.dropout is not None:
+        _set_dropout(graph, config.dropout)
+    trainable = make_trainable(graph, frozen=config.frozen, unfreeze=config.unfreeze, freeze_batch_norm=pretrained)
+    train, validation = squares.split("train"), squares.split("validation")
+    source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
+    held = _stem_outputs(trainable, validation)
+    headed = 0
+    if pretrained and are_maps_learned(graph):
+        headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs)
+    optimizer = make_optimizer(trainable, config)
+    average = MovingAverage(trainable.variables, config.average)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = key_of([squares.pixels, squares.labels], asdict(config), squares.splits.tolist(), started_from)
+    changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
+    loop = EpochLoop(
+        graph, config, folder, source, validation, average, Checkpoint(folder, key, changing),
+        step=training_step(trainable, optimizer, config, train),
+        judge=_judge(trainable, held),
+        steps=max(1, len(train) // config.batch),
+    )  # fmt: skip
+    progress = loop.run(stop, told)
+    load_state(graph.model, progress.best[2])
+    return Fitted(graph, tuple(progress.history), progress.best[1], started_from, headed)
+
+
+def _set_dropout(graph: Graph, rate: float) -> None:
+    for layer in graph.model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = rate
+
+
+def logits_of(forward: Callable[[tf.Tensor], tf.Tensor], pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+    """(n, outputs) logits of squares (n, side, side, c) by a `compiled` model."""
+    pieces = [
+        forward(tf.constant(pixels[index : index + batch].astype(np.float32))).numpy()
+        for index in range(0, len(pixels), batch)
+    ]
+    return np.concatenate(pieces)
+
+
+def _changing(graph: Graph, trainable: Trainable) -> list[keras.Variable]:
+    """What epochs change of the network: learned variables, moving statistics, random states; not the frozen stem."""
+    fixed = {id(variable) for variable in trainable.stem.variables} if trainable.stem is not None else set()
+    return [*trainable.variables, *(variable for variable in graph.model.variables if id(variable) not in fixed)]
+
+
+def _stem_outputs(trainable: Trainable, cases: Squares, batch: int = 32) -> list[np.ndarray]:
+    """What the frozen stem gives for these cases unchanged, an array a branch; the squares where nothing is frozen."""
+    if trainable.stem is None:
+        return [cases.pixels]
+    stem = compiled(trainable.stem)
+    chunks = [
+        [np.asarray(part, np.float16) for part in tf.nest.flatten(stem(tf.constant(chunk.astype(np.float32))))]
+        for chunk in (cases.pixels[index : index + batch] for index in range(0, len(cases), batch))
+    ]
+    return [np.concatenate(part) for part in zip(*chunks, strict=True)]
+
+
+def _start_classifier(
+    graph: Graph,
+    trainable: Trainable,
+    source: Fresh | Views,
+    held: list[np.ndarray],
+    validation: Squares,
+    config: FitConfig,
+    exactly: int | None,
+) -> int:
+    """Normalise pooled features by what the starting weights give, and fit the classifier to them before all else.
+
+    Returns for how many epochs; `exactly` so many, without looking at the validation cases, where that is said.
+    """
+    body = tf.function(lambda tensors: called(trainable.body, list(tensors), training=False), reduce_retracing=True)
+    views = [features_of(graph, body, parts) for parts in source.samples(min(config.views, HEAD_VIEWS))]
+    standardise_on(graph, views)
+    if not config.head_epochs:
+        return 0
+    if exactly is not None:
+        return fit_head(graph, views, source.cases.labels, None, replace(config, head_epochs=exactly))
+    held_features = features_of(graph, body, held)
+    return fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config)
+
+
+def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:
+    """A function that gives the logits of what a frozen stem made of the cases (`held`), under the present weights."""
+
+    @tf.function(reduce_retracing=True)
+    def head(*tensors: tf.Tensor) -> tf.Tensor:
+        return called(trainable.head, called(trainable.body, list(tensors), training=False), training=False)[0]
+
+    def logits() -> np.ndarray:
+        chunks = ([part[index : index + batch] for part in held] for index in range(0, len(held[0]), batch))
+        return np.concatenate([head(*[tf.constant(part, tf.float32) for part in chunk]).numpy() for chunk in chunks])
+
+    return logits

@@ -1,0 +1,217 @@
+"""The epochs of a training: train, judge on the validation cases, keep, and know when to end.
+
+One step of a training on one batch: the losses, their gradients and the optimiser.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.metrics import roc_auc_score
+
+from core.models.architectures import Graph
+from core.models.inference import device_name
+from core.models.weights import state_of
+from train.fitting.checkpoint import Checkpoint, Progress, StepFile
+from train.fitting.inputs import Batch, Fresh, Views
+from train.fitting.network import (
+    MovingAverage,
+    Trainable,
+    attention_loss,
+    called,
+    class_loss,
+    class_weights,
+    mask_loss,
+    mixed_up,
+    of_unit_size,
+    shrink_masks,
+)
+from train.fitting.squares import Squares
+from train.recipe.config import FitConfig
+
+log = logging.getLogger(__name__)
+
+
+def make_optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.Optimizer:
+    """The configuration's optimiser, built for what is learned; biases and normalisations do not decay."""
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(
+            config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None, clipnorm=1.0
+        )
+    else:
+        optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
+    if config.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(trainable.variables)
+    return optimizer
+
+
+def training_step(
+    trainable: Trainable, optimizer: keras.optimizers.Optimizer, config: FitConfig, train: Squares
+) -> Callable[..., tf.Tensor]:
+    """A function (batch, learning rate) -> loss that takes one step on what is learned."""
+    weights = tf.constant(class_weights(train.labels, len(train.classes), config.class_weights))
+    grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
+    uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
+
+    @tf.function
+    def step(
+        inputs: list[tf.Tensor],
+        masks: tf.Tensor,
+        labels: tf.Tensor,
+        known: tf.Tensor,
+        others: tf.Tensor,
+        share: tf.Tensor,
+    ) -> tf.Tensor:
+        mixed = config.mixup > 0
+        if mixed:
+            inputs, masks, known = mixed_up(inputs, masks, known, others, share)
+        with tf.GradientTape() as tape:
+            maps = called(trainable.body, inputs, training=True)
+            with tf.GradientTape() as inner:
+                inner.watch(maps)
+                (logits,) = called(trainable.head, maps, training=True)
+                score = _own_score(logits, labels)
+            loss = class_loss(logits, labels, weights, config.label_smoothing)
+            if mixed:
+                other = class_loss(logits, tf.gather(labels, others), weights, config.label_smoothing)
+                loss = share * loss + (1 - share) * other
+            # What the architecture itself asks for: VGG19's dense layer has an L2 penalty.
+            loss += tf.add_n([tf.constant(0.0), *trainable.head.losses])
+            if uses_masks:
+                small = shrink_masks(masks, grids)
+                found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
+                loss += config.mask_weight * mask_loss(found, small, known)
+                loss += config.attention_weight * attention_loss(score, maps, small, inner)
+        gradients = tape.gradient(loss, trainable.variables)
+        pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
+        optimizer.apply_gradients(pairs)
+        return loss
+
+    def run(batch: Batch, learning_rate: float) -> tf.Tensor:
+        parts, masks, labels, known = batch
+        optimizer.learning_rate.assign(learning_rate)
+        others, share = _mixing(config, labels, int(optimizer.iterations))
+        given = [tf.convert_to_tensor(part) for part in parts]
+        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32))
+
+    return run
+
+
+def _mixing(config: FitConfig, labels: np.ndarray, step: int) -> tuple[np.ndarray, float]:
+    """With which case of the batch each is mixed, and its own share of the mixture (at least a half)."""
+    if not config.mixup:
+        return np.arange(len(labels)), 1.0
+    rng = np.random.default_rng((config.seed, step, 1))
+    share = rng.beta(config.mixup, config.mixup)
+    return rng.permutation(len(labels)), float(max(share, 1 - share))
+
+
+def _own_score(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """(n,) logit of each case's own class."""
+    if logits.shape[1] == 1:
+        return logits[:, 0] * (2 * tf.cast(labels, tf.float32) - 1)
+    return tf.gather(logits, labels, axis=1, batch_dims=1)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLoop:
+    """The epochs of one run, from the last one that was kept to the last one there is.
+
+    step: takes one step, gives its loss. judge: logits of the validation cases now. steps: of one epoch.
+    """
+
+    graph: Graph
+    config: FitConfig
+    folder: Path
+    source: Fresh | Views
+    validation: Squares
+    average: MovingAverage
+    checkpoint: Checkpoint
+    step: Callable[..., tf.Tensor]
+    judge: Callable[[], np.ndarray]
+    steps: int
+
+    def run(self, stop: Callable[[], bool], told: Callable[[Mapping[str, float]], None]) -> Progress:
+        """See `train.fitting.fit.fit`; where the run ended, with its best epoch."""
+        progress = self.checkpoint.restore()
+        self.average.steps = progress.average_steps
+        for row in progress.history:
+            told(row)
+        is_over = any(stop() for _ in progress.history) or _is_patience_over(progress.history, self.config)
+        (self.folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in progress.history))
+        within = StepFile(self.folder, device_name())
+        for epoch in range(len(progress.history) + 1, 1 if is_over else self.config.epochs + 1):
+            self._epoch(epoch, progress, within)
+            told(progress.history[-1])
+            if _is_patience_over(progress.history, self.config) or stop():
+                break
+        return progress
+
+    def _epoch(self, epoch: int, progress: Progress, within: StepFile) -> None:
+        """Train one epoch, judge it, and keep it and where the run stands."""
+        began = time.monotonic()
+        loss = self._train(epoch, within)
+        self.average.swapped()
+        row = _validate(self.judge(), self.validation)
+        if _cost(row, self.config) < progress.best[0]:
+            progress.best = (_cost(row, self.config), epoch, state_of(self.graph.model))
+        self.average.swapped()
+        row = {"epoch": epoch, "loss": loss, **row, "seconds": time.monotonic() - began}
+        progress.history.append({name: round(float(value), 5) for name, value in row.items()})
+        progress.average_steps = self.average.steps
+        self.checkpoint.save(progress)
+        with (self.folder / "epochs.jsonl").open("a") as file:
+            file.write(json.dumps(progress.history[-1]) + "\n")
+        log.info("%s", " ".join(f"{name} {value:g}" for name, value in progress.history[-1].items()))
+
+    def _train(self, epoch: int, within: StepFile) -> float:
+        losses = []
+        for number, batch in enumerate(self.source.epoch(epoch)):
+            losses.append(float(self.step(batch, _learning_rate(self.config, (epoch - 1) + number / self.steps))))
+            self.average.update()
+            within.tell(epoch, number + 1, self.steps)
+        return float(np.mean(losses))
+
+
+def _cost(row: dict[str, float], config: FitConfig) -> float:
+    """What the kept epoch has least of; of epochs that are alike in accuracy, the one with the lower loss."""
+    if config.keep == "loss":
+        return row["validation_loss"]
+    # An accuracy changes in steps of one case; the loss, made this small, decides between equal ones only.
+    return -row["validation_accuracy"] + 1e-6 * min(row["validation_loss"], 10.0)
+
+
+def _is_patience_over(history: list[dict[str, float]], config: FitConfig) -> bool:
+    losses = [row["validation_loss"] for row in history]
+    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= config.patience
+
+
+def _learning_rate(config: FitConfig, progress: float) -> float:
+    """Linear warm-up over the first epoch, then a cosine down to 2 %, or constant (progress in epochs)."""
+    if progress < 1:
+        return config.learning_rate * max(progress, 0.02)
+    if config.schedule == "constant":
+        return config.learning_rate
+    share = (progress - 1) / max(1, config.epochs - 1)
+    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
+
+
+def _validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
+    loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
+    positive = cases.labels == cases.positive
+    score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]
+    accuracy = ((logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(1)) == cases.labels
+    return {
+        "validation_loss": loss,
+        "validation_auc": float(roc_auc_score(positive, score)),
+        "validation_accuracy": float(accuracy.mean()),
+    }

@@ -1,0 +1,121 @@
+"""The table of cases for a model that was made before there were any: from its data, without training anew.
+
+Which case was in which split is read from the model's own scores and held against the hash of the split on its card.
+Loads TensorFlow only when pictures are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import InvalidInput, ModelUnavailable, NotFound
+from core.models.card_cases import read_cases
+from core.models.cards import Card, members_of, read_card
+from core.settings import Settings
+from train.datasets.cases import split_sha256
+from train.datasets.leakage import find_manifest, split_of
+from train.datasets.manifest import Manifest
+from train.datasets.subgroups import with_subgroups
+from train.publishing.ensembles import cases_of_members
+from train.publishing.publish import cases_table, put_cases, put_test_scores, trace_of, write_card
+
+Traces = dict[str, dict[str, Any]]
+
+
+class Lister:
+    """Lists the cases of one model after the other; a picture that several were made from is read once."""
+
+    def __init__(self, data: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+        """data: holds the manifests, itself or in folders below. progress: is told (pictures read, of how many)."""
+        self._settings = replace(Settings.from_environment(), data_root=str(data.resolve()))
+        self._progress = progress
+        self._traces: dict[tuple[str, Path], Traces] = {}
+
+    def list_cases(self, folder: Path) -> bool:
+        """Write the table and name it on the card; False if a right one is there. An ensemble needs its members' first.
+
+        Raises NotFound where the data is not below `data`, InvalidInput where it is not what the card names,
+        ModelUnavailable for an ensemble whose members have no table yet.
+        """
+        card = read_card(folder)
+        try:
+            if read_cases(card) is not None:
+                return False
+        except ModelUnavailable:
+            pass  # missing or damaged: made again
+        table = self._of_ensemble(card) if card.raw.get("members") else self._of_network(card)
+        write_card(folder, {**card.raw, "cases": put_cases(folder, card.weights_sha256, table)})
+        return True
+
+    def group_cases(self, folder: Path) -> bool:
+        """Write what the test cases can be grouped by beside their scores; False if nothing is to be added.
+
+        Raises NotFound and InvalidInput as `list_cases`.
+        """
+        card = read_card(folder)
+        path = folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+        scores = pd.read_csv(path, dtype=str, keep_default_na=False)
+        known = members_of(card)[0] if card.raw.get("members") else card
+        manifest = self._manifest(known)
+        grouped = with_subgroups(scores, same_cases(known, manifest), manifest.root)
+        if list(grouped.columns) == list(scores.columns):
+            return False
+        put_test_scores(folder, card.weights_sha256, grouped)
+        return True
+
+    def _of_ensemble(self, card: Card) -> pd.DataFrame:
+        table = cases_of_members(members_of(card))
+        if table is None:
+            raise ModelUnavailable(f"A member of {card.model_id} has no list of cases yet. List the members' first.")
+        return table
+
+    def _of_network(self, card: Card) -> pd.DataFrame:
+        manifest = self._manifest(card)
+        cases = same_cases(card, manifest)
+        traces = self._traces_of(card, manifest, list(cases["file"]))
+        return cases_table(cases, [traces[file] for file in cases["file"]])
+
+    def _manifest(self, card: Card) -> Manifest:
+        data = card.raw["data"]
+        manifest = find_manifest(self._settings, data["sha256"], str(data["name"]).split(", "))
+        if manifest is None:
+            raise NotFound(
+                f"The cases of {card.model_id} ({data['name']}, data {data['sha256'][:8]}) were not found. Give with "
+                "--data the folder that holds their manifest.csv and files."
+            )
+        return manifest
+
+    def _traces_of(self, card: Card, manifest: Manifest, files: Sequence[str]) -> Traces:
+        from train.fitting.squares import read_case
+
+        known = self._traces.setdefault((card.modality.value, manifest.root), {})
+        for done, file in enumerate(files, start=1):
+            if file not in known:
+                known[file] = trace_of(read_case(manifest.root / file, card.modality))
+            self._progress(done, len(files))
+        return known
+
+
+def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
+    """The manifest's cases with the `split` or `fold` that the model's scores and its card agree on.
+
+    Raises InvalidInput where they do not: other cases than it was trained and measured on must not be listed as its.
+    """
+    cases = split_of(manifest, card).cases
+    if card.raw.get("folds"):
+        cases = cases.drop(columns=["split", "fold"], errors="ignore").assign(
+            fold=cases["split"].str.removeprefix("fold ")
+        )
+    scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv", dtype=str, keep_default_na=False)
+    measured = set(cases["file"]) if "fold" in cases else set(cases.loc[cases["split"] == "test", "file"])
+    if measured != set(scores["case"]) or split_sha256(cases) != card.raw["data"].get("split_sha256"):
+        raise InvalidInput(
+            f"The cases of {card.model_id} in this data are divided otherwise than its card and its scores say, so "
+            "they are not listed. Give the data set as it was when the model was trained."
+        )
+    return cases

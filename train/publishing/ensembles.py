@@ -1,0 +1,191 @@
+"""An ensemble of published models: combined from their scores alone, and published like any other model.
+
+What is fitted is fitted on validation scores; the test scores are only combined. Loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import InvalidInput, ModelUnavailable
+from core.evaluation.tables.scores import BOOKKEEPING, KEYS
+from core.models.calibration import Calibration, fit_calibration, log_odds
+from core.models.card_cases import read_cases
+from core.models.cards import Card, read_card, read_test_scores
+from core.models.ensemble import Ensemble, Method, Tables, demand_apart, fit_ensemble, out_of_fold
+from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
+from train.publishing.threshold import choose_threshold, weakness
+
+WORDS: Mapping[str, str] = {"soft": "soft voting", "weighted": "weighted voting", "stacking": "stacking"}
+
+
+def make_ensemble(
+    members: Sequence[str], method: Method, weights_dir: Path, *, name: str, why: str = "", seed: int = 0
+) -> Path:
+    """Combine published models of one modality, split and classes; returns the card's path."""
+    began = time.monotonic()
+    cards = [read_card(weights_dir / member) for member in members]
+    _demand_alike(cards)
+    first = cards[0]
+    validation = {card.model_id: _scores(card, "validation") for card in cards}
+    test = {card.model_id: _scores(card, "test") for card in cards}
+    if first.raw.get("folds"):
+        ensemble, tested, thresholds = _in_folds(method, validation, test, first, seed)
+    else:
+        demand_apart(validation, test)
+        ensemble = fit_ensemble(method, validation, first.classes, seed=seed)
+        tested, thresholds = ensemble.combine(test), []
+    validated = ensemble.combine(validation)
+    calibration = _calibration(validated, first)
+    validated = _calibrated(validated, calibration, first)
+    if not thresholds:
+        tested = _calibrated(tested, calibration, first)
+    card = _card(first, cards, ensemble, calibration, _threshold(validated, first), name)
+    card["limits"] = [*_limits(first, cards, _leading(cards, ensemble)), *weakness(tested, first.positive)]
+    card["training"] = {
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "command": f"python -m train ensemble {' '.join(members)} --method {method} --name {name}",
+        "why": why,
+        "method": method,
+        "seed": seed,
+    }
+    if thresholds:
+        card["folds"] = {"n": len(thresholds), "thresholds": thresholds}
+    tested = _grouped_as(next(iter(test.values())), tested, first.classes)
+    return place(weights_dir / name, card, tested, validated, cases_of_members(cards))
+
+
+def _grouped_as(member: pd.DataFrame, tested: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The ensemble's scores with what a member's can be grouped by."""
+    known = member.set_index("case")
+    added = [name for name in known if name not in tested and name not in (*KEYS, *BOOKKEEPING, *classes)]
+    return tested.assign(**{name: known[name].reindex(tested["case"]).to_numpy() for name in added})
+
+
+def cases_of_members(cards: Sequence[Card]) -> pd.DataFrame | None:
+    """The table of an ensemble's cases; None where a member has none. Raises ModelUnavailable for a damaged one."""
+    tables = [read_cases(card) for card in cards]
+    return None if any(table is None for table in tables) else union([table for table in tables if table is not None])
+
+
+def _in_folds(
+    method: Method, validation: Tables, test: Tables, card: Card, seed: int
+) -> tuple[Ensemble, pd.DataFrame, list[float]]:
+    """Each fold combined, calibrated and given a threshold by what its own validation cases taught."""
+    ensemble, tested = out_of_fold(method, validation, test, card.classes, seed=seed)
+    pieces, thresholds = [], []
+    for fold in sorted(set(tested["fold"])):
+        known = {name: table[table["fold"] == fold] for name, table in validation.items()}
+        validated = fit_ensemble(method, known, card.classes, seed=seed).combine(known)
+        calibration = _calibration(validated, card)
+        thresholds.append(_threshold(_calibrated(validated, calibration, card), card))
+        pieces.append(_calibrated(tested[tested["fold"] == fold], calibration, card))
+    return ensemble, pd.concat(pieces, ignore_index=True), thresholds
+
+
+def _calibration(table: pd.DataFrame, card: Card) -> Calibration:
+    labels = table["label"].map({name: index for index, name in enumerate(card.classes)}).to_numpy(int)
+    logits = log_odds(table[list(card.classes)].to_numpy())
+    return fit_calibration(logits, labels, table["patient"].astype(str).tolist())
+
+
+def _calibrated(table: pd.DataFrame, calibration: Calibration, card: Card) -> pd.DataFrame:
+    probabilities = calibration.probabilities(log_odds(table[list(card.classes)].to_numpy()))
+    return table.assign(**{name: probabilities[:, index].round(6) for index, name in enumerate(card.classes)})
+
+
+def _threshold(table: pd.DataFrame, card: Card) -> float:
+    return choose_threshold((table["label"] == card.positive).to_numpy(), table[card.positive].to_numpy())
+
+
+def _scores(card: Card, which: str) -> pd.DataFrame:
+    table = read_test_scores(card) if which == "test" else None
+    path = card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv"
+    if which == "validation" and path.is_file():
+        table = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+    if table is None:
+        raise ModelUnavailable(f"{card.model_id} has no {which} scores beside its card, so it cannot be combined.")
+    return table
+
+
+def _demand_alike(cards: Sequence[Card]) -> None:
+    first = cards[0]
+    for card in cards[1:]:
+        if (card.modality, card.classes, card.positive) != (first.modality, first.classes, first.positive):
+            raise InvalidInput(f"{card.model_id} and {first.model_id} do not tell the same classes apart.")
+    if any(card.architecture == "ensemble" for card in cards):
+        raise InvalidInput("An ensemble cannot be a member of an ensemble. Name its members instead.")
+
+
+def _leading(cards: Sequence[Card], ensemble: Ensemble) -> Card:
+    """The member whose maps are shown: that with the greatest weight, the first where none has one."""
+    weights = list(ensemble.weights) or [1.0]
+    return cards[weights.index(max(weights))]
+
+
+def _limits(first: Card, cards: Sequence[Card], leading: Card) -> list[str]:
+    limits = ["It is no better than the sum of its members' limits: read their cards, too."]
+    if any(card.raw["data"].get("leaks") for card in cards):
+        limits.insert(0, "The split of its members leaks. Its numbers are too good and say nothing of new patients.")
+    shared = [limit for limit in first.raw.get("limits", ()) if not limit.startswith("Weak")]
+    limits += [limit for limit in shared if all(limit in card.raw["limits"] for card in cards)]
+    return limits + [limit for limit in leading.raw["limits"] if limit.startswith("Its map") and limit not in limits]
+
+
+def _card(
+    first: Card, cards: Sequence[Card], ensemble: Ensemble, calibration: Calibration, threshold: float, name: str
+) -> dict[str, Any]:
+    members = [{"model_id": card.model_id, "weights_sha256": card.weights_sha256} for card in cards]
+    description = ensemble.on_card()
+    identity = json.dumps([members, description, calibration.slope, list(calibration.biases)], sort_keys=True)
+    words = WORDS[ensemble.method]
+    return {
+        "model_id": name,
+        "title": f"Ensemble of {len(cards)} ({words})",
+        "architecture": "ensemble",
+        "description": f"{words.capitalize()} over {', '.join(card.title for card in cards)}.",
+        "modality": first.modality.value,
+        "created": datetime.now(UTC).date().isoformat(),
+        "classes": list(first.classes),
+        "positive": first.positive,
+        "reported_as": first.raw["reported_as"],
+        "weights": {
+            "sha256": hashlib.sha256(identity.encode()).hexdigest(),
+            "files": [],
+            "bytes": 0,
+            "storage": "those of its members",
+        },
+        "members": members,
+        "ensemble": description,
+        "input": {
+            "side": max(card.side for card in cards),
+            "channels": first.channels,
+            "preprocessing": "each member's own",
+        },
+        "data": dict(first.raw["data"]),
+        "initialisation": f"fitted models: {', '.join(card.model_id for card in cards)}",
+        "seeds": sorted({seed for card in cards for seed in card.raw.get("seeds", ())}),
+        "calibration": calibration_on_card(calibration, len(first.classes), ensemble.validation_n),
+        "threshold": {"value": threshold, "rule": THRESHOLD_RULE},
+        "localisation": dict(_leading(cards, ensemble).raw.get("localisation", {})),
+        "data_licence": first.raw["data_licence"],
+    }
+
+
+def is_made(members: Sequence[str], method: Method, weights_dir: Path, *, name: str) -> bool:
+    """Whether that ensemble is there, of these members as they are now."""
+    try:
+        card = read_card(weights_dir / name)
+        hashes = [read_card(weights_dir / member).weights_sha256 for member in members]
+    except ModelUnavailable:
+        return False
+    now = [{"model_id": name, "weights_sha256": sha256} for name, sha256 in zip(members, hashes, strict=True)]
+    return card.raw.get("members") == now and card.raw.get("ensemble", {}).get("method") == method

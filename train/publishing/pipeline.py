@@ -1,0 +1,345 @@
+"""One training run from its arguments to a published model: cases, split, fit, calibration, measures, card."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.models.architectures import Graph
+from core.models.calibration import Calibration
+from core.models.cards import headline, read_card, read_test_scores
+from core.models.weights import state_of
+from core.settings import Settings
+from core.types import Modality
+from train.datasets.cases import Prepared, data_of, prepare, split_for_training
+from train.datasets.manifest import read_manifest
+from train.datasets.split import split_of_model
+from train.datasets.subgroups import with_subgroups
+from train.fitting import pretrained
+from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
+from train.fitting.feature_cache import FeatureCache
+from train.fitting.fit import Fitted, fit, logits_of
+from train.fitting.folds import FitOne, calibrated, cross_validate
+from train.fitting.measure import Localisation, localisations, scores_table, stored
+from train.fitting.squares import Squares, load_squares
+from train.publishing import mlflow
+from train.publishing.publish import Candidate, cases_table, publish, trace_of
+from train.publishing.threshold import choose_threshold, weakness
+from train.recipe.config import FitConfig
+from train.recipe.runs import command_of, config_of, model_id_of, model_of_split, split_model
+
+log = logging.getLogger(__name__)
+
+MAP_MARGIN = 0.05
+"""By how much of the cases a map must beat the image's centre to be called a place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A fitted model with what was measured of it; `folds` is what the card says of them."""
+
+    fitted: Fitted
+    calibration: Calibration
+    threshold: float
+    test_scores: pd.DataFrame
+    validation_scores: pd.DataFrame
+    localisation: Mapping[str, Localisation]
+    folds: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The cases of a run, decided and read. table: as it will lie beside the weights (`core.models.card_cases`)."""
+
+    prepared: Prepared
+    squares: Squares
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A measured model that is not published yet: what its card says, and its weights."""
+
+    candidate: Candidate
+    state: Mapping[str, Any]
+
+
+def train_model(args: argparse.Namespace, folder: Path) -> Path:
+    """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files."""
+    began = time.monotonic()
+    config = config_of(args)
+    loaded = load_cases(args, config)
+    with mlflow.tracked(model_id_of(args), config, loaded.prepared.manifest.sha256) as track:
+        made = make(args, config, loaded, folder, began=began, track=track)
+        path = publish(made.candidate, made.state, args.out, with_weights=not args.no_weights)
+        track.end({name: one.value for name, one in headline(read_card(path.parent)).items()}, path.parent)
+    return path
+
+
+def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
+    """Read the manifest, split it and bring every case into the configuration's square."""
+    prepared = prepare(
+        read_manifest(args.data, root=args.root, where=args.where),
+        args.modality,
+        positive=args.positive,
+        seed=args.seed,
+        folds=args.folds,
+        by=args.split_by,
+        like=split_model(args),
+        allow_leaks=args.allow_leaks,
+    )
+    cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")
+    traces: list[dict[str, Any]] = []
+    squares = load_squares(
+        cases,
+        prepared.manifest.root,
+        modality=args.modality,
+        side=config.side,
+        classes=prepared.classes,
+        positive=prepared.positive,
+        seen=lambda image: traces.append(trace_of(image)),
+    )
+    log.info("%s", pd.crosstab(cases["fold" if prepared.folds else "split"], cases["label"]).to_string())
+    return Loaded(prepared, squares, cases_table(prepared.cases, traces))
+
+
+def make(
+    args: argparse.Namespace,
+    config: FitConfig,
+    loaded: Loaded,
+    folder: Path,
+    *,
+    began: float,
+    track: mlflow.Tracked,
+) -> Made:
+    """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
+    prepared, squares = loaded.prepared, loaded.squares
+    budget = Budget(args.budget_minutes, runs=args.folds + 1 if args.folds else 1)
+    measured = _measured(squares, prepared, _fit_one(config, starter(args), budget, track, folder), folder)
+    minutes = (time.monotonic() - began) / 60
+    limits = (
+        *_leak_limits(prepared),
+        *_limits(squares, prepared, args.modality),
+        *weakness(measured.test_scores, prepared.positive),
+        *budget.limits,
+        *args.limit,
+    )
+    candidate = Candidate(
+        model_id=model_id_of(args),
+        config=config,
+        classes=prepared.classes,
+        positive=prepared.positive,
+        data=data_of(prepared),
+        started_from=measured.fitted.started_from,
+        history=measured.fitted.history,
+        best_epoch=measured.fitted.best_epoch,
+        calibration=measured.calibration,
+        threshold=measured.threshold,
+        validation_n=len(measured.validation_scores),
+        localisation=_on_card(measured.localisation),
+        limits=limits,
+        test_scores=with_subgroups(measured.test_scores, prepared.cases, prepared.manifest.root),
+        validation_scores=measured.validation_scores,
+        cases=loaded.table,
+        folds=measured.folds,
+        run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
+    )
+    return Made(candidate, state_of(measured.fitted.graph.model))
+
+
+class Budget:
+    """How long the runs of one model may take together, each an equal part. It ends a run only between epochs."""
+
+    def __init__(self, minutes: float | None, runs: int) -> None:
+        self.minutes, self.runs = minutes, runs
+        self.ran_out = False
+
+    def stop(self) -> Callable[[], bool]:
+        """For one run that begins now."""
+        if self.minutes is None:
+            return lambda: False
+        end = time.monotonic() + 60 * self.minutes / self.runs
+
+        def is_over() -> bool:
+            over = time.monotonic() >= end
+            self.ran_out |= over
+            return over
+
+        return is_over
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        return (f"Its training was ended by a budget of {self.minutes:g} minutes.",) if self.ran_out else ()
+
+    @property
+    def on_card(self) -> dict[str, Any]:
+        return {"budget_minutes": self.minutes, "ended_by_budget": self.ran_out} if self.minutes is not None else {}
+
+
+def feature_cache() -> FeatureCache:
+    """Where what frozen layers give is kept on this machine."""
+    return FeatureCache(Settings.from_environment().state_dir / "features")
+
+
+def _fit_one(
+    config: FitConfig, start: Callable[[Graph], str], budget: Budget, track: mlflow.Tracked, work: Path
+) -> FitOne:
+    cache = feature_cache()
+
+    def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool], head_epochs: int | None) -> Fitted:
+        is_over = budget.stop()
+        return fit(
+            config,
+            squares,
+            start=start,
+            folder=folder,
+            stop=lambda: stop() | is_over(),
+            cache=cache,
+            head_epochs=head_epochs,
+            told=lambda row: track.epoch("" if folder == work else folder.name, row),
+        )
+
+    return fit_one
+
+
+def _measured(
+    squares: Squares,
+    prepared: Prepared,
+    fit_one: FitOne,
+    folder: Path,
+) -> Measured:
+    if prepared.folds:
+        crossed = cross_validate(squares, prepared.folds, fit_one, folder)
+        return Measured(
+            crossed.fitted,
+            crossed.calibration,
+            crossed.threshold,
+            crossed.test_scores,
+            crossed.validation_scores,
+            crossed.localisation,
+            {"n": prepared.folds, "thresholds": list(crossed.thresholds), "best_epochs": list(crossed.best_epochs)},
+        )
+    fitted = fit_one(squares, folder, lambda: False, None)
+    forward = stored(fitted.graph)
+    validation, test = squares.split("validation"), squares.split("test")
+    logits = logits_of(forward, validation.pixels)
+    calibration = calibrated(validation, logits)
+    validation_scores = scores_table(validation, logits, calibration)
+    threshold = choose_threshold(
+        validation.labels == validation.positive, validation_scores[prepared.positive].to_numpy()
+    )
+    return Measured(
+        fitted,
+        calibration,
+        threshold,
+        scores_table(test, logits_of(forward, test.pixels), calibration),
+        validation_scores,
+        localisations(fitted.graph, validation),
+    )
+
+
+def starter(args: argparse.Namespace) -> Callable[[Graph], str]:
+    """What puts the starting weights that were asked for into a graph, and says what they are."""
+
+    def start(graph: Graph) -> str:
+        if args.cnn is not None:
+            return pretrained.start_from_cnn(graph.model, args.out / args.cnn)
+        if args.init == "imagenet":
+            return pretrained.start_from_imagenet(graph.model, args.architecture)
+        if args.init == "offline" and args.backbone is not None:
+            vgg = pretrained.start_vgg16_from_hed(graph.model)
+            return f"{vgg}; {start_resnet50v2_from(graph.model, args.backbone)}"
+        return pretrained.start_offline(graph.model, args.architecture) if args.init == "offline" else "random"
+
+    return start
+
+
+def _on_card(localisation: Mapping[str, Localisation]) -> dict[str, Any]:
+    return {
+        name: {"n": result.n, "pointing_game": result.hits, "image_centre": result.centre}
+        for name, result in localisation.items()
+    }
+
+
+def _map_limits(localisation: Mapping[str, Localisation]) -> tuple[str, ...]:
+    result = localisation.get("own class, all lesions")
+    if result is None or not result.n:
+        return ()
+    limits = [
+        f"The map of its branch {name} never lay on a lesion or was empty: look at another branch or at the fused map."
+        for name, share in result.hits.items()
+        if share == 0 and name != "fused"
+    ]
+    if result.hits["fused"] <= result.centre + MAP_MARGIN:
+        limits.append(
+            "Its map finds lesions no more often than the centre of the image does: do not read it as a place."
+        )
+    return tuple(limits)
+
+
+def _leak_limits(prepared: Prepared) -> tuple[str, ...]:
+    if not prepared.leaks:
+        return ()
+    found = "; ".join(f"{leak.check} ({leak.n})" for leak in prepared.leaks)
+    return (f"Its split leaks: {found}. Its numbers are too good and say nothing of new patients.",)
+
+
+def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[str, ...]:
+    positive = prepared.positive
+    tested = prepared.cases if prepared.folds else prepared.cases[prepared.cases["split"] == "test"]
+    n_trained = len(squares) if prepared.folds else int((prepared.cases["split"] == "train").sum())
+    n_positive = int((tested["label"] == positive).sum())
+    what = "cases" if prepared.folds else "test cases"
+    limits = [
+        f"Measured on {len(tested)} {what} ({n_positive} {positive}) of the same collection; "
+        "other scanners and hospitals may differ.",
+        f"Trained on {n_trained} cases of a public collection, not on a screening population.",
+    ]
+    if prepared.folds:
+        limits.append(
+            f"Measured in {prepared.folds} folds, each case by a network that was not trained on it. The weights were "
+            "fitted on all cases afterwards, so nothing measures just them; calibration and threshold are the folds'."
+        )
+    if len(squares) < 300:
+        limits.append("Demonstration: the collection is too small for a claim.")
+    if modality is Modality.ULTRASOUND:
+        limits.append(
+            "Doppler colour, callipers and text in the picture may mislead it; it was not trained to see past them."
+        )
+    if modality is Modality.MAMMOGRAPHY:
+        limits.append("Single views; it does not compare breasts, views or earlier studies.")
+    return tuple(limits)
+
+
+def distil(args: argparse.Namespace) -> None:
+    """Run what `python -m train distil` was asked for: grey squares of the manifests' training cases, labels unused.
+
+    Validation and test cases are left out: those of the model that `--split-like` names where the manifest holds them,
+    else of the split that `fit` makes with the same seed.
+    """
+    like = model_of_split(args.split_like) if args.split_like else None
+    tested = read_test_scores(like) if like else None
+    parts = []
+    for path in args.data:
+        manifest = read_manifest(path, root=args.root, where=args.where)
+        cases = manifest.cases
+        if like is not None and tested is not None and set(tested["case"]) <= set(cases["file"]):
+            cases = cases.assign(split=split_of_model(cases, like))
+        else:
+            cases, _ = split_for_training(cases, args.seed)
+        cases = cases[cases["split"] == "train"].assign(label="any", mask="")
+        root = manifest.root
+        squares = load_squares(cases, root, modality=args.modality, side=args.side, classes=("", "any"), positive="any")
+        grey = squares.pixels.astype(np.float32).mean(axis=3, keepdims=True)
+        parts.append(grey.astype(np.float16))
+    pixels = np.concatenate(parts)
+    log.info("%d images", len(pixels))
+    distil_resnet50v2(pixels, args.out, steps=args.steps, seed=args.seed)

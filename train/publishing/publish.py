@@ -1,0 +1,245 @@
+"""From a fitted graph to a model a site can use: weights, test scores and, last, the card that switches to them.
+
+The table of a model's cases (`core.models.card_cases`): made while it is trained, or afterwards from its data.
+
+Loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from core.imaging.suitability import to_grey
+from core.models.calibration import Calibration
+from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
+from core.models.registry import Architecture, architecture
+from core.models.weights import to_float16, write_shards
+from core.types import Image
+from train.datasets.duplicates import long_hash
+from train.recipe.config import FitConfig
+
+_KNOWS = {"test": 0, "validation": 1, "train": 2}
+"""How much a model knows of a case; what was in folds was trained on in the end."""
+
+
+def trace_of(image: Image) -> dict[str, Any]:
+    """What is kept of one picture; see `COLUMNS`. Its file's bytes are already hashed in `image.sha256`."""
+    return {
+        "sha256": image.sha256,
+        "pixels_sha256": pixels_sha256(image.pixels),
+        "perceptual_hash": long_hash(to_grey(image.pixels)),
+        "width": image.width,
+        "height": image.height,
+        "brightness": round(float(image.pixels.mean()), 6),
+    }
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """Of what a picture shows, in steps of 1/65535: the same for a PNG, its copy without text and a 16-bit one.
+
+    pixels: float32 [0, 1], (H, W) or (H, W, 3).
+    """
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.round(pixels * 65535).astype("<u2").tobytes())
+    return digest.hexdigest()
+
+
+def cases_table(cases: pd.DataFrame, traces: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a case. cases: with `split`, or `fold`; traces: of the same cases, in the same order."""
+    split = "fold " + cases["fold"].astype(str) if "fold" in cases else cases["split"]
+    vendor = cases["manufacturer"] if "manufacturer" in cases else pd.Series("", index=cases.index)
+    table = pd.DataFrame(list(traces)).assign(split=split.to_numpy(), vendor=vendor.to_numpy())
+    return table[list(COLUMNS)]
+
+
+def union(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Every case of an ensemble's members once; where they differ, as the member that knows most of it had it."""
+    again = [table.assign(again=table.groupby("sha256").cumcount()) for table in tables]  # a data set's own copies stay
+    everything = pd.concat(again, ignore_index=True)
+    knows = everything["split"].map(_KNOWS).fillna(max(_KNOWS.values()))
+    order = knows.sort_values(ascending=False, kind="stable").index
+    kept = everything.loc[order].drop_duplicates(["sha256", "again"]).index
+    return everything.loc[sorted(kept), list(COLUMNS)].reset_index(drop=True)
+
+
+PREPROCESSING = {
+    "mammography": "cropped to the breast, scaled to the square, centred on black; intensities scaled in the graph",
+    "ultrasound": "black margins cut, scaled to the square, centred on black; intensities scaled in the graph",
+    "histology": "scaled to the square, centred on black; intensities scaled in the graph",
+}
+
+THRESHOLD_RULE = "the highest that finds 86.9 % of the positive validation cases (BCSC sensitivity, Lehman 2017)"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Everything a card says beside the weights; see `card_of`.
+
+    cases: the table that lies beside the weights. folds: number, thresholds and best epochs of the folds that the test
+    scores come from, None where there are none. run: minutes (wall), command and reason, for `training`.
+    """
+
+    model_id: str
+    config: FitConfig
+    classes: tuple[str, ...]
+    positive: str
+    data: Mapping[str, Any]
+    started_from: str
+    history: tuple[Mapping[str, float], ...]
+    best_epoch: int
+    calibration: Calibration
+    threshold: float
+    validation_n: int
+    localisation: Mapping[str, Any]
+    limits: tuple[str, ...]
+    test_scores: pd.DataFrame
+    validation_scores: pd.DataFrame
+    cases: pd.DataFrame
+    folds: Mapping[str, Any] | None = None
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *, with_weights: bool = True) -> Path:
+    """Write `weights_dir/<model_id>/`; returns the card's path. Without weights: the card and the scores only.
+
+    The card is replaced last and in one step: until then the model that was there answers, after it the new one. The
+    old weights' files are removed only after that.
+    """
+    folder = weights_dir / candidate.model_id
+    folder.mkdir(parents=True, exist_ok=True)
+    if with_weights:
+        sha256, files = write_shards(to_float16(dict(state)), folder)
+    else:
+        with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
+            sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
+    card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
+    return place(folder, card, candidate.test_scores, candidate.validation_scores, candidate.cases)
+
+
+def place(
+    folder: Path,
+    card: Mapping[str, Any],
+    test_scores: pd.DataFrame,
+    validation_scores: pd.DataFrame,
+    cases: pd.DataFrame | None,
+) -> Path:
+    """Put scores, the table of cases (None where it is not known) and, last, the card into a model's folder.
+
+    What belonged to the card before goes after that.
+    """
+    short = card["weights"]["sha256"][:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    put_test_scores(folder, card["weights"]["sha256"], test_scores)
+    _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
+    if cases is not None:
+        card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
+    write_card(folder, card)
+    kept = set(card["weights"]["files"])
+    for old in folder.iterdir():
+        stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in kept)
+        if old.name != "card.json" and stale:
+            old.unlink()
+    return folder / "card.json"
+
+
+def put_test_scores(folder: Path, weights_sha256: str, scores: pd.DataFrame) -> None:
+    """Write the scores of a model's test cases in one step."""
+    _write(folder / f"{weights_sha256[:8]}.test_scores.csv", scores.to_csv(index=False))
+
+
+def put_cases(folder: Path, weights_sha256: str, cases: pd.DataFrame) -> dict[str, str]:
+    """Write the table of a model's cases; what its card is to say of it."""
+    _write(folder / cases_name(weights_sha256), cases_csv(cases))
+    return named_on_card(weights_sha256, cases)
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Replace a folder's card in one step."""
+    _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
+
+
+def _title(entry: Architecture, model_id: str, modality: str) -> str:
+    """The title of the architecture, and what tells this model of it from others: `x-cnn-by-image` is "(by image)"."""
+    usual = f"{modality}-{entry.id}-"
+    own = model_id.removeprefix(usual).replace("-", " ").strip() if model_id.startswith(usual) else ""
+    return f"{entry.title} ({own})" if own else entry.title
+
+
+def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int) -> dict[str, Any]:
+    """The card as it is stored. Measured quality is not on it: that is computed from the test scores."""
+    config = candidate.config
+    entry = architecture(config.architecture)
+    return {
+        "model_id": candidate.model_id,
+        "title": _title(entry, candidate.model_id, config.modality),
+        "architecture": config.architecture,
+        "description": entry.description,
+        "modality": config.modality,
+        "created": datetime.now(UTC).date().isoformat(),
+        "classes": list(candidate.classes),
+        "positive": candidate.positive,
+        "reported_as": "malignant",
+        "weights": {
+            "sha256": sha256,
+            "files": list(files),
+            "bytes": size,
+            "storage": "safetensors, float16" if files else "not shipped",
+        },
+        "input": {
+            "side": config.side,
+            "channels": 3 if config.modality == "histology" else 1,
+            "preprocessing": PREPROCESSING[config.modality],
+        },
+        "data": dict(candidate.data),
+        "initialisation": candidate.started_from,
+        "training": {
+            **asdict(config),
+            **candidate.run,
+            "best_epoch": candidate.best_epoch,
+            "history": [dict(row) for row in candidate.history],
+        },
+        **({"folds": dict(candidate.folds)} if candidate.folds else {}),
+        "seeds": [config.seed],
+        "calibration": calibration_on_card(
+            candidate.calibration, len(candidate.classes), candidate.validation_n, in_folds=bool(candidate.folds)
+        ),
+        "threshold": {
+            "value": candidate.threshold,
+            "rule": THRESHOLD_RULE,
+        },
+        "localisation": dict(candidate.localisation),
+        "limits": list(candidate.limits),
+        "data_licence": candidate.data.get("licence", ""),
+    }
+
+
+def calibration_on_card(
+    calibration: Calibration, n_classes: int, validation_n: int, *, in_folds: bool = False
+) -> dict[str, Any]:
+    """The calibration as a card holds it."""
+    fitted_on = f"{validation_n} validation cases"
+    return {
+        "method": "bias-corrected temperature scaling" if n_classes > 2 else "Platt scaling",
+        "fitted_on": f"{fitted_on}, each scored by a fold's network that was not trained on it"
+        if in_folds
+        else fitted_on,
+        "slope": calibration.slope,
+        "biases": list(calibration.biases),
+        "samples": [list(sample) for sample in calibration.samples],
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

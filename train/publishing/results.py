@@ -1,0 +1,293 @@
+"""`docs/results.md`, written from the cards and their scores: every figure is computed here, nobody types one.
+
+Loads no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from core.evaluation.published import PublishedFigure, ceilings, figures_of, published_figures, without_counterpart
+from core.evaluation.statistics.comparison import compare_areas
+from core.evaluation.statistics.intervals import Draws
+from core.models.cards import LEAKING, Card, leaks_of, read_test_scores, shipped_cards
+from core.types import Estimate, Modality
+from train.publishing.evaluate import measure
+from train.recipe.programme import BY_GROUP, BY_IMAGE, LESSON, PROGRAMME
+
+HEAD = """# Results
+
+Written by `python -m train results` from the cards and test scores in `weights/`. Do not edit it.
+
+Every figure is of cases that the network was not trained on, with its 95 % interval in brackets: 2,000 bootstrap draws
+of patients, or DeLong's where every patient has one case. AUC is of the positive class (malignant, or idc) against the
+rest. Epoch, calibration and threshold were chosen on validation cases. What a figure is worth depends on the
+collection: see the last table.
+"""
+
+TITLES = {
+    Modality.ULTRASOUND: "Ultrasound",
+    Modality.MAMMOGRAPHY: "Mammography",
+    Modality.HISTOLOGY: "Histology",
+}
+Measures = Mapping[str, Estimate]
+
+
+def results_page(weights_dir: Path) -> str:
+    """The whole page as Markdown."""
+    cards = [card for card in shipped_cards(weights_dir) if read_test_scores(card) is not None]
+    measured = {card.model_id: measures_of(card) for card in cards}
+    lines = [HEAD]
+    for modality, title in TITLES.items():
+        own = [card for card in cards if card.modality is modality and card.model_id not in lesson_ids()]
+        lines += [f"## {title}", "", *_models(own, measured), ""]
+    lines += ["## Beside what was published", "", *_published(cards, measured), ""]
+    lines += [f"{what}: {words}.\n" for what, words in without_counterpart()]
+    lines += ["## On other collections", "", *_elsewhere(cards), ""]
+    lines += ["## Two lessons", "", *_lessons({card.model_id: card for card in cards}, measured), ""]
+    lines += ["## What figures to believe", "", *_ceilings()]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def measures_of(card: Card, scores: pd.DataFrame | None = None) -> Measures:
+    """Every measure of the card's test scores, or of others that its model gave."""
+    table = read_test_scores(card) if scores is None else scores
+    return measure(card, table).scorers[0].measures if table is not None else {}
+
+
+def in_words(estimate: Estimate | None) -> str:
+    """ ".930 (.856-.983)"; a dash where there is none."""
+    if estimate is None or not np.isfinite(estimate.value):
+        return "-"
+    return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)})"
+
+
+def difference_in_words(first: Card, second: Card) -> str:
+    """The difference of two models' areas on the cases that both scored, with interval and p."""
+    scores = {card.model_id: read_test_scores(card) for card in (first, second)}
+    one, other = scores[first.model_id], scores[second.model_id]
+    if one is None or other is None:
+        return ""
+    both = one.merge(other, on="case", suffixes=("", "_other"))
+    is_positive = (both["label"] == first.positive).to_numpy()
+    if len(both) < 2 or is_positive.all() or not is_positive.any():
+        return ""
+    values = {
+        first.model_id: both[first.positive].to_numpy(),
+        second.model_id: both[f"{second.positive}_other"].to_numpy(),
+    }
+    (test,) = compare_areas(is_positive, values, Draws(both["patient"].to_numpy(str), len(both)))
+    return (
+        f"On the {test.n} cases that both scored, the AUC of {first.model_id} minus that of {second.model_id} is "
+        f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f}, p {test.p:.2g})."
+    )
+
+
+def why(card: Card, figure: PublishedFigure) -> str:
+    """One sentence on why our figure and the published one differ."""
+    data = card.raw.get("data", {})
+    parts = [f"ours is of {data.get('name', 'other data')}, split by {data.get('split_by', 'patient')}"]
+    if str(card.raw.get("initialisation", "")).startswith("random"):
+        parts.append("from random weights")
+    if figure.modality not in (card.modality.value, ""):
+        parts.append(f"and {card.modality.value} instead of {figure.modality}")
+    first = ", ".join(parts)
+    return f"{first[0].upper()}{first[1:]}; {figure.reason}."
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------
+
+
+def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str]:
+    if not cards:
+        return ["Not trained yet."]
+    rows = []
+    for card in cards:
+        own, data = measured[card.model_id], card.raw["data"]
+        counts = data["splits"]["test"]
+        rows.append(
+            (
+                f"`{card.model_id}`{f' **{LEAKING}**' if leaks_of(card) else ''}",
+                f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
+                in_words(own.get("auc")),
+                in_words(own.get("macro_auc")) if len(card.classes) > 2 else "-",
+                in_words(own.get("accuracy")),
+                _short(own["majority_accuracy"].value),
+                in_words(own.get("macro_f1")),
+                in_words(own.get("ece")),
+                _shipped(card),
+            )
+        )
+    head = ("model", "test cases (positive)", "AUC", "macro-AUC", "accuracy", "majority", "macro-F1", "ECE", "weights")
+    data = cards[0].raw["data"]
+    about = f"{data.get('name', '')}: {data['n']} images of {data['patients']} patients or groups."
+    if data.get("folds"):
+        about += f" Measured in {data['folds']} folds: each case by a network that was not trained on it."
+    return [about, "", *table(head, rows), *_missing(cards)]
+
+
+def _missing(cards: Sequence[Card]) -> list[str]:
+    there, modality = {card.model_id for card in cards}, cards[0].modality
+    absent = [entry.model_id for entry in PROGRAMME if entry.modality is modality and not entry.suffix]
+    names = [f"`{name}`" for name in absent if name not in there]
+    return ["", f"Not trained yet: {', '.join(names)}."] if names else []
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data.
+
+    card: None for a published system whose network has not been trained here.
+    """
+
+    card: Card | None
+    system: str
+    ours: Mapping[str, Estimate]
+    theirs: tuple[str, ...]
+    on: str
+    why: str
+
+    @property
+    def ours_in_words(self) -> tuple[str, ...]:
+        return tuple(f"{_word(name)} {in_words(one)}" for name, one in self.ours.items())
+
+
+def lesson_ids() -> set[str]:
+    """The models that show what a leaking split does; they are no entries of a comparison."""
+    return {f"{Modality.ULTRASOUND.value}-{LESSON}{suffix}" for suffix in (BY_IMAGE, BY_GROUP)}
+
+
+def beside_published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[Beside]:
+    """Every model beside the published figures of its network, or beside what is usual on such data."""
+    rows = []
+    for card in cards:
+        if card.model_id in lesson_ids():
+            continue
+        own = measured[card.model_id]
+        figures = figures_of(card.architecture, card.modality.value)
+        for figure in figures:
+            names = [name for name in figure.measures if name in own] or [name for name in ("auc",) if name in own]
+            ours = {name: own[name] for name in names}
+            rows.append(Beside(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
+        if not figures:
+            ours = {name: own[name] for name in ("auc", "accuracy") if name in own}
+            usual = next((one for one in ceilings() if one.modality == card.modality.value), None)
+            reason = (
+                "No figure of just this network is at hand; beside it stands what others reach, whose splits differ."
+            )
+            claim, on = ((usual.believable,), usual.data) if usual is not None else (("-",), "-")
+            rows.append(Beside(card, card.model_id, ours, claim, on, reason))
+    return rows
+
+
+def published_without_model(cards: Iterable[Card]) -> list[Beside]:
+    """The published systems whose network has not been trained here yet."""
+    there = {(card.architecture, card.modality.value) for card in cards}
+    rows = []
+    for figure in published_figures():
+        if not any(name in figure.architectures and figure.modality in (kind, "") for name, kind in there):
+            reason = f"{figure.reason[0].upper()}{figure.reason[1:]}."
+            system = f"{', '.join(figure.architectures)}{', ' * bool(figure.modality)}{figure.modality}"
+            rows.append(Beside(None, system, {}, _claim(figure), figure.data, reason))
+    return rows
+
+
+def _claim(figure: PublishedFigure) -> tuple[str, ...]:
+    return tuple(f"{_word(name)} {_short(value)}" for name, value in figure.measures.items()) or (figure.words,)
+
+
+def _published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[str]:
+    rows = [
+        (f"`{row.system}`", "<br>".join(row.ours_in_words), "<br>".join(row.theirs), row.on, row.why)
+        for row in beside_published(cards, measured)
+    ]
+    return table(("model", "ours", "published", "on", "why they differ"), rows) if rows else ["Not trained yet."]
+
+
+def _elsewhere(cards: Iterable[Card]) -> list[str]:
+    rows = []
+    for card in cards:
+        for path in sorted(card.folder.glob(f"{card.weights_sha256[:8]}.on-*.test_scores.csv")):
+            scores = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}, keep_default_na=False)
+            found = measures_of(card, scores)
+            source = ", ".join(sorted(set(scores["source"]))) if "source" in scores else "unnamed"
+            counts = f"{len(scores)} ({int((scores['label'] == card.positive).sum())})"
+            names = ("auc", "accuracy_at_threshold", "sensitivity_at_threshold", "patient_score")
+            rows.append((f"`{card.model_id}`", source, counts, *(in_words(found.get(name)) for name in names)))
+    if not rows:
+        return ["No model has been measured on another collection yet (`python -m train evaluate`)."]
+    head = ("model", "collection", "cases (positive)", "AUC", "accuracy at the threshold", "sensitivity there")
+    return [
+        "Nothing was trained or chosen on these. The patient score is the mean over patients of the share of tiles "
+        "called rightly (Spanhol et al. 2016).",
+        "",
+        *table((*head, "patient score"), rows),
+    ]
+
+
+def _lessons(cards: Mapping[str, Card], measured: Mapping[str, Measures]) -> list[str]:
+    modality = Modality.ULTRASOUND.value
+    by_image, by_group = (cards.get(f"{modality}-{LESSON}{suffix}") for suffix in (BY_IMAGE, BY_GROUP))
+    lines = [
+        "### The same network, split by image and by group",
+        "",
+        "The collection holds near-duplicates. Split by image, they lie on both sides, and the network is asked what "
+        "it was shown; split by group it is not. Nothing else differs.",
+        "",
+        *_pair((by_image, by_group), ("by image", "by group"), measured),
+        "",
+        "### The same network, with and without skips",
+        "",
+        "Twenty convolutions and five max-poolings, trained alike.",
+        "",
+    ]
+    skips = (cards.get(f"{modality}-residual25"), cards.get(f"{modality}-plain25"))
+    return [*lines, *_pair(skips, ("with skips", "without"), measured)]
+
+
+def _pair(pair: Sequence[Card | None], words: Sequence[str], measured: Mapping[str, Measures]) -> list[str]:
+    first, second = pair
+    if first is None or second is None:
+        return ["Not trained yet."]
+    rows = []
+    for card, name in ((first, words[0]), (second, words[1])):
+        own = measured[card.model_id]
+        leaks = sum(leak["n"] for leak in card.raw["data"].get("leaks", ()))
+        values = (in_words(own.get(key)) for key in ("auc", "macro_auc", "accuracy", "macro_f1"))
+        rows.append((name, f"`{card.model_id}`", str(leaks), *values))
+    head = ("", "model", "leaks found", "AUC", "macro-AUC", "accuracy", "macro-F1")
+    return [*table(head, rows), "", difference_in_words(first, second)]
+
+
+def _ceilings() -> list[str]:
+    rows = [(one.data, one.believable, one.leakage or "-") for one in ceilings()]
+    return table(("collection", "believable", "rather a leak"), rows)
+
+
+def _shipped(card: Card) -> str:
+    if card.raw.get("members"):
+        return "its members'" if card.has_weights else "its members' are not all here"
+    if card.has_weights:
+        return "shipped"
+    minutes = card.raw.get("training", {}).get("minutes")
+    return "not shipped" if minutes is None else f"not shipped: about {max(1, round(minutes))} min to train"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table; a bar inside a cell is escaped."""
+    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in safe)]
+
+
+def _word(name: str) -> str:
+    return {"auc": "AUC", "macro_auc": "macro-AUC"}.get(name, name.replace("_", " "))
+
+
+def _short(value: float) -> str:
+    text = f"{value:.3f}"
+    return text[1:] if text.startswith("0.") else text

@@ -1,0 +1,144 @@
+"""The live model's scores of a candidate's test cases, and how fast both are: computed in a process of its own.
+
+The worker starts that process at the end of every training (`train.queue.worker`), a person by `score_live`, which
+yields what it says of its progress; the process is this module, run with `python -m train.publishing.score_live`. What
+it finds lies beside the candidate (`core.records.releases.promotion_check.beside_dir`), whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from core.errors import AppError, Conflict, NotFound
+from core.models.cards import Card, read_card, read_test_scores
+from core.records import data_sets
+from core.records.database.db import Database
+from core.records.people.permissions import Person, demand
+from core.records.releases import promotion_check
+from core.settings import REPOSITORY
+from train.queue.child import end_with_parent, ended_badly
+
+TIMED_RUNS = 11
+_SAYS = "> "
+"""What this process says to people, among the lines that libraries write."""
+
+
+def score_live(db: Database, actor: Person, job_id: int, *, beside: str | None = None) -> Iterator[str]:
+    """Score the live model on the candidate's test cases; yields sentences on the way, for a person who waits.
+
+    beside: which one, as `gate.examine`. Ends the process when the caller stops listening. Raises NotAllowed, NotFound,
+    Conflict.
+    """
+    demand(actor, "manage_releases")
+    found = promotion_check.examine(db, actor, job_id, beside=beside)
+    if found.live is None:
+        raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")
+    folders = folders_of(db, job_id, found.candidate, found.live)
+    return _told(folders, folders[-1] / "log.txt")
+
+
+def folders_of(db: Database, job_id: int, candidate: Card, live: Card) -> list[Path]:
+    """What the process is told: both models, where the pictures lie, and where its answer goes."""
+    out = promotion_check.beside_dir(db, job_id)
+    out.mkdir(mode=0o700, exist_ok=True)
+    return [candidate.folder, live.folder, data_sets.files_dir(db.settings), out]
+
+
+def newest_sentence(words: str) -> str:
+    """What the process said last in its log, "" before it said anything."""
+    said = [line.removeprefix(_SAYS) for line in words.splitlines() if line.startswith(_SAYS)]
+    return said[-1] if said else ""
+
+
+def _told(folders: Sequence[Path], log: Path) -> Iterator[str]:
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "train.publishing.score_live", *map(str, folders)],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    try:
+        yield "Starting"
+        assert process.stdout is not None
+        yield from (line.strip().removeprefix(_SAYS) for line in process.stdout)
+        if process.wait() != 0:
+            words = log.read_text(encoding="utf-8", errors="replace")
+            raise Conflict(ended_badly(process.returncode, words, "comparison"))
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
+    """Write `<sha8>.test_scores.csv` (labels in the live model's words) and, last, `<sha8>.json` with the speeds."""
+    import pandas as pd
+
+    from train.publishing import evaluate
+
+    new, old = read_card(candidate), read_card(live)
+    tested = read_test_scores(new)
+    if tested is None:
+        raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
+    _say(f"Scoring {len(tested)} test cases with the live model")
+    logging.getLogger(evaluate.__name__).addHandler(_Teller())
+    logging.getLogger(evaluate.__name__).setLevel(logging.INFO)
+    labels = tested["label"].where(tested["label"] != new.positive, old.positive)
+    cases = pd.DataFrame({"file": tested["case"], "label": labels, "patient_key": tested["patient"]})
+    scores = evaluate.score(old, cases, root)
+    _say("Measuring how fast both models are")
+    from core.models.inference import device_name
+
+    speeds = {"candidate": _seconds(new), "live": _seconds(old), "device": device_name()}
+    short = old.weights_sha256[:8]
+    _write(out / f"{short}.test_scores.csv", scores.to_csv(index=False))
+    _write(out / f"{short}.json", json.dumps(speeds))
+
+
+def _seconds(card: Card) -> float:
+    """Median seconds for one image with its heat maps, as when reading, after a warm-up."""
+    import numpy as np
+
+    from core.models.inference import LoadedModel, load_model
+
+    reader = load_model(card)
+    networks = [reader] if isinstance(reader, LoadedModel) else list(reader.members)
+    seconds = []
+    for _ in range(TIMED_RUNS):
+        began = time.perf_counter()
+        for network in networks:
+            square = np.zeros((1, network.card.side, network.card.side, network.card.channels), np.float32)
+            network.forward(square)[0].numpy()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{_SAYS}{sentence}\n")
+    sys.stdout.flush()
+
+
+def _write(path: Path, text: str) -> None:
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    try:
+        main(*map(Path, sys.argv[1:]))
+    except AppError as refused:
+        sys.exit(str(refused))

@@ -1,0 +1,198 @@
+"""Running one claimed job in a process of its own, and saying in a sentence how it ended. Loads no TensorFlow itself.
+
+`python -m train.queue.child ARGUMENTS` is that process: `python -m train ARGUMENTS`, but it ends when the pipe on its
+standard input closes, that is when its worker dies in whatever way. So no training goes on that nobody watches.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from core.errors import Conflict
+from core.models.live import candidate_dir
+from core.records import data_sets
+from core.records.database.db import Database
+from core.settings import REPOSITORY, Settings
+from train.queue import trainings
+from train.queue.trainings import Claim
+
+LOG_BYTES_MOST = 20_000_000
+STOP_SECONDS = 5
+_OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "std::bad_alloc", "OOM when allocating", "Cannot allocate")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+class Executor(Protocol):
+    """What runs claimed jobs: processes on this machine here; a cluster would start the same command elsewhere."""
+
+    def submit(self, held: Claim, manifest_sha256: str) -> Run: ...
+
+
+class Run(Protocol):
+    """One attempt of one job."""
+
+    def status(self) -> int | None:
+        """Exit status, None while it runs."""
+
+    def stop(self) -> None:
+        """End it now, and wait until it is gone."""
+
+    def memory_mib(self) -> int | None:
+        """Of the process, None where that cannot be told."""
+
+
+@dataclass(slots=True)
+class LocalExecutor:
+    """A child process for each job; its words go to the job's log."""
+
+    settings: Settings
+    command: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.queue.child"))
+    comparison: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.publishing.score_live"))
+
+    def submit(self, held: Claim, manifest_sha256: str) -> LocalRun:
+        """Raises NotFound when the data set is damaged, Conflict when there is no space to begin in."""
+        manifest = data_sets.checked_manifest(self.settings, manifest_sha256)
+        folder = trainings.folder_of(self.settings, held.job_id)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            arguments = held.request.arguments(manifest, data_sets.files_dir(self.settings))
+            arguments += ["--out", str(folder / "out"), "--work", str(folder / "work")]
+            return LocalRun([*self.command, *arguments], folder / "log.txt", f"attempt {held.attempt}")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Conflict(
+                    "The disk is full, so the training could not begin. Make room and start it anew."
+                ) from error
+            raise
+
+    def compare(self, held: Claim, folders: Sequence[Path]) -> LocalRun:
+        """Score a live model on the candidate's test cases (`train.publishing.score_live`)."""
+        log = trainings.folder_of(self.settings, held.job_id) / "log.txt"
+        return LocalRun([*self.comparison, *map(str, folders)], log, "comparison with the live model")
+
+
+class LocalRun:
+    """A running child process. heading: above its words in the log."""
+
+    def __init__(self, command: Sequence[str], log: Path, heading: str) -> None:
+        with log.open("ab") as file:
+            file.write(f"--- {heading}\n".encode())
+            file.flush()
+            self.log_from = file.tell()
+            self.log = log
+            # A group of its own: Ctrl-C in the terminal ends the worker, which then ends this in order.
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def status(self) -> int | None:
+        return self.process.poll()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def memory_mib(self) -> int | None:
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return None  # not Linux, or it has just ended
+        found = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(found[0]) // 1024 if found else None
+
+    def words(self) -> str:
+        """What this process wrote, the end of it."""
+        with self.log.open("rb") as file:
+            file.seek(max(self.log_from, self.log.stat().st_size - trainings.LOG_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+
+_LESS_MEMORY = {"training": "Choose a smaller side, or a smaller architecture.", "comparison": "Try again later."}
+
+
+def ended_badly(status: int, words: str, what: str = "training") -> str:
+    """Why a training or a comparison failed, as a sentence for the person who started it. The log keeps everything.
+
+    status: of the process, negative for a signal. words: the end of its log.
+    """
+    if any(word in words for word in _OUT_OF_MEMORY):
+        return f"The memory of this machine was not enough. {_LESS_MEMORY[what]}"
+    if any(word in words for word in _DISK_FULL):
+        return f"The disk is full. Make room in the state folder and start the {what} anew."
+    if status == 1 and "Traceback (most recent call last)" not in words:
+        return (words.strip().splitlines() or [f"The {what} was refused without a reason."])[-1][:600]
+    if status == -signal.SIGKILL:
+        return f"The system killed the {what}, most often because the memory was not enough. {_LESS_MEMORY[what]}"
+    if status < 0:
+        return f"The {what} was ended by signal {-status}. The log may tell why."
+    return f"The {what} stopped with an error that is our fault. The log tells where."
+
+
+def epochs_in(work: Path) -> Iterator[tuple[str, list[Mapping[str, float]]]]:
+    """Part ("" or the fold's folder) and its epochs so far, of a working folder of `fit`."""
+    files = [work / "epochs.jsonl", *work.glob("*/epochs.jsonl")]
+    for path in sorted((path for path in files if path.is_file()), key=lambda path: path.stat().st_ctime):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        yield ("" if path.parent == work else path.parent.name), [json.loads(line) for line in lines[:-1] if line]
+
+
+def trials_in(work: Path) -> dict[str, Any]:
+    """{"trials": what a search has tried so far}, empty for a plain training."""
+    try:
+        return {"trials": json.loads((work / "trials.json").read_text(encoding="utf-8"))}
+    except (OSError, ValueError):
+        return {}
+
+
+def keep_candidate(db: Database, held: Claim) -> dict[str, Any]:
+    """Move a finished model to its place in one step; what the job says of it (`result`)."""
+    folder, candidate = trainings.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)
+    (card_path,) = (folder / "out").glob("*/card.json")
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    candidate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(candidate, ignore_errors=True)
+    (folder / "out").rename(candidate)
+    return {"model_id": card["model_id"], "weights_sha256": card["weights"]["sha256"], "folder": card_path.parent.name}
+
+
+def remove_work(settings: Settings, job_id: int) -> None:
+    """The working files of a job that ended; its log stays."""
+    for name in ("out", "work"):
+        shutil.rmtree(trainings.folder_of(settings, job_id) / name, ignore_errors=True)
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when the pipe on its standard input closes; and it lets readers go first."""
+    threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(10)
+
+
+def _wait_for_end_of_input() -> None:
+    while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
+        pass
+    os._exit(75)  # nothing may run on the way out: the next worker goes on from the last epoch
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    runpy.run_module("train", run_name="__main__", alter_sys=True)

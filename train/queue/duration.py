@@ -1,0 +1,67 @@
+"""How long a training will take on this machine, from what earlier ones took. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from core.models.cards import all_cards
+from core.records.data_sets import load_version
+from core.records.database.db import Database
+from core.records.people.permissions import Person
+from train.queue import trainings
+from train.recipe.request import FitRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One training that was timed. seconds: of an epoch (median). pixels: training cases times side squared."""
+
+    architecture: str
+    init: str
+    seconds: float
+    pixels: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """minutes: at most, for all epochs of all runs, without preparing the cases. source: what it was taken from."""
+
+    minutes: float
+    source: str
+
+
+def estimate(db: Database, person: Person, request: FitRequest, n_training: int) -> Duration | None:
+    """From the newest job here of the same architecture, else from a shipped card; None where nothing was timed.
+
+    Time grows with cases and with the area of the square. Raises NotAllowed.
+    """
+    for timed in (*_of_jobs(db, person), *_of_cards(db)):
+        if (timed.architecture, timed.init) == (request.architecture, request.init) and timed.pixels:
+            share = n_training * request.n_side**2 / timed.pixels
+            seconds = timed.seconds * share * request.n_epochs * request.runs
+            return Duration(seconds / 60, timed.source)
+    return None
+
+
+def _of_jobs(db: Database, person: Person) -> Iterator[Measured]:
+    for job in trainings.list_jobs(db, person, limit=20):
+        epochs = trainings.epochs_of(db, person, job.id)
+        if len(epochs) < 2:
+            continue
+        n_training = load_version(db, person, job.version_id).n_training
+        seconds = sorted(epoch.measures["seconds"] for epoch in epochs)[len(epochs) // 2]
+        pixels = n_training * job.request.n_side**2
+        yield Measured(job.request.architecture, job.request.init, seconds, pixels, f"training {job.id} on this site")
+
+
+def _of_cards(db: Database) -> Iterator[Measured]:
+    for card in all_cards(db.settings):
+        training, splits = card.raw.get("training", {}), card.raw.get("data", {}).get("splits", {})
+        seconds = sorted(row["seconds"] for row in training.get("history", []) if "seconds" in row)
+        n_training = sum(splits.get("train", {}).values())
+        if len(seconds) > 1 and n_training:
+            pixels = n_training * training["side"] ** 2
+            source = f"the card of {card.model_id}, on the machine that made it"
+            yield Measured(card.architecture, training["init"], seconds[len(seconds) // 2], pixels, source)

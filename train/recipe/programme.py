@@ -1,0 +1,191 @@
+"""Everything that is trained, on what and why so: the table behind `python -m train all`. Loads no TensorFlow.
+
+Side, epochs and what is frozen come from `train.recipe.recipes`; here stands what a model is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from core.errors import NotFound
+from core.models.cards import read_card, read_test_scores
+from core.settings import REPOSITORY
+from core.types import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Where in DATA a modality's manifest lies and which of its rows are used.
+
+    options: of every fit on it. external: rows of the same manifest that its models are measured on, never trained.
+    split_of: the shipped model whose split all models on it take up again where the manifest holds its test cases, so
+    that they are compared on the same ones.
+    """
+
+    folder: str
+    where: str
+    options: tuple[str, ...] = ()
+    external: str = ""
+    split_of: str = ""
+
+
+COLLECTIONS = {
+    Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI", split_of="ultrasound-efficientnet_lite0"),
+    # 121 women, 39 malignant images: one split would rest on eight of them.
+    Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options=("--folds", "5")),
+    Modality.HISTOLOGY: Collection("histopathology", "source=IDC (Cruz-Roa/Janowczyk)", external="source=BreakHis"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model. options: further arguments of `fit`. suffix: of the model's name.
+
+    members: architectures of the same modality that an ensemble combines; () for a network.
+    """
+
+    modality: Modality
+    architecture: str
+    why: str
+    ships_weights: bool = False
+    options: tuple[str, ...] = ()
+    suffix: str = ""
+    limits: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+
+    @property
+    def model_id(self) -> str:
+        return f"{self.modality.value}-{self.architecture}{self.suffix}"
+
+
+_FIRST = "One of the models that a site would use first, so its weights are shipped."
+_TRANSFER = "Backbone frozen where weights for it are at hand, else trained whole on small squares to fit in minutes."
+_SCRATCH = "Everything is learned from these cases; square and epochs are small enough for minutes on two cores."
+_ABLATION = "The same configuration with and without skips, so that only the skips differ."
+_LESSON = "Smaller squares and fewer epochs than the shipped model, because it is fitted twelve times in two splits."
+_NOT_FOR_READING = "Made to show what the way of splitting does to the numbers; it is no model to read with."
+_LESSON_OPTIONS = ("--side", "128", "--epochs", "12", "--folds", "5")
+
+BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
+LESSON = "efficientnet_lite0"
+"""The network that is fitted to the same pictures, once split by image and once by group."""
+
+
+def _ultrasound() -> tuple[Entry, ...]:
+    def entry(architecture: str, why: str) -> Entry:
+        return Entry(Modality.ULTRASOUND, architecture, why)
+
+    return (
+        Entry(Modality.ULTRASOUND, "fusion", _FIRST, ships_weights=True),
+        Entry(Modality.ULTRASOUND, "efficientnet_lite0", _FIRST, ships_weights=True),
+        Entry(Modality.ULTRASOUND, "cnn", _FIRST, ships_weights=True),
+        *(entry(name, _SCRATCH) for name in ("cnn2", "cnn3", "cnn4")),
+        *(entry(name, _ABLATION) for name in ("plain25", "residual25")),
+        *(entry(name, _TRANSFER) for name in ("vgg16_dense", "vgg16_gap", "vgg19", "resnet50_dense", "resnet50_gap")),
+        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3")),
+        Entry(
+            Modality.ULTRASOUND,
+            "cnn_resnet50",
+            "Begins with the convolutions of the CNN that was trained before; trained whole on small squares.",
+            options=("--cnn", "ultrasound-cnn"),
+        ),
+    )
+
+
+def _ensemble(modality: Modality, *members: str) -> Entry:
+    why = "Weighted voting over the shipped models: they are at hand wherever it is asked."
+    return Entry(modality, "ensemble", why, ships_weights=True, members=members)
+
+
+PROGRAMME: tuple[Entry, ...] = (
+    *_ultrasound(),
+    _ensemble(Modality.ULTRASOUND, "fusion", "efficientnet_lite0", "cnn"),
+    Entry(Modality.MAMMOGRAPHY, "fusion", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "efficientnet_lite0", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "cnn", _FIRST, ships_weights=True),
+    Entry(Modality.MAMMOGRAPHY, "residual25", _SCRATCH),
+    _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
+    Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
+    Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),
+    Entry(Modality.HISTOLOGY, "cnn4", _FIRST, ships_weights=True),
+    _ensemble(Modality.HISTOLOGY, "fusion", "efficientnet_lite0", "cnn4"),
+    Entry(
+        Modality.ULTRASOUND,
+        LESSON,
+        _LESSON,
+        options=(*_LESSON_OPTIONS, "--split-by", "file", "--allow-leaks"),
+        suffix=BY_IMAGE,
+        limits=(_NOT_FOR_READING,),
+    ),
+    Entry(Modality.ULTRASOUND, LESSON, _LESSON, options=_LESSON_OPTIONS, suffix=BY_GROUP, limits=(_NOT_FOR_READING,)),
+)
+
+
+def manifest_of(entry: Entry, data: Path) -> Path:
+    """The manifest that an entry is trained on, in a folder that holds those of the three modalities."""
+    collection = COLLECTIONS[entry.modality]
+    path = data / collection.folder / "manifest.csv"
+    if not path.is_file():
+        raise NotFound(
+            f"There is no {collection.folder}/manifest.csv in the folder given with --data. It holds a folder for each "
+            f"modality ({', '.join(one.folder for one in COLLECTIONS.values())}), each with its manifest.csv."
+        )
+    return path
+
+
+DISTILLED = (Modality.ULTRASOUND, Modality.HISTOLOGY)
+"""Whose training pictures the fusions' ResNet50V2 is distilled on; mammograms are tested in folds, all of them."""
+
+
+def distil_arguments(data: Path, out: Path) -> list[str]:
+    """The arguments of `python -m train` that make the backbone of the fusions."""
+    arguments = ["distil", "--modality", Modality.ULTRASOUND.value, "--root", str(data), "--out", str(out)]
+    for modality in DISTILLED:
+        arguments += ["--data", str(data / COLLECTIONS[modality].folder / "manifest.csv")]
+    like = COLLECTIONS[Modality.ULTRASOUND].split_of
+    return [*arguments, "--split-like", like]
+
+
+def arguments_of(
+    entry: Entry, data: Path, out: Path, budget_minutes: float | None = None, backbone: Path | None = None
+) -> list[str]:
+    """The arguments of `python -m train` that make an entry's model; `backbone` is for those that can start from it."""
+    if entry.members:
+        members = [f"{entry.modality.value}-{member}" for member in entry.members]
+        return ["ensemble", *members, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
+    collection = COLLECTIONS[entry.modality]
+    arguments = ["fit", entry.architecture, "--modality", entry.modality.value, "--name", entry.model_id]
+    arguments += ["--data", str(manifest_of(entry, data)), "--root", str(data), "--where", collection.where]
+    arguments += ["--out", str(out), *entry.options]
+    if "--folds" not in entry.options:
+        arguments += [*collection.options, *_split_options(collection, manifest_of(entry, data), out)]
+    arguments += [] if entry.ships_weights else ["--no-weights"]
+    arguments += ["--backbone", str(backbone)] if backbone is not None and entry.architecture == "fusion" else []
+    arguments += ["--budget-minutes", f"{budget_minutes:g}"] if budget_minutes is not None else []
+    arguments += ["--why", entry.why]
+    for limit in entry.limits:
+        arguments += ["--limit", limit]
+    return arguments
+
+
+def _split_options(collection: Collection, manifest: Path, out: Path) -> list[str]:
+    for weights in (out, REPOSITORY / "weights") if collection.split_of else ():
+        folder = weights / collection.split_of
+        if (folder / "card.json").is_file():
+            scores = read_test_scores(read_card(folder))
+            files = pd.read_csv(manifest, dtype=str, usecols=["file"])["file"]
+            is_held = scores is not None and set(scores["case"]) <= set(files)
+            return ["--split-like", collection.split_of] if is_held else []
+    return []
+
+
+def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:
+    """The arguments that measure an entry's model on cases of another collection, None where there is none."""
+    collection = COLLECTIONS[entry.modality]
+    if not collection.external or not entry.ships_weights:
+        return None
+    arguments = ["evaluate", entry.model_id, "--weights", str(out), "--data", str(manifest_of(entry, data))]
+    return [*arguments, "--root", str(data), "--where", collection.external]

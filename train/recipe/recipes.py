@@ -1,0 +1,186 @@
+"""What each architecture is trained with when nothing else is said: chosen for minutes on two cores without a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.errors import InvalidInput
+from core.models.registry import architecture
+from core.types import Modality
+from train.recipe.config import FitConfig
+
+
+def _scratch(architecture_id: str, *, side: int, epochs: int, learning_rate: float = 5e-4) -> FitConfig:
+    """For a network that learns everything from the cases."""
+    return FitConfig(
+        architecture_id,
+        "",
+        side=side,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        attention_weight=0.1,
+        patience=epochs,  # the learning rate falls to the end: let it
+        init="random",
+    )
+
+
+def _on_backbone(architecture_id: str, *, side: int, learning_rate: float = 3e-4) -> FitConfig:
+    """For a head on a backbone that stays as it is; its maps are computed once a view, so an epoch takes seconds."""
+    return FitConfig(
+        architecture_id,
+        "",
+        side=side,
+        frozen="backbone",
+        views=2,
+        epochs=50,
+        learning_rate=learning_rate,
+        weight_decay=1e-2,
+        mask_weight=0.0,
+        attention_weight=0.3,
+        patience=15,
+    )
+
+
+_DEFAULTS = {
+    # Learned whole: a head on frozen backbones, and their last stages alone, stayed behind by far. On small squares,
+    # because every epoch runs VGG16 both ways.
+    "fusion": FitConfig(
+        "fusion",
+        "",
+        side=128,
+        views=3,
+        head_epochs=40,
+        epochs=24,
+        learning_rate=1e-4,
+        weight_decay=1e-3,
+        attention_weight=0.3,
+        patience=24,
+    ),
+    "cnn": FitConfig(
+        "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"
+    ),
+    "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
+    "cnn2": _scratch("cnn2", side=128, epochs=30),
+    "cnn3": _scratch("cnn3", side=224, epochs=20),  # the side of its publication
+    "cnn4": _scratch("cnn4", side=128, epochs=40, learning_rate=1e-3),
+    # The same for both, or the comparison would be of something else than the skips.
+    "plain25": _scratch("plain25", side=96, epochs=30),
+    "residual25": _scratch("residual25", side=96, epochs=30),
+    "vgg16_dense": _on_backbone("vgg16_dense", side=160),
+    "vgg16_gap": _on_backbone("vgg16_gap", side=160, learning_rate=1e-3),
+    # As it was published: SGD with momentum, the epoch of the best validation accuracy.
+    "vgg19": replace(
+        _on_backbone("vgg19", side=128, learning_rate=5e-3), optimizer="sgd", keep="accuracy", weight_decay=0.0
+    ),
+    "resnet50_dense": _on_backbone("resnet50_dense", side=160),
+    "resnet50_gap": _on_backbone("resnet50_gap", side=160, learning_rate=1e-3),
+    "densenet201": _on_backbone("densenet201", side=160),
+    "inceptionv3": _on_backbone("inceptionv3", side=160),
+    "cnn_resnet50": _scratch("cnn_resnet50", side=96, epochs=20),
+}
+
+_WHOLE = {
+    # A large network that learns everything costs a hundred times a head on kept features: small squares, few epochs.
+    "vgg16_dense": {"side": 96, "epochs": 15},
+    "vgg16_gap": {"side": 96, "epochs": 15},
+    "vgg19": {"side": 96, "epochs": 15},
+    "resnet50_dense": {"side": 96, "epochs": 15},
+    "resnet50_gap": {"side": 96, "epochs": 15},
+    # The lowest validation loss is that of the first epochs, which call everything benign.
+    "densenet201": {"side": 96, "epochs": 16, "keep": "accuracy", "patience": 16},
+    "inceptionv3": {"side": 128, "epochs": 12},
+}
+"""What changes for these where nothing was learned before."""
+
+_MODALITY = {
+    # Few cases and no outlines: fine-tuning learns them by heart, so the head alone is fitted.
+    ("fusion", Modality.MAMMOGRAPHY): {
+        "frozen": "backbone",
+        "views": 2,
+        "head_epochs": 60,
+        "epochs": 30,
+        "weight_decay": 1e-2,
+        "mask_weight": 0.0,
+    },
+    ("efficientnet_lite0", Modality.MAMMOGRAPHY): {
+        "side": 384,  # a lesion of a screening mammogram is small
+        "frozen": "backbone",
+        "views": 3,
+        "head_epochs": 60,
+        "epochs": 30,
+        "weight_decay": 1e-2,
+        "mask_weight": 0.0,
+    },
+    # Tiles have no outlines to learn from, and texture asks little more of the backbones than their last blocks.
+    ("fusion", Modality.HISTOLOGY): {
+        "frozen": "blocks",
+        "unfreeze": 1,
+        "views": 4,
+        "head_epochs": 40,
+        "epochs": 20,
+        "mask_weight": 0.0,
+    },
+}
+"""What changes for a modality, where something was learned before."""
+
+
+def is_pretrained(architecture_id: str, init: str) -> bool:
+    """Whether `init` has anything learned for the architecture."""
+    return init == "imagenet" or (init == "offline" and architecture(architecture_id).offline is not None)
+
+
+def recipe(architecture_id: str, modality: Modality, init: str, seed: int) -> FitConfig:
+    """The training configuration of an architecture for a modality.
+
+    Freezing makes sense only for layers that have learned something: where nothing is carried over (`init` "random", or
+    "offline" for an architecture that no package carries weights of) everything is trained.
+    """
+    config = replace(_DEFAULTS[architecture_id], modality=modality.value, init=init, seed=seed)
+    if not is_pretrained(architecture_id, init):
+        rate = max(config.learning_rate, 5e-4)
+        config = replace(config, frozen="nothing", learning_rate=rate)
+        return replace(config, **_WHOLE.get(architecture_id, {}))  # type: ignore[arg-type]
+    return replace(config, **_MODALITY.get((architecture_id, modality), {}))  # type: ignore[arg-type]
+
+
+def in_regime(config: FitConfig, unfreeze: str) -> FitConfig:
+    """The recipe in another regime. unfreeze: "0" for features of a frozen backbone, how many last blocks learn, "all".
+
+    Raises InvalidInput where nothing was learned before: what is frozen would stay random.
+    """
+    if unfreeze != "all" and not (unfreeze.isascii() and unfreeze.isdigit()):
+        raise InvalidInput(f"--unfreeze takes a number of last blocks or the word all, not {unfreeze!r}.")
+    if unfreeze == "all":
+        return config if config.frozen == "nothing" else replace(_tuned(config), frozen="nothing")
+    if not is_pretrained(config.architecture, config.init):
+        raise InvalidInput(
+            f"With --init {config.init}, {config.architecture} starts from random weights, so nothing of it can stay "
+            "frozen. Leave --unfreeze out, or say --unfreeze all."
+        )
+    if unfreeze == "0":
+        return config if config.frozen == "backbone" else replace(config, **_FEATURES)  # type: ignore[arg-type]
+    return replace(_tuned(config), frozen="blocks", unfreeze=int(unfreeze), views=min(config.views, 3))
+
+
+def _tuned(config: FitConfig) -> FitConfig:
+    """Small steps after a head that fits its features, or the first ones would destroy what the backbone knows."""
+    if config.frozen == "nothing" and config.head_epochs:
+        return config
+    return replace(
+        config,
+        learning_rate=min(config.learning_rate, 1e-4),
+        epochs=min(config.epochs, 24),
+        head_epochs=config.head_epochs or 40,
+        weight_decay=min(config.weight_decay, 1e-3),
+    )
+
+
+_FEATURES = {
+    "frozen": "backbone",
+    "views": 3,
+    "head_epochs": 60,
+    "epochs": 30,
+    "weight_decay": 1e-2,
+    "mask_weight": 0.0,
+}
+"""What changes where only the classifier learns: its epochs take seconds, so many are affordable."""
