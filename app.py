@@ -116,13 +116,13 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    kept_alive = worker.kept_alive(settings) if settings.worker else nullcontext()
-    with heads.written_daily(db), retention.applied(db), kept_alive:
+    supervised = worker.supervised(settings) if settings.worker else nullcontext()
+    with heads.written_daily(db), retention.applied(db), supervised:
         log.info("SecondRead is ready")
         yield
 
 
-def tell_failure(error: Exception) -> bool:
+def show_failure(error: Exception) -> bool:
     """What a page shows that failed: a refusal's own sentence; for a bug, a number that finds its traceback."""
     if isinstance(error, AppError):
         st.error(str(error), icon=":material/block:")
@@ -157,7 +157,7 @@ else:
             routes=build_routes(session.database, environment),
             middleware=middleware,
             lifespan=lifespan,
-            on_script_error=tell_failure,
+            on_script_error=show_failure,
         )
     except AppError as refused:
         sys.exit(f"SecondRead cannot start. {refused}")

@@ -14,7 +14,7 @@ from core.records.database.db import Database, open_database
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from page_site import House, Visit
+    from page_site import PageSite, Tab
 
 
 @pytest.fixture(scope="session")
@@ -72,16 +72,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def opened_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageSite]:
     """A site with two radiologists and models without a network, for tests of pages."""
-    from page_site import opened_house  # here, because it imports all of Streamlit
+    from page_site import open_page_site  # here, because it imports all of Streamlit
 
-    yield from opened_house(tmp_path, monkeypatch)
+    yield from open_page_site(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def visit(house: House, monkeypatch: pytest.MonkeyPatch) -> Visit:
+def tab(opened_site: PageSite, monkeypatch: pytest.MonkeyPatch) -> Tab:
     """A tab of the site's first person."""
-    from page_site import Visit
+    from page_site import Tab
 
-    return Visit(house, house.one, monkeypatch)
+    return Tab(opened_site, opened_site.one, monkeypatch)

@@ -34,7 +34,7 @@ MALIGNANT = 0.42
 
 
 @dataclass(frozen=True)
-class House:
+class PageSite:
     """A site with two radiologists and an empty worklist. weights: where released models lie."""
 
     db: Database
@@ -43,7 +43,7 @@ class House:
     weights: Path
 
 
-def opened_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageSite]:
     """The site; closed when it is over."""
     for name in [name for name in os.environ if name.startswith("SECONDREAD_") and name != "SECONDREAD_TEST_DATA"]:
         monkeypatch.delenv(name)
@@ -59,7 +59,7 @@ def opened_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ho
     one = accounts.create_first_administrator(db, code=accounts.setup_code(db) or "", name="Dr One", password=PASSWORD)
     two = accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"])
     monkeypatch.setattr(second_read, "loaded", FakeModel)
-    yield House(db, one, two, weights)
+    yield PageSite(db, one, two, weights)
     db.close()
     st.cache_resource.clear()
     st.cache_data.clear()
@@ -117,42 +117,46 @@ def picture(number: int = 0, **facts: object) -> Image:
     return Image(rng.random((48, 64), dtype=np.float32), sha256=f"{number:064x}", modality_source="tags", **facts)
 
 
-def store(house: House, name: str = "Case", *, images: Sequence[Image] = (), person: Person | None = None) -> str:
+def store(
+    opened_site: PageSite, name: str = "Case", *, images: Sequence[Image] = (), person: Person | None = None
+) -> str:
     images = images or (picture(laterality="L"),)
-    return studies.create_study(house.db, person or house.one, display_name=name, images=images)
+    return studies.create_study(opened_site.db, person or opened_site.one, display_name=name, images=images)
 
 
-def first_read(house: House, study_id: str, person: Person | None = None) -> None:
-    reads.record_first_read(house.db, person or house.one, study_id, {"L": Impression("4A", 20)}, "seen first")
+def first_read(opened_site: PageSite, study_id: str, person: Person | None = None) -> None:
+    reads.record_first_read(
+        opened_site.db, person or opened_site.one, study_id, {"L": Impression("4A", 20)}, "seen first"
+    )
 
 
-class Visit:
+class Tab:
     """A browser tab of one person."""
 
-    def __init__(self, house: House, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-        token = sessions.start_session(house.db, person)
+    def __init__(self, opened_site: PageSite, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+        token = sessions.start_session(opened_site.db, person)
         monkeypatch.setattr(session, "session_token", lambda: token)
         self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)
 
-    def open(self, page: str, study: str = "") -> Visit:
+    def open(self, page: str, study: str = "") -> Tab:
         self.app.switch_page(f"pages/{page}.py")
         if study:
             self.app.query_params["study"] = study
         return self.settled()
 
-    def settled(self) -> Visit:
+    def settled(self) -> Tab:
         self.app.run()
         assert not self.app.exception, self.app.exception
         return self
 
-    def press(self, label: str) -> Visit:
+    def press(self, label: str) -> Tab:
         next(button for button in self.app.button if button.label == label).click()
         return self.settled()
 
     def has(self, label: str) -> bool:
         return any(button.label == label for button in self.app.button)
 
-    def choose(self, label: str, value: str) -> Visit:
+    def choose(self, label: str, value: str) -> Tab:
         next(group for group in self.app.button_group if group.label == label).select(value)
         return self.settled()
 

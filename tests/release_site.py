@@ -71,7 +71,7 @@ def candidate(db: Database, job_id: int) -> Card:
 
 def _job(db: Database, actor: Person, number: int, manifest: bytes | None) -> int:
     if manifest is None:
-        name = data_sets.keep_file(db.settings, b"picture %d" % number, "png")
+        name = data_sets.store_file(db.settings, b"picture %d" % number, "png")
         manifest = f"file,label,patient,split\n{name},benign,p{number},train\n".encode()
     with db.read() as connection:
         names = set(connection.execute(select(tables.data_set.c.name)).scalars())

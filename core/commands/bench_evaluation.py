@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.charts.curves import precision_recall_figure, roc_figure
 from core.evaluation.statistics.comparison import compare_areas
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.operating_points import compare_calls_by_class, operating_rows
 from core.evaluation.statistics.summary import evaluate_table
 from core.evaluation.tables.cohort import cohort_of_upload
@@ -33,9 +33,9 @@ def run() -> list[str]:
     began = time.perf_counter()
     compare_areas(table.is_positive, table.scorers)
     pairs = time.perf_counter() - began
-    bench, names = Workbench(cohort_of_upload(table)), tuple(table.scorers)
+    numbers, names = ComparisonCache(cohort_of_upload(table)), tuple(table.scorers)
     figures: list[object] = []
-    cold, cached = _page_seconds(bench, names, figures), _page_seconds(bench, names, figures)
+    cold, cached = _page_seconds(numbers, names, figures), _page_seconds(numbers, names, figures)
     return [
         f"Evaluation of {N_SCORERS} scorers x {N_CASES:,} cases, {N_RESAMPLES:,} draws, {len(result.pairs)} pairs:",
         f"  all measures, draws and pairs                {ours:8.2f} s   x   1.00",
@@ -48,21 +48,21 @@ def run() -> list[str]:
     ]
 
 
-def _page_seconds(bench: Workbench, names: tuple[str, ...], figures: list[object]) -> float:
+def _page_seconds(numbers: ComparisonCache, names: tuple[str, ...], figures: list[object]) -> float:
     """All that the page Compare computes of these scorers. figures: the curves it has drawn, which it keeps."""
     began = time.perf_counter()
-    bench.results(names)
-    bench.pairs(names)
-    provenance = bench.cohort.provenance(names)
+    numbers.results(names)
+    numbers.pairs(names)
+    provenance = numbers.cohort.provenance(names)
     if not figures:
-        figures.append(roc_figure(bench.roc(names), provenance=provenance))
-        figures.append(precision_recall_figure(bench.precision_recall(names), provenance=provenance))
-    bench.decision(names)
-    bench.reliability(names)
-    bench.brier(names)
-    bench.calibration(names)
-    rows = operating_rows(bench.cohort.table, dict.fromkeys(names, 0.5))
-    compare_calls_by_class(bench.cohort.table, {row.name: row.threshold for row in rows})
+        figures.append(roc_figure(numbers.roc(names), provenance=provenance))
+        figures.append(precision_recall_figure(numbers.precision_recall(names), provenance=provenance))
+    numbers.decision(names)
+    numbers.reliability(names)
+    numbers.brier(names)
+    numbers.calibration(names)
+    rows = operating_rows(numbers.cohort.table, dict.fromkeys(names, 0.5))
+    compare_calls_by_class(numbers.cohort.table, {row.name: row.threshold for row in rows})
     return time.perf_counter() - began
 
 
@@ -90,7 +90,7 @@ def _sklearn_seconds(table: ScoreTable) -> float:
     """The same draws and the measures scikit-learn has, one resample after another, for the second scorer."""
     labels, scores = table.is_positive, list(table.scorers.values())[1]
     assert labels is not None
-    weights = next(Draws(table.patients, table.n, resamples=_LOOP_RESAMPLES).blocks())
+    weights = next(Bootstrap(table.patients, table.n, resamples=_LOOP_RESAMPLES).blocks())
     began = time.perf_counter()
     for column in range(_LOOP_RESAMPLES):
         drawn = np.repeat(np.arange(table.n), weights[:, column].astype(int))

@@ -46,12 +46,12 @@ def models_table(cards: tuple[Card, ...]) -> str:
         cells = (
             f"`{card.model_id}`" + (f" **{LEAKING}**" if leaks_of(card) else ""),
             f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
-            *(_words(numbers.get(key)) for key in ("auc", "macro_auc", "ece")),
+            *(_estimate_text(numbers.get(key)) for key in ("auc", "macro_auc", "ece")),
             card.raw["initialisation"],
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _words(estimate: Estimate | None) -> str:
+def _estimate_text(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else ""

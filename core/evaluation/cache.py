@@ -27,7 +27,7 @@ from core.evaluation.statistics.curves import (
     precision_recall_curve,
     roc_curve,
 )
-from core.evaluation.statistics.intervals import N_RESAMPLES, Draws
+from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap
 from core.evaluation.statistics.subgroups import Subgroup, number_bands, subgroups
 from core.evaluation.statistics.summary import ScorerResult, evaluate_scorer
 from core.evaluation.tables.cohort import Cohort
@@ -44,19 +44,19 @@ def resamples_for(n: int) -> int:
     return max(_FEWEST_RESAMPLES, min(N_RESAMPLES, N_RESAMPLES * _CASES_FOR_ALL // max(n, 1)))
 
 
-class Workbench:
+class ComparisonCache:
     """Measures of a cohort's scorers, kept after they were asked for. May be shared between threads."""
 
     def __init__(self, cohort: Cohort) -> None:
         self.cohort = cohort
         self.resamples = resamples_for(cohort.table.n)
         self.computed = 0
-        self._draws = Draws(cohort.table.patients, cohort.table.n, resamples=self.resamples)
-        self._kept: dict[Hashable, object] = {}
+        self._bootstrap = Bootstrap(cohort.table.patients, cohort.table.n, resamples=self.resamples)
+        self._cached: dict[Hashable, object] = {}
         self._lock = RLock()
 
     def results(self, names: Sequence[str]) -> dict[str, ScorerResult]:
-        return self._each("result", names, lambda name: evaluate_scorer(self.cohort.table, name, self._draws))
+        return self._each("result", names, lambda name: evaluate_scorer(self.cohort.table, name, self._bootstrap))
 
     def roc(self, names: Sequence[str]) -> dict[str, RocCurve]:
         return self._each("roc", names, lambda name: roc_curve(*self._scored(name)))
@@ -90,7 +90,7 @@ class Workbench:
         chosen = {name: table.scorers[name] for name in names}
 
         def compute() -> tuple[PairedTest, ...]:
-            return compare_areas(self._labels(), chosen, self._draws) if len(chosen) > 1 else ()
+            return compare_areas(self._labels(), chosen, self._bootstrap) if len(chosen) > 1 else ()
 
         return self._once(("pairs", tuple(names)), compute)
 
@@ -118,27 +118,27 @@ class Workbench:
         scored = ~np.isnan(scores)
         return self._labels()[scored], scores[scored], self.cohort.table.patients[scored]
 
-    def _scored(self, name: str) -> tuple[np.ndarray, np.ndarray, Draws]:
+    def _scored(self, name: str) -> tuple[np.ndarray, np.ndarray, Bootstrap]:
         scored = ~np.isnan(self.cohort.table.scorers[name])
-        return (*self._known(name)[:2], self._draws.only(scored))
+        return (*self._known(name)[:2], self._bootstrap.only(scored))
 
     def _once(self, key: Hashable, compute: Callable[[], T]) -> T:
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = compute()
+            if key not in self._cached:
+                self._cached[key] = compute()
                 self.computed += 1
-            return self._kept[key]  # type: ignore[return-value]
+            return self._cached[key]  # type: ignore[return-value]
 
     def _each(self, what: str, names: Sequence[str], compute: Callable[[str], T]) -> dict[str, T]:
         with self._lock:
-            missing = [name for name in names if (what, name) not in self._kept]
+            missing = [name for name in names if (what, name) not in self._cached]
             if missing:
-                next(self._draws.blocks())  # drawn once, before threads share them
+                next(self._bootstrap.blocks())  # drawn once, before threads share them
             if len(missing) > 1:
                 with ThreadPoolExecutor(_THREADS) as pool:
                     found = list(pool.map(compute, missing))
             else:
                 found = [compute(name) for name in missing]
-            self._kept |= {(what, name): one for name, one in zip(missing, found, strict=True)}
+            self._cached |= {(what, name): one for name, one in zip(missing, found, strict=True)}
             self.computed += len(missing)
-            return {name: self._kept[what, name] for name in names}  # type: ignore[misc]
+            return {name: self._cached[what, name] for name in names}  # type: ignore[misc]

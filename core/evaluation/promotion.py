@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import operating_rows
 from core.evaluation.tables.cohort import Cohort
 from core.evaluation.tables.scores import ClassScores, ScoreTable
@@ -52,7 +52,7 @@ class Overlap:
         return ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """ "7 of 117: 4 the same picture, 3 the same patient", or "none of 117"."""
         return f"{self.n} of {self.of}: {self.kinds}" if self.n else f"none of {self.of}"
 
@@ -84,14 +84,14 @@ def _shared(rows: pd.DataFrame, others: pd.DataFrame, column: str) -> np.ndarray
 def _near(rows: pd.Series, others: pd.Series, bits: int) -> np.ndarray:
     """For each hash whether one of the others differs in so few bits."""
     found = np.zeros(len(rows), bool)
-    known = _words(others[others != ""])
+    known = _as_uint64(others[others != ""])
     places = np.flatnonzero((rows != "").to_numpy())
-    for place, one in zip(places, _words(rows.iloc[places]), strict=True):
+    for place, one in zip(places, _as_uint64(rows.iloc[places]), strict=True):
         found[place] = bool(len(known)) and int(np.bitwise_count(known ^ one).sum(axis=1).min()) <= bits
     return found
 
 
-def _words(hashes: pd.Series) -> np.ndarray:
+def _as_uint64(hashes: pd.Series) -> np.ndarray:
     """(n, words) uint64 of hex hashes of one length."""
     raw = [bytes.fromhex(one) for one in hashes]
     return np.frombuffer(b"".join(raw), np.uint64).reshape(len(raw), -1) if raw else np.zeros((0, 1), np.uint64)
@@ -118,7 +118,7 @@ def side_by_side(
         shared = set(scores["case"]) & set(live_scores["case"])
         scores = scores[scores["case"].isin(shared)].reset_index(drop=True)
         live_scores = live_scores.set_index("case").loc[list(scores["case"])].reset_index()
-        _demand_same_truth(candidate, scores, live, live_scores)
+        _require_same_truth(candidate, scores, live, live_scores)
         tables = {CANDIDATE: (candidate, scores), LIVE: (live, live_scores)}
     labels = scores["label"].to_numpy(str)
     digest = hashlib.sha256()
@@ -158,7 +158,7 @@ def side_by_side(
     )
 
 
-def _demand_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_scores: pd.DataFrame) -> None:
+def _require_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_scores: pd.DataFrame) -> None:
     one = (scores["label"] == candidate.positive).to_numpy()
     other = (live_scores["label"] == live.positive).to_numpy()
     if (one != other).any():
@@ -174,7 +174,7 @@ _BOTH = (CANDIDATE, LIVE)
 
 
 @dataclass(frozen=True, slots=True)
-class RedLine:
+class FailedCheck:
     """key: under which a reason is kept. sentence: what was found, with its numbers."""
 
     key: str
@@ -196,25 +196,27 @@ class Circumstances:
     is_compared: bool
 
 
-def red_lines(bench: Workbench, found: Circumstances, *, margin: float) -> tuple[RedLine, ...]:
+def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: float) -> tuple[FailedCheck, ...]:
     """Every line that the candidate crosses. margin: of sensitivity, as a share."""
-    table = bench.cohort.table
+    table = numbers.cohort.table
     lines = []
     if found.is_replaced and not found.is_compared:
         lines.append(
-            RedLine("not compared", "It was not compared with the live model: they have no scores of the same cases.")
+            FailedCheck(
+                "not compared", "It was not compared with the live model: they have no scores of the same cases."
+            )
         )
     if found.is_replaced and found.is_compared:
-        lines += _worse(bench, margin)
+        lines += _worse(numbers, margin)
     if found.leaks:
         lines.append(
-            RedLine("leak", f"The candidate's split leaks ({'; '.join(found.leaks)}): its numbers flatter it.")
+            FailedCheck("leak", f"The candidate's split leaks ({'; '.join(found.leaks)}): its numbers flatter it.")
         )
     for name in _BOTH:
         seen = found.seen.get(name)
         if seen is not None and seen.n:
             lines.append(
-                RedLine(
+                FailedCheck(
                     f"seen by {name}",
                     f"{seen.n} of the {seen.of} test cases are known to the {name} model from its training "
                     f"({seen.kinds}): its numbers are too good.",
@@ -223,7 +225,7 @@ def red_lines(bench: Workbench, found: Circumstances, *, margin: float) -> tuple
     positives = table.positives or 0
     if min(positives, table.n - positives) < FEWEST:
         lines.append(
-            RedLine(
+            FailedCheck(
                 "too small",
                 f"The test cases are {positives} positive and {table.n - positives} other ones; below {FEWEST} of each "
                 "no claim rests on them.",
@@ -232,25 +234,25 @@ def red_lines(bench: Workbench, found: Circumstances, *, margin: float) -> tuple
     return tuple(lines)
 
 
-def _worse(bench: Workbench, margin: float) -> list[RedLine]:
-    table, thresholds = bench.cohort.table, bench.cohort.thresholds
+def _worse(numbers: ComparisonCache, margin: float) -> list[FailedCheck]:
+    table, thresholds = numbers.cohort.table, numbers.cohort.thresholds
     if not table.positives or table.positives == table.n:
-        return [RedLine("not compared", "The shared test cases are all of one class, so nothing can be compared.")]
+        return [FailedCheck("not compared", "The shared test cases are all of one class, so nothing can be compared.")]
     lines = []
     rows = {row.name: row for row in operating_rows(table, {name: thresholds[name] for name in _BOTH})}
     new, old = rows[CANDIDATE].sensitivity, rows[LIVE].sensitivity
     if old - new > margin + 1e-9:
         lines.append(
-            RedLine(
+            FailedCheck(
                 "sensitivity",
                 f"Its sensitivity at its threshold is {new:.3f}, that of the live model {old:.3f}: "
                 f"{100 * (old - new):.1f} percentage points less, and the margin is {100 * margin:.0f}.",
             )
         )
-    (pair,) = bench.pairs(_BOTH)
+    (pair,) = numbers.pairs(_BOTH)
     if pair.high < 0:
         lines.append(
-            RedLine(
+            FailedCheck(
                 "area",
                 f"Its area under the ROC curve is clearly lower: by {-pair.difference:.3f} "
                 f"(95 % interval {-pair.high:.3f} to {-pair.low:.3f}).",

@@ -20,7 +20,7 @@ the network of its fold, and the weights were fitted on all of them. sha256: of 
 pixels_sha256: of what the file shows, whatever holds it. perceptual_hash: `HASH_BITS` bits as hex, "" for a picture of
 one grey. width, height: pixels. brightness: mean, 0 to 1. vendor: as the data set names it, "" where it does not."""
 HASH_BITS = 256
-ALIKE_BITS = 40
+NEAR_DUPLICATE_BITS = 40
 """Perceptual hashes that differ in no more bits are of nearly the same picture.
 
 Measured: copies that were scaled, compressed to JPEG, given another gamma or written on differ in 30 bits at the most

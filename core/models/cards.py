@@ -212,7 +212,7 @@ def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:
     return np.asarray(folds["thresholds"], np.float64)[scores["fold"].to_numpy(int)]
 
 
-def retrain_words(card: Card) -> str:
+def retrain_text(card: Card) -> str:
     """What to tell of a model whose weights are not shipped."""
     training = card.raw.get("training", {})
     if "command" not in training:
@@ -277,7 +277,7 @@ LEAKING = "leaking split"
 """What stands, in red, beside every number of such a model."""
 
 
-def leak_words(leak: str) -> str:
+def leak_text(leak: str) -> str:
     """What a reader is told of one leak, wherever a probability of such a model stands."""
     return f"{LEAKING[0].upper()}{LEAKING[1:]}: {leak} It has not been tested on patients it never saw."
 

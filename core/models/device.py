@@ -11,13 +11,13 @@ from pathlib import Path
 ASK_SECONDS = 10
 
 
-def processor_words() -> str:
+def processor_text() -> str:
     """The processor's model and how many cores this process may use: "AMD EPYC, 2 cores"."""
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{_processor_model()}, {n_cores} {'core' if n_cores == 1 else 'cores'}"
 
 
-def gpu_words(name: str) -> str:
+def gpu_text(name: str) -> str:
     """The GPU's name and memory: "NVIDIA H200, 140 GiB"; the name alone where the driver's tool does not tell."""
     tool = shutil.which("nvidia-smi")
     if tool is None:

@@ -94,7 +94,7 @@ class Ensemble:
                 intercepts=tuple(float(value) for value in raw["intercepts"]),
                 validation_n=int(raw["validation_n"]),
             )
-            _demand(ensemble.method, ensemble.members, ensemble.classes)
+            _require(ensemble.method, ensemble.members, ensemble.classes)
             ensemble.probabilities(np.full((len(ensemble.members), 1, len(ensemble.classes)), 1 / len(raw["classes"])))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInput(f"The card does not describe an ensemble ({type(error).__name__}).") from error
@@ -104,7 +104,7 @@ class Ensemble:
 def fit_ensemble(method: Method, validation: Tables, classes: Sequence[str], *, seed: int = 0) -> Ensemble:
     """Fit on the members' validation scores, which must be of the same cases; the members are the keys, in order."""
     members, names = tuple(validation), tuple(classes)
-    _demand(method, members, names)
+    _require(method, members, names)
     aligned = _aligned(validation, members, names)
     labels = aligned.label_indices(names)
     if method == "soft":
@@ -159,12 +159,12 @@ def out_of_fold(
     for fold in sorted(folds.pop()):
         known = {name: table[table["fold"] == fold] for name, table in validation.items()}
         held = {name: table[table["fold"] == fold] for name, table in test.items()}
-        demand_apart(known, held)
+        require_disjoint(known, held)
         pieces.append(fit_ensemble(method, known, classes, seed=seed).combine(held))
     return fit_ensemble(method, validation, classes, seed=seed), pd.concat(pieces, ignore_index=True)
 
 
-def demand_apart(validation: Tables, test: Tables) -> None:
+def require_disjoint(validation: Tables, test: Tables) -> None:
     """Refuse where a patient's cases are among those to fit on and among those to measure on."""
     fitted = set().union(*(set(table["patient"].astype(str)) for table in validation.values()))
     measured = set().union(*(set(table["patient"].astype(str)) for table in test.values()))
@@ -205,13 +205,13 @@ def _aligned(tables: Tables, members: Sequence[str], classes: Sequence[str]) -> 
     absent = [name for name in members if name not in tables]
     if absent:
         raise InvalidInput(f"The ensemble lacks the scores of: {', '.join(absent)}.")
-    kept = ["case", "patient", "label"]
+    retained = ["case", "patient", "label"]
     first = tables[members[0]]
     for name in members:
-        lacking = [column for column in (*kept, *classes) if column not in tables[name]]
+        lacking = [column for column in (*retained, *classes) if column not in tables[name]]
         if lacking:
             raise InvalidInput(f"The scores of {name} have no column: {', '.join(lacking)}.")
-    keys = kept + (["fold"] if all("fold" in tables[name] for name in members) else [])
+    keys = retained + (["fold"] if all("fold" in tables[name] for name in members) else [])
     by = [key for key in keys if key in ("case", "fold")]
     frame = first[keys].reset_index(drop=True)
     planes = []
@@ -276,7 +276,7 @@ def _features(stack: np.ndarray) -> np.ndarray:
     return centred.transpose(1, 0, 2).reshape(stack.shape[1], -1)
 
 
-def _demand(method: str, members: Sequence[str], classes: Sequence[str]) -> None:
+def _require(method: str, members: Sequence[str], classes: Sequence[str]) -> None:
     if method not in METHODS:
         raise InvalidInput(f"There is no ensemble method {method!r}. Known methods: {', '.join(METHODS)}.")
     if len(members) < 2 or len(set(members)) < len(members):

@@ -17,7 +17,7 @@ from core.errors import InvalidInput
 from core.imaging.preprocess import fit_square
 from core.models.calibration import log_odds
 from core.models.cards import Card, members_of
-from core.models.device import gpu_words, processor_words
+from core.models.device import gpu_text, processor_text
 from core.models.ensemble import Ensemble
 from core.models.explain import explained, fused_map
 from core.models.registry import architecture
@@ -168,9 +168,9 @@ def device_name() -> str:
     """What computes, in words: the GPU with its memory or the processor with its cores, and the number format."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        name = gpu_words(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+        name = gpu_text(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
     else:
-        name = processor_words()
+        name = processor_text()
     return f"{name}, {compute_policy()}"
 
 

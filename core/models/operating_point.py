@@ -30,7 +30,7 @@ class OperatingPoint:
     n_others: int = 0
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The threshold in one or two sentences, for a person who asks what being above it means."""
         how = "chosen on validation cases" if self.is_of_card else "by the choice of this site"
         chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%, {how}: {self.rule}."

@@ -28,8 +28,8 @@ from core.errors import Conflict, InvalidInput, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.database.locks import Line, hold
-from core.records.people.permissions import Person, demand
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.people.permissions import Person, require_permission
 from core.settings import Settings
 from core.types import Modality
 
@@ -92,7 +92,7 @@ def pairs_path(settings: Settings, manifest_sha256: str) -> Path:
     return settings.state_dir / "data_sets" / "pairs" / f"{manifest_sha256}.csv"
 
 
-def keep_file(settings: Settings, content: bytes, kind: str) -> str:
+def store_file(settings: Settings, content: bytes, kind: str) -> str:
     """Keep a picture once, whole or not at all; what a manifest calls it. kind: "png". Raises Conflict (disk full)."""
     if not _KIND.fullmatch(kind):
         raise ValueError(f"{kind!r} is not a kind of file")
@@ -105,12 +105,12 @@ def keep_file(settings: Settings, content: bytes, kind: str) -> str:
     return name
 
 
-def demand_free_name(db: Database, person: Person, name: str) -> str:
+def require_free_name(db: Database, person: Person, name: str) -> str:
     """The name as it would be kept, asked before a long import. Raises NotAllowed, InvalidInput, Conflict."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     name = _tidy(name)
     with db.read() as connection:
-        _demand_free(connection, name)
+        _require_free(connection, name)
     return name
 
 
@@ -126,17 +126,17 @@ def create_data_set(
     found: Mapping[str, Any],
     origin: str = "",
 ) -> int:
-    """A new data set and its version 1; the version's id. manifest: CSV whose files were kept with `keep_file`.
+    """A new data set and its version 1; the version's id. manifest: CSV whose files were kept with `store_file`.
 
     found: the audit of the cases. origin: where they come from, for the trail. Raises NotAllowed, InvalidInput,
     Conflict.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     name = _tidy(name)
     data_set_id = uuid4().hex
     with db.begin() as connection:
-        hold(connection, Line.DATA_SETS)
-        _demand_free(connection, name)
+        hold(connection, AdvisoryLock.DATA_SETS)
+        _require_free(connection, name)
         values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
         connection.execute(insert(tables.data_set).values(**values, created_at=tables.now()))
         version_id = _add(connection, db.settings, person, data_set_id, 1, manifest, split, counts, found)
@@ -158,10 +158,10 @@ def add_version(
     found: Mapping[str, Any],
 ) -> int:
     """One more version, after the last; its id. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     version = tables.data_set_version
     with db.begin() as connection:
-        hold(connection, Line.DATA_SETS)
+        hold(connection, AdvisoryLock.DATA_SETS)
         _find_data_set(connection, data_set_id)
         last = connection.execute(
             select(func.max(version.c.number)).where(version.c.data_set_id == data_set_id)
@@ -180,35 +180,35 @@ def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
     The trainings on it stay as rows; their candidates cannot be released any more. Raises NotAllowed, NotFound,
     Conflict (a release, or a training that is not over, uses it).
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     with db.begin() as connection:
-        hold(connection, Line.DATA_SETS)
+        hold(connection, AdvisoryLock.DATA_SETS)
         data_set = _find_data_set(connection, data_set_id)
-        _demand_unused(connection, data_set_id, data_set.name)
+        _require_unused(connection, data_set_id, data_set.name)
         # The name becomes free again.
         gone = {"removed_at": tables.now(), "removed_by": person.id, "name": f"{data_set.name} {data_set_id[:12]}"}
         connection.execute(update(tables.data_set).where(tables.data_set.c.id == data_set_id).values(**gone))
         trail.record(connection, person.id, "remove data set", f"data set {data_set_id}")
-    _release_data_set(db, data_set_id)
+    _delete_data_set_files(db, data_set_id)
 
 
 def list_versions(db: Database, person: Person) -> list[VersionRow]:
     """Every version of every data set that was not removed, by name, the newest version first. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     with db.read() as connection:
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
-def list_audited(db: Database, person: Person) -> list[VersionRow]:
+def list_checked(db: Database, person: Person) -> list[VersionRow]:
     """As `list_versions`, for whoever judges numbers instead of data sets. Raises NotAllowed."""
-    demand(person, "check_leaks")
+    require_permission(person, "check_leaks")
     with db.read() as connection:
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
 def load_version(db: Database, person: Person, version_id: int) -> VersionRow:
     """Raises NotAllowed, NotFound."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     with db.read() as connection:
         return find_version(connection, version_id)
 
@@ -275,7 +275,7 @@ def _query() -> Select[Any]:
     )
 
 
-def _demand_unused(connection: Connection, data_set_id: str, name: str) -> None:
+def _require_unused(connection: Connection, data_set_id: str, name: str) -> None:
     """No release, now or ever, and no training that is not over, came from any of its versions."""
     job, version, release = tables.job, tables.data_set_version, tables.release
     trained = select(job.c.id).join(version).where(version.c.data_set_id == data_set_id)
@@ -290,7 +290,7 @@ def _demand_unused(connection: Connection, data_set_id: str, name: str) -> None:
         raise Conflict(f"Training {open_jobs[0]} on {name!r} is not over. Cancel it, or wait for its end.")
 
 
-def _demand_free(connection: Connection, name: str) -> None:
+def _require_free(connection: Connection, name: str) -> None:
     if connection.execute(select(tables.data_set.c.id).where(tables.data_set.c.name == name)).first():
         raise Conflict(f"There is a data set called {name!r} already. Choose another name.")
 
@@ -304,14 +304,14 @@ def _find_data_set(connection: Connection, data_set_id: str) -> Row[Any]:
     return found
 
 
-def release(db: Database, names: Iterable[str], manifests: Iterable[str] = ()) -> None:
+def delete_unused(db: Database, names: Iterable[str], manifests: Iterable[str] = ()) -> None:
     """Remove those of these pictures and manifests that no data set names, while nobody can add another one."""
     with db.begin() as connection:
-        hold(connection, Line.DATA_SETS)
-        kept = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.removed_at.is_(None))}
-        for name in set(names) - _named(db.settings, kept):
+        hold(connection, AdvisoryLock.DATA_SETS)
+        retained = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.removed_at.is_(None))}
+        for name in set(names) - _named(db.settings, retained):
             (files_dir(db.settings) / name).unlink(missing_ok=True)
-        for sha256 in set(manifests) - kept:
+        for sha256 in set(manifests) - retained:
             manifest_path(db.settings, sha256).unlink(missing_ok=True)
             pairs_path(db.settings, sha256).unlink(missing_ok=True)
 
@@ -322,14 +322,14 @@ def sweep(db: Database) -> None:
     folder = files_dir(db.settings)
     old = {f"{path.parent.name}/{path.name}" for path in folder.glob("??/*") if path.stat().st_mtime < before}
     manifests = {path.stem for path in (db.settings.state_dir / "data_sets" / "manifests").glob("*.csv")}
-    release(db, old, manifests)
+    delete_unused(db, old, manifests)
 
 
-def _release_data_set(db: Database, data_set_id: str) -> None:
+def _delete_data_set_files(db: Database, data_set_id: str) -> None:
     """Remove what only this data set had."""
     with db.read() as connection:
         own = {row.manifest_sha256 for row in _versions(connection, tables.data_set.c.id == data_set_id)}
-    release(db, _named(db.settings, own), own)
+    delete_unused(db, _named(db.settings, own), own)
 
 
 def _named(settings: Settings, manifests: Iterable[str]) -> set[str]:

@@ -24,7 +24,7 @@ from core.models.operating_point import OperatingPoint, site_operating_point
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.settings import READING_MODES, THRESHOLD_POLICIES, Settings
 
 _PREFIX = "choice_"
@@ -107,22 +107,22 @@ _BY_KEY: Mapping[str, Choice] = {choice.key: choice for choice in CHOICES}
 def current(db: Database) -> Settings:
     """The settings as they count now. A choice beyond today's environment counts as the environment's value."""
     with db.read() as connection:
-        kept = _kept(connection)
-    found = {key: _within(_BY_KEY[key], row["value"], db.settings) for key, row in kept.items()}
+        retained = _stored(connection)
+    found = {key: _within(_BY_KEY[key], row["value"], db.settings) for key, row in retained.items()}
     return replace(db.settings, **found)
 
 
 def chosen(db: Database, actor: Person) -> list[Chosen]:
     """Every choice with its default and who changed it when. Raises NotAllowed."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     with db.read() as connection:
-        kept = _kept(connection)
+        retained = _stored(connection)
         people = connection.execute(select(tables.person.c.id, tables.person.c.name)).all()
     names = {row.id: row.name for row in people}
     rows = []
     for choice in CHOICES:
         default = getattr(db.settings, choice.key)
-        row = kept.get(choice.key)
+        row = retained.get(choice.key)
         if row is None:
             rows.append(Chosen(choice, default, default, None, None))
         else:
@@ -134,7 +134,7 @@ def chosen(db: Database, actor: Person) -> list[Chosen]:
 
 def choose(db: Database, actor: Person, key: str, value: str | int) -> None:
     """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
@@ -149,7 +149,7 @@ def choose(db: Database, actor: Person, key: str, value: str | int) -> None:
 
 def back_to_default(db: Database, actor: Person, key: str) -> None:
     """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
@@ -160,8 +160,8 @@ def _change(
     db: Database, actor: Person, choice: Choice, put: Callable[[Connection], None], value: str | int | None
 ) -> None:
     with db.begin() as connection:
-        trail.stand_in_line(connection)
-        before = _kept(connection).get(choice.key, {}).get("value")
+        trail.lock_trail(connection)
+        before = _stored(connection).get(choice.key, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == _PREFIX + choice.key))
         put(connection)
         trail.record(connection, actor.id, "change setting", f"setting {choice.key}", before=before, after=value)
@@ -188,7 +188,7 @@ def _within(choice: Choice, value: Any, settings: Settings) -> Any:
     return min(int(value), getattr(settings, choice.key)) if choice.is_cap else value
 
 
-def _kept(connection: Connection) -> dict[str, dict[str, Any]]:
+def _stored(connection: Connection) -> dict[str, dict[str, Any]]:
     rows = connection.execute(select(tables.site.c.key, tables.site.c.value).where(tables.site.c.key.like("choice_%")))
     found = {key.removeprefix(_PREFIX): json.loads(value) for key, value in rows}
     return {key: value for key, value in found.items() if key in _BY_KEY}
@@ -210,28 +210,28 @@ def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoi
     """For each weights sha256 of `cards` the threshold that counts here now, by the site's policy."""
     site = current(db)
     with db.read() as connection:
-        kept = _stored_threshold(connection)
+        retained = _stored_threshold(connection)
     return {
-        card.weights_sha256: site_operating_point(card, site, kept.get(card.weights_sha256, {}).get("value"))
+        card.weights_sha256: site_operating_point(card, site, retained.get(card.weights_sha256, {}).get("value"))
         for card in cards
     }
 
 
 def own_thresholds(db: Database, actor: Person) -> dict[str, OwnThreshold]:
     """The site's own values by weights sha256. Raises NotAllowed."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     with db.read() as connection:
-        kept = _stored_threshold(connection)
+        retained = _stored_threshold(connection)
         names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
     return {
         sha256: OwnThreshold(row["value"], names.get(row["by"]), datetime.fromisoformat(row["at"]))
-        for sha256, row in kept.items()
+        for sha256, row in retained.items()
     }
 
 
 def set_own(db: Database, actor: Person, card: Card, value: float) -> None:
     """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     if not 0 < value < 1:
         raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
     _change_threshold(db, actor, card, round(float(value), 5))
@@ -239,14 +239,14 @@ def set_own(db: Database, actor: Person, card: Card, value: float) -> None:
 
 def forget_own(db: Database, actor: Person, card: Card) -> None:
     """Lets the card's threshold count for these weights again. Raises NotAllowed."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     _change_threshold(db, actor, card, None)
 
 
 def _change_threshold(db: Database, actor: Person, card: Card, value: float | None) -> None:
     key = _THRESHOLD_PREFIX + card.weights_sha256[:32]
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == key))
         if value is not None:

@@ -68,8 +68,8 @@ def printable(text: str) -> str:
     """`text` without control characters, and with U+FFFD for what the font has no glyph for."""
     glyphs = pdfmetrics.getFont(font_names()[0]).face.charToGlyph
     composed = unicodedata.normalize("NFC", text)
-    kept = (c for c in composed if c == "\n" or not unicodedata.category(c).startswith("C"))
-    return "".join(c if c == "\n" or ord(c) in glyphs else "\ufffd" for c in kept)
+    retained = (c for c in composed if c == "\n" or not unicodedata.category(c).startswith("C"))
+    return "".join(c if c == "\n" or ord(c) in glyphs else "\ufffd" for c in retained)
 
 
 def text_style(
@@ -151,16 +151,16 @@ def numbered_canvas(title: str) -> type[Canvas]:
     class NumberedCanvas(Canvas):
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)
-            self._kept: list[dict[str, object]] = []
+            self._cached: list[dict[str, object]] = []
 
         def showPage(self) -> None:  # the name that reportlab calls
-            self._kept.append(dict(self.__dict__))
+            self._cached.append(dict(self.__dict__))
             self._startPage()
 
         def save(self) -> None:
-            for number, state in enumerate(self._kept, 1):
+            for number, state in enumerate(self._cached, 1):
                 self.__dict__.update(state)
-                _draw_footer(self, f"{shown} · page {number} of {len(self._kept)}")
+                _draw_footer(self, f"{shown} · page {number} of {len(self._cached)}")
                 Canvas.showPage(self)
             super().save()
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from reportlab.graphics.shapes import Drawing
 from reportlab.platypus import Flowable, Spacer, Table
 
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.calibration import CalibrationLine
 from core.evaluation.statistics.comparison import McNemarTest
 from core.evaluation.statistics.operating_points import OperatingRow
@@ -37,7 +37,7 @@ METHODS = (
 class ComparisonReport:
     """What was on the screen. mode: how the thresholds were chosen, in words."""
 
-    bench: Workbench
+    numbers: ComparisonCache
     rows: Sequence[OperatingRow]
     calls: Mapping[str, Sequence[McNemarTest]]
     mode: str
@@ -111,7 +111,7 @@ def _parts(report: ComparisonReport) -> Iterator[Part]:
 
 
 def _provenance(report: ComparisonReport) -> Part:
-    cohort, table = report.bench.cohort, report.bench.cohort.table
+    cohort, table = report.numbers.cohort, report.numbers.cohort.table
     facts = [
         ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
         *([("Site", report.site_name)] if report.site_name else []),
@@ -123,7 +123,7 @@ def _provenance(report: ComparisonReport) -> Part:
         ("Scores", f"sha256 {table.sha256}"),
         *((f"Weights of {name}", f"sha256 {cohort.weights[name]}") for name in report.names if name in cohort.weights),
         ("Operating point", report.mode),
-        ("Bootstrap", f"{report.bench.resamples:,} draws of patients"),
+        ("Bootstrap", f"{report.numbers.resamples:,} draws of patients"),
     ]
     alarms = tuple(
         f"LEAKING SPLIT, {name}: {leak} Its numbers here are too good."
@@ -140,9 +140,9 @@ def _curves(report: ComparisonReport) -> Part:
         name: plots.Curve(
             curve.false_positive_rate, curve.sensitivity, (at[name].false_positive_rate, at[name].sensitivity)
         )
-        for name, curve in report.bench.roc(report.names).items()
+        for name, curve in report.numbers.roc(report.names).items()
     }
-    found = report.bench.precision_recall(report.names)
+    found = report.numbers.precision_recall(report.names)
     precision_recall = {
         name: plots.Curve(*_stairs(curve.recall, curve.precision), (at[name].sensitivity, _ppv(at[name])))
         for name, curve in found.items()
@@ -196,7 +196,7 @@ def _measures(report: ComparisonReport) -> Part:
             "ECE"]  # fmt: skip
     keys = ("auc", "average_precision", "sensitivity_at_specificity_889", "specificity_at_sensitivity_869", "brier",
             "ece")  # fmt: skip
-    results = report.bench.results(report.names)
+    results = report.numbers.results(report.names)
     rows = [
         [_marked(report, name), f"{one.n} ({one.positives})", *(_cell(one.measures[key]) for key in keys)]
         for name, one in results.items()
@@ -219,7 +219,7 @@ def _pairs(report: ComparisonReport) -> Part:
             _p(test.p_holm),
             _p(calls[test.first, test.second].p_holm) if (test.first, test.second) in calls else "",
         ]
-        for test in report.bench.pairs(report.names)
+        for test in report.numbers.pairs(report.names)
     ]
     return Part("Are the differences real?", [head, *rows], [0.2, 0.2, 0.08, 0.17, 0.07, 0.09, 0.09, 0.1])
 
@@ -228,9 +228,9 @@ def _calibration(report: ComparisonReport) -> Part:
     side = blocks.WIDTH / 2 - 14
     bins = {
         name: plots.Curve(np.array([one.mean_score for one in found]), np.array([one.observed.value for one in found]))
-        for name, found in report.bench.reliability(report.names).items()
+        for name, found in report.numbers.reliability(report.names).items()
     }
-    decisions = report.bench.decision(report.names)
+    decisions = report.numbers.decision(report.names)
     first = next(iter(decisions.values()))
     top = max(0.001, *(float(curve.net_benefit.max()) for curve in decisions.values()))
     curves = {name: plots.Curve(curve.thresholds, curve.net_benefit) for name, curve in decisions.items()}
@@ -248,7 +248,7 @@ def _calibration(report: ComparisonReport) -> Part:
     ]  # fmt: skip
     head = ["Scorer", "Slope (1 is best)", "Intercept (0)", "In the large (0)", "Scores at 0 or 1"]
     rows = []
-    for name, line in report.bench.calibration(report.names).items():
+    for name, line in report.numbers.calibration(report.names).items():
         if isinstance(line, CalibrationLine):
             cells = [_cell(line.slope), _cell(line.intercept), _cell(line.in_the_large), str(line.clipped)]
         else:
@@ -259,7 +259,7 @@ def _calibration(report: ComparisonReport) -> Part:
 
 def _marked(report: ComparisonReport, name: str) -> str:
     """A scorer's name; with the words for it where its numbers come from a leaking split."""
-    return f"{name} ({LEAKING})" if name in report.bench.cohort.leaks else name
+    return f"{name} ({LEAKING})" if name in report.numbers.cohort.leaks else name
 
 
 def _cell(one: Estimate) -> str:

@@ -84,7 +84,7 @@ class ReportModel:
     model_id: str
     title: str
     weights_sha256: str
-    threshold_words: str
+    threshold_text: str
     headline: Mapping[str, Estimate]
     data: str = ""
     limits: tuple[str, ...] = ()
@@ -176,7 +176,7 @@ def agreement_of(scores: Sequence[BreastScore]) -> str:
     return agreement([(score.malignant, score.threshold) for score in scores]) if is_comparable(scores) else ""
 
 
-def class_words(prediction: Prediction) -> str:
+def class_text(prediction: Prediction) -> str:
     """Every class with its probability: "benign 71 %, malignant 24 %, normal 5.0 %"."""
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return ", ".join(f"{name.replace('_', ' ')} {percent(probability)}" for name, probability in pairs)
@@ -192,7 +192,7 @@ def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
     return sentences
 
 
-def removed_words(at: datetime) -> str:
+def removed_text(at: datetime) -> str:
     """What is said in place of pictures that the site's policy has removed."""
     return (
         f"The pictures were removed on {at:%Y-%m-%d} by this site's policy for keeping pictures. "

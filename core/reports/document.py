@@ -47,7 +47,7 @@ def _environment() -> Environment:
         content.percent,
         content.percent_range,
         content.measured,
-        content.class_words,
+        content.class_text,
         content.when,
         content.breast_name,
         content.read_title,

@@ -103,7 +103,7 @@ def _image(item: ReportImage) -> list[Flowable]:
                 content.percent(p.malignant),
                 content.percent_range(p.interval),
                 content.threshold_verdict(p.malignant, p.threshold),
-                content.class_words(p),
+                content.class_text(p),
             ]
             for p in item.predictions
         ]
@@ -142,7 +142,7 @@ def _model(model: ReportModel) -> Iterator[Flowable]:
     rows = [
         ("Model", model.model_id),
         ("Weights", f"sha256 {model.weights_sha256}"),
-        ("Threshold", model.threshold_words),
+        ("Threshold", model.threshold_text),
         *([("Learnt from", model.data)] if model.data else []),
         *((name, content.measured(estimate)) for name, estimate in model.headline.items()),
     ]

@@ -54,13 +54,13 @@ def plot(axes: Axes, curves: Mapping[str, Curve], *, width: float, height: float
         colour, dash = colour_of(index), DASHES[index // len(COLOURS) % len(DASHES)]
         shown = np.isfinite(curve.x) & np.isfinite(curve.y)
         x, y = curve.x[shown], curve.y[shown]
-        kept: np.ndarray = (
+        retained: np.ndarray = (
             np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).round().astype(int))
             if len(x)
             else np.empty(0, int)
         )
-        if len(kept) > 1:
-            points = _placed(x[kept], y[kept], axes, box)
+        if len(retained) > 1:
+            points = _placed(x[retained], y[retained], axes, box)
             drawing.add(PolyLine(points, strokeColor=colour, strokeWidth=1.2, strokeDashArray=dash))
         if curve.marked is not None and np.isfinite(curve.marked).all():
             left, up = _placed(np.array(curve.marked[:1]), np.array(curve.marked[1:]), axes, box)
@@ -77,7 +77,7 @@ def legend(names: Sequence[str], *, width: float) -> Drawing:
         dash = DASHES[index // len(COLOURS) % len(DASHES)]
         drawing.add(Line(x, y + 2, x + 22, y + 2, strokeColor=colour_of(index), strokeWidth=2, strokeDashArray=dash))
         shown = name if len(name) <= 42 else f"{name[:41]}…"
-        drawing.add(_words(x + 27, y, shown, 8, INK))
+        drawing.add(_label(x + 27, y, shown, 8, INK))
     return drawing
 
 
@@ -100,17 +100,17 @@ def _draw_axes(drawing: Drawing, axes: Axes, box: tuple[float, float, float, flo
         if 0 < step < 5:
             drawing.add(Line(x, bottom, x, bottom + height, strokeColor=LINE, strokeWidth=0.4))
             drawing.add(Line(left, y, left + width, y, strokeColor=LINE, strokeWidth=0.4))
-        drawing.add(_words(x, bottom - 9, _tick(axes.x_range, share), 6.5, SOFT, "middle"))
-        drawing.add(_words(left - 3, y - 2, _tick(axes.y_range, share), 6.5, SOFT, "end"))
-    drawing.add(_words(left + width / 2, 6, axes.x_title, 7.5, INK, "middle"))
-    drawing.add(_words(left, bottom + height + 6, f"{axes.title}: {axes.y_title}", 8, INK))
+        drawing.add(_label(x, bottom - 9, _tick(axes.x_range, share), 6.5, SOFT, "middle"))
+        drawing.add(_label(left - 3, y - 2, _tick(axes.y_range, share), 6.5, SOFT, "end"))
+    drawing.add(_label(left + width / 2, 6, axes.x_title, 7.5, INK, "middle"))
+    drawing.add(_label(left, bottom + height + 6, f"{axes.title}: {axes.y_title}", 8, INK))
 
 
 def _tick(span: tuple[float, float], share: float) -> str:
     return f"{span[0] + share * (span[1] - span[0]):.3g}"
 
 
-def _words(x: float, y: float, words: str, size: float, colour: colors.Color, anchor: str = "start") -> String:
+def _label(x: float, y: float, words: str, size: float, colour: colors.Color, anchor: str = "start") -> String:
     return String(x, y, printable(words), fontName=font_names()[0], fontSize=size, fillColor=colour, textAnchor=anchor)
 
 

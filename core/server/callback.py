@@ -44,13 +44,13 @@ class SingleSignOn:
         if scope["type"] != "http" or scope["path"] != CALLBACK_PATH:
             await self.app(scope, receive, send)
             return
-        kept: list[Message] = []
+        retained: list[Message] = []
 
-        async def keep(message: Message) -> None:
-            kept.append(message)
+        async def remember(message: Message) -> None:
+            retained.append(message)
 
-        await self.app(scope, receive, keep)
-        headers = MutableHeaders(raw=list(kept[0].get("headers", []))) if kept else MutableHeaders()
+        await self.app(scope, receive, remember)
+        headers = MutableHeaders(raw=list(retained[0].get("headers", []))) if retained else MutableHeaders()
         cookies = headers.getlist("set-cookie")
         old_token = HTTPConnection(scope).cookies.get(SESSION_COOKIE, "")
         reason, token = await run_in_threadpool(self._sign_in, _values(cookies), old_token)

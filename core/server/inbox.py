@@ -21,7 +21,7 @@ from core.settings import MIB, Settings
 
 log = logging.getLogger(__name__)
 
-KEPT_SECONDS = 24 * 3600
+LIFETIME_SECONDS = 24 * 3600
 ABANDONED_SECONDS = 3600
 INBOX_STUDIES = 2
 _HEX = re.compile(r"[0-9a-f]{32}")
@@ -85,7 +85,7 @@ def discard(files: Iterable[InboxFile]) -> None:
 
 def remove_old(settings: Settings) -> int:
     """Removes uploads that nobody made a study of, also what an interrupted server left behind; gives their number."""
-    n_removed = _remove_items((settings.state_dir / "inbox").glob("*/*/*"), older_than_seconds=KEPT_SECONDS)
+    n_removed = _remove_items((settings.state_dir / "inbox").glob("*/*/*"), older_than_seconds=LIFETIME_SECONDS)
     if n_removed:
         log.info("Removed %d uploads that were older than a day", n_removed)
     return n_removed

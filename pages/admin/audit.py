@@ -10,7 +10,7 @@ import streamlit as st
 
 from core.records.audit import heads, trail
 from core.records.audit.trail import KINDS
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 
 SHOWN_MOST = 500
@@ -34,8 +34,8 @@ def verdict_of_chain() -> None:
 
 st.title("Audit", anchor=False)
 verdict_of_chain()
-with told_plainly(stops=True):
-    actions, people = trail.words_and_people(db, actor)
+with refusals_shown(stops=True):
+    actions, people = trail.actions_and_people(db, actor)
 
 columns = st.columns([2, 2, 2, 2, 1, 1], vertical_alignment="bottom")
 kind = columns[0].selectbox("Kind of act", list(KINDS), index=None, placeholder="All", key="audit_kind")
@@ -53,7 +53,7 @@ wanted: dict[str, Any] = {
     "kind": kind, "action": action, "since": first, "before": after, "person_id": whose, "subject": subject,
 }  # fmt: skip
 
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     found = trail.entries(db, actor, **wanted, limit=SHOWN_MOST)
 st.dataframe(
     [
@@ -75,7 +75,7 @@ if len(found) == SHOWN_MOST:
     st.caption(f"The newest {SHOWN_MOST} are shown; the file holds all that match.")
 
 if st.button("Prepare the file of all that match", icon=":material/table_view:", key="prepare_audit_csv"):
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         everything = trail.entries(db, actor, **wanted, limit=None)
         content = trail.export_csv(db, actor, everything)
     st.download_button("Download (CSV)", content, "audit.csv", "text/csv", key="download_audit_csv")

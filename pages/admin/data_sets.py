@@ -12,9 +12,9 @@ from pages.admin.data_set_parts.imports import draw_imports
 from pages.admin.data_set_parts.link import add_workbooks
 from pages.admin.data_set_parts.reads import add_reads
 from pages.admin.data_set_parts.version import show
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
-from pages.parts.words import plain
 
 WAYS = {
     "A zip or a folder": add_pictures,
@@ -48,14 +48,14 @@ def offer_removal(person: Person, row: VersionRow) -> None:
             "on it can no longer be released. This cannot be undone. A data set that a release came from stays."
         )
         if st.button("Remove it", type="primary", key=f"remove_sure_{row.data_set_id}"):
-            with told_plainly():
+            with refusals_shown():
                 data_sets.remove_data_set(database(), person, row.data_set_id)
                 st.rerun()
 
 
 actor = require("manage_data")
 st.title("Data sets", anchor=False)
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     draw_imports(actor)
     versions = data_sets.list_versions(database(), actor)
 if versions:

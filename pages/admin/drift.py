@@ -14,14 +14,14 @@ from core.models.cards import live_cards
 from core.records.monitoring import drift
 from core.records.monitoring.drift import compared, shift_rows, weekly_rows
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.parts.words import plain
 
 actor = require("see_drift")
 st.title("Drift", anchor=False)
 weeks = st.segmented_control("The last weeks", [1, 2, 4, 8, 12], default=4, key="drift_weeks") or 4
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     found = compared(database(), actor, live_cards(settings()), weeks=weeks)
 
 
@@ -65,7 +65,7 @@ draw_download(
 )
 
 st.subheader("Week by week", anchor=False)
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     rows = weekly_rows(drift.seen(database(), actor, since=timedelta(weeks=12)), live_cards(settings()))
 st.dataframe(rows, hide_index=True, key="drift_weekly")
 st.caption(

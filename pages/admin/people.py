@@ -9,9 +9,9 @@ import streamlit as st
 from core.records.people import accounts, invitations
 from core.records.people.accounts import PersonRow
 from core.records.people.permissions import ROLES, Person
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
-from pages.parts.words import plain
 
 actor = require("administrator")
 db = database()
@@ -40,29 +40,29 @@ def change(actor: Person, row: PersonRow) -> None:
     else:
         roles = st.pills("Roles", ROLES, selection_mode="multi", default=row.roles, key=f"roles_{row.id}")
         if st.button("Save roles", key=f"save_roles_{row.id}"):
-            with told_plainly():
+            with refusals_shown():
                 accounts.set_roles(db, actor, row.id, roles)
                 st.rerun()
         if st.button("Reset the password with a link", key=f"reset_{row.id}", disabled=row.is_disabled):
-            with told_plainly():
+            with refusals_shown():
                 show_link(row.name, invitations.reset_by_link(db, actor, row.id))
     if st.button("Sign out everywhere", key=f"sign_out_{row.id}"):
-        with told_plainly():
+        with refusals_shown():
             accounts.sign_out_everywhere(db, actor, row.id)
             st.rerun()
     if row.is_disabled or row.is_locked:
         if st.button("Let this person sign in again", key=f"enable_{row.id}", type="primary"):
-            with told_plainly():
+            with refusals_shown():
                 accounts.enable_person(db, actor, row.id)
                 st.rerun()
     elif st.button("Disable and sign out everywhere", key=f"disable_{row.id}"):
-        with told_plainly():
+        with refusals_shown():
             accounts.disable_person(db, actor, row.id)
             st.rerun()
 
 
 st.title("People", anchor=False)
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     people = accounts.list_people(db, actor)
 
 for row in people:
@@ -82,7 +82,7 @@ with st.form(f"new_person_{n_added}"):
     name = st.text_input("Name", key=f"new_person_name_{n_added}")
     roles = st.pills("Roles", ROLES, selection_mode="multi", default=["radiologist"], key=f"new_person_roles_{n_added}")
     if st.form_submit_button("Add, and make a link", type="primary", key=f"new_person_add_{n_added}"):
-        with told_plainly():
+        with refusals_shown():
             person, token = invitations.invite_person(db, actor, name=name, roles=roles)
             st.session_state.n_people_added = n_added + 1
             st.session_state.person_was_invited = (person.name, token)

@@ -7,12 +7,12 @@ import streamlit as st
 from core.models.cards import live_cards
 from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_model
-from pages.admin.release_parts.promotion import ask_beside, draw_gate, examined
+from pages.admin.release_parts.promotion import ask_reference, draw_gate, examined
 from pages.admin.release_parts.shadows import draw_begin, draw_shadows
 from pages.parts.figures import draw_style
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.parts.words import plain
 from train.queue import trainings
 from train.queue.trainings import JobRow
 
@@ -21,7 +21,7 @@ db = database()
 draw_style()
 
 
-def candidate_words(job: JobRow) -> str:
+def candidate_text(job: JobRow) -> str:
     """One line for the choice, which shows text as it is."""
     return f"{job.id} · {job.request.model_id} · {job.data_set} v{job.version} · {job.created_by_name}"
 
@@ -34,7 +34,7 @@ note = st.session_state.pop("release_note", None)
 if note:
     st.success(plain(note), icon=":material/check:")
 
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     decided = decisions.decisions(db, actor)
     live = {card.model_id: card for card in live_cards(settings())}
     finished = [job for job in trainings.list_jobs(db, actor) if job.state == trainings.DONE and job.result]
@@ -47,14 +47,14 @@ draw_shadows(actor)
 st.subheader("Candidates", anchor=False)
 if finished:
     chosen = st.selectbox(
-        "A finished training", finished, format_func=candidate_words, key="candidate",
+        "A finished training", finished, format_func=candidate_text, key="candidate",
         index=None if len(finished) > 1 else 0, placeholder="Choose the candidate to look at",
     )  # fmt: skip
     if chosen is not None and chosen.result is not None:
-        with told_plainly():
+        with refusals_shown():
             draw_begin(actor, finished, chosen.id)
             live_sha256 = decisions.live_now(db, actor, chosen.result["model_id"])
-            draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_beside(actor, chosen.id)))
+            draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_reference(actor, chosen.id)))
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
 

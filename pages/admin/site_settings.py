@@ -10,9 +10,9 @@ from core.records import site_settings
 from core.records.people.permissions import Person
 from core.records.reads import retention
 from core.records.site_settings import Chosen, OwnThreshold
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.parts.words import plain
 
 actor = require("manage_settings")
 db = database()
@@ -45,11 +45,11 @@ def draw(actor: Person, row: Chosen) -> None:
             st.text(f"Changed by {row.by_name or 'somebody'}, {row.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])
         if save.button("Save", key=f"save_{row.choice.key}", disabled=value == row.value, width="stretch"):
-            with told_plainly():
+            with refusals_shown():
                 site_settings.choose(db, actor, row.choice.key, value)
                 st.rerun()
         if back.button("Back to default", key=f"default_{row.choice.key}", disabled=row.at is None, width="stretch"):
-            with told_plainly():
+            with refusals_shown():
                 site_settings.back_to_default(db, actor, row.choice.key)
                 st.rerun()
 
@@ -62,28 +62,28 @@ def draw_threshold(actor: Person, card: Card, own: OwnThreshold | None, point: O
             f"{plain(card.title)}, {card.modality} (%)",
             0.01, 99.99, value, 0.01, key=f"own_{card.weights_sha256}_{value:.3f}",
         )  # fmt: skip
-        st.caption(f"Default: {100 * card.threshold:.2f}, the card's. Counts now: {plain(point.words)}")
+        st.caption(f"Default: {100 * card.threshold:.2f}, the card's. Counts now: {plain(point.text)}")
         if own is not None:
             st.text(f"Set by {own.by_name or 'somebody'}, {own.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])
         if save.button("Save", key=f"save_own_{card.model_id}", disabled=percent == value, width="stretch"):
-            with told_plainly():
+            with refusals_shown():
                 site_settings.set_own(db, actor, card, percent / 100)
                 st.rerun()
         if back.button("Back to default", key=f"default_own_{card.model_id}", disabled=own is None, width="stretch"):
-            with told_plainly():
+            with refusals_shown():
                 site_settings.forget_own(db, actor, card)
                 st.rerun()
 
 
 st.title("Settings", anchor=False)
 st.caption("A change counts from the next upload, study or click on, for everybody, without a restart.")
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     choices = site_settings.chosen(db, actor)
 for choice in choices:
     draw(actor, choice)
 
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     cards = live_cards(settings())
     own = site_settings.own_thresholds(db, actor)
     points = site_settings.points_here(db, cards)

@@ -7,7 +7,7 @@ import streamlit as st
 from core.records import data_sets
 from pages.admin.training_parts.live import live, show
 from pages.admin.training_parts.start import begin_training
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 from pages.parts.training_tables import job_title
 from train.queue import trainings
@@ -16,7 +16,7 @@ actor = require("manage_training")
 db = database()
 
 st.title("Training", anchor=False)
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     rows = trainings.list_jobs(db, actor)
     versions = data_sets.list_versions(db, actor)
 

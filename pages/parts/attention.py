@@ -27,7 +27,7 @@ class AttentionChoice:
     opacity: float = 0.5
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Whose map this is, for a caption."""
         branch = BRANCH_WORDS.get(self.branch, self.branch)
         return f"{self.model_id}, {branch[0].lower() + branch[1:]}, class {self.class_name}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from core.models.cards import Card
 from core.types import Estimate
-from pages.parts.words import plain
+from pages.parts.markdown import plain
 
 HEADLINE_WORDS: Mapping[str, str] = {
     "auc": "Area under the ROC curve, positive class against the rest",
@@ -27,7 +27,7 @@ WEAK_AUC_LOW = 0.7
 """A lower limit of the area under the ROC curve below this is called weak on the card."""
 
 
-def data_words(card: Card) -> str:
+def data_text(card: Card) -> str:
     """What the model learnt from, in one sentence."""
     data = card.raw.get("data", {})
     splits = data.get("splits", {})
@@ -57,10 +57,10 @@ def fact_rows(card: Card) -> list[tuple[str, str]]:
         ("Reads", f"{card.modality}; classes {', '.join(card.classes)}; positive class {card.positive}"),
         ("Graph", str(raw.get("description", card.architecture))),
         ("Input", f"{card.side} x {card.side} pixels; {shape.get('preprocessing', '')}"),
-        ("Learnt from", data_words(card)),
+        ("Learnt from", data_text(card)),
         ("Left out", left_out or "nothing"),
         ("Started from", str(raw.get("initialisation", "not stated"))),
-        ("Training", _training_words(training)),
+        ("Training", _training_text(training)),
         ("Why these settings", str(training.get("why", ""))),
         ("Calibration", f"{calibration.get('method', 'not stated')}, fitted on {calibration.get('fitted_on', '?')}"),
         ("Licence of the data", str(raw.get("data_licence") or data.get("licence") or "not stated")),
@@ -70,7 +70,7 @@ def fact_rows(card: Card) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
-def _training_words(training: Mapping[str, object]) -> str:
+def _training_text(training: Mapping[str, object]) -> str:
     named = ("epochs", "best_epoch", "batch", "learning_rate", "seed")
     return ", ".join(f"{name.replace('_', ' ')} {training[name]}" for name in named if name in training)
 
@@ -86,7 +86,7 @@ def localisation_rows(card: Card) -> list[dict[str, str | int]]:
     return rows
 
 
-def headline_in_words(measured: Mapping[str, Estimate]) -> dict[str, Estimate]:
+def headline_text(measured: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """The measures worth a line under the names people call them."""
     return {words: measured[key] for key, words in HEADLINE_WORDS.items() if key in measured}
 

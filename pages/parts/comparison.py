@@ -13,7 +13,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.charts import curves as curve_charts
 from core.evaluation.charts import tables as table_charts
 from core.evaluation.charts.runs import HISTORY_MEASURES, class_bars, history_figure, seeds_figure
@@ -25,8 +25,8 @@ from core.evaluation.statistics.summary import ScorerResult, families
 from core.evaluation.tables.cohort import with_scorers
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure
-from pages.parts.messages import told_plainly
-from pages.parts.words import plain
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 
 SHOWN = {**tables.FIXED, "accuracy": "Accuracy", "macro_auc": "Macro AUC", "macro_f1": "Macro F1"}
 
@@ -34,7 +34,7 @@ _Spreads = Mapping[str, Mapping[str, Spread]]
 """Model -> measure -> its spread over the model's seeds."""
 
 
-def draw_seeds(bench: Workbench, names: Sequence[str]) -> None:
+def draw_seeds(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """One row a model and measure: mean over its seeds, spread between them, every run."""
     found = families(names)
     if not found:
@@ -44,10 +44,10 @@ def draw_seeds(bench: Workbench, names: Sequence[str]) -> None:
             "spread, because a single run may be lucky."
         )
         return
-    runs = {model: [bench.results([name])[name] for name in of_model] for model, of_model in found.items()}
+    runs = {model: [numbers.results([name])[name] for name in of_model] for model, of_model in found.items()}
     spreads = {model: spread([one.measures for one in of_model]) for model, of_model in runs.items()}
-    _draw_table(bench, found, spreads)
-    of = bench.cohort.provenance([name for of_model in found.values() for name in of_model])
+    _draw_table(numbers, found, spreads)
+    of = numbers.cohort.provenance([name for of_model in found.values() for name in of_model])
     areas = {model: {one.name: one.measures["auc"] for one in of_model} for model, of_model in runs.items()}
     draw_figure(
         seeds_figure(areas, provenance=of),
@@ -57,14 +57,14 @@ def draw_seeds(bench: Workbench, names: Sequence[str]) -> None:
         alt="Area under the ROC curve of every run",
     )
     draw_download(lambda: _every_spread(spreads), of=of, name="seeds-spread", label="CSV, mean and spread")
-    st.caption(plain(of.words))
+    st.caption(plain(of.text))
 
 
-def _draw_table(bench: Workbench, found: Mapping[str, Sequence[str]], spreads: _Spreads) -> None:
+def _draw_table(numbers: ComparisonCache, found: Mapping[str, Sequence[str]], spreads: _Spreads) -> None:
     keys = [key for key in SHOWN if any(key in one for one in spreads.values())]
     rows = []
     for model, measured in spreads.items():
-        marks = {tables.leak_mark(bench.cohort, name) for name in found[model]} - {""}
+        marks = {tables.leak_mark(numbers.cohort, name) for name in found[model]} - {""}
         cells = [f'<th scope="row">{tables.escape(model)}{next(iter(marks), "")}</th>', f"<td>{len(found[model])}</td>"]
         rows.append([*cells, *(_cell(measured.get(key)) for key in keys)])
     head = ["Model", "Seeds", *(SHOWN[key] for key in keys)]
@@ -111,13 +111,13 @@ def _every_spread(spreads: _Spreads) -> pd.DataFrame:
 MEAN, WEIGHTED = "mean of both", "weighted sum of both"
 
 
-def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
+def draw_pairs(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """The matrix of adjusted p-values, and everything about each pair."""
     if len(names) < 2:
         st.info("Choose two scorers or more; every pair is then tested on the cases that both scored.")
         return
-    tests = bench.pairs(names)
-    of = bench.cohort.provenance(names)
+    tests = numbers.pairs(names)
+    of = numbers.cohort.provenance(names)
     figure = table_charts.pairs_figure(tests, provenance=of)
     longest = max(len(name) for name in names)
     figure.update_xaxes(side="top", tickangle=-40)  # below, slanted names would lie on the caption
@@ -130,13 +130,13 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
     draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs", of=of)
     rows = [
         [
-            f'<th scope="row">{tables.pair_words(bench.cohort, test)}</th>',
+            f'<th scope="row">{tables.pair_text(numbers.cohort, test)}</th>',
             f"<td>{test.n}</td>",
             f'<td><span class="value">{test.difference:+.4f}</span>'
             f'<span class="interval">{test.low:+.4f} to {test.high:+.4f}</span></td>',
             f"<td>{test.z:.3f}</td>",
-            f"<td>{p_words(test.p)}</td>",
-            f"<td><b>{p_words(test.p_holm)}</b></td>" if test.p_holm < 0.05 else f"<td>{p_words(test.p_holm)}</td>",
+            f"<td>{p_text(test.p)}</td>",
+            f"<td><b>{p_text(test.p_holm)}</b></td>" if test.p_holm < 0.05 else f"<td>{p_text(test.p_holm)}</td>",
         ]
         for test in tests
     ]
@@ -144,17 +144,17 @@ def draw_pairs(bench: Workbench, names: Sequence[str]) -> None:
     st.html(tables.html_table(head, rows, label="Paired tests"))
 
 
-def p_words(value: float) -> str:
+def p_text(value: float) -> str:
     """A p-value as papers print it."""
     if value != value:
         return "n/a"
     return "&lt;0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
-def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
+def draw_calibration(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Does 13 % mean 13 %?"""
-    bins = bench.reliability(names)
-    of = bench.cohort.provenance(names)
+    bins = numbers.reliability(names)
+    of = numbers.cohort.provenance(names)
     figure = curve_charts.reliability_figure(bins, provenance=of)
     frame = pd.DataFrame(
         [
@@ -173,28 +173,28 @@ def draw_calibration(bench: Workbench, names: Sequence[str]) -> None:
         "that was never meant as a probability (a reader's suspicion, an uncalibrated network) need not lie on the "
         "line."
     )
-    lines, parts = bench.calibration(names), bench.brier(names)
+    lines, parts = numbers.calibration(names), numbers.brier(names)
     rows = []
     for index, name in enumerate(names):
         line, part = lines[name], parts[name]
-        cells = [tables.name_cell(bench.cohort, name, colour(index))]
+        cells = [tables.name_cell(numbers.cohort, name, colour(index))]
         if isinstance(line, CalibrationLine):
             cells += [tables.estimate_cell(one) for one in (line.slope, line.intercept, line.in_the_large)]
             cells.append(f"<td>{line.clipped}</td>")
         else:
             cells.append(f'<td colspan="4" style="white-space:normal;text-align:left">{tables.escape(line)}</td>')
-        numbers = (part.brier, part.reliability, part.resolution, part.uncertainty, part.within_bins)
-        rows.append([*cells, *(f"<td>{one:.4f}</td>" for one in numbers)])
+        terms = (part.brier, part.reliability, part.resolution, part.uncertainty, part.within_bins)
+        rows.append([*cells, *(f"<td>{one:.4f}</td>" for one in terms)])
     head = ["Scorer", "Slope (1 is best)", "Intercept (0)", "In the large (0)", "Scores at 0 or 1", "Brier",
             "= reliability", "- resolution", "+ uncertainty", "+ within bins"]  # fmt: skip
     st.html(tables.html_table(head, rows, label="Calibration"))
     st.caption("With many scores at exactly 0 or 1, which have no log odds, slope and intercept say little.")
 
 
-def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
+def draw_decisions(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Is acting on the score better than acting on everybody or nobody?"""
-    curves = bench.decision(names)
-    of = bench.cohort.provenance(names)
+    curves = numbers.decision(names)
+    of = numbers.cohort.provenance(names)
     figure = curve_charts.decision_figure(curves, provenance=of)
     frame = pd.concat(
         [
@@ -214,9 +214,9 @@ def draw_decisions(bench: Workbench, names: Sequence[str]) -> None:
     )
 
 
-def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
+def draw_subgroups(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """The area in every subgroup of a column of the table."""
-    columns = [str(name) for name in bench.cohort.table.subgroups.columns]
+    columns = [str(name) for name in numbers.cohort.table.subgroups.columns]
     if not columns:
         st.info(
             "These scores come without a column to group by. Add one to the table (source, density, view, "
@@ -226,8 +226,8 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
     left, right = st.columns(2)
     column = left.selectbox("Group by", columns, key="by", bind="query-params")
     name = right.selectbox("Scorer", list(names), key="of", bind="query-params")
-    groups = bench.subgroups(column, name)
-    of = bench.cohort.provenance([name])
+    groups = numbers.subgroups(column, name)
+    of = numbers.cohort.provenance([name])
     figure = table_charts.forest_figure(groups, provenance=of)
     frame = pd.DataFrame(
         [
@@ -246,9 +246,9 @@ def draw_subgroups(bench: Workbench, names: Sequence[str]) -> None:
     )
 
 
-def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
+def draw_classes(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Precision, recall and F1 of every class, as bars, and the matrix over classes."""
-    results = {name: one for name, one in bench.results(names).items() if one.classes}
+    results = {name: one for name, one in numbers.results(names).items() if one.classes}
     if not results:
         st.info(
             "These scorers have one score a case. A model with a probability for each class (columns `model:class`) "
@@ -257,12 +257,12 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
         return
     first = next(iter(results.values())).classes
     same = {name: one for name, one in results.items() if one.classes == first}
-    provenance = bench.cohort.provenance(list(same))
+    provenance = numbers.cohort.provenance(list(same))
     measured = {name: one.measures for name, one in same.items()}
     overall = ("accuracy", "majority_accuracy", "balanced_accuracy", "macro_auc", "macro_f1", "kappa", "mcc")
     rows = [
         [
-            tables.name_cell(bench.cohort, name, colour(index)),
+            tables.name_cell(numbers.cohort, name, colour(index)),
             *(tables.estimate_cell(found[key]) for key in overall),
         ]
         for index, (name, found) in enumerate(measured.items())
@@ -289,7 +289,7 @@ def draw_classes(bench: Workbench, names: Sequence[str]) -> None:
         if one.matrix is None:
             continue
         st.markdown(f"**{plain(name)}**: the class with the highest probability")
-        of = bench.cohort.provenance([name])
+        of = numbers.cohort.provenance([name])
         drawn = table_charts.matrix_figure(one.matrix, first, provenance=of)
         matrix = pd.DataFrame(one.matrix, index=list(first), columns=list(first)).rename_axis("truth").reset_index()
         draw_figure(drawn, partial(_same, matrix), of=of, name=f"matrix-{index}", alt=f"Confusion matrix of {name}")
@@ -299,9 +299,9 @@ def _same(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def draw_training(bench: Workbench, names: Sequence[str]) -> None:
+def draw_training(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Loss, accuracy, learning rate and time of the runs that made these models."""
-    runs = {name: run for name, run in bench.cohort.runs.items() if name in names and run.get("history")}
+    runs = {name: run for name, run in numbers.cohort.runs.items() if name in names and run.get("history")}
     if not runs:
         st.info("No card of these scorers keeps the history of its training. Models trained here keep one.")
         return
@@ -309,7 +309,7 @@ def draw_training(bench: Workbench, names: Sequence[str]) -> None:
     histories = {name: runs[name]["history"] if name in runs else [] for name in names}
     best = {name: run["best_epoch"] for name, run in runs.items() if "best_epoch" in run}
     st.caption("Solid: validation. Dotted: training. Star: the epoch whose weights were kept.")
-    of = bench.cohort.provenance(list(runs))
+    of = numbers.cohort.provenance(list(runs))
     columns = st.columns(2)
     place = 0
     for measure in HISTORY_MEASURES:
@@ -328,7 +328,7 @@ def _histories(histories: dict[str, Sequence[dict[str, float]]]) -> pd.DataFrame
     return pd.DataFrame([{"scorer": name, **row} for name, rows in histories.items() for row in rows])
 
 
-def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
+def draw_hybrid(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Does reader + AI beat both? The mean of two scorers, and their weighted sum with weights from other cases."""
     if len(names) < 2:
         st.info("Choose two scorers or more, for example a reader and a model: this shows whether both together are "
@@ -341,8 +341,8 @@ def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
             "Second (a model)", [name for name in names if name != first], key="second", bind="query-params"
         )
     )
-    with told_plainly():
-        hybrid, weights = _hybrid(bench.cohort.key, first, second, bench)
+    with refusals_shown():
+        hybrid, weights = _hybrid(numbers.cohort.key, first, second, numbers)
         chosen = (first, second, MEAN, WEIGHTED)
         results, tests = hybrid.results(chosen), hybrid.pairs(chosen)
         rows = []
@@ -361,15 +361,15 @@ def draw_hybrid(bench: Workbench, names: Sequence[str]) -> None:
             f"other folds: {', '.join(f'{weight:.2f}' for weight in weights)}. Differences: 95 % interval from draws "
             f"of patients (the weights are not drawn anew), DeLong p adjusted by Holm over {len(tests)} pairs."
         )
-        st.caption(plain(of.words))
+        st.caption(plain(of.text))
 
 
 @st.cache_resource(max_entries=8, ttl="1h", show_spinner="Computing the hybrid")
-def _hybrid(key: str, first: str, second: str, _bench: Workbench) -> tuple[Workbench, tuple[float, ...]]:
-    table = _bench.cohort.table
+def _hybrid(key: str, first: str, second: str, _numbers: ComparisonCache) -> tuple[ComparisonCache, tuple[float, ...]]:
+    table = _numbers.cohort.table
     mixed, weights = cross_validated(table, first, second)
     added = {MEAN: mean_of(table, first, second), WEIGHTED: mixed}
-    return Workbench(with_scorers(_bench.cohort, added)), weights
+    return ComparisonCache(with_scorers(_numbers.cohort, added)), weights
 
 
 def _difference_cell(tests: Sequence[PairedTest], name: str, other: str) -> str:
@@ -379,7 +379,7 @@ def _difference_cell(tests: Sequence[PairedTest], name: str, other: str) -> str:
             low, high = sorted((sign * test.low, sign * test.high))
             return (
                 f'<td><span class="value">{sign * test.difference:+.4f}</span><span class="interval">{low:+.4f} to '
-                f"{high:+.4f}; p {p_words(test.p_holm)}</span></td>"
+                f"{high:+.4f}; p {p_text(test.p_holm)}</span></td>"
             )
     return "<td></td>"
 

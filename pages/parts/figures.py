@@ -21,7 +21,7 @@ _FORMAT = "research_picture_format"
 _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
-def audited(build: Callable[[], bytes], *, data_sha256: str, what: str) -> Callable[[], bytes]:
+def with_audit(build: Callable[[], bytes], *, data_sha256: str, what: str) -> Callable[[], bytes]:
     """A download that the audit trail tells of, once it is made; who asks is known while the page is drawn."""
     person, db = signed_in(is_activity=False), database()
 
@@ -97,7 +97,7 @@ def draw_download(
 
     st.download_button(
         label,
-        made if of is None else audited(made, data_sha256=of.data_sha256, what=f"{name}.csv"),
+        made if of is None else with_audit(made, data_sha256=of.data_sha256, what=f"{name}.csv"),
         file_name=f"secondread-{name}.csv",
         mime="text/csv",
         key=f"csv_{name}",

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import streamlit as st
 
 from core.errors import AppError
-from pages.parts.words import plain
+from pages.parts.markdown import plain
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def told_plainly(*, stops: bool = False) -> Iterator[None]:
+def refusals_shown(*, stops: bool = False) -> Iterator[None]:
     """Shows an `AppError` of the block as a sentence; every other exception goes on its way to the log.
 
     stops: end the page there, when nothing after the block makes sense without it.

@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.charts.curves import precision_recall_figure, roc_figure
 from core.evaluation.charts.runs import with_points
 from core.evaluation.statistics.agreement import agreement
@@ -30,18 +30,18 @@ from core.evaluation.statistics.operating_points import (
 from core.evaluation.tables.cohort import Cohort
 from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
 from pages.parts import tables as tables
-from pages.parts.figures import audited, colour, draw_download, draw_figure, picture_format
+from pages.parts.figures import colour, draw_download, draw_figure, picture_format, with_audit
+from pages.parts.markdown import plain
 from pages.parts.session import settings, signed_in
-from pages.parts.words import plain
 
 
 def draw_report_buttons(
-    bench: Workbench, rows: Sequence[OperatingRow], calls: Mapping[str, Sequence[McNemarTest]], mode: str
+    numbers: ComparisonCache, rows: Sequence[OperatingRow], calls: Mapping[str, Sequence[McNemarTest]], mode: str
 ) -> None:
     """Two downloads of what is on the screen, made when they are asked for."""
     person = signed_in(is_activity=False)
     report = ComparisonReport(
-        bench=bench,
+        numbers=numbers,
         rows=rows,
         calls=calls,
         mode=mode,
@@ -57,7 +57,7 @@ def draw_report_buttons(
         for name, ending, mime, build in kinds:
             st.download_button(
                 f"Comparison as {name}",
-                audited(build, data_sha256=bench.cohort.data_sha256, what=f"comparison.{ending}"),
+                with_audit(build, data_sha256=numbers.cohort.data_sha256, what=f"comparison.{ending}"),
                 file_name=f"secondread-comparison.{ending}",
                 mime=mime,
                 key=f"comparison_{ending}",
@@ -71,36 +71,37 @@ _BANDS_MOST = 6
 
 
 @st.fragment
-def draw_operating_point(bench: Workbench, names: tuple[str, ...]) -> None:
+def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> None:
     """Slider, curves, table, confusion matrices, tests at the operating point, and the report of all this."""
-    cohort = bench.cohort
-    thresholds, words = _choose_thresholds(bench, names)
+    cohort = numbers.cohort
+    thresholds, words = _choose_thresholds(numbers, names)
     rows = operating_rows(cohort.table, thresholds)
     calls = compare_calls_by_class(cohort.table, thresholds)
-    _draw_curves(bench, names, rows)
+    _draw_curves(numbers, names, rows)
     st.subheader("Measures", anchor=False)
-    results = bench.results(names)
-    st.html(tables.table_of_measures(cohort, results, rows, bench.pairs(names), calls, colour))
+    results = numbers.results(names)
+    st.html(tables.table_of_measures(cohort, results, rows, numbers.pairs(names), calls, colour))
     st.caption(
         "Value over its 95 % interval. Bold: the best of its column, and only where the paired test tells it apart "
         "from every other scorer here (Holm-adjusted p below 0.05: DeLong for AUC, where the interval of the "
         "difference must also leave out 0; McNemar for sensitivity and specificity). The other columns have no paired "
-        f"test here and are never bold. Intervals: {bench.resamples:,} bootstrap draws of patients; Wilson's, widened "
-        "for patients with several cases, for shares at the operating point; DeLong's for AUC where every patient has "
-        "one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that sensitivity."
+        f"test here and are never bold. Intervals: {numbers.resamples:,} bootstrap draws of patients; Wilson's, "
+        "widened for patients with several cases, for shares at the operating point; DeLong's for AUC where every "
+        "patient has one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that "
+        "sensitivity."
     )
     of = cohort.provenance(names)
     draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
     st.subheader("Confusion matrices", anchor=False)
     st.html(tables.confusion_grid(cohort, rows, colour))
-    st.caption(plain(of.words))
+    st.caption(plain(of.text))
     draw_download(lambda: confusion_table(rows), of=of, name="confusion")
     with st.expander("Predictive values at other prevalences", icon=":material/percent:"):
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
         with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
             _draw_agreement(cohort, thresholds)
-    draw_report_buttons(bench, rows, calls, words)
+    draw_report_buttons(numbers, rows, calls, words)
 
 
 def confusion_table(rows: Sequence[OperatingRow]) -> pd.DataFrame:
@@ -117,9 +118,9 @@ def confusion_table(rows: Sequence[OperatingRow]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> tuple[Mapping[str, Threshold], str]:
+def _choose_thresholds(numbers: ComparisonCache, names: tuple[str, ...]) -> tuple[Mapping[str, Threshold], str]:
     """Scorer -> threshold, and the choice in words."""
-    cohort = bench.cohort
+    cohort = numbers.cohort
     has_own = all(name in cohort.thresholds for name in names)
     modes = [ONE_SCORE, SAME_SPECIFICITY, *([OWN] if has_own else [])]
     left, right = st.columns([2, 5], vertical_alignment="bottom")
@@ -137,7 +138,7 @@ def _choose_thresholds(bench: Workbench, names: tuple[str, ...]) -> tuple[Mappin
             bind="query-params",
         )  # fmt: skip
         right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
-        found = thresholds_at_specificity(bench.roc(names), specificity)
+        found = thresholds_at_specificity(numbers.roc(names), specificity)
         return found, f"specificity of at least {specificity:.3f} on these cases"
     at = right.slider(
         "Threshold: a case is called positive at or above this score", 0.0, 1.0, _usual(cohort, names), 0.005, "%.3f",
@@ -152,7 +153,7 @@ def _usual(cohort: Cohort, names: Sequence[str]) -> float:
     return round(float(np.median(known)) / 0.005) * 0.005 if known else 0.5
 
 
-def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
+def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
     left, right = st.columns([2, 5], vertical_alignment="bottom")
     bands = left.toggle(
         "95 % bands",
@@ -163,10 +164,10 @@ def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[Operat
     )
     with right:
         picture_format()
-    roc, precision_recall = _curves(bench.cohort.key, names, bands, bench)
+    roc, precision_recall = _curves(numbers.cohort.key, names, bands, numbers)
     on_roc, on_pr = {}, {}
     for row in rows:
-        counts, at = row.counts, f"threshold {tables.threshold_words(row.threshold)}"
+        counts, at = row.counts, f"threshold {tables.threshold_text(row.threshold)}"
         n_positives, n_negatives = counts.true_positives + counts.false_negatives, counts.n
         n_negatives -= n_positives
         words = (
@@ -181,13 +182,13 @@ def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[Operat
     left, right = st.columns(2)
     with left:
         st.markdown("**ROC**")
-        of = bench.cohort.provenance(names)
-        draw_figure(with_points(roc, on_roc), lambda: roc_table(bench, names), of=of, name="roc", alt="ROC curves")
+        of = numbers.cohort.provenance(names)
+        draw_figure(with_points(roc, on_roc), lambda: roc_table(numbers, names), of=of, name="roc", alt="ROC curves")
     with right:
         st.markdown("**Precision and recall**")
         draw_figure(
             with_points(precision_recall, on_pr),
-            lambda: precision_recall_table(bench, names),
+            lambda: precision_recall_table(numbers, names),
             of=of,
             name="precision-recall",
             alt="Precision-recall curves",
@@ -195,11 +196,11 @@ def _draw_curves(bench: Workbench, names: tuple[str, ...], rows: Sequence[Operat
 
 
 @st.cache_data(max_entries=32, show_spinner="Computing the curves and their bands")
-def _curves(key: str, names: tuple[str, ...], bands: bool, _bench: Workbench) -> tuple[go.Figure, go.Figure]:
-    provenance = _bench.cohort.provenance(names)
+def _curves(key: str, names: tuple[str, ...], bands: bool, _numbers: ComparisonCache) -> tuple[go.Figure, go.Figure]:
+    provenance = _numbers.cohort.provenance(names)
     drawn = (
-        roc_figure(_bench.roc(names), provenance=provenance),
-        precision_recall_figure(_bench.precision_recall(names), provenance=provenance),
+        roc_figure(_numbers.roc(names), provenance=provenance),
+        precision_recall_figure(_numbers.precision_recall(names), provenance=provenance),
     )
     if not bands:
         for figure in drawn:
@@ -207,7 +208,7 @@ def _curves(key: str, names: tuple[str, ...], bands: bool, _bench: Workbench) ->
     return drawn
 
 
-def roc_table(bench: Workbench, names: Sequence[str]) -> pd.DataFrame:
+def roc_table(numbers: ComparisonCache, names: Sequence[str]) -> pd.DataFrame:
     """Every point of every ROC curve."""
     return pd.concat(
         [
@@ -218,12 +219,12 @@ def roc_table(bench: Workbench, names: Sequence[str]) -> pd.DataFrame:
                     "false_positives": curve.false_positives,
                 }
             )
-            for name, curve in bench.roc(names).items()
+            for name, curve in numbers.roc(names).items()
         ]
     )  # fmt: skip
 
 
-def precision_recall_table(bench: Workbench, names: Sequence[str]) -> pd.DataFrame:
+def precision_recall_table(numbers: ComparisonCache, names: Sequence[str]) -> pd.DataFrame:
     """Every point of every precision-recall curve."""
     return pd.concat(
         [
@@ -233,7 +234,7 @@ def precision_recall_table(bench: Workbench, names: Sequence[str]) -> pd.DataFra
                     "precision": curve.precision, "true_positives": curve.true_positives, "called": curve.called,
                 }
             )
-            for name, curve in bench.precision_recall(names).items()
+            for name, curve in numbers.precision_recall(names).items()
         ]
     )  # fmt: skip
 

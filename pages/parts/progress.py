@@ -18,13 +18,13 @@ def progress_bar() -> Iterator[Progress]:
     bar = place.progress(0.0, "Beginning")
     last: list[Any] = ["", -1.0]
 
-    def tell(sentence: str, done: float) -> None:
+    def report(sentence: str, done: float) -> None:
         done = min(max(done, 0.0), 1.0)
         if sentence != last[0] or done - last[1] >= 0.01:  # a message a percent, not a picture
             bar.progress(done, sentence)
             last[:] = [sentence, done]
 
     try:
-        yield tell
+        yield report
     finally:
         place.empty()

@@ -8,7 +8,7 @@ from core.errors import NotAllowed
 from core.records import site_settings
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
-from core.records.people.permissions import ROLES, Person, demand
+from core.records.people.permissions import ROLES, Person, require_permission
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 
@@ -62,7 +62,7 @@ def require(role_or_action: str) -> Person:
             if role_or_action not in person.roles:
                 raise NotAllowed(f"This page is for the role {role_or_action}. Ask an administrator if you need it.")
         else:
-            demand(person, role_or_action)
+            require_permission(person, role_or_action)
     except NotAllowed as refused:
         st.error(str(refused))
         st.stop()

@@ -69,7 +69,7 @@ def leak_mark(cohort: Cohort, name: str) -> str:
     return f'<span class="leak" title="{escape(" ".join(sentences))}">{LEAKING}</span>' if sentences else ""
 
 
-def pair_words(cohort: Cohort, test: PairedTest) -> str:
+def pair_text(cohort: Cohort, test: PairedTest) -> str:
     """ "first vs second" as HTML, each with its mark."""
     first, second = (f"{escape(name)}{leak_mark(cohort, name)}" for name in (test.first, test.second))
     return f"{first} vs {second}"
@@ -115,7 +115,7 @@ def best_of(
     return found
 
 
-def threshold_words(threshold: float) -> str:
+def threshold_text(threshold: float) -> str:
     """A threshold as people read it."""
     if math.isnan(threshold):
         return "each fold's own"
@@ -143,7 +143,7 @@ def confusion_grid(cohort: Cohort, rows: Sequence[OperatingRow], colours: Callab
         drawn.append(
             f'<figure><figcaption><i style="background:{colours(index)}"></i>{escape(row.name)}'
             f"{leak_mark(cohort, row.name)}"
-            f"<span>threshold {threshold_words(row.threshold)}</span></figcaption>"
+            f"<span>threshold {threshold_text(row.threshold)}</span></figcaption>"
             f'<table><thead><tr><th></th><th scope="col">called {yes}</th><th scope="col">not called</th></tr></thead>'
             f'<tbody><tr><th scope="row">{yes}</th>{shown[0]}{shown[1]}</tr>'
             f'<tr><th scope="row">{no}</th>{shown[2]}{shown[3]}</tr></tbody></table></figure>'

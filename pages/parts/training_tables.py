@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pages.parts.words import plain
+from pages.parts.markdown import plain
 from train.queue.trainings import JobRow
 
 _MARKS = {"leak": ":material/dangerous:", "warning": ":material/warning:", "note": ":material/info:"}
 
 
-def split_words(split: Mapping[str, Any]) -> str:
+def split_text(split: Mapping[str, Any]) -> str:
     """How a version was made."""
     words = [str(split.get("kind", "unknown"))]
     words += [f"seed {split['seed']}"] if "seed" in split else []
@@ -29,7 +29,7 @@ def counts_table(counts: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]
     return [{"split": split, **{label: row.get(label, 0) for label in labels}} for split, row in counts.items()]
 
 
-def audit_lines(found: Mapping[str, Any]) -> list[str]:
+def leakage_lines(found: Mapping[str, Any]) -> list[str]:
     """Markdown, a line a finding."""
     return [f"{_MARKS[one['severity']]} {plain(one['sentence'])}" for one in found.get("findings", [])]
 
@@ -40,13 +40,13 @@ def job_title(job: JobRow) -> str:
     return f"{job.id} · {plain(job.request.model_id)} · {plain(job.data_set)} v{job.version} · {state}"
 
 
-def device_words(job: JobRow) -> str:
+def device_text(job: JobRow) -> str:
     """Where a training computes: "on ward3: AMD EPYC, 2 cores, float32 · 812 MiB of memory in use"."""
     words = f"on {plain(job.machine)}" + (f": {plain(job.device)}" if job.device else "")
     return f"{words} · {job.memory_mib} MiB of memory in use" if job.memory_mib and job.is_open else words
 
 
-def progress_words(job: JobRow, n_epochs: int, total: int) -> str:
+def progress_text(job: JobRow, n_epochs: int, total: int) -> str:
     """What a running training does now: "fold1: epoch 3, step 12 of 40 · 13 of at most 90 epochs are over"."""
     over = f"{n_epochs} of at most {total} epochs are over"
     if not job.progress:
@@ -70,7 +70,7 @@ def trials_table(job: JobRow) -> list[dict[str, Any]]:
     ]
 
 
-def duration_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Rounded up, as people say it."""
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.forms import Field, post_form, refusal
+from pages.parts.markdown import plain
 from pages.parts.session import settings
-from pages.parts.words import plain
 
 _, middle, _ = st.columns([1, 1.3, 1])
 with middle:

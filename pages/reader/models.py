@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.models.cards import Card, all_cards, headline, leak_words, leaks_of, retrain_words
+from core.models.cards import Card, all_cards, headline, leak_text, leaks_of, retrain_text
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, measured_at, operating_point
 from core.models.registry import ARCHITECTURES
 from core.records.site_settings import points_here
 from pages.parts import card_rows
+from pages.parts.markdown import plain
 from pages.parts.session import database, require, settings
-from pages.parts.words import plain
 from pages.reader.parts import card_figures
 
 EVERY = "every kind"
@@ -27,7 +27,7 @@ def draw_headline(card: Card) -> None:
         return
     for note in card_rows.quality_notes(card, measured):
         st.warning(note, icon=":material/warning:")
-    st.table(card_rows.measure_rows(card_rows.headline_in_words(measured)), width="content")
+    st.table(card_rows.measure_rows(card_rows.headline_text(measured)), width="content")
     drawn = card_figures.figures(card)
     if drawn:
         left, right = st.columns(2)
@@ -39,8 +39,8 @@ def draw_headline(card: Card) -> None:
 
 def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
     """What this site holds scores against, where that is not the card's threshold; measured on the test cases."""
-    st.markdown(f"**At this site**: {plain(point.words)}")
-    measured = card_rows.headline_in_words(measured_at(card, point))
+    st.markdown(f"**At this site**: {plain(point.text)}")
+    measured = card_rows.headline_text(measured_at(card, point))
     if measured:
         st.table(card_rows.measure_rows(measured), width="content")
 
@@ -49,14 +49,14 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     st.subheader(plain(f"{card.title}, {card.modality}"), anchor=False)
     st.caption(plain(card.model_id))
     if not card.has_weights:
-        st.info(plain(retrain_words(card)), icon=":material/info:")
+        st.info(plain(retrain_text(card)), icon=":material/info:")
     for leak in leaks_of(card):
-        st.error(f"{plain(leak_words(leak))} Its numbers here are too good.", icon=":material/warning:")
+        st.error(f"{plain(leak_text(leak))} Its numbers here are too good.", icon=":material/warning:")
     for limit in card.raw.get("limits", ()):
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
     draw_headline(card)
-    st.markdown(plain(operating_point(card).words))
+    st.markdown(plain(operating_point(card).text))
     if not point.is_of_card:
         draw_site_threshold(card, point)
     with st.expander("Data, training and calibration", icon=":material/description:"):

@@ -12,10 +12,10 @@ import streamlit as st
 from core.records.people.permissions import Person
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
-from core.reports.content import removed_words
+from core.reports.content import removed_text
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice as Choice
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 from pages.reader.parts import impressions, new_study, pictures, second_read, study_report, study_tools
 from pages.reader.parts.second_read import Answer
@@ -26,13 +26,13 @@ def first_impression(person: Person, study: StoredStudy) -> None:
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
         if st.button("Look without reading", icon=":material/visibility:"):
-            with told_plainly():
+            with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
     given = impressions.impressions_form(study.breasts, key=f"first_{study.row.id}")
     comment = st.text_area("Comment", key=f"first_{study.row.id}_comment", max_chars=4000, height=70)
     if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
-        with told_plainly():
+        with refusals_shown():
             reads.record_first_read(database(), person, study.row.id, given or {}, comment)
             st.rerun()
     if given is None:
@@ -44,7 +44,7 @@ def second_opinion(person: Person, study: StoredStudy, labels: dict[str, str]) -
     st.subheader("Second read", anchor=False)
     if not reads.ai_visible(database(), person, study.row.id):
         if st.button("Show second read", type="primary", width="stretch", icon=":material/visibility:"):
-            with told_plainly():
+            with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
         return []
@@ -69,7 +69,7 @@ def assessment(person: Person, study: StoredStudy, start: reads.Read | None, *, 
     given = impressions.impressions_form(study.breasts, key=key, start=start.impressions if start else None)
     comment = st.text_area("Comment", key=f"{key}_comment", max_chars=4000, height=100)
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{key}_save"):
-        with told_plainly():
+        with refusals_shown():
             reads.record_final_read(database(), person, study.row.id, given or {}, comment)
             st.rerun()
 
@@ -97,7 +97,7 @@ def conclude(person: Person, study: StoredStudy, known: Sequence[reads.Read], an
 def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[Answer], choice: Choice | None) -> None:
     if study.pixels_removed_at:
         with shown:
-            st.info(removed_words(study.pixels_removed_at), icon=":material/hide_image:")
+            st.info(removed_text(study.pixels_removed_at), icon=":material/hide_image:")
         return
     with shown, st.container(key="sr-pictures"):
         pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
@@ -133,7 +133,7 @@ if not study_id:
     if saved_id:
         st.switch_page("pages/reader/read.py", query_params={"study": saved_id})
     st.stop()
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     study = studies.load_study(database(), person, study_id)
     studies.record_opening(database(), person, study_id)
 

@@ -11,9 +11,9 @@ from core.records.reads import truths
 from core.records.reads.rows import StudyRow
 from core.records.reads.studies import list_studies, load_study
 from core.reports.content import breast_name, when
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
-from pages.parts.words import plain
 
 
 def choose_study(person: Person) -> StudyRow:
@@ -67,7 +67,7 @@ def enter(person: Person, row: StudyRow, breasts: tuple[str, ...]) -> None:
         sent = st.form_submit_button("Save", type="primary", icon=":material/save:")
     if not sent:
         return
-    with told_plainly():
+    with refusals_shown():
         if not (breast and pathology and happened_on and source.strip()):
             st.error("Give the breast, the pathology, the date and the source.", icon=":material/edit:")
             return
@@ -86,6 +86,6 @@ def enter(person: Person, row: StudyRow, breasts: tuple[str, ...]) -> None:
 person = require("record_truth")
 st.title("What became of a study")
 row = choose_study(person)
-with told_plainly(stops=True):
+with refusals_shown(stops=True):
     show_known(person, row)
     enter(person, row, load_study(database(), person, row.id).breasts)

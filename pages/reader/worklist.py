@@ -7,8 +7,8 @@ import streamlit as st
 from core.records.reads.rows import StudyRow
 from core.records.reads.studies import list_studies
 from core.reports.content import when
+from pages.parts.markdown import plain
 from pages.parts.session import database, require
-from pages.parts.words import plain
 
 PER_PAGE = 25
 STATE_WORDS = {

@@ -8,8 +8,8 @@ from core.evaluation.statistics.operating_points import Threshold
 from core.evaluation.tables.case_lists import DISPUTED, LISTS, list_cases
 from core.evaluation.tables.cohort import Cohort
 from pages.parts.figures import draw_download, draw_style
+from pages.parts.markdown import plain
 from pages.parts.session import require
-from pages.parts.words import plain
 from pages.research.parts.pictures import draw_pictures
 from pages.research.parts.source import choose_cohort, draw_leaks
 
@@ -60,7 +60,7 @@ thresholds = choose_thresholds(cohort, [a] if b is None else [a, b])
 subgroup = choose_subgroup(cohort)
 found = list_cases(cohort.table, a, b, thresholds, kind, subgroup=subgroup)
 of = cohort.provenance([a] if b is None else [a, b])
-st.caption(plain(of.words))
+st.caption(plain(of.text))
 if kind == DISPUTED and b is None:
     st.info("Choose a scorer B to see where the two disagree.", icon=":material/info:")
     st.stop()

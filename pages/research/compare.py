@@ -7,9 +7,9 @@ import streamlit as st
 from core.evaluation.statistics.summary import table_warnings
 from pages.parts.comparison import SECTIONS
 from pages.parts.figures import draw_style
+from pages.parts.markdown import plain
 from pages.parts.operating_points import draw_operating_point
 from pages.parts.session import require
-from pages.parts.words import plain
 from pages.research.parts.source import bench_of, choose_cohort, choose_scorers, draw_leaks
 
 require("compare_models")
@@ -22,16 +22,16 @@ with left:
 with right:
     names = choose_scorers(cohort)
 draw_leaks(cohort, names)
-bench = bench_of(cohort.key, cohort)
+numbers = bench_of(cohort.key, cohort)
 with st.spinner("Computing measures, intervals and pairs"):
-    results = bench.results(names)
-    bench.pairs(names)
-st.caption(plain(cohort.provenance(names).words))
+    results = numbers.results(names)
+    numbers.pairs(names)
+st.caption(plain(cohort.provenance(names).text))
 for warning in table_warnings(cohort.table, list(results.values())):
     st.warning(plain(warning), icon=":material/warning:")
-draw_operating_point(bench, names)
+draw_operating_point(numbers, names)
 tabs = st.tabs(list(SECTIONS), key="show", bind="query-params")
 for tab, draw_section in zip(tabs, SECTIONS.values(), strict=True):
     if tab.open:
         with tab:
-            draw_section(bench, names)
+            draw_section(numbers, names)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from core.evaluation.tables.cohort import data_sha256
-from core.records.data_sets import list_audited
+from core.records.data_sets import list_checked
 from pages.parts.figures import draw_style
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 from pages.research.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
 from pages.research.parts.source import card_groups
@@ -20,8 +20,8 @@ st.caption(
     "same picture on both sides of the split. Here the split of every model is judged, beside its numbers."
 )
 groups = card_groups()
-with told_plainly(stops=True):
-    versions = {f"{row.name}, version {row.number}": row for row in list_audited(database(), actor)}
+with refusals_shown(stops=True):
+    versions = {f"{row.name}, version {row.number}": row for row in list_checked(database(), actor)}
 options = [*groups, *versions]
 if not options:
     st.info(

@@ -72,7 +72,7 @@ def give_impressions(page: Page, birads: dict[str, str], button: str) -> None:
     settled(page)
 
 
-def shown_words(page: Page) -> str:
+def shown_text(page: Page) -> str:
     return page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
 
 
@@ -87,24 +87,24 @@ def downloaded(page: Page, button: str) -> bytes:
     return Path(waiting.value.path()).read_bytes()
 
 
-def pdf_words(pdf: bytes) -> str:
+def pdf_text(pdf: bytes) -> str:
     words = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
     return re.sub(r"\s+", " ", words).replace("- ", "-")  # a name may be broken after its hyphen
 
 
 def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...]) -> str:
     """First read, second read, heat map, final read; the words of the downloaded PDF."""
-    before = shown_words(page)
+    before = shown_text(page)
     assert "Probability of malignancy" not in before
     assert "Show where a model looked" not in before
     assert not page.get_by_role("button", name="Show second read").count()
 
     give_impressions(page, birads, "Save first impression")
-    assert "Probability of malignancy" not in shown_words(page)
+    assert "Probability of malignancy" not in shown_text(page)
     page.get_by_role("button", name="Show second read").click()
     page.get_by_text("Probability of malignancy").first.wait_for()
     settled(page)
-    words = shown_words(page)
+    words = shown_text(page)
     for model in models:
         assert model in words
     assert "the threshold of" in words
@@ -114,7 +114,7 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     page.get_by_text("Show where a model looked").click()
     settled(page)
     page.wait_for_timeout(1000)
-    assert "Model attention, not a lesion outline" in shown_words(page)
+    assert "Model attention, not a lesion outline" in shown_text(page)
     assert picture(page) != bare
     page.keyboard.press("o")
     page.wait_for_timeout(300)
@@ -126,7 +126,7 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     give_impressions(page, {}, "Save final assessment")
     page.get_by_role("button", name="Report as PDF").wait_for()
     assert "<script" not in downloaded(page, "Report as HTML").decode()
-    return pdf_words(downloaded(page, "Report as PDF"))
+    return pdf_text(downloaded(page, "Report as PDF"))
 
 
 def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site: RunningApp, test_data: Path) -> None:
@@ -135,14 +135,14 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
         test_data / "data/dicom/wrong_modality/ct_small.dcm",
     ]
     begin_study(page, files, "Case <b>one</b> $x$ :smile:")
-    words = shown_words(page)
+    words = shown_text(page)
     assert "1 file was refused. The other one stays." in words
     assert "ct_small.dcm: This DICOM file is not" in words
     expect(page.get_by_role("radio", name="Left")).to_have_count(1)
     page.get_by_role("radio", name="Left").click()
     settled(page)
     save_study(page)
-    assert "Case <b>one</b> $x$ :smile:" in shown_words(page)
+    assert "Case <b>one</b> $x$ :smile:" in shown_text(page)
 
     report = read_to_the_end(page, {"Left breast": "4A"}, MODELS["ultrasound"])
     for expected in (
@@ -160,7 +160,7 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
     page.get_by_role("link", name="Worklist").first.click()
     page.get_by_role("button", name="New study").wait_for()
     settled(page)
-    assert "Final" in shown_words(page)
+    assert "Final" in shown_text(page)
     log = site.output.read_text(errors="replace")
     assert "Traceback" not in log
     assert "uta11" not in log
@@ -172,7 +172,7 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
 ) -> None:
     folder = test_data / "data/mammography/nyu_gmic_exam0_16bit"
     begin_study(page, [folder / f"{name}.png" for name in ("L_MLO", "R_CC", "R_MLO", "L_CC")], "Four views")
-    assert "suggested by the name of the file" in shown_words(page)
+    assert "suggested by the name of the file" in shown_text(page)
     save_study(page)
     cells = page.locator(".st-key-sr-pictures .cell")
     assert [cells.nth(place).locator(".label").inner_text() for place in range(4)] == ["R CC", "L CC", "R MLO", "L MLO"]

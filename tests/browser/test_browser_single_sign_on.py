@@ -83,8 +83,8 @@ def test_a_reader_comes_by_the_provider_and_is_signed_out_there_too(site: Site, 
     come(page, site, READER)
     page.wait_for_selector("text=Sign out")
     assert "Anna Berg radiologist" in " ".join(page.inner_text(".sr-who").split())
-    kept = cookies(page)[SESSION_COOKIE]
-    assert kept["httpOnly"] and kept["sameSite"] == "Strict"
+    retained = cookies(page)[SESSION_COOKIE]
+    assert retained["httpOnly"] and retained["sameSite"] == "Strict"
     assert not [name for name in cookies(page) if name.startswith("_streamlit_user")]  # no identity for 30 days
     page.reload()
     page.wait_for_selector("text=Sign out")
@@ -97,7 +97,7 @@ def test_a_reader_comes_by_the_provider_and_is_signed_out_there_too(site: Site, 
     back = f"{site.app.url}/"
     assert site.provider.goodbyes == [{"client_id": CLIENT_ID, "post_logout_redirect_uri": back}]  # no token, no name
     assert "at_the_provider" not in cookies(page) and SESSION_COOKIE not in cookies(page)
-    page.context.add_cookies([kept])
+    page.context.add_cookies([retained])
     page.goto(site.app.url)
     page.wait_for_selector("form[action='/login']")
 
@@ -167,6 +167,6 @@ def test_roles_change_with_the_claim(site: Site, page: Any) -> None:
 
 
 def test_the_log_names_nobody(site: Site) -> None:
-    kept = site.app.output.read_text(errors="replace")
-    kept += "".join(path.read_text(errors="replace") for path in site.app.state_dir.rglob("*.log"))
-    assert "Carl Nye" not in kept and CLIENT_SECRET not in kept
+    retained = site.app.output.read_text(errors="replace")
+    retained += "".join(path.read_text(errors="replace") for path in site.app.state_dir.rglob("*.log"))
+    assert "Carl Nye" not in retained and CLIENT_SECRET not in retained

@@ -123,7 +123,7 @@ def compare_and_promote(page: Any, app: RunningApp) -> None:
     page.wait_for_selector(f"text={MODEL} is live with the weights of training 1.")
 
 
-def begin_a_silent_run(page: Any, app: RunningApp) -> None:
+def begin_a_shadow_run(page: Any, app: RunningApp) -> None:
     page.goto(f"{app.url}/releases")
     page.get_by_text("Let it run silently first").click()
     fill(page, "Why it runs silently", "To see it on our own pictures.")
@@ -132,7 +132,7 @@ def begin_a_silent_run(page: Any, app: RunningApp) -> None:
     page.wait_for_selector("text=No final study was read by both yet.")
 
 
-def read_beside_a_silent_run(page: Any, app: RunningApp, picture: Path) -> None:
+def read_during_a_shadow_run(page: Any, app: RunningApp, picture: Path) -> None:
     """The live model answers; the silent one's answer is kept, compared on the page Releases, shown to no reader."""
     (new,) = asked(app, "SELECT weights_sha256 FROM release WHERE decision = 'shadow'")[0]
     read_a_study(page, app, picture)
@@ -261,8 +261,8 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     ]  # fmt: skip
 
     picture = test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm"
-    begin_a_silent_run(page, app)
-    read_beside_a_silent_run(page, app, picture)
+    begin_a_shadow_run(page, app)
+    read_during_a_shadow_run(page, app, picture)
     compare_and_promote(page, app)
     settled(page)
     assert page.locator("[class*=st-key-shadow_]").count() == 0  # it answers now

@@ -1,7 +1,7 @@
 """Every function that acts for a person asks first whether that person may; found by reading the code, not by a list.
 
-A new function is tested from the day it is written: it either asks `demand` before it touches anything, or it stands
-below with the reason why it need not.
+A new function is tested from the day it is written: it either asks `require_permission` before it touches anything,
+or it stands below with the reason why it need not.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _takes_a_person(node: ast.FunctionDef) -> bool:
 
 def _asked(node: ast.FunctionDef) -> Iterator[str]:
     for call in ast.walk(node):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "demand":
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "require_permission":
             assert isinstance(call.args[1], ast.Constant), f"{node.name} demands something that is no word"
             yield str(call.args[1].value)
 
@@ -116,18 +116,18 @@ def test_the_whole_table_of_roles_holds_before_anything_is_touched(
     person = Person(1, "A", () if role == "nobody" else [role])
 
     def pass_or_refuse(who: Person, action: str) -> None:
-        permissions.demand(who, action)
+        permissions.require_permission(who, action)
         raise Passed
 
-    monkeypatch.setattr(f"{acting.module}.demand", pass_or_refuse)
+    monkeypatch.setattr(f"{acting.module}.require_permission", pass_or_refuse)
     with pytest.raises(Passed if role in ACTIONS[acting.asks[0]] else NotAllowed):
         call(acting, person)
 
 
 def test_who_is_given_a_person_asks_for_the_role_or_says_why_not() -> None:
-    silent = {found.path for found in FOUND if found.is_public and not found.asks}
-    excused = {path for path in silent if any(path.startswith(known) for known in WITHOUT_A_ROLE)}
-    assert silent - excused == set(), "ask `demand` first, or give the reason in WITHOUT_A_ROLE"
+    is_silent = {found.path for found in FOUND if found.is_public and not found.asks}
+    excused = {path for path in is_silent if any(path.startswith(known) for known in WITHOUT_A_ROLE)}
+    assert is_silent - excused == set(), "ask `require_permission` first, or give the reason in WITHOUT_A_ROLE"
 
 
 def test_every_action_of_the_table_is_asked_for_somewhere() -> None:

@@ -11,7 +11,7 @@ from record_site import CALM, add_person, answer, explanation, picture, sqlite_o
 from core.errors import NotAllowed
 from core.records.audit import trail
 from core.records.database.db import Database
-from core.records.people.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, demand
+from core.records.people.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, require_permission
 from core.records.reads import predictions, reader_scores, reads, studies, truths
 
 Call = Callable[[Database, Person, str, str], object]
@@ -97,7 +97,7 @@ def test_only_radiologists_read(action: str) -> None:
 
 def test_a_refusal_says_what_was_asked_and_which_role_it_needs() -> None:
     with pytest.raises(NotAllowed) as refused:
-        demand(Person(1, "A", ["researcher"]), "record_truth")
+        require_permission(Person(1, "A", ["researcher"]), "record_truth")
 
     assert "enter what became of a study" in str(refused.value)
     assert "radiologist or administrator" in str(refused.value)

@@ -34,7 +34,7 @@ def test_the_permission_table_is_that_of_the_code() -> None:
         f"at least {passwords.LENGTH} characters",
         f"after {Settings().session_idle_minutes} minutes without work and after {Settings().session_hours} hours",
         f"`{guards.SESSION_COOKIE}`",
-        f"after {inbox.KEPT_SECONDS // 3600} hours",
+        f"after {inbox.LIFETIME_SECONDS // 3600} hours",
     ],
 )
 def test_the_numbers_are_those_of_the_code(sentence: str) -> None:

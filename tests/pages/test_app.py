@@ -46,7 +46,7 @@ def anna(db: Database) -> Person:
     return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
 
 
-class Visit:
+class Tab:
     """A browser tab in AppTest; `cookie` is what the browser would send."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,13 +65,13 @@ class Visit:
 
 
 @pytest.fixture
-def visit(db: Database, monkeypatch: pytest.MonkeyPatch) -> Visit:
-    return Visit(monkeypatch)
+def tab(db: Database, monkeypatch: pytest.MonkeyPatch) -> Tab:
+    return Tab(monkeypatch)
 
 
-def signed_in_as(visit: Visit, db: Database, anna: Person, *roles: str) -> Person:
+def signed_in_as(tab: Tab, db: Database, anna: Person, *roles: str) -> Person:
     person = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=roles)
-    visit.cookie = sessions.start_session(db, person)
+    tab.cookie = sessions.start_session(db, person)
     return person
 
 
@@ -92,95 +92,93 @@ def test_streamlit_finds_the_server_in_app_py() -> None:
     assert found.is_asgi_app and found.import_string == "app:app"
 
 
-def test_the_first_visitor_is_asked_for_the_setup_code(visit: Visit) -> None:
-    words = visit.open()
+def test_the_first_visitor_is_asked_for_the_setup_code(tab: Tab) -> None:
+    words = tab.open()
     assert "Create the first administrator" in words and 'action="/setup"' in words
 
 
-def test_later_visitors_are_asked_to_sign_in(visit: Visit, anna: Person) -> None:
-    words = visit.open()
+def test_later_visitors_are_asked_to_sign_in(tab: Tab, anna: Person) -> None:
+    words = tab.open()
     assert "Sign in" in words and 'action="/login"' in words and "/setup" not in words
 
 
 @pytest.mark.parametrize("page", PAGE_FILES)
-def test_signed_out_every_page_is_the_sign_in_page(visit: Visit, anna: Person, page: str) -> None:
-    words = visit.open(page)
+def test_signed_out_every_page_is_the_sign_in_page(tab: Tab, anna: Person, page: str) -> None:
+    words = tab.open(page)
     assert 'action="/login"' in words and "Sign out" not in words
 
 
-def test_about_is_open_to_everybody(visit: Visit, anna: Person) -> None:
-    assert "About" in visit.open("pages/public/about.py")
+def test_about_is_open_to_everybody(tab: Tab, anna: Person) -> None:
+    assert "About" in tab.open("pages/public/about.py")
 
 
 @pytest.mark.parametrize("page", ["pages/admin/people.py", "pages/reader/worklist.py", "pages/reader/read.py"])
 def test_a_page_of_another_role_is_not_there(
-    visit: Visit, db: Database, anna: Person, page: str, monkeypatch: pytest.MonkeyPatch
+    tab: Tab, db: Database, anna: Person, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signed_in_as(visit, db, anna, "researcher")
-    asked = visit.open(page)
-    arrived = Visit(monkeypatch)
-    arrived.cookie = visit.cookie
+    signed_in_as(tab, db, anna, "researcher")
+    asked = tab.open(page)
+    arrived = Tab(monkeypatch)
+    arrived.cookie = tab.cookie
     assert "Models" in asked and asked == arrived.open()
 
 
-def test_an_administrator_finds_the_people(visit: Visit, db: Database, anna: Person) -> None:
-    visit.cookie = sessions.start_session(db, anna)
-    words = visit.open("pages/admin/people.py")
+def test_an_administrator_finds_the_people(tab: Tab, db: Database, anna: Person) -> None:
+    tab.cookie = sessions.start_session(db, anna)
+    words = tab.open("pages/admin/people.py")
     assert "People" in words and "Anna Berg" in words and "can sign in" in words
 
 
 @pytest.mark.parametrize("page", PAGE_FILES)
-def test_every_page_shows_research_use_and_who_is_signed_in(
-    visit: Visit, db: Database, anna: Person, page: str
-) -> None:
-    visit.cookie = sessions.start_session(db, anna)
-    words = visit.open(page)
+def test_every_page_shows_research_use_and_who_is_signed_in(tab: Tab, db: Database, anna: Person, page: str) -> None:
+    tab.cookie = sessions.start_session(db, anna)
+    words = tab.open(page)
     assert "Research use only" in words and "Anna Berg" in words and 'action="/logout"' in words
-    assert not visit.app.exception
+    assert not tab.app.exception
 
 
-def test_names_are_shown_as_text_not_as_markup(visit: Visit, db: Database, anna: Person) -> None:
+def test_names_are_shown_as_text_not_as_markup(tab: Tab, db: Database, anna: Person) -> None:
     person = accounts.create_person(db, anna, name="<b>Eve</b>", password=PASSWORD, roles=["researcher"])
-    visit.cookie = sessions.start_session(db, person)
-    assert "&lt;b&gt;Eve&lt;/b&gt;" in visit.open()
+    tab.cookie = sessions.start_session(db, person)
+    assert "&lt;b&gt;Eve&lt;/b&gt;" in tab.open()
 
 
-def test_an_ended_session_leads_back_to_sign_in(visit: Visit, db: Database, anna: Person) -> None:
-    visit.cookie = sessions.start_session(db, anna)
-    assert "Sign out" in visit.open()
-    sessions.sign_out(db, visit.cookie)
-    assert 'action="/login"' in visit.open()
+def test_an_ended_session_leads_back_to_sign_in(tab: Tab, db: Database, anna: Person) -> None:
+    tab.cookie = sessions.start_session(db, anna)
+    assert "Sign out" in tab.open()
+    sessions.sign_out(db, tab.cookie)
+    assert 'action="/login"' in tab.open()
 
 
-def test_the_next_person_finds_nothing_of_the_one_before(visit: Visit, db: Database, anna: Person) -> None:
-    visit.cookie = sessions.start_session(db, anna)
-    visit.open()
-    visit.app.session_state["a_draft"] = "Anna's"
-    visit.open()
-    assert "a_draft" in visit.app.session_state
-    signed_in_as(visit, db, anna, "radiologist")
-    visit.open()
-    assert "a_draft" not in visit.app.session_state
+def test_the_next_person_finds_nothing_of_the_one_before(tab: Tab, db: Database, anna: Person) -> None:
+    tab.cookie = sessions.start_session(db, anna)
+    tab.open()
+    tab.app.session_state["a_draft"] = "Anna's"
+    tab.open()
+    assert "a_draft" in tab.app.session_state
+    signed_in_as(tab, db, anna, "radiologist")
+    tab.open()
+    assert "a_draft" not in tab.app.session_state
 
 
-def test_a_refusal_is_a_known_sentence_or_nothing(visit: Visit, anna: Person) -> None:
-    visit.app.query_params["said"] = "wrong"
-    assert "do not match" in visit.open()
-    visit.app.query_params["said"] = "Call 555-0100 to unlock your account"
-    words = visit.open()
-    assert "555" not in words and not visit.app.error
+def test_a_refusal_is_a_known_sentence_or_nothing(tab: Tab, anna: Person) -> None:
+    tab.app.query_params["said"] = "wrong"
+    assert "do not match" in tab.open()
+    tab.app.query_params["said"] = "Call 555-0100 to unlock your account"
+    words = tab.open()
+    assert "555" not in words and not tab.app.error
 
 
-def test_an_administrator_adds_a_person(visit: Visit, db: Database, anna: Person) -> None:
-    visit.cookie = sessions.start_session(db, anna)
-    visit.open("pages/admin/people.py")
-    visit.app.text_input(key="new_person_name_0").input(" ")
-    visit.app.button(key="new_person_add_0").click()
-    assert "A name has" in visit.open()
-    visit.app.text_input(key="new_person_name_0").input("Rosa Diaz")
-    visit.app.button(key="new_person_add_0").click()
-    assert "Rosa Diaz" in visit.open()
-    link = visit.app.code[0].value.partition("/invitation?link=")[2]
+def test_an_administrator_adds_a_person(tab: Tab, db: Database, anna: Person) -> None:
+    tab.cookie = sessions.start_session(db, anna)
+    tab.open("pages/admin/people.py")
+    tab.app.text_input(key="new_person_name_0").input(" ")
+    tab.app.button(key="new_person_add_0").click()
+    assert "A name has" in tab.open()
+    tab.app.text_input(key="new_person_name_0").input("Rosa Diaz")
+    tab.app.button(key="new_person_add_0").click()
+    assert "Rosa Diaz" in tab.open()
+    link = tab.app.code[0].value.partition("/invitation?link=")[2]
     assert invitations.use_link(db, link, PASSWORD).name == "Rosa Diaz"
     rosa = next(row for row in accounts.list_people(db, anna) if row.name == "Rosa Diaz")
     assert rosa.roles == ("radiologist",)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_site import REPOSITORY, FakeModel, House, Visit, first_read, picture, release, store
+from page_site import REPOSITORY, FakeModel, PageSite, Tab, first_read, picture, release, store
 
 from core.models.cards import Card
 from core.records import site_settings
@@ -20,7 +20,7 @@ from core.reports.document import build_html, build_pdf
 from core.server.inbox import InboxFile
 from core.settings import Settings
 from core.types import Image, Modality
-from pages.parts.words import plain
+from pages.parts.markdown import plain
 from pages.reader.parts import new_study, second_read, study_report
 from pages.reader.parts.new_study import hinted
 from pages.reader.parts.second_read import Bar, bars_html
@@ -28,78 +28,78 @@ from pages.reader.parts.second_read import Bar, bars_html
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
 
 
-def test_the_worklist_shows_name_state_and_kind_newest_first_and_nothing_of_the_ai(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    finished = store(house, "Older *one*")
-    first_read(house, finished)
-    reads.reveal(house.db, house.one, finished)
+def test_the_worklist_shows_name_state_and_kind_newest_first_and_nothing_of_the_ai(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    finished = store(opened_site, "Older *one*")
+    first_read(opened_site, finished)
+    reads.reveal(opened_site.db, opened_site.one, finished)
     answer = FakeModel(second_read.live_cards(Settings.from_environment())[0]).read(picture(laterality="L"))
-    image_id = studies.load_study(house.db, house.one, finished).images[0].id
-    predictions.record_predictions(house.db, finished, image_id, *answer)
-    store(house, "Newer", images=[picture(1), picture(2)])
-    words = visit.open("reader/worklist").words
+    image_id = studies.load_study(opened_site.db, opened_site.one, finished).images[0].id
+    predictions.record_predictions(opened_site.db, finished, image_id, *answer)
+    store(opened_site, "Newer", images=[picture(1), picture(2)])
+    words = tab.open("reader/worklist").text
     assert words.index("Newer") < words.index("Older *one*")
     assert "First read saved" in words
     assert "ultrasound · 2 images" in words
     assert not [word for word in OF_THE_AI if word in words]
 
 
-def test_the_worklist_is_searched_by_name_and_filtered_by_state(house: House, visit: Visit):
-    first_read(house, store(house, "Alpha"))
-    store(house, "Beta")
-    visit.open("reader/worklist")
-    visit.app.text_input[0].set_value("alp")
-    assert "Alpha" in visit.settled().words
-    assert "Beta" not in visit.words
-    visit.app.text_input[0].set_value("")
-    visit.choose("State", "new")
-    assert "Beta" in visit.words
-    assert "Alpha" not in visit.words
-    visit.app.text_input[0].set_value("nothing like it")
-    assert "No study fits this search." in visit.settled().words
+def test_the_worklist_is_searched_by_name_and_filtered_by_state(opened_site: PageSite, tab: Tab):
+    first_read(opened_site, store(opened_site, "Alpha"))
+    store(opened_site, "Beta")
+    tab.open("reader/worklist")
+    tab.app.text_input[0].set_value("alp")
+    assert "Alpha" in tab.settled().text
+    assert "Beta" not in tab.text
+    tab.app.text_input[0].set_value("")
+    tab.choose("State", "new")
+    assert "Beta" in tab.text
+    assert "Alpha" not in tab.text
+    tab.app.text_input[0].set_value("nothing like it")
+    assert "No study fits this search." in tab.settled().text
 
 
-def test_before_the_first_impression_nothing_of_the_ai_can_be_seen_or_asked_for(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    words = visit.open("reader/read", store(house)).words
+def test_before_the_first_impression_nothing_of_the_ai_can_be_seen_or_asked_for(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    words = tab.open("reader/read", store(opened_site)).text
     assert "Your first impression" in words
-    assert not visit.has("Show second read")
+    assert not tab.has("Show second read")
     assert not [word for word in OF_THE_AI if word in words]
-    assert not visit.app.toggle(key=next(t.key for t in visit.app.toggle if t.label == "Invert")).value
+    assert not tab.app.toggle(key=next(t.key for t in tab.app.toggle if t.label == "Invert")).value
 
 
-def test_the_suspicion_follows_the_category_until_the_reader_moves_it(house: House, visit: Visit):
-    study = store(house)
-    visit.open("reader/read", study)
-    slider = visit.app.slider[0]
+def test_the_suspicion_follows_the_category_until_the_reader_moves_it(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    tab.open("reader/read", study)
+    slider = tab.app.slider[0]
     assert slider.disabled
-    assert next(b for b in visit.app.button if b.label == "Save first impression").disabled
-    visit.choose("Left breast: BI-RADS", "4B")
-    assert visit.app.slider[0].value == 30
-    visit.app.slider[0].set_value(44)
-    visit.settled().press("Save first impression")
-    saved = reads.reads_of(house.db, house.one, study)
+    assert next(b for b in tab.app.button if b.label == "Save first impression").disabled
+    tab.choose("Left breast: BI-RADS", "4B")
+    assert tab.app.slider[0].value == 30
+    tab.app.slider[0].set_value(44)
+    tab.settled().press("Save first impression")
+    saved = reads.reads_of(opened_site.db, opened_site.one, study)
     assert saved[0].impressions == {"L": Impression("4B", 44)}
 
 
 def test_two_clicks_a_breast_save_a_first_impression_and_only_then_the_second_read_is_offered(
-    house: House, visit: Visit
+    opened_site: PageSite, tab: Tab
 ):
-    release(house.weights, "ultrasound-fusion")
-    study = store(house, images=[picture(1, laterality="R"), picture(2, laterality="L")])
-    visit.open("reader/read", study)
-    visit.choose("Right breast: BI-RADS", "2").choose("Left breast: BI-RADS", "5").press("Save first impression")
-    assert visit.has("Show second read")
-    assert not [word for word in OF_THE_AI if word in visit.words]
-    assert not reads.ai_visible(house.db, house.one, study)
+    release(opened_site.weights, "ultrasound-fusion")
+    study = store(opened_site, images=[picture(1, laterality="R"), picture(2, laterality="L")])
+    tab.open("reader/read", study)
+    tab.choose("Right breast: BI-RADS", "2").choose("Left breast: BI-RADS", "5").press("Save first impression")
+    assert tab.has("Show second read")
+    assert not [word for word in OF_THE_AI if word in tab.text]
+    assert not reads.ai_visible(opened_site.db, opened_site.one, study)
 
 
-def test_the_second_read_says_probability_interval_threshold_agreement_device_and_time(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    release(house.weights, "ultrasound-cnn", sha256="cd" * 32, threshold=0.6)
-    study = store(house)
-    first_read(house, study)
-    words = visit.open("reader/read", study).press("Show second read").words
+def test_the_second_read_says_probability_interval_threshold_agreement_device_and_time(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, threshold=0.6)
+    study = store(opened_site)
+    first_read(opened_site, study)
+    words = tab.open("reader/read", study).press("Show second read").text
     for expected in (
         "AI-generated",
         "Left breast",
@@ -115,52 +115,52 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
     ):
         assert expected in words, expected
     assert words.index("Fusion") < words.index("Cnn")
-    kept = predictions.predictions_of(house.db, house.one, study)
-    assert sorted(prediction.model_id for _, prediction, _ in kept) == ["ultrasound-cnn", "ultrasound-fusion"]
+    retained = predictions.predictions_of(opened_site.db, opened_site.one, study)
+    assert sorted(prediction.model_id for _, prediction, _ in retained) == ["ultrasound-cnn", "ultrasound-fusion"]
 
 
 def test_a_model_from_a_leaking_split_is_marked_beside_its_probability_on_its_card_and_in_the_report(
-    house: House, visit: Visit
+    opened_site: PageSite, tab: Tab
 ):
-    release(house.weights, "ultrasound-fusion")
-    release(house.weights, "ultrasound-cnn", sha256="cd" * 32, leaks=["3 patients lie in two splits."])
-    study = store(house)
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read")
+    release(opened_site.weights, "ultrasound-fusion")
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, leaks=["3 patients lie in two splits."])
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
     mark = "Leaking split: 3 patients lie in two splits. It has not been tested on patients it never saw."
-    assert [error.value.replace("\\", "") for error in visit.app.error] == [f"Cnn: {mark}"]
-    visit.open("reader/models")
-    assert mark in visit.words
-    stored = studies.load_study(house.db, house.one, study)
-    answers = predictions.predictions_of(house.db, house.one, study)
-    report = study_report.gather(house.one, stored, answers, [], Settings.from_environment())
+    assert [error.value.replace("\\", "") for error in tab.app.error] == [f"Cnn: {mark}"]
+    tab.open("reader/models")
+    assert mark in tab.text
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    answers = predictions.predictions_of(opened_site.db, opened_site.one, study)
+    report = study_report.gather(opened_site.one, stored, answers, [], Settings.from_environment())
     assert {model.model_id: model.leaks for model in report.models} == {
         "ultrasound-fusion": (), "ultrasound-cnn": (mark,),
     }  # fmt: skip
 
 
-def test_the_heat_map_is_off_until_asked_and_offers_branch_class_and_opacity(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    study = store(house)
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read")
-    toggle = next(toggle for toggle in visit.app.toggle if toggle.label == "Show where a model looked")
+def test_the_heat_map_is_off_until_asked_and_offers_branch_class_and_opacity(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    toggle = next(toggle for toggle in tab.app.toggle if toggle.label == "Show where a model looked")
     assert not toggle.value
-    assert "not a lesion outline" not in visit.words
+    assert "not a lesion outline" not in tab.text
     toggle.set_value(True)
-    visit.settled()
-    assert "Model attention, not a lesion outline" in visit.words
-    labels = [group.label for group in visit.app.button_group]
+    tab.settled()
+    assert "Model attention, not a lesion outline" in tab.text
+    labels = [group.label for group in tab.app.button_group]
     assert "Branch" in labels
     assert "Evidence for" in labels
-    assert "Opacity, percent" in [slider.label for slider in visit.app.slider]
-    visit.choose("Evidence for", "benign").choose("Branch", "vgg16")
+    assert "Opacity, percent" in [slider.label for slider in tab.app.slider]
+    tab.choose("Evidence for", "benign").choose("Branch", "vgg16")
 
 
 def test_models_are_asked_once_and_not_again_after_the_final_read(
-    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):
-    release(house.weights, "ultrasound-fusion")
+    release(opened_site.weights, "ultrasound-fusion")
     asked: list[str] = []
 
     def counting(card: Card) -> FakeModel:
@@ -168,32 +168,32 @@ def test_models_are_asked_once_and_not_again_after_the_final_read(
         return FakeModel(card)
 
     monkeypatch.setattr(second_read, "loaded", counting)
-    study = store(house)
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read").settled()
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read").settled()
     assert asked == ["ultrasound-fusion"]
-    visit.press("Save final assessment")
-    release(house.weights, "ultrasound-cnn", sha256="cd" * 32)
-    visit.settled()
+    tab.press("Save final assessment")
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32)
+    tab.settled()
     assert asked == ["ultrasound-fusion"]
 
 
-def test_a_modality_without_a_model_is_said_and_the_study_can_still_be_finished(house: House, visit: Visit):
-    study = store(house)
-    first_read(house, study)
-    words = visit.open("reader/read", study).press("Show second read").words
+def test_a_modality_without_a_model_is_said_and_the_study_can_still_be_finished(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    first_read(opened_site, study)
+    words = tab.open("reader/read", study).press("Show second read").text
     assert "No model released for this modality yet: ultrasound." in words
-    visit.press("Save final assessment")
-    assert [read.kind for read in reads.reads_of(house.db, house.one, study)] == ["first", "final"]
+    tab.press("Save final assessment")
+    assert [read.kind for read in reads.reads_of(opened_site.db, opened_site.one, study)] == ["first", "final"]
 
 
 def test_a_model_that_cannot_answer_says_why_and_the_others_still_answer(
-    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):
     from core.errors import ModelUnavailable
 
-    release(house.weights, "ultrasound-fusion")
-    release(house.weights, "ultrasound-cnn", sha256="cd" * 32)
+    release(opened_site.weights, "ultrasound-fusion")
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32)
 
     def broken(card: Card) -> FakeModel:
         if card.model_id == "ultrasound-fusion":
@@ -201,22 +201,22 @@ def test_a_model_that_cannot_answer_says_why_and_the_others_still_answer(
         return FakeModel(card)
 
     monkeypatch.setattr(second_read, "loaded", broken)
-    study = store(house)
-    first_read(house, study)
-    words = visit.open("reader/read", study).press("Show second read").words
+    study = store(opened_site)
+    first_read(opened_site, study)
+    words = tab.open("reader/read", study).press("Show second read").text
     assert "The weights are damaged. Fetch them again." in words
     assert "42 %" in words
 
 
-def test_the_final_assessment_starts_from_the_first_and_is_added_to_never_replaced(house: House, visit: Visit):
-    study = store(house)
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read")
-    visit.app.text_area[0].set_value("Biopsy *advised*")
-    visit.settled().press("Save final assessment")
-    assert "BI-RADS 4A" in visit.words
-    visit.choose("Left breast: BI-RADS", "5").press("Save the correction")
-    saved = reads.reads_of(house.db, house.one, study)
+def test_the_final_assessment_starts_from_the_first_and_is_added_to_never_replaced(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    tab.app.text_area[0].set_value("Biopsy *advised*")
+    tab.settled().press("Save final assessment")
+    assert "BI-RADS 4A" in tab.text
+    tab.choose("Left breast: BI-RADS", "5").press("Save the correction")
+    saved = reads.reads_of(opened_site.db, opened_site.one, study)
     assert [(read.kind, read.impressions["L"].birads) for read in saved] == [
         ("first", "4A"), ("final", "4A"), ("final", "5"),
     ]  # fmt: skip
@@ -224,91 +224,95 @@ def test_the_final_assessment_starts_from_the_first_and_is_added_to_never_replac
 
 
 def test_reports_are_offered_after_the_final_read_only_and_the_name_of_the_file_tells_nothing(
-    house: House, visit: Visit
+    opened_site: PageSite, tab: Tab
 ):
-    study = store(house, "Mrs Nobody")
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read")
-    assert not visit.app.get("download_button")
-    visit.press("Save final assessment")
-    labels = [button.proto.label for button in visit.app.get("download_button")]
+    study = store(opened_site, "Mrs Nobody")
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    assert not tab.app.get("download_button")
+    tab.press("Save final assessment")
+    labels = [button.proto.label for button in tab.app.get("download_button")]
     assert labels == ["Report as PDF", "Report as HTML"]
 
 
-def test_another_reader_sees_no_read_before_the_own_first_impression(house: House, monkeypatch: pytest.MonkeyPatch):
-    study = store(house)
-    first_read(house, study)
-    other = Visit(house, house.two, monkeypatch).open("reader/read", study)
-    assert "seen first" not in other.words
-    assert "Dr One" not in other.words
+def test_another_reader_sees_no_read_before_the_own_first_impression(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    study = store(opened_site)
+    first_read(opened_site, study)
+    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study)
+    assert "seen first" not in other.text
+    assert "Dr One" not in other.text
     other.choose("Left breast: BI-RADS", "1").press("Save first impression").press("Show second read")
-    assert "seen first" in other.words
+    assert "seen first" in other.text
 
 
-def test_after_a_final_read_another_reader_may_look_without_reading(house: House, monkeypatch: pytest.MonkeyPatch):
-    study = store(house)
-    first_read(house, study)
-    reads.reveal(house.db, house.one, study)
-    reads.record_final_read(house.db, house.one, study, {"L": Impression("5", 90)}, "at last")
-    other = Visit(house, house.two, monkeypatch).open("reader/read", study)
-    assert "at last" not in other.words
+def test_after_a_final_read_another_reader_may_look_without_reading(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    study = store(opened_site)
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("5", 90)}, "at last")
+    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study)
+    assert "at last" not in other.text
     other.press("Look without reading")
-    assert "at last" in other.words
+    assert "at last" in other.text
     assert not other.has("Save final assessment")
 
 
 def test_a_concurrent_study_shows_the_answer_at_once_and_needs_no_first_impression(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("SECONDREAD_READING_MODE", "concurrent")
-    release(house.weights, "ultrasound-fusion")
+    release(opened_site.weights, "ultrasound-fusion")
     db = open_database(Settings.from_environment())
-    study = studies.create_study(db, house.one, display_name="Both", images=[picture(laterality="L")])
+    study = studies.create_study(db, opened_site.one, display_name="Both", images=[picture(laterality="L")])
     db.close()
-    shown = Visit(house, house.one, monkeypatch).open("reader/read", study)
-    assert "42 %" in shown.words
+    shown = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    assert "42 %" in shown.text
     shown.choose("Left breast: BI-RADS", "2").press("Save final assessment")
-    assert [read.kind for read in reads.reads_of(house.db, house.one, study)] == ["final"]
+    assert [read.kind for read in reads.reads_of(opened_site.db, opened_site.one, study)] == ["final"]
 
 
-def test_names_that_are_markup_are_shown_letter_by_letter(house: House, visit: Visit):
+def test_names_that_are_markup_are_shown_letter_by_letter(opened_site: PageSite, tab: Tab):
     name = "![x](http://evil.example/p.png) $a$ :smile:"
-    visit.open("reader/read", store(house, name))
-    shown = visit.app.subheader[0].value
+    tab.open("reader/read", store(opened_site, name))
+    shown = tab.app.subheader[0].value
     assert shown == plain(name)
     assert "![x](" not in shown
     assert shown.replace("\\", "") == name
 
 
-def test_a_study_that_is_gone_gives_a_sentence(house: House, visit: Visit):
-    study = store(house)
-    studies.delete_study(house.db, house.one, study)
-    assert "This study does not exist" in visit.open("reader/read", study).words
+def test_a_study_that_is_gone_gives_a_sentence(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    studies.delete_study(opened_site.db, opened_site.one, study)
+    assert "This study does not exist" in tab.open("reader/read", study).text
 
 
-def test_a_wrong_upload_is_deleted_from_its_page_until_it_is_final(house: House, visit: Visit):
-    study = store(house)
-    visit.open("reader/read", study).press("Delete this study")
-    assert studies.list_studies(house.db, house.one) == []
-    study = store(house)
-    first_read(house, study)
-    reads.reveal(house.db, house.one, study)
-    reads.record_final_read(house.db, house.one, study, {"L": Impression("1", 0)}, "")
-    assert not visit.open("reader/read", study).has("Delete this study")
+def test_a_wrong_upload_is_deleted_from_its_page_until_it_is_final(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    tab.open("reader/read", study).press("Delete this study")
+    assert studies.list_studies(opened_site.db, opened_site.one) == []
+    study = store(opened_site)
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("1", 0)}, "")
+    assert not tab.open("reader/read", study).has("Delete this study")
 
 
-def test_sides_are_corrected_until_the_first_read_and_not_after(house: House, visit: Visit):
-    study = store(house, images=[picture()])
-    visit.open("reader/read", study)
-    next(group for group in visit.app.button_group if group.label == "Side").select("R")
-    visit.press("Save correction")
-    assert studies.load_study(house.db, house.one, study).breasts == ("R",)
-    reads.record_first_read(house.db, house.one, study, {"R": Impression("1", 0)})
-    assert not visit.settled().has("Save correction")
+def test_sides_are_corrected_until_the_first_read_and_not_after(opened_site: PageSite, tab: Tab):
+    study = store(opened_site, images=[picture()])
+    tab.open("reader/read", study)
+    next(group for group in tab.app.button_group if group.label == "Side").select("R")
+    tab.press("Save correction")
+    assert studies.load_study(opened_site.db, opened_site.one, study).breasts == ("R",)
+    reads.record_first_read(opened_site.db, opened_site.one, study, {"R": Impression("1", 0)})
+    assert not tab.settled().has("Save correction")
 
 
 def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_nothing(
-    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     from PIL import Image as Raster
 
@@ -322,19 +326,19 @@ def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_
     files = [InboxFile(good / "data", "left*scan*.png"), InboxFile(bad / "data", "bad.png")]
     monkeypatch.setattr(new_study, "upload_files", lambda key: files)
     monkeypatch.setattr(new_study, "read_upload", FakeIntake())
-    visit.open("reader/read")
-    words = visit.words
+    tab.open("reader/read")
+    words = tab.text
     assert "1 file was refused. The other one stays." in words
     assert "bad.png**: Not a picture." in words
-    visit.choose("Side", "R")
-    next(box for box in visit.app.selectbox if box.label == "Kind of picture").set_value(Modality.ULTRASOUND)
-    visit.settled()
-    visit.app.text_input(key="new_name").set_value("Teaching case")
-    visit.settled().press("Save the study")
-    [row] = studies.list_studies(house.db, house.one)
+    tab.choose("Side", "R")
+    next(box for box in tab.app.selectbox if box.label == "Kind of picture").set_value(Modality.ULTRASOUND)
+    tab.settled()
+    tab.app.text_input(key="new_name").set_value("Teaching case")
+    tab.settled().press("Save the study")
+    [row] = studies.list_studies(opened_site.db, opened_site.one)
     assert row.display_name == "Teaching case"
-    kept = studies.load_study(house.db, house.one, row.id).images[0].image
-    assert (kept.laterality, kept.modality, kept.modality_source) == ("R", Modality.ULTRASOUND, "reader")
+    retained = studies.load_study(opened_site.db, opened_site.one, row.id).images[0].image
+    assert (retained.laterality, retained.modality, retained.modality_source) == ("R", Modality.ULTRASOUND, "reader")
     assert not good.exists()
 
 
@@ -352,69 +356,69 @@ class FakeIntake:
 
 
 def test_a_study_is_not_saved_while_the_kind_of_a_picture_is_unknown(
-    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "x", "scan.png")])
     monkeypatch.setattr(new_study, "read_upload", FakeIntake())
-    words = visit.open("reader/read").words
+    words = tab.open("reader/read").text
     assert "Choose the kind of picture of scan.png" in words
-    assert next(button for button in visit.app.button if button.label == "Save the study").disabled
+    assert next(button for button in tab.app.button if button.label == "Save the study").disabled
 
 
-def test_truth_is_entered_after_the_final_read_and_kept_beside_earlier_entries(house: House, visit: Visit):
-    study = store(house, "Followed")
-    first_read(house, study)
-    assert "No study has a final read yet" in visit.open("reader/truth").words
-    reads.reveal(house.db, house.one, study)
-    reads.record_final_read(house.db, house.one, study, {"L": Impression("5", 90)}, "")
-    visit.open("reader/truth")
-    visit.app.selectbox(key="truth_study").set_value(study)
-    visit.settled()
-    assert "Nothing has been entered yet." in visit.words
-    next(group for group in visit.app.button_group if group.label == "Pathology").select("malignant")
-    visit.app.date_input[0].set_value(date(2026, 1, 2))
-    visit.app.text_input[0].set_value("core biopsy")
-    visit.press("Save")
-    [truth] = truths.truths_of(house.db, house.one, study)
+def test_truth_is_entered_after_the_final_read_and_kept_beside_earlier_entries(opened_site: PageSite, tab: Tab):
+    study = store(opened_site, "Followed")
+    first_read(opened_site, study)
+    assert "No study has a final read yet" in tab.open("reader/truth").text
+    reads.reveal(opened_site.db, opened_site.one, study)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("5", 90)}, "")
+    tab.open("reader/truth")
+    tab.app.selectbox(key="truth_study").set_value(study)
+    tab.settled()
+    assert "Nothing has been entered yet." in tab.text
+    next(group for group in tab.app.button_group if group.label == "Pathology").select("malignant")
+    tab.app.date_input[0].set_value(date(2026, 1, 2))
+    tab.app.text_input[0].set_value("core biopsy")
+    tab.press("Save")
+    [truth] = truths.truths_of(opened_site.db, opened_site.one, study)
     assert (truth.breast, truth.pathology, truth.happened_on) == ("L", "malignant", date(2026, 1, 2))
-    assert "core biopsy" in visit.words
-    visit.press("Save")
-    assert "Give the breast, the pathology, the date and the source." in visit.words
+    assert "core biopsy" in tab.text
+    tab.press("Save")
+    assert "Give the breast, the pathology, the date and the source." in tab.text
 
 
-def test_cards_show_measured_numbers_with_intervals_and_their_limits_as_text(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    words = visit.open("reader/models").words
+def test_cards_show_measured_numbers_with_intervals_and_their_limits_as_text(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    words = tab.open("reader/models").text
     for expected in ("Fusion, ultrasound", "Area under the ROC curve", "60", "Made <b>up</b>.", "Only 60 test cases"):
         assert expected in words, expected
     assert "Not trained yet" in words
 
 
-def test_without_any_model_the_page_says_so(house: House, visit: Visit):
-    assert "No model has been released yet" in visit.open("reader/models").words
+def test_without_any_model_the_page_says_so(opened_site: PageSite, tab: Tab):
+    assert "No model has been released yet" in tab.open("reader/models").text
 
 
-def test_models_that_were_only_measured_are_shown_when_asked_for(house: House, visit: Visit):
-    release(house.weights, "ultrasound-fusion")
-    release(house.weights, "mammography-cnn", sha256="cd" * 32)
-    (house.weights / "mammography-cnn" / "weights.safetensors").unlink()
-    words = visit.open("reader/models").words
+def test_models_that_were_only_measured_are_shown_when_asked_for(opened_site: PageSite, tab: Tab):
+    release(opened_site.weights, "ultrasound-fusion")
+    release(opened_site.weights, "mammography-cnn", sha256="cd" * 32)
+    (opened_site.weights / "mammography-cnn" / "weights.safetensors").unlink()
+    words = tab.open("reader/models").text
     assert "ultrasound-fusion" in words and "mammography-cnn" not in words
-    toggle = next(toggle for toggle in visit.app.toggle if toggle.label.startswith("Also those"))
+    toggle = next(toggle for toggle in tab.app.toggle if toggle.label.startswith("Also those"))
     assert toggle.label.endswith("measured only (1)")
     toggle.set_value(True)
-    assert "mammography-cnn" in visit.settled().words
-    words = visit.choose("Kind of image", "mammography").words
+    assert "mammography-cnn" in tab.settled().text
+    words = tab.choose("Kind of image", "mammography").text
     assert "mammography-cnn" in words and "ultrasound-fusion" not in words
 
 
-def test_everybody_can_read_what_it_is_not_for(house: House, visit: Visit):
-    words = visit.open("public/about").words
+def test_everybody_can_read_what_it_is_not_for(opened_site: PageSite, tab: Tab):
+    words = tab.open("public/about").text
     assert "not a medical device" in words
     assert "Apache License" in words
 
 
-def test_pages_that_need_no_model_load_no_tensorflow(house: House):
+def test_pages_that_need_no_model_load_no_tensorflow(opened_site: PageSite):
     """In a process of its own: other tests of this one may have loaded it."""
     import subprocess
 
@@ -456,27 +460,31 @@ def test_the_bars_escape_names_and_say_aloud_what_they_draw():
 
 
 def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_that_were_removed(
-    house: House, visit: Visit, monkeypatch: pytest.MonkeyPatch
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):
-    release(house.weights, "ultrasound-fusion")
-    site_settings.choose(house.db, house.one, "thresholds", "sensitivity")
-    study = store(house)
-    first_read(house, study)
-    visit.open("reader/read", study).press("Show second read")
-    assert "by the choice of this site: the highest that finds 90 % of the positive validation cases" in visit.words
-    visit.open("reader/models")
-    assert "At this site" in visit.words and "Sensitivity at the threshold" in visit.words
+    release(opened_site.weights, "ultrasound-fusion")
+    site_settings.choose(opened_site.db, opened_site.one, "thresholds", "sensitivity")
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    assert "by the choice of this site: the highest that finds 90 % of the positive validation cases" in tab.text
+    tab.open("reader/models")
+    assert "At this site" in tab.text and "Sensitivity at the threshold" in tab.text
 
-    reads.record_final_read(house.db, house.one, study, {"L": Impression("5", 90)}, "at last")
-    site_settings.choose(house.db, house.one, "keep_pixels_days", 1)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("5", 90)}, "at last")
+    site_settings.choose(opened_site.db, opened_site.one, "keep_pixels_days", 1)
     monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=2))
-    assert retention.apply_policy(house.db) == 1
-    visit.open("reader/read", study)
-    assert "The pictures were removed on" in visit.words and "42 %" in visit.words and "at last" in visit.words
-    loaded = studies.load_study(house.db, house.one, study)
-    known = reads.reads_of(house.db, house.one, study)
+    assert retention.apply_policy(opened_site.db) == 1
+    tab.open("reader/read", study)
+    assert "The pictures were removed on" in tab.text and "42 %" in tab.text and "at last" in tab.text
+    loaded = studies.load_study(opened_site.db, opened_site.one, study)
+    known = reads.reads_of(opened_site.db, opened_site.one, study)
     report = study_report.gather(
-        house.one, loaded, second_read.answers_of(house.one, loaded), known, site_settings.current(house.db)
+        opened_site.one,
+        loaded,
+        second_read.answers_of(opened_site.one, loaded),
+        known,
+        site_settings.current(opened_site.db),
     )
     html = build_html(report)
     assert "The pictures were removed on" in html and "data:image/jpeg" not in html and "finds 90 %" in html

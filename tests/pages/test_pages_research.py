@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_images import encoded, ultrasound
-from page_site import CLASSES, FakeModel, House, Visit, release
+from page_site import CLASSES, FakeModel, PageSite, Tab, release
 
 from pages.research.parts import pictures
 from train.datasets.manifest import read_manifest
@@ -16,7 +16,7 @@ ROWS, COLUMNS, N = 150, 200, 60
 
 
 @pytest.fixture
-def cases(house: House, visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Visit:
+def cases(opened_site: PageSite, tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tab:
     """The page, two models tested on sixty cases, and the files of those in the site's folder for data."""
     folder = tmp_path / "data" / "made"
     folder.mkdir(parents=True)
@@ -26,35 +26,35 @@ def cases(house: House, visit: Visit, tmp_path: Path, monkeypatch: pytest.Monkey
         lines.append(f"c{number},{CLASSES[number % 3]},p{number},ultrasound")
     (folder / "manifest.csv").write_text("\n".join(lines))
     for name, sha256 in (("ultrasound-fusion", "ab" * 32), ("ultrasound-cnn", "cd" * 32)):
-        release(house.weights, name, sha256=sha256)
-        card = house.weights / name / "card.json"
+        release(opened_site.weights, name, sha256=sha256)
+        card = opened_site.weights / name / "card.json"
         raw = json.loads(card.read_text())
         raw["data"]["sha256"] = read_manifest(folder / "manifest.csv").sha256
         card.write_text(json.dumps(raw))
     monkeypatch.setenv("SECONDREAD_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.setattr(pictures, "loaded", FakeModel)
-    visit.app.query_params["a"] = "ultrasound-cnn"
-    visit.app.query_params["b"] = "ultrasound-fusion"
-    visit.app.query_params["list"] = "All cases"
-    return visit
+    tab.app.query_params["a"] = "ultrasound-cnn"
+    tab.app.query_params["b"] = "ultrasound-fusion"
+    tab.app.query_params["list"] = "All cases"
+    return tab
 
 
 def test_without_its_files_the_page_says_what_brings_them_and_shows_the_scores(
-    cases: Visit, monkeypatch: pytest.MonkeyPatch
+    cases: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SECONDREAD_DATA_ROOT")
-    words = cases.open("research/cases").words
+    words = cases.open("research/cases").text
     assert "SECONDREAD_DATA_ROOT" in words and "60 of 60 cases" in words.replace("*", "")
     assert not cases.app.image
 
 
-def test_the_first_cases_are_thumbnails_and_with_maps_both_models_stand_side_by_side(cases: Visit) -> None:
-    words = cases.open("research/cases").words
+def test_the_first_cases_are_thumbnails_and_with_maps_both_models_stand_side_by_side(cases: Tab) -> None:
+    words = cases.open("research/cases").text
     assert len(cases.app.image) == 12
     assert "A 0.600, B 0.600" in words or "A 0.200, B 0.200" in words
     toggle = next(toggle for toggle in cases.app.toggle if toggle.label == "Show where these models looked")
     assert not toggle.value
     toggle.set_value(True)
-    words = cases.settled().words
+    words = cases.settled().text
     assert "Side by side: Cnn | Fusion" in words and "not a lesion outline" in words
     assert len(cases.app.image) == 12

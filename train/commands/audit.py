@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from train.datasets.leakage import Audit
+    from train.datasets.leakage import LeakageReport
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -24,16 +24,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Audit and print; 3 when the split leaks, else 0."""
-    from train.datasets.leakage import audit
+    from train.datasets.leakage import check_leakage
     from train.datasets.manifest import read_manifest
 
     # A file that is listed twice is a finding here, not a refusal.
-    result = audit(read_manifest(args.data, root=args.root, where=args.where, allow_repeats=True))
+    result = check_leakage(read_manifest(args.data, root=args.root, where=args.where, allow_repeats=True))
     sys.stdout.write((json.dumps(result.to_json()) if args.json else _table(result)) + "\n")
     return 3 if result.is_leaking else 0
 
 
-def _table(result: Audit) -> str:
+def _table(result: LeakageReport) -> str:
     lines = [f"{result.n_cases} cases", result.counts.to_string(), ""]
     for finding in result.findings:
         where = "; ".join(", ".join(map(str, group)) for group in finding.lines[:5])

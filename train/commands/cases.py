@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     folders = [args.weights / Path(name).name for name in names]
     # Ensembles last: their table is made of their members'.
     folders.sort(key=lambda folder: bool(read_card(folder).raw.get("members")))
-    lister, failed = Lister(args.data, _told), 0
+    lister, failed = Lister(args.data, _log_progress), 0
     for folder in folders:
         try:
             is_listed, is_grouped = lister.list_cases(folder), lister.group_cases(folder)
@@ -46,6 +46,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _told(done: int, of: int) -> None:
+def _log_progress(done: int, of: int) -> None:
     if done % 100 == 0:
         log.info("%d of %d pictures", done, of)

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     card = read_card(weights_dir / args.model)
     manifest = read_manifest(args.data, root=args.root, where=args.where)
     done = evaluate(card, manifest, split=args.split, labels=labels, seed=args.seed)
-    notes = [*done.notes, _keep(done, args.out)]
+    notes = [*done.notes, _write_scores(done, args.out)]
     if args.json:
         json.dump(as_json(done, notes), sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
@@ -98,7 +98,7 @@ def as_text(done: Evaluation, notes: list[str]) -> list[str]:
     return [*lines, "", *notes]
 
 
-def _keep(done: Evaluation, out: Path | None) -> str:
+def _write_scores(done: Evaluation, out: Path | None) -> str:
     """Write the scores and say where. The card's own test scores are never replaced."""
     from train.publishing.evaluate import SAME_SCORE, difference, scores_path
 

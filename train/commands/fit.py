@@ -107,6 +107,6 @@ def check_options(args: argparse.Namespace) -> None:
         raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
 
 
-def working_folder(kept: Path | None) -> AbstractContextManager[str | Path]:
+def working_folder(retained: Path | None) -> AbstractContextManager[str | Path]:
     """The folder that was asked for, which stays, or one that is removed afterwards."""
-    return nullcontext(kept) if kept is not None else tempfile.TemporaryDirectory(prefix="secondread-fit-")
+    return nullcontext(retained) if retained is not None else tempfile.TemporaryDirectory(prefix="secondread-fit-")

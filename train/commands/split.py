@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Split and write; files of the same content are kept together even where no column says so."""
-    from train.datasets.duplicates import grouped, pairs_alike, sha256_of, traces_of
+    from train.datasets.duplicates import grouped, near_duplicate_pairs, sha256_of, traces_of
     from train.datasets.manifest import read_manifest, write_manifest
     from train.datasets.split import balanced_subset, fold_cases, split_cases
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         cases = balanced_subset(cases, args.per_class, seed=args.seed)
     if args.look_alikes:
         traces = traces_of(list(cases["file"]), manifest.root)
-        cases = cases.assign(sha256=list(traces.sha256), group=grouped(cases, pairs_alike(traces)))
+        cases = cases.assign(sha256=list(traces.sha256), group=grouped(cases, near_duplicate_pairs(traces)))
     elif "sha256" not in cases:
         cases = cases.assign(sha256=[sha256_of(manifest.root / file) for file in cases["file"]])
     if args.folds is not None:

@@ -15,7 +15,7 @@ import pandas as pd
 from core.errors import InvalidInput
 from core.models.cards import Card
 from core.types import Modality
-from train.datasets.leakage import LEAK, Finding, audit, with_split
+from train.datasets.leakage import LEAK, Finding, check_leakage, with_split
 from train.datasets.manifest import Manifest
 from train.datasets.split import SPLITS, fold_cases, split_cases, split_of_model, units_of
 
@@ -62,7 +62,7 @@ def prepare(
     cases, by = divided(cases, seed=seed, folds=folds, by=by, like=like)
     cases["patient_key"] = patient_keys(cases)
     judged = cases.assign(split=[f"fold {number}" for number in cases["fold"]]) if folds else cases
-    findings = audit(replace(manifest, cases=judged)).findings
+    findings = check_leakage(replace(manifest, cases=judged)).findings
     unusable = [finding.sentence for finding in findings if finding.check in UNUSABLE]
     if unusable:
         raise InvalidInput(f"{' '.join(unusable)} Mend or leave out these rows; `python -m train audit` names them.")
@@ -73,8 +73,8 @@ def prepare(
             "Split by patient or group with `python -m train split --look-alikes`, or say --allow-leaks: the card then "
             "tells it for ever."
         )
-    _demand_every_label(judged)
-    words = "the manifest's own split" if leaks and by == _GIVEN else _split_words(cases, by, folds)
+    _require_every_label(judged)
+    words = "the manifest's own split" if leaks and by == _GIVEN else _split_text(cases, by, folds)
     return Prepared(manifest, cases, classes, positive, folds, words, leaks)
 
 
@@ -163,7 +163,7 @@ def _folds(cases: pd.DataFrame, folds: int, seed: int, by: str | None) -> pd.Ser
     return fold_cases(cases, folds, seed, by=by)
 
 
-def _demand_every_label(cases: pd.DataFrame) -> None:
+def _require_every_label(cases: pd.DataFrame) -> None:
     for name, part in cases.groupby("split"):
         lacking = set(cases["label"]) - set(part["label"])
         if lacking and name != "test":
@@ -179,7 +179,7 @@ def patient_keys(cases: pd.DataFrame) -> pd.Series:
     return named.groupby(units_of(cases)).transform("first")
 
 
-def _split_words(cases: pd.DataFrame, by: str | None, folds: int) -> str:
+def _split_text(cases: pd.DataFrame, by: str | None, folds: int) -> str:
     if by is None or by == _GIVEN:
         columns = [name for name in ("group", "patient") if name in cases and (cases[name] != "").any()]
         words = "group of near-duplicates" if columns[:1] == ["group"] else columns[0] if columns else "file"

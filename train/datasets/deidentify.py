@@ -40,7 +40,7 @@ from train.datasets.importers.imported import PICTURES
 from train.datasets.staging import FILES_MOST, UNPACKED_MIB, Progress
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD",
+_PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD",
              b"acTL", b"fcTL", b"fdAT"}  # fmt: skip
 _ORIENTATION = 0x0112
 _SOI, _EOI, _SOS, _COM, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xEE
@@ -89,7 +89,7 @@ def _png_parts(content: bytes, orientation: int) -> Iterator[bytes]:
             body = b"eXIf" + _exif(orientation)
             yield struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
             orientation = 1
-        if name in _PNG_KEPT:
+        if name in _PNG_CHUNKS:
             yield content[place:end]
         if name == b"IEND":
             return
@@ -139,7 +139,7 @@ def _end_of_scan(content: bytes, place: int) -> int:
         place += 1 if content[place + 1] == 0xFF else 2
 
 
-KEPT_COLUMNS = (
+STORED_COLUMNS = (
     "split", "fold", "source", "licence", "laterality", "view", "modality", "magnification", "subtype", "manufacturer",
 )  # fmt: skip
 """Columns of a manifest that are kept as they are, beside file, label, mask and the hashed patient and group."""
@@ -155,7 +155,7 @@ _NO_PICTURE = "The file is no picture that is read here (PNG, JPEG, TIFF, DICOM)
 
 
 @dataclass(slots=True)
-class Kept:
+class IngestedPictures:
     """cases: as they go into a manifest. notes: sentences. refused: (name as it was given, why), for the screen only.
 
     names: every file that was kept on the way, also of cases that are not among `cases` in the end.
@@ -167,21 +167,21 @@ class Kept:
     names: set[str] = field(default_factory=set)
 
 
-def keep_cases(
-    db: Database, cases: pd.DataFrame, root: Path, kept: Kept, *, modality: Modality, progress: Progress
+def ingest_cases(
+    db: Database, cases: pd.DataFrame, root: Path, retained: IngestedPictures, *, modality: Modality, progress: Progress
 ) -> None:
     """Keep every picture of `cases` by content; what is kept and refused is added to `kept`, also on the way.
 
     Raises InvalidInput when nothing, or only one label, is left; Conflict when the disk is full.
     """
-    keeper = _Keeper(db, root.resolve(), modality, kept, progress, len(cases))
-    rows = keeper.all_of([{str(k): str(v) for k, v in row.items()} for row in cases.to_dict("records")])
+    ingester = _Ingester(db, root.resolve(), modality, retained, progress, len(cases))
+    rows = ingester.all_of([{str(k): str(v) for k, v in row.items()} for row in cases.to_dict("records")])
     columns = list(dict.fromkeys(["file", "label", *(column for row in rows for column in row)]))
-    counts = Counter(sentence for _, sentence in kept.refused)
-    kept.notes += [f"{n} pictures left out: {sentence}" for sentence, n in counts.items()]
-    kept.notes += keeper.frames.notes()
-    kept.notes += [f"{n} files: {sentence}" for sentence, n in keeper.warnings.most_common(_WARNINGS_MOST)]
-    kept.cases = each_once(pd.DataFrame(rows, columns=columns).fillna(""), kept.notes)
+    counts = Counter(sentence for _, sentence in retained.refused)
+    retained.notes += [f"{n} pictures left out: {sentence}" for sentence, n in counts.items()]
+    retained.notes += ingester.frames.notes()
+    retained.notes += [f"{n} files: {sentence}" for sentence, n in ingester.warnings.most_common(_WARNINGS_MOST)]
+    retained.cases = each_once(pd.DataFrame(rows, columns=columns).fillna(""), retained.notes)
 
 
 def each_once(cases: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -201,7 +201,7 @@ def each_once(cases: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return cases
 
 
-def keep_pixels(settings: Settings, pixels: np.ndarray, kept: Kept) -> str:
+def store_pixels(settings: Settings, pixels: np.ndarray, retained: IngestedPictures) -> str:
     """Pixels without anything else: 16-bit grey or 8-bit RGB PNG, so that they are read back as they are.
 
     pixels: float32 [0, 1], (H, W) or (H, W, 3). A dark grey picture becomes a TIFF of decimal numbers, because 16-bit
@@ -210,8 +210,8 @@ def keep_pixels(settings: Settings, pixels: np.ndarray, kept: Kept) -> str:
     if pixels.ndim == 2 and pixels.max() < _EXACT_FROM:
         content = io.BytesIO()
         Raster.fromarray(pixels).save(content, "TIFF", compression="tiff_deflate")
-        return _keep_file(settings, content.getvalue(), "tiff", kept)
-    return _keep_file(settings, pixels_blob(pixels).content, "png", kept)
+        return _store_file(settings, content.getvalue(), "tiff", retained)
+    return _store_file(settings, pixels_blob(pixels).content, "png", retained)
 
 
 def hashed(key: bytes, column: str, value: str) -> str:
@@ -232,25 +232,25 @@ class _Frames:
 
     files: int = 0
     there: int = 0
-    kept: int = 0
+    retained: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
     def notes(self) -> list[str]:
         if not self.files:
             return []
         words = (
-            f"{self.files} files have several frames: {self.kept} of their {self.there} frames were kept, at most "
+            f"{self.files} files have several frames: {self.retained} of their {self.there} frames were kept, at most "
             f"{FRAMES_MOST} of a file and evenly spaced; the frames of a file stay together."
         )
         return [words, *(f"{n} frames left out: {sentence}" for sentence, n in self.refused.items())]
 
 
 @dataclass(slots=True)
-class _Keeper:
+class _Ingester:
     db: Database
     root: Path
     modality: Modality
-    kept: Kept
+    retained: IngestedPictures
     progress: Progress
     total: int
     warnings: Counter[str] = field(default_factory=Counter)
@@ -263,29 +263,29 @@ class _Keeper:
         waiting: list[tuple[int, Path]] = []
         for number, case in enumerate(cases):
             try:
-                self._demand_modality(case.get("modality", ""), "its manifest")
+                self._require_modality(case.get("modality", ""), "its manifest")
                 path, kind = self._found(case["file"])
                 if kind == "DICOM":
                     waiting.append((number, path))
                     continue
                 rows[number] = [self._row(case, self._picture(path, kind))]
             except (NotFound, UnreadableImage) as refused:
-                self.kept.refused.append((case["file"], str(refused)))
-            self._tell()
+                self.retained.refused.append((case["file"], str(refused)))
+            self._report()
         for (number, path), read in self._decoded(waiting):
             case = cases[number]
             try:
                 rows[number] = self._of_dicom(case, read, path)
             except (NotFound, UnreadableImage) as refused:
-                self.kept.refused.append((case["file"], str(refused)))
-            self._tell()
+                self.retained.refused.append((case["file"], str(refused)))
+            self._report()
         return [row for number in sorted(rows) for row in rows[number]]
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self.done += 1
         self.progress("Keeping the pictures", self.done / max(self.total, 1))
 
-    def _demand_modality(self, said: str, by: str) -> None:
+    def _require_modality(self, said: str, by: str) -> None:
         if said and said != self.modality.value:
             raise UnreadableImage(f"By {by} it is another kind of picture than {self.modality.value}.")
 
@@ -304,10 +304,10 @@ class _Keeper:
         """PNG and JPEG without the words beside them; a TIFF has them between its pixels, so it is written anew."""
         if kind != "TIFF":
             suffix = path.suffix.lower().removeprefix(".")
-            return _keep_file(self.db.settings, without_metadata(path.read_bytes(), kind), suffix, self.kept)
+            return _store_file(self.db.settings, without_metadata(path.read_bytes(), kind), suffix, self.retained)
         with path.open("rb") as stream:
             pixels = read_raster(stream, kind, limits=Limits.of(self.db.settings)).pixels
-        return keep_pixels(self.db.settings, pixels, self.kept)
+        return store_pixels(self.db.settings, pixels, self.retained)
 
     def _mask(self, path: Path, kind: str) -> str:
         """The outline of a lesion; one of 1 bit is no picture to read, and a mask all the same."""
@@ -319,7 +319,7 @@ class _Keeper:
                 Raster.fromarray(np.asarray(raster.convert("L"))).save(out, "PNG")  # anew: nothing else goes with it
         except (OSError, SyntaxError, ValueError, KeyError):
             raise UnreadableImage("Its mask is damaged or cut short.") from None
-        return _keep_file(self.db.settings, out.getvalue(), "png", self.kept)
+        return _store_file(self.db.settings, out.getvalue(), "png", self.retained)
 
     def _decoded(self, waiting: list[tuple[int, Path]]) -> Iterator[tuple[tuple[int, Path], Intake]]:
         for start in range(0, len(waiting), _BATCH):
@@ -349,20 +349,20 @@ class _Keeper:
                 self.frames.refused[again.refused or _NO_PICTURE] += 1
                 continue
             rows.append(self._row(*self._of_frame({**case, "mask": ""}, again.image)))
-        self.frames.kept += len(rows)
+        self.frames.retained += len(rows)
         return rows
 
     def _of_frame(self, case: Mapping[str, str], image: Image) -> tuple[dict[str, str], str]:
         """The case with what the tags say where it is silent, and the file of its pixels."""
-        self._demand_modality(str(image.modality), "its tags")
+        self._require_modality(str(image.modality), "its tags")
         told = {"laterality": image.laterality or "", "view": image.view or "", "modality": str(image.modality)}
         told |= {"patient": image.patient_hash or "", "manufacturer": str(image.tags.get("Manufacturer", ""))}
         merged = {**case, **{column: value for column, value in told.items() if not case.get(column)}}
-        return merged, keep_pixels(self.db.settings, image.pixels, self.kept)
+        return merged, store_pixels(self.db.settings, image.pixels, self.retained)
 
     def _row(self, case: Mapping[str, str], file: str) -> dict[str, str]:
         row = {"file": file, "label": case["label"], "mask": "|".join(self._masks(case.get("mask", "")))}
-        row |= {column: case[column] for column in KEPT_COLUMNS if case.get(column)}
+        row |= {column: case[column] for column in STORED_COLUMNS if case.get(column)}
         for column in ("patient", "group"):
             if case.get(column):
                 row[column] = hashed(self.db.site_key, column, case[column])
@@ -376,7 +376,7 @@ class _Keeper:
             yield self._mask(path, kind)
 
 
-def _keep_file(settings: Settings, content: bytes, kind: str, kept: Kept) -> str:
-    name = data_sets.keep_file(settings, content, kind)
-    kept.names.add(name)
+def _store_file(settings: Settings, content: bytes, kind: str, retained: IngestedPictures) -> str:
+    name = data_sets.store_file(settings, content, kind)
+    retained.names.add(name)
     return name

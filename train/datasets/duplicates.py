@@ -80,7 +80,7 @@ class Looks:
     def at(cls, files: Sequence[str], root: Path, *, progress: Callable[[int, int], None] | None = None) -> Looks:
         """Read every file once, and compare all with each other."""
         traces = traces_of(files, root, progress=progress)
-        return cls(traces.sha256, traces.unreadable, tuple(pairs_alike(traces)))
+        return cls(traces.sha256, traces.unreadable, tuple(near_duplicate_pairs(traces)))
 
     def chosen(self, positions: Sequence[int]) -> Looks:
         """Of the files at these positions only, as they stand then."""
@@ -138,7 +138,7 @@ def long_hash(grey: np.ndarray) -> str:
     """256 bits of a picture (any size), as hex: its 16 x 16 lowest cosine terms; "" where it is one grey all over.
 
     Four times as long as the hash that only finds who is compared, because here it decides alone
-    (`core.models.card_cases.ALIKE_BITS`).
+    (`core.models.card_cases.NEAR_DUPLICATE_BITS`).
     """
     coarse = resize(grey.astype(np.float32), (2 * SIDE, 2 * SIDE))
     return _low_terms(coarse, 16).tobytes().hex() if _unit(coarse).any() else ""
@@ -169,7 +169,7 @@ def _unit(plane: np.ndarray) -> np.ndarray:
     return centred / length if length > 1e-3 * plane.shape[0] else np.zeros_like(centred)
 
 
-def pairs_alike(traces: Traces) -> list[Pair]:
+def near_duplicate_pairs(traces: Traces) -> list[Pair]:
     """Every pair with near hashes, coarse copies that correlate, and the same fine structure; all pairs, in blocks."""
     comparable = np.flatnonzero(traces.small.any(axis=1))
     hashes, small = traces.hashes[comparable], traces.small[comparable]

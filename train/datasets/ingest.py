@@ -24,9 +24,9 @@ from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.types import Modality
-from train.datasets.deidentify import Kept, keep_cases
+from train.datasets.deidentify import IngestedPictures, ingest_cases
 from train.datasets.duplicates import grouped
 from train.datasets.importers import class_folders, dicom_folder
 from train.datasets.importers.imported import PICTURES, in_counting_order, pictures_under
@@ -58,7 +58,7 @@ def cases_in(source: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
             f"No picture was found ({', '.join(PICTURES)}, DICOM). Put them into one folder a class, or add a "
             "manifest.csv."
         )
-    cases = _by_known_words(files, notes)
+    cases = _by_known_labels(files, notes)
     if cases is None:
         imported = class_folders.cases_of(files, source)
         notes += imported.notes
@@ -102,7 +102,7 @@ def _without_wrapping(source: Path) -> Path:
     return folder
 
 
-def _by_known_words(files: list[str], notes: list[str]) -> pd.DataFrame | None:
+def _by_known_labels(files: list[str], notes: list[str]) -> pd.DataFrame | None:
     """Labels from the deepest folder named like a class, where DICOM lies below a folder a patient; else None."""
     words = dicom_folder.CLASS_FOLDERS
     labels = [
@@ -121,7 +121,7 @@ REFUSED_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class Ingested:
     """What became of an archive or a folder. notes: sentences on what was left out.
 
     refused: (name as it was given, why), the first `REFUSED_SHOWN`; for the person who added them, kept nowhere.
@@ -134,29 +134,29 @@ class Collected:
 
 def add_zip(
     db: Database, person: Person, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
-) -> Collected:
+) -> Ingested:
     """A data set from an uploaded zip. Raises NotAllowed, InvalidInput, UnreadableImage, Conflict."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     with unpacked(archive, db.settings, progress) as (folder, notes):
         return _add_source(db, person, folder, notes, name, modality, seed, progress, "zip")
 
 
 def add_folder(
     db: Database, person: Person, folder: str, *, name: str, modality: Modality, seed: int, progress: Progress
-) -> Collected:
+) -> Ingested:
     """A data set from a folder on this server, given relative to the site's data root.
 
     Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     source = folder_below_root(db.settings, folder)
     return _add_source(db, person, source, [], name, modality, seed, progress, "folder")
 
 
-def add_kept(
+def add_data_set(
     db: Database,
     person: Person,
-    keep: Callable[[Kept], None],
+    put_pictures: Callable[[IngestedPictures], None],
     *,
     notes: list[str],
     name: str,
@@ -164,21 +164,22 @@ def add_kept(
     seed: int,
     progress: Progress,
     origin: str,
-) -> Collected:
-    """A data set from whatever `keep` puts into a `Kept`; it removes all of that again when it does not come to one.
+) -> Ingested:
+    """A data set from whatever `keep` puts into a `IngestedPictures`; it removes all of that again when it does not
+    come to one.
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    demand(person, "manage_data")
-    name = data_sets.demand_free_name(db, person, name)
+    require_permission(person, "manage_data")
+    name = data_sets.require_free_name(db, person, name)
     data_sets.sweep(db)
-    kept = Kept(notes)
-    with undone_by(lambda: data_sets.release(db, kept.names)):
-        keep(kept)
-        version_id = _create(db, person, kept, name, modality, seed, progress, origin)
-    data_sets.release(db, kept.names)  # pictures that are in no case after all
+    retained = IngestedPictures(notes)
+    with undone_by(lambda: data_sets.delete_unused(db, retained.names)):
+        put_pictures(retained)
+        version_id = _create(db, person, retained, name, modality, seed, progress, origin)
+    data_sets.delete_unused(db, retained.names)  # pictures that are in no case after all
     progress("Done", 1.0)
-    return Collected(version_id, tuple(kept.notes), tuple(kept.refused[:REFUSED_SHOWN]))
+    return Ingested(version_id, tuple(retained.notes), tuple(retained.refused[:REFUSED_SHOWN]))
 
 
 def _add_source(
@@ -191,12 +192,12 @@ def _add_source(
     seed: int,
     progress: Progress,
     origin: str,
-) -> Collected:
+) -> Ingested:
     cases, root = cases_in(source, notes)
-    return add_kept(
+    return add_data_set(
         db,
         person,
-        lambda kept: keep_cases(db, cases, root, kept, modality=modality, progress=progress),
+        lambda retained: ingest_cases(db, cases, root, retained, modality=modality, progress=progress),
         notes=notes,
         name=name,
         modality=modality,
@@ -207,18 +208,25 @@ def _add_source(
 
 
 def _create(
-    db: Database, person: Person, kept: Kept, name: str, modality: Modality, seed: int, progress: Progress, origin: str
+    db: Database,
+    person: Person,
+    retained: IngestedPictures,
+    name: str,
+    modality: Modality,
+    seed: int,
+    progress: Progress,
+    origin: str,
 ) -> int:
-    cases = kept.cases
+    cases = retained.cases
     looks = look_at(db.settings, cases, progress)
     if looks.unreadable:
-        kept.notes.append(
+        retained.notes.append(
             f"{len(looks.unreadable)} pictures left out: it cannot be read, or is too small to be a breast."
         )
         places = [place for place in range(len(cases)) if place not in set(looks.unreadable)]
         cases, looks = cases.iloc[places].reset_index(drop=True), looks.chosen(places)
         if cases["label"].nunique() < 2:
-            raise InvalidInput("Fewer than two labels are left, and a data set needs two. " + kept.notes[-1])
+            raise InvalidInput("Fewer than two labels are left, and a data set needs two. " + retained.notes[-1])
     if "source" not in cases:
         cases = cases.assign(source=name)
     if "split" in cases and cases["split"].isin(SPLITS).all():

@@ -52,7 +52,7 @@ LINES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class LeakageReport:
     """What an audit found. counts: cases by split (rows) and label (columns).
 
     has_split: False when the manifest has none, and the seeded one that training makes was judged.
@@ -92,9 +92,9 @@ class Audit:
         }
 
 
-def audit(
+def check_leakage(
     manifest: Manifest, *, progress: Callable[[int, int], None] | None = None, looks: Looks | None = None
-) -> Audit:
+) -> LeakageReport:
     """Judge the manifest's split, or the one that training would make; reads every file once, unless `looks` did."""
     cases, has_split = with_split(manifest.cases)
     looks = looks or Looks.at(list(cases["file"]), manifest.root, progress=progress)
@@ -102,7 +102,7 @@ def audit(
     cases = cases.assign(_bytes=list(looks.sha256))
     findings = [
         *leaks(cases, manifest.lines),
-        *_leaking_look_alikes(cases, pairs, manifest.lines),
+        *_leaking_near_duplicates(cases, pairs, manifest.lines),
         *_conflicting_labels(cases, pairs, manifest),
         *_unusable_files(looks, manifest.lines),
         *_split_problems(cases, has_split),
@@ -114,7 +114,7 @@ def audit(
     known = [name for name in SPLITS if name in set(cases["split"])]
     counts = pd.crosstab(cases["split"], cases["label"])
     rest = [name for name in counts.index if name not in known]
-    return Audit(tuple(findings), counts.loc[[*known, *rest]], len(cases), has_split)
+    return LeakageReport(tuple(findings), counts.loc[[*known, *rest]], len(cases), has_split)
 
 
 def with_split(cases: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
@@ -152,7 +152,7 @@ def leaks(cases: pd.DataFrame, lines: Sequence[int] = ()) -> list[Finding]:
     return found
 
 
-def _leaking_look_alikes(cases: pd.DataFrame, pairs: Sequence[Pair], lines: Sequence[int]) -> Iterable[Finding]:
+def _leaking_near_duplicates(cases: pd.DataFrame, pairs: Sequence[Pair], lines: Sequence[int]) -> Iterable[Finding]:
     split, content = cases["split"].to_numpy(), cases["_bytes"].to_numpy()
     across = [
         (pair.first, pair.second)
@@ -290,9 +290,9 @@ def split_of(manifest: Manifest, card: Card) -> Manifest:
     return replace(manifest, cases=manifest.cases.assign(split=split))
 
 
-def audit_of(manifest: Manifest, card: Card, looks: Looks) -> Audit:
+def leakage_of_model(manifest: Manifest, card: Card, looks: Looks) -> LeakageReport:
     """What the audit says of this model's split. looks: of the manifest's files. Raises InvalidInput."""
-    return audit(split_of(manifest, card), looks=looks)
+    return check_leakage(split_of(manifest, card), looks=looks)
 
 
 def looks_at(settings: Settings, manifest: Manifest, *, progress: Callable[[int, int], None] | None = None) -> Looks:
@@ -300,9 +300,9 @@ def looks_at(settings: Settings, manifest: Manifest, *, progress: Callable[[int,
     files = [str(file) for file in manifest.cases["file"]]
     path = settings.state_dir / "audits" / f"{_fingerprint(files, manifest.root)}.json"
     if path.is_file():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        pairs = tuple(Pair(int(one), int(other), float(alike)) for one, other, alike in kept["pairs"])
-        return Looks(tuple(kept["sha256"]), tuple(kept["unreadable"]), pairs)
+        retained = json.loads(path.read_text(encoding="utf-8"))
+        pairs = tuple(Pair(int(one), int(other), float(alike)) for one, other, alike in retained["pairs"])
+        return Looks(tuple(retained["sha256"]), tuple(retained["unreadable"]), pairs)
     looks = Looks.at(files, manifest.root, progress=progress)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     half = path.with_name(f"{uuid4().hex}.half")

@@ -72,9 +72,9 @@ def read_manifest(
     for column in ("file", "mask"):
         if column in cases:
             cases[column] = cases[column].str.replace("\\", "/")
-            _demand_inside(cases[column], lines, path.name, column)
+            _require_inside(cases[column], lines, path.name, column)
     if not allow_repeats:
-        _demand_once(cases["file"], lines, path.name)
+        _require_once(cases["file"], lines, path.name)
     digest = hashlib.sha256("\n".join(f"{f}\t{k}" for f, k in zip(cases["file"], cases["label"], strict=True)).encode())
     return Manifest(cases, root or path.parent, left_out, digest.hexdigest(), lines)
 
@@ -87,7 +87,7 @@ def write_manifest(cases: pd.DataFrame, path: Path) -> None:
     partial.replace(path)
 
 
-def _demand_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:
+def _require_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:
     for line, file in zip(lines, files, strict=True):
         if column == "file" and not PurePosixPath(file).parts:
             raise InvalidInput(f"Line {line} of {name} names no file. Fill the column file or leave the row out.")
@@ -101,7 +101,7 @@ def _is_outside(parts: tuple[str, ...]) -> bool:
     return ".." in parts or parts[:1] == ("/",) or ":" in "".join(parts[:1])
 
 
-def _demand_once(files: pd.Series, lines: Sequence[int], name: str) -> None:
+def _require_once(files: pd.Series, lines: Sequence[int], name: str) -> None:
     repeated = files.map(lambda file: str(PurePosixPath(file))).duplicated()
     if repeated.any():
         raise InvalidInput(

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.settings import Settings
 from train.datasets.duplicates import Looks, Pair
 from train.datasets.manifest import read_manifest
@@ -44,7 +44,7 @@ def near_duplicates(db: Database, person: Person, version_id: int, *, progress: 
 
     Raises NotAllowed, NotFound.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     row = data_sets.load_version(db, person, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
@@ -74,7 +74,7 @@ def looks_of(settings: Settings, manifest_sha256: str, cases: pd.DataFrame, prog
     path = data_sets.pairs_path(settings, manifest_sha256)
     if not path.is_file():
         looks = look_at(settings, cases, progress)
-        keep_looks(settings, manifest_sha256, cases["file"], looks)
+        write_pairs(settings, manifest_sha256, cases["file"], looks)
         return looks
     place = {file: position for position, file in enumerate(cases["file"])}
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
@@ -91,7 +91,7 @@ def look_at(settings: Settings, cases: pd.DataFrame, progress: Progress) -> Look
     return Looks.at(files, data_sets.files_dir(settings), progress=lambda n, of: progress(sentence, n / max(of, 1)))
 
 
-def keep_looks(settings: Settings, manifest_sha256: str, files: Sequence[str], looks: Looks) -> None:
+def write_pairs(settings: Settings, manifest_sha256: str, files: Sequence[str], looks: Looks) -> None:
     """List the pairs beside the manifest."""
     names = list(files)
     text = io.StringIO()

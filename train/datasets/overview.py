@@ -16,7 +16,7 @@ from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.settings import MIB, Settings
 from train.datasets.manifest import read_manifest
 from train.datasets.near_duplicates import parts_of
@@ -49,7 +49,7 @@ class Overview:
         return float(self.sizes["bytes"].sum()) / MIB
 
     @property
-    def size_words(self) -> str:
+    def size_text(self) -> str:
         """The smallest, the middle and the largest picture, by area."""
         order = (self.sizes["width"] * self.sizes["height"]).sort_values().index
         if not len(order):
@@ -61,7 +61,7 @@ class Overview:
 
 def overview(db: Database, person: Person, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     cases = _cases(db, person, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
@@ -85,7 +85,7 @@ def pictures_of(
     db: Database, person: Person, version_id: int, *, label: str, most: int, seed: int = 0
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     cases = _cases(db, person, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)

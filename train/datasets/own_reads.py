@@ -11,11 +11,11 @@ import pandas as pd
 
 from core.errors import InvalidInput, NotFound
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
-from train.datasets.deidentify import Kept, each_once, hashed, keep_pixels
-from train.datasets.ingest import Collected, add_kept
+from train.datasets.deidentify import IngestedPictures, each_once, hashed, store_pixels
+from train.datasets.ingest import Ingested, add_data_set
 from train.datasets.staging import Progress
 
 TWO, THREE = "malignant or not", "as entered"
@@ -40,7 +40,7 @@ def label_of(pathology: str, labelling: str) -> str:
 
 def own_reads(db: Database, person: Person, modality: Modality, labelling: str) -> OwnReads:
     """Nothing is kept by this. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     found = known_images(db, person, modality)
     labels = [label_of(image.pathology, labelling) for image in found.images]
     return OwnReads(found, {label: labels.count(label) for label in sorted(set(labels))})
@@ -56,12 +56,12 @@ def add_own_reads(
     modality: Modality,
     seed: int,
     progress: Progress,
-) -> Collected:
+) -> Ingested:
     """A data set of every study of this kind whose truth is known. confirmed: the person said so, in so many words.
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     if labelling not in LABELLINGS:
         raise InvalidInput(f"The labels can be: {', '.join(LABELLINGS)}.")
     if not confirmed:
@@ -71,22 +71,22 @@ def add_own_reads(
         raise InvalidInput("No study of this kind has a final read and a truth yet.")
     notes = [f"{n} images left out: {sentence}" for sentence, n in found.left_out.items()]
 
-    def keep(kept: Kept) -> None:
+    def put_pictures(retained: IngestedPictures) -> None:
         rows = []
         for number, image in enumerate(found.images):
             progress("Keeping the pictures", number / len(found.images))
             try:
-                file = keep_pixels(db.settings, db.store.pixels(image.stored), kept)
+                file = store_pixels(db.settings, db.store.pixels(image.stored), retained)
             except NotFound:
-                kept.notes.append("1 image left out: it is missing from the image store.")
+                retained.notes.append("1 image left out: it is missing from the image store.")
                 continue
             rows.append({"file": file, **_row(db, image, labelling, modality)})
-        kept.cases = each_once(pd.DataFrame(rows).fillna(""), kept.notes)
+        retained.cases = each_once(pd.DataFrame(rows).fillna(""), retained.notes)
 
-    return add_kept(
+    return add_data_set(
         db,
         person,
-        keep,
+        put_pictures,
         notes=notes,
         name=name,
         modality=modality,

@@ -14,12 +14,12 @@ from core.errors import InvalidInput
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.settings import Settings
 from train.datasets.duplicates import Looks, grouped
-from train.datasets.leakage import audit
+from train.datasets.leakage import check_leakage
 from train.datasets.manifest import Manifest, read_manifest
-from train.datasets.near_duplicates import keep_looks, looks_of, parts_of
+from train.datasets.near_duplicates import looks_of, parts_of, write_pairs
 from train.datasets.split import SPLITS, balanced_subset, fold_cases, split_cases, units_of
 from train.datasets.staging import Progress
 
@@ -66,7 +66,7 @@ def split_anew(
 
     Raises NotAllowed, NotFound, InvalidInput.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     row, cases, looks = _opened(db, person, version_id, progress)
     if request.per_class:
         drawn = balanced_subset(cases, request.per_class, seed=request.seed)
@@ -89,7 +89,7 @@ def settle_pairs(
     Every other case stays where it is. What is kept together lies in one part afterwards: test before validation
     before train, so that nothing that was tested trains. Raises NotAllowed, NotFound, InvalidInput.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     if not decisions or set(decisions.values()) - set(DECISIONS):
         raise InvalidInput("Decide at least one pair: keep together, or drop one.")
     row, cases, looks = _opened(db, person, version_id, progress)
@@ -123,13 +123,13 @@ def judged(settings: Settings, cases: pd.DataFrame, looks: Looks) -> Judged:
     cases.to_csv(text, index=False, lineterminator="\n")
     lines = tuple(range(2, len(cases) + 2))
     parted = cases.assign(split=parts_of(cases))
-    found = audit(Manifest(parted, data_sets.files_dir(settings), {}, "", lines), looks=looks).to_json()
+    found = check_leakage(Manifest(parted, data_sets.files_dir(settings), {}, "", lines), looks=looks).to_json()
     return Judged(text.getvalue().encode("utf-8"), found["counts"], found)
 
 
 def list_pairs(settings: Settings, made: Judged, cases: pd.DataFrame, looks: Looks) -> None:
     """Keep the near-duplicates beside a version that is there, so that nobody has to look for them again."""
-    keep_looks(settings, hashlib.sha256(made.manifest).hexdigest(), list(cases["file"]), looks)
+    write_pairs(settings, hashlib.sha256(made.manifest).hexdigest(), list(cases["file"]), looks)
 
 
 def _opened(

@@ -44,11 +44,11 @@ def head_training_lines(n_cases: int, rounds: int) -> list[str]:
     theirs()
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(1, rounds + 1):
-        for call, kept in ((lambda number=number: ours(number), times[0]), (theirs, times[1])):  # type: ignore[misc]
+        for call, retained in ((lambda number=number: ours(number), times[0]), (theirs, times[1])):  # type: ignore[misc]
             began = time.perf_counter()
             call()
-            kept.append(time.perf_counter() - began)
-    quick, slow = (float(np.median(kept)) for kept in times)
+            retained.append(time.perf_counter() - began)
+    quick, slow = (float(np.median(retained)) for retained in times)
     return [
         f"Head training, VGG16 frozen, {n_cases} cases of {config.side} x {config.side}, median of {rounds} epochs:",
         f"  an epoch on kept features                    {quick:8.2f} s   x   1.00",

@@ -64,17 +64,17 @@ class Checkpoint:
         path = self.folder / FILE
         if not path.is_file():
             return Progress()
-        with safe_open(path, framework="numpy") as kept:
-            about = json.loads((kept.metadata() or {}).get("about", "{}"))
-            names = list(kept.keys())
+        with safe_open(path, framework="numpy") as retained:
+            about = json.loads((retained.metadata() or {}).get("about", "{}"))
+            names = list(retained.keys())
             if about.get("key") != self.key or len(names) != len(self.variables):
                 log.info("another run was here: beginning from the start")
                 self._clear()
                 return Progress()
             for name in names:
-                self.variables[int(name)].assign(kept.get_tensor(name))
-        with safe_open(self._best(about["best_epoch"]), framework="numpy") as kept:
-            state = {name: kept.get_tensor(name) for name in kept.keys()}  # noqa: SIM118  (not a dict)
+                self.variables[int(name)].assign(retained.get_tensor(name))
+        with safe_open(self._best(about["best_epoch"]), framework="numpy") as retained:
+            state = {name: retained.get_tensor(name) for name in retained.keys()}  # noqa: SIM118  (not a dict)
         log.info("going on after epoch %d", len(about["history"]))
         best = (float(about["best_loss"]), int(about["best_epoch"]), state)
         return Progress(about["history"], best, about["average_steps"])
@@ -105,7 +105,7 @@ class StepFile:
         self.device = device
         self._last = 0.0
 
-    def tell(self, epoch: int, step: int, steps: int) -> None:
+    def report(self, epoch: int, step: int, steps: int) -> None:
         """epoch and step from 1."""
         if time.monotonic() - self._last < _STEP_SECONDS:
             return

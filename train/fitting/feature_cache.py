@@ -30,12 +30,12 @@ class FeatureCache:
         """The arrays of that key, made and kept if they are not there yet; memory-mapped, read-only."""
         entry = self.folder / key
         if not (entry / "complete").is_file():
-            self._keep(entry, make())
+            self._write(entry, make())
             self._prune(keep=entry)
         (entry / "complete").touch()  # when it was last of use
         return [np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))]
 
-    def _keep(self, entry: Path, arrays: list[np.ndarray]) -> None:
+    def _write(self, entry: Path, arrays: list[np.ndarray]) -> None:
         partial = entry.with_name(f".{entry.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

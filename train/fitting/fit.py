@@ -46,15 +46,15 @@ def fit(
     stop: Callable[[], bool] = lambda: False,
     cache: FeatureCache | None = None,
     head_epochs: int | None = None,
-    told: Callable[[Mapping[str, float]], None] = lambda row: None,
+    on_epoch: Callable[[Mapping[str, float]], None] = lambda row: None,
 ) -> Fitted:
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
     `start` puts the starting weights into the graph and says what they are. `folder` gets `epochs.jsonl` (a line an
     epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
     every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
-    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `told` gets
-    the row of every epoch, when a run goes on also of those before; what it raises ends the run.
+    `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `on_epoch`
+    gets the row of every epoch, when a run goes on also of those before; what it raises ends the run.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -82,7 +82,7 @@ def fit(
         judge=_judge(trainable, held),
         steps=max(1, len(train) // config.batch),
     )  # fmt: skip
-    progress = loop.run(stop, told)
+    progress = loop.run(stop, on_epoch)
     load_state(graph.model, progress.best[2])
     return Fitted(graph, tuple(progress.history), progress.best[1], started_from, headed)
 

@@ -114,7 +114,7 @@ def fit_head(
 
     given = [tf.constant(part) for part in validation[0]] if validation is not None else []
     rng = np.random.default_rng(config.seed)
-    best, best_epoch, kept = np.inf, epochs, [np.asarray(variable) for variable in variables]
+    best, best_epoch, retained = np.inf, epochs, [np.asarray(variable) for variable in variables]
     for epoch in range(1, epochs + 1):
         order, drawn = rng.permutation(len(labels)), rng.integers(0, len(features), len(labels))
         for index in range(0, len(order) - config.batch + 1, config.batch):
@@ -125,11 +125,11 @@ def fit_head(
             logits = head(given if len(given) > 1 else given[0], training=False)
             loss = float(class_loss(logits, tf.constant(validation[1]), tf.ones(classes), 0.0))
             if loss < best:
-                best, best_epoch, kept = loss, epoch, [np.asarray(variable) for variable in variables]
+                best, best_epoch, retained = loss, epoch, [np.asarray(variable) for variable in variables]
     if validation is None:
         log.info("classifier alone: %d epochs", epochs)
         return epochs
-    for variable, value in zip(variables, kept, strict=True):
+    for variable, value in zip(variables, retained, strict=True):
         variable.assign(value)
     log.info("classifier alone: %d of %d epochs, validation loss %.3f", best_epoch, epochs, best)
     return best_epoch

@@ -140,18 +140,18 @@ class EpochLoop:
     judge: Callable[[], np.ndarray]
     steps: int
 
-    def run(self, stop: Callable[[], bool], told: Callable[[Mapping[str, float]], None]) -> Progress:
+    def run(self, stop: Callable[[], bool], on_epoch: Callable[[Mapping[str, float]], None]) -> Progress:
         """See `train.fitting.fit.fit`; where the run ended, with its best epoch."""
         progress = self.checkpoint.restore()
         self.average.steps = progress.average_steps
         for row in progress.history:
-            told(row)
+            on_epoch(row)
         is_over = any(stop() for _ in progress.history) or _is_patience_over(progress.history, self.config)
         (self.folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in progress.history))
         within = StepFile(self.folder, device_name())
         for epoch in range(len(progress.history) + 1, 1 if is_over else self.config.epochs + 1):
             self._epoch(epoch, progress, within)
-            told(progress.history[-1])
+            on_epoch(progress.history[-1])
             if _is_patience_over(progress.history, self.config) or stop():
                 break
         return progress
@@ -178,7 +178,7 @@ class EpochLoop:
         for number, batch in enumerate(self.source.epoch(epoch)):
             losses.append(float(self.step(batch, _learning_rate(self.config, (epoch - 1) + number / self.steps))))
             self.average.update()
-            within.tell(epoch, number + 1, self.steps)
+            within.report(epoch, number + 1, self.steps)
         return float(np.mean(losses))
 
 

@@ -20,7 +20,7 @@ from core.evaluation.tables.scores import BOOKKEEPING, KEYS
 from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores
-from core.models.ensemble import Ensemble, Method, Tables, demand_apart, fit_ensemble, out_of_fold
+from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, out_of_fold, require_disjoint
 from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
 from train.publishing.threshold import choose_threshold, weakness
 
@@ -33,14 +33,14 @@ def make_ensemble(
     """Combine published models of one modality, split and classes; returns the card's path."""
     began = time.monotonic()
     cards = [read_card(weights_dir / member) for member in members]
-    _demand_alike(cards)
+    _require_equal_settings(cards)
     first = cards[0]
     validation = {card.model_id: _scores(card, "validation") for card in cards}
     test = {card.model_id: _scores(card, "test") for card in cards}
     if first.raw.get("folds"):
         ensemble, tested, thresholds = _in_folds(method, validation, test, first, seed)
     else:
-        demand_apart(validation, test)
+        require_disjoint(validation, test)
         ensemble = fit_ensemble(method, validation, first.classes, seed=seed)
         tested, thresholds = ensemble.combine(test), []
     validated = ensemble.combine(validation)
@@ -116,7 +116,7 @@ def _scores(card: Card, which: str) -> pd.DataFrame:
     return table
 
 
-def _demand_alike(cards: Sequence[Card]) -> None:
+def _require_equal_settings(cards: Sequence[Card]) -> None:
     first = cards[0]
     for card in cards[1:]:
         if (card.modality, card.classes, card.positive) != (first.modality, first.classes, first.positive):

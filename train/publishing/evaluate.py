@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.statistics.intervals import N_RESAMPLES, Draws, percentile
+from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, percentile
 from core.evaluation.statistics.metrics import evaluate_threshold, majority_accuracy
 from core.evaluation.statistics.summary import TableResult, evaluate_table
 from core.evaluation.tables.scores import ClassScores, ScoreTable
@@ -272,7 +272,7 @@ def patient_score(right: np.ndarray, patients: np.ndarray, seed: int = 0) -> Est
     shares = np.bincount(index, right) / np.bincount(index)
     samples = [
         (weights * shares[:, None]).sum(0) / weights.sum(0)
-        for weights in Draws(None, len(names), resamples=N_RESAMPLES, seed=seed).blocks()
+        for weights in Bootstrap(None, len(names), resamples=N_RESAMPLES, seed=seed).blocks()
     ]
     return percentile(float(shares.mean()), np.concatenate(samples), len(names))
 

@@ -70,7 +70,7 @@ class Tracked:
             for name, value in asdict(config).items():
                 client.log_param(self._run_id, name, value)
 
-        self._told(begin)
+        self._guarded(begin)
 
     @property
     def is_on(self) -> bool:
@@ -82,20 +82,20 @@ class Tracked:
         if not self.is_on:
             return
 
-        def tell() -> None:
+        def report() -> None:
             prefix = f"{part}." if part else ""
             for name, value in row.items():
                 if name != "epoch":
                     self._client.log_metric(self._run_id, f"{prefix}{name}", float(value), step=int(row["epoch"]))
 
-        self._told(tell)
+        self._guarded(report)
 
     def end(self, measures: Mapping[str, float], folder: Path) -> None:
         """What was measured on the test cases, and of the model's folder the card, the weights and the bare scores."""
         if not self.is_on:
             return
 
-        def tell() -> None:
+        def report() -> None:
             for name, value in measures.items():
                 self._client.log_metric(self._run_id, f"test.{name}", value)
             for path in (folder / "card.json", *sorted(folder.glob("*.safetensors"))):
@@ -105,16 +105,16 @@ class Tracked:
                 self._client.log_text(self._run_id, scores.to_csv(index=False), path.name)
             self._client.set_terminated(self._run_id)
 
-        self._told(tell)
+        self._guarded(report)
 
     def fail(self) -> None:
         """Mark the run as failed."""
         if self.is_on:
-            self._told(lambda: self._client.set_terminated(self._run_id, "FAILED"))
+            self._guarded(lambda: self._client.set_terminated(self._run_id, "FAILED"))
 
-    def _told(self, tell: Callable[[], None]) -> None:
+    def _guarded(self, report: Callable[[], None]) -> None:
         try:
-            tell()
+            report()
         except Exception as error:  # whatever a tracking server does, the training goes on
             log.warning("MLflow was not told (%s); the training goes on without it.", type(error).__name__)
             self._client, self._run_id = None, ""

@@ -204,7 +204,7 @@ def _fit_one(
             stop=lambda: stop() | is_over(),
             cache=cache,
             head_epochs=head_epochs,
-            told=lambda row: track.epoch("" if folder == work else folder.name, row),
+            on_epoch=lambda row: track.epoch("" if folder == work else folder.name, row),
         )
 
     return fit_one

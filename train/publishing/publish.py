@@ -68,8 +68,8 @@ def union(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     everything = pd.concat(again, ignore_index=True)
     knows = everything["split"].map(_KNOWS).fillna(max(_KNOWS.values()))
     order = knows.sort_values(ascending=False, kind="stable").index
-    kept = everything.loc[order].drop_duplicates(["sha256", "again"]).index
-    return everything.loc[sorted(kept), list(COLUMNS)].reset_index(drop=True)
+    retained = everything.loc[order].drop_duplicates(["sha256", "again"]).index
+    return everything.loc[sorted(retained), list(COLUMNS)].reset_index(drop=True)
 
 
 PREPROCESSING = {
@@ -144,9 +144,9 @@ def place(
     if cases is not None:
         card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
     write_card(folder, card)
-    kept = set(card["weights"]["files"])
+    retained = set(card["weights"]["files"])
     for old in folder.iterdir():
-        stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in kept)
+        stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in retained)
         if old.name != "card.json" and stale:
             old.unlink()
     return folder / "card.json"

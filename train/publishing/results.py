@@ -14,7 +14,7 @@ import pandas as pd
 
 from core.evaluation.published import PublishedFigure, ceilings, figures_of, published_figures, without_counterpart
 from core.evaluation.statistics.comparison import compare_areas
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores, shipped_cards
 from core.types import Estimate, Modality
 from train.publishing.evaluate import measure
@@ -60,14 +60,14 @@ def measures_of(card: Card, scores: pd.DataFrame | None = None) -> Measures:
     return measure(card, table).scorers[0].measures if table is not None else {}
 
 
-def in_words(estimate: Estimate | None) -> str:
+def as_text(estimate: Estimate | None) -> str:
     """ ".930 (.856-.983)"; a dash where there is none."""
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
     return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)})"
 
 
-def difference_in_words(first: Card, second: Card) -> str:
+def difference_text(first: Card, second: Card) -> str:
     """The difference of two models' areas on the cases that both scored, with interval and p."""
     scores = {card.model_id: read_test_scores(card) for card in (first, second)}
     one, other = scores[first.model_id], scores[second.model_id]
@@ -81,7 +81,7 @@ def difference_in_words(first: Card, second: Card) -> str:
         first.model_id: both[first.positive].to_numpy(),
         second.model_id: both[f"{second.positive}_other"].to_numpy(),
     }
-    (test,) = compare_areas(is_positive, values, Draws(both["patient"].to_numpy(str), len(both)))
+    (test,) = compare_areas(is_positive, values, Bootstrap(both["patient"].to_numpy(str), len(both)))
     return (
         f"On the {test.n} cases that both scored, the AUC of {first.model_id} minus that of {second.model_id} is "
         f"{test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f}, p {test.p:.2g})."
@@ -114,12 +114,12 @@ def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str
             (
                 f"`{card.model_id}`{f' **{LEAKING}**' if leaks_of(card) else ''}",
                 f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
-                in_words(own.get("auc")),
-                in_words(own.get("macro_auc")) if len(card.classes) > 2 else "-",
-                in_words(own.get("accuracy")),
+                as_text(own.get("auc")),
+                as_text(own.get("macro_auc")) if len(card.classes) > 2 else "-",
+                as_text(own.get("accuracy")),
                 _short(own["majority_accuracy"].value),
-                in_words(own.get("macro_f1")),
-                in_words(own.get("ece")),
+                as_text(own.get("macro_f1")),
+                as_text(own.get("ece")),
                 _shipped(card),
             )
         )
@@ -139,7 +139,7 @@ def _missing(cards: Sequence[Card]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class PublishedComparison:
     """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data.
 
     card: None for a published system whose network has not been trained here.
@@ -153,8 +153,8 @@ class Beside:
     why: str
 
     @property
-    def ours_in_words(self) -> tuple[str, ...]:
-        return tuple(f"{_word(name)} {in_words(one)}" for name, one in self.ours.items())
+    def ours_text(self) -> tuple[str, ...]:
+        return tuple(f"{_word(name)} {as_text(one)}" for name, one in self.ours.items())
 
 
 def lesson_ids() -> set[str]:
@@ -162,7 +162,7 @@ def lesson_ids() -> set[str]:
     return {f"{Modality.ULTRASOUND.value}-{LESSON}{suffix}" for suffix in (BY_IMAGE, BY_GROUP)}
 
 
-def beside_published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[Beside]:
+def compare_with_published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[PublishedComparison]:
     """Every model beside the published figures of its network, or beside what is usual on such data."""
     rows = []
     for card in cards:
@@ -173,7 +173,7 @@ def beside_published(cards: Iterable[Card], measured: Mapping[str, Measures]) ->
         for figure in figures:
             names = [name for name in figure.measures if name in own] or [name for name in ("auc",) if name in own]
             ours = {name: own[name] for name in names}
-            rows.append(Beside(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
+            rows.append(PublishedComparison(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
         if not figures:
             ours = {name: own[name] for name in ("auc", "accuracy") if name in own}
             usual = next((one for one in ceilings() if one.modality == card.modality.value), None)
@@ -181,11 +181,11 @@ def beside_published(cards: Iterable[Card], measured: Mapping[str, Measures]) ->
                 "No figure of just this network is at hand; beside it stands what others reach, whose splits differ."
             )
             claim, on = ((usual.believable,), usual.data) if usual is not None else (("-",), "-")
-            rows.append(Beside(card, card.model_id, ours, claim, on, reason))
+            rows.append(PublishedComparison(card, card.model_id, ours, claim, on, reason))
     return rows
 
 
-def published_without_model(cards: Iterable[Card]) -> list[Beside]:
+def published_without_model(cards: Iterable[Card]) -> list[PublishedComparison]:
     """The published systems whose network has not been trained here yet."""
     there = {(card.architecture, card.modality.value) for card in cards}
     rows = []
@@ -193,7 +193,7 @@ def published_without_model(cards: Iterable[Card]) -> list[Beside]:
         if not any(name in figure.architectures and figure.modality in (kind, "") for name, kind in there):
             reason = f"{figure.reason[0].upper()}{figure.reason[1:]}."
             system = f"{', '.join(figure.architectures)}{', ' * bool(figure.modality)}{figure.modality}"
-            rows.append(Beside(None, system, {}, _claim(figure), figure.data, reason))
+            rows.append(PublishedComparison(None, system, {}, _claim(figure), figure.data, reason))
     return rows
 
 
@@ -203,8 +203,8 @@ def _claim(figure: PublishedFigure) -> tuple[str, ...]:
 
 def _published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[str]:
     rows = [
-        (f"`{row.system}`", "<br>".join(row.ours_in_words), "<br>".join(row.theirs), row.on, row.why)
-        for row in beside_published(cards, measured)
+        (f"`{row.system}`", "<br>".join(row.ours_text), "<br>".join(row.theirs), row.on, row.why)
+        for row in compare_with_published(cards, measured)
     ]
     return table(("model", "ours", "published", "on", "why they differ"), rows) if rows else ["Not trained yet."]
 
@@ -218,7 +218,7 @@ def _elsewhere(cards: Iterable[Card]) -> list[str]:
             source = ", ".join(sorted(set(scores["source"]))) if "source" in scores else "unnamed"
             counts = f"{len(scores)} ({int((scores['label'] == card.positive).sum())})"
             names = ("auc", "accuracy_at_threshold", "sensitivity_at_threshold", "patient_score")
-            rows.append((f"`{card.model_id}`", source, counts, *(in_words(found.get(name)) for name in names)))
+            rows.append((f"`{card.model_id}`", source, counts, *(as_text(found.get(name)) for name in names)))
     if not rows:
         return ["No model has been measured on another collection yet (`python -m train evaluate`)."]
     head = ("model", "collection", "cases (positive)", "AUC", "accuracy at the threshold", "sensitivity there")
@@ -258,10 +258,10 @@ def _pair(pair: Sequence[Card | None], words: Sequence[str], measured: Mapping[s
     for card, name in ((first, words[0]), (second, words[1])):
         own = measured[card.model_id]
         leaks = sum(leak["n"] for leak in card.raw["data"].get("leaks", ()))
-        values = (in_words(own.get(key)) for key in ("auc", "macro_auc", "accuracy", "macro_f1"))
+        values = (as_text(own.get(key)) for key in ("auc", "macro_auc", "accuracy", "macro_f1"))
         rows.append((name, f"`{card.model_id}`", str(leaks), *values))
     head = ("", "model", "leaks found", "AUC", "macro-AUC", "accuracy", "macro-F1")
-    return [*table(head, rows), "", difference_in_words(first, second)]
+    return [*table(head, rows), "", difference_text(first, second)]
 
 
 def _ceilings() -> list[str]:

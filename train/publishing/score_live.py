@@ -2,7 +2,7 @@
 
 The worker starts that process at the end of every training (`train.queue.worker`), a person by `score_live`, which
 yields what it says of its progress; the process is this module, run with `python -m train.publishing.score_live`. What
-it finds lies beside the candidate (`core.records.releases.promotion_check.beside_dir`), whole or not at all.
+it finds lies beside the candidate (`core.records.releases.promotion_check.reference_dir`), whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from core.errors import AppError, Conflict, NotFound
 from core.models.cards import Card, read_card, read_test_scores
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY
 from train.queue.child import end_with_parent, ended_badly
@@ -30,23 +30,23 @@ _SAYS = "> "
 """What this process says to people, among the lines that libraries write."""
 
 
-def score_live(db: Database, actor: Person, job_id: int, *, beside: str | None = None) -> Iterator[str]:
+def score_live(db: Database, actor: Person, job_id: int, *, reference: str | None = None) -> Iterator[str]:
     """Score the live model on the candidate's test cases; yields sentences on the way, for a person who waits.
 
     beside: which one, as `gate.examine`. Ends the process when the caller stops listening. Raises NotAllowed, NotFound,
     Conflict.
     """
-    demand(actor, "manage_releases")
-    found = promotion_check.examine(db, actor, job_id, beside=beside)
+    require_permission(actor, "manage_releases")
+    found = promotion_check.examine(db, actor, job_id, reference=reference)
     if found.live is None:
         raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")
     folders = folders_of(db, job_id, found.candidate, found.live)
-    return _told(folders, folders[-1] / "log.txt")
+    return _sentences(folders, folders[-1] / "log.txt")
 
 
 def folders_of(db: Database, job_id: int, candidate: Card, live: Card) -> list[Path]:
     """What the process is told: both models, where the pictures lie, and where its answer goes."""
-    out = promotion_check.beside_dir(db, job_id)
+    out = promotion_check.reference_dir(db, job_id)
     out.mkdir(mode=0o700, exist_ok=True)
     return [candidate.folder, live.folder, data_sets.files_dir(db.settings), out]
 
@@ -57,7 +57,7 @@ def newest_sentence(words: str) -> str:
     return said[-1] if said else ""
 
 
-def _told(folders: Sequence[Path], log: Path) -> Iterator[str]:
+def _sentences(folders: Sequence[Path], log: Path) -> Iterator[str]:
     with log.open("wb") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "train.publishing.score_live", *map(str, folders)],
@@ -88,7 +88,7 @@ def main(candidate: Path, live: Path, root: Path, out: Path) -> None:
     if tested is None:
         raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
     _say(f"Scoring {len(tested)} test cases with the live model")
-    logging.getLogger(evaluate.__name__).addHandler(_Teller())
+    logging.getLogger(evaluate.__name__).addHandler(_ProgressHandler())
     logging.getLogger(evaluate.__name__).setLevel(logging.INFO)
     labels = tested["label"].where(tested["label"] != new.positive, old.positive)
     cases = pd.DataFrame({"file": tested["case"], "label": labels, "patient_key": tested["patient"]})
@@ -120,7 +120,7 @@ def _seconds(card: Card) -> float:
     return statistics.median(seconds[1:])
 
 
-class _Teller(logging.Handler):
+class _ProgressHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         _say(record.getMessage())
 

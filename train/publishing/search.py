@@ -66,13 +66,13 @@ def search_model(args: argparse.Namespace, folder: Path) -> Path:
         for seed in range(args.seed, args.seed + args.refits):
             log.info("seed %d", seed)
             part = replace(chosen, seed=seed)
-            silent = mlflow.Tracked()
-            made.append(make(args, part, loaded, folder / f"seed{seed}", began=began, track=silent))
-        kept = min(made, key=_validation_loss)
-        found = {"search": _on_card(study, made, kept), "command": _command(args)}
-        limits = (*kept.candidate.limits, _spread_limit(made, kept, len(study.trials)))
-        candidate = replace(kept.candidate, run={**kept.candidate.run, **found}, limits=limits)
-        path = publish(candidate, kept.state, args.out, with_weights=not args.no_weights)
+            is_silent = mlflow.Tracked()
+            made.append(make(args, part, loaded, folder / f"seed{seed}", began=began, track=is_silent))
+        retained = min(made, key=_validation_loss)
+        found = {"search": _on_card(study, made, retained), "command": _command(args)}
+        limits = (*retained.candidate.limits, _spread_limit(made, retained, len(study.trials)))
+        candidate = replace(retained.candidate, run={**retained.candidate.run, **found}, limits=limits)
+        path = publish(candidate, retained.state, args.out, with_weights=not args.no_weights)
         track.end({"best_validation_auc": study.best_value}, path.parent)
     return path
 
@@ -137,10 +137,10 @@ def _run_trials(
     def objective(trial: optuna.trial.Trial) -> float:
         settings = suggested(trial, config)
         trial.set_user_attr("settings", list(settings))
-        _tell(study, folder)
+        _write_trials(study, folder)
         seen: list[float] = []
 
-        def told(row: Mapping[str, float]) -> None:
+        def after_epoch(row: Mapping[str, float]) -> None:
             seen.append(float(row["validation_auc"]))
             trial.report(seen[-1], int(row["epoch"]))
             trial.set_user_attr("epochs", len(seen))
@@ -149,7 +149,7 @@ def _run_trials(
 
         work = folder / ("trial-" + hashlib.sha256(" ".join(settings).encode()).hexdigest()[:8])
         part = with_settings(config, settings)
-        fitted = fit(part, loaded.squares, start=start, folder=work, cache=cache, told=told)
+        fitted = fit(part, loaded.squares, start=start, folder=work, cache=cache, on_epoch=after_epoch)
         auc = float(fitted.history[fitted.best_epoch - 1]["validation_auc"])
         trial.set_user_attr("auc", auc)
         return auc
@@ -157,7 +157,7 @@ def _run_trials(
     def after(_study: optuna.Study, done: optuna.trial.FrozenTrial) -> None:
         for path in folder.glob("trial-*/*.safetensors"):
             path.unlink()  # a trial's weights are not needed again; its epochs stay to be looked at
-        _tell(study, folder)
+        _write_trials(study, folder)
         if done.value is not None:
             track.epoch("trials", {"epoch": done.number, "validation_auc": done.value})
 
@@ -179,7 +179,7 @@ def trials_of(study: optuna.Study) -> list[Trial]:
     return found
 
 
-def _tell(study: optuna.Study, folder: Path) -> None:
+def _write_trials(study: optuna.Study, folder: Path) -> None:
     partial = folder / f".{TRIALS_FILE}.part"
     partial.write_text(json.dumps([asdict(trial) for trial in trials_of(study)]))
     partial.replace(folder / TRIALS_FILE)
@@ -189,7 +189,7 @@ def _validation_loss(made: Made) -> float:
     return float(made.candidate.history[made.candidate.best_epoch - 1]["validation_loss"])
 
 
-def _on_card(study: optuna.Study, made: list[Made], kept: Made) -> dict[str, Any]:
+def _on_card(study: optuna.Study, made: list[Made], retained: Made) -> dict[str, Any]:
     return {
         "trials": [asdict(trial) for trial in trials_of(study)],
         "refits": [
@@ -197,7 +197,7 @@ def _on_card(study: optuna.Study, made: list[Made], kept: Made) -> dict[str, Any
                 "seed": one.candidate.config.seed,
                 "validation_loss": round(_validation_loss(one), 5),
                 "test_auc": round(_test_auc(one), 5),
-                "kept": one is kept,
+                "kept": one is retained,
             }
             for one in made
         ],
@@ -210,13 +210,13 @@ def _test_auc(made: Made) -> float:
     return float(roc_auc_score(is_positive, scores[made.candidate.positive]))
 
 
-def _spread_limit(made: list[Made], kept: Made, n_trials: int) -> str:
+def _spread_limit(made: list[Made], retained: Made, n_trials: int) -> str:
     areas = np.array([_test_auc(one) for one in made])
     spread = f" to within {areas.std(ddof=1):.3f} (standard deviation)" if len(areas) > 1 else ""
     return (
         f"Its settings are the best of {n_trials} on the validation cases, which flatters these. Fitted with "
         f"{len(areas)} seeds, the test AUC was {areas.mean():.3f} on average{spread}; the seed of the lowest "
-        f"validation loss was kept ({_test_auc(kept):.3f})."
+        f"validation loss was kept ({_test_auc(retained):.3f})."
     )
 
 

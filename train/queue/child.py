@@ -119,7 +119,7 @@ class LocalRun:
         found = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
         return int(found[0]) // 1024 if found else None
 
-    def words(self) -> str:
+    def text(self) -> str:
         """What this process wrote, the end of it."""
         with self.log.open("rb") as file:
             file.seek(max(self.log_from, self.log.stat().st_size - trainings.LOG_BYTES))
@@ -163,7 +163,7 @@ def trials_in(work: Path) -> dict[str, Any]:
         return {}
 
 
-def keep_candidate(db: Database, held: Claim) -> dict[str, Any]:
+def store_candidate(db: Database, held: Claim) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it (`result`)."""
     folder, candidate = trainings.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)
     (card_path,) = (folder / "out").glob("*/card.json")

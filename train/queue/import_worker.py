@@ -31,13 +31,13 @@ from core.records.people.permissions import Person
 from train.datasets import ingest, own_reads
 from train.datasets.hospital import link
 from train.datasets.hospital.link import Sources
-from train.datasets.ingest import Collected
+from train.datasets.ingest import Ingested
 from train.datasets.staging import Progress, folder_below_root
 from train.queue.imports import (
     FOLDER,
     LEFT_OUT,
     READS,
-    TOLD_HOURS,
+    SHOWN_HOURS,
     ZIP,
     Claim,
     claim,
@@ -69,7 +69,7 @@ class _Lease:
     said: tuple[str, float] = ("Begins.", 0.0)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def tell(self, sentence: str, done: float) -> None:
+    def report(self, sentence: str, done: float) -> None:
         """The `Progress` of the import; ends it where it is not wanted any more."""
         self.said = (sentence, min(max(done, 0.0), 1.0))
         if self.answer != GO_ON:
@@ -84,11 +84,11 @@ class ImportWorker:
         db: Database,
         *,
         is_ending: Callable[[], bool] = lambda: False,
-        is_told_to_end: Callable[[], bool] = lambda: False,
+        should_end: Callable[[], bool] = lambda: False,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self.db = db
-        self.is_ending, self.is_told_to_end = is_ending, is_told_to_end
+        self.is_ending, self.should_end = is_ending, should_end
         self.lease_seconds = lease_seconds
         self.machine = platform.node()[:80] or "unnamed"
         self.name = f"{self.machine}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -96,7 +96,7 @@ class ImportWorker:
 
     def work(self) -> None:
         """Until it is time to end; an error of the database is waited out."""
-        while not self.is_ending() and not self.is_told_to_end():
+        while not self.is_ending() and not self.should_end():
             try:
                 if self.work_once():
                     continue
@@ -113,7 +113,7 @@ class ImportWorker:
                 sweep(self.db)
             return False
         log.info("import %d, attempt %d", held.id, held.attempt)
-        with self._kept(held) as lease:
+        with self._renewed(held) as lease:
             state, message, found = self._run(held, lease)
         if lease.answer == LOST:
             log.warning("import %d is another worker's now", held.id)
@@ -123,7 +123,7 @@ class ImportWorker:
             hand_back(self.db, held)
             return True
         if made is not None:
-            found = found or Collected(made, ())
+            found = found or Ingested(made, ())
             _write_left_out(folder_of(self.db.settings, held.id), found)
             state, message = DONE, "The data set was added."
         result = {"version_id": found.version_id, "notes": list(found.notes)} if found is not None else None
@@ -131,10 +131,10 @@ class ImportWorker:
             remove_files(folder_of(self.db.settings, held.id))
         return True
 
-    def _run(self, held: Claim, lease: _Lease) -> tuple[str, str, Collected | None]:
+    def _run(self, held: Claim, lease: _Lease) -> tuple[str, str, Ingested | None]:
         """State, sentence and what was made; state "" for an import that is to be handed back."""
         try:
-            return DONE, "", do_import(self.db, held, lease.tell)
+            return DONE, "", do_import(self.db, held, lease.report)
         except _Ended:
             return ("", "", None) if lease.answer == ENDING else (CANCELLED, "Cancelled; nothing was added.", None)
         except AppError as refused:
@@ -151,7 +151,7 @@ class ImportWorker:
             return FAILED, _our_fault(held, error), None
 
     @contextmanager
-    def _kept(self, held: Claim) -> Iterator[_Lease]:
+    def _renewed(self, held: Claim) -> Iterator[_Lease]:
         """The lease is renewed in a thread of its own, so that a long step does not lose it."""
         lease = _Lease()
 
@@ -162,7 +162,7 @@ class ImportWorker:
                 except Exception as error:
                     log.error("import %d: %s", held.id, type(error).__name__)
                     continue
-                lease.answer = ENDING if answer == GO_ON and self.is_told_to_end() else answer
+                lease.answer = ENDING if answer == GO_ON and self.should_end() else answer
 
         thread = threading.Thread(target=beat, name="import lease", daemon=True)
         thread.start()
@@ -173,7 +173,7 @@ class ImportWorker:
             thread.join()
 
 
-def do_import(db: Database, held: Claim, progress: Progress) -> Collected:
+def do_import(db: Database, held: Claim, progress: Progress) -> Ingested:
     """Make the data set, as the person who asked for it. Raises AppError, and whatever `progress` raises."""
     person, request, folder = _person(db, held.person_id), held.request, folder_of(db.settings, held.id)
     what: dict[str, Any] = {
@@ -210,7 +210,7 @@ def sweep(db: Database) -> None:
         over = connection.execute(select(table.c.id, table.c.ended_at).where(table.c.state.in_(_OVER))).all()
     for row in over:
         folder = folder_of(db.settings, row.id)
-        if row.ended_at < tables.now() - timedelta(hours=TOLD_HOURS):
+        if row.ended_at < tables.now() - timedelta(hours=SHOWN_HOURS):
             shutil.rmtree(folder, ignore_errors=True)
         else:
             remove_files(folder)
@@ -234,7 +234,7 @@ def _made(db: Database, held: Claim) -> int | None:
         return connection.execute(query).scalar_one_or_none()
 
 
-def _write_left_out(folder: Path, found: Collected) -> None:
+def _write_left_out(folder: Path, found: Ingested) -> None:
     if found.refused and folder.is_dir():
         (folder / LEFT_OUT).write_text(json.dumps(found.refused), encoding="utf-8")
 

@@ -26,8 +26,8 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.database.locks import Line, hold
-from core.records.people.permissions import Person, demand
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.people.permissions import Person, require_permission
 from core.settings import Settings
 from core.types import Modality
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets
@@ -48,7 +48,7 @@ from train.queue.trainings import (
 
 ZIP, FOLDER, WORKBOOKS, READS = "zip", "folder", "workbooks", "own reads"
 WAITING_MOST = 10
-TOLD_HOURS = 24
+SHOWN_HOURS = 24
 LEFT_OUT = "left_out.json"
 
 
@@ -72,14 +72,14 @@ class ImportRequest:
         return {**asdict(self), "modality": self.modality.value}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> ImportRequest:
-        columns = kept["columns"] and LinkColumns(
-            KeyColumns(**kept["columns"]["combined"]),
-            KeyColumns(**kept["columns"]["validation"]),
-            kept["columns"]["path"],
-            LinkSheets(**kept["columns"]["sheets"]),
+    def from_json(cls, retained: Mapping[str, Any]) -> ImportRequest:
+        columns = retained["columns"] and LinkColumns(
+            KeyColumns(**retained["columns"]["combined"]),
+            KeyColumns(**retained["columns"]["validation"]),
+            retained["columns"]["path"],
+            LinkSheets(**retained["columns"]["sheets"]),
         )
-        return cls(**{**kept, "modality": Modality(kept["modality"]), "columns": columns})
+        return cls(**{**retained, "modality": Modality(retained["modality"]), "columns": columns})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
 
     Where it is refused the uploads stay where they are. Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    demand(person, "manage_data")
-    name = data_sets.demand_free_name(db, person, request.name)
+    require_permission(person, "manage_data")
+    name = data_sets.require_free_name(db, person, request.name)
     if request.folder:
         folder_below_root(db.settings, request.folder)
     if request.way == READS and not request.is_confirmed:
@@ -125,7 +125,7 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
             target.replace(source)
 
     with undone_by(move_back), db.begin() as connection:
-        hold(connection, Line.IMPORTS)
+        hold(connection, AdvisoryLock.IMPORTS)
         waiting = connection.execute(select(table).where(table.c.state.in_((QUEUED, RUNNING)))).all()
         if any(row.request["name"] == name for row in waiting):
             raise Conflict(f"A data set called {name!r} is being imported already. Choose another name.")
@@ -149,7 +149,7 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
 
 def cancel(db: Database, person: Person, import_id: int) -> None:
     """End an import: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     table = tables.data_import
     with db.begin() as connection:
         row = connection.execute(select(table).where(table.c.id == import_id).with_for_update()).one_or_none()
@@ -170,9 +170,9 @@ def cancel(db: Database, person: Person, import_id: int) -> None:
 
 def list_imports(db: Database, person: Person) -> list[ImportRow]:
     """Those that are not over, and those of the last day that nobody has closed; oldest first. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     table = tables.data_import
-    recent = table.c.ended_at > tables.now() - timedelta(hours=TOLD_HOURS)
+    recent = table.c.ended_at > tables.now() - timedelta(hours=SHOWN_HOURS)
     shown = or_(table.c.state.in_((QUEUED, RUNNING)), recent & table.c.closed_at.is_(None))
     with db.read() as connection:
         return [_row(found) for found in connection.execute(_query().where(shown).order_by(table.c.id))]
@@ -180,7 +180,7 @@ def list_imports(db: Database, person: Person) -> list[ImportRow]:
 
 def load_import(db: Database, person: Person, import_id: int) -> ImportRow:
     """Raises NotAllowed, NotFound."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     with db.read() as connection:
         found = connection.execute(_query().where(tables.data_import.c.id == import_id)).one_or_none()
     if found is None:
@@ -190,7 +190,7 @@ def load_import(db: Database, person: Person, import_id: int) -> ImportRow:
 
 def left_out(db: Database, person: Person, row: ImportRow) -> list[tuple[str, str]]:
     """(name of the file as it was given, why), of files left out, for who added them alone. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     path = folder_of(db.settings, row.id) / LEFT_OUT
     if person.id != row.created_by or not path.is_file():
         return []
@@ -199,7 +199,7 @@ def left_out(db: Database, person: Person, row: ImportRow) -> list[tuple[str, st
 
 def close(db: Database, person: Person, import_id: int) -> None:
     """Show the end of an import no more, and forget the names of files that were left out. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     table = tables.data_import
     is_over = table.c.state.in_((DONE, FAILED, CANCELLED, DEAD))
     with db.begin() as connection:
@@ -256,7 +256,7 @@ def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEA
     """
     table = tables.data_import
     with db.begin() as connection:
-        hold(connection, Line.IMPORTS)
+        hold(connection, AdvisoryLock.IMPORTS)
         _put_back_expired(connection)
         busy = select(table.c.id).where(table.c.state == RUNNING, table.c.machine == machine)
         if connection.execute(busy).first() is not None:
@@ -287,7 +287,7 @@ def heartbeat(db: Database, held: Claim, said: tuple[str, float], *, lease_secon
 def finish(db: Database, held: Claim, state: str, message: str, *, result: Mapping[str, Any] | None = None) -> bool:
     """End the import with its sentence; False when it is not this claim's any more."""
     with db.begin() as connection:
-        hold(connection, Line.IMPORTS)
+        hold(connection, AdvisoryLock.IMPORTS)
         query = select(tables.data_import.c.id).where(*_is_held(held)).with_for_update()
         if connection.execute(query).one_or_none() is None:
             return False

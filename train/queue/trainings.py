@@ -25,8 +25,8 @@ from core.records.audit import trail
 from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.database.locks import Line, hold
-from core.records.people.permissions import Person, demand
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.people.permissions import Person, require_permission
 from core.settings import Settings
 from train.recipe.request import INITS, FitRequest, with_seeds
 
@@ -105,9 +105,9 @@ def enqueue(db: Database, person: Person, request: FitRequest, version_id: int) 
 
 def enqueue_all(db: Database, person: Person, requests: Sequence[FitRequest], version_id: int) -> list[int]:
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     with db.begin() as connection:
-        hold(connection, Line.DATA_SETS)  # nobody removes it meanwhile
+        hold(connection, AdvisoryLock.DATA_SETS)  # nobody removes it meanwhile
         version = data_sets.find_version(connection, version_id)
         if version.removed_at is not None:
             raise Conflict("This data set was removed. Choose another one.")
@@ -155,7 +155,7 @@ def cancel(db: Database, person: Person, job_id: int) -> None:
 
     Once its candidate is made, only the comparison with the live model ends, and the candidate stays.
     """
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     table = tables.job
     with db.begin() as connection:
         job = connection.execute(select(table).where(table.c.id == job_id).with_for_update()).one_or_none()
@@ -178,14 +178,14 @@ def cancel(db: Database, person: Person, job_id: int) -> None:
 
 def list_jobs(db: Database, person: Person, *, limit: int = 50) -> list[JobRow]:
     """The newest first. Raises NotAllowed."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     with db.read() as connection:
         return [_row(found) for found in connection.execute(_query().order_by(tables.job.c.id.desc()).limit(limit))]
 
 
 def load_job(db: Database, person: Person, job_id: int) -> JobRow:
     """One job. Raises NotAllowed, NotFound."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     with db.read() as connection:
         found = connection.execute(_query().where(tables.job.c.id == job_id)).one_or_none()
     if found is None:
@@ -195,7 +195,7 @@ def load_job(db: Database, person: Person, job_id: int) -> JobRow:
 
 def epochs_of(db: Database, person: Person, job_id: int) -> list[Epoch]:
     """Every epoch in the order of training, each once however often the job was resumed. Raises NotAllowed."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     table = tables.job_epoch
     query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
     with db.read() as connection:
@@ -204,7 +204,7 @@ def epochs_of(db: Database, person: Person, job_id: int) -> list[Epoch]:
 
 def events_of(db: Database, person: Person, job_id: int) -> list[Event]:
     """What happened to a job, oldest first. Raises NotAllowed."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     table = tables.job_event
     query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
     with db.read() as connection:
@@ -213,7 +213,7 @@ def events_of(db: Database, person: Person, job_id: int) -> list[Event]:
 
 def log_tail(db: Database, person: Person, job_id: int, *, lines: int = 30) -> str:
     """The last lines that the training wrote, "" when there are none. Raises NotAllowed."""
-    demand(person, "manage_training")
+    require_permission(person, "manage_training")
     path = folder_of(db.settings, job_id) / "log.txt"
     if not path.is_file():
         return ""
@@ -325,7 +325,7 @@ def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEA
     """
     job = tables.job
     with db.begin() as connection:
-        hold(connection, Line.QUEUE)
+        hold(connection, AdvisoryLock.QUEUE)
         _put_back_expired(connection)
         busy = select(job.c.id).where(job.c.state == RUNNING, job.c.machine == machine)
         if connection.execute(busy).first() is not None:
@@ -403,7 +403,7 @@ def add_epochs(db: Database, held: Claim, part: str, rows: Sequence[Mapping[str,
     return len(new)
 
 
-def keep_result(db: Database, held: Claim, result: Mapping[str, Any]) -> bool:
+def store_result(db: Database, held: Claim, result: Mapping[str, Any]) -> bool:
     """Note that the job has what it is for: from here on it ends as done, also when its worker dies.
 
     False when it is not this claim's any more.
@@ -420,7 +420,7 @@ def finish(db: Database, held: Claim, state: str, message: str, *, result: Mappi
     if state not in (DONE, FAILED, CANCELLED):
         raise ValueError(f"a worker cannot end a job as {state!r}")
     with db.begin() as connection:
-        hold(connection, Line.QUEUE)
+        hold(connection, AdvisoryLock.QUEUE)
         if not _lock_held(connection, held):
             return False
         _end(connection, held.job_id, held.attempt, state, message, result)

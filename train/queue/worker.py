@@ -52,11 +52,11 @@ class Worker:
         runs: LocalExecutor,
         *,
         is_ending: Callable[[], bool] = lambda: False,
-        is_told_to_end: Callable[[], bool] = lambda: False,
+        should_end: Callable[[], bool] = lambda: False,
         lease_seconds: float = trainings.LEASE_SECONDS,
     ) -> None:
         self.db, self.runs = db, runs
-        self.is_ending, self.is_told_to_end = is_ending, is_told_to_end
+        self.is_ending, self.should_end = is_ending, should_end
         self.lease_seconds = lease_seconds
         self.machine = platform.node()[:80] or "unnamed"
         self.name = f"{self.machine}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -64,7 +64,7 @@ class Worker:
     def work(self) -> None:
         """Until it is time to end."""
         log.info("worker %s is ready", self.name)
-        while not self.is_ending() and not self.is_told_to_end():
+        while not self.is_ending() and not self.should_end():
             if not self.work_once():
                 time.sleep(IDLE_SECONDS)
 
@@ -87,9 +87,9 @@ class Worker:
         with self.db.read() as connection:
             version = data_sets.find_version(connection, held.version_id)
         work = trainings.folder_of(self.db.settings, held.job_id) / "work"
-        told: dict[str, int] = {}  # epochs of each part that the database has from this attempt
+        ending: dict[str, int] = {}  # epochs of each part that the database has from this attempt
         run = self.runs.submit(held, version.manifest_sha256)
-        answer = self._follow(run, lambda: self._beat(held, run, work, told))
+        answer = self._follow(run, lambda: self._beat(held, run, work, ending))
         if answer == LOST:
             log.warning("job %d is another worker's now", held.job_id)
         elif answer == STOP:
@@ -105,7 +105,7 @@ class Worker:
         try:
             while run.status() is None:
                 answer = beat()
-                if answer == GO_ON and self.is_told_to_end():
+                if answer == GO_ON and self.should_end():
                     answer = ENDING
                 if answer != GO_ON:
                     return answer
@@ -115,8 +115,8 @@ class Worker:
             if run.status() is None:
                 run.stop()
 
-    def _beat(self, held: Claim, run: LocalRun, work: Path, told: dict[str, int]) -> str:
-        message = self._tell(held, work, told)
+    def _beat(self, held: Claim, run: LocalRun, work: Path, ending: dict[str, int]) -> str:
+        message = self._store_epochs(held, work, ending)
         part, told_last = newest_step(work) or ("", {})
         step = dict(told_last)
         return trainings.heartbeat(
@@ -129,13 +129,13 @@ class Worker:
             progress={**({"part": part, **step} if step else {}), **child.trials_in(work)},
         )
 
-    def _tell(self, held: Claim, work: Path, told: dict[str, int]) -> str:
+    def _store_epochs(self, held: Claim, work: Path, ending: dict[str, int]) -> str:
         """Bring new epochs into the database; a sentence on where the run stands, "" before the first epoch."""
         for part, rows in child.epochs_in(work):
-            if len(rows) > told.get(part, 0):
+            if len(rows) > ending.get(part, 0):
                 trainings.add_epochs(self.db, held, part, rows)
-                told[part] = len(rows)
-        n_epochs = sum(told.values())
+                ending[part] = len(rows)
+        n_epochs = sum(ending.values())
         total = held.request.n_epochs * held.request.runs
         return f"Trains: {n_epochs} of at most {total} epochs." if n_epochs else ""
 
@@ -143,10 +143,10 @@ class Worker:
         status = run.status()
         if status != 0:
             child.remove_work(self.db.settings, held.job_id)
-            trainings.finish(self.db, held, trainings.FAILED, child.ended_badly(int(status or 0), run.words()))
+            trainings.finish(self.db, held, trainings.FAILED, child.ended_badly(int(status or 0), run.text()))
             return
-        result = child.keep_candidate(self.db, held)
-        if trainings.keep_result(self.db, held, result):  # until then the run could be taken up
+        result = child.store_candidate(self.db, held)
+        if trainings.store_result(self.db, held, result):  # until then the run could be taken up
             child.remove_work(self.db.settings, held.job_id)
             words = f"{trainings.CANDIDATE_READY} {self._compare(held, result)}".strip()
             trainings.finish(self.db, held, trainings.DONE, words, result=result)
@@ -155,7 +155,7 @@ class Worker:
         """Score the live model on the candidate's test cases; why it was not, or "". The candidate stays either way."""
         try:
             card = read_card(candidate_dir(self.db.settings, held.job_id) / result["folder"])
-            live = next(iter(promotion_check.live_beside(self.db.settings, card)), None)
+            live = next(iter(promotion_check.reference_models(self.db.settings, card)), None)
             if live is None:
                 return ""
             run = self.runs.compare(held, score_live.folders_of(self.db, held.job_id, card, live))
@@ -169,11 +169,11 @@ class Worker:
             if run.status() == 0:
                 return ""
             ended = {STOP: "It was cancelled.", LOST: "", ENDING: "The worker was stopped."}
-            why = ended.get(answer) or child.ended_badly(int(run.status() or 0), run.words(), "comparison")
+            why = ended.get(answer) or child.ended_badly(int(run.status() or 0), run.text(), "comparison")
         return f"The live model was not scored on its test cases: {why} A button there does it."
 
     def _beat_comparing(self, held: Claim, run: LocalRun) -> str:
-        said = score_live.newest_sentence(run.words()) or "starting"
+        said = score_live.newest_sentence(run.text()) or "starting"
         return trainings.heartbeat(
             self.db,
             held,
@@ -188,22 +188,22 @@ def run_worker(settings: Settings, *, with_app: bool) -> None:
 
     with_app: standard input is a pipe from the application; once that closes, the worker finishes its job and ends.
     """
-    told = threading.Event()
+    ending = threading.Event()
 
-    def tell(_number: int, _frame: FrameType | None) -> None:
-        told.set()
+    def report(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
 
-    signal.signal(signal.SIGTERM, tell)
-    signal.signal(signal.SIGINT, tell)
+    signal.signal(signal.SIGTERM, report)
+    signal.signal(signal.SIGINT, report)
     app_is_gone = threading.Event()
     if with_app:
         threading.Thread(target=_wait_for_end_of_input, args=(app_is_gone,), daemon=True).start()
     db = open_database(settings)
-    imports = ImportWorker(db, is_ending=app_is_gone.is_set, is_told_to_end=told.is_set)
+    imports = ImportWorker(db, is_ending=app_is_gone.is_set, should_end=ending.is_set)
     lane = threading.Thread(target=imports.work, name="imports")
     lane.start()
     try:
-        Worker(db, LocalExecutor(settings), is_ending=app_is_gone.is_set, is_told_to_end=told.is_set).work()
+        Worker(db, LocalExecutor(settings), is_ending=app_is_gone.is_set, should_end=ending.is_set).work()
     finally:
         app_is_gone.set()
         lane.join()
@@ -217,7 +217,7 @@ def _wait_for_end_of_input(app_is_gone: threading.Event) -> None:
 
 
 @contextmanager
-def kept_alive(settings: Settings) -> Iterator[None]:
+def supervised(settings: Settings) -> Iterator[None]:
     """A worker process beside this one, replaced when it dies. After the block it ends once its job is done."""
     folder = settings.state_dir / "logs"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -121,9 +121,9 @@ class FitRequest:
         return {**asdict(self), "modality": self.modality.value, "settings": list(self.settings)}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> FitRequest:
-        settings = tuple(kept.get("settings", ()))
-        return cls(**{**kept, "modality": Modality(kept["modality"]), "settings": settings})
+    def from_json(cls, retained: Mapping[str, Any]) -> FitRequest:
+        settings = tuple(retained.get("settings", ()))
+        return cls(**{**retained, "modality": Modality(retained["modality"]), "settings": settings})
 
 
 def with_seeds(request: FitRequest, words: str) -> list[FitRequest]:

@@ -50,7 +50,7 @@ class Provenance:
         return tuple(part for part in parts if part)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """One line, as it is: not escaped."""
         return ", ".join([*self.parts, *self._alarms])
 

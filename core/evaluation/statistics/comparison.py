@@ -22,7 +22,7 @@ from statsmodels.stats.multitest import multipletests
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import (
-    Draws,
+    Bootstrap,
     Placements,
     patient_indices,
     percentile,
@@ -76,11 +76,11 @@ class McNemarTest:
 
 
 def compare_areas(
-    labels: np.ndarray, scorers: Mapping[str, np.ndarray], draws: Draws | None = None
+    labels: np.ndarray, scorers: Mapping[str, np.ndarray], bootstrap: Bootstrap | None = None
 ) -> tuple[PairedTest, ...]:
     """Every pair of scorers in their order. labels (n,) bool; scores (n,), NaN where a scorer has none."""
     labels = np.asarray(labels).astype(bool)
-    areas = _Areas(labels, scorers, draws)
+    areas = _Areas(labels, scorers, bootstrap)
     tests = [areas.compare(first, second) for first, second in combinations(scorers, 2)]
     adjusted = holm([test[3] for test in tests])
     found = []
@@ -101,10 +101,10 @@ def compare_areas(
 class _Areas:
     """Placements and resampled areas, computed once for each scorer and set of cases."""
 
-    def __init__(self, labels: np.ndarray, scorers: Mapping[str, np.ndarray], draws: Draws | None) -> None:
+    def __init__(self, labels: np.ndarray, scorers: Mapping[str, np.ndarray], bootstrap: Bootstrap | None) -> None:
         self._labels = labels
         self._scorers = scorers
-        self._draws = draws
+        self._bootstrap = bootstrap
         self._scored = {name: ~np.isnan(scores) for name, scores in scorers.items()}
         self._placed: dict[tuple[str, bytes], Placements] = {}
         self._sampled: dict[tuple[str, bytes], np.ndarray] = {}
@@ -134,12 +134,12 @@ class _Areas:
         return self._placed[key]
 
     def _samples(self, name: str, both: np.ndarray) -> np.ndarray:
-        if self._draws is None:
+        if self._bootstrap is None:
             return np.full(1, np.nan)
         key = (name, both.tobytes())
         if key not in self._sampled:
             ranked = Ranked(self._labels[both], self._scorers[name][both])
-            blocks = self._draws.only(both).blocks()
+            blocks = self._bootstrap.only(both).blocks()
             self._sampled[key] = np.concatenate([ranked.weighted(weights).auc() for weights in blocks])
         return self._sampled[key]
 

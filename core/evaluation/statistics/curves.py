@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.intervals import Draws, require_both_classes
+from core.evaluation.statistics.intervals import Bootstrap, require_both_classes
 from core.evaluation.statistics.metrics import checked_labels, checked_scores
 from core.evaluation.statistics.ranked import Ranked, Steps
 
@@ -64,13 +64,13 @@ class PrecisionRecallCurve:
     high: np.ndarray | None
 
 
-def roc_curve(labels: np.ndarray, scores: np.ndarray, draws: Draws | None = None) -> RocCurve:
+def roc_curve(labels: np.ndarray, scores: np.ndarray, bootstrap: Bootstrap | None = None) -> RocCurve:
     """labels (n,) 0/1, scores (n,) in [0, 1]."""
     ranked = _ranked(labels, scores, "A ROC curve")
     steps = ranked.observed
     false, true = (np.concatenate([[0], counts[:, 0]]) for counts in (steps.false_positives, steps.true_positives))
     n_positives, n_negatives = int(true[-1]), int(false[-1])
-    low, high = _band(ranked, draws, _sensitivity_on_grid)
+    low, high = _band(ranked, bootstrap, _sensitivity_on_grid)
     return RocCurve(
         thresholds=np.concatenate([[np.inf], ranked.thresholds]),
         false_positive_rate=false / n_negatives,
@@ -85,11 +85,13 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray, draws: Draws | None = None
     )
 
 
-def precision_recall_curve(labels: np.ndarray, scores: np.ndarray, draws: Draws | None = None) -> PrecisionRecallCurve:
+def precision_recall_curve(
+    labels: np.ndarray, scores: np.ndarray, bootstrap: Bootstrap | None = None
+) -> PrecisionRecallCurve:
     """labels (n,) 0/1, scores (n,) in [0, 1]."""
     ranked = _ranked(labels, scores, "A precision-recall curve")
     true, called = ranked.observed.true_positives[:, 0], ranked.observed.called[:, 0]
-    low, high = _band(ranked, draws, _precision_on_grid)
+    low, high = _band(ranked, bootstrap, _precision_on_grid)
     return PrecisionRecallCurve(
         thresholds=ranked.thresholds,
         recall=true / true[-1],
@@ -111,11 +113,11 @@ def _ranked(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranked:
 
 
 def _band(
-    ranked: Ranked, draws: Draws | None, on_grid: Callable[[Steps], np.ndarray]
+    ranked: Ranked, bootstrap: Bootstrap | None, on_grid: Callable[[Steps], np.ndarray]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if draws is None:
+    if bootstrap is None:
         return None, None
-    samples = np.concatenate([on_grid(ranked.weighted(weights)) for weights in draws.blocks()])
+    samples = np.concatenate([on_grid(ranked.weighted(weights)) for weights in bootstrap.blocks()])
     whole = samples[np.isfinite(samples).all(axis=1)]  # a draw without one of the classes has no curve
     if not len(whole):
         return None, None
@@ -125,25 +127,25 @@ def _band(
 
 def _sensitivity_on_grid(steps: Steps) -> np.ndarray:
     """(draws, grid): straight lines between points, as the area under the curve takes them."""
-    draws = steps.cases.shape[1]
-    zero = np.zeros((1, draws))
+    bootstrap = steps.cases.shape[1]
+    zero = np.zeros((1, bootstrap))
     with np.errstate(invalid="ignore"):
         rates = np.concatenate([zero, steps.false_positives / steps.n_negatives]).T  # (draws, points)
         found = np.concatenate([zero, steps.true_positives / steps.n_positives]).T
     # Draw after draw on one rising axis, 2 apart, so that a single interpolation serves all.
-    offset = 2.0 * np.arange(draws)[:, None]
-    return np.interp((GRID + offset).ravel(), (rates + offset).ravel(), found.ravel()).reshape(draws, len(GRID))
+    offset = 2.0 * np.arange(bootstrap)[:, None]
+    return np.interp((GRID + offset).ravel(), (rates + offset).ravel(), found.ravel()).reshape(bootstrap, len(GRID))
 
 
 def _precision_on_grid(steps: Steps) -> np.ndarray:
     """(draws, grid): precision at the highest threshold that reaches the recall, without interpolation."""
-    draws, points = steps.cases.shape[1], len(steps.thresholds)
+    bootstrap, points = steps.cases.shape[1], len(steps.thresholds)
     # A draw without positives has no recall; NaN here would break the one search that serves all draws.
     recall = (steps.true_positives / np.maximum(steps.n_positives, 1)).T  # (draws, points)
     precision = (steps.true_positives / np.maximum(steps.called, 1)).T
-    offset = 2.0 * np.arange(draws)[:, None]
-    place = np.searchsorted((recall + offset).ravel(), (GRID + offset - 1e-9).ravel()).reshape(draws, len(GRID))
-    place = np.clip(place - points * np.arange(draws)[:, None], 0, points - 1)
+    offset = 2.0 * np.arange(bootstrap)[:, None]
+    place = np.searchsorted((recall + offset).ravel(), (GRID + offset - 1e-9).ravel()).reshape(bootstrap, len(GRID))
+    place = np.clip(place - points * np.arange(bootstrap)[:, None], 0, points - 1)
     found = np.take_along_axis(precision, place, axis=1).astype(np.float64)
     found[steps.n_positives == 0] = np.nan
     return found
@@ -170,7 +172,7 @@ class DecisionCurve:
 
 
 def decision_curve(
-    labels: np.ndarray, scores: np.ndarray, draws: Draws | None = None, *, thresholds: np.ndarray = THRESHOLDS
+    labels: np.ndarray, scores: np.ndarray, bootstrap: Bootstrap | None = None, *, thresholds: np.ndarray = THRESHOLDS
 ) -> DecisionCurve:
     """labels (n,) 0/1, scores (n,) calibrated probabilities in [0, 1]; a case is acted on where score >= threshold."""
     is_positive, values = checked_labels(labels), checked_scores(scores, len(labels))
@@ -182,8 +184,8 @@ def decision_curve(
     ranked = Ranked(is_positive, values)
     prevalence = is_positive.mean()
     low = high = np.full(len(thresholds), np.nan)
-    if draws is not None:
-        samples = [_net_benefit(ranked.weighted(weights), thresholds) for weights in draws.blocks()]
+    if bootstrap is not None:
+        samples = [_net_benefit(ranked.weighted(weights), thresholds) for weights in bootstrap.blocks()]
         low, high = np.percentile(np.concatenate(samples, axis=1), (2.5, 97.5), axis=1)
     return DecisionCurve(
         thresholds=thresholds,

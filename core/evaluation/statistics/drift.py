@@ -60,7 +60,7 @@ def shift_of_numbers(reference: Sequence[float], recent: Sequence[float]) -> Shi
     return Shift(len(before), len(after), *_index(counts[0], counts[1]), float(test.statistic), float(test.pvalue))
 
 
-def shift_of_words(reference: Sequence[str], recent: Sequence[str]) -> Shift:
+def shift_of_text(reference: Sequence[str], recent: Sequence[str]) -> Shift:
     """Of categories, for example vendors; one that the reference lacks is a bin like the others."""
     if min(len(reference), len(recent)) < LEAST:
         return Shift(len(reference), len(recent))

@@ -130,37 +130,37 @@ def design_effect(successes: np.ndarray, patients: np.ndarray) -> float:
     return float(np.clip(clustered / (value * (1 - value) / n), 1.0, n))
 
 
-class Draws:
+class Bootstrap:
     """Bootstrap samples of patients: how often each case is in each. Patients are drawn with all their cases.
 
-    One `Draws` serves every scorer of a table, so that differences between scorers are paired and nothing is drawn
+    One `Bootstrap` serves every scorer of a table, so that differences between scorers are paired and nothing is drawn
     twice. Blocks are small enough for the processor's cache; those of a table that is not huge are kept.
     """
 
     _BLOCK_VALUES = 100_000
-    _KEPT_VALUES = 16_000_000
+    _CACHED_VALUES = 16_000_000
 
     def __init__(self, patients: np.ndarray | None, n: int, *, resamples: int = N_RESAMPLES, seed: int = 0) -> None:
         self.n = n
         self.resamples = resamples
         self._seed = seed
         self._patient_of = patient_indices(patients, n)
-        self._kept: list[np.ndarray] | None = None
+        self._cached: list[np.ndarray] | None = None
 
     def blocks(self) -> Iterator[np.ndarray]:
         """(n, draws) float32 whole numbers, block after block; the same ones at every call."""
-        if self._kept is not None:
-            yield from self._kept
+        if self._cached is not None:
+            yield from self._cached
             return
-        if self.n * self.resamples > self._KEPT_VALUES:
+        if self.n * self.resamples > self._CACHED_VALUES:
             yield from self._drawn()
             return
-        self._kept = list(self._drawn())
-        yield from self._kept
+        self._cached = list(self._drawn())
+        yield from self._cached
 
-    def only(self, chosen: np.ndarray) -> Draws:
+    def only(self, chosen: np.ndarray) -> Bootstrap:
         """The same draws, seen from some of the cases: `chosen` (n,) bool."""
-        return _DrawsOfSome(self, chosen)
+        return _SubsetBootstrap(self, chosen)
 
     def _drawn(self) -> Iterator[np.ndarray]:
         size = max(1, min(self.resamples, self._BLOCK_VALUES // max(self.n, 1)))
@@ -168,16 +168,16 @@ class Draws:
         for start in range(0, self.resamples, size):
             yield self._draw(rng, min(size, self.resamples - start))
 
-    def _draw(self, rng: np.random.Generator, draws: int) -> np.ndarray:
+    def _draw(self, rng: np.random.Generator, bootstrap: int) -> np.ndarray:
         n_patients = int(self._patient_of.max()) + 1
-        counts = np.empty((n_patients, draws), np.float32)
-        for column in range(draws):
+        counts = np.empty((n_patients, bootstrap), np.float32)
+        for column in range(bootstrap):
             counts[:, column] = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
         return counts[self._patient_of]
 
 
-class _DrawsOfSome(Draws):
-    def __init__(self, whole: Draws, chosen: np.ndarray) -> None:
+class _SubsetBootstrap(Bootstrap):
+    def __init__(self, whole: Bootstrap, chosen: np.ndarray) -> None:
         self.n = int(chosen.sum())
         self.resamples = whole.resamples
         self._whole = whole
@@ -187,10 +187,10 @@ class _DrawsOfSome(Draws):
         for weights in self._whole.blocks():
             yield weights if self._chosen.all() else weights[self._chosen]
 
-    def only(self, chosen: np.ndarray) -> Draws:
+    def only(self, chosen: np.ndarray) -> Bootstrap:
         of_whole = self._chosen.copy()
         of_whole[self._chosen] = chosen
-        return _DrawsOfSome(self._whole, of_whole)
+        return _SubsetBootstrap(self._whole, of_whole)
 
 
 def patient_indices(patients: np.ndarray | None, n: int) -> np.ndarray:
@@ -210,10 +210,10 @@ def percentile(value: float, samples: np.ndarray, n: int) -> Estimate:
 
     Samples that are NaN (a draw without one of the classes) are left out; with none left the interval is NaN.
     """
-    kept = samples[np.isfinite(samples)]
-    if len(kept) == 0:
+    retained = samples[np.isfinite(samples)]
+    if len(retained) == 0:
         return Estimate(value, float("nan"), float("nan"), n)
-    low, high = np.percentile(kept.astype(np.float64), (2.5, 97.5))
+    low, high = np.percentile(retained.astype(np.float64), (2.5, 97.5))
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.intervals import Draws, delong, one_case_each, percentile, require_both_classes, share
+from core.evaluation.statistics.intervals import (
+    Bootstrap,
+    delong,
+    one_case_each,
+    percentile,
+    require_both_classes,
+    share,
+)
 from core.evaluation.statistics.ranked import Ranked, Steps
 from core.types import Estimate
 
@@ -36,7 +43,7 @@ def evaluate_binary(
     patients: np.ndarray | None = None,
     threshold: float | np.ndarray | None = None,
     seed: int = 0,
-    draws: Draws | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> dict[str, Estimate]:
     """All measures of one score.
 
@@ -52,7 +59,7 @@ def evaluate_binary(
     ranked = Ranked(is_positive, scores)
     measures = {"auc": Steps.auc, **RANKED_MEASURES}
     samples: dict[str, list[np.ndarray]] = {name: [] for name in measures}
-    for weights in (draws or Draws(patients, len(scores), seed=seed)).blocks():
+    for weights in (bootstrap or Bootstrap(patients, len(scores), seed=seed)).blocks():
         steps = ranked.weighted(weights)
         for name, measure in measures.items():
             samples[name].append(measure(steps))
@@ -186,7 +193,7 @@ def evaluate_classes(
     classes: Sequence[str],
     patients: np.ndarray | None = None,
     seed: int = 0,
-    draws: Draws | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> dict[str, Estimate]:
     """All measures over classes; the predicted class is the one with the highest probability (the first of equals).
 
@@ -203,7 +210,7 @@ def evaluate_classes(
     ranked = [Ranked(labels == index, probabilities[:, index]) for index in range(n_classes)]
     observed = _class_measures(np.bincount(cells, minlength=n_classes**2)[:, None], ranked, None, classes)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in observed}
-    for weights in (draws or Draws(patients, n, seed=seed)).blocks():
+    for weights in (bootstrap or Bootstrap(patients, n, seed=seed)).blocks():
         for name, values in _class_measures(one_hot @ weights, ranked, weights, classes).items():
             samples[name].append(values)
     counted: dict[str, int] = {f"recall_{name}": int((labels == index).sum()) for index, name in enumerate(classes)}

@@ -130,10 +130,10 @@ class Steps:
 
     def expected_calibration_error(self, n_bins: int = N_BINS) -> np.ndarray:
         """Mean over cases of |mean label - mean score| in the case's equal-mass bin."""
-        draws = self.cases.shape[1]
+        bootstrap = self.cases.shape[1]
         surplus = self.positives - self.thresholds[:, None] * self.cases
-        place = self.bins(n_bins) * draws + np.arange(draws)
-        sums = np.bincount(place.ravel(), surplus.ravel(), n_bins * draws).reshape(n_bins, draws)
+        place = self.bins(n_bins) * bootstrap + np.arange(bootstrap)
+        sums = np.bincount(place.ravel(), surplus.ravel(), n_bins * bootstrap).reshape(n_bins, bootstrap)
         return _ratio(np.abs(sums).sum(axis=0), self.called[-1].astype(np.float64))
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import ks_2samp, spearmanr
 
 from core.evaluation.statistics.comparison import PairedTest, compare_areas
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +55,5 @@ def _areas(known: pd.DataFrame) -> PairedTest | None:
     if not 2 <= is_positive.sum() <= len(known) - 2:
         return None
     scores = {name: known[name].to_numpy(np.float64) for name in ("shadow", "live")}
-    (test,) = compare_areas(is_positive, scores, Draws(known["patient"].to_numpy(str), len(known)))
+    (test,) = compare_areas(is_positive, scores, Bootstrap(known["patient"].to_numpy(str), len(known)))
     return test

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation.statistics.intervals import N_RESAMPLES, Draws, delong, one_case_each, percentile, share
+from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong, one_case_each, percentile, share
 from core.evaluation.statistics.metrics import checked_labels, checked_scores
 from core.evaluation.statistics.ranked import Ranked
 from core.types import Estimate
@@ -49,10 +49,13 @@ def subgroups(
 
     scores: NaN where the scorer has none; such cases count nowhere. `number_bands` makes groups of a column of numbers.
     """
-    kept = ~np.isnan(np.asarray(scores, np.float64))
-    is_positive, known = checked_labels(labels)[kept], checked_scores(np.asarray(scores)[kept], int(kept.sum()))
-    named = np.array([str(value).strip() or NOT_STATED for value in np.asarray(values, object)[kept]], object)
-    people = None if patients is None else np.asarray(patients)[kept]
+    retained = ~np.isnan(np.asarray(scores, np.float64))
+    is_positive, known = (
+        checked_labels(labels)[retained],
+        checked_scores(np.asarray(scores)[retained], int(retained.sum())),
+    )
+    named = np.array([str(value).strip() or NOT_STATED for value in np.asarray(values, object)[retained]], object)
+    people = None if patients is None else np.asarray(patients)[retained]
     names, counts = np.unique(named.astype(str), return_counts=True)
     found = []
     for name in names[np.argsort(-counts, kind="stable")][:MAX_GROUPS]:
@@ -75,8 +78,8 @@ def _area(
     if one_case_each(patients) or area.auc in (0.0, 1.0):
         return Estimate(area.auc, area.low, area.high, len(scores))
     ranked = Ranked(is_positive, scores)
-    draws = Draws(patients, len(scores), resamples=resamples, seed=seed)
-    return percentile(area.auc, np.concatenate([ranked.weighted(one).auc() for one in draws.blocks()]), len(scores))
+    bootstrap = Bootstrap(patients, len(scores), resamples=resamples, seed=seed)
+    return percentile(area.auc, np.concatenate([ranked.weighted(one).auc() for one in bootstrap.blocks()]), len(scores))
 
 
 def number_bands(values: np.ndarray, *, n_bands: int = 4) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.comparison import McNemarTest, PairedTest, compare_areas, compare_calls
-from core.evaluation.statistics.intervals import N_RESAMPLES, Draws, delong, one_case_each
+from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong, one_case_each
 from core.evaluation.statistics.metrics import confusion_matrix, evaluate_binary, evaluate_classes
 from core.evaluation.tables.scores import ClassScores, ScoreTable
 from core.types import Estimate
@@ -67,13 +67,13 @@ def evaluate_table(
 ) -> TableResult:
     """Measures of every scorer in the order of the columns. threshold: the same for all, adds `_at_threshold` and, with
     pairs, McNemar's test."""
-    draws = Draws(table.patients, table.n, resamples=resamples, seed=seed)
+    bootstrap = Bootstrap(table.patients, table.n, resamples=resamples, seed=seed)
     names = dict.fromkeys([*table.scorers, *table.class_scorers])
-    scorers = tuple(evaluate_scorer(table, name, draws, threshold) for name in names)
+    scorers = tuple(evaluate_scorer(table, name, bootstrap, threshold) for name in names)
     pairs: tuple[PairedTest, ...] = ()
     calls: tuple[McNemarTest, ...] = ()
     if with_pairs and table.is_positive is not None:
-        pairs = compare_areas(table.is_positive, table.scorers, draws)
+        pairs = compare_areas(table.is_positive, table.scorers, bootstrap)
         if threshold is not None:
             calls = compare_calls(table.is_positive, table.scorers, dict.fromkeys(table.scorers, threshold))
     return TableResult(
@@ -91,13 +91,13 @@ def evaluate_table(
     )
 
 
-def evaluate_scorer(table: ScoreTable, name: str, draws: Draws, threshold: float | None = None) -> ScorerResult:
+def evaluate_scorer(table: ScoreTable, name: str, bootstrap: Bootstrap, threshold: float | None = None) -> ScorerResult:
     """Measures of one scorer on the cases it scored. draws: of all cases of the table."""
     of_classes = table.class_scorers.get(name)
     if table.is_positive is None:
         assert of_classes is not None  # `read_scores` wants a positive label for a single score
         scored = ~np.isnan(of_classes.probabilities[:, 0])
-        measures, counts = _over_classes(table, of_classes, scored, draws, name)
+        measures, counts = _over_classes(table, of_classes, scored, bootstrap, name)
         return ScorerResult(
             name, int(scored.sum()), None, int((~scored).sum()), measures, classes=of_classes.classes, matrix=counts
         )
@@ -109,9 +109,9 @@ def evaluate_scorer(table: ScoreTable, name: str, draws: Draws, threshold: float
             f"The {int(scored.sum())} cases that {name!r} scored are not of both classes. Leave the column out."
         )
     matrix: np.ndarray | None = None
-    found = evaluate_binary(labels, scores[scored], patients, threshold, draws=draws.only(scored))
+    found = evaluate_binary(labels, scores[scored], patients, threshold, bootstrap=bootstrap.only(scored))
     if of_classes is not None:
-        over_classes, matrix = _over_classes(table, of_classes, scored, draws, name)
+        over_classes, matrix = _over_classes(table, of_classes, scored, bootstrap, name)
         found = {**over_classes, **found}
     return ScorerResult(
         name=name,
@@ -127,7 +127,7 @@ def evaluate_scorer(table: ScoreTable, name: str, draws: Draws, threshold: float
 
 
 def _over_classes(
-    table: ScoreTable, of_classes: ClassScores, scored: np.ndarray, draws: Draws, name: str
+    table: ScoreTable, of_classes: ClassScores, scored: np.ndarray, bootstrap: Bootstrap, name: str
 ) -> tuple[dict[str, Estimate], np.ndarray]:
     index = {label: number for number, label in enumerate(of_classes.classes)}
     labels = np.array([index[label] for label in table.labels[scored]], np.int64)
@@ -139,7 +139,7 @@ def _over_classes(
             "Measures over classes need cases of each; leave the column out."
         )
     measures = evaluate_classes(
-        labels, probabilities, of_classes.classes, table.patients[scored], draws=draws.only(scored)
+        labels, probabilities, of_classes.classes, table.patients[scored], bootstrap=bootstrap.only(scored)
     )
     return measures, confusion_matrix(labels, probabilities.argmax(axis=1), len(index))
 

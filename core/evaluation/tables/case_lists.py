@@ -55,14 +55,14 @@ def list_cases(
     if b is not None:
         frame["B calls"] = np.where(has_both, np.where(other_calls, "positive", "negative"), "no score")
     frame["loss of A"] = loss
-    kept = ~np.isnan(scores)
+    retained = ~np.isnan(scores)
     order = -loss
     if kind == MISSED:
-        kept &= table.is_positive & ~calls
+        retained &= table.is_positive & ~calls
     elif kind == FALSE_ALARMS:
-        kept &= ~table.is_positive & calls
+        retained &= ~table.is_positive & calls
     elif kind == DISPUTED:
-        kept &= has_both & (calls != other_calls)
+        retained &= has_both & (calls != other_calls)
         order = -np.abs(scores - table.scorers[b]) if b is not None else order
     elif kind == UNSURE:
         order = np.abs(scores - thresholds[a])
@@ -71,6 +71,6 @@ def list_cases(
     for name in table.subgroups.columns:
         frame[str(name)] = table.subgroups[name].to_numpy(object)
     if subgroup is not None:
-        kept &= table.subgroups[subgroup[0]].to_numpy(str) == subgroup[1]
-    places = np.flatnonzero(kept)
+        retained &= table.subgroups[subgroup[0]].to_numpy(str) == subgroup[1]
+    places = np.flatnonzero(retained)
     return frame.iloc[places[np.argsort(order[places], kind="stable")]].reset_index(drop=True)

@@ -76,15 +76,15 @@ def written_daily(db: Database) -> Iterator[None]:
     """Writes the head now, then once a day until the block ends."""
     ended = threading.Event()
 
-    def keep() -> None:
-        _write_or_tell(db)
+    def write_daily() -> None:
+        _write_or_warn(db)
         last = last_written(db)
         while not ended.wait(LOOK_SECONDS if last else FIRST_LOOK_SECONDS):
             if last is None or last.date() < now().date():
-                _write_or_tell(db)
+                _write_or_warn(db)
                 last = last_written(db)
 
-    thread = threading.Thread(target=keep, name="audit heads", daemon=True)
+    thread = threading.Thread(target=write_daily, name="audit heads", daemon=True)
     thread.start()
     try:
         yield
@@ -93,7 +93,7 @@ def written_daily(db: Database) -> Iterator[None]:
         thread.join(10)
 
 
-def _write_or_tell(db: Database) -> None:
+def _write_or_warn(db: Database) -> None:
     try:
         write_head(db)
     except (OSError, SQLAlchemyError) as error:  # the next look tries again; reading goes on meanwhile
@@ -108,8 +108,13 @@ def _problems(db: Database) -> Iterator[str]:
         yield f"The file {_NAME}, which keeps the head of the chain a second time, is missing or empty."
     for number, line in enumerate(lines, 1):
         try:
-            kept = json.loads(line)
-            at, row_id, mac, seal = str(kept["at"]), int(kept["id"]), str(kept["mac"]), str(kept["seal"])
+            retained = json.loads(line)
+            at, row_id, mac, seal = (
+                str(retained["at"]),
+                int(retained["id"]),
+                str(retained["mac"]),
+                str(retained["seal"]),
+            )
         except (ValueError, KeyError, TypeError):
             yield f"Line {number} of {_NAME} cannot be read."
             continue

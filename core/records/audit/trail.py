@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, insert, select, update
 
 from core.records.database.db import Database
-from core.records.database.locks import Line, hold
+from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import audit, now, site
 from core.records.database.tables import person as person_table
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 
 if TYPE_CHECKING:
     from core.records.database.db import Database
@@ -109,7 +109,7 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
     """
     if action not in WORDS:
         raise ValueError(f"{action!r} is no word of the audit trail; give it a kind in core.records.audit.trail")
-    stand_in_line(connection)
+    lock_trail(connection)
     key = _key(connection)
     last = connection.execute(select(audit.c.id, audit.c.mac).order_by(audit.c.id.desc()).limit(1)).one_or_none()
     values: dict[str, Any] = {
@@ -129,12 +129,12 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
         connection.execute(insert(site).values(key=_HEAD, value=head))
 
 
-def stand_in_line(connection: Connection) -> None:
+def lock_trail(connection: Connection) -> None:
     """Waits until no other transaction is about to write the trail; the line lasts until this transaction ends.
 
     An act that looks before it writes ("is this name taken?") begins with it, or two of them would both see nothing.
     """
-    hold(connection, Line.AUDIT)
+    hold(connection, AdvisoryLock.AUDIT)
 
 
 def verify(db: Database) -> Verdict:
@@ -177,7 +177,7 @@ def entries(
 
     kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
     """
-    demand(person, "see_audit")
+    require_permission(person, "see_audit")
     query = (
         select(audit, person_table.c.name.label("person_name"))
         .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
@@ -204,9 +204,9 @@ def entries(
         ]
 
 
-def words_and_people(db: Database, person: Person) -> tuple[list[str], dict[int, str]]:
+def actions_and_people(db: Database, person: Person) -> tuple[list[str], dict[int, str]]:
     """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
-    demand(person, "see_audit")
+    require_permission(person, "see_audit")
     with db.read() as connection:
         actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
         people = connection.execute(
@@ -258,7 +258,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def export_csv(db: Database, person: Person, found: Sequence[Entry]) -> bytes:
     """These entries as UTF-8 CSV; that they left is recorded itself. Raises NotAllowed."""
-    demand(person, "see_audit")
+    require_permission(person, "see_audit")
     with db.begin() as connection:
         record(connection, person.id, "export audit", "audit trail", rows=len(found))
     text = io.StringIO()
@@ -291,7 +291,7 @@ def record_comparison_export(db: Database, person: Person, *, what: str, data_sh
 
     Raises NotAllowed.
     """
-    demand(person, "compare_models")
+    require_permission(person, "compare_models")
     with db.begin() as connection:
         record(
             connection,

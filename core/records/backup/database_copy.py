@@ -17,29 +17,29 @@ from core.records.database.db import make_tables
 from core.records.database.tables import metadata
 
 BATCH = 500
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 """Is told what is done now, as a sentence, when something takes longer."""
 
 
-def to_sqlite(engine: Engine, path: Path, tell: Tell) -> None:
+def to_sqlite(engine: Engine, path: Path, report: Report) -> None:
     """Everything in `engine`'s database, as it is at one moment, into a new SQLite file. Writers go on meanwhile."""
     target_engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
     try:
         one_moment = engine.connect().execution_options(isolation_level="REPEATABLE READ")
         with one_moment as source, target_engine.begin() as target:
             make_tables(target)
-            copy_rows(source, target, tell)
+            copy_rows(source, target, report)
     finally:
         target_engine.dispose()
 
 
-def from_sqlite(path: Path, target: Connection, tell: Tell) -> None:
+def from_sqlite(path: Path, target: Connection, report: Report) -> None:
     """Everything in an SQLite file of the newest revision into an empty database, in the caller's transaction."""
     engine = create_engine(f"sqlite:///{path}", hide_parameters=True)
     try:
         with engine.connect() as source:
             make_tables(target)
-            copy_rows(source, target, tell)
+            copy_rows(source, target, report)
     finally:
         engine.dispose()
 
@@ -49,7 +49,7 @@ def is_empty(connection: Connection) -> bool:
     return not inspect(connection).get_table_names()
 
 
-def copy_rows(source: Connection, target: Connection, tell: Tell) -> None:
+def copy_rows(source: Connection, target: Connection, report: Report) -> None:
     """All rows of all tables, in an order in which what is referred to comes first; new rows are numbered on."""
     for table in metadata.sorted_tables:
         n = 0
@@ -57,7 +57,7 @@ def copy_rows(source: Connection, target: Connection, tell: Tell) -> None:
         for rows in found.partitions(BATCH):
             target.execute(_insert(table), [dict(row) for row in rows])
             n += len(rows)
-            tell(f"Copies the database: {n} rows of {table.name}.")
+            report(f"Copies the database: {n} rows of {table.name}.")
         if target.dialect.name == "postgresql":
             _number_on(target, table)
 

@@ -37,11 +37,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.errors import Conflict, InvalidInput
 from core.records.audit import heads, trail
 from core.records.backup import database_copy
-from core.records.backup.database_copy import Tell
+from core.records.backup.database_copy import Report
 from core.records.database import tables
 from core.records.database.db import Database, open_database, reachable_engine
 from core.records.database.files import undone_by
-from core.records.database.locks import Line, hold
+from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
 
 _BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
@@ -50,7 +50,7 @@ _NOT_EMPTY = (
 )
 
 
-def back_up(db: Database, target: Path, tell: Tell = lambda _: None) -> Summary:
+def back_up(db: Database, target: Path, report: Report = lambda _: None) -> Summary:
     """Write a backup while the site goes on working. Raises Conflict (the file exists, no space), InvalidInput."""
     if target.exists():
         raise Conflict("There is a file of this name already. Choose another name.")
@@ -60,11 +60,11 @@ def back_up(db: Database, target: Path, tell: Tell = lambda _: None) -> Summary:
     try:
         with tempfile.TemporaryDirectory(dir=db.settings.state_dir, prefix="backup-") as folder:
             staged = Path(folder)
-            _stage(db, staged, tell)
+            _stage(db, staged, report)
             with closing(sqlite3.connect(staged / DATABASE)) as copy:
                 n_audit = copy.execute("SELECT count(*) FROM audit").fetchone()[0]
             with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                summary = write_archive(staged, file, n_audit, tell)
+                summary = write_archive(staged, file, n_audit, report)
                 file.flush()
                 os.fsync(file.fileno())
         half.replace(target)
@@ -75,7 +75,7 @@ def back_up(db: Database, target: Path, tell: Tell = lambda _: None) -> Summary:
     return summary
 
 
-def restore(settings: Settings, source: Path, tell: Tell = lambda _: None) -> Summary:
+def restore(settings: Settings, source: Path, report: Report = lambda _: None) -> Summary:
     """Make an empty or missing state folder, and an empty database where the settings name one, of a backup.
 
     The audit trail is verified first. Raises Conflict when there is something in folder or database, InvalidInput for
@@ -90,12 +90,12 @@ def restore(settings: Settings, source: Path, tell: Tell = lambda _: None) -> Su
         pass  # asked before anything is unpacked
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     half = Path(tempfile.mkdtemp(dir=state, prefix=".restore-"))  # within: the folder may be a volume of its own
-    with undone_by(lambda: _empty(state)), _told_plainly():
-        summary = unpack_archive(source, half, tell)
+    with undone_by(lambda: _empty(state)), _failures_as_sentences():
+        summary = unpack_archive(source, half, report)
         _check_and_sign_out(half, summary)
         with _empty_database(settings) as connection:
             if connection is not None:
-                _fill(connection, half, tell)
+                _fill(connection, half, report)
             for path in sorted(half.iterdir(), key=lambda path: path.name == DATABASE):  # the database last
                 path.replace(state / path.name)
     half.rmdir()
@@ -103,7 +103,7 @@ def restore(settings: Settings, source: Path, tell: Tell = lambda _: None) -> Su
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _failures_as_sentences() -> Iterator[None]:
     """What can go wrong with the file, the disk or the database, as sentences."""
     try:
         yield
@@ -124,7 +124,7 @@ def _empty_database(settings: Settings) -> Iterator[Connection | None]:
     engine = reachable_engine(settings, b"")
     try:
         with engine.begin() as connection:
-            hold(connection, Line.START)
+            hold(connection, AdvisoryLock.START)
             if not database_copy.is_empty(connection):
                 raise Conflict(_NOT_EMPTY)
             yield connection
@@ -132,9 +132,9 @@ def _empty_database(settings: Settings) -> Iterator[Connection | None]:
         engine.dispose()
 
 
-def _fill(connection: Connection, half: Path, tell: Tell) -> None:
+def _fill(connection: Connection, half: Path, report: Report) -> None:
     """The restored rows in place of the SQLite file, which is not kept."""
-    database_copy.from_sqlite(half / DATABASE, connection, tell)
+    database_copy.from_sqlite(half / DATABASE, connection, report)
     if not trail.verify_rows(connection, (half / "site.key").read_bytes()).is_intact:
         raise Conflict("The audit trail did not arrive as it was written, so nothing was restored.")
     (half / DATABASE).unlink()
@@ -163,7 +163,7 @@ def _check_and_sign_out(folder: Path, summary: Summary) -> None:
         db.close()
 
 
-def _stage(db: Database, staged: Path, tell: Tell) -> None:
+def _stage(db: Database, staged: Path, report: Report) -> None:
     """A copy of the database and links to the files, all of one moment.
 
     Files are written before the rows that name them and removed after, so what is copied while nobody removes any has
@@ -174,7 +174,7 @@ def _stage(db: Database, staged: Path, tell: Tell) -> None:
         if name != "live.json" and (state / name).is_file():
             shutil.copyfile(state / name, staged / name)
     with db.begin() as connection:
-        for line in (Line.STORE, Line.DATA_SETS, Line.RELEASES):
+        for line in (AdvisoryLock.STORE, AdvisoryLock.DATA_SETS, AdvisoryLock.RELEASES):
             hold(connection, line)
         if db.engine.dialect.name == "sqlite":
             own = str(db.engine.url.database)
@@ -182,10 +182,10 @@ def _stage(db: Database, staged: Path, tell: Tell) -> None:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         else:
-            database_copy.to_sqlite(db.engine, staged / DATABASE, tell)
+            database_copy.to_sqlite(db.engine, staged / DATABASE, report)
         if (state / "live.json").is_file():
             shutil.copyfile(state / "live.json", staged / "live.json")
-        for path in _kept_files(state):
+        for path in _files_to_back_up(state):
             there = staged / path.relative_to(state)
             there.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -194,7 +194,7 @@ def _stage(db: Database, staged: Path, tell: Tell) -> None:
                 shutil.copyfile(path, there)
 
 
-def _kept_files(state: Path) -> list[Path]:
+def _files_to_back_up(state: Path) -> list[Path]:
     files: list[Path] = []
     for folder in FOLDERS:
         files += [path for path in (state / folder).rglob("*") if path.is_file() and not path.is_symlink()]
@@ -207,7 +207,7 @@ LIST = "backup.json"
 FILES = ("site.key", "audit_heads.jsonl", "live.json")
 FOLDERS = ("store", "data_sets", "candidates", "releases")
 _CHUNK = 1 << 20
-_TELL_BYTES = 256 * MIB
+_REPORT_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,12 @@ class Summary:
     n_audit: int
 
 
-def write_archive(folder: Path, file: IO[bytes], n_audit: int, tell: Tell) -> Summary:
+def write_archive(folder: Path, file: IO[bytes], n_audit: int, report: Report) -> Summary:
     """Everything below `folder`. Pictures and weights are compressed already, so nothing is a second time."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     listed = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
     content = json.dumps({"format": FORMAT, "n_audit": n_audit, "files": listed}).encode()
-    n_bytes, told = 0, 0
+    n_bytes, reported = 0, 0
     with tarfile.open(fileobj=file, mode="w") as archive:
         head = tarfile.TarInfo(LIST)
         head.size = len(content)
@@ -235,17 +235,17 @@ def write_archive(folder: Path, file: IO[bytes], n_audit: int, tell: Tell) -> Su
             with path.open("rb") as one:
                 archive.addfile(entry, one)
             n_bytes += entry.size
-            told = _tell_now_and_then(tell, "Written", n_bytes, told)
+            reported = _report_progress(report, "Written", n_bytes, reported)
     return Summary(len(paths), n_bytes, n_audit)
 
 
-def unpack_archive(source: Path, folder: Path, tell: Tell) -> Summary:
+def unpack_archive(source: Path, folder: Path, report: Report) -> Summary:
     """Every listed file, no other, each with its hash. Names are checked before anything is written.
 
     Raises InvalidInput for another format; ValueError, KeyError, TypeError, EOFError, OSError, tarfile.TarError or
     zlib.error for a file that is broken or none of ours.
     """
-    n_bytes, told = 0, 0
+    n_bytes, reported = 0, 0
     with tarfile.open(source, mode="r:") as archive:
         head = archive.next()
         if head is None or head.name != LIST or not head.isreg():
@@ -270,16 +270,16 @@ def unpack_archive(source: Path, folder: Path, tell: Tell) -> Summary:
             if _sha256(path) != wanted:
                 raise ValueError("damaged")
             n_bytes += entry.size
-            told = _tell_now_and_then(tell, "Unpacked", n_bytes, told)
+            reported = _report_progress(report, "Unpacked", n_bytes, reported)
         if expected:
             raise ValueError("cut off")
     return Summary(len(listing["files"]), n_bytes, int(listing["n_audit"]))
 
 
-def _tell_now_and_then(tell: Tell, word: str, n_bytes: int, told: int) -> int:
-    if n_bytes - told < _TELL_BYTES:
-        return told
-    tell(f"{word} so far: {n_bytes / MIB:.0f} MiB.")
+def _report_progress(report: Report, word: str, n_bytes: int, reported: int) -> int:
+    if n_bytes - reported < _REPORT_BYTES:
+        return reported
+    report(f"{word} so far: {n_bytes / MIB:.0f} MiB.")
     return n_bytes
 
 

@@ -31,7 +31,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from core.errors import Conflict, InvalidSettings
 from core.records.database.files import undone_by
 from core.records.database.image_store import ImageStore, sweep
-from core.records.database.locks import Line, hold
+from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import site
 from core.settings import Settings
 
@@ -115,7 +115,7 @@ def open_database(settings: Settings) -> Database:
         _migrate(engine, settings)
         db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
         with db.begin() as connection:
-            hold(connection, Line.START)
+            hold(connection, AdvisoryLock.START)
             _check_key(connection, site_key)
             removed = sweep(connection, db.store)
     if removed:
@@ -263,7 +263,7 @@ def _migrate(engine: Engine, settings: Settings) -> None:
     with engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
-            hold(connection, Line.START)
+            hold(connection, AdvisoryLock.START)
             current = MigrationContext.configure(connection).get_current_revision()
             if current == newest:
                 return
@@ -298,10 +298,10 @@ def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
 def _check_key(connection: Connection, site_key: bytes) -> None:
     """The audit chain and the patient hashes stand on the key: another key must not go on unnoticed."""
     fingerprint = hashlib.sha256(b"site key fingerprint\n" + site_key).hexdigest()
-    kept = connection.execute(select(site.c.value).where(site.c.key == "site_key_sha256")).scalar_one_or_none()
-    if kept is None:
+    retained = connection.execute(select(site.c.value).where(site.c.key == "site_key_sha256")).scalar_one_or_none()
+    if retained is None:
         connection.execute(insert(site).values(key="site_key_sha256", value=fingerprint))
-    elif kept != fingerprint:
+    elif retained != fingerprint:
         raise InvalidSettings(
             "The file site.key does not belong to this database. Put the site.key of its state folder back."
         )

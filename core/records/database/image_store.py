@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngImageFile
 from sqlalchemy import Connection, select
 
 from core.errors import Conflict, NotFound
-from core.records.database.locks import Line, hold
+from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import image, prediction
 
 PIXELS, MAPS = "png", "npz"
@@ -81,7 +81,7 @@ class ImageStore:
         self._lock = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def keep(self, blob: Blob) -> None:
+    def put(self, blob: Blob) -> None:
         """Write the content unless it is there: to a temporary file first, so that nobody sees half of it.
 
         Raises Conflict when the disk is full.
@@ -160,7 +160,7 @@ class ImageStore:
     def _remember(self, key: str, pixels: np.ndarray) -> None:
         with self._lock:
             self._decoded[key] = pixels
-            while self._decoded and sum(kept.nbytes for kept in self._decoded.values()) > self._memory:
+            while self._decoded and sum(retained.nbytes for retained in self._decoded.values()) > self._memory:
                 self._decoded.popitem(last=False)
 
     def _path(self, key: str) -> Path:
@@ -171,10 +171,10 @@ class ImageStore:
 
 def lock(connection: Connection) -> None:
     """From here to the end of the transaction nobody else adds rows that refer to files, or removes files."""
-    hold(connection, Line.STORE)
+    hold(connection, AdvisoryLock.STORE)
 
 
-def release(connection: Connection, store: ImageStore, keys: Iterable[str]) -> None:
+def delete_unused(connection: Connection, store: ImageStore, keys: Iterable[str]) -> None:
     """Remove the files among `keys` that no row refers to. Call it in a transaction after the one that let them go."""
     lock(connection)
     for key in set(keys) - _referred(connection, keys):

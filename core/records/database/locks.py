@@ -11,7 +11,7 @@ from enum import IntEnum
 from sqlalchemy import Connection, text
 
 
-class Line(IntEnum):
+class AdvisoryLock(IntEnum):
     """What is written by one transaction at a time."""
 
     START = 0x5EC07D00
@@ -23,7 +23,7 @@ class Line(IntEnum):
     IMPORTS = 0x5EC07D06
 
 
-def hold(connection: Connection, line: Line) -> None:
+def hold(connection: Connection, lock: AdvisoryLock) -> None:
     """Waits for its turn; the turn ends with the transaction."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": int(line)})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": int(lock)})

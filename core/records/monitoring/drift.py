@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Row, insert, select
 
 from core.errors import ModelUnavailable
 from core.evaluation.charts.drift import NamedShift
-from core.evaluation.statistics.drift import LEAST, shift_of_numbers, shift_of_words
+from core.evaluation.statistics.drift import LEAST, shift_of_numbers, shift_of_text
 from core.models.card_cases import measured_cases, read_cases
 from core.models.cards import Card, read_test_scores
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.reader_scores import together
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -73,9 +73,9 @@ class Seen:
 
 def seen(db: Database, person: Person, *, since: timedelta) -> Seen:
     """What came in during the time before now. Synthetic studies count in a demonstration only. Raises NotAllowed."""
-    demand(person, "see_drift")
+    require_permission(person, "see_drift")
     start = tables.now() - since
-    study, image, kept = tables.study.c, tables.image.c, tables.prediction.c
+    study, image, retained = tables.study.c, tables.image.c, tables.prediction.c
     counts = [study.deleted_at.is_(None), study.created_at >= start]
     if not db.settings.demo:
         counts.append(study.is_synthetic.is_(False))
@@ -85,13 +85,14 @@ def seen(db: Database, person: Person, *, since: timedelta) -> Seen:
         ).all()
         answers = connection.execute(
             select(
-                kept.id, kept.study_id, kept.image_id, kept.weights_sha256, kept.payload, study.created_at,
+                retained.id, retained.study_id, retained.image_id, retained.weights_sha256, retained.payload,
+                study.created_at,
                 image.laterality, image.modality,
             )
             .join_from(tables.prediction, tables.study)
-            .join(tables.image, kept.image_id == image.id)
+            .join(tables.image, retained.image_id == image.id)
             .where(*counts)
-            .order_by(kept.id)
+            .order_by(retained.id)
         ).all()  # fmt: skip
         reads = connection.execute(
             select(tables.read.c.study_id, tables.read.c.impressions, study.created_at)
@@ -172,7 +173,7 @@ def compared(db: Database, actor: Person, cards: Sequence[Card], *, weeks: int) 
 
     Raises NotAllowed.
     """
-    demand(actor, "see_drift")
+    require_permission(actor, "see_drift")
     start = now() - timedelta(weeks=weeks)
     everything = seen(db, actor, since=BEFORE + timedelta(weeks=weeks))
     inputs, notes = _of_inputs([image for image in everything.images if image.at >= start], cards)
@@ -198,7 +199,7 @@ def _of_inputs(recent: Sequence[SeenImage], cards: Sequence[Card]) -> tuple[list
                 shifts.append(NamedShift(f"{name}, {what}", against, shift))
             if (table["vendor"] != "").any():
                 vendors = table["vendor"].replace("", NO_VENDOR).tolist()
-                shift = shift_of_words(vendors, [image.vendor for image in images])
+                shift = shift_of_text(vendors, [image.vendor for image in images])
                 shifts.append(NamedShift(f"Vendor, {what}", against, shift))
             else:
                 notes.append(f"Vendors, {what}: none is stated for the {against}.")
@@ -230,11 +231,11 @@ def _test_cases(cards: Sequence[Card]) -> tuple[list[tuple[str, list[str], pd.Da
 def _of_past(found: Seen, start: datetime) -> list[NamedShift]:
     old = [image for image in found.images if image.at < start]
     new = [image for image in found.images if image.at >= start]
-    kinds = shift_of_words([i.modality for i in old], [i.modality for i in new])
+    kinds = shift_of_text([i.modality for i in old], [i.modality for i in new])
     shifts = [NamedShift("Kind of picture", _PAST, kinds)]
     for kind in sorted({image.modality for image in new if image.modality}):
         one, other = ([image for image in part if image.modality == kind] for part in (old, new))
-        vendors = shift_of_words([image.vendor for image in one], [image.vendor for image in other])
+        vendors = shift_of_text([image.vendor for image in one], [image.vendor for image in other])
         shifts.append(NamedShift(f"Vendor, {kind}", _PAST, vendors))
         for name, field in _MEASURES:
             shift = shift_of_numbers(_values(one, field), _values(other, field))
@@ -244,7 +245,7 @@ def _of_past(found: Seen, start: datetime) -> list[NamedShift]:
         ["read"] * sum(d[1] for d in days if d[0] is is_old) + ["refused"] * sum(d[2] for d in days if d[0] is is_old)
         for is_old in (True, False)
     ]
-    return [*shifts, NamedShift("Refused files", _PAST, shift_of_words(words[0], words[1]))]
+    return [*shifts, NamedShift("Refused files", _PAST, shift_of_text(words[0], words[1]))]
 
 
 def _values(images: Sequence[SeenImage], field: str) -> list[float]:
@@ -325,6 +326,6 @@ def _decimals(value: float | None, places: int = 2) -> str:
 
 def record_intake(db: Database, person: Person, *, n_read: int, n_refused: int) -> None:
     """Counts files that were just opened. Raises NotAllowed."""
-    demand(person, "create_study")
+    require_permission(person, "create_study")
     with db.begin() as connection:
         connection.execute(insert(tables.intake).values(at=tables.now(), n_read=n_read, n_refused=n_refused))

@@ -23,7 +23,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people import passwords, sessions
-from core.records.people.permissions import ROLES, Person, demand
+from core.records.people.permissions import ROLES, Person, require_permission
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def setup_code(db: Database) -> str | None:
     Writes: only its SHA-256 is kept, and the code of an earlier start is no longer good.
     """
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         if has_administrator(connection):
             return None
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
@@ -108,13 +108,13 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
     """The first person, with all roles. Raises AccountRefused; the code is used up on success."""
     name, password_hash = checked_name(name), passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         if has_administrator(connection):
             raise AccountRefused("exists")
-        kept = connection.execute(
+        retained = connection.execute(
             select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
         ).scalar_one_or_none()
-        is_right = kept is not None and hmac.compare_digest(kept, sessions.digest(code.strip().upper()))
+        is_right = retained is not None and hmac.compare_digest(retained, sessions.digest(code.strip().upper()))
         if is_right:
             connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
             person = insert_person(connection, name, password_hash, ROLES)
@@ -128,11 +128,11 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
 
 def create_person(db: Database, actor: Person, *, name: str, password: str, roles: Iterable[str]) -> Person:
     """A new person. Raises NotAllowed, AccountRefused."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     name, chosen = checked_name(name), checked_roles(roles)
     password_hash = passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         if find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = insert_person(connection, name, password_hash, chosen)
@@ -142,7 +142,7 @@ def create_person(db: Database, actor: Person, *, name: str, password: str, role
 
 def list_people(db: Database, actor: Person) -> list[PersonRow]:
     """Everybody who has an account, by name. Raises NotAllowed."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     with db.read() as connection:
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
     return [
@@ -156,7 +156,7 @@ def list_people(db: Database, actor: Person) -> list[PersonRow]:
 
 def disable_person(db: Database, actor: Person, person_id: int) -> None:
     """Nobody signs in as this person any more; running sessions end now. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     if person_id == actor.id:
         raise InvalidInput("You cannot disable yourself. Another administrator can.")
     with db.begin() as connection:
@@ -168,7 +168,7 @@ def disable_person(db: Database, actor: Person, person_id: int) -> None:
 
 def enable_person(db: Database, actor: Person, person_id: int) -> None:
     """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     with db.begin() as connection:
         change_row(connection, person_id, disabled=False, failed_count=0, locked_until=None)
         trail.record(connection, actor.id, "enable person", f"person {person_id}")
@@ -176,7 +176,7 @@ def enable_person(db: Database, actor: Person, person_id: int) -> None:
 
 def sign_out_everywhere(db: Database, actor: Person, person_id: int) -> None:
     """Ends every session of this person now; they may sign in again. Raises NotAllowed, NotFound."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     with db.begin() as connection:
         row_of(connection, person_id)
         sessions.revoke_all(connection, person_id)
@@ -185,22 +185,22 @@ def sign_out_everywhere(db: Database, actor: Person, person_id: int) -> None:
 
 def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str]) -> None:
     """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     chosen = checked_roles(roles)
     if person_id == actor.id and "administrator" not in chosen:
         raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
     with db.begin() as connection:
-        demand_own_password(row_of(connection, person_id))
+        require_own_password(row_of(connection, person_id))
         change_row(connection, person_id, roles=list(chosen))
         trail.record(connection, actor.id, "set roles", f"person {person_id}", roles=list(chosen))
 
 
 def reset_password(db: Database, actor: Person, person_id: int, password: str) -> None:
     """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     with db.read() as connection:
         row = row_of(connection, person_id)
-    demand_own_password(row)
+    require_own_password(row)
     password_hash = passwords.hash_password(checked_password(password, row.name))
     with db.begin() as connection:
         change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
@@ -302,7 +302,7 @@ def row_of(connection: Connection, person_id: int) -> Any:
     return row
 
 
-def demand_own_password(row: Any) -> None:
+def require_own_password(row: Any) -> None:
     """Raises Conflict for somebody whom the identity provider vouches for: roles and proof come from there alone."""
     if row.issuer is not None:
         raise Conflict("This person comes by single sign-on: roles and password are kept by the identity provider.")

@@ -18,7 +18,7 @@ from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people import accounts, passwords, sessions
 from core.records.people.accounts import AccountRefused
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 
 VALID_HOURS = 48
 NO_PASSWORD = "none"
@@ -27,10 +27,10 @@ NO_PASSWORD = "none"
 
 def invite_person(db: Database, actor: Person, *, name: str, roles: Iterable[str]) -> tuple[Person, str]:
     """A new person without a password, and the token of the link that sets it. Raises NotAllowed, AccountRefused."""
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     name, chosen = accounts.checked_name(name), accounts.checked_roles(roles)
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         if accounts.find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = accounts.insert_person(connection, name, NO_PASSWORD, chosen)
@@ -44,12 +44,12 @@ def reset_by_link(db: Database, actor: Person, person_id: int) -> str:
 
     Raises NotAllowed, NotFound; Conflict for oneself, for somebody who is disabled and for single sign-on.
     """
-    demand(actor, "manage_people")
+    require_permission(actor, "manage_people")
     if person_id == actor.id:
         raise Conflict("You would lock yourself out. Change your own password on the page Account.")
     with db.begin() as connection:
         row = accounts.row_of(connection, person_id)
-        accounts.demand_own_password(row)
+        accounts.require_own_password(row)
         if row.disabled:
             raise Conflict("This person is disabled. Let them sign in again first.")
         accounts.change_row(connection, person_id, password_hash=NO_PASSWORD, failed_count=0, locked_until=None)

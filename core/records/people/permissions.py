@@ -77,7 +77,7 @@ def allowed(person: Person, action: str) -> bool:
     return bool(ACTIONS[action] & person.roles)
 
 
-def demand(person: Person, action: str) -> None:
+def require_permission(person: Person, action: str) -> None:
     """Raises NotAllowed, with a sentence that names the roles, unless the person may do this."""
     if allowed(person, action):
         return

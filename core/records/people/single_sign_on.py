@@ -71,7 +71,7 @@ def sign_in(db: Database, settings: Settings, claims: Mapping[str, Any]) -> str:
     """
     found = identity_of(claims, settings)
     with db.begin() as connection:
-        trail.stand_in_line(connection)  # two first sign-ins at once make one person
+        trail.lock_trail(connection)  # two first sign-ins at once make one person
         refusal, token = _admit(connection, settings, found)
     if refusal:
         raise AccountRefused(refusal)

@@ -8,7 +8,7 @@ from core.errors import Conflict, NotFound
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.reads import is_ai_visible
 from core.records.reads.rows import (
     as_first_answered,
@@ -18,7 +18,7 @@ from core.records.reads.rows import (
     payload_of,
     prediction_of,
 )
-from core.records.reads.studies import release_files
+from core.records.reads.studies import delete_files
 from core.types import Explanation, Prediction
 
 
@@ -33,9 +33,9 @@ def record_predictions(
     Raises NotFound if study or image are gone meanwhile.
     """
     blob = image_store.maps_blob(explanation.maps)
-    kept, image = tables.prediction.c, tables.image.c
-    with undone_by(lambda: release_files(db, [blob.key])):
-        db.store.keep(blob)
+    retained, image = tables.prediction.c, tables.image.c
+    with undone_by(lambda: delete_files(db, [blob.key])):
+        db.store.put(blob)
         with db.begin() as connection:
             find_study(connection, study_id, is_for_change=True)
             image_store.lock(connection)
@@ -44,14 +44,14 @@ def record_predictions(
             ).one_or_none():
                 raise NotFound("This image does not exist any more. Reload the page.")
             is_there = connection.execute(
-                select(kept.id).where(
-                    kept.image_id == image_id,
-                    kept.model_id == prediction.model_id,
-                    kept.weights_sha256 == prediction.weights_sha256,
+                select(retained.id).where(
+                    retained.image_id == image_id,
+                    retained.model_id == prediction.model_id,
+                    retained.weights_sha256 == prediction.weights_sha256,
                 )
             ).one_or_none()
             if is_there is None:
-                db.store.keep(blob)  # again, now that nobody can remove it as unused
+                db.store.put(blob)  # again, now that nobody can remove it as unused
                 connection.execute(
                     insert(tables.prediction).values(
                         study_id=study_id,
@@ -64,7 +64,7 @@ def record_predictions(
                     )
                 )
     if is_there is not None:
-        release_files(db, [blob.key])
+        delete_files(db, [blob.key])
 
 
 def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[str, Prediction, Explanation]]:
@@ -72,7 +72,7 @@ def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[st
 
     Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
     """
-    demand(person, "see_ai")
+    require_permission(person, "see_ai")
     with db.read() as connection:
         study = find_study(connection, study_id)
         if not is_ai_visible(connection, person, study):

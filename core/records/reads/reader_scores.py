@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.rows import newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -31,7 +31,7 @@ def reader_scores(db: Database, person: Person) -> bytes:
     several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
     has a truth. Synthetic studies count only in a demonstration. Raises NotAllowed.
     """
-    demand(person, "see_reader_scores")
+    require_permission(person, "see_reader_scores")
     rows: list[dict[str, object]] = []
     with db.read() as connection:
         for study in connection.execute(finished(db)).all():

@@ -25,7 +25,7 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, allowed, demand
+from core.records.people.permissions import Person, allowed, require_permission
 from core.records.reads.rows import breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED
 
@@ -77,7 +77,7 @@ def record_first_read(
     Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
     impression must not know.
     """
-    demand(person, "record_first_read")
+    require_permission(person, "record_first_read")
     with db.begin() as connection:
         study = find_study(connection, study_id, is_for_change=True)
         _refuse_late_first_read(connection, person, study)
@@ -97,7 +97,7 @@ def reveal(db: Database, person: Person, study_id: str) -> None:
 
     Raises NotAllowed, NotFound; Conflict before the own first read, unless the study is final already.
     """
-    demand(person, "reveal_ai")
+    require_permission(person, "reveal_ai")
     with db.begin() as connection:
         study = find_study(connection, study_id, is_for_change=True)
         if is_ai_visible(connection, person, study):
@@ -114,7 +114,7 @@ def record_final_read(
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
-    demand(person, "record_final_read")
+    require_permission(person, "record_final_read")
     with db.begin() as connection:
         study = find_study(connection, study_id, is_for_change=True)
         if study.reading_mode == _READ_FIRST and not has_read(connection, study_id, "first", person):
@@ -127,7 +127,7 @@ def record_final_read(
 
 def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
     """The reads that this person may see, oldest first. Raises NotAllowed, NotFound."""
-    demand(person, "see_reads")
+    require_permission(person, "see_reads")
     read, author = tables.read.c, tables.person.c
     query = (
         select(tables.read, author.name.label("person_name"))
@@ -151,7 +151,7 @@ def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
 
 def record_export(db: Database, person: Person, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
-    demand(person, "export_report")
+    require_permission(person, "export_report")
     with db.begin() as connection:
         find_study(connection, study_id)
         trail.record(connection, person.id, "export report", f"study {study_id}", what=what)
@@ -191,7 +191,7 @@ def _insert_read(
 ) -> int:
     breasts = breasts_shown(connection, study.id)
     if set(impressions) != set(breasts):
-        raise InvalidInput(f"Give an impression of each breast that the study shows: {_in_words(breasts)}.")
+        raise InvalidInput(f"Give an impression of each breast that the study shows: {_as_text(breasts)}.")
     seen: list[dict[str, Any]] = []
     if is_ai_visible(connection, person, study):
         seen = [
@@ -272,6 +272,6 @@ def breasts_shown(connection: Connection, study_id: str) -> tuple[str, ...]:
     return breasts_of(connection.execute(select(image.laterality).where(image.study_id == study_id)).scalars())
 
 
-def _in_words(breasts: Sequence[str]) -> str:
+def _as_text(breasts: Sequence[str]) -> str:
     words = {"R": "right", "L": "left", SIDE_NOT_STATED: "side not stated"}
     return ", ".join(words[breast] for breast in breasts)

@@ -21,9 +21,9 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.rows import find_study
-from core.records.reads.studies import release_files
+from core.records.reads.studies import delete_files
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ LOOK_SECONDS = 3600
 
 def n_due(db: Database, actor: Person, days: int) -> int:
     """How many studies would lose their pixels now if they were kept for `days` days. Raises NotAllowed."""
-    demand(actor, "manage_settings")
+    require_permission(actor, "manage_settings")
     if not days:
         return 0
     with db.read() as connection:
@@ -83,13 +83,13 @@ def _remove(db: Database, study_id: str, days: int) -> bool:
             return False
         if not _is_due(connection, study_id, days):  # read again meanwhile, or done by another process
             return False
-        kept = connection.execute(select(image.c.stored, image.c.sha256).where(image.c.study_id == study_id)).all()
+        retained = connection.execute(select(image.c.stored, image.c.sha256).where(image.c.study_id == study_id)).all()
         connection.execute(update(image).where(image.c.study_id == study_id).values(stored="", pixels_removed_at=now()))
         trail.record(
             connection, None, "remove pixels", f"study {study_id}",
-            images=sorted(row.sha256 for row in kept), days=days,
+            images=sorted(row.sha256 for row in retained), days=days,
         )  # fmt: skip
-    release_files(db, [row.stored for row in kept if row.stored])
+    delete_files(db, [row.stored for row in retained if row.stored])
     return True
 
 

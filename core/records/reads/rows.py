@@ -152,23 +152,23 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
 
 def newest_predictions(connection: Connection, study_id: str) -> list[Row[Any]]:
     """Of each model the newest answer to each image, in order of the images."""
-    kept, image = tables.prediction.c, tables.image.c
+    retained, image = tables.prediction.c, tables.image.c
     rows = connection.execute(
         select(tables.prediction)
-        .join_from(tables.prediction, tables.image, kept.image_id == image.id)
-        .where(kept.study_id == study_id)
-        .order_by(image.position, kept.model_id, kept.id)
+        .join_from(tables.prediction, tables.image, retained.image_id == image.id)
+        .where(retained.study_id == study_id)
+        .order_by(image.position, retained.model_id, retained.id)
     ).all()
     return list({(row.image_id, row.model_id): row for row in rows}.values())
 
 
 def as_first_answered(connection: Connection, study_id: str, prediction: Prediction) -> Prediction:
     """The same answer, against the threshold of these weights' first answer in the study where there is one."""
-    kept = tables.prediction.c
+    retained = tables.prediction.c
     first = connection.execute(
-        select(kept.payload)
-        .where(kept.study_id == study_id, kept.weights_sha256 == prediction.weights_sha256)
-        .order_by(kept.id)
+        select(retained.payload)
+        .where(retained.study_id == study_id, retained.weights_sha256 == prediction.weights_sha256)
+        .order_by(retained.id)
         .limit(1)
     ).scalar_one_or_none()
     if first is None:

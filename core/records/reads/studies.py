@@ -25,7 +25,7 @@ from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
 
@@ -71,16 +71,16 @@ def create_study(
 
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
-    demand(person, "create_study")
+    require_permission(person, "create_study")
     name = tidy_name(display_name)
     images = list({(image.sha256, image.frame): image for image in images}.values())
     site = site_settings.current(db)
     patient_hash = _patient_of(images, site.study_files)
     blobs = [image_store.pixels_blob(image.pixels) for image in images]
     study_id = uuid4().hex
-    with undone_by(lambda: release_files(db, [blob.key for blob in blobs])):
+    with undone_by(lambda: delete_files(db, [blob.key for blob in blobs])):
         for blob in blobs:
-            db.store.keep(blob)
+            db.store.put(blob)
         with db.begin() as connection:
             image_store.lock(connection)
             connection.execute(
@@ -95,7 +95,7 @@ def create_study(
                 )
             )
             for position, (image, blob) in enumerate(zip(images, blobs, strict=True)):
-                db.store.keep(blob)  # again, now that nobody can remove it as unused
+                db.store.put(blob)  # again, now that nobody can remove it as unused
                 connection.execute(insert(tables.image).values(**columns_of(study_id, position, image, blob.key)))
             trail.record(
                 connection, person.id, "create study", f"study {study_id}",
@@ -107,7 +107,7 @@ def create_study(
 
 def list_studies(db: Database, person: Person, *, search: str = "") -> list[StudyRow]:
     """The worklist, newest first: the order tells nothing but when. search: part of the name, any case."""
-    demand(person, "see_worklist")
+    require_permission(person, "see_worklist")
     wanted = search.strip().casefold()
     with db.read() as connection:
         rows = study_rows(connection, undeleted())
@@ -117,22 +117,24 @@ def list_studies(db: Database, person: Person, *, search: str = "") -> list[Stud
 
 def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
     """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
-    demand(person, "see_worklist")
+    require_permission(person, "see_worklist")
     with db.read() as connection:
-        kept = find_study(connection, study_id)
+        retained = find_study(connection, study_id)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
-        n_earlier = connection.execute(select(func.count()).select_from(_earlier(kept).subquery())).scalar_one()
-    images = tuple(StoredImage(one.id, image_of(one, db, kept.patient_hash), one.pixels_removed_at) for one in found)
+        n_earlier = connection.execute(select(func.count()).select_from(_earlier(retained).subquery())).scalar_one()
+    images = tuple(
+        StoredImage(one.id, image_of(one, db, retained.patient_hash), one.pixels_removed_at) for one in found
+    )
     return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
 
 
 def earlier_studies(db: Database, person: Person, study_id: str) -> list[StudyRow]:
     """Studies of the same patient that were stored before this one, newest first. Raises NotAllowed, NotFound."""
-    demand(person, "see_worklist")
+    require_permission(person, "see_worklist")
     with db.read() as connection:
-        kept = find_study(connection, study_id)
-        return study_rows(connection, tables.study.c.id.in_(_earlier(kept)))
+        retained = find_study(connection, study_id)
+        return study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
 
 
 def correct_image(
@@ -149,7 +151,7 @@ def correct_image(
     Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
     InvalidInput, Conflict.
     """
-    demand(person, "correct_image")
+    require_permission(person, "correct_image")
     wanted = _checked_correction(laterality, view, modality)
     image, prediction = tables.image, tables.prediction
     with db.begin() as connection:
@@ -157,17 +159,17 @@ def correct_image(
         if here is None:
             raise NotFound("This image does not exist any more. Reload the page.")
         find_study(connection, here.study_id, is_for_change=True)
-        kept = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
-        if _has_read(connection, kept.study_id):
+        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        if _has_read(connection, retained.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
                 "If they are wrong, say so in the comment, or upload the study again."
             )
-        before = {name: getattr(kept, name) for name in wanted}
+        before = {name: getattr(retained, name) for name in wanted}
         if before == wanted:
             return
-        if wanted["modality"] != kept.modality:
-            _check_colour(db, kept.stored, wanted["modality"])
+        if wanted["modality"] != retained.modality:
+            _check_colour(db, retained.stored, wanted["modality"])
             connection.execute(update(image).where(image.c.id == image_id).values(modality_source="reader"))
         connection.execute(update(image).where(image.c.id == image_id).values(**wanted))
         maps = connection.execute(
@@ -175,10 +177,10 @@ def correct_image(
         )
         freed = list(maps.scalars())
         trail.record(
-            connection, person.id, "correct image", f"study {kept.study_id}",
-            image=kept.sha256, before=before, after=wanted,
+            connection, person.id, "correct image", f"study {retained.study_id}",
+            image=retained.sha256, before=before, after=wanted,
         )  # fmt: skip
-    release_files(db, freed)
+    delete_files(db, freed)
 
 
 def delete_study(db: Database, person: Person, study_id: str) -> None:
@@ -186,7 +188,7 @@ def delete_study(db: Database, person: Person, study_id: str) -> None:
 
     Raises NotAllowed, NotFound; Conflict once a final read refers to it.
     """
-    demand(person, "delete_study")
+    require_permission(person, "delete_study")
     image, prediction, study = tables.image, tables.prediction, tables.study
     with db.begin() as connection:
         find_study(connection, study_id, is_for_change=True)
@@ -209,7 +211,7 @@ def delete_study(db: Database, person: Person, study_id: str) -> None:
         trail.record(
             connection, person.id, "delete study", f"study {study_id}", images=sorted(row.sha256 for row in removed)
         )
-    release_files(db, [*freed, *(row.stored for row in removed)])
+    delete_files(db, [*freed, *(row.stored for row in removed)])
 
 
 def tidy_name(text: str) -> str:
@@ -222,13 +224,13 @@ def tidy_name(text: str) -> str:
     return name
 
 
-def release_files(db: Database, keys: Sequence[str]) -> None:
+def delete_files(db: Database, keys: Sequence[str]) -> None:
     """Remove files that nothing refers to any more; what cannot be removed now is swept at a later start."""
     if not keys:
         return
     try:
         with db.begin() as connection:
-            image_store.release(connection, db.store, keys)
+            image_store.delete_unused(connection, db.store, keys)
     except (SQLAlchemyError, OSError, Conflict) as error:
         log.warning("%d files stay in the image store until the next start: %s", len(keys), type(error).__name__)
 
@@ -251,13 +253,13 @@ def _has_read(connection: Connection, study_id: str, kind: str | None = None) ->
     return connection.execute(query).first() is not None
 
 
-def _earlier(kept: Row[Any]) -> Select[Any]:
+def _earlier(retained: Row[Any]) -> Select[Any]:
     """Ids of undeleted studies of the same patient that were stored before; none where the patient is not known."""
     study = tables.study.c
     return select(study.id).where(
         study.patient_hash.is_not(None),  # a comparison with None asks for all others that are unknown, too
-        study.patient_hash == kept.patient_hash,
-        study.created_at < kept.created_at,
+        study.patient_hash == retained.patient_hash,
+        study.created_at < retained.created_at,
         undeleted(),
     )
 
@@ -291,7 +293,7 @@ ONCE_IN = timedelta(minutes=15)
 
 def record_opening(db: Database, person: Person, study_id: str) -> None:
     """Writes that this person looks at this study, unless it was written a moment ago. Raises NotAllowed, NotFound."""
-    demand(person, "see_worklist")
+    require_permission(person, "see_worklist")
     row = tables.audit.c
     recent = (
         select(row.id)
@@ -304,6 +306,6 @@ def record_opening(db: Database, person: Person, study_id: str) -> None:
         if connection.execute(recent).first() is not None:
             return
     with db.begin() as connection:
-        trail.stand_in_line(connection)
+        trail.lock_trail(connection)
         if connection.execute(recent).first() is None:  # another tab of this person may have been faster
             trail.record(connection, person.id, "open study", f"study {study_id}")

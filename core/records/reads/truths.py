@@ -19,7 +19,7 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.reader_scores import finished, is_reading
 from core.records.reads.reads import breasts_shown, has_read, tidy_text
 from core.records.reads.rows import find_study
@@ -46,7 +46,7 @@ def record_truth(
     db: Database, person: Person, study_id: str, *, breast: str, pathology: str, happened_on: date, source: str
 ) -> None:
     """Enter what became of one breast; a correction is one more row. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(person, "record_truth")
+    require_permission(person, "record_truth")
     if pathology not in PATHOLOGIES:
         raise InvalidInput(f"The pathology can be {', '.join(PATHOLOGIES)}.")
     # A day's grace: west of the server it may be tomorrow already.
@@ -73,7 +73,7 @@ def truths_of(db: Database, person: Person, study_id: str) -> list[Truth]:
 
     Somebody who is in the middle of reading (own first read, no own final one) is not told either.
     """
-    demand(person, "see_truth")
+    require_permission(person, "see_truth")
     truth, author = tables.truth.c, tables.person.c
     with db.read() as connection:
         find_study(connection, study_id)
@@ -124,7 +124,7 @@ class KnownImages:
 
 def known_images(db: Database, person: Person, modality: Modality) -> KnownImages:
     """Every image of this kind whose breast has a truth. Raises NotAllowed."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     found: list[KnownImage] = []
     left_out: Counter[str] = Counter()
     with db.read() as connection:

@@ -31,8 +31,8 @@ from core.models.weights import check_shards
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.database.locks import Line, hold
-from core.records.people.permissions import Person, demand
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.reads import tidy_text
 from core.settings import Settings
 
@@ -76,18 +76,18 @@ def promote(
     live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
     ModelUnavailable.
     """
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
         card = find_candidate(db, connection, job_id)
-        _demand_data_set(connection, job_id)
+        _require_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
-        demand_unchanged(previous, live_sha256)
+        require_unchanged(previous, live_sha256)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
-        _demand_same_kind(db, card)
-        _keep_shipped(db, card.model_id)
-        keep_release(db.settings, card)
+        _require_same_kind(db, card)
+        _store_shipped(db, card.model_id)
+        store_release(db.settings, card)
         _decide(
             connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words,
             job_id=job_id, passed=passed, evidence=evidence,
@@ -101,11 +101,11 @@ def roll_back(
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
         previous = _live_now(db, connection, model_id)
-        demand_unchanged(previous, live_sha256)
+        require_unchanged(previous, live_sha256)
         if weights_sha256 == previous:
             raise Conflict("These weights are live already.")
         if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
@@ -118,37 +118,37 @@ def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | Non
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
         previous = _live_now(db, connection, model_id)
-        demand_unchanged(previous, live_sha256)
+        require_unchanged(previous, live_sha256)
         if previous is None:
             raise Conflict("This model does not answer anyway.")
-        _keep_shipped(db, model_id)
+        _store_shipped(db, model_id)
         _decide(connection, actor, RETIRE, model_id, previous, previous, words)
 
 
 def start_shadow(db: Database, actor: Person, job_id: int, *, reason: str) -> None:
     """Let a candidate read new images silently beside the live model. Raises NotAllowed, NotFound, Conflict."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
         card = find_candidate(db, connection, job_id)
-        _demand_data_set(connection, job_id)
+        _require_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
         if _live_of(connection).shadows.get(card.model_id) == card.weights_sha256:
             raise Conflict("These weights run silently already.")
-        _demand_same_kind(db, card)
-        keep_release(db.settings, card)
+        _require_same_kind(db, card)
+        store_release(db.settings, card)
         _decide(connection, actor, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
 
 
 def end_shadow(db: Database, actor: Person, model_id: str, weights_sha256: str, *, reason: str) -> None:
     """Let weights run silently no more; what they said stays. Raises NotAllowed, InvalidInput, Conflict."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
         if _live_of(connection).shadows.get(model_id) != weights_sha256:
@@ -159,7 +159,7 @@ def end_shadow(db: Database, actor: Person, model_id: str, weights_sha256: str, 
 
 def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
     """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     table = tables.release
     query = select(table, tables.person.c.name.label("person_name")).join_from(
         table, tables.person, table.c.person_id == tables.person.c.id
@@ -174,14 +174,14 @@ def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> li
 
 def releases_of(db: Database, actor: Person, model_id: str) -> list[Card]:
     """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     with db.read() as connection:
         return _releases_of(db, connection, model_id)
 
 
 def live_now(db: Database, actor: Person, model_id: str) -> str | None:
     """The sha256 of a model's live weights, None where none answer. Raises NotAllowed."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     with db.read() as connection:
         return _live_now(db, connection, model_id)
 
@@ -197,7 +197,7 @@ def find_candidate(db: Database, connection: Connection, job_id: int) -> Card:
     return candidate_card(db.settings, job_id, job.result["model_id"], job.result["weights_sha256"])
 
 
-def _demand_data_set(connection: Connection, job_id: int) -> None:
+def _require_data_set(connection: Connection, job_id: int) -> None:
     """The data set of a training is still there, and nobody removes it before the transaction ends."""
     job, version, data_set = tables.job, tables.data_set_version, tables.data_set
     query = (
@@ -214,7 +214,7 @@ def _demand_data_set(connection: Connection, job_id: int) -> None:
 def project(db: Database) -> None:
     """Make `live.json` anew from the decisions where it differs, and remove what a killed process left half done."""
     with db.begin() as connection:
-        hold(connection, Line.RELEASES)
+        hold(connection, AdvisoryLock.RELEASES)
         remove_halves(db.settings)
         decided = _live_of(connection)
         try:
@@ -233,7 +233,7 @@ def reason_of(text: str) -> str:
     return words
 
 
-def demand_unchanged(live: str | None, seen: str | None) -> None:
+def require_unchanged(live: str | None, seen: str | None) -> None:
     """Refuse with Conflict a decision about other weights than those that are live."""
     if live != seen:
         raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
@@ -244,7 +244,7 @@ def _deciding(db: Database) -> Iterator[Connection]:
     """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
     try:
         with db.begin() as connection:
-            hold(connection, Line.RELEASES)
+            hold(connection, AdvisoryLock.RELEASES)
             remove_halves(db.settings)
             yield connection
             write_live(db.settings, _live_of(connection))
@@ -323,14 +323,14 @@ def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Ca
     ]
 
 
-def _keep_shipped(db: Database, model_id: str) -> None:
+def _store_shipped(db: Database, model_id: str) -> None:
     """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
     for card in _shipped(db, model_id):
         if not card.raw.get("members"):
-            keep_release(db.settings, card)
+            store_release(db.settings, card)
 
 
-def _demand_same_kind(db: Database, card: Card) -> None:
+def _require_same_kind(db: Database, card: Card) -> None:
     """One model id must go on meaning one thing to who reads with it."""
     for other in known_cards(db.settings):
         if other.model_id == card.model_id and other.modality is not card.modality:
@@ -357,7 +357,7 @@ def candidate_card(settings: Settings, job_id: int, model_id: str, weights_sha25
     return card
 
 
-def keep_release(settings: Settings, card: Card) -> None:
+def store_release(settings: Settings, card: Card) -> None:
     """Put card, weights and scores of a model where releases lie; nothing happens if they are there.
 
     A candidate's files are linked (they are never written to again), shipped ones copied. The weights are checked

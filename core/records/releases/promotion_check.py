@@ -26,17 +26,26 @@ import pandas as pd
 from sqlalchemy import Connection, select
 
 from core.errors import Conflict, InvalidInput, ModelUnavailable, NotFound
-from core.evaluation.cache import Workbench
-from core.evaluation.promotion import CANDIDATE, LIVE, Circumstances, Overlap, RedLine, overlap, red_lines, side_by_side
+from core.evaluation.cache import ComparisonCache
+from core.evaluation.promotion import (
+    CANDIDATE,
+    LIVE,
+    Circumstances,
+    FailedCheck,
+    Overlap,
+    failed_checks,
+    overlap,
+    side_by_side,
+)
 from core.evaluation.statistics.operating_points import operating_rows
-from core.models.card_cases import ALIKE_BITS, read_cases
+from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
 from core.models.cards import Card, leaks_of, live_cards, read_test_scores
 from core.models.live import candidate_dir
 from core.records import data_sets, site_settings
 from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.releases import decisions
 from core.settings import Settings
 
@@ -63,19 +72,19 @@ class Examination:
     is_compared: bool
     is_scored: bool
     n_tested: int
-    bench: Workbench
+    numbers: ComparisonCache
     speeds: Mapping[str, Any]
     seen: Mapping[str, Overlap | None]
     notes: tuple[str, ...]
-    lines: tuple[RedLine, ...]
+    lines: tuple[FailedCheck, ...]
 
 
-def beside_dir(db: Database, job_id: int) -> Path:
+def reference_dir(db: Database, job_id: int) -> Path:
     """Where other models' scores of a candidate's test cases are kept: `<sha8>.test_scores.csv`, `<sha8>.json`."""
     return candidate_dir(db.settings, job_id) / "beside"
 
 
-def live_beside(settings: Settings, candidate: Card) -> list[Card]:
+def reference_models(settings: Settings, candidate: Card) -> list[Card]:
     """The live models that a candidate can be compared with: the one it would replace, then others of its kind."""
     same_kind = [
         card
@@ -85,23 +94,23 @@ def live_beside(settings: Settings, candidate: Card) -> list[Card]:
     return sorted(same_kind, key=lambda card: card.model_id != candidate.model_id)
 
 
-def choices_beside(db: Database, actor: Person, job_id: int) -> list[Card]:
+def reference_choices(db: Database, actor: Person, job_id: int) -> list[Card]:
     """The live models to choose from where a candidate would replace none. Raises NotAllowed, NotFound, Conflict."""
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     with db.read() as connection:
         candidate = decisions.find_candidate(db, connection, job_id)
-    others = live_beside(db.settings, candidate)
+    others = reference_models(db.settings, candidate)
     is_new = decisions.live_now(db, actor, candidate.model_id) is None
     return [card for card in others if card.model_id != candidate.model_id] if is_new else []
 
 
-def examine(db: Database, actor: Person, job_id: int, *, beside: str | None = None) -> Examination:
+def examine(db: Database, actor: Person, job_id: int, *, reference: str | None = None) -> Examination:
     """Compare a training's candidate with what is live now.
 
-    beside: sha256 of the live weights to stand beside it, one of `choices_beside`; None for the first. A candidate that
-    would replace live weights is compared with those. Raises NotAllowed, NotFound, Conflict, InvalidInput.
+    beside: sha256 of the live weights to stand beside it, one of `reference_choices`; None for the first. A candidate
+    that would replace live weights is compared with those. Raises NotAllowed, NotFound, Conflict, InvalidInput.
     """
-    demand(actor, "manage_releases")
+    require_permission(actor, "manage_releases")
     with db.read() as connection:
         candidate = decisions.find_candidate(db, connection, job_id)
         version = version_of_job(connection, job_id)
@@ -109,32 +118,32 @@ def examine(db: Database, actor: Person, job_id: int, *, beside: str | None = No
     if scores is None or scores.empty:
         raise NotFound("The candidate comes without the scores of its test cases. Train it anew.")
     live_sha256 = decisions.live_now(db, actor, candidate.model_id)
-    live = _chosen(live_beside(db.settings, candidate), live_sha256, beside)
+    live = _chosen(reference_models(db.settings, candidate), live_sha256, reference)
     is_replaced = live is not None and live.weights_sha256 == live_sha256
     live_scores, speeds = (None, {}) if live is None else _scores_of_live(db, job_id, live, scores)
     cases = cases_of(db, version)
     groups = cases[["case", *(name for name in GROUPS if name in cases)]] if not cases.empty else None
     is_compared = live_scores is not None
-    bench = Workbench(side_by_side(candidate, scores, live if is_compared else None, live_scores, groups))
-    is_scored = is_compared and bench.cohort.table.n == len(scores)
+    numbers = ComparisonCache(side_by_side(candidate, scores, live if is_compared else None, live_scores, groups))
+    is_scored = is_compared and numbers.cohort.table.n == len(scores)
     other = (
         Party(LIVE, live, live_scores, version_of_weights(db, live.weights_sha256))
         if live is not None and live_scores is not None
         else None
     )
-    seen, notes = seen_by(db, bench.cohort.table.cases.tolist(), Party(CANDIDATE, candidate, scores, version), other)
+    seen, notes = seen_by(db, numbers.cohort.table.cases.tolist(), Party(CANDIDATE, candidate, scores, version), other)
     if is_compared and not is_scored:
         notes.append(
-            f"Compared on {bench.cohort.table.n} of the candidate's {len(scores)} test cases: the live model has no "
+            f"Compared on {numbers.cohort.table.n} of the candidate's {len(scores)} test cases: the live model has no "
             "scores of the others."
         )
     leaks = list(leaks_of(candidate))
     if not leaks and version.is_leaking:
         leaks.append("as the audit of its data set found")
     margin = site_settings.current(db).sensitivity_margin_percent / 100
-    lines = red_lines(bench, Circumstances(tuple(leaks), seen, is_replaced, is_compared), margin=margin)
+    lines = failed_checks(numbers, Circumstances(tuple(leaks), seen, is_replaced, is_compared), margin=margin)
     return Examination(
-        job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), bench, speeds,
+        job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), numbers, speeds,
         seen, tuple(notes), lines,
     )  # fmt: skip
 
@@ -147,7 +156,7 @@ def promote(
     live_sha256: str | None,
     reason: str,
     passed: Mapping[str, str],
-    beside: str | None = None,
+    reference: str | None = None,
 ) -> None:
     """Let a training's candidate answer from the next read on, in place of the live weights of the same model.
 
@@ -155,9 +164,9 @@ def promote(
     line that is crossed now needs one. beside: as `examine`, what the actor saw beside it. Raises NotAllowed, NotFound,
     InvalidInput, Conflict, ModelUnavailable.
     """
-    demand(actor, "manage_releases")
-    found = examine(db, actor, job_id, beside=beside)
-    decisions.demand_unchanged(found.live_sha256, live_sha256)
+    require_permission(actor, "manage_releases")
+    found = examine(db, actor, job_id, reference=reference)
+    decisions.require_unchanged(found.live_sha256, live_sha256)
     missing = [line for line in found.lines if not passed.get(line.key, "").strip()]
     if missing:
         raise InvalidInput(f"This needs a written reason to be passed: {missing[0].sentence}")
@@ -169,37 +178,37 @@ def promote(
 
 def evidence_of(found: Examination) -> dict[str, Any]:
     """The numbers that are kept with the decision."""
-    table, cohort = found.bench.cohort.table, found.bench.cohort
-    kept: dict[str, Any] = {
+    table, cohort = found.numbers.cohort.table, found.numbers.cohort
+    retained: dict[str, Any] = {
         "cases": table.n,
         "positives": table.positives,
         "compared_with": {"model": found.live.model_id, "weights_sha256": found.live.weights_sha256}
         if found.live is not None and found.is_compared
         else None,
-        "seen": {name: one.words if one is not None else None for name, one in found.seen.items()},
+        "seen": {name: one.text if one is not None else None for name, one in found.seen.items()},
         "red_lines": {line.key: line.sentence for line in found.lines},
         "notes": list(found.notes),
     }
     if not table.positives or table.positives == table.n:
-        return kept
-    for name, result in found.bench.results(cohort.names).items():
+        return retained
+    for name, result in found.numbers.results(cohort.names).items():
         area = result.measures["auc"]
-        kept[name] = {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
+        retained[name] = {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
     for row in operating_rows(table, cohort.thresholds):
-        kept[row.name] |= {"sensitivity": row.sensitivity, "specificity": 1 - row.false_positive_rate}
+        retained[row.name] |= {"sensitivity": row.sensitivity, "specificity": 1 - row.false_positive_rate}
     if found.is_compared:
-        (pair,) = found.bench.pairs((CANDIDATE, LIVE))
-        kept["auc_difference"] = {"value": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
-    return kept
+        (pair,) = found.numbers.pairs((CANDIDATE, LIVE))
+        retained["auc_difference"] = {"value": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
+    return retained
 
 
-def _chosen(others: list[Card], live_sha256: str | None, beside: str | None) -> Card | None:
+def _chosen(others: list[Card], live_sha256: str | None, reference: str | None) -> Card | None:
     own = [card for card in others if card.weights_sha256 == live_sha256]
-    if own or beside is None:
-        if own and beside not in (None, live_sha256):
+    if own or reference is None:
+        if own and reference not in (None, live_sha256):
             raise Conflict("This candidate is compared with the live model that it would replace. Compare again.")
         return next(iter([*own, *others]), None)
-    found = [card for card in others if card.weights_sha256 == beside]
+    found = [card for card in others if card.weights_sha256 == reference]
     if not found:
         raise Conflict("The model that stood beside it has other weights by now. Look again, and compare again.")
     return found[0]
@@ -210,10 +219,10 @@ def _scores_of_live(
 ) -> tuple[pd.DataFrame | None, Mapping[str, Any]]:
     """The live model's scores of at least one of these cases, and the measured speeds."""
     short = live.weights_sha256[:8]
-    path, speeds = beside_dir(db, job_id) / f"{short}.test_scores.csv", beside_dir(db, job_id) / f"{short}.json"
+    path, speeds = reference_dir(db, job_id) / f"{short}.test_scores.csv", reference_dir(db, job_id) / f"{short}.json"
     if path.is_file() and speeds.is_file():
-        kept = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
-        return kept, json.loads(speeds.read_text(encoding="utf-8"))
+        retained = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+        return retained, json.loads(speeds.read_text(encoding="utf-8"))
     own = read_test_scores(live)
     if own is None or not set(own["case"]) & set(scores["case"]):
         return None, {}
@@ -331,8 +340,8 @@ def _compared(tested: pd.DataFrame, known: pd.DataFrame, party: Party) -> Overla
     if "fold" in party.scores:  # each case was scored by the network of its fold, which had not seen that part
         fold = dict(zip(party.scores["case"], party.scores["fold"], strict=True))
         part = tested["case"].map(fold).map(lambda number: f"fold {number}")
-        return overlap(tested.assign(part=part), known.assign(part=known["split"]), alike_bits=ALIKE_BITS)
-    return overlap(tested, known[known["split"] != "test"], alike_bits=ALIKE_BITS)
+        return overlap(tested.assign(part=part), known.assign(part=known["split"]), alike_bits=NEAR_DUPLICATE_BITS)
+    return overlap(tested, known[known["split"] != "test"], alike_bits=NEAR_DUPLICATE_BITS)
 
 
 def _sha256(case: str) -> str:

@@ -12,7 +12,7 @@ from core.records.people.permissions import Person
 from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import Modality
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from train.queue import imports
@@ -60,7 +60,7 @@ def add_pictures(person: Person) -> None:
     is_asked = st.button("Add the data set", type="primary", disabled=not is_ready, key=f"data_set_add_{round_()}")
     if not is_asked or modality is None:
         return
-    with told_plainly():
+    with refusals_shown():
         request = ImportRequest(ZIP if files else FOLDER, name, modality, seed, folder="" if files else folder)
         begin(person, request, {"archive": files[0].path} if files else {})
         begun(files or ())

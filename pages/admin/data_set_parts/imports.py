@@ -9,9 +9,9 @@ from core.records import data_sets
 from core.records.people.permissions import Person
 from pages.admin.data_set_parts.add import BEGUN
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings, signed_in
-from pages.parts.words import plain
 from train.queue import imports, trainings
 from train.queue.imports import ImportRow
 
@@ -41,7 +41,7 @@ def _live(import_id: int) -> None:
     person = signed_in(is_activity=False)  # looking on keeps nobody signed in
     if person is None:
         return
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         row = imports.load_import(database(), person, import_id)
     if not row.is_open:
         st.rerun()
@@ -52,7 +52,7 @@ def _live(import_id: int) -> None:
     if row.state == trainings.QUEUED and not settings().worker:
         st.caption("No worker is started with the application here: `python -m train worker` takes it.")
     if st.button("Cancel this import", key=f"cancel_import_{row.id}", disabled=row.is_stopping, icon=":material/stop:"):
-        with told_plainly():
+        with refusals_shown():
             imports.cancel(database(), person, row.id)
             st.rerun()
 
@@ -69,6 +69,6 @@ def _draw_end(person: Person, row: ImportRow) -> None:
             draw_download(lambda: table, name=f"left-out-{row.id}")
             st.caption("Their names are kept until this message is closed, a day at most.")
     if st.button("Close this message", key=f"close_import_{row.id}"):
-        with told_plainly():
+        with refusals_shown():
             imports.close(database(), person, row.id)
             st.rerun()

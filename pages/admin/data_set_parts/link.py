@@ -12,7 +12,7 @@ from core.server.inbox import InboxFile
 from core.types import Modality
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
@@ -49,7 +49,7 @@ def add_workbooks(person: Person) -> None:
     if combined is None or validation is None or not (archive or folder):
         st.info("Choose both workbooks and the pictures; then the join shows here.")
         return
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         sources = Sources(combined.path, validation.path, _images(person, archive, folder))
         with st.container(key=f"link_where_{round_()}"):
             sheets = _ask_sheets(_sheets(person, sources))
@@ -65,7 +65,7 @@ def add_workbooks(person: Person) -> None:
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
     label = f"Make a data set of {seen.n_matched} pictures"
     if st.button(label, type="primary", disabled=not is_ready, key=f"link_add_{round_()}") and modality is not None:
-        with told_plainly():
+        with refusals_shown():
             request = ImportRequest(WORKBOOKS, name, modality, seed, folder="" if archive else folder, columns=columns)
             files = {"combined": combined.path, "validation": validation.path}
             files |= {"images": sources.images} if archive else {}
@@ -87,8 +87,8 @@ def _images(person: Person, archive: InboxFile | None, folder: str) -> Path:
         return link.images_below_root(database(), person, folder)
     held = st.session_state.get("link_unpacked")
     if held is None or held[0] != archive.path or not held[1].is_dir():
-        with progress_bar() as tell:
-            unpacked = link.unpack_images(database(), person, archive.path, progress=tell)
+        with progress_bar() as report:
+            unpacked = link.unpack_images(database(), person, archive.path, progress=report)
         st.session_state.link_unpacked = held = (archive.path, unpacked)
     return held[1]
 

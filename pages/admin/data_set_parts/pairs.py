@@ -13,10 +13,10 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Person
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
 from pages.parts.session import database, settings
-from pages.parts.words import plain
 from train.datasets import near_duplicates, overview, versions
 from train.datasets.near_duplicates import NearDuplicate
 from train.datasets.versions import DECISIONS, TOGETHER
@@ -52,8 +52,8 @@ def settle(person: Person, row: VersionRow) -> None:
 
 
 def _pairs(person: Person, row: VersionRow) -> list[NearDuplicate]:
-    with progress_bar() as tell:
-        return near_duplicates.near_duplicates(database(), person, row.id, progress=tell)
+    with progress_bar() as report:
+        return near_duplicates.near_duplicates(database(), person, row.id, progress=report)
 
 
 def _show_pair(row: VersionRow, pair: NearDuplicate, decided: dict[tuple[str, str], str], key: str) -> None:
@@ -61,11 +61,11 @@ def _show_pair(row: VersionRow, pair: NearDuplicate, decided: dict[tuple[str, st
     with st.container(border=True, key=key):
         places = st.columns([2, 2, 3])
         for place, file, label, part in zip(places, files, pair.labels, pair.parts, strict=False):
-            with place, told_plainly():
+            with place, refusals_shown():
                 st.image(thumbnail(file), width=224)
                 st.caption(f"{plain(label)} · {part}")
         with places[2]:
-            st.markdown(_words(pair))
+            st.markdown(_description(pair))
             chosen = st.radio(
                 "What to do",
                 ["leave as it is", *DECISIONS],
@@ -83,7 +83,7 @@ def _round(row: VersionRow) -> int:
     return int(st.session_state.get(f"pairs_round_{row.id}", 0))
 
 
-def _words(pair: NearDuplicate) -> str:
+def _description(pair: NearDuplicate) -> str:
     words = [f"Alike: {pair.correlation:.2f} of 1"]
     if pair.is_across:
         words.append(":red[in different parts: a leak]")
@@ -105,8 +105,8 @@ def _conclude(person: Person, row: VersionRow, pairs: list[NearDuplicate], decid
         draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}")
     words = f"Make a new version of {len(decided)} decisions" if decided else "Decide a pair to make a new version"
     if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}"):
-        with told_plainly(), progress_bar() as tell:
-            made = versions.settle_pairs(database(), person, row.id, dict(decided), progress=tell)
+        with refusals_shown(), progress_bar() as report:
+            made = versions.settle_pairs(database(), person, row.id, dict(decided), progress=report)
             new = data_sets.load_version(database(), person, made)
             del st.session_state[f"pairs_{row.id}"]
             st.session_state.data_set_wanted = (new.data_set_id, new.id)

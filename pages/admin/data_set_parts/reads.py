@@ -7,9 +7,9 @@ import streamlit as st
 from core.records.people.permissions import Person
 from core.types import Modality
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database
-from pages.parts.words import plain
 from train.datasets import own_reads
 from train.datasets.own_reads import LABELLINGS, TWO
 from train.queue.imports import READS, ImportRequest
@@ -26,7 +26,7 @@ def add_reads(person: Person) -> None:
     labelling = st.segmented_control("Labels", LABELLINGS, default=TWO, required=True, key=f"reads_labels_{round_()}")
     if modality is None:
         return
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         there = own_reads.own_reads(database(), person, modality, labelling)
     n = len(there.found.images)
     words = ", ".join(f"{count} {plain(label)}" for label, count in there.counts.items())
@@ -43,7 +43,7 @@ def add_reads(person: Person) -> None:
     )
     is_ready = bool(name) and confirmed and n > 0
     if st.button("Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}"):
-        with told_plainly():
+        with refusals_shown():
             request = ImportRequest(READS, name, modality, seed, labelling=labelling, is_confirmed=confirmed)
             begin(person, request, {})
             begun(())

@@ -14,11 +14,11 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Person
 from pages.admin.data_set_parts.pairs import settle, thumbnail
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
 from pages.parts.session import database
-from pages.parts.training_tables import audit_lines, counts_table, split_words
-from pages.parts.words import plain
+from pages.parts.training_tables import counts_table, leakage_lines, split_text
 from train.datasets import overview as contents
 from train.datasets import versions
 from train.datasets.overview import Overview
@@ -70,13 +70,13 @@ _PER_ROW, _ROWS = 6, 2
 def show(person: Person, row: VersionRow) -> None:
     """Everything there is to see and do of one version."""
     st.caption(
-        f"{row.n_cases} pictures, {row.modality} · split: {split_words(row.split)} · used by {row.n_jobs} trainings · "
+        f"{row.n_cases} pictures, {row.modality} · split: {split_text(row.split)} · used by {row.n_jobs} trainings · "
         f"cases {row.manifest_sha256[:8]}"
     )
     (st.error if row.is_leaking else st.success)(plain(str(row.audit.get("verdict", ""))))
     parts = [COUNTS, PICTURES, PAIRS, AUDIT, SPLIT]
     part = st.segmented_control("Show", parts, default=COUNTS, required=True, key="data_set_part", wrap=True)
-    with told_plainly():
+    with refusals_shown():
         if part == COUNTS:
             _show_counts(person, row)
         elif part == PICTURES:
@@ -103,7 +103,7 @@ def _show_counts(person: Person, row: VersionRow) -> None:
     seen, labels = _overview(row.manifest_sha256, row.id, person), labels_of(row)
     units = "patients or groups" if seen.has_patients else "units that stay together (no patients are given)"
     masks = f" · {seen.n_masks} with an outline of the lesion" if seen.n_masks else ""
-    st.caption(f"{seen.n_units} {units} · {seen.mib:.1f} MiB · {seen.size_words}{masks}")
+    st.caption(f"{seen.n_units} {units} · {seen.mib:.1f} MiB · {seen.size_text}{masks}")
     left, right = st.columns(2)
     with left:
         st.markdown("**Pictures by part and class**")
@@ -134,12 +134,12 @@ def _show_pictures(person: Person, row: VersionRow) -> None:
         drawn = contents.pictures_of(database(), person, row.id, label=label, most=_PER_ROW * _ROWS, seed=seed)
         for start in range(0, len(drawn), _PER_ROW):
             for place, (file, part) in zip(st.columns(_PER_ROW), drawn[start : start + _PER_ROW], strict=False):
-                with place, told_plainly():
+                with place, refusals_shown():
                     st.image(thumbnail(file), caption=part)
 
 
 def _show_audit(row: VersionRow) -> None:
-    for line in audit_lines(row.audit):
+    for line in leakage_lines(row.audit):
         st.markdown(line)
     if not row.audit.get("findings"):
         st.markdown("Nothing was found.")
@@ -165,8 +165,8 @@ def _split_anew(person: Person, row: VersionRow) -> None:
     )  # fmt: skip
     if st.button("Make the new split", type="primary", key=f"split_{row.id}", icon=":material/call_split:"):
         request = SplitRequest(int(seed), int(folds) if kind == "k folds" else 0, int(per_class or 0))
-        with told_plainly(), progress_bar() as tell:
-            made = versions.split_anew(database(), person, row.id, request, progress=tell)
+        with refusals_shown(), progress_bar() as report:
+            made = versions.split_anew(database(), person, row.id, request, progress=report)
             go_to(data_sets.load_version(database(), person, made))
 
 

@@ -12,10 +12,10 @@ from core.records.people.permissions import Person
 from core.records.releases import decisions
 from core.records.releases.decisions import Decision
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database
 from pages.parts.training_tables import when
-from pages.parts.words import plain
 
 
 def draw_model(actor: Person, model_id: str, live: Card | None, decided: Sequence[Decision]) -> None:
@@ -37,20 +37,20 @@ def draw_model(actor: Person, model_id: str, live: Card | None, decided: Sequenc
         reason = st.text_input("Why", key=f"why_{model_id}", max_chars=decisions.REASON_LENGTH_MOST)
         chosen, back, end = st.columns([3, 1, 1], vertical_alignment="bottom")
         card = chosen.selectbox(
-            "Earlier release", earlier, format_func=_release_words,
+            "Earlier release", earlier, format_func=_release_text,
             key=f"earlier_{model_id}_{live_sha256}", disabled=not earlier, placeholder="none",
         )  # fmt: skip
         is_back = back.button("Roll back", key=f"roll_back_{model_id}", disabled=card is None, width="stretch")
         is_end = end.button("Retire", key=f"retire_{model_id}", disabled=live_sha256 is None, width="stretch")
-        with told_plainly():
+        with refusals_shown():
             if is_back and card is not None:
                 decisions.roll_back(
                     database(), actor, model_id, card.weights_sha256, live_sha256=live_sha256, reason=reason
                 )
-                _told(f"{model_id} answers with the weights {card.weights_sha256[:8]} from the next read on.")
+                _note_and_rerun(f"{model_id} answers with the weights {card.weights_sha256[:8]} from the next read on.")
             if is_end:
                 decisions.retire(database(), actor, model_id, live_sha256=live_sha256, reason=reason)
-                _told(f"{model_id} does not answer any more.")
+                _note_and_rerun(f"{model_id} does not answer any more.")
 
 
 def draw_decisions(decided: Sequence[Decision]) -> None:
@@ -64,7 +64,7 @@ def draw_decisions(decided: Sequence[Decision]) -> None:
             "Weights": one.weights_sha256[:8],
             "Before": (one.previous_sha256 or "")[:8],
             "Training": one.job_id,
-            "Compared with": _compared_words(one),
+            "Compared with": _compared_text(one),
             "Reason": one.reason,
             "Red lines passed": "; ".join(f"{line}: {words}" for line, words in one.passed.items()),
         }
@@ -74,15 +74,15 @@ def draw_decisions(decided: Sequence[Decision]) -> None:
     draw_download(lambda: pd.DataFrame(rows), name="releases")
 
 
-def _compared_words(one: Decision) -> str:
-    beside = one.evidence.get("compared_with")
-    return f"{beside['model']} {beside['weights_sha256'][:8]}" if beside else ""
+def _compared_text(one: Decision) -> str:
+    reference = one.evidence.get("compared_with")
+    return f"{reference['model']} {reference['weights_sha256'][:8]}" if reference else ""
 
 
-def _release_words(card: Card) -> str:
+def _release_text(card: Card) -> str:
     return f"{card.weights_sha256[:8]}, made {card.raw.get('created', 'at an unknown time')}"
 
 
-def _told(note: str) -> None:
+def _note_and_rerun(note: str) -> None:
     st.session_state.release_note = note
     st.rerun()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.evaluation.charts.curves import roc_figure
-from core.evaluation.promotion import CANDIDATE, LIVE, RedLine
+from core.evaluation.promotion import CANDIDATE, LIVE, FailedCheck
 from core.evaluation.statistics.operating_points import compare_calls_by_class, operating_rows
 from core.models.cards import Card
 from core.records.people.permissions import Person
@@ -18,18 +18,18 @@ from pages.parts import card_rows
 from pages.parts import tables as tables
 from pages.parts.comparison import draw_calibration, draw_classes, draw_decisions, draw_pairs, draw_subgroups
 from pages.parts.figures import colour, draw_download, draw_figure
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.operating_points import confusion_table, roc_table
 from pages.parts.session import database, settings
-from pages.parts.words import plain
 from train.publishing import score_live as live_scoring
 
 MIB = 2**20
 
 
-def ask_beside(actor: Person, job_id: int) -> str | None:
+def ask_reference(actor: Person, job_id: int) -> str | None:
     """The live weights to stand beside a candidate that replaces none; None where there is nothing to choose."""
-    choices = {card.model_id: card for card in promotion_check.choices_beside(database(), actor, job_id)}
+    choices = {card.model_id: card for card in promotion_check.reference_choices(database(), actor, job_id)}
     if len(choices) < 2:
         return None
     chosen = st.selectbox(
@@ -39,14 +39,14 @@ def ask_beside(actor: Person, job_id: int) -> str | None:
     return choices[chosen].weights_sha256
 
 
-def examined(actor: Person, job_id: int, live_sha256: str | None, beside: str | None = None) -> Examination:
+def examined(actor: Person, job_id: int, live_sha256: str | None, reference: str | None = None) -> Examination:
     """The comparison, computed once for a candidate, what is live, what stands beside it, and the margin."""
-    return _examined(job_id, live_sha256, beside, settings().sensitivity_margin_percent, actor)
+    return _examined(job_id, live_sha256, reference, settings().sensitivity_margin_percent, actor)
 
 
 @st.cache_resource(max_entries=8, ttl="10m", show_spinner="Comparing the candidate with the live model")
-def _examined(job_id: int, live_sha256: str | None, beside: str | None, margin: int, _actor: Person) -> Examination:
-    return promotion_check.examine(database(), _actor, job_id, beside=beside)
+def _examined(job_id: int, live_sha256: str | None, reference: str | None, margin: int, _actor: Person) -> Examination:
+    return promotion_check.examine(database(), _actor, job_id, reference=reference)
 
 
 def draw_gate(actor: Person, found: Examination) -> None:
@@ -55,7 +55,7 @@ def draw_gate(actor: Person, found: Examination) -> None:
     _draw_scoring(actor, found)
     for note in found.notes:
         st.info(plain(note), icon=":material/info:")
-    table = found.bench.cohort.table
+    table = found.numbers.cohort.table
     if table.positives and table.positives < table.n:
         _draw_numbers(found)
     else:
@@ -69,7 +69,7 @@ def _draw_models(found: Examination) -> None:
     facts = (
         ("Model", lambda card: f"{card.title} ({card.model_id})"),
         ("Weights", lambda card: card.weights_sha256[:8]),
-        ("Learnt from", card_rows.data_words),
+        ("Learnt from", card_rows.data_text),
         ("Started from", lambda card: str(card.raw.get("initialisation", "not stated"))),
         ("Made", lambda card: str(card.raw.get("created", "not stated"))),
         ("Size", _size),
@@ -95,7 +95,7 @@ def _seen(found: Examination, name: str) -> str:
     if name == LIVE and not found.is_compared:
         return "not compared yet"
     seen = found.seen.get(name)
-    return seen.words if seen is not None else "cannot be told"
+    return seen.text if seen is not None else "cannot be told"
 
 
 def _speed(found: Examination, name: str) -> str:
@@ -117,10 +117,10 @@ def _draw_scoring(actor: Person, found: Examination) -> None:
     if st.button(
         f"Score the live model on these {found.n_tested} test cases", icon=":material/play_arrow:", key="score_live"
     ):
-        with told_plainly():
+        with refusals_shown():
             with st.status("Scoring the live model; leaving this page ends it", expanded=True) as status:
                 for sentence in live_scoring.score_live(
-                    database(), actor, found.job_id, beside=found.live.weights_sha256
+                    database(), actor, found.job_id, reference=found.live.weights_sha256
                 ):
                     status.update(label=plain(sentence))
             _examined.clear()
@@ -128,16 +128,16 @@ def _draw_scoring(actor: Person, found: Examination) -> None:
 
 
 def _draw_numbers(found: Examination) -> None:
-    bench, cohort = found.bench, found.bench.cohort
+    numbers, cohort = found.numbers, found.numbers.cohort
     names = cohort.names
     of = cohort.provenance(names)
     st.subheader("On the same test cases", anchor=False)
-    st.caption(plain(of.words))
+    st.caption(plain(of.text))
     if found.is_compared:
         _draw_difference(found)
     rows = operating_rows(cohort.table, cohort.thresholds)
     calls = compare_calls_by_class(cohort.table, cohort.thresholds)
-    st.html(tables.table_of_measures(cohort, bench.results(names), rows, bench.pairs(names), calls, colour))
+    st.html(tables.table_of_measures(cohort, numbers.results(names), rows, numbers.pairs(names), calls, colour))
     st.caption(
         "Each model at its own threshold, fixed on its validation cases. 95 % intervals. Bold: clearly better by the "
         "paired test."
@@ -145,9 +145,9 @@ def _draw_numbers(found: Examination) -> None:
     left, right = st.columns(2)
     with left:
         own = {row.name: row.threshold for row in rows if not math.isnan(row.threshold)}
-        figure = roc_figure(bench.roc(names), thresholds=own, provenance=of)
+        figure = roc_figure(numbers.roc(names), thresholds=own, provenance=of)
         draw_figure(
-            figure, lambda: roc_table(bench, names), name="gate-roc", alt="ROC curves of candidate and live", of=of
+            figure, lambda: roc_table(numbers, names), name="gate-roc", alt="ROC curves of candidate and live", of=of
         )
     with right:
         st.markdown("**Confusion matrices**")
@@ -162,12 +162,12 @@ def _draw_numbers(found: Examination) -> None:
     }
     for tab, draw in zip(st.tabs(list(sections), key="section", bind="query-params"), sections.values(), strict=True):
         if tab.open:
-            with tab, told_plainly():
-                draw(bench, names)
+            with tab, refusals_shown():
+                draw(numbers, names)
 
 
 def _draw_difference(found: Examination) -> None:
-    (pair,) = found.bench.pairs((CANDIDATE, LIVE))
+    (pair,) = found.numbers.pairs((CANDIDATE, LIVE))
     direction = "higher" if pair.difference > 0 else "lower"
     clear = (
         "the interval leaves out 0" if pair.low > 0 or pair.high < 0 else "the interval includes 0: no clear difference"
@@ -205,10 +205,10 @@ def _draw_decision(actor: Person, found: Examination) -> None:
         "Your name and these reasons are kept."
     )
     if st.button("Promote this candidate", type="primary", icon=":material/publish:", key=f"promote_{found.job_id}"):
-        with told_plainly():
+        with refusals_shown():
             promotion_check.promote(
                 database(), actor, found.job_id, live_sha256=found.live_sha256, reason=reason, passed=passed,
-                beside=found.live.weights_sha256 if found.live is not None else None,
+                reference=found.live.weights_sha256 if found.live is not None else None,
             )  # fmt: skip
             st.session_state.release_note = (
                 f"{found.candidate.model_id} is live with the weights of training {found.job_id}."
@@ -216,7 +216,7 @@ def _draw_decision(actor: Person, found: Examination) -> None:
             st.rerun()
 
 
-def _ask_for_reasons(job_id: int, lines: Sequence[RedLine]) -> dict[str, str]:
+def _ask_for_reasons(job_id: int, lines: Sequence[FailedCheck]) -> dict[str, str]:
     if not lines:
         st.success("No red line is crossed.", icon=":material/check:")
     passed = {}

@@ -12,9 +12,9 @@ from core.models.cards import Card, live_cards, shadow_cards
 from core.records.people.permissions import Person
 from core.records.releases import decisions, shadows
 from pages.parts.figures import draw_download
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
-from pages.parts.words import plain
 from train.queue.trainings import JobRow
 
 FEW = 20
@@ -27,12 +27,12 @@ def draw_shadows(actor: Person) -> None:
         short = card.weights_sha256[:8]
         with st.container(border=True, key=f"shadow_{short}"):
             st.markdown(f"**{plain(card.model_id)}** · weights {short} runs silently")
-            with told_plainly():
+            with refusals_shown():
                 _draw_comparison(actor, card)
                 reason = st.text_input("Why it ends", key=f"why_shadow_{short}")
                 if st.button("End the silent run", key=f"end_shadow_{short}", icon=":material/visibility_off:"):
                     decisions.end_shadow(database(), actor, card.model_id, card.weights_sha256, reason=reason)
-                    _told(f"{card.model_id} with the weights {short} does not run silently any more.")
+                    _note_and_rerun(f"{card.model_id} with the weights {short} does not run silently any more.")
 
 
 def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
@@ -47,26 +47,26 @@ def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
         )
         reason = st.text_input("Why it runs silently", key=f"why_begin_{job_id}")
         if st.button("Begin", key=f"begin_shadow_{job_id}", icon=":material/visibility_off:"):
-            with told_plainly():
+            with refusals_shown():
                 decisions.start_shadow(database(), actor, job_id, reason=reason)
-                _told(f"The candidate of training {job.id} runs silently from the next read on.")
+                _note_and_rerun(f"The candidate of training {job.id} runs silently from the next read on.")
 
 
 def _draw_comparison(actor: Person, card: Card) -> None:
-    beside = _ask_beside(card)
-    found = shadows.shadow_comparison(database(), actor, card.model_id, card.weights_sha256, beside=beside)
+    reference = _ask_reference(card)
+    found = shadows.shadow_comparison(database(), actor, card.model_id, card.weights_sha256, reference=reference)
     if found.n == 0:
         st.caption("No final study was read by both yet.")
         return
     for line in comparison_lines(found):
         st.markdown(plain(line))
     draw_download(
-        lambda: shadows.shadow_answers(database(), actor, card.model_id, card.weights_sha256, beside=beside),
+        lambda: shadows.shadow_answers(database(), actor, card.model_id, card.weights_sha256, reference=reference),
         name=f"shadow-{card.weights_sha256[:8]}",
     )
 
 
-def _ask_beside(card: Card) -> str | None:
+def _ask_reference(card: Card) -> str | None:
     """The live model that a silent one of a new name is compared with; None where one of its own name is live."""
     live = [one.model_id for one in live_cards(settings()) if one.modality is card.modality]
     if card.model_id in live or not live:
@@ -95,6 +95,6 @@ def comparison_lines(found: ShadowComparison) -> list[str]:
     return lines
 
 
-def _told(note: str) -> None:
+def _note_and_rerun(note: str) -> None:
     st.session_state.release_note = note
     st.rerun()

@@ -7,10 +7,10 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.records.people.permissions import Person
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, signed_in
-from pages.parts.training_tables import device_words, duration_words, job_title, progress_words, trials_table, when
-from pages.parts.words import plain
+from pages.parts.training_tables import device_text, duration_text, job_title, progress_text, trials_table, when
 from train.queue import trainings
 from train.queue.trainings import Epoch, JobRow
 
@@ -34,7 +34,7 @@ def live(job_id: int) -> None:
     person = signed_in(is_activity=False)  # looking on keeps nobody signed in
     if person is None:
         return
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         job = trainings.load_job(database(), person, job_id)
     show(person, job)
     if not job.is_open:
@@ -57,7 +57,7 @@ def show(person: Person, job: JobRow) -> None:
         _draw_progress(job, epochs)
         words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
         if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
-            with told_plainly():
+            with refusals_shown():
                 trainings.cancel(database(), person, job.id)
                 st.rerun()
     _draw_trials(job)
@@ -65,7 +65,7 @@ def show(person: Person, job: JobRow) -> None:
     with st.expander("History", key=f"history_{job.id}"):
         st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
         if job.device and not job.is_open:
-            st.caption(f"Trained {device_words(job)}")
+            st.caption(f"Trained {device_text(job)}")
         for event in trainings.events_of(database(), person, job.id):
             st.markdown(f"{when(event.at)} · {plain(event.sentence)}")
     tail = trainings.log_tail(database(), person, job.id)
@@ -78,9 +78,9 @@ def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     total = job.request.n_epochs * job.request.runs
     left = trainings.seconds_left(job, epochs)
     if not job.is_comparing:
-        st.progress(trainings.share_done(job, epochs), progress_words(job, len(epochs), total))
-    parts = [f"at most {duration_words(left)} left"] if left is not None else []
-    parts += [device_words(job)] if job.machine and job.state == trainings.RUNNING else []
+        st.progress(trainings.share_done(job, epochs), progress_text(job, len(epochs), total))
+    parts = [f"at most {duration_text(left)} left"] if left is not None else []
+    parts += [device_text(job)] if job.machine and job.state == trainings.RUNNING else []
     parts += [f"attempt {job.attempts}"] if job.attempts > 1 else []
     st.caption(" · ".join(parts))
 

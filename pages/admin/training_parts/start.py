@@ -9,10 +9,10 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Person
 from core.types import Modality
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
-from pages.parts.training_tables import duration_words
-from pages.parts.words import plain
+from pages.parts.training_tables import duration_text
 from train.queue import duration, trainings
 from train.queue.trainings import INITS, FitRequest, with_seeds
 from train.recipe.config import CHOICES, SETTABLE
@@ -53,9 +53,9 @@ def begin_training(person: Person, versions: list[VersionRow]) -> list[int]:
     preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", key="job_preset")
     st.caption(PRESETS.get(preset or "", "Choose a preset."))
     version = by_id[version_id]
-    with told_plainly():
+    with refusals_shown():
         requests = _requests(version, architecture, preset or "As recommended")
-        _tell_cost(person, requests, version)
+        _show_cost(person, requests, version)
         if version.is_leaking:
             st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
         label = "Start the training" if len(requests) == 1 else f"Start {len(requests)} trainings"
@@ -123,7 +123,7 @@ def _unfreeze() -> str:
     return {"recipe": "", "features": "0", "blocks": str(int(blocks)), "all": "all"}[regime]
 
 
-def _tell_cost(person: Person, requests: list[FitRequest], version: VersionRow) -> None:
+def _show_cost(person: Person, requests: list[FitRequest], version: VersionRow) -> None:
     """How long it will take, and the same thing as a command."""
     request = requests[0]
     took = duration.estimate(database(), person, request, version.n_training)
@@ -131,7 +131,7 @@ def _tell_cost(person: Person, requests: list[FitRequest], version: VersionRow) 
         st.caption("No training of this architecture was timed yet; the first epoch will tell how long it takes.")
     else:
         minutes = took.minutes * len(requests)
-        st.caption(f"About {duration_words(60 * minutes)} at most, by {plain(took.source)}.")
+        st.caption(f"About {duration_text(60 * minutes)} at most, by {plain(took.source)}.")
     manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
     st.caption("The same from a terminal on this machine:")
     st.code(request.command(manifest, data_sets.files_dir(settings())), language="bash", wrap_lines=True)

@@ -9,7 +9,7 @@ from core.evaluation.charts.base import Provenance
 from core.evaluation.charts.curves import reliability_figure, roc_figure
 from core.evaluation.statistics.calibration import reliability
 from core.evaluation.statistics.curves import roc_curve
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 from core.models.cards import Card, read_test_scores
 
 
@@ -34,6 +34,6 @@ def _figures(model_id: str, weights_sha256: str, _card: Card) -> tuple[go.Figure
         data_sha256=str(data.get("sha256", "")),
         weights={model_id: weights_sha256},
     )
-    curve = roc_curve(labels, values, Draws(patients, len(scores)))
+    curve = roc_curve(labels, values, Bootstrap(patients, len(scores)))
     roc = roc_figure({model_id: curve}, thresholds={model_id: _card.threshold}, provenance=provenance)
     return roc, reliability_figure({model_id: reliability(labels, values, patients)}, provenance=provenance)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.records.reads.reads import BIRADS, Impression, Read
 from core.reports.content import BIRADS_MEANING, breast_name, when
-from pages.parts.words import plain
+from pages.parts.markdown import plain
 
 SUGGESTED_SUSPICION: Mapping[str, int] = {
     "0": 10, "1": 0, "2": 1, "3": 2, "4A": 6, "4B": 30, "4C": 70, "5": 97, "6": 100,

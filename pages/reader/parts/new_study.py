@@ -24,11 +24,11 @@ from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import LATERALITIES, VIEWS, Image, Modality, Window
 from pages.parts import viewer
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import SIDE_WORDS, plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
 from pages.parts.upload import upload_files
 from pages.parts.viewer import Cell
-from pages.parts.words import SIDE_WORDS, plain
 
 _HINT = re.compile(r"(?<![A-Za-z])(left|right|l|r)?[ _.\-]?(cc|mlo)?(?![A-Za-z])", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ _ROUND = "studies_begun"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReadingOptions:
     """How the reader wants one file read, where it can be read in more than one way."""
 
     modality: Modality | None = None
@@ -68,7 +68,7 @@ class Draft:
 
     file: InboxFile
     found: Intake
-    wish: Wish = Wish()
+    options: ReadingOptions = ReadingOptions()
     laterality: str | None = None
     view: str | None = None
 
@@ -78,7 +78,7 @@ class Draft:
         image = self.found.image
         if image is None:
             raise InvalidInput("A refused file has no picture.")
-        source = "reader" if self.wish.modality and image.modality_source == "argument" else image.modality_source
+        source = "reader" if self.options.modality and image.modality_source == "argument" else image.modality_source
         return replace(
             image,
             modality_source=source,
@@ -92,7 +92,7 @@ def begin_study(person: Person) -> str | None:
     drafts = choose_files(person)
     show_refusals(drafts)
     complete_drafts(drafts)
-    missing = missing_words(drafts)
+    missing = missing_text(drafts)
     if missing:
         st.info(missing, icon=":material/edit:")
     name = st.text_input(
@@ -149,8 +149,8 @@ def show_refusals(drafts: Sequence[Draft]) -> None:
         return
     lines = "\n".join(f"- **{plain(draft.found.name)}**: {plain(draft.found.refused or '')}" for draft in refused)
     count = "1 file was" if len(refused) == 1 else f"{len(refused)} files were"
-    kept = len(drafts) - len(refused)
-    rest = f" The other {kept} stay." if kept > 1 else " The other one stays." if kept else ""
+    retained = len(drafts) - len(refused)
+    rest = f" The other {retained} stay." if retained > 1 else " The other one stays." if retained else ""
     st.warning(f"{count} refused.{rest}\n\n{lines}", icon=":material/block:")
 
 
@@ -174,16 +174,16 @@ def _row(draft: Draft, position: int) -> Draft:
         lines = [f":material/warning: {plain(warning)}" for warning in warnings_of(image)]
         if lines:
             st.caption("  \n".join(lines))
-        wish = _wish(draft, key)
-        if wish != draft.wish:
-            draft = _read_again(draft, wish)
+        options = _options(draft, key)
+        if options != draft.options:
+            draft = _read_again(draft, options)
         return _sides(draft, key)
 
 
-def _wish(draft: Draft, key: str) -> Wish:
+def _options(draft: Draft, key: str) -> ReadingOptions:
     """What kind of picture, which frame, which window: asked only where the file leaves it open."""
-    image, wish = draft.image, draft.wish
-    modality = wish.modality
+    image, options = draft.image, draft.options
+    modality = options.modality
     columns = st.columns(3)
     if image.modality_source == "tags":
         columns[0].markdown(f"Kind: **{image.modality}**, from the file")
@@ -193,23 +193,23 @@ def _wish(draft: Draft, key: str) -> Wish:
         chosen = columns[0].selectbox(
             "Kind of picture", kinds, index=guess, format_func=str, placeholder="Choose", key=f"{key}_kind"
         )
-        modality = chosen if chosen != image.modality else wish.modality
+        modality = chosen if chosen != image.modality else options.modality
         if image.modality_source == "pixels":
             columns[0].caption("Guessed from the pixels: please check.")
-    frame, window = wish.frame, wish.window
+    frame, window = options.frame, options.window
     if image.n_frames > 1:
-        frame = int(columns[1].number_input("Frame", 1, image.n_frames, wish.frame + 1, key=f"{key}_frame")) - 1
+        frame = int(columns[1].number_input("Frame", 1, image.n_frames, options.frame + 1, key=f"{key}_frame")) - 1
         columns[1].caption(f"of {image.n_frames}")
     if len(image.windows) > 1:
         window = columns[2].selectbox(
             "Window of the file",
             range(len(image.windows)),
             index=image.window_index or 0,
-            format_func=lambda number: _window_words(image.windows[number], number),
+            format_func=lambda number: _window_text(image.windows[number], number),
             key=f"{key}_window",
         )
-        window = wish.window if window == image.window_index else window
-    return Wish(modality, frame, window)
+        window = options.window if window == image.window_index else window
+    return ReadingOptions(modality, frame, window)
 
 
 def _sides(draft: Draft, key: str) -> Draft:
@@ -240,26 +240,26 @@ def _sides(draft: Draft, key: str) -> Draft:
     return replace(draft, laterality=laterality, view=view)
 
 
-def _read_again(draft: Draft, wish: Wish) -> Draft:
+def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
     """The same file read as wished; where that is refused, the sentence is shown and the draft stays as it was."""
     with st.spinner("Reading the file again"):
         found = read_upload(
             draft.file.path,
             draft.file.name,
             settings=settings(),
-            modality=wish.modality,
-            frame=wish.frame,
-            window=wish.window,
+            modality=options.modality,
+            frame=options.frame,
+            window=options.window,
             site_key=database().site_key,
         )
     same = next((intake for intake in found if intake.name == draft.found.name), None)
     if same is None or same.image is None:
         st.error(same.refused if same and same.refused else "The file cannot be read this way.")
         return draft
-    return replace(draft, found=same, wish=wish)
+    return replace(draft, found=same, options=options)
 
 
-def _window_words(window: Window, number: int) -> str:
+def _window_text(window: Window, number: int) -> str:
     name = window.explanation or f"Window {number + 1}"
     return f"{name} (centre {window.center:g}, width {window.width:g})"
 
@@ -274,7 +274,7 @@ def _thumbnail_of(sha256: str, frame: int, window: int | None, is_colour: bool, 
     return viewer.jpeg(pixels)
 
 
-def missing_words(drafts: Sequence[Draft]) -> str:
+def missing_text(drafts: Sequence[Draft]) -> str:
     """What still keeps the study from being saved, as one sentence; "" when nothing does."""
     good = [draft for draft in drafts if draft.found.image is not None]
     if not good:
@@ -288,7 +288,7 @@ def missing_words(drafts: Sequence[Draft]) -> str:
 def save(person: Person, display_name: str, drafts: Sequence[Draft]) -> str | None:
     """Store the study and empty the inbox; the new study's id, or None where it was refused with a sentence."""
     images = [draft.image for draft in drafts if draft.found.image is not None]
-    with told_plainly():
+    with refusals_shown():
         study_id = create_study(database(), person, display_name=display_name, images=images)
         inbox.discard([draft.file for draft in drafts])
         forget_drafts()

@@ -15,7 +15,7 @@ import streamlit as st
 
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import Card, known_cards, leak_words, leaks_of, live_cards, shadow_cards
+from core.models.cards import Card, known_cards, leak_text, leaks_of, live_cards, shadow_cards
 from core.models.operating_point import held_against, operating_point
 from core.records.people.permissions import Person
 from core.records.reads import predictions
@@ -27,15 +27,15 @@ from core.reports.content import (
     INTERVAL_NOTE,
     agreement_of,
     breast_name,
-    class_words,
+    class_text,
     percent,
     percent_range,
     threshold_verdict,
 )
 from core.types import Explanation, Modality, Prediction
+from pages.parts.markdown import plain
 from pages.parts.models import loaded
 from pages.parts.session import database, settings
-from pages.parts.words import plain
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +127,10 @@ def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
         except AppError as refused:
             _refusals(study)[card.title] = str(refused)
     bar.empty()
-    ask_silently(study)
+    ask_shadow_models(study)
 
 
-def ask_silently(study: StoredStudy) -> None:
+def ask_shadow_models(study: StoredStudy) -> None:
     """Have the models that run silently read the study too, without anybody waiting for them or seeing them."""
     work = [
         (card, stored)
@@ -167,8 +167,8 @@ def show_refusals(study: StoredStudy) -> None:
 
 def _refusals(study: StoredStudy) -> dict[str, str]:
     """Title of a model that refused -> its sentence, for this tab and study."""
-    kept: dict[str, str] = st.session_state.setdefault(f"refusals_{study.row.id}", {})
-    return kept
+    retained: dict[str, str] = st.session_state.setdefault(f"refusals_{study.row.id}", {})
+    return retained
 
 
 def without_model(study: StoredStudy) -> list[Modality]:
@@ -230,7 +230,7 @@ def _show_leaks(answers: Sequence[Answer]) -> None:
     for card in known_cards(settings()):
         if card.weights_sha256 in shown:
             for leak in leaks_of(card):
-                st.error(f"{plain(card.title)}: {plain(leak_words(leak))}", icon=":material/warning:")
+                st.error(f"{plain(card.title)}: {plain(leak_text(leak))}", icon=":material/warning:")
 
 
 def _show_thresholds(answers: Sequence[Answer]) -> None:
@@ -239,7 +239,7 @@ def _show_thresholds(answers: Sequence[Answer]) -> None:
         for card in known_cards(settings()):
             if answer := shown.get(card.weights_sha256):
                 point = operating_point(card, answer.threshold, answer.threshold_rule)
-                st.markdown(f"**{plain(card.title)}**: {plain(point.words)}")
+                st.markdown(f"**{plain(card.title)}**: {plain(point.text)}")
         st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
 
 
@@ -251,7 +251,7 @@ def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Ma
             "Malignant": percent(prediction.malignant),
             "95 % interval": f"{percent(prediction.interval[0])} to {percent(prediction.interval[1])}",
             "Threshold": threshold_verdict(prediction.malignant, prediction.threshold),
-            "All classes": class_words(prediction),
+            "All classes": class_text(prediction),
             "Seconds": f"{prediction.seconds:.2f}",
         }
         for image_id, prediction, _ in answers

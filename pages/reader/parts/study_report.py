@@ -9,30 +9,30 @@ import streamlit as st
 
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
-from core.models.cards import headline, known_cards, leak_words, leaks_of
+from core.models.cards import headline, known_cards, leak_text, leaks_of
 from core.models.operating_point import operating_point
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
-from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_words
+from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
 from core.reports.document import build_html, build_pdf
 from core.settings import Settings
 from pages.parts.attention import default_choice
-from pages.parts.card_rows import data_words, headline_in_words
+from pages.parts.card_rows import data_text, headline_text
 from pages.parts.session import database, settings
 from pages.reader.parts import second_read
 from pages.reader.parts.second_read import Answer
 
 
 def gather(
-    person: Person, study: StoredStudy, answers: Sequence[Answer], kept: Sequence[Read], site: Settings
+    person: Person, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read], site: Settings
 ) -> Report:
     """Everything the report says. answers: empty while the reader may not see them. kept: reads, oldest first."""
     return Report(
         study_id=study.row.id,
         study_name=study.row.display_name,
         images=tuple(_images(study, answers)),
-        reads=tuple(_read(read) for read in kept),
+        reads=tuple(_read(read) for read in retained),
         made_at=datetime.now(UTC),
         made_by=person.name,
         reading_mode=study.row.reading_mode,
@@ -43,13 +43,13 @@ def gather(
     )
 
 
-def offer(person: Person, study: StoredStudy, answers: Sequence[Answer], kept: Sequence[Read]) -> None:
+def offer(person: Person, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read]) -> None:
     """Two downloads, made when they are clicked. The file's name says the study's id, never its display name."""
-    demand(person, "export_report")
+    require_permission(person, "export_report")
     site, db = settings(), database()
 
     def made(what: str) -> bytes:
-        report = gather(person, study, answers, kept, site)
+        report = gather(person, study, answers, retained, site)
         document = build_pdf(report) if what == "pdf" else build_html(report).encode()
         record_export(db, person, study.row.id, what=what)
         return document
@@ -74,10 +74,10 @@ def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportIma
         stored = study.images[place.index]
         own = [(prediction, explanation) for image_id, prediction, explanation in answers if image_id == stored.id]
         attention = None
-        removed = removed_words(stored.pixels_removed_at) if stored.pixels_removed_at else ""
+        removed = removed_text(stored.pixels_removed_at) if stored.pixels_removed_at else ""
         if own and not removed:
             choice = default_choice(*own[0])
-            attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.words)
+            attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.text)
         predictions = tuple(prediction for prediction, _ in own)
         yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
 
@@ -102,9 +102,9 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             card.model_id,
             card.title,
             card.weights_sha256,
-            operating_point(card, prediction.threshold, prediction.threshold_rule).words,
-            headline_in_words(headline(card)),
-            data_words(card),
+            operating_point(card, prediction.threshold, prediction.threshold_rule).text,
+            headline_text(headline(card)),
+            data_text(card),
             tuple(card.raw.get("limits", ())),
-            tuple(map(leak_words, leaks_of(card))),
+            tuple(map(leak_text, leaks_of(card))),
         )

@@ -11,9 +11,9 @@ from core.records.reads import studies
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import SIDE_WORDS, plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database
-from pages.parts.words import SIDE_WORDS, plain
 
 
 def header(person: Person, study: StoredStudy) -> None:
@@ -72,7 +72,7 @@ def _correction(person: Person, stored: StoredImage, position: int) -> None:
     side = st.segmented_control("Side", LATERALITIES, default=image.laterality, format_func=lambda s: SIDE_WORDS[s])
     view = st.selectbox("View", VIEWS, index=VIEWS.index(image.view) if image.view else None, placeholder="not stated")
     if st.form_submit_button("Save correction"):
-        with told_plainly():
+        with refusals_shown():
             studies.correct_image(database(), person, stored.id, laterality=side, view=view, modality=kind)
             st.rerun()
 
@@ -80,6 +80,6 @@ def _correction(person: Person, stored: StoredImage, position: int) -> None:
 def _deletion(person: Person, study: StoredStudy) -> None:
     st.markdown("Deletes the pictures for good. Who did it and when is kept.")
     if st.button("Delete this study", key="delete_study"):
-        with told_plainly():
+        with refusals_shown():
             studies.delete_study(database(), person, study.row.id)
             st.switch_page("pages/reader/worklist.py")

@@ -10,15 +10,15 @@ import streamlit as st
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from core.records.data_sets import VersionRow
 from pages.parts import tables as tables
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
 from pages.parts.session import settings
-from pages.parts.training_tables import audit_lines
-from pages.parts.words import plain
+from pages.parts.training_tables import leakage_lines
 from pages.research.parts.data_here import manifest_here
 from pages.research.parts.published_tables import measured_of
-from train.datasets.leakage import Audit, audit_of, looks_at
-from train.publishing.results import difference_in_words, in_words
+from train.datasets.leakage import LeakageReport, leakage_of_model, looks_at
+from train.publishing.results import as_text, difference_text
 from train.recipe.programme import BY_GROUP, BY_IMAGE
 
 _COST = {"auc": "AUC", "macro_auc": "Macro AUC", "accuracy": "Accuracy", "macro_f1": "Macro F1"}
@@ -30,7 +30,7 @@ def draw_version(row: VersionRow) -> None:
     (st.error if row.is_leaking else st.success)(verdict, icon=":material/policy:")
     st.caption(f"{row.n_cases} cases, {row.modality}, data {row.manifest_sha256[:8]}, used by {row.n_jobs} trainings")
     _draw_counts(pd.DataFrame(row.counts).T.fillna(0).astype(int))
-    for line in audit_lines(row.audit):
+    for line in leakage_lines(row.audit):
         st.markdown(line)
 
 
@@ -80,16 +80,16 @@ def draw_findings(cards: Sequence[Card]) -> None:
             icon=":material/hide_image:",
         )
         return
-    with progress_bar() as tell:
+    with progress_bar() as report:
         looks = looks_at(
             settings(),
             manifest,
-            progress=lambda done, of: tell(f"Reading the files: {done} of {of}", 0.95 * done / of),
+            progress=lambda done, of: report(f"Reading the files: {done} of {of}", 0.95 * done / of),
         )
-    judged: dict[str, tuple[Audit, list[str]]] = {}
+    judged: dict[str, tuple[LeakageReport, list[str]]] = {}
     for card in cards:
-        with told_plainly():
-            found = audit_of(manifest, card, looks)
+        with refusals_shown():
+            found = leakage_of_model(manifest, card, looks)
             same = judged.setdefault(repr(found.to_json()), (found, []))
             same[1].append(card.model_id)
     for found, names in judged.values():
@@ -99,7 +99,7 @@ def draw_findings(cards: Sequence[Card]) -> None:
             "picture compared with all others."
         )
         _draw_counts(found.counts)
-        for line in audit_lines(found.to_json()):
+        for line in leakage_lines(found.to_json()):
             st.markdown(line)
 
 
@@ -129,11 +129,11 @@ def draw_cost(cards: Sequence[Card]) -> None:
                 f'<th scope="row">split {words}{mark}</th>',
                 f'<td class="text">{tables.escape(card.model_id)}</td>',
             ]
-            cells += [f"<td>{found}</td>", *(f"<td>{in_words(measured[card.model_id].get(key))}</td>" for key in _COST)]
+            cells += [f"<td>{found}</td>", *(f"<td>{as_text(measured[card.model_id].get(key))}</td>" for key in _COST)]
             rows.append(cells)
         head = ["", "Model", "Leaks found", *_COST.values()]
         st.html(tables.html_table(head, rows, label="The same network, split by image and by group", texts=["Model"]))
-        st.markdown(plain(difference_in_words(*pair)))
+        st.markdown(plain(difference_text(*pair)))
         st.caption("Nothing differs but the split: the surplus of the first row is what its leak pretends.")
 
 

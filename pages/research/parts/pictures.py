@@ -18,10 +18,10 @@ from core.records.data_sets import files_dir
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Image, Modality
 from pages.parts.attention import FUSED
+from pages.parts.markdown import plain
 from pages.parts.models import loaded
 from pages.parts.progress import progress_bar
 from pages.parts.session import settings
-from pages.parts.words import plain
 from pages.research.parts.data_here import manifest_here
 
 _MOST, _OPACITY, _SIDE = 12, 0.5, 256
@@ -104,9 +104,9 @@ def _thumbnails(paths: tuple[Path, ...]) -> list[np.ndarray | None]:
 def _maps(paths: Sequence[Path], cards: Sequence[Card]) -> list[np.ndarray | None]:
     """For each picture the models' heat maps on it, left to right; None for one that cannot be read."""
     found: list[np.ndarray | None] = []
-    with progress_bar() as tell:
+    with progress_bar() as report:
         for number, path in enumerate(paths):
-            tell(f"Asking the models about picture {number + 1} of {len(paths)}", number / len(paths))
+            report(f"Asking the models about picture {number + 1} of {len(paths)}", number / len(paths))
             maps = [_small_map(path, card.weights_sha256, card) for card in cards]
             readable = [one for one in maps if one is not None]
             found.append(np.hstack(readable) if readable else None)

@@ -11,9 +11,15 @@ from core.evaluation.published import ceilings, without_counterpart
 from core.evaluation.tables.scores import safe_csv
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from pages.parts import tables as tables
-from pages.parts.figures import audited
-from pages.parts.words import plain
-from train.publishing.results import Beside, Measures, beside_published, measures_of, published_without_model
+from pages.parts.figures import with_audit
+from pages.parts.markdown import plain
+from train.publishing.results import (
+    Measures,
+    PublishedComparison,
+    compare_with_published,
+    measures_of,
+    published_without_model,
+)
 
 
 def draw_published(cards: Sequence[Card]) -> None:
@@ -22,12 +28,12 @@ def draw_published(cards: Sequence[Card]) -> None:
     if not measurable:
         st.info("No model here comes with test scores yet. Train or install one, and it stands beside the claims.")
     measured = measured_of(tuple(measurable))
-    rows = [*beside_published(measurable, measured), *published_without_model(measurable)]
+    rows = [*compare_with_published(measurable, measured), *published_without_model(measurable)]
     head = ["System", "Published", "On", "Ours", "Our test cases", "Why they differ"]
     st.html(tables.html_table(head, [_cells(row) for row in rows], label="Published figures beside ours", texts=head))
     st.download_button(
         "CSV",
-        audited(lambda: safe_csv(pd.DataFrame([_line(row) for row in rows])).encode(), data_sha256="",
+        with_audit(lambda: safe_csv(pd.DataFrame([_line(row) for row in rows])).encode(), data_sha256="",
                 what="published-figures.csv"),
         file_name="secondread-published-figures.csv",
         mime="text/csv",
@@ -63,11 +69,11 @@ def _measured(weights: tuple[tuple[str, str], ...], _cards: Sequence[Card]) -> d
     return {card.model_id: dict(measures_of(card)) for card in _cards}
 
 
-def _cells(row: Beside) -> list[str]:
+def _cells(row: PublishedComparison) -> list[str]:
     mark = ""
     if row.card is not None and (leaks := leaks_of(row.card)):
         mark = f'<span class="leak" title="{tables.escape(" ".join(leaks))}">{LEAKING}</span>'
-    ours = "<br>".join(tables.escape(one) for one in row.ours_in_words) or "not trained here yet"
+    ours = "<br>".join(tables.escape(one) for one in row.ours_text) or "not trained here yet"
     return [
         f'<th scope="row">{tables.escape(row.system)}{mark}</th>',
         f"<td class='text'>{'<br>'.join(tables.escape(one) for one in row.theirs)}</td>",
@@ -82,7 +88,7 @@ def _text(words: str) -> str:
     return f"<td class='text'>{tables.escape(words)}</td>"
 
 
-def _tested(row: Beside) -> str:
+def _tested(row: PublishedComparison) -> str:
     """How many cases of what, by which hash."""
     if row.card is None:
         return ""
@@ -94,13 +100,13 @@ def _tested(row: Beside) -> str:
     )
 
 
-def _line(row: Beside) -> dict[str, object]:
+def _line(row: PublishedComparison) -> dict[str, object]:
     data = row.card.raw.get("data", {}) if row.card is not None else {}
     return {
         "system": row.system,
         "published": "; ".join(row.theirs),
         "published_on": row.on,
-        "ours": "; ".join(row.ours_in_words),
+        "ours": "; ".join(row.ours_text),
         "our_test_cases": _tested(row),
         "why_they_differ": row.why,
         "data_sha256": data.get("sha256", ""),

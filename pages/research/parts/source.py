@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.tables.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
 from core.evaluation.tables.scores import label_names, read_scores
 from core.models.cards import all_cards, candidate_cards
 from core.records.reads.reader_scores import reader_scores
-from pages.parts.messages import told_plainly
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.parts.words import plain
 
 UPLOAD, READERS = "Upload", "Readers of this site"
 _BYTES, _FIRST_SHOWN = "research_upload_bytes", 4
@@ -55,7 +55,7 @@ def choose_cohort() -> Cohort:
     if chosen == READERS:
         return _readers_cohort()
     group = groups[chosen]
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         cohort = _cohort_of_cards(tuple(card.weights_sha256 for card in group.cards), group)
     if cohort is None:
         st.info(
@@ -95,9 +95,9 @@ def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner=False)
-def bench_of(key: str, _cohort: Cohort) -> Workbench:
+def bench_of(key: str, _cohort: Cohort) -> ComparisonCache:
     """The numbers of a cohort, shared by everybody who looks at the same content."""
-    return Workbench(_cohort)
+    return ComparisonCache(_cohort)
 
 
 def _uploaded_cohort() -> Cohort:
@@ -111,7 +111,7 @@ def _uploaded_cohort() -> Cohort:
         st.stop()
     if file is None:
         st.caption("The table you uploaded before is still open. Upload another one to replace it.")
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         classes = label_names(data)
         positive = None
         if classes:
@@ -134,7 +134,7 @@ def _readers_cohort() -> Cohort:
             icon=":material/info:",
         )
         st.stop()
-    with told_plainly(stops=True):
+    with refusals_shown(stops=True):
         cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), None, data)
     return replace(cohort, dataset="readers of this site", split="all breasts with first impression and truth")
 

@@ -13,7 +13,7 @@ from core.evaluation.charts import tables as table_charts
 from core.evaluation.statistics.calibration import reliability
 from core.evaluation.statistics.comparison import compare_areas
 from core.evaluation.statistics.curves import decision_curve, precision_recall_curve, roc_curve
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.metrics import confusion
 from core.evaluation.statistics.subgroups import number_bands, subgroups
 
@@ -24,7 +24,7 @@ NAME = "<b>net</b>"
 
 
 def test_the_roc_curve_is_scikit_learns_and_its_band_holds_it():
-    curve = roc_curve(LABELS, SCORES, Draws(None, 120, resamples=200))
+    curve = roc_curve(LABELS, SCORES, Bootstrap(None, 120, resamples=200))
     false, true, thresholds = sk.roc_curve(LABELS, SCORES, drop_intermediate=False)
     assert np.allclose(curve.false_positive_rate, false) and np.allclose(curve.sensitivity, true)
     assert (curve.thresholds[1:] == thresholds[1:]).all()
@@ -37,9 +37,9 @@ def test_the_roc_curve_is_scikit_learns_and_its_band_holds_it():
 
 
 def test_the_band_is_the_spread_of_curves_computed_one_by_one():
-    draws = Draws(None, 120, resamples=60, seed=3)
-    curve = roc_curve(LABELS, SCORES, draws)
-    (weights,) = draws.blocks()
+    bootstrap = Bootstrap(None, 120, resamples=60, seed=3)
+    curve = roc_curve(LABELS, SCORES, bootstrap)
+    (weights,) = bootstrap.blocks()
     slow = []
     for column in weights.T.astype(int):
         false, true, _ = sk.roc_curve(np.repeat(LABELS, column), np.repeat(SCORES, column), drop_intermediate=False)
@@ -49,7 +49,7 @@ def test_the_band_is_the_spread_of_curves_computed_one_by_one():
 
 
 def test_the_precision_recall_curve_is_scikit_learns():
-    curve = precision_recall_curve(LABELS, SCORES, Draws(None, 120, resamples=50))
+    curve = precision_recall_curve(LABELS, SCORES, Bootstrap(None, 120, resamples=50))
     precision, recall, _ = sk.precision_recall_curve(LABELS, SCORES)
     assert np.allclose(curve.precision[::-1], precision[:-1]) and np.allclose(curve.recall[::-1], recall[:-1])
     assert curve.prevalence == LABELS.mean()
@@ -60,23 +60,23 @@ def test_the_precision_recall_curve_is_scikit_learns():
 
 def test_draws_without_positives_leave_the_bands_of_the_others_as_they_are(monkeypatch: pytest.MonkeyPatch):
     labels, scores = np.arange(60) < 2, RNG.random(60)
-    draws = Draws(None, 60, resamples=1000)
-    weights = next(draws.blocks())
+    bootstrap = Bootstrap(None, 60, resamples=1000)
+    weights = next(bootstrap.blocks())
     some = weights[:, weights[:2].sum(axis=0) > 0]
     assert some.shape[1] < 950
-    found = [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)]
-    monkeypatch.setattr(draws, "_kept", [some])
+    found = [precision_recall_curve(labels, scores, bootstrap), roc_curve(labels, scores, bootstrap)]
+    monkeypatch.setattr(bootstrap, "_cached", [some])
     for curve, only_those in zip(
-        found, [precision_recall_curve(labels, scores, draws), roc_curve(labels, scores, draws)], strict=True
+        found, [precision_recall_curve(labels, scores, bootstrap), roc_curve(labels, scores, bootstrap)], strict=True
     ):
         assert np.allclose(curve.low, only_those.low) and np.allclose(curve.high, only_those.high)
 
 
 def test_the_precision_band_is_the_spread_at_the_first_threshold_that_reaches_each_recall():
-    draws = Draws(None, 120, resamples=40, seed=5)
-    curve = precision_recall_curve(LABELS, SCORES, draws)
+    bootstrap = Bootstrap(None, 120, resamples=40, seed=5)
+    curve = precision_recall_curve(LABELS, SCORES, bootstrap)
     slow = []
-    for column in next(draws.blocks()).T.astype(int):
+    for column in next(bootstrap.blocks()).T.astype(int):
         labels, scores = np.repeat(LABELS, column), np.repeat(SCORES, column)
         points = [(scores[labels] >= t).mean() for t in np.unique(scores)[::-1]]
         precisions = [labels[scores >= t].mean() for t in np.unique(scores)[::-1]]
@@ -87,21 +87,21 @@ def test_the_precision_band_is_the_spread_at_the_first_threshold_that_reaches_ea
 
 def test_every_figure_escapes_names_and_states_where_it_comes_from():
     provenance = base.Provenance("data <i>", "test", 120, int(LABELS.sum()), "a" * 64, {NAME: "b" * 64})
-    draws = Draws(None, 120, resamples=20)
+    bootstrap = Bootstrap(None, 120, resamples=20)
     scorers = {NAME: SCORES, "other": RNG.random(120)}
     groups = subgroups(NAME, np.where(np.arange(120) < 15, NAME, "x"), LABELS, SCORES, threshold=0.5, resamples=20)
     figures = [
         curve_charts.roc_figure(
-            {NAME: roc_curve(LABELS, SCORES, draws)}, thresholds={NAME: 0.5}, provenance=provenance
+            {NAME: roc_curve(LABELS, SCORES, bootstrap)}, thresholds={NAME: 0.5}, provenance=provenance
         ),
         curve_charts.precision_recall_figure(
-            {NAME: precision_recall_curve(LABELS, SCORES, draws)}, provenance=provenance
+            {NAME: precision_recall_curve(LABELS, SCORES, bootstrap)}, provenance=provenance
         ),
         curve_charts.reliability_figure({NAME: reliability(LABELS, SCORES)}, provenance=provenance),
         table_charts.confusion_figure(confusion(LABELS, SCORES, 0.5), positive=NAME, provenance=provenance),
-        curve_charts.decision_figure({NAME: decision_curve(LABELS, SCORES, draws)}, provenance=provenance),
+        curve_charts.decision_figure({NAME: decision_curve(LABELS, SCORES, bootstrap)}, provenance=provenance),
         table_charts.forest_figure(groups, provenance=provenance),
-        table_charts.pairs_figure(compare_areas(LABELS, scorers, draws), provenance=provenance),
+        table_charts.pairs_figure(compare_areas(LABELS, scorers, bootstrap), provenance=provenance),
     ]
     for figure in figures:
         text = str(figure.to_plotly_json())

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import agreement
 from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 
 
 def slow_paired(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def test_paired_delong_is_what_the_covariance_matrix_gives_and_pairs_keep_their_
     labels = rng.random(120) < 0.3
     base = rng.normal(labels.astype(float), 1)
     scorers = {name: np.round(base + rng.normal(0, 1, 120), 1) for name in ("b", "a", "c")}
-    tests = compare_areas(labels, scorers, Draws(np.arange(120) // 2, 120, resamples=300))
+    tests = compare_areas(labels, scorers, Bootstrap(np.arange(120) // 2, 120, resamples=300))
     assert [test.name for test in tests] == ["b vs a", "b vs c", "a vs c"]
     for test in tests:
         difference, se = slow_paired(labels, scorers[test.first], scorers[test.second])
@@ -59,7 +59,7 @@ def test_pairs_use_the_cases_that_both_scored():
     one, other = rng.random(100), rng.random(100)
     one[:10] = np.nan
     other[5:20] = np.nan
-    (test,) = compare_areas(labels, {"one": one, "other": other}, Draws(None, 100, resamples=50))
+    (test,) = compare_areas(labels, {"one": one, "other": other}, Bootstrap(None, 100, resamples=50))
     (alone,) = compare_areas(labels[20:], {"one": one[20:], "other": other[20:]})
     assert test.n == 80 and test.positives == labels[20:].sum()
     assert (test.difference, test.se) == (alone.difference, alone.se)

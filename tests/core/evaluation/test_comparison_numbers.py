@@ -13,7 +13,7 @@ import pytest
 from pypdf import PdfReader
 
 from core.errors import InvalidInput
-from core.evaluation.cache import Workbench, resamples_for
+from core.evaluation.cache import ComparisonCache, resamples_for
 from core.evaluation.statistics.calibration import CalibrationLine, calibration_line
 from core.evaluation.statistics.comparison import cross_validated, mean_of
 from core.evaluation.statistics.operating_points import (
@@ -51,8 +51,8 @@ def made_table(**scorers: np.ndarray) -> ScoreTable:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Workbench:
-    return Workbench(cohort_of_upload(made_table()))
+def numbers() -> ComparisonCache:
+    return ComparisonCache(cohort_of_upload(made_table()))
 
 
 def fake_cards(tmp_path: Path, *, relabel: bool = False) -> list[Card]:
@@ -105,35 +105,35 @@ def test_models_without_test_scores_give_no_cohort(tmp_path: Path) -> None:
     assert cohort_of_cards(group_cards(cards)[0]) is None
 
 
-def test_a_workbench_computes_nothing_twice(bench: Workbench) -> None:
+def test_a_workbench_computes_nothing_twice(numbers: ComparisonCache) -> None:
     names = ("good", "poor")
-    first = (bench.results(names), bench.roc(names), bench.precision_recall(names), bench.pairs(names))
-    computed = bench.computed
-    again = (bench.results(names), bench.roc(names), bench.precision_recall(names), bench.pairs(names))
-    assert bench.computed == computed
+    first = (numbers.results(names), numbers.roc(names), numbers.precision_recall(names), numbers.pairs(names))
+    computed = numbers.computed
+    again = (numbers.results(names), numbers.roc(names), numbers.precision_recall(names), numbers.pairs(names))
+    assert numbers.computed == computed
     assert all(one["good"] is other["good"] for one, other in zip(first[:3], again[:3], strict=True))  # type: ignore[index]
 
 
-def test_what_threads_compute_is_what_one_scorer_alone_gives(bench: Workbench) -> None:
-    alone = Workbench(bench.cohort).results(["poor"])["poor"]
-    assert alone.measures == bench.results(("good", "poor"))["poor"].measures
+def test_what_threads_compute_is_what_one_scorer_alone_gives(numbers: ComparisonCache) -> None:
+    alone = ComparisonCache(numbers.cohort).results(["poor"])["poor"]
+    assert alone.measures == numbers.results(("good", "poor"))["poor"].measures
 
 
 def test_a_huge_table_gets_fewer_draws() -> None:
     assert resamples_for(1440) == 2000 and resamples_for(100_000) == 200
 
 
-def test_every_scorer_reaches_the_specificity_that_was_asked_for(bench: Workbench) -> None:
-    thresholds = thresholds_at_specificity(bench.roc(("good", "poor")), 0.9)
-    rows = operating_rows(bench.cohort.table, thresholds)
+def test_every_scorer_reaches_the_specificity_that_was_asked_for(numbers: ComparisonCache) -> None:
+    thresholds = thresholds_at_specificity(numbers.roc(("good", "poor")), 0.9)
+    rows = operating_rows(numbers.cohort.table, thresholds)
     for row in rows:
         assert row.shares["specificity_at_threshold"].value >= 0.9
-        lower = operating_rows(bench.cohort.table, {row.name: np.nextafter(row.threshold, 0) - 0.02})[0]
+        lower = operating_rows(numbers.cohort.table, {row.name: np.nextafter(row.threshold, 0) - 0.02})[0]
         assert lower.shares["specificity_at_threshold"].value < 0.9
 
 
-def test_counts_at_the_threshold_are_those_of_a_loop(bench: Workbench) -> None:
-    row = operating_rows(bench.cohort.table, {"good": 0.5})[0]
+def test_counts_at_the_threshold_are_those_of_a_loop(numbers: ComparisonCache) -> None:
+    row = operating_rows(numbers.cohort.table, {"good": 0.5})[0]
     wanted = {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
     for truth, score in zip(TRUTH, GOOD, strict=True):
         wanted[("t" if (score >= 0.5) == truth else "f") + ("p" if score >= 0.5 else "n")] += 1
@@ -143,22 +143,22 @@ def test_counts_at_the_threshold_are_those_of_a_loop(bench: Workbench) -> None:
     )
 
 
-def test_thresholds_may_differ_by_case_and_are_told_as_such(bench: Workbench) -> None:
-    row = operating_rows(bench.cohort.table, {"good": np.where(np.arange(N) % 2, 0.4, 0.6)})[0]
+def test_thresholds_may_differ_by_case_and_are_told_as_such(numbers: ComparisonCache) -> None:
+    row = operating_rows(numbers.cohort.table, {"good": np.where(np.arange(N) % 2, 0.4, 0.6)})[0]
     assert np.isnan(row.threshold) and row.counts.n == N
 
 
-def test_only_a_tested_difference_makes_a_best(bench: Workbench) -> None:
-    values = {name: one.measures["auc"].value for name, one in bench.results(("good", "poor")).items()}
-    assert clear_best(values, differ_by(bench.pairs(("good", "poor")))) == "good"
-    twins = Workbench(cohort_of_upload(made_table(one=GOOD, other=np.clip(GOOD + 0.001 * POOR, 0, 1))))
+def test_only_a_tested_difference_makes_a_best(numbers: ComparisonCache) -> None:
+    values = {name: one.measures["auc"].value for name, one in numbers.results(("good", "poor")).items()}
+    assert clear_best(values, differ_by(numbers.pairs(("good", "poor")))) == "good"
+    twins = ComparisonCache(cohort_of_upload(made_table(one=GOOD, other=np.clip(GOOD + 0.001 * POOR, 0, 1))))
     areas = {name: one.measures["auc"].value for name, one in twins.results(("one", "other")).items()}
     assert clear_best(areas, differ_by(twins.pairs(("one", "other")))) is None
     assert clear_best({"good": 0.9}, lambda *_: True) is None
 
 
-def test_calls_are_tested_on_positives_and_negatives_apart(bench: Workbench) -> None:
-    found = compare_calls_by_class(bench.cohort.table, {"good": 0.5, "poor": 0.5})
+def test_calls_are_tested_on_positives_and_negatives_apart(numbers: ComparisonCache) -> None:
+    found = compare_calls_by_class(numbers.cohort.table, {"good": 0.5, "poor": 0.5})
     assert found["sensitivity"][0].n == TRUTH.sum() and found["specificity"][0].n == (~TRUTH).sum()
 
 
@@ -172,8 +172,8 @@ def test_the_level_of_scores_at_zero_is_finite_and_brings_the_expected_number_of
     assert line.in_the_large.low < line.in_the_large.value < line.in_the_large.high
 
 
-def test_lists_of_cases_hold_what_their_names_say(bench: Workbench) -> None:
-    table, at = bench.cohort.table, {"good": 0.5, "poor": 0.5}
+def test_lists_of_cases_hold_what_their_names_say(numbers: ComparisonCache) -> None:
+    table, at = numbers.cohort.table, {"good": 0.5, "poor": 0.5}
     missed = case_lists.list_cases(table, "good", "poor", at, case_lists.MISSED)
     assert len(missed) == (TRUTH & (GOOD < 0.5)).sum() and (missed["A: good"].to_numpy() < 0.5).all()
     assert missed["loss of A"].is_monotonic_decreasing
@@ -193,7 +193,7 @@ def test_the_hybrid_of_two_useful_scorers_beats_both_and_weighs_them_on_other_ca
     mixed, weights = cross_validated(table, "one", "other")
     assert len(weights) == 5 and all(0 <= weight <= 1 for weight in weights) and not np.isnan(mixed).any()
     with_hybrid = made_table(one=one, other=other, mean=mean_of(table, "one", "other"), mixed=mixed)
-    results = Workbench(cohort_of_upload(with_hybrid)).results(("one", "other", "mean", "mixed"))
+    results = ComparisonCache(cohort_of_upload(with_hybrid)).results(("one", "other", "mean", "mixed"))
     areas = {name: result.measures["auc"].value for name, result in results.items()}
     assert min(areas["mean"], areas["mixed"]) > max(areas["one"], areas["other"])
 
@@ -210,12 +210,12 @@ def test_labels_are_asked_for_only_where_they_are_names() -> None:
 
 def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert() -> None:
     name = "<script>alert(1)</script>"
-    bench = Workbench(cohort_of_upload(made_table(**{name: GOOD, "poor": POOR})))
+    numbers = ComparisonCache(cohort_of_upload(made_table(**{name: GOOD, "poor": POOR})))
     at = dict.fromkeys((name, "poor"), 0.5)
     report = ComparisonReport(
-        bench=bench,
-        rows=operating_rows(bench.cohort.table, at),
-        calls=compare_calls_by_class(bench.cohort.table, at),
+        numbers=numbers,
+        rows=operating_rows(numbers.cohort.table, at),
+        calls=compare_calls_by_class(numbers.cohort.table, at),
         mode="positive at or above a score of 0.500",
         made_at=datetime(2026, 1, 1, tzinfo=UTC),
         made_by="Ada",
@@ -223,8 +223,8 @@ def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert(
     html = build_comparison_html(report)
     pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_comparison_pdf(report))).pages)
     assert "<script" not in html and "&lt;script&gt;" in html
-    area = f"{bench.results([name])[name].measures['auc'].value:.3f}"
-    for words in (area, "240", bench.cohort.data_sha256[:8], "0.500", "Ada", "Holm"):
+    area = f"{numbers.results([name])[name].measures['auc'].value:.3f}"
+    for words in (area, "240", numbers.cohort.data_sha256[:8], "0.500", "Ada", "Holm"):
         assert words in html and words in pdf, words
 
 

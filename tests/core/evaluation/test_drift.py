@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from sqlalchemy import update
 
 from core.evaluation.charts.drift import alarm_figure, score_figure
-from core.evaluation.statistics.drift import LEAST, PSI_LARGE, shift_of_numbers, shift_of_words
+from core.evaluation.statistics.drift import LEAST, PSI_LARGE, shift_of_numbers, shift_of_text
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_name
 from core.models.cards import Card
@@ -29,7 +29,7 @@ from train.publishing.publish import put_cases
 
 
 def test_the_index_by_hand() -> None:
-    found = shift_of_words(["a"] * 60 + ["b"] * 40, ["a"] * 30 + ["b"] * 70)
+    found = shift_of_text(["a"] * 60 + ["b"] * 40, ["a"] * 30 + ["b"] * 70)
     p, q = np.array([60.5, 40.5]) / 101, np.array([30.5, 70.5]) / 101
     assert found.psi == pytest.approx(float(((q - p) * np.log(q / p)).sum())) and found.psi > PSI_LARGE
     assert found.is_alarm and (found.n_reference, found.n_recent, found.p) == (100, 100, None)
@@ -52,8 +52,8 @@ def test_a_shift_rings_and_the_test_beside_it_is_scipy_s() -> None:
 
 
 def test_a_vendor_that_was_never_there_rings_and_few_values_say_only_their_number() -> None:
-    assert shift_of_words(["A"] * 200, ["A"] * 100 + ["new"] * 100).is_alarm
-    few = shift_of_words(["A"] * 200, ["new"] * (LEAST - 1))
+    assert shift_of_text(["A"] * 200, ["A"] * 100 + ["new"] * 100).is_alarm
+    few = shift_of_text(["A"] * 200, ["new"] * (LEAST - 1))
     assert not few.is_enough and not few.is_alarm and few.n_recent == LEAST - 1
 
 

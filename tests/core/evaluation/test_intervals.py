@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.intervals import Draws, delong, design_effect, one_case_each, percentile, share, wilson
+from core.evaluation.statistics.intervals import (
+    Bootstrap,
+    delong,
+    design_effect,
+    one_case_each,
+    percentile,
+    share,
+    wilson,
+)
 
 
 def slow_delong(labels: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
@@ -80,7 +88,7 @@ def test_a_share_of_paired_cases_is_as_sure_as_one_of_the_patients():
 
 def test_draws_take_patients_with_all_their_cases():
     patients = np.array(["b", "a", "a", "c", "b", "d"])
-    (weights,) = Draws(patients, 6, resamples=300, seed=4).blocks()
+    (weights,) = Bootstrap(patients, 6, resamples=300, seed=4).blocks()
     assert weights.shape == (6, 300)
     assert (weights[0] == weights[4]).all() and (weights[1] == weights[2]).all()
     assert (weights[0] + weights[1] + weights[3] + weights[5] == 4).all()
@@ -88,9 +96,9 @@ def test_draws_take_patients_with_all_their_cases():
 
 
 def test_draws_are_the_same_in_blocks_and_seen_from_some_cases():
-    whole = Draws(None, 50, resamples=40, seed=1)
+    whole = Bootstrap(None, 50, resamples=40, seed=1)
     (weights,) = whole.blocks()
-    small = Draws(None, 50, resamples=40, seed=1)
+    small = Bootstrap(None, 50, resamples=40, seed=1)
     small._BLOCK_VALUES = 50 * 7  # type: ignore[misc]
     blocks = list(small.blocks())
     assert len(blocks) == 6 and (np.concatenate(blocks, axis=1) == weights).all()

@@ -14,7 +14,7 @@ from pypdf import PdfReader
 from record_site import add_person, sqlite_only
 
 from core.errors import NotAllowed
-from core.evaluation.cache import Workbench
+from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import compare_calls_by_class, operating_rows
 from core.evaluation.tables.cohort import Cohort, cohort_of_cards, group_cards
 from core.models.cards import LEAKING, Card, all_cards, leaks_of
@@ -49,9 +49,9 @@ def cohort() -> Cohort:
 
 def test_what_the_card_keeps_of_leaks_marks_the_model_and_no_other(cohort: Cohort) -> None:
     assert cohort.leaks == {"flattered": (SENTENCE,)}
-    assert cohort.provenance(["clean"]).leaking == () and "LEAKING" not in cohort.provenance(["clean"]).words
+    assert cohort.provenance(["clean"]).leaking == () and "LEAKING" not in cohort.provenance(["clean"]).text
     stated = cohort.provenance(["clean", "flattered"])
-    assert "LEAKING SPLIT: flattered" in stated.words and "color:#ff6b5e" in stated.caption
+    assert "LEAKING SPLIT: flattered" in stated.text and "color:#ff6b5e" in stated.caption
 
 
 def test_a_split_of_single_images_is_a_leak_where_a_patient_has_several() -> None:
@@ -64,16 +64,16 @@ def test_a_split_of_single_images_is_a_leak_where_a_patient_has_several() -> Non
 
 
 def test_every_table_and_both_reports_carry_the_mark(cohort: Cohort) -> None:
-    bench = Workbench(cohort)
+    numbers = ComparisonCache(cohort)
     names = ("clean", "flattered")
     at = dict.fromkeys(names, 0.5)
     rows, calls = operating_rows(cohort.table, at), compare_calls_by_class(cohort.table, at)
     colour = ("red", "blue").__getitem__
-    shown = tables.table_of_measures(cohort, bench.results(names), rows, bench.pairs(names), calls, colour)
+    shown = tables.table_of_measures(cohort, numbers.results(names), rows, numbers.pairs(names), calls, colour)
     matrices = tables.confusion_grid(cohort, rows, colour)
-    pair = tables.pair_words(cohort, bench.pairs(names)[0])
+    pair = tables.pair_text(cohort, numbers.pairs(names)[0])
     assert shown.count('class="leak"') == matrices.count('class="leak"') == pair.count('class="leak"') == 1
-    report = ComparisonReport(bench, rows, calls, "x", datetime(2026, 1, 1, tzinfo=UTC), "Ada")
+    report = ComparisonReport(numbers, rows, calls, "x", datetime(2026, 1, 1, tzinfo=UTC), "Ada")
     html = build_comparison_html(report)
     pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_comparison_pdf(report))).pages)
     assert f"flattered ({LEAKING})" in html and f"clean ({LEAKING})" not in html

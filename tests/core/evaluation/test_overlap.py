@@ -16,7 +16,7 @@ def test_a_case_counts_once_and_nearness_is_a_number_of_bits() -> None:
     tested = rows(("a", "p", zero), ("b", "p", zero), ("c", "q", near), ("d", "r", far), ("e", "", ""))
     assert overlap(tested, known, alike_bits=4) == Overlap(same=1, patients=1, alike=1, of=5)
     assert overlap(tested, known, alike_bits=5).alike == 2
-    assert overlap(tested, known.iloc[:0], alike_bits=4).words == "none of 5"
-    assert overlap(tested, known, alike_bits=4).words == (
+    assert overlap(tested, known.iloc[:0], alike_bits=4).text == "none of 5"
+    assert overlap(tested, known, alike_bits=4).text == (
         "3 of 5: 1 the same picture, 1 the same patient, 1 nearly the same picture"
     )

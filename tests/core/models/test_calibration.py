@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss
 from core.errors import InvalidInput
 from core.evaluation.statistics.calibration import bin_of, brier_parts, calibration_line, reliability
 from core.evaluation.statistics.curves import decision_curve
-from core.evaluation.statistics.intervals import Draws
+from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.metrics import evaluate_binary
 
 
@@ -90,7 +90,7 @@ def test_a_line_that_does_not_exist_is_refused():
 
 def test_net_benefit_counts_true_calls_against_false_ones():
     labels, scores = calibrated(300)
-    curve = decision_curve(labels, scores, Draws(None, 300, resamples=200))
+    curve = decision_curve(labels, scores, Bootstrap(None, 300, resamples=200))
     for index in (0, 19, 60):
         threshold, called = curve.thresholds[index], scores >= curve.thresholds[index]
         true, false = (called & labels).sum() / 300, (called & ~labels).sum() / 300

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from core.errors import InvalidInput
-from core.models.ensemble import METHODS, Ensemble, demand_apart, fit_ensemble, out_of_fold, simplex_weights
+from core.models.ensemble import METHODS, Ensemble, fit_ensemble, out_of_fold, require_disjoint, simplex_weights
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -131,7 +131,7 @@ def test_a_fold_whose_validation_cases_are_its_test_cases_is_refused() -> None:
     tables = {name: table.assign(fold=0) for name, table in members(0).items()}
     with pytest.raises(InvalidInput, match="measured on what it was fitted on"):
         out_of_fold("weighted", tables, tables, CLASSES)
-    demand_apart(members(0), members(1, first=1000))
+    require_disjoint(members(0), members(1, first=1000))
 
 
 def test_rows_may_come_in_any_order() -> None:

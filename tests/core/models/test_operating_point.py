@@ -41,14 +41,14 @@ def test_counts_come_from_the_validation_scores_and_a_score_at_the_threshold_is_
     (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows))
     point = operating_point(card)
     assert (point.positives_above, point.n_positives, point.others_above, point.n_others) == (1, 2, 1, 3)
-    words = point.words.replace("\u00a0", " ")
+    words = point.text.replace("\u00a0", " ")
     assert words.startswith("Threshold 30.0 %, chosen on validation cases: the highest that finds most")
     assert words.endswith("There, 1 of 2 malignant cases were at or above it, and 1 of 3 others.")
 
 
 def test_without_validation_scores_only_the_rule_is_said(card: Card):
-    assert "There," not in operating_point(card).words
-    assert "the highest that finds most of the positive cases" in operating_point(card).words
+    assert "There," not in operating_point(card).text
+    assert "the highest that finds most of the positive cases" in operating_point(card).text
 
 
 def test_a_fixed_sensitivity_is_found_on_the_validation_scores_and_measured_on_the_test_scores(card: Card):
@@ -62,7 +62,7 @@ def test_a_fixed_sensitivity_is_found_on_the_validation_scores_and_measured_on_t
 
     assert point.threshold == pytest.approx(0.275)  # eight of ten from 0.3 on; half-way to the next lower, 0.25
     assert (point.positives_above, point.n_positives, point.others_above) == (8, 10, 0)
-    assert "by the choice of this site: the highest that finds 80 % of the positive validation" in point.words
+    assert "by the choice of this site: the highest that finds 80 % of the positive validation" in point.text
     measured = measured_at(card, point)
     assert (measured["sensitivity_at_threshold"].value, measured["sensitivity_at_threshold"].n) == (0.5, 2)
     assert measured_at(card, operating_point(card))["sensitivity_at_threshold"].value == 0
@@ -77,4 +77,4 @@ def test_the_site_s_own_value_counts_only_where_the_policy_says_so(card: Card):
     assert site_operating_point(card, Settings(), own=0.7).is_of_card
     assert site_operating_point(card, Settings(thresholds="site")).is_of_card
     point = site_operating_point(card, Settings(thresholds="site"), own=0.7)
-    assert point.threshold == 0.7 and "70.0\u00a0%, by the choice of this site" in point.words
+    assert point.threshold == 0.7 and "70.0\u00a0%, by the choice of this site" in point.text

@@ -92,8 +92,8 @@ def test_the_setup_code_is_new_at_each_start_and_kept_only_as_a_hash(db: Databas
     with pytest.raises(AccountRefused, match="not the setup code"):
         accounts.create_first_administrator(db, code=str(first), name="Anna Berg", password=PASSWORD)
     with db.read() as connection:
-        kept = " ".join(connection.execute(select(tables.site.c.value)).scalars())
-    assert str(second) not in kept
+        retained = " ".join(connection.execute(select(tables.site.c.value)).scalars())
+    assert str(second) not in retained
 
 
 def test_the_setup_code_works_once(db: Database) -> None:
@@ -121,8 +121,8 @@ def test_passwords_that_are_too_easy_are_refused_with_a_sentence(
 
 def test_passwords_are_kept_as_argon2id(db: Database, anna: Person) -> None:
     with db.read() as connection:
-        kept = connection.execute(select(tables.person.c.password_hash)).scalar_one()
-    assert kept.startswith("$argon2id$") and PASSWORD not in kept
+        retained = connection.execute(select(tables.person.c.password_hash)).scalar_one()
+    assert retained.startswith("$argon2id$") and PASSWORD not in retained
 
 
 def test_a_person_signs_in_whatever_the_case_of_the_name(db: Database, settings: Settings, anna: Person) -> None:
@@ -133,9 +133,9 @@ def test_a_person_signs_in_whatever_the_case_of_the_name(db: Database, settings:
 def test_the_database_never_holds_the_token_itself(db: Database, settings: Settings, anna: Person) -> None:
     token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
     with db.read() as connection:
-        kept = connection.execute(select(tables.session.c.token_sha256)).scalar_one()
-    assert kept == sessions.digest(token) and len(token) >= 43  # 256 bits in base64
-    assert sessions.person_of(db, settings, kept) is None
+        retained = connection.execute(select(tables.session.c.token_sha256)).scalar_one()
+    assert retained == sessions.digest(token) and len(token) >= 43  # 256 bits in base64
+    assert sessions.person_of(db, settings, retained) is None
 
 
 def test_wrong_password_unknown_name_locked_and_disabled_read_the_same(
@@ -155,7 +155,7 @@ def test_an_unknown_name_costs_as_much_work_as_a_known_one(
     db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
-    monkeypatch.setattr(passwords, "matches", lambda kept, _: bool(compared.append(kept)))
+    monkeypatch.setattr(passwords, "matches", lambda retained, _: bool(compared.append(retained)))
     for name in ("Anna Berg", "Nobody"):
         refused(db, settings, name, "whatever it is")
     assert len(compared) == 2 and compared[1].startswith("$argon2id$")

@@ -147,7 +147,7 @@ def test_the_trail_is_filtered_by_person_subject_and_time(records: Database) -> 
     assert len(trail.entries(records, ada, person_id=ada.id)) == 2
     assert trail.entries(records, ada, before=soon - timedelta(days=1)) == []
     assert len(trail.entries(records, ada, before=soon)) == 3
-    assert trail.words_and_people(records, ada) == (["sign in", "sign-in refused"], {ada.id: "Ada"})
+    assert trail.actions_and_people(records, ada) == (["sign in", "sign-in refused"], {ada.id: "Ada"})
 
 
 @pytest.mark.parametrize("roles", NOT_ADMINISTRATORS)
@@ -156,7 +156,7 @@ def test_only_administrators_export_or_filter_the_trail(records: Database, roles
     with pytest.raises(NotAllowed):
         trail.export_csv(records, nobody, [])
     with pytest.raises(NotAllowed):
-        trail.words_and_people(records, nobody)
+        trail.actions_and_people(records, nobody)
     assert trail.verify(records).n == 0
 
 

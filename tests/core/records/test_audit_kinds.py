@@ -101,7 +101,7 @@ def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) 
 
 def trainings_run(db: Database, ada: Person) -> None:
     """One is done, one fails, one is cancelled while it runs, and the worker of one dies as often as it may."""
-    names = [data_sets.keep_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
+    names = [data_sets.store_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
     manifest = f"file,label\n{names[0]},benign\n{names[1]},malignant\n".encode()
     made = {"manifest": manifest, "split": {}, "counts": TWO_PICTURES, "found": {}}
     version = data_sets.create_data_set(db, ada, name="Set", modality=Modality.ULTRASOUND, **made)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     trail.export_csv(records, ada, trail.entries(records, ada))
 
     found = trail.entries(records, ada)
-    words, people = trail.words_and_people(records, ada)
+    words, people = trail.actions_and_people(records, ada)
     assert set(words) == WORDS - {"backup", "restore"}  # these two act on a whole site: tests/test_backup.py
     assert {"Ada", "Ben", "Fay"} == set(people.values())
     for word in words:

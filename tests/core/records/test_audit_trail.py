@@ -93,10 +93,10 @@ def test_a_removed_row_is_found_when_the_rest_is_numbered_anew(trail: Database) 
 
 
 @sqlite_only
-@pytest.mark.parametrize("kept", [4, 1, 0])
-def test_a_tail_that_was_cut_off_is_found(trail: Database, kept: int) -> None:
+@pytest.mark.parametrize("retained", [4, 1, 0])
+def test_a_tail_that_was_cut_off_is_found(trail: Database, retained: int) -> None:
     with trail.begin() as connection:
-        connection.execute(delete(tables.audit).where(ROW.id > kept))
+        connection.execute(delete(tables.audit).where(ROW.id > retained))
 
     assert "does not end where it was last written" in " ".join(audit_trail.verify(trail).problems)
 

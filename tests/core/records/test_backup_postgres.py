@@ -66,10 +66,11 @@ def site(records: Database) -> tuple[Person, str]:
 
 def rows(db: Database) -> dict[str, list[tuple[object, ...]]]:
     """Every row of every table that a restore leaves as it was."""
-    kept = [table for table in tables.metadata.sorted_tables if table.name not in ("audit", "session", "site")]
+    retained = [table for table in tables.metadata.sorted_tables if table.name not in ("audit", "session", "site")]
     with db.read() as connection:
         return {
-            table.name: sorted((tuple(row) for row in connection.execute(select(table))), key=repr) for table in kept
+            table.name: sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
+            for table in retained
         }
 
 

@@ -193,9 +193,9 @@ def test_times_come_back_in_utc_and_without_a_zone_they_are_refused(records: Dat
     with records.begin() as connection:
         connection.execute(tables.person.update().values(locked_until=at))
     with records.read() as connection:
-        kept = connection.execute(select(tables.person.c.locked_until)).scalar_one()
+        retained = connection.execute(select(tables.person.c.locked_until)).scalar_one()
 
-    assert kept == at and kept.tzinfo is UTC
+    assert retained == at and retained.tzinfo is UTC
     with pytest.raises(StatementError, match="without its zone"), records.begin() as connection:
         where = tables.person.c.id == person.id
         connection.execute(tables.person.update().where(where).values(locked_until=datetime(2026, 1, 1)))
@@ -213,10 +213,10 @@ def test_a_copy_of_the_sqlite_file_is_kept_before_a_migration(
 
     (copy,) = (state / "backups").iterdir()
     assert copy.name.startswith(f"secondread-{NEWEST}-") and copy.suffix == ".sqlite3"
-    kept = sqlite3.connect(copy)
-    assert kept.execute("SELECT name FROM person").fetchall() == [("Ann",)]
-    assert "title" not in [column[1] for column in kept.execute("PRAGMA table_info(person)")]
-    kept.close()
+    retained = sqlite3.connect(copy)
+    assert retained.execute("SELECT name FROM person").fetchall() == [("Ann",)]
+    assert "title" not in [column[1] for column in retained.execute("PRAGMA table_info(person)")]
+    retained.close()
     assert "title" in [column["name"] for column in inspect(migrated.engine).get_columns("person")]
     opened.close()
     migrated.close()

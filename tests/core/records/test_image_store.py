@@ -34,13 +34,13 @@ def test_grey_pixels_come_back_within_one_part_in_65535(folder: Path) -> None:
     pixels[0, :2] = 0, 1
     images = ImageStore(folder)
     blob = pixels_blob(pixels)
-    images.keep(blob)
+    images.put(blob)
 
-    kept = images.pixels(blob.key)
+    retained = images.pixels(blob.key)
 
-    assert kept.dtype == np.float32 and kept.shape == pixels.shape
-    assert np.abs(kept.astype(np.float64) - pixels).max() <= 1 / 65535
-    assert kept[0, 0] == 0 and kept[0, 1] == 1
+    assert retained.dtype == np.float32 and retained.shape == pixels.shape
+    assert np.abs(retained.astype(np.float64) - pixels).max() <= 1 / 65535
+    assert retained[0, 0] == 0 and retained[0, 1] == 1
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)])
@@ -48,7 +48,7 @@ def test_eight_bit_pixels_come_back_exactly(folder: Path, shape: tuple[int, ...]
     whole = np.resize(np.arange(256, dtype=np.uint8), shape)
     images = ImageStore(folder)
     blob = pixels_blob(whole.astype(np.float32) / np.float32(255))
-    images.keep(blob)
+    images.put(blob)
 
     assert np.array_equal(np.rint(images.pixels(blob.key) * 255).astype(np.uint8), whole)
     assert np.array_equal(images.pixels(blob.key), whole.astype(np.float32) / np.float32(255))
@@ -60,22 +60,22 @@ def test_maps_come_back_however_large_or_small_their_values_are(folder: Path) ->
     maps["fused"][2] = 0
     images = ImageStore(folder)
     blob = maps_blob(maps)
-    images.keep(blob)
+    images.put(blob)
 
-    kept = images.maps(blob.key)
+    retained = images.maps(blob.key)
 
-    assert sorted(kept) == ["fused", "vgg16"] and kept["fused"].dtype == np.float32
+    assert sorted(retained) == ["fused", "vgg16"] and retained["fused"].dtype == np.float32
     for index in range(3):
         scale = maps["fused"][index].max()
-        assert np.abs(kept["fused"][index] - maps["fused"][index]).max() <= 0.0005 * scale
-    assert not kept["vgg16"].any()
+        assert np.abs(retained["fused"][index] - maps["fused"][index]).max() <= 0.0005 * scale
+    assert not retained["vgg16"].any()
 
 
 def test_the_same_content_has_one_key_and_one_file(folder: Path) -> None:
     images = ImageStore(folder)
     for _ in range(2):
-        images.keep(pixels_blob(picture(3).pixels))
-        images.keep(maps_blob(explanation().maps))
+        images.put(pixels_blob(picture(3).pixels))
+        images.put(maps_blob(explanation().maps))
 
     assert len(images.keys()) == 2
 
@@ -83,7 +83,7 @@ def test_the_same_content_has_one_key_and_one_file(folder: Path) -> None:
 def test_pixels_in_memory_cannot_be_written_to(folder: Path) -> None:
     images = ImageStore(folder)
     blob = pixels_blob(picture().pixels)
-    images.keep(blob)
+    images.put(blob)
 
     with pytest.raises(ValueError, match="read-only"):
         images.pixels(blob.key)[0, 0] = 0.5
@@ -94,7 +94,7 @@ def test_remembered_pixels_stay_within_the_memory_they_may_take(folder: Path) ->
     keys = []
     for shade in range(4):
         blob = pixels_blob(np.full((400, 400), shade / 4, np.float32))  # 0.6 MiB each
-        images.keep(blob)
+        images.put(blob)
         keys.append(blob.key)
         images.pixels(blob.key)
 
@@ -105,7 +105,7 @@ def test_remembered_pixels_stay_within_the_memory_they_may_take(folder: Path) ->
 def test_a_damaged_or_missing_file_is_said_so_and_never_shown(folder: Path) -> None:
     images = ImageStore(folder)
     blob, other = pixels_blob(picture(1).pixels), pixels_blob(picture(2).pixels)
-    images.keep(blob)
+    images.put(blob)
     path = folder / blob.key[:2] / blob.key
     path.write_bytes(other.content)
 
@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_no_half_file(
     monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(Conflict, match="no space left"):
-        images.keep(pixels_blob(picture().pixels))
+        images.put(pixels_blob(picture().pixels))
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
@@ -139,7 +139,7 @@ def test_what_a_row_refers_to_is_never_released(records: Database) -> None:
     reader = add_person(records, "Reader", "radiologist")
     create_study(records, reader, display_name="x", images=[picture(1)])
     used, unused = pixels_blob(picture(1).pixels), pixels_blob(picture(2).pixels)
-    records.store.keep(unused)
+    records.store.put(unused)
 
     with records.begin() as connection:
         image_store.release(connection, records.store, [used.key, unused.key])
@@ -151,8 +151,8 @@ def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records
     reader = add_person(records, "Reader", "radiologist")
     study_id = create_study(records, reader, display_name="x", images=[picture(1)])
     old, new = pixels_blob(picture(2).pixels), pixels_blob(picture(3).pixels)
-    records.store.keep(old)
-    records.store.keep(new)
+    records.store.put(old)
+    records.store.put(new)
     half = records.store.folder / old.key[:2] / "0123.half"
     half.touch()
     two_days_ago = time.time() - 2 * 24 * 3600
@@ -170,13 +170,13 @@ def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records
 
 @sqlite_only
 def test_deleting_keeps_pixels_that_another_study_shows(records: Database, ann: Person) -> None:
-    kept = create_study(records, ann, display_name="kept", images=[picture(1)])
+    retained = create_study(records, ann, display_name="kept", images=[picture(1)])
     wrong = create_study(records, ann, display_name="wrong", images=[picture(1), picture(2)])
 
     delete_study(records, ann, wrong)
 
     assert len(stored_files(records)) == 1
-    assert load_study(records, ann, kept).images[0].image.sha256 == picture(1).sha256
+    assert load_study(records, ann, retained).images[0].image.sha256 == picture(1).sha256
 
 
 @sqlite_only

@@ -64,8 +64,8 @@ def test_a_candidate_stands_beside_the_live_model_on_the_same_cases(records: Dat
     better["malignant"] = np.where(is_positive, better["malignant"] / 2 + 0.5, better["malignant"])
     found = promotion_check.examine(records, admin, add_candidate(records, admin, 1, scores=better))
 
-    assert found.is_replaced and found.is_scored and found.live_sha256 == SEEN and found.bench.cohort.table.n == 117
-    (pair,) = found.bench.pairs((CANDIDATE, LIVE))
+    assert found.is_replaced and found.is_scored and found.live_sha256 == SEEN and found.numbers.cohort.table.n == 117
+    (pair,) = found.numbers.pairs((CANDIDATE, LIVE))
     expected = roc_auc_score(is_positive, better["malignant"]) - roc_auc_score(is_positive, scores["malignant"])
     assert pair.difference == pytest.approx(expected, abs=1e-9) and expected > 0.05
     assert keys(found) == []
@@ -115,7 +115,7 @@ def test_a_clearly_lower_area_and_a_leaking_split_are_red_lines(records: Databas
 
 
 def pictures(db: Database, numbers: range) -> list[str]:
-    return [data_sets.keep_file(db.settings, encoded(ultrasound(seed=number)), "png") for number in numbers]
+    return [data_sets.store_file(db.settings, encoded(ultrasound(seed=number)), "png") for number in numbers]
 
 
 def own_scores(files: list[str]) -> pd.DataFrame:
@@ -153,7 +153,7 @@ def test_test_cases_that_either_was_trained_on_are_a_red_line_by_content_and_by_
     tested = [files[0], *files[3:6]]
     mixed = manifest(("train", files[7:], "x"), ("test", tested, "x"))
     second = add_candidate(records, admin, 2, manifest=mixed, scores=own_scores(tested))
-    out = promotion_check.beside_dir(records, second)
+    out = promotion_check.reference_dir(records, second)
     out.mkdir()
     own_scores(tested).to_csv(out / f"{sha256[:8]}.test_scores.csv", index=False)
     (out / f"{sha256[:8]}.json").write_text('{"candidate": 0.1, "live": 0.1}')
@@ -168,7 +168,7 @@ def test_test_cases_that_either_was_trained_on_are_a_red_line_by_content_and_by_
 
 def with_live_scores(db: Database, job_id: int, live_sha256: str, scores: pd.DataFrame) -> None:
     """As the scoring of the live model leaves them."""
-    out = promotion_check.beside_dir(db, job_id)
+    out = promotion_check.reference_dir(db, job_id)
     out.mkdir()
     scores.to_csv(out / f"{live_sha256[:8]}.test_scores.csv", index=False)
     (out / f"{live_sha256[:8]}.json").write_text('{"candidate": 0.1, "live": 0.1}')
@@ -187,8 +187,8 @@ def copies_of(db: Database, content: bytes) -> tuple[str, str]:
     picture.save(same, "PNG", compress_level=0)
     picture.resize((int(1.4 * picture.width), int(1.4 * picture.height))).save(alike, "JPEG", quality=75)
     return (
-        data_sets.keep_file(db.settings, same.getvalue(), "png"),
-        data_sets.keep_file(db.settings, alike.getvalue(), "jpg"),
+        data_sets.store_file(db.settings, same.getvalue(), "png"),
+        data_sets.store_file(db.settings, alike.getvalue(), "jpg"),
     )
 
 
@@ -202,7 +202,7 @@ def test_what_a_shipped_model_was_trained_on_is_known_from_its_list_whatever_fil
     tested = set(cases.loc[cases["split"] == "test", "sha256"])
     content = {hashlib.sha256(path.read_bytes()).hexdigest(): path.read_bytes() for path in files}
     known, fresh = (next(content[sha256] for sha256 in content if sha256 in group) for group in (trained, tested))
-    names = [data_sets.keep_file(records.settings, one, "png") for one in (known, fresh)] + list(
+    names = [data_sets.store_file(records.settings, one, "png") for one in (known, fresh)] + list(
         copies_of(records, known)
     )
     job_id = add_candidate(
@@ -282,10 +282,10 @@ def test_the_live_model_is_scored_on_the_candidates_cases_in_a_process_of_its_ow
     said = list(score_live.score_live(records, admin, job_id))
     assert any("6 of 6 cases scored" in sentence for sentence in said)
     found = promotion_check.examine(records, admin, job_id)
-    assert found.is_scored and found.bench.cohort.table.n == 6 and "not compared" not in keys(found)
+    assert found.is_scored and found.numbers.cohort.table.n == 6 and "not compared" not in keys(found)
     assert found.speeds["candidate"] > 0 and found.speeds["live"] > 0
     # The candidate's weights differ by a hundredth: the live ones give other scores than the made-up ones.
-    live = found.bench.cohort.table.scorers[LIVE]
+    live = found.numbers.cohort.table.scorers[LIVE]
     assert np.isfinite(live).all() and len(set(live.round(6))) > 1 and ((live > 0) & (live < 1)).all()
 
     (data_sets.files_dir(records.settings) / files[0]).unlink()
@@ -314,14 +314,14 @@ def test_a_candidate_of_a_new_name_stands_beside_the_live_model_that_is_chosen_a
     records: Database, admin: Person
 ) -> None:
     job_id = add_candidate(records, admin, 1, model_id="ours")
-    choices = {card.model_id: card.weights_sha256 for card in promotion_check.choices_beside(records, admin, job_id)}
+    choices = {card.model_id: card.weights_sha256 for card in promotion_check.reference_choices(records, admin, job_id)}
     assert len(choices) > 2 and all(name.startswith("ultrasound-") for name in choices)
     fusion = choices["ultrasound-fusion"]
-    found = promotion_check.examine(records, admin, job_id, beside=fusion)
+    found = promotion_check.examine(records, admin, job_id, reference=fusion)
     assert found.live is not None and found.live.weights_sha256 == fusion and not found.is_replaced
-    assert found.bench.cohort.weights[LIVE] == fusion and found.bench.cohort.table.n == 117
+    assert found.numbers.cohort.weights[LIVE] == fusion and found.numbers.cohort.table.n == 117
 
-    promotion_check.promote(records, admin, job_id, live_sha256=None, reason=WHY, passed={}, beside=fusion)
+    promotion_check.promote(records, admin, job_id, live_sha256=None, reason=WHY, passed={}, reference=fusion)
     compared = {"model": "ultrasound-fusion", "weights_sha256": fusion}
     assert decisions.decisions(records, admin)[0].evidence["compared_with"] == compared
     (row,) = trail.entries(records, admin, action="promote model")
@@ -331,17 +331,17 @@ def test_a_candidate_of_a_new_name_stands_beside_the_live_model_that_is_chosen_a
 def test_what_would_be_replaced_stands_beside_and_nothing_that_is_not_live(records: Database, admin: Person) -> None:
     own, new = add_candidate(records, admin, 1), add_candidate(records, admin, 2, model_id="ours")
     fusion = live_card(records.settings, "ultrasound-fusion").weights_sha256
-    assert promotion_check.choices_beside(records, admin, own) == []
+    assert promotion_check.reference_choices(records, admin, own) == []
     with pytest.raises(Conflict, match="that it would replace"):
-        promotion_check.examine(records, admin, own, beside=fusion)
+        promotion_check.examine(records, admin, own, reference=fusion)
     decisions.retire(records, admin, "ultrasound-fusion", live_sha256=fusion, reason=WHY)
     with pytest.raises(Conflict, match="other weights by now"):
-        promotion_check.promote(records, admin, new, live_sha256=None, reason=WHY, passed={}, beside=fusion)
+        promotion_check.promote(records, admin, new, live_sha256=None, reason=WHY, passed={}, reference=fusion)
     assert [one.decision for one in decisions.decisions(records, admin)] == [decisions.RETIRE]
 
 
 ACTIONS: dict[str, Callable[[Database, Person, int], object]] = {
-    "choices_beside": lambda db, who, job: promotion_check.choices_beside(db, who, job),
+    "reference_choices": lambda db, who, job: promotion_check.reference_choices(db, who, job),
     "examine": lambda db, who, job: promotion_check.examine(db, who, job),
     "promote": lambda db, who, job: promotion_check.promote(db, who, job, live_sha256=SEEN, reason=WHY, passed={}),
     "score_live": lambda db, who, job: list(score_live.score_live(db, who, job)),

@@ -85,8 +85,8 @@ def test_two_corrections_of_an_image_follow_each_other_in_the_trail(
         )
         second, first = trail.entries(records, ann, action="correct image", subject=study_id)
         assert first.detail["after"] == second.detail["before"] and first.detail["before"]["laterality"] is None
-        kept = studies.load_study(records, ann, study_id).images[0].image.laterality
-        assert kept == second.detail["after"]["laterality"]
+        retained = studies.load_study(records, ann, study_id).images[0].image.laterality
+        assert retained == second.detail["after"]["laterality"]
 
 
 def test_a_correction_and_a_first_read_at_once_leave_the_side_that_was_read(
@@ -163,10 +163,10 @@ def test_an_opening_in_two_tabs_at_once_is_one_visit(records: Database, ann: Per
 
 
 def add_set(db: Database, person: Person, name: str) -> int:
-    kept = [data_sets.keep_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
+    retained = [data_sets.store_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
     return data_sets.create_data_set(
         db, person, name=name, modality=Modality.ULTRASOUND,
-        manifest=f"file,label\n{kept[0]},benign\n{kept[1]},malignant\n".encode(),
+        manifest=f"file,label\n{retained[0]},benign\n{retained[1]},malignant\n".encode(),
         split={}, counts={"train": {"benign": 1, "malignant": 1}}, found={},
     )  # fmt: skip
 
@@ -245,8 +245,8 @@ def test_the_chain_verifies_at_any_moment_while_others_act_and_heads_are_written
 def test_two_processes_that_start_at_once_agree_on_one_setup_code(records: Database) -> None:
     codes = at_once(*[lambda: accounts.setup_code(records)] * 4)
     with records.read() as connection:
-        kept = select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
-        good = connection.execute(kept).scalar_one()
+        retained = select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
+        good = connection.execute(retained).scalar_one()
     assert [sessions.digest(code) for code in codes].count(good) == 1
 
 

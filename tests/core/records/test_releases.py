@@ -214,7 +214,7 @@ def test_what_fails_in_the_middle_changes_nothing(
             promote(records, admin, job_id)
     assert decisions.decisions(records, admin) == [] and live_sha(records) == SHIPPED.weights_sha256
     with monkeypatch.context() as broken:
-        broken.setattr(decisions.audit, "record", lambda *_, **__: 1 / 0)
+        broken.setattr(decisions.trail, "record", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             promote(records, admin, job_id)
     assert decisions.decisions(records, admin) == [] and live_sha(records) == SHIPPED.weights_sha256

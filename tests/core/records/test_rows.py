@@ -47,15 +47,15 @@ def test_predictions_and_maps_come_back_as_they_went_in(records: Database, ann: 
 
     found = predictions.predictions_of(records, ann, study_id)
 
-    assert [(image_id, kept.model_id) for image_id, kept, _ in found] == [
+    assert [(image_id, retained.model_id) for image_id, retained, _ in found] == [
         (first.id, "a"), (first.id, "b"), (second.id, "b")
     ]  # fmt: skip
     assert found[2][1] == answer(second.image, model_id="b")
-    kept, made = found[2][2], explanation(1)
-    assert (kept.classes, kept.positive_index, kept.fit) == (made.classes, made.positive_index, made.fit)
-    assert set(kept.maps) == set(made.maps)
+    retained, made = found[2][2], explanation(1)
+    assert (retained.classes, retained.positive_index, retained.fit) == (made.classes, made.positive_index, made.fit)
+    assert set(retained.maps) == set(made.maps)
     for branch, values in made.maps.items():
-        assert np.allclose(kept.maps[branch], values, atol=0.0005 * values.max(), rtol=0)
+        assert np.allclose(retained.maps[branch], values, atol=0.0005 * values.max(), rtol=0)
 
 
 def test_the_same_weights_answer_once_and_new_weights_beside_them(
@@ -70,7 +70,7 @@ def test_the_same_weights_answer_once_and_new_weights_beside_them(
     reads.reveal(records, ann, study_id)
 
     assert files == 2
-    assert [kept for _, kept, _ in predictions.predictions_of(records, ann, study_id)] == [newer]
+    assert [retained for _, retained, _ in predictions.predictions_of(records, ann, study_id)] == [newer]
     with records.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.prediction)).scalar_one() == 2
 
@@ -85,16 +85,16 @@ def test_a_prediction_that_cannot_be_kept_leaves_nothing(
         predictions.record_predictions(records, study_id, "0" * 32, newer, explanation(1))
     assert stored_files(records) == files
 
-    keep, calls = ImageStore.keep, []
+    put, calls = ImageStore.put, []
 
     def keep_once(self: ImageStore, blob: Any) -> None:
         calls.append(blob)
         if len(calls) > 1:
             raise OSError("disk gone")
-        keep(self, blob)
+        put(self, blob)
 
     with monkeypatch.context() as broken, pytest.raises(OSError):
-        broken.setattr(ImageStore, "keep", keep_once)
+        broken.setattr(ImageStore, "put", keep_once)
         predictions.record_predictions(records, study_id, stored.id, newer, explanation(1))
     assert stored_files(records) == files
     delete_study(records, ann, study_id)

@@ -32,7 +32,7 @@ def admin(records: Database) -> Person:
     return add_person(records, "Ada", "administrator", "radiologist")
 
 
-def silent(db: Database) -> list[tuple[str, str]]:
+def is_silent(db: Database) -> list[tuple[str, str]]:
     return [(card.model_id, card.weights_sha256) for card in shadow_cards(db.settings)]
 
 
@@ -45,13 +45,13 @@ def test_a_candidate_runs_silently_until_somebody_ends_it_and_the_live_model_sta
     with pytest.raises(InvalidInput, match="Write down why"):
         decisions.start_shadow(records, admin, job_id, reason=" ")
     decisions.start_shadow(records, admin, job_id, reason="Look first.")
-    assert silent(records) == [(MODEL, made)]
+    assert is_silent(records) == [(MODEL, made)]
     assert [card.weights_sha256 for card in live_cards(records.settings)] == before
     assert decisions.live_now(records, admin, MODEL) == SHIPPED.weights_sha256
     with pytest.raises(Conflict, match="silently already"):
         decisions.start_shadow(records, admin, job_id, reason="Again.")
     decisions.end_shadow(records, admin, MODEL, made, reason="Seen enough.")
-    assert silent(records) == []
+    assert is_silent(records) == []
     with pytest.raises(Conflict, match="do not run silently any more"):
         decisions.end_shadow(records, admin, MODEL, made, reason="Again.")
     actions = [entry.action for entry in trail.entries(records, admin)]
@@ -64,7 +64,7 @@ def test_a_promoted_candidate_runs_silently_no_more(records: Database, admin: Pe
     decisions.promote(
         records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason="Better.", passed={}, evidence={}
     )
-    assert silent(records) == []
+    assert is_silent(records) == []
     with pytest.raises(Conflict, match="live already"):
         decisions.start_shadow(records, admin, job_id, reason="Again.")
 
@@ -95,13 +95,13 @@ def test_silent_answers_are_kept_once_and_apart_and_go_with_a_deleted_study(reco
     reads.reveal(records, admin, study)
     assert predictions.predictions_of(records, admin, study) == []  # nothing of it where a reader looks
 
-    def kept() -> int:
+    def retained() -> int:
         with records.read() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.shadow_answer)).scalar_one())
 
-    assert kept() == 1
+    assert retained() == 1
     studies.delete_study(records, admin, study)
-    assert kept() == 0
+    assert retained() == 0
 
 
 @sqlite_only
@@ -125,7 +125,7 @@ def test_images_of_final_studies_that_both_read_are_compared(records: Database, 
     with records.begin() as connection:  # as if it ran under a name that nothing live has
         connection.execute(tables.shadow_answer.update().values(model_id="ours"))
     assert shadows.shadow_comparison(records, admin, "ours", "f" * 64).n == 0
-    assert shadows.shadow_comparison(records, admin, "ours", "f" * 64, beside="model").n == 2
+    assert shadows.shadow_comparison(records, admin, "ours", "f" * 64, reference="model").n == 2
 
 
 def test_areas_are_compared_where_the_truth_is_known() -> None:
@@ -152,7 +152,7 @@ def test_a_silent_model_reads_after_the_live_ones_and_its_failure_is_only_logged
     decisions.start_shadow(records, admin, add_candidate(records, admin, 1), reason="Look first.")
     (card,) = shadow_cards(records.settings)
 
-    class Silent:
+    class ShadowGraph:
         is_broken = True
 
         def read(self, seen: Image) -> tuple[Prediction, None]:
@@ -160,13 +160,13 @@ def test_a_silent_model_reads_after_the_live_ones_and_its_failure_is_only_logged
                 raise RuntimeError("broken")
             return answer(seen, model_id=card.model_id, weights=card.weights_sha256, malignant=0.4), None
 
-    model = Silent()
+    model = ShadowGraph()
     monkeypatch.setattr(inference, "load_model", lambda _: model)
     monkeypatch.setattr(second_read, "settings", lambda: records.settings)
     monkeypatch.setattr(second_read, "database", lambda: records)
     for is_broken in (True, False):
         model.is_broken = is_broken
-        second_read.ask_silently(studies.load_study(records, admin, study))
+        second_read.ask_shadow_models(studies.load_study(records, admin, study))
         for thread in threading.enumerate():
             if thread.name == "silent models":
                 thread.join(60)

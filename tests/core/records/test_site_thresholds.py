@@ -65,9 +65,9 @@ def test_an_answer_keeps_the_threshold_it_was_given_with(records: Database, ada:
     reads.reveal(records, ann, study_id)
     site_settings.back_to_default(records, ada, "thresholds")
 
-    _, kept, _ = predictions.predictions_of(records, ann, study_id)[0]
-    assert (kept.threshold, kept.threshold_rule) == (0.85, "a value that this site has set itself")
-    assert not kept.is_above_threshold  # 0.8, and above the card's
+    _, retained, _ = predictions.predictions_of(records, ann, study_id)[0]
+    assert (retained.threshold, retained.threshold_rule) == (0.85, "a value that this site has set itself")
+    assert not retained.is_above_threshold  # 0.8, and above the card's
 
 
 @pytest.mark.parametrize("in_between", [True, False], ids=["policy changed", "policy as it was"])
@@ -89,8 +89,8 @@ def test_a_study_has_one_threshold_for_the_same_weights_whatever_is_chosen_betwe
 
     with records.read() as connection:
         rows = connection.execute(select(tables.prediction).order_by(tables.prediction.c.id)).all()
-    kept = [(row.payload["threshold"], row.payload["threshold_rule"]) for row in rows]
-    assert kept == [(0.85, "a value that this site has set itself")] * 2 + [(0.2, "")]
+    retained = [(row.payload["threshold"], row.payload["threshold_rule"]) for row in rows]
+    assert retained == [(0.85, "a value that this site has set itself")] * 2 + [(0.2, "")]
 
 
 def test_set_by_many_at_once_the_last_one_counts(records: Database, ada: Person, card: Card) -> None:

@@ -94,7 +94,7 @@ def test_only_tags_of_the_allow_list_are_kept(records: Database, ann: Person) ->
 
 @sqlite_only
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "retained"),
     [
         ("  Case \t 12\n", "Case 12"),
         ("a\x00b\x1b[31m\x07", "ab[31m"),
@@ -104,10 +104,10 @@ def test_only_tags_of_the_allow_list_are_kept(records: Database, ann: Person) ->
         ("<b>bold</b>", "<b>bold</b>"),
     ],
 )
-def test_a_name_is_kept_without_what_cannot_be_seen(records: Database, ann: Person, given: str, kept: str) -> None:
+def test_a_name_is_kept_without_what_cannot_be_seen(records: Database, ann: Person, given: str, retained: str) -> None:
     study_id = create_study(records, ann, display_name=given, images=[picture()])
 
-    assert load_study(records, ann, study_id).row.display_name == kept
+    assert load_study(records, ann, study_id).row.display_name == retained
 
 
 @sqlite_only
@@ -141,15 +141,15 @@ def test_a_store_that_fails_leaves_no_row_and_no_file(
     records: Database, ann: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = count_rows(records)
-    keep, calls = ImageStore.keep, []
+    put, calls = ImageStore.put, []
 
     def keep_once(self: ImageStore, blob: Any) -> None:
         calls.append(blob)
         if len(calls) > 1:
             raise OSError("disk gone")
-        keep(self, blob)
+        put(self, blob)
 
-    monkeypatch.setattr(ImageStore, "keep", keep_once)
+    monkeypatch.setattr(ImageStore, "put", keep_once)
     with pytest.raises(OSError, match="disk gone"):
         create_study(records, ann, display_name="x", images=[picture(1), picture(2)])
 

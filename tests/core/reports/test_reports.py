@@ -104,23 +104,23 @@ class Words(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words: list[str] = []
+        self.text: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        self.text.append(data)
 
 
-def html_words(html: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
+def html_text(html: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
     parser = Words()
     parser.feed(html)
-    return re.sub(r"\s+", " ", " ".join(parser.words)), parser.elements
+    return re.sub(r"\s+", " ", " ".join(parser.text)), parser.elements
 
 
-@pytest.mark.parametrize("build", [lambda r: html_words(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+@pytest.mark.parametrize("build", [lambda r: html_text(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
 def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
     words = build(report())
     for expected in (
@@ -155,7 +155,7 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
     assert "Synthetic" not in words
 
 
-@pytest.mark.parametrize("build", [lambda r: html_words(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+@pytest.mark.parametrize("build", [lambda r: html_text(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
 def test_without_predictions_nothing_is_called_ai_generated(build):
     image = ReportImage("R CC", phantom())
     words = build(report(images=(image,), scores=(), models=(), reads=(), is_synthetic=True))
@@ -168,7 +168,7 @@ def test_without_predictions_nothing_is_called_ai_generated(build):
 def test_markup_in_names_and_comments_is_shown_and_never_obeyed():
     final = ReportRead("final", HOSTILE, AT, {"R": ("1", 0)}, "concurrent", HOSTILE)
     hostile = report(study_name=HOSTILE, reads=(final,), made_by=HOSTILE, site_name=HOSTILE)
-    words, elements = html_words(build_html(hostile))
+    words, elements = html_text(build_html(hostile))
     assert words.count('<script>alert("x")</script>') >= 4
     assert not [tag for tag, _ in elements if tag == "script"]
     assert all(attributes["src"].startswith("data:image/jpeg;base64,") for tag, attributes in elements if tag == "img")
@@ -178,7 +178,7 @@ def test_markup_in_names_and_comments_is_shown_and_never_obeyed():
 
 def test_the_html_asks_the_network_for_nothing_and_forbids_scripts():
     html = build_html(report())
-    _, elements = html_words(html)
+    _, elements = html_text(html)
     policy = next(a["content"] for tag, a in elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert not [tag for tag, _ in elements if tag in ("link", "script", "iframe", "object")]
@@ -188,7 +188,7 @@ def test_the_html_asks_the_network_for_nothing_and_forbids_scripts():
 
 
 def test_the_html_holds_the_picture_and_the_picture_under_its_heat_map():
-    _, elements = html_words(build_html(report()))
+    _, elements = html_text(build_html(report()))
     sources = [a["src"] for tag, a in elements if tag == "img"]
     pictures = [np.asarray(Raster.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))), np.float32) for s in sources]
     assert len(pictures) == 2

@@ -389,7 +389,7 @@ def test_uploads_that_nobody_used_go_after_a_day(signed_in: TestClient, settings
     item = signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"]
     folder = inbox.find_item(settings, anna, together=TOGETHER, item=item).parent
     assert inbox.remove_old(settings) == 0
-    yesterday = time.time() - inbox.KEPT_SECONDS - 60
+    yesterday = time.time() - inbox.LIFETIME_SECONDS - 60
     os.utime(folder, (yesterday, yesterday))
     assert inbox.remove_old(settings) == 1
     assert not folder.parent.exists()

@@ -30,7 +30,7 @@ from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.datasets import ingest, near_duplicates, overview, versions
 from train.datasets.cases import prepare
-from train.datasets.ingest import Collected
+from train.datasets.ingest import Ingested
 from train.datasets.manifest import read_manifest
 from train.datasets.versions import SplitRequest
 from train.queue import duration, trainings
@@ -48,7 +48,7 @@ def admin(records: Database) -> Person:
     return add_person(records, "Ada", "administrator")
 
 
-def added(db: Database, person: Person, archive: Path, name: str = "Set", seed: int = 0) -> Collected:
+def added(db: Database, person: Person, archive: Path, name: str = "Set", seed: int = 0) -> Ingested:
     return ingest.add_zip(
         db, person, archive, name=name, modality=Modality.ULTRASOUND, seed=seed, progress=lambda *_: None
     )
@@ -138,7 +138,7 @@ def test_a_folder_is_read_only_below_the_sites_data_root(records: Database, admi
         path.write_bytes(content)
     (tmp_path / "data" / "set" / "benign" / "link.png").symlink_to(records.settings.state_dir / "site.key")
 
-    def add(folder: str) -> Collected:
+    def add(folder: str) -> Ingested:
         return ingest.add_folder(
             records, admin, folder, name=folder[-9:], modality=Modality.ULTRASOUND, seed=0, progress=lambda *_: None
         )
@@ -186,8 +186,8 @@ def test_what_an_import_kept_is_removed_again_when_it_is_refused_or_stopped(
 
 
 def test_what_a_killed_import_left_is_swept_a_day_later(records: Database, admin: Person, tmp_path: Path) -> None:
-    orphan = data_sets.files_dir(records.settings) / data_sets.keep_file(records.settings, picture(99), "png")
-    young = data_sets.files_dir(records.settings) / data_sets.keep_file(records.settings, picture(98), "png")
+    orphan = data_sets.files_dir(records.settings) / data_sets.store_file(records.settings, picture(99), "png")
+    young = data_sets.files_dir(records.settings) / data_sets.store_file(records.settings, picture(98), "png")
     half = records.settings.state_dir / "data_sets" / "arriving" / "half"
     half.mkdir(parents=True)
     for path in (orphan, half):
@@ -203,7 +203,7 @@ from core.records.database.db import open_database
 from core.records.people.permissions import Person
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
-from train import collect
+from train.datasets import ingest
 
 def kill(sentence, done):
     if sentence == sys.argv[3]:
@@ -211,7 +211,7 @@ def kill(sentence, done):
 
 db = open_database(Settings(state_dir=Path(sys.argv[1])))
 ada = Person(1, "Ada", ["administrator"])
-collect.add_zip(db, ada, Path(sys.argv[2]), name="x", modality=Modality.ULTRASOUND, seed=0, progress=kill)
+ingest.add_zip(db, ada, Path(sys.argv[2]), name="x", modality=Modality.ULTRASOUND, seed=0, progress=kill)
 """
 
 
@@ -257,8 +257,8 @@ def test_what_a_converter_wrote_beside_a_picture_is_not_kept(records: Database, 
     cases = cases_of(records, admin, found.version_id)
     assert len(cases) == 22 and found.refused == ()
     folder = data_sets.files_dir(records.settings)
-    kept = [path for path in folder.rglob("*") if path.is_file()]
-    assert not any(b"MUSTER" in path.read_bytes() for path in kept)
+    retained = [path for path in folder.rglob("*") if path.is_file()]
+    assert not any(b"MUSTER" in path.read_bytes() for path in retained)
     (masked,) = [case for case in cases if case["mask"]]
     for case, whole in ((cases[10], np.asarray(wide)), (masked, 4095 - np.asarray(wide))):
         path = folder / case["file"]
@@ -325,11 +325,11 @@ def test_near_duplicates_are_kept_together_or_dropped_as_decided(
 
 def test_the_list_of_near_duplicates_can_be_made_again(records: Database, admin: Person, tmp_path: Path) -> None:
     found = added(records, admin, zipped(tmp_path / "a.zip", with_copies()))
-    kept = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
+    retained = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
     row = data_sets.load_version(records, admin, found.version_id)
     data_sets.pairs_path(records.settings, row.manifest_sha256).unlink()
     made = near_duplicates.near_duplicates(records, admin, found.version_id, progress=lambda *_: None)
-    assert [(pair.first, pair.second) for pair in made] == [(pair.first, pair.second) for pair in kept]
+    assert [(pair.first, pair.second) for pair in made] == [(pair.first, pair.second) for pair in retained]
     with pytest.raises(InvalidInput, match="no near-duplicates"):
         versions.settle_pairs(records, admin, found.version_id, {("a", "b"): "keep together"})
     with pytest.raises(InvalidInput, match="Decide"):
@@ -351,7 +351,7 @@ ACTIONS: dict[str, Callable[[Database, Person, Path], object]] = {
     "near_duplicates": lambda db, person, _: near_duplicates.near_duplicates(db, person, 1, progress=lambda *_: None),
     "overview": lambda db, person, _: overview.overview(db, person, 1),
     "pictures_of": lambda db, person, _: overview.pictures_of(db, person, 1, label="a", most=1),
-    "demand_free_name": lambda db, person, _: data_sets.demand_free_name(db, person, "x"),
+    "require_free_name": lambda db, person, _: data_sets.require_free_name(db, person, "x"),
     "create_data_set": lambda db, person, _: data_sets.create_data_set(
         db, person, name="x", modality=Modality.ULTRASOUND, manifest=b"", split={}, counts={}, found={}
     ),

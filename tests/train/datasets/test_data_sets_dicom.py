@@ -24,8 +24,8 @@ from core.records.people.permissions import Person
 from core.settings import Settings
 from core.types import Modality
 from train.datasets import deidentify, ingest, overview
-from train.datasets.deidentify import FRAMES_MOST, Kept, frames_of, keep_pixels
-from train.datasets.ingest import Collected
+from train.datasets.deidentify import FRAMES_MOST, IngestedPictures, frames_of, store_pixels
+from train.datasets.ingest import Ingested
 
 US_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 
@@ -40,7 +40,7 @@ def admin(records: Database) -> Person:
     return add_person(records, "Ada", "administrator")
 
 
-def added(db: Database, person: Person, files: dict[str, Path], archive: Path, modality: Modality) -> Collected:
+def added(db: Database, person: Person, files: dict[str, Path], archive: Path, modality: Modality) -> Ingested:
     with zipfile.ZipFile(archive, "w") as zipped:
         for name, path in files.items():
             zipped.write(path, name)
@@ -78,8 +78,8 @@ def test_a_folder_of_dicom_files_becomes_pixels_without_names(
     # What training reads is what a reader sees of the same file.
     seen = read_study(real[:1], settings=Settings(), modality=Modality.ULTRASOUND)[0].image
     assert seen is not None
-    kept = data_sets.files_dir(records.settings) / cases[0]["file"]
-    with kept.open("rb") as stream:
+    retained = data_sets.files_dir(records.settings) / cases[0]["file"]
+    with retained.open("rb") as stream:
         again = read_raster(stream, "PNG", limits=Limits.of(Settings())).pixels
     np.testing.assert_allclose(again, seen.pixels, atol=1 / 65535)
 
@@ -133,10 +133,10 @@ def test_the_frames_of_a_clip_are_kept_evenly_spaced_and_never_parted(
 
 
 def test_a_dark_grey_picture_comes_back_as_dark_as_it_was(records: Database) -> None:
-    kept = Kept([])
+    retained = IngestedPictures([])
     for top in (0.01, 0.2, 0.9):
         pixels = np.random.default_rng(0).random((40, 50)).astype(np.float32) * np.float32(top)
-        name = keep_pixels(records.settings, pixels, kept)
+        name = store_pixels(records.settings, pixels, retained)
         with (data_sets.files_dir(records.settings) / name).open("rb") as stream:
             kind = "TIFF" if name.endswith("tiff") else "PNG"
             again = read_raster(stream, kind, limits=Limits.of(records.settings)).pixels

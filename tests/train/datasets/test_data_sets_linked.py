@@ -28,7 +28,7 @@ from train.datasets import own_reads
 from train.datasets.hospital import link
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets, SheetNames, headers_of
 from train.datasets.hospital.link import Sources
-from train.datasets.ingest import Collected
+from train.datasets.ingest import Ingested
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def admin(records: Database) -> Person:
     return add_person(records, "Ada", *("administrator", "radiologist"))
 
 
-def added(db: Database, person: Person, sources: Sources, columns: LinkColumns) -> Collected:
+def added(db: Database, person: Person, sources: Sources, columns: LinkColumns) -> Ingested:
     return link.add_linked(
         db, person, sources, columns, name="Hospital", modality=Modality.MAMMOGRAPHY, seed=0, progress=lambda *_: None
     )
@@ -87,11 +87,11 @@ def test_linked_rows_become_a_data_set_and_nothing_that_names_a_patient_is_kept(
         "11 of 13 cancer rows found their picture.",
         "19 of 20 non-cancer rows found their picture.",
     )
-    kept = b"".join(
+    retained = b"".join(
         path.read_bytes() + path.name.encode() for path in records.settings.state_dir.rglob("*") if path.is_file()
     )
     for word in (b"DIT43912", b"77001", b"FILE000", b"Muster", b"20141201", b"N001"):
-        assert word not in kept
+        assert word not in retained
     assert (tmp_path / "data" / "jpg" / "batch0").is_dir()  # a folder of the hospital is left as it is
 
 
@@ -190,7 +190,7 @@ def site(records: Database, admin: Person) -> Database:
     return records
 
 
-def make(db: Database, person: Person, *, confirmed: bool = True, labelling: str = own_reads.TWO) -> Collected:
+def make(db: Database, person: Person, *, confirmed: bool = True, labelling: str = own_reads.TWO) -> Ingested:
     return own_reads.add_own_reads(
         db, person, labelling=labelling, confirmed=confirmed, name="Own", modality=Modality.MAMMOGRAPHY, seed=0,
         progress=lambda *_: None,
@@ -212,11 +212,11 @@ def test_own_reads_become_cases_labelled_by_the_truth_of_their_breast(site: Data
     assert len({case["patient"] for case in cases}) == 5
     assert len({(case["patient"], case["split"]) for case in cases}) == 5
     assert "2 images left out: No truth was entered for the breast that the image shows." in found.notes
-    kept = data_sets.manifest_path(
+    retained = data_sets.manifest_path(
         site.settings, data_sets.load_version(site, admin, found.version_id).manifest_sha256
     ).read_text()
     for study in studies.list_studies(site, admin):
-        assert study.id not in kept and study.display_name not in kept
+        assert study.id not in retained and study.display_name not in retained
     entry = next(entry for entry in trail.entries(site, admin) if entry.action == "add data set")
     assert entry.detail["origin"] == "own reads, 7 studies"
 

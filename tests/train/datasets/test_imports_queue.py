@@ -78,7 +78,7 @@ def state_of(db: Database, import_id: int) -> tuple[str, str, int]:
         return tuple(connection.execute(query).one())  # type: ignore[return-value]
 
 
-def demand_nothing_kept(db: Database, import_id: int) -> None:
+def assert_nothing_stored(db: Database, import_id: int) -> None:
     folder = db.settings.state_dir / "data_sets"
     assert not [path for path in folder.rglob("*") if path.is_file()] and not list((folder / "arriving").glob("*"))
     assert not list(imports.folder_of(db.settings, import_id).glob("*"))
@@ -128,7 +128,7 @@ def test_a_cancel_in_the_middle_leaves_everything_as_it_was(
     thread.join(60)
     assert not thread.is_alive()
     assert state_of(records, import_id)[:2] == (trainings.CANCELLED, "Cancelled; nothing was added.")
-    demand_nothing_kept(records, import_id)
+    assert_nothing_stored(records, import_id)
 
 
 @sqlite_only
@@ -176,7 +176,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was_and_says_a_sentence
         ImportWorker(records).work_once()
     state, message, _ = state_of(records, import_id)
     assert state == trainings.FAILED and sentence in message and "Muster" not in message + caplog.text
-    demand_nothing_kept(records, import_id)
+    assert_nothing_stored(records, import_id)
     assert trail.entries(records, admin)[0].action == "import failed"
 
 
@@ -185,12 +185,12 @@ import os, signal, sys
 from pathlib import Path
 from core.records.database.db import open_database
 from core.settings import Settings
-from train import collect
+from train.datasets import ingest
 from train.queue.import_worker import ImportWorker
 
 moment = sys.argv[2]
 name = {"before": "look_at", "after": "list_pairs"}[moment]  # the row of the data set is written between these
-setattr(collect, name, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
+setattr(ingest, name, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
 ImportWorker(open_database(Settings(state_dir=Path(sys.argv[1]))), lease_seconds=0.1).work_once()
 """
 
@@ -245,7 +245,7 @@ def test_a_worker_that_is_told_to_end_hands_the_import_back(
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     told = threading.Event()
-    thread = threading.Thread(target=ImportWorker(records, is_told_to_end=told.is_set).work)
+    thread = threading.Thread(target=ImportWorker(records, should_end=told.is_set).work)
     thread.start()
     until(lambda: state_of(records, import_id)[1] == "Looking at every picture")
     told.set()
@@ -291,7 +291,7 @@ def test_what_is_refused_at_the_door_leaves_the_upload_where_it_is(
     assert second.read_bytes() == b"zip" and [row.id for row in imports.list_imports(records, admin)] == [import_id]
     imports.cancel(records, admin, import_id)
     assert state_of(records, import_id)[0] == trainings.CANCELLED and not ImportWorker(records).work_once()
-    demand_nothing_kept(records, import_id)
+    assert_nothing_stored(records, import_id)
 
 
 @sqlite_only
@@ -312,7 +312,7 @@ def test_an_import_whose_files_or_whose_person_are_gone_says_so(
         ImportWorker(records).work_once()
         state, message, _ = state_of(records, again)
         assert state == trainings.FAILED and words in message
-        demand_nothing_kept(records, again)
+        assert_nothing_stored(records, again)
 
 
 @sqlite_only

@@ -19,7 +19,7 @@ from core.settings import Settings
 from core.types import Estimate
 from train.datasets import leakage
 from train.datasets.manifest import read_manifest
-from train.publishing.results import beside_published, measures_of, published_without_model
+from train.publishing.results import compare_with_published, measures_of, published_without_model
 from train.recipe.programme import BY_GROUP, BY_IMAGE
 
 N = 12
@@ -75,12 +75,12 @@ def test_the_split_a_model_was_measured_in_is_judged_and_not_another(
     looks = leakage.looks_at(site, manifest)
     across = measured(tmp_path, test=[11, 3, 4], validation=[5, 6])
     together = measured(tmp_path, test=[0, 11, 4], validation=[5, 6])
-    found = leakage.audit_of(manifest, across, looks)
+    found = leakage.leakage_of_model(manifest, across, looks)
     assert found.is_leaking and found.counts.loc["test"].sum() == 3 and found.counts.loc["train"].sum() == 7
-    assert not leakage.audit_of(manifest, together, looks).is_leaking
+    assert not leakage.leakage_of_model(manifest, together, looks).is_leaking
     stranger = measured(tmp_path, test=[77], validation=[5])
     with pytest.raises(InvalidInput, match="not tested on these files"):
-        leakage.audit_of(manifest, stranger, looks)
+        leakage.leakage_of_model(manifest, stranger, looks)
 
 
 def test_files_are_looked_at_once_until_one_changes(
@@ -121,7 +121,7 @@ def test_a_training_that_nobody_released_can_be_compared_under_its_number(tmp_pa
 def test_every_published_system_stands_in_the_table_with_ours_or_without() -> None:
     cards = all_cards(Settings())
     measures = {card.model_id: measures_of(card) for card in cards}
-    rows = beside_published(cards, measures)
+    rows = compare_with_published(cards, measures)
     lessons = {card.model_id for card in cards if card.model_id.endswith((BY_IMAGE, BY_GROUP))}
     assert {row.system for row in rows} == {card.model_id for card in cards} - lessons
     fusion = next(row for row in rows if row.system == "ultrasound-fusion")

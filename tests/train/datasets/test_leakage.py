@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Raster
 
 from train.commands import audit as audit_command
-from train.datasets.duplicates import Pair, grouped, pairs_alike, traces_of
-from train.datasets.leakage import Audit, audit, leaks
+from train.datasets.duplicates import Pair, grouped, near_duplicate_pairs, traces_of
+from train.datasets.leakage import LeakageReport, check_leakage, leaks
 from train.datasets.manifest import read_manifest
 
 SIZE = (96, 120)
@@ -48,8 +48,8 @@ class Dataset:
         pd.DataFrame(self.rows).fillna("").to_csv(path, index=False)
         return path
 
-    def audit(self) -> Audit:
-        return audit(read_manifest(self.write(), allow_repeats=True))
+    def leakage(self) -> LeakageReport:
+        return check_leakage(read_manifest(self.write(), allow_repeats=True))
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset(tmp_path)
 
 
-def found(result: Audit, severity: str) -> dict[str, int]:
+def found(result: LeakageReport, severity: str) -> dict[str, int]:
     return {finding.check: finding.n for finding in result.findings if finding.severity == severity}
 
 
 def test_a_clean_split_has_no_leak(dataset: Dataset) -> None:
-    result = dataset.audit()
+    result = dataset.leakage()
     assert found(result, "leak") == {} and not result.is_leaking and result.verdict.startswith("No leak")
     assert set(found(result, "warning")) == {"tiny test split", "few test cases"}
     assert result.counts.loc["train"].to_dict() == {"a": 10, "b": 10}
@@ -70,7 +70,7 @@ def test_a_clean_split_has_no_leak(dataset: Dataset) -> None:
 
 def test_a_patient_in_two_splits_is_a_leak_told_by_line(dataset: Dataset) -> None:
     dataset.rows[40]["patient"] = "p3"
-    result = dataset.audit()
+    result = dataset.leakage()
     assert found(result, "leak") == {"patient in two splits": 1}
     assert result.findings[0].lines == ((8, 9, 42),)
     assert "p3" not in json.dumps(result.to_json())
@@ -79,17 +79,17 @@ def test_a_patient_in_two_splits_is_a_leak_told_by_line(dataset: Dataset) -> Non
 def test_a_group_in_two_splits_is_a_leak(dataset: Dataset) -> None:
     for row in (0, 30):
         dataset.rows[row]["group"] = "g1"
-    assert found(dataset.audit(), "leak") == {"group in two splits": 1}
+    assert found(dataset.leakage(), "leak") == {"group in two splits": 1}
 
 
 def test_the_same_bytes_under_two_names_are_a_leak(dataset: Dataset) -> None:
     dataset.add("copy.png", texture(0), split="train")
-    assert found(dataset.audit(), "leak") == {"file content in two splits": 1}
+    assert found(dataset.leakage(), "leak") == {"file content in two splits": 1}
 
 
 def test_one_file_listed_in_two_splits_is_a_leak(dataset: Dataset) -> None:
     dataset.rows.append({**dataset.rows[0], "split": "train"})
-    assert set(found(dataset.audit(), "leak")) == {"patient in two splits", "file content in two splits"}
+    assert set(found(dataset.leakage(), "leak")) == {"patient in two splits", "file content in two splits"}
 
 
 @pytest.mark.parametrize("change", ["compressed", "smaller", "darker", "noisy", "written on"])
@@ -110,16 +110,16 @@ def test_a_picture_that_was_saved_anew_is_still_found(dataset: Dataset, change: 
             "written on": written_on,
         }
         dataset.add("new.png", altered[change], split="train")
-    assert found(dataset.audit(), "leak") == {"near-duplicates across splits": 1}
+    assert found(dataset.leakage(), "leak") == {"near-duplicates across splits": 1}
 
 
 def test_look_alikes_in_one_split_are_a_note_and_join_a_group(dataset: Dataset) -> None:
     dataset.add("new.png", (texture(45) * 0.8).astype(np.uint8), split="train", label="b")
-    result = dataset.audit()
+    result = dataset.leakage()
     assert not result.is_leaking and found(result, "note") == {"near-duplicates": 1}
     cases = read_manifest(dataset.write()).cases
     traces = traces_of(list(cases["file"]), dataset.folder)
-    group = grouped(cases, pairs_alike(traces))
+    group = grouped(cases, near_duplicate_pairs(traces))
     assert group[45] == group[60] != "" and (group != "").sum() == 2
 
 
@@ -132,7 +132,7 @@ def test_groups_are_joined_through_look_alikes() -> None:
 def test_the_same_picture_with_two_labels_is_a_conflict(dataset: Dataset) -> None:
     dataset.add("copy.png", texture(45), split="train", label="a")
     dataset.add("darker.png", (texture(47) * 0.8).astype(np.uint8), split="train", label="a")
-    result = dataset.audit()
+    result = dataset.leakage()
     assert found(result, "warning")["conflicting labels"] == 2
 
 
@@ -140,20 +140,20 @@ def test_missing_and_unreadable_files_are_counted(dataset: Dataset) -> None:
     (dataset.folder / "0.png").unlink()
     (dataset.folder / "1.png").write_text("no picture")
     (dataset.folder / "2.png").write_bytes((dataset.folder / "2.png").read_bytes()[:200])
-    warnings = found(dataset.audit(), "warning")
+    warnings = found(dataset.leakage(), "warning")
     assert warnings["missing files"] == 1 and warnings["unreadable files"] == 2
 
 
 def test_pictures_of_one_grey_are_no_look_alikes(dataset: Dataset) -> None:
     for number, split in enumerate(("train", "test")):
         dataset.add(f"grey{number}.png", np.full(SIZE, 90 + number, np.uint8), split=split)
-    assert found(dataset.audit(), "leak") == {}
+    assert found(dataset.leakage(), "leak") == {}
 
 
 def test_without_a_split_the_one_of_training_is_judged(dataset: Dataset) -> None:
     for row in dataset.rows:
         row.pop("split")
-    result = dataset.audit()
+    result = dataset.leakage()
     assert not result.has_split and "no split" in found(result, "note")
     assert result.to_json()["split"].startswith("made by training")
 
@@ -162,17 +162,17 @@ def test_other_spellings_of_the_splits_are_understood(dataset: Dataset) -> None:
     for row in dataset.rows:
         row["split"] = {"train": "Training", "validation": "val", "test": "TEST"}[row["split"]]
     dataset.rows[40]["patient"] = "p3"
-    result = dataset.audit()
+    result = dataset.leakage()
     assert result.is_leaking and "unknown split" not in found(result, "warning")
 
 
 def test_missing_patients_unbalanced_and_single_labels_are_warned_of(dataset: Dataset) -> None:
     for number, row in enumerate(dataset.rows):
         row.update(patient="", label="b" if number % 10 == 0 else "a")
-    assert {"no patients", "class balance"} <= set(found(dataset.audit(), "warning"))
+    assert {"no patients", "class balance"} <= set(found(dataset.leakage(), "warning"))
     for row in dataset.rows:
         row["label"] = "a"
-    assert "one label" in found(dataset.audit(), "warning")
+    assert "one label" in found(dataset.leakage(), "warning")
 
 
 def test_columns_alone_show_leaks_without_reading_a_file() -> None:
@@ -197,15 +197,15 @@ def test_the_command_exits_3_on_leaks_and_prints_json(dataset: Dataset, capsys: 
 def test_ultrasound_split_by_group_is_clean_and_split_by_file_is_not(test_data: Path) -> None:
     data = test_data / "data"
     manifest = read_manifest(data / "ultrasound" / "manifest.csv", root=data, where=["source=BUSI"])
-    assert not audit(manifest).is_leaking
+    assert not check_leakage(manifest).is_leaking
     cases = manifest.cases.drop(columns=["group", "md5"])
     traces = traces_of(list(cases["file"]), data)
     group = manifest.cases["group"]
-    pairs = pairs_alike(traces)
+    pairs = near_duplicate_pairs(traces)
     assert len(pairs) > 100 and all(group[pair.first] == group[pair.second] for pair in pairs)
 
 
 def test_mammograms_of_different_women_are_no_look_alikes(test_data: Path) -> None:
     data = test_data / "data"
     manifest = read_manifest(data / "mammography" / "manifest.csv", root=data, where=["source=mini-MIAS"])
-    assert pairs_alike(traces_of(list(manifest.cases["file"]), data)) == []
+    assert near_duplicate_pairs(traces_of(list(manifest.cases["file"]), data)) == []

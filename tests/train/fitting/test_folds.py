@@ -106,7 +106,7 @@ def test_a_card_may_come_without_weights_and_says_how_to_get_them(dataset: Path,
     assert not card.has_weights and cards.live_cards(settings) == ()
     assert not list(tmp_path.rglob("*.safetensors"))
     assert len(card.weights_sha256) == 64 and cards.headline(card)["auc"].n > 0
-    assert "weights not shipped: retrain in about a minute with `python -m train fit cnn" in cards.retrain_words(card)
+    assert "weights not shipped: retrain in about a minute with `python -m train fit cnn" in cards.retrain_text(card)
     assert str(dataset) not in json.dumps(dict(card.raw)) and card.raw["training"]["why"] == "Small enough for a test."
 
 

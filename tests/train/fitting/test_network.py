@@ -60,6 +60,6 @@ def test_batch_norms_keep_statistics_they_were_given_and_learn_those_they_were_n
     given = next(layer for layer in norms if not layer.name.endswith("_norm"))
     given.moving_mean.assign(given.moving_mean + 1.0)
     make_trainable(graph, frozen="nothing", freeze_batch_norm=True)
-    kept = {layer.name for layer in norms if not layer.trainable}
-    assert given.name in kept
-    assert kept == {given.name} | {layer.name for layer in norms if layer.name.endswith("_norm")}
+    retained = {layer.name for layer in norms if not layer.trainable}
+    assert given.name in retained
+    assert retained == {given.name} | {layer.name for layer in norms if layer.name.endswith("_norm")}

@@ -101,12 +101,12 @@ def test_of_the_best_epochs_by_accuracy_and_by_loss_each_is_kept_when_it_is_aske
         for loss, accuracy in ((0.9, 0.5), (0.7, 0.6), (0.8, 0.7), (0.85, 0.7), (0.9, 0.6), (0.9, 0.6))
     )
     measured = [row for (row,) in rows]
-    for keep, kept in (("loss", 2), ("accuracy", 3)):
+    for put, retained in (("loss", 2), ("accuracy", 3)):
         given = iter(measured)
         monkeypatch.setattr("train.fitting.loop._validate", lambda logits, cases, given=given: next(given))
-        knobs = {"epochs": 6, "patience": 3, "keep": keep}
-        fitted = fit(config("cnn", **knobs), squares, start=lambda graph: "random", folder=tmp_path / keep)
-        assert fitted.best_epoch == kept
+        knobs = {"epochs": 6, "patience": 3, "keep": put}
+        fitted = fit(config("cnn", **knobs), squares, start=lambda graph: "random", folder=tmp_path / put)
+        assert fitted.best_epoch == retained
         assert len(fitted.history) == 5  # three epochs after the lowest loss, whatever is kept
 
 

@@ -93,9 +93,9 @@ def test_a_checkpoint_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
     state = {"a": np.ones(3, np.float32)}
     Checkpoint(tmp_path, "one", [variable]).save(Progress([{"epoch": 1}], (0.5, 1, state), 4))
     variable.value = np.float32(7)
-    kept = Checkpoint(tmp_path, "one", [variable]).restore()
-    assert variable.value == 1 and kept.best[:2] == (0.5, 1) and kept.average_steps == 4
-    assert kept.best[2]["a"].tolist() == [1, 1, 1]
+    retained = Checkpoint(tmp_path, "one", [variable]).restore()
+    assert variable.value == 1 and retained.best[:2] == (0.5, 1) and retained.average_steps == 4
+    assert retained.best[2]["a"].tolist() == [1, 1, 1]
     variable.value = np.float32(7)
     assert Checkpoint(tmp_path, "two", [variable]).restore().history == [] and variable.value == 7
     assert list(tmp_path.iterdir()) == []

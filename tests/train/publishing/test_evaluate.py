@@ -115,8 +115,8 @@ def test_another_data_set_is_measured_whole_and_kept_beside_the_cards_scores(
     before = own.read_bytes()
     found = evaluated(capsys, weights, other_data)
     assert own.read_bytes() == before
-    (kept,) = card.folder.glob("*.on-*.test_scores.csv")
-    table = pd.read_csv(kept)
+    (retained,) = card.folder.glob("*.on-*.test_scores.csv")
+    table = pd.read_csv(retained)
     assert len(table) == found["n"] == 24 and set(table["label"]) == {"idc", "non_idc"}
     assert set(table["magnification"]) == {"40X", "100X"} and set(table["source"]) == {"Elsewhere"}
     assert {"patient_score", "patient_score_40X", "patient_score_at_threshold"} <= set(found["intervals"])

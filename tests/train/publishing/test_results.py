@@ -15,7 +15,7 @@ from core.models import cards
 from core.models.registry import ARCHITECTURES
 from core.settings import REPOSITORY
 from train.__main__ import main
-from train.publishing.results import difference_in_words, in_words, results_page, table, why
+from train.publishing.results import as_text, difference_text, results_page, table, why
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -75,7 +75,7 @@ def test_figures_come_from_the_scores_with_their_intervals(weights: Path) -> Non
         (scores["label"] == "malignant").to_numpy().astype(int), scores["malignant"].to_numpy(), scores["patient"]
     )["auc"]
     row = next(line for line in page.splitlines() if line.startswith("| `ultrasound-vgg19`"))
-    assert in_words(area) in row and "not shipped: about 3 min to train" in row
+    assert as_text(area) in row and "not shipped: about 3 min to train" in row
     assert page.count("Not trained yet") >= 3  # the models of ultrasound, and the two other modalities
 
 
@@ -94,7 +94,7 @@ def test_the_two_lessons_are_tables_with_a_paired_difference(weights: Path) -> N
     assert "| by image | `ultrasound-efficientnet_lite0-by-image` | 41 |" in lessons
     assert "| with skips | `ultrasound-residual25` | 0 |" in lessons
     first, second = (cards.read_card(weights / f"ultrasound-{name}25") for name in ("residual", "plain"))
-    sentence = difference_in_words(first, second)
+    sentence = difference_text(first, second)
     assert sentence in lessons and "On the 90 cases" in sentence and "+0." in sentence
     rest = results_page(weights).replace(lessons, "")
     assert "by-image" not in rest  # what leaks on purpose is not among the models
@@ -115,7 +115,7 @@ def test_every_published_figure_is_of_a_network_that_is_here() -> None:
         assert set(figure.architectures) <= known and figure.reason and (figure.measures or figure.words)
         assert all(0 < value <= 1 for value in figure.measures.values())
     assert figures_of("vgg19", "ultrasound")[0].measures["macro_auc"] == 0.927
-    assert figures_of("fusion", "mammography")[0].words and not figures_of("cnn4", "ultrasound")
+    assert figures_of("fusion", "mammography")[0].text and not figures_of("cnn4", "ultrasound")
     assert {one.modality for one in ceilings()} >= {"ultrasound", "mammography", "histology"} and without_counterpart()
 
 

@@ -69,11 +69,11 @@ def test_a_killed_search_goes_on_with_what_it_had_tried_and_publishes_the_best_o
         name, value = setting.split("=")
         assert training[name] == float(value)  # type: ignore[index]
     assert [refit["seed"] for refit in found["refits"]] == [0, 1]
-    (kept,) = (refit for refit in found["refits"] if refit["kept"])
-    assert kept["validation_loss"] == min(refit["validation_loss"] for refit in found["refits"])
-    assert training["seed"] == kept["seed"]  # type: ignore[index]
+    (retained,) = (refit for refit in found["refits"] if refit["kept"])
+    assert retained["validation_loss"] == min(refit["validation_loss"] for refit in found["refits"])
+    assert training["seed"] == retained["seed"]  # type: ignore[index]
     scores = pd.read_csv(next((out / "ultrasound-cnn").glob("*.test_scores.csv")))
-    assert kept["test_auc"] == pytest.approx(
+    assert retained["test_auc"] == pytest.approx(
         roc_auc_score(scores["label"] == "malignant", scores["malignant"]), abs=1e-4
     )
     assert any("best of 4" in limit or "best of 5" in limit for limit in card(out)["limits"])  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import ROLES, Person
 from core.types import Modality
-from pages.parts.training_tables import device_words
+from pages.parts.training_tables import device_text
 from train.queue import trainings
 from train.queue.trainings import ATTEMPTS, GO_ON, LOST, STOP, Claim, FitRequest, with_seeds
 
@@ -34,7 +34,7 @@ def admin(records: Database) -> Person:
 @pytest.fixture
 def version(records: Database, admin: Person) -> int:
     """A data set of one picture: the queue does not look into it."""
-    name = data_sets.keep_file(records.settings, b"picture", "png")
+    name = data_sets.store_file(records.settings, b"picture", "png")
     return data_sets.create_data_set(
         records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
         split={"kind": "60/20/20", "seed": 0}, counts=COUNTS, found={"leaking": False},
@@ -181,11 +181,11 @@ def test_a_heartbeat_keeps_the_job_and_brings_the_cancel(records: Database, admi
     trainings.cancel(records, admin, job_id)
     row = trainings.load_job(records, admin, job_id)
     assert row.is_stopping and row.state == trainings.RUNNING and row.memory_mib == 700
-    assert device_words(row).replace("\\", "") == "on m1: AMD EPYC, 2 cores · 700 MiB of memory in use"
+    assert device_text(row).replace("\\", "") == "on m1: AMD EPYC, 2 cores · 700 MiB of memory in use"
     assert trainings.heartbeat(records, held) == STOP
     assert trainings.finish(records, held, trainings.CANCELLED, "Cancelled.")
     assert trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
-    assert device_words(trainings.load_job(records, admin, job_id)).replace("\\", "") == "on m1: AMD EPYC, 2 cores"
+    assert device_text(trainings.load_job(records, admin, job_id)).replace("\\", "") == "on m1: AMD EPYC, 2 cores"
 
 
 def test_a_job_whose_worker_died_goes_to_the_next_one_and_the_first_cannot_spoil_it(
@@ -241,11 +241,11 @@ def test_an_epoch_is_kept_once_however_often_it_is_told(records: Database, admin
     assert trainings.add_epochs(records, held, "", rows[:1]) == 1
     assert trainings.add_epochs(records, held, "", rows) == 1
     assert trainings.add_epochs(records, held, "all", rows[:1]) == 1
-    kept = trainings.epochs_of(records, admin, job_id)
-    assert [(epoch.part, epoch.epoch, epoch.measures["loss"]) for epoch in kept] == [
+    retained = trainings.epochs_of(records, admin, job_id)
+    assert [(epoch.part, epoch.epoch, epoch.measures["loss"]) for epoch in retained] == [
         ("", 1, 1.0), ("", 2, 0.5), ("all", 1, 1.0),
     ]  # fmt: skip
-    assert trainings.seconds_left(trainings.load_job(records, admin, job_id), kept[:2]) == pytest.approx(2.0)
+    assert trainings.seconds_left(trainings.load_job(records, admin, job_id), retained[:2]) == pytest.approx(2.0)
 
 
 def test_a_removed_data_set_cannot_be_trained_on_and_a_used_one_not_removed(

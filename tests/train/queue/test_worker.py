@@ -29,7 +29,7 @@ from train.fitting.checkpoint import StepFile, newest_step
 from train.queue import child, trainings
 from train.queue.child import LocalExecutor, ended_badly
 from train.queue.trainings import FitRequest
-from train.queue.worker import Worker, kept_alive
+from train.queue.worker import Worker, supervised
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
 EPOCH = '{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}'
@@ -64,7 +64,7 @@ def admin(records: Database) -> Person:
 
 @pytest.fixture
 def job_id(records: Database, admin: Person) -> int:
-    name = data_sets.keep_file(records.settings, b"picture", "png")
+    name = data_sets.store_file(records.settings, b"picture", "png")
     version = data_sets.create_data_set(
         records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
         split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
@@ -170,7 +170,7 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(
 ) -> None:
     told = threading.Event()
     thread = threading.Thread(
-        target=Worker(records, training("epoch(1); time.sleep(300)"), is_told_to_end=told.is_set).work
+        target=Worker(records, training("epoch(1); time.sleep(300)"), should_end=told.is_set).work
     )
     thread.start()
     until(lambda: trainings.epochs_of(records, admin, job_id))
@@ -270,12 +270,12 @@ def test_a_cancel_during_the_comparison_ends_it_and_keeps_the_candidate(
 
 def test_a_job_whose_worker_dies_during_the_comparison_is_done(records: Database, admin: Person, job_id: int) -> None:
     held = trainings.claim(records, worker="first", machine="here", lease_seconds=0)
-    assert held is not None and trainings.keep_result(records, held, {"model_id": MODEL, "weights_sha256": "a" * 64})
+    assert held is not None and trainings.store_result(records, held, {"model_id": MODEL, "weights_sha256": "a" * 64})
     time.sleep(0.01)
     assert trainings.claim(records, worker="second", machine="here") is None
     row = trainings.load_job(records, admin, job_id)
     assert row.state == trainings.DONE and row.result is not None and "a button there does it" in row.message
-    assert not trainings.keep_result(records, held, {}) and not trainings.finish(
+    assert not trainings.store_result(records, held, {}) and not trainings.finish(
         records, held, trainings.FAILED, "late"
     )
 
@@ -309,7 +309,7 @@ def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
     settings = Settings(state_dir=tmp_path / "state")
     open_database(settings).close()
-    with kept_alive(settings):
+    with supervised(settings):
         until(lambda: len(workers()) == 1)
         (first,) = workers()
         os.kill(first, signal.SIGKILL)
@@ -346,7 +346,7 @@ def test_the_step_of_the_run_that_was_written_last_is_told(tmp_path: Path) -> No
     assert newest_step(tmp_path) is None
     for part in ("fold0", "fold1"):
         (tmp_path / part).mkdir()
-        StepFile(tmp_path / part, "a processor").tell(2, 3, 40)
+        StepFile(tmp_path / part, "a processor").report(2, 3, 40)
         os.utime(tmp_path / part / "step.json", (1 if part == "fold1" else 5, 1 if part == "fold1" else 5))
     assert newest_step(tmp_path) == ("fold0", told)
     (tmp_path / "fold0" / "step.json").write_text("{")

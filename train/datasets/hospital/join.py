@@ -66,7 +66,7 @@ class PictureFiles:
         """The files of this name; a name that is a number may have lost its leading zeros."""
         return self.by_name.get(name) or self.by_number.get(without_zeros(name), [])
 
-    def common_tail(self, file: str, folders: Sequence[str]) -> int:
+    def shared_tail(self, file: str, folders: Sequence[str]) -> int:
         """How many folders the file's path and `folders` (capitals off) share, counted from their ends; at least the
         folder it lies in must be shared. A file directly under the root, which has no folder, counts as 1."""
         own = folders_of(file)[:-1]
@@ -212,8 +212,8 @@ def _counts(rows: Sequence[Row]) -> dict[str, Any]:
 def _keys(sheet: Sheet, columns: KeyColumns) -> list[Key]:
     if not sheet.columns:
         raise InvalidInput(f"The sheet {sheet.title!r} has no column {columns.name} in its first rows.")
-    places = [sheet.demand(name) for name in (columns.name, columns.date, columns.time)]
-    places.append(sheet.demand(columns.patient, *(("PatientID",) if columns == KeyColumns() else ())))
+    places = [sheet.required_index(name) for name in (columns.name, columns.date, columns.time)]
+    places.append(sheet.required_index(columns.patient, *(("PatientID",) if columns == KeyColumns() else ())))
     return [key_of(*(cells[place] for place in places)) for cells in sheet.rows]
 
 
@@ -236,7 +236,7 @@ def _with_zeros(key: Key, full: Mapping[str, str]) -> Key:
 
 
 def _validation(sheet: Sheet, keys: Iterable[Key], path_column: str) -> _Validation:
-    where = sheet.demand(path_column)
+    where = sheet.required_index(path_column)
     table = _Validation()
     for key, cells in zip(keys, sheet.rows, strict=True):
         if not key.is_complete:
@@ -292,7 +292,7 @@ def _find_by_tail(row: Row, paths: Iterable[str], files: PictureFiles) -> None:
     best: dict[str, int] = {}
     for path in paths:
         folders = _stated_folders(path, row.key.name)
-        tails = {file: files.common_tail(file, folders) for file in candidates}
+        tails = {file: files.shared_tail(file, folders) for file in candidates}
         longest = max(tails.values())
         if longest > 0:
             best.update({file: longest for file, tail in tails.items() if tail == longest})
@@ -368,13 +368,13 @@ def _choose(row: Row, candidates: Sequence[str], table: _Validation, files: Pict
 def _write_found(path: Path, rows: Sequence[Row], images: Path) -> None:
     sheet = rows[0].sheet if rows else None
     columns = sheet.columns if sheet else ()
-    kept = [place for place, name in enumerate(columns) if name not in ("UniqueKey", "ImagePath")]
+    retained = [place for place, name in enumerate(columns) if name not in ("UniqueKey", "ImagePath")]
     _write(
         path,
-        (*(columns[place] for place in kept), "UniqueKey", "ImagePath"),
+        (*(columns[place] for place in retained), "UniqueKey", "ImagePath"),
         (
             (
-                *(plain(row.sheet.rows[row.place][place]) for place in kept),
+                *(plain(row.sheet.rows[row.place][place]) for place in retained),
                 row.key.text,
                 str(images / Path(*row.file.split("/"))),
             )

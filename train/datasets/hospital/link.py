@@ -15,12 +15,12 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.records.database.db import Database
-from core.records.people.permissions import Person, demand
+from core.records.people.permissions import Person, require_permission
 from core.types import Modality
-from train.datasets.deidentify import keep_cases
+from train.datasets.deidentify import ingest_cases
 from train.datasets.hospital.columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
 from train.datasets.hospital.join import Linked, link
-from train.datasets.ingest import Collected, add_kept
+from train.datasets.ingest import Ingested, add_data_set
 from train.datasets.staging import Progress, folder_below_root, new_folder, unpack
 
 LABELS = {"cancer": "malignant", "non_cancer": "not_malignant"}
@@ -52,7 +52,7 @@ def unpack_images(db: Database, person: Person, archive: Path, *, progress: Prog
 
     Raises NotAllowed, UnreadableImage, InvalidInput.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     folder = new_folder(db.settings)
     try:
         unpack(archive, folder, db.settings, progress)
@@ -64,25 +64,25 @@ def unpack_images(db: Database, person: Person, archive: Path, *, progress: Prog
 
 def images_below_root(db: Database, person: Person, folder: str) -> Path:
     """A folder of pictures on this server. Raises NotAllowed, InvalidInput, NotFound."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     return folder_below_root(db.settings, folder)
 
 
 def sheets_in(person: Person, combined: Path, validation: Path) -> SheetNames:
     """What the sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     return sheets_of(combined, validation)
 
 
 def columns_in(person: Person, combined: Path, validation: Path, sheets: LinkSheets | None = None) -> Headers:
     """What the columns of these sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     return headers_of(combined, validation, sheets)
 
 
 def preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
     """Join, and tell what became of every row; nothing is kept. Raises NotAllowed, NotFound, InvalidInput."""
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     linked = _link(sources, columns)
     rows = [
         (row.sheet.title, row.sheet.numbers[row.place], row.reason, row.detail)
@@ -102,12 +102,12 @@ def add_linked(
     modality: Modality,
     seed: int,
     progress: Progress,
-) -> Collected:
+) -> Ingested:
     """Join once more and make a data set of the rows that have a picture; an unpacked zip is gone afterwards.
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    demand(person, "manage_data")
+    require_permission(person, "manage_data")
     progress("Joining the workbooks with the pictures", 0.0)
     linked = _link(sources, columns)
     cases = _cases(linked)
@@ -117,10 +117,10 @@ def add_linked(
         f"{part['matched']} of {part['rows']} {what.replace('_', '-')} rows found their picture."
         for what, part in linked.counts().items()
     ]
-    found = add_kept(
+    found = add_data_set(
         db,
         person,
-        lambda kept: keep_cases(db, cases, sources.images, kept, modality=modality, progress=progress),
+        lambda retained: ingest_cases(db, cases, sources.images, retained, modality=modality, progress=progress),
         notes=notes,
         name=name,
         modality=modality,

@@ -33,7 +33,7 @@ class Sheet:
         known = {_folded(column): place for place, column in reversed(list(enumerate(self.columns)))}
         return next((known[_folded(name)] for name in names if _folded(name) in known), None)
 
-    def demand(self, *names: str) -> int:
+    def required_index(self, *names: str) -> int:
         """Like `index`, but refuses a sheet without it."""
         place = self.index(*names)
         if place is None:

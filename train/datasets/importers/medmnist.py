@@ -24,7 +24,7 @@ def read(source: Path, out: Path) -> Imported:
         with np.load(source, allow_pickle=False) as arrays:
             for name, split in _SPLITS.items():
                 pictures, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"].ravel()
-                _demand_pictures(pictures, labels)
+                _require_pictures(pictures, labels)
                 out.mkdir(parents=True, exist_ok=True)
                 for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
                     file = f"breastmnist_{split}_{number:04d}.png"
@@ -37,7 +37,7 @@ def read(source: Path, out: Path) -> Imported:
     return Imported(cases, out)
 
 
-def _demand_pictures(pictures: np.ndarray, labels: np.ndarray) -> None:
+def _require_pictures(pictures: np.ndarray, labels: np.ndarray) -> None:
     if pictures.dtype != np.uint8 or pictures.ndim != 3 or len(pictures) != len(labels):
         raise InvalidInput("The pictures of BreastMNIST are 8-bit grey, (n, side, side), with a label each.")
     if not np.isin(labels, (0, 1)).all():
