@@ -23,8 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Print the table, or put it between the README's markers."""
     settings = Settings.from_environment()
-    # The README speaks of what is shipped, whatever this site has released.
-    text = models_table(shipped_cards(settings.weights_dir) if args.readme else all_cards(settings))
+    text = models_table(readme_cards(settings) if args.readme else all_cards(settings))
     if args.readme:
         page = README.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
@@ -32,6 +31,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text + "\n")
     return 0
+
+
+def readme_cards(settings: Settings) -> tuple[Card, ...]:
+    """The models that answer when the product is new, whatever this site has released: shipped, and with weights."""
+    return tuple(card for card in shipped_cards(settings.weights_dir) if card.has_weights)
 
 
 def models_table(cards: tuple[Card, ...]) -> str:
