@@ -169,13 +169,13 @@ def test_what_several_processes_record_at_once_is_one_chain(records: Database, r
     program = """
         import sys
         from pathlib import Path
-        from core.records import audit
+        from core.records.audit import trail
         from core.records.database.db import open_database
         from core.settings import Settings
         db = open_database(Settings(state_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
         for number in range(15):
             with db.begin() as connection:
-                audit.record(connection, None, "create study", f"study {number}")
+                trail.record(connection, None, "create study", f"study {number}")
     """
     command = [
         sys.executable, "-c", textwrap.dedent(program), str(record_settings.state_dir), record_settings.database_url

@@ -252,12 +252,12 @@ def test_processes_that_start_at_once_all_find_a_finished_database(record_settin
     program = """
         import sys
         from pathlib import Path
-        from core.records import audit
+        from core.records.audit import trail
         from core.records.database.db import open_database
         from core.settings import Settings
         db = open_database(Settings(state_dir=Path(sys.argv[1]), database_url=sys.argv[2]))
         with db.begin() as connection:
-            audit.record(connection, None, "backup", "process")
+            trail.record(connection, None, "backup", "process")
         sys.stdout.write(db.site_key.hex())
     """
     command = [
