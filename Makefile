@@ -6,15 +6,22 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check bench demo help
+# The whole tree with hashes where requirements.lock was made for this Python's platform; elsewhere the direct pins. The
+# interpreter is asked, not the machine: on a Mac it may be an Intel one that is translated.
+PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
+REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
+
+.PHONY: run test check bench demo lock help
 
 help:
 	@echo "make run    set up and start SecondRead on http://localhost:8501"
 	@echo "make test   set up and run the tests"
-	@echo "make check  format, lint and types"
+	@echo "make check  format, lint, types and code that nobody calls"
 	@echo "make bench  benchmarks, as ratios"
 	@echo "make demo   start with three demo users and synthetic studies"
+	@echo "make lock   make requirements.lock anew from requirements.txt; asks the package index"
 
 run: $(RUN_STAMP)
 	@$(PY) -m streamlit run app.py
@@ -29,6 +36,7 @@ check: $(DEV_STAMP)
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+	@$(PY) -m vulture
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
@@ -50,12 +58,23 @@ $(PY):
 	  echo "SecondRead needs Python 3.11, 3.12 or 3.13, and none was found. Install one, or say PYTHON=/path/to/python." >&2; \
 	fi; exit 1
 
-$(RUN_STAMP): requirements.txt | $(PY)
-	@echo "Installing requirements (some minutes the first time)"
+$(RUN_STAMP): requirements.txt requirements.lock | $(PY)
+	@echo "Installing $(REQUIREMENTS) (some minutes the first time)"
 	@$(PY) -c 'import pip' 2>/dev/null || $(PY) -m ensurepip >/dev/null  # an interrupted start left none
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(PIP) $(if $(filter %.lock,$(REQUIREMENTS)),--require-hashes --only-binary :all:) -r $(REQUIREMENTS)
 	@touch $@
 
-$(DEV_STAMP): requirements.txt requirements-dev.txt | $(RUN_STAMP)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+# The lock without its hashes is a constraint: no tool of the tests changes what the product runs on.
+$(DEV_STAMP): requirements.txt requirements.lock requirements-dev.txt requirements-mlflow.txt | $(RUN_STAMP)
+	@$(PIP) -r requirements-dev.txt -c <(sed -n '/^[a-z0-9]/s/ \\$$//p' requirements.lock)
 	@touch $@
+
+# Versions that are in the lock stay; delete the file first to take the newest of everything. The second command refuses
+# a tool of the tests that cannot live with the lock.
+lock: | $(PY)
+	@$(PIP) "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	  --default-index https://pypi.org/simple --custom-compile-command "make lock" \
+	  requirements.txt --output-file requirements.lock
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --default-index https://pypi.org/simple \
+	  requirements-dev.txt --constraint requirements.lock >/dev/null
