@@ -1,5 +1,5 @@
-# SecondRead in a container: the code belongs to root and is read only, the state lies in /var/lib/secondread. Built from
-# the root of the checkout: docker build -t secondread . (Linux x86-64, for which requirements.lock was made).
+# SecondRead in a container: the code belongs to root and is read only, the state lies in /var/lib/secondread. Built
+# from the root of the checkout: docker build -t secondread . (Linux x86-64, for which requirements.lock was made).
 
 FROM python:3.12-slim-bookworm AS packages
 RUN python -m venv /opt/secondread/.venv

@@ -13,18 +13,21 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run test check bench demo lock help
+.PHONY: run install test check bench demo lock help
 
 help:
-	@echo "make run    set up and start SecondRead on http://localhost:8501"
-	@echo "make test   set up and run the tests"
-	@echo "make check  format, lint, types and code that nobody calls"
-	@echo "make bench  benchmarks, as ratios"
-	@echo "make demo   start with three demo users and synthetic studies"
-	@echo "make lock   make requirements.lock anew from requirements.txt; asks the package index"
+	@echo "make run      set up and start SecondRead on http://localhost:8501"
+	@echo "make install  set up what make run needs, and start nothing"
+	@echo "make test     set up and run the tests"
+	@echo "make check    format, lint, types and code that nobody calls"
+	@echo "make bench    benchmarks, as ratios"
+	@echo "make demo     start with three demo users and synthetic studies"
+	@echo "make lock     make requirements.lock anew from requirements.txt; asks the package index"
 
 run: $(RUN_STAMP)
 	@$(PY) -m streamlit run app.py
+
+install: $(RUN_STAMP)
 
 demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py

@@ -37,7 +37,7 @@ def directives(unit: Path, name: str) -> list[str]:
 
 
 def variables(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return dict(word.split("=", 1) for word in shlex.split(text, comments=True))
 
 
 def image_environment() -> dict[str, str]:
