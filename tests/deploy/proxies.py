@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+from core.settings import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
 HOST = "secondread.localhost"
 """Browsers find every name below localhost on this machine without asking anybody."""
 START_SECONDS = 20

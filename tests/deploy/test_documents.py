@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from core.settings import REPOSITORY
+
+ROOT = REPOSITORY
 DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/upgrading.md", "deploy/README.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 COMMANDS = sorted({found for text in TEXT.values() for found in re.findall(r"python -m (core|train) (\w+)", text)})
@@ -48,6 +50,17 @@ def test_every_target_of_make_has_a_line_of_help() -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(phony.split()) - {"help"} == set(re.findall(r"^make (\w+) ", said, re.MULTILINE))
+
+
+def test_what_the_search_for_dead_code_leaves_out_is_there() -> None:
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["vulture"]
+    sources = [
+        path
+        for name in rules["paths"]
+        for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
+    ]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert [name for name in rules["ignore_names"] if not re.search(rf"\b{name}\b", text)] == []
 
 
 def test_the_version_has_its_changes() -> None:

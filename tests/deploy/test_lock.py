@@ -13,9 +13,10 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from core.reports.licences import dependencies
+from core.commands.licences import dependencies
+from core.settings import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY
 MACHINES = {"Linux-x86_64": ("linux", "x86_64", "posix"), "Darwin-arm64": ("darwin", "arm64", "posix")}
 ENVIRONMENTS = [
     pytest.param(machine, python, id=f"{machine}-{python}")

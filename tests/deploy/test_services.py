@@ -24,9 +24,9 @@ import running_app
 import yaml
 from proxies import DEPLOY, filled, needed_program
 
-from core.settings import Settings
+from core.settings import REPOSITORY, Settings
 
-ROOT = DEPLOY.parent
+ROOT = REPOSITORY
 UNITS = {name: DEPLOY / "systemd" / f"{name}.service" for name in ("secondread", "secondread-worker")}
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
