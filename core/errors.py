@@ -22,6 +22,13 @@ class NotAllowed(AppError):
     """The person who asks does not have the role that this action needs."""
 
 
+class SignedOut(NotAllowed):
+    """The session of whoever asks has ended: signed out, too old, idle too long, or the account is disabled."""
+
+    def __init__(self) -> None:
+        super().__init__("You are not signed in any more. Reload the page and sign in.")
+
+
 class NotFound(AppError):
     """What was asked for is not there (any more)."""
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import streamlit as st
 from argon2 import PasswordHasher
+from record_site import Somebody, signed_in
 from streamlit.testing.v1 import AppTest
 
 from core.models.cards import Card
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, passwords, sessions
-from core.records.people.permissions import Person
 from core.records.reads import reads, studies
 from core.records.reads.reads import Impression
 from core.settings import REPOSITORY, Settings
@@ -38,8 +38,8 @@ class PageSite:
     """A site with two radiologists and an empty worklist. weights: where released models lie."""
 
     db: Database
-    one: Person
-    two: Person
+    one: Somebody
+    two: Somebody
     weights: Path
 
 
@@ -56,8 +56,9 @@ def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     st.cache_resource.clear()
     st.cache_data.clear()
     db = open_database(Settings.from_environment())
-    one = accounts.create_first_administrator(db, code=accounts.setup_code(db) or "", name="Dr One", password=PASSWORD)
-    two = accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"])
+    code = accounts.setup_code(db) or ""
+    one = signed_in(db, accounts.create_first_administrator(db, code=code, name="Dr One", password=PASSWORD))
+    two = signed_in(db, accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"]))
     monkeypatch.setattr(second_read, "loaded", FakeModel)
     yield PageSite(db, one, two, weights)
     db.close()
@@ -118,13 +119,13 @@ def picture(number: int = 0, **facts: object) -> Image:
 
 
 def store(
-    opened_site: PageSite, name: str = "Case", *, images: Sequence[Image] = (), person: Person | None = None
+    opened_site: PageSite, name: str = "Case", *, images: Sequence[Image] = (), person: Somebody | None = None
 ) -> str:
     images = images or (picture(laterality="L"),)
     return studies.create_study(opened_site.db, person or opened_site.one, display_name=name, images=images)
 
 
-def first_read(opened_site: PageSite, study_id: str, person: Person | None = None) -> None:
+def first_read(opened_site: PageSite, study_id: str, person: Somebody | None = None) -> None:
     reads.record_first_read(
         opened_site.db, person or opened_site.one, study_id, {"L": Impression("4A", 20)}, "seen first"
     )
@@ -133,7 +134,7 @@ def first_read(opened_site: PageSite, study_id: str, person: Person | None = Non
 class Tab:
     """A browser tab of one person."""
 
-    def __init__(self, opened_site: PageSite, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, opened_site: PageSite, person: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
         token = sessions.start_session(opened_site.db, person)
         monkeypatch.setattr(session, "session_token", lambda: token)
         self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)

@@ -7,7 +7,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from sqlalchemy import create_engine, insert, text
 
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import ROLES, Person
+from core.records.people import sessions
+from core.records.people.permissions import ROLES, LocalTerminal, Person, SignedIn
 from core.records.reads import predictions, reads, studies, truths
 from core.records.reads.reads import Impression
 from core.types import Explanation, Fit, Image, Modality, Prediction
@@ -30,15 +32,70 @@ sqlite_only = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=Tr
 CALM, WORRIED = Impression("2", 5), Impression("4C", 85)
 
 
-def add_person(db: Database, name: str, *roles: str) -> Person:
-    """A person as a row, without the cost of hashing a password."""
+@dataclass(frozen=True, eq=False)
+class Somebody(SignedIn):
+    """A person with a session of theirs: what acts, and what a test says of them; roles as they were at first."""
+
+    roles: frozenset[str]
+
+    def __eq__(self, other: object) -> bool:
+        """The same person, whatever the session."""
+        same = ("id", "name", "roles")
+        return all(getattr(self, field) == getattr(other, field, None) for field in same)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def signed_in(db: Database, person: Person) -> Somebody:
+    """This person at a browser of theirs, without a row in the audit trail."""
+    with db.begin() as connection:
+        token = sessions.open_session(connection, person.id)
+    return Somebody(sessions.digest(token), person.id, person.name, frozenset(person.roles))
+
+
+@dataclass(frozen=True, eq=False)
+class AtTerminal(LocalTerminal):
+    """A person who acts at the machine's own terminal, for tests in which time passes or sessions are counted."""
+
+    name: str
+    roles: frozenset[str]
+
+    @property
+    def id(self) -> int:
+        return self.person_id
+
+    def __eq__(self, other: object) -> bool:
+        """The same person, signed in or not."""
+        same = ("id", "name", "roles")
+        return all(getattr(self, field) == getattr(other, field, None) for field in same)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+def at_terminal(person: Person | Somebody) -> AtTerminal:
+    return AtTerminal(person.id, person.name, frozenset(person.roles))
+
+
+def add_person(db: Database, name: str, *roles: str) -> Somebody:
+    """A person as a row, signed in, without the cost of hashing a password. roles: all where none is named."""
+    return _add(db, name, roles or ROLES)
+
+
+def stranger(db: Database, *roles: str) -> Somebody:
+    """Somebody who is signed in and holds exactly these roles."""
+    return _add(db, f"Stranger {uuid4().hex}", roles)
+
+
+def _add(db: Database, name: str, roles: Sequence[str]) -> Somebody:
     with db.begin() as connection:
         person_id = connection.execute(
             insert(tables.person)
             .values(name=name, password_hash="none", roles=list(roles), created_at=tables.now())
             .returning(tables.person.c.id)
         ).scalar_one()
-    return Person(person_id, name, roles or ROLES)
+    return signed_in(db, Person(person_id, name, roles))
 
 
 def picture(number: int = 0, **fields: Any) -> Image:
@@ -146,7 +203,7 @@ def _as_postgres(command: list[str]) -> None:
     assert done.returncode == 0, f"{Path(command[0]).name} ended with {done.returncode}"
 
 
-def finish(db: Database, reader: Person, number: int, pathology: str | None, *, suspicion: reads.Impression) -> str:
+def finish(db: Database, reader: Somebody, number: int, pathology: str | None, *, suspicion: reads.Impression) -> str:
     """A study with one breast, read by this person, revealed or not; its id. pathology: None leaves it unfinished."""
     image = picture(number, patient_hash=f"{number:064d}")
     study = studies.create_study(db, reader, display_name=f"Jane Doe {number}", images=[image])

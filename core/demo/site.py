@@ -9,7 +9,7 @@ from core.demo.phantoms import LABEL, histology_tile, mammogram_exam, ultrasound
 from core.errors import InvalidSettings
 from core.records.database.db import Database
 from core.records.people import accounts
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal
 from core.records.reads.studies import create_study, list_studies
 
 PEOPLE = (
@@ -45,13 +45,14 @@ def prepare(db: Database) -> tuple[DemoPerson, ...]:
     return tuple(DemoPerson(name, passwords[name], roles) for name, roles in PEOPLE)
 
 
-def _administrator(db: Database, passwords: dict[str, str]) -> Person:
-    name, roles = PEOPLE[0]
+def _administrator(db: Database, passwords: dict[str, str]) -> LocalTerminal:
+    name = PEOPLE[0][0]
     code = accounts.setup_code(db)
     if code is not None:
-        return accounts.create_first_administrator(db, code=code, name=name, password=passwords[name])
-    first = Person(1, name, roles)
-    if not any(row.id == first.id and row.name == name for row in accounts.list_people(db, first)):
+        person = accounts.create_first_administrator(db, code=code, name=name, password=passwords[name])
+        return LocalTerminal(person.id)
+    first = LocalTerminal(1)
+    if not any(row.id == first.person_id and row.name == name for row in accounts.list_people(db, first)):
         raise InvalidSettings(
             "SECONDREAD_DEMO is 1, but this state folder belongs to a real site. "
             "Start with `make demo`, or set SECONDREAD_STATE_DIR to an empty folder."
@@ -59,8 +60,8 @@ def _administrator(db: Database, passwords: dict[str, str]) -> Person:
     return first
 
 
-def _studies(db: Database, person: Person) -> None:
-    present = {row.display_name for row in list_studies(db, person)}
+def _studies(db: Database, actor: LocalTerminal) -> None:
+    present = {row.display_name for row in list_studies(db, actor)}
     for title, images in (
         ("mammogram, four views", mammogram_exam),
         ("ultrasound", lambda: (ultrasound_image(),)),
@@ -68,4 +69,4 @@ def _studies(db: Database, person: Person) -> None:
     ):
         name = f"{LABEL} {title}"
         if name not in present:
-            create_study(db, person, display_name=name, images=images(), is_synthetic=True)
+            create_study(db, actor, display_name=name, images=images(), is_synthetic=True)

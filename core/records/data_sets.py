@@ -29,7 +29,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 from core.settings import Settings
 from core.types import Modality
 
@@ -105,18 +105,18 @@ def store_file(settings: Settings, content: bytes, kind: str) -> str:
     return name
 
 
-def require_free_name(db: Database, person: Person, name: str) -> str:
+def require_free_name(db: Database, actor: Actor, name: str) -> str:
     """The name as it would be kept, asked before a long import. Raises NotAllowed, InvalidInput, Conflict."""
-    require_permission(person, "manage_data")
-    name = _tidy(name)
     with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+        name = _tidy(name)
         _require_free(connection, name)
     return name
 
 
 def create_data_set(
     db: Database,
-    person: Person,
+    actor: Actor,
     *,
     name: str,
     modality: Modality,
@@ -131,10 +131,10 @@ def create_data_set(
     found: the audit of the cases. origin: where they come from, for the trail. Raises NotAllowed, InvalidInput,
     Conflict.
     """
-    require_permission(person, "manage_data")
-    name = _tidy(name)
     data_set_id = uuid4().hex
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_data")
+        name = _tidy(name)
         hold(connection, AdvisoryLock.DATA_SETS)
         _require_free(connection, name)
         values = {"id": data_set_id, "name": name, "modality": modality.value, "created_by": person.id}
@@ -149,7 +149,7 @@ def create_data_set(
 
 def add_version(
     db: Database,
-    person: Person,
+    actor: Actor,
     data_set_id: str,
     *,
     manifest: bytes,
@@ -158,9 +158,9 @@ def add_version(
     found: Mapping[str, Any],
 ) -> int:
     """One more version, after the last; its id. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
-    require_permission(person, "manage_data")
     version = tables.data_set_version
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_data")
         hold(connection, AdvisoryLock.DATA_SETS)
         _find_data_set(connection, data_set_id)
         last = connection.execute(
@@ -174,14 +174,14 @@ def add_version(
     return version_id
 
 
-def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
+def remove_data_set(db: Database, actor: Actor, data_set_id: str) -> None:
     """Remove a data set that no release refers to, with the pictures that no other one has.
 
     The trainings on it stay as rows; their candidates cannot be released any more. Raises NotAllowed, NotFound,
     Conflict (a release, or a training that is not over, uses it).
     """
-    require_permission(person, "manage_data")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_data")
         hold(connection, AdvisoryLock.DATA_SETS)
         data_set = _find_data_set(connection, data_set_id)
         _require_unused(connection, data_set_id, data_set.name)
@@ -192,24 +192,24 @@ def remove_data_set(db: Database, person: Person, data_set_id: str) -> None:
     _delete_data_set_files(db, data_set_id)
 
 
-def list_versions(db: Database, person: Person) -> list[VersionRow]:
+def list_versions(db: Database, actor: Actor) -> list[VersionRow]:
     """Every version of every data set that was not removed, by name, the newest version first. Raises NotAllowed."""
-    require_permission(person, "manage_data")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
-def list_checked(db: Database, person: Person) -> list[VersionRow]:
+def list_checked(db: Database, actor: Actor) -> list[VersionRow]:
     """As `list_versions`, for whoever judges numbers instead of data sets. Raises NotAllowed."""
-    require_permission(person, "check_leaks")
     with db.read() as connection:
+        require_permission(connection, actor, "check_leaks")
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
-def load_version(db: Database, person: Person, version_id: int) -> VersionRow:
+def load_version(db: Database, actor: Actor, version_id: int) -> VersionRow:
     """Raises NotAllowed, NotFound."""
-    require_permission(person, "manage_data")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
         return find_version(connection, version_id)
 
 

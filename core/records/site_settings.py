@@ -24,10 +24,9 @@ from core.models.operating_point import OperatingPoint, site_operating_point
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.database.site_choices import PREFIX, stored_choices
+from core.records.people.permissions import Actor, Person, require_permission
 from core.settings import READING_MODES, THRESHOLD_POLICIES, Settings
-
-_PREFIX = "choice_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,10 @@ def current(db: Database) -> Settings:
     return replace(db.settings, **found)
 
 
-def chosen(db: Database, actor: Person) -> list[Chosen]:
+def chosen(db: Database, actor: Actor) -> list[Chosen]:
     """Every choice with its default and who changed it when. Raises NotAllowed."""
-    require_permission(actor, "manage_settings")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
         retained = _stored(connection)
         people = connection.execute(select(tables.person.c.id, tables.person.c.name)).all()
     names = {row.id: row.name for row in people}
@@ -132,39 +131,42 @@ def chosen(db: Database, actor: Person) -> list[Chosen]:
     return rows
 
 
-def choose(db: Database, actor: Person, key: str, value: str | int) -> None:
+def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
     """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
-    require_permission(actor, "manage_settings")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
     _check(choice, value, db.settings)
-    content = json.dumps({"value": value, "by": actor.id, "at": tables.now().isoformat()})
 
-    def put(connection: Connection) -> None:
-        connection.execute(insert(tables.site).values(key=_PREFIX + key, value=content))
+    def put(connection: Connection, person: Person) -> None:
+        content = json.dumps({"value": value, "by": person.id, "at": tables.now().isoformat()})
+        connection.execute(insert(tables.site).values(key=PREFIX + key, value=content))
 
     _change(db, actor, choice, put, value)
 
 
-def back_to_default(db: Database, actor: Person, key: str) -> None:
+def back_to_default(db: Database, actor: Actor, key: str) -> None:
     """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
-    require_permission(actor, "manage_settings")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
-    _change(db, actor, choice, lambda _: None, None)
+    _change(db, actor, choice, lambda *_: None, None)
 
 
 def _change(
-    db: Database, actor: Person, choice: Choice, put: Callable[[Connection], None], value: str | int | None
+    db: Database, actor: Actor, choice: Choice, put: Callable[[Connection, Person], None], value: str | int | None
 ) -> None:
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_settings")
         trail.lock_trail(connection)
         before = _stored(connection).get(choice.key, {}).get("value")
-        connection.execute(tables.site.delete().where(tables.site.c.key == _PREFIX + choice.key))
-        put(connection)
-        trail.record(connection, actor.id, "change setting", f"setting {choice.key}", before=before, after=value)
+        connection.execute(tables.site.delete().where(tables.site.c.key == PREFIX + choice.key))
+        put(connection, person)
+        trail.record(connection, person.id, "change setting", f"setting {choice.key}", before=before, after=value)
 
 
 def _check(choice: Choice, value: str | int, settings: Settings) -> None:
@@ -189,9 +191,7 @@ def _within(choice: Choice, value: Any, settings: Settings) -> Any:
 
 
 def _stored(connection: Connection) -> dict[str, dict[str, Any]]:
-    rows = connection.execute(select(tables.site.c.key, tables.site.c.value).where(tables.site.c.key.like("choice_%")))
-    found = {key.removeprefix(_PREFIX): json.loads(value) for key, value in rows}
-    return {key: value for key, value in found.items() if key in _BY_KEY}
+    return {key: value for key, value in stored_choices(connection).items() if key in _BY_KEY}
 
 
 _THRESHOLD_PREFIX = "threshold_"
@@ -217,10 +217,10 @@ def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoi
     }
 
 
-def own_thresholds(db: Database, actor: Person) -> dict[str, OwnThreshold]:
+def own_thresholds(db: Database, actor: Actor) -> dict[str, OwnThreshold]:
     """The site's own values by weights sha256. Raises NotAllowed."""
-    require_permission(actor, "manage_settings")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
         retained = _stored_threshold(connection)
         names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
     return {
@@ -229,31 +229,34 @@ def own_thresholds(db: Database, actor: Person) -> dict[str, OwnThreshold]:
     }
 
 
-def set_own(db: Database, actor: Person, card: Card, value: float) -> None:
+def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
     """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
-    require_permission(actor, "manage_settings")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
     if not 0 < value < 1:
         raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
     _change_threshold(db, actor, card, round(float(value), 5))
 
 
-def forget_own(db: Database, actor: Person, card: Card) -> None:
+def forget_own(db: Database, actor: Actor, card: Card) -> None:
     """Lets the card's threshold count for these weights again. Raises NotAllowed."""
-    require_permission(actor, "manage_settings")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
     _change_threshold(db, actor, card, None)
 
 
-def _change_threshold(db: Database, actor: Person, card: Card, value: float | None) -> None:
+def _change_threshold(db: Database, actor: Actor, card: Card, value: float | None) -> None:
     key = _THRESHOLD_PREFIX + card.weights_sha256[:32]
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_settings")
         trail.lock_trail(connection)
         before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == key))
         if value is not None:
-            content = {"weights": card.weights_sha256, "value": value, "by": actor.id, "at": tables.now().isoformat()}
+            content = {"weights": card.weights_sha256, "value": value, "by": person.id, "at": tables.now().isoformat()}
             connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
         trail.record(
-            connection, actor.id, "change threshold", f"model {card.model_id}",
+            connection, person.id, "change threshold", f"model {card.model_id}",
             weights_sha256=card.weights_sha256, before=before, after=value,
         )  # fmt: skip
 

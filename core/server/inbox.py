@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInput, NotFound
-from core.records.people.permissions import Person
+from core.records.people.permissions import Person, SignedIn
 from core.settings import MIB, Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class InboxFile:
     name: str
 
 
-def new_item(settings: Settings, person: Person, *, together: str) -> Path:
+def new_item(settings: Settings, person: Person | SignedIn, *, together: str) -> Path:
     """A new empty folder for one file that belongs to the files of `together`.
 
     Raises InvalidInput when these are as many files as one study may have.
@@ -49,12 +49,12 @@ def new_item(settings: Settings, person: Person, *, together: str) -> Path:
     return item
 
 
-def room_in_study(settings: Settings, person: Person, *, together: str) -> int:
+def room_in_study(settings: Settings, person: Person | SignedIn, *, together: str) -> int:
     """How many more bytes the files of `together` may have."""
     return max(0, settings.study_mib * MIB - _size(_group(settings, person, together)))
 
 
-def room_of(settings: Settings, person: Person) -> int:
+def room_of(settings: Settings, person: Person | SignedIn) -> int:
     """How many more bytes this person may have in the inbox, in all: two studies' worth.
 
     When less than a study is left, what they abandoned more than an hour ago makes room first.
@@ -66,7 +66,7 @@ def room_of(settings: Settings, person: Person) -> int:
     return max(0, most - _size(folder))
 
 
-def find_item(settings: Settings, person: Person, *, together: str, item: str) -> Path:
+def find_item(settings: Settings, person: Person | SignedIn, *, together: str, item: str) -> Path:
     """The bytes of one finished upload of this person. Raises NotFound."""
     if not _HEX.fullmatch(item) or not _HEX.fullmatch(together):
         raise NotFound("This upload is not known. Choose the file again.")
@@ -102,7 +102,7 @@ def _remove_items(items: Iterable[Path], *, older_than_seconds: float) -> int:
     return n_removed
 
 
-def _group(settings: Settings, person: Person, together: str) -> Path:
+def _group(settings: Settings, person: Person | SignedIn, together: str) -> Path:
     if not _HEX.fullmatch(together):
         raise InvalidInput("This upload does not say which files belong together. Reload the page and choose again.")
     return settings.state_dir / "inbox" / str(int(person.id)) / together

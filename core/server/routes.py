@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from core.errors import SignedOut
 from core.records import site_settings
 from core.records.database.db import Database
 from core.records.people import accounts, invitations, sessions
@@ -76,7 +77,9 @@ class AccountForms:
         if person is None:
             return RedirectResponse("/", 303)
         try:
-            token = await anyio.to_thread.run_sync(self._change, person, fields, limiter=self._hashing)
+            token = await anyio.to_thread.run_sync(self._change, person, token, fields, limiter=self._hashing)
+        except SignedOut:
+            return RedirectResponse("/", 303)
         except AccountRefused as refused:
             return _back(refused, "/account")
         return await self._signed_in(request, token, "/account?said=changed")
@@ -117,11 +120,11 @@ class AccountForms:
         db = self._database()
         return sessions.start_session(db, invitations.use_link(db, fields.get("link", ""), password))
 
-    def _change(self, person: Person, fields: Mapping[str, str]) -> str:
+    def _change(self, person: Person, token: str, fields: Mapping[str, str]) -> str:
         db, new = self._database(), fields.get("password", "")
         if new != fields.get("repeated", ""):
             raise AccountRefused("repeat")
-        accounts.change_password(db, person, old=fields.get("old", ""), new=new)
+        accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new)
         return sessions.start_session(db, person)
 
     async def _signed_in(self, request: Request, token: str, where: str = "/") -> Response:

@@ -21,7 +21,7 @@ from core.errors import AppError, InvalidInput, NotAllowed
 from core.records import site_settings
 from core.records.database.db import Database
 from core.records.people import sessions
-from core.records.people.permissions import Person, allowed, require_permission
+from core.records.people.permissions import Person, allowed, require_role_for
 from core.server import inbox
 from core.server.guards import SESSION_COOKIE
 from core.settings import MIB, Settings
@@ -39,7 +39,7 @@ def upload_routes(database: Callable[[], Database], settings: Settings) -> list[
         if person is None:
             raise NotAllowed("You are not signed in any more. Sign in and choose the files again.")
         if not allowed(person, "manage_data"):  # an administrator's zip travels the same way
-            require_permission(person, "create_study")
+            require_role_for(person, "create_study")
         return person
 
     async def upload(request: Request) -> Response:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.records import data_sets
 from core.records.data_sets import VersionRow
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from pages.admin.data_set_parts.add import add_pictures
 from pages.admin.data_set_parts.imports import draw_imports
 from pages.admin.data_set_parts.link import add_workbooks
@@ -40,7 +40,7 @@ def choose(versions: list[VersionRow]) -> VersionRow:
     return rows[version]
 
 
-def offer_removal(person: Person, row: VersionRow) -> None:
+def offer_removal(actor: Actor, row: VersionRow) -> None:
     """The way out of the store, with a second thought."""
     with st.popover("Remove this data set", icon=":material/delete:", key=f"remove_{row.data_set_id}"):
         st.markdown(
@@ -49,7 +49,7 @@ def offer_removal(person: Person, row: VersionRow) -> None:
         )
         if st.button("Remove it", type="primary", key=f"remove_sure_{row.data_set_id}"):
             with refusals_shown():
-                data_sets.remove_data_set(database(), person, row.data_set_id)
+                data_sets.remove_data_set(database(), actor, row.data_set_id)
                 st.rerun()
 
 

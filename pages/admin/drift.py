@@ -61,7 +61,10 @@ st.caption(
     "values reach that by chance. KS: Kolmogorov-Smirnov."
 )
 draw_download(
-    lambda: pd.DataFrame(shift_rows([*found.with_tests, *found.with_past])), name="drift", label="CSV, both comparisons"
+    lambda: pd.DataFrame(shift_rows([*found.with_tests, *found.with_past])),
+    name="drift",
+    label="CSV, both comparisons",
+    action="see_drift",
 )
 
 st.subheader("Week by week", anchor=False)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core.records.people import accounts, invitations
 from core.records.people.accounts import PersonRow
-from core.records.people.permissions import ROLES, Person
+from core.records.people.permissions import ROLES
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
@@ -31,8 +31,9 @@ def show_link(name: str, token: str) -> None:
 
 
 @st.dialog("Change this person")
-def change(actor: Person, row: PersonRow) -> None:
+def change(row: PersonRow) -> None:
     """Roles, a new password, signing out or disabling; each is its own act with its own audit entry."""
+    actor = require("manage_people")  # the dialog runs on its own for as long as it is open
     st.text(f"{row.name} ({state_of(row)})")
     if row.is_sso:
         st.caption(f"Comes by single sign-on, last as {', '.join(row.roles) or 'nobody with a role'}.")
@@ -71,7 +72,7 @@ for row in people:
     way = " · single sign-on" if row.is_sso else ""
     who.caption(f"{', '.join(row.roles) or 'no role'} · {state_of(row)}{way}")
     if button.button("Change", key=f"change_{row.id}", width="stretch"):
-        change(actor, row)
+        change(row)
 
 if invited := st.session_state.pop("person_was_invited", None):
     show_link(*invited)

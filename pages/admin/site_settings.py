@@ -7,7 +7,7 @@ import streamlit as st
 from core.models.cards import Card, live_cards
 from core.models.operating_point import OperatingPoint
 from core.records import site_settings
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.records.reads import retention
 from core.records.site_settings import Chosen, OwnThreshold
 from pages.parts.markdown import plain
@@ -28,7 +28,7 @@ def value_input(row: Chosen) -> str | int:
     return int(st.number_input(row.choice.title, least, most, int(row.value), 1, key=key))
 
 
-def draw(actor: Person, row: Chosen) -> None:
+def draw(actor: Actor, row: Chosen) -> None:
     """One choice: its widget, its story, and the two buttons."""
     with st.container(border=True):
         value = value_input(row)
@@ -54,7 +54,7 @@ def draw(actor: Person, row: Chosen) -> None:
                 st.rerun()
 
 
-def draw_threshold(actor: Person, card: Card, own: OwnThreshold | None, point: OperatingPoint) -> None:
+def draw_threshold(actor: Actor, card: Card, own: OwnThreshold | None, point: OperatingPoint) -> None:
     """One model's threshold: the site's own value, and what the threshold that counts now means."""
     with st.container(border=True):
         value = 100 * (own.value if own else card.threshold)

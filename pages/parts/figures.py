@@ -10,11 +10,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.errors import NotAllowed
 from core.evaluation.charts.base import COLOURS, Provenance
 from core.evaluation.tables.scores import safe_csv
 from core.records.audit.trail import record_comparison_export
-from pages.parts.session import database, signed_in
+from core.records.people import sessions
+from core.records.people.permissions import Person
+from pages.parts.session import database, deferred, session_token
 
 _STYLE = (Path(__file__).parent / "figures.css").read_text(encoding="utf-8")
 _FORMAT = "research_picture_format"
@@ -22,17 +23,15 @@ _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
 def with_audit(build: Callable[[], bytes], *, data_sha256: str, what: str) -> Callable[[], bytes]:
-    """A download that the audit trail tells of, once it is made; who asks is known while the page is drawn."""
-    person, db = signed_in(is_activity=False), database()
+    """A download that the audit trail tells of, once it is made."""
+    actor, db = sessions.actor_of(session_token()), database()
 
-    def made() -> bytes:
-        if person is None:
-            raise NotAllowed("You are not signed in any more. Reload the page and sign in.")
+    def made(_: Person) -> bytes:
         document = build()
-        record_comparison_export(db, person, what=what, data_sha256=data_sha256)
+        record_comparison_export(db, actor, what=what, data_sha256=data_sha256)
         return document
 
-    return made
+    return deferred("compare_models", made)
 
 
 def draw_style() -> None:
@@ -85,11 +84,17 @@ def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, of: Pro
 
 
 def draw_download(
-    table: Callable[[], pd.DataFrame], *, name: str, of: Provenance | None = None, label: str = "CSV"
+    table: Callable[[], pd.DataFrame],
+    *,
+    name: str,
+    of: Provenance | None = None,
+    label: str = "CSV",
+    action: str = "compare_models",
 ) -> None:
     """A button that makes and saves a table; no cell starts a formula in a spreadsheet.
 
     of: what the numbers of a comparison were computed from. They are saved with it, and the audit trail tells of it.
+    action: what whoever asks must be allowed to do, where it is no comparison.
     """
 
     def made() -> bytes:
@@ -97,7 +102,9 @@ def draw_download(
 
     st.download_button(
         label,
-        made if of is None else with_audit(made, data_sha256=of.data_sha256, what=f"{name}.csv"),
+        deferred(action, lambda _: made())
+        if of is None
+        else with_audit(made, data_sha256=of.data_sha256, what=f"{name}.csv"),
         file_name=f"secondread-{name}.csv",
         mime="text/csv",
         key=f"csv_{name}",

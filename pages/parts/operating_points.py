@@ -32,7 +32,7 @@ from core.reports.comparison import ComparisonReport, build_comparison_html, bui
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure, picture_format, with_audit
 from pages.parts.markdown import plain
-from pages.parts.session import settings, signed_in
+from pages.parts.session import require, settings, signed_in
 
 
 def draw_report_buttons(
@@ -73,6 +73,7 @@ _BANDS_MOST = 6
 @st.fragment
 def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> None:
     """Slider, curves, table, confusion matrices, tests at the operating point, and the report of all this."""
+    require("compare_models")
     cohort = numbers.cohort
     thresholds, words = _choose_thresholds(numbers, names)
     rows = operating_rows(cohort.table, thresholds)

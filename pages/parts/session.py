@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
-from core.errors import NotAllowed
+from core.errors import NotAllowed, SignedOut
 from core.records import site_settings
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
-from core.records.people.permissions import ROLES, Person, require_permission
+from core.records.people.permissions import (
+    ROLES,
+    Actor,
+    Person,
+    SignedIn,
+    allowed,
+    person_now,
+    require_permission,
+    require_role_for,
+)
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 
@@ -51,19 +62,46 @@ def forget_others(person: Person | None) -> None:
     st.session_state[_PERSON] = whose
 
 
-def require(role_or_action: str) -> Person:
-    """The person who is signed in, if they hold this role or may do this action; else a sentence, and the page ends."""
-    person = signed_in()
+def require(role_or_action: str, *, is_activity: bool = True) -> SignedIn:
+    """Who is signed in, if they hold this role or may do this action now; else a sentence, and what runs ends there.
+
+    Every page begins with it, and so does whatever runs later on its own: a dialog, a fragment, a callback. What it
+    gives is what acts, too; the functions of the records ask again. is_activity: False keeps nobody signed in.
+    """
+    token = session_token()
+    person = signed_in(is_activity=is_activity)
     if person is None:
-        st.error("You are not signed in any more. Reload the page and sign in.")
+        st.error(str(SignedOut()))
         st.stop()
     try:
         if role_or_action in ROLES:
             if role_or_action not in person.roles:
                 raise NotAllowed(f"This page is for the role {role_or_action}. Ask an administrator if you need it.")
         else:
-            require_permission(person, role_or_action)
+            require_role_for(person, role_or_action)
     except NotAllowed as refused:
         st.error(str(refused))
         st.stop()
-    return person
+    return SignedIn(sessions.digest(token), person.id, person.name)
+
+
+def may(actor: Actor, action: str) -> bool:
+    """Whether to draw what leads to this action; the action asks itself."""
+    with database().read() as connection:
+        return allowed(person_now(connection, actor), action)
+
+
+def deferred(action: str, build: Callable[[Person], bytes]) -> Callable[[], bytes]:
+    """A file for `st.download_button`, made when it is asked for, which may be long after the page was drawn.
+
+    Whoever the page was drawn for is asked for anew then: `build` gets who they are at that moment. The function
+    raises SignedOut or NotAllowed, and the browser says that there is no file.
+    """
+    actor, db = sessions.actor_of(session_token()), database()
+
+    def made() -> bytes:
+        with db.read() as connection:
+            person = require_permission(connection, actor, action)
+        return build(person)
+
+    return made

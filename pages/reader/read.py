@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.records.people.permissions import Person
+from core.records.people.permissions import SignedIn
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from core.reports.content import removed_text
@@ -21,7 +21,7 @@ from pages.reader.parts import impressions, new_study, pictures, second_read, st
 from pages.reader.parts.second_read import Answer
 
 
-def first_impression(person: Person, study: StoredStudy) -> None:
+def first_impression(person: SignedIn, study: StoredStudy) -> None:
     st.subheader("Your first impression", anchor=False)
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
@@ -39,7 +39,7 @@ def first_impression(person: Person, study: StoredStudy) -> None:
         st.caption("Choose a BI-RADS category for each breast.")
 
 
-def second_opinion(person: Person, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
+def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
     """The models' answers where the reader may see them and has asked; else the button."""
     st.subheader("Second read", anchor=False)
     if not reads.ai_visible(database(), person, study.row.id):
@@ -63,7 +63,7 @@ def second_opinion(person: Person, study: StoredStudy, labels: dict[str, str]) -
     return answers
 
 
-def assessment(person: Person, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
+def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
     """The form of a final read; it begins with what the reader said before."""
     key = f"final_{study.row.id}_{start.id if start else 0}"
     given = impressions.impressions_form(study.breasts, key=key, start=start.impressions if start else None)
@@ -74,7 +74,7 @@ def assessment(person: Person, study: StoredStudy, start: reads.Read | None, *, 
             st.rerun()
 
 
-def conclude(person: Person, study: StoredStudy, known: Sequence[reads.Read], answers: Sequence[Answer]) -> None:
+def conclude(person: SignedIn, study: StoredStudy, known: Sequence[reads.Read], answers: Sequence[Answer]) -> None:
     """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
     mine = [read for read in known if read.person_id == person.id]
     own_final = [read for read in mine if read.kind == "final"]
@@ -104,7 +104,7 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
         study_tools.warnings(study, labels)
 
 
-def read_panel(person: Person, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
+def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
     """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`."""
     known = reads.reads_of(database(), person, study.row.id)
     own_first = [read for read in known if read.person_id == person.id and read.kind == "first"]

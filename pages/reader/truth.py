@@ -6,7 +6,7 @@ from datetime import date
 
 import streamlit as st
 
-from core.records.people.permissions import Person
+from core.records.people.permissions import SignedIn
 from core.records.reads import truths
 from core.records.reads.rows import StudyRow
 from core.records.reads.studies import list_studies, load_study
@@ -16,7 +16,7 @@ from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 
 
-def choose_study(person: Person) -> StudyRow:
+def choose_study(person: SignedIn) -> StudyRow:
     """One of the studies that have a final read; the others are not offered."""
     finished = {row.id: row for row in list_studies(database(), person) if row.state == "final"}
     if not finished:
@@ -33,7 +33,7 @@ def choose_study(person: Person) -> StudyRow:
     return finished[chosen]
 
 
-def show_known(person: Person, row: StudyRow) -> None:
+def show_known(person: SignedIn, row: StudyRow) -> None:
     """Everything entered so far, newest last; a later entry supersedes an earlier one and does not erase it."""
     known = truths.truths_of(database(), person, row.id)
     if not known:
@@ -53,7 +53,7 @@ def show_known(person: Person, row: StudyRow) -> None:
     )
 
 
-def enter(person: Person, row: StudyRow, breasts: tuple[str, ...]) -> None:
+def enter(person: SignedIn, row: StudyRow, breasts: tuple[str, ...]) -> None:
     with st.form("truth_form", clear_on_submit=True):
         breast = st.segmented_control(
             "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name

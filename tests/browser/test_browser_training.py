@@ -27,7 +27,7 @@ from sqlalchemy import update
 from core.evaluation.statistics.drift import LEAST
 from core.records.database import tables
 from core.records.database.db import open_database
-from core.records.people.permissions import ROLES, Person
+from core.records.people.permissions import LocalTerminal
 from core.records.reads import studies
 from core.settings import Settings
 
@@ -190,7 +190,7 @@ def roll_back(page: Any, app: RunningApp) -> None:
 def look_at_drift(page: Any, app: RunningApp) -> None:
     """Beside the studies read above, as many small pictures as comparing needs, now and 20 weeks ago."""
     db = open_database(Settings(state_dir=app.state_dir))
-    anna = Person(1, "Anna Berg", ROLES)
+    anna = LocalTerminal(1)
     earlier = tables.now() - timedelta(weeks=20)
     for number in range(2 * LEAST):
         study_id = studies.create_study(db, anna, display_name="A small picture", images=[picture(number)])

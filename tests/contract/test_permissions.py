@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
-from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
+from record_site import CALM, add_person, answer, explanation, picture, sqlite_only, stranger
 
 from core.errors import NotAllowed
 from core.records.audit import trail
 from core.records.database.db import Database
-from core.records.people.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, require_permission
+from core.records.people.permissions import ACTION_TABLE, ACTIONS, ROLES, Person, allowed, require_role_for
 from core.records.reads import predictions, reader_scores, reads, studies, truths
 
 Call = Callable[[Database, Person, str, str], object]
@@ -56,10 +56,9 @@ def test_who_has_every_role_but_the_needed_ones_is_refused_and_nothing_changes(
     image_id = studies.load_study(records, reader, study_id).images[0].id
     others = add_person(records, "Other", *(role for role in ROLES if role not in ACTIONS[action]))
     before = trail.verify(records).n
-    stranger = Person(others.id, others.name, frozenset(role for role in ROLES if role not in ACTIONS[action]))
 
     with pytest.raises(NotAllowed, match="ask an administrator"):
-        call(records, stranger, study_id, image_id)
+        call(records, others, study_id, image_id)
 
     assert trail.verify(records).n == before
     assert studies.load_study(records, reader, study_id).row.state == "new"
@@ -75,7 +74,7 @@ def test_the_ai_is_never_visible_to_who_may_not_see_it(records: Database) -> Non
     reads.reveal(records, reader, study_id)
 
     assert reads.ai_visible(records, reader, study_id)
-    assert not reads.ai_visible(records, Person(reader.id, reader.name, {"administrator", "researcher"}), study_id)
+    assert not reads.ai_visible(records, stranger(records, "administrator", "researcher"), study_id)
 
 
 def test_each_action_has_known_roles_and_a_sentence() -> None:
@@ -97,7 +96,7 @@ def test_only_radiologists_read(action: str) -> None:
 
 def test_a_refusal_says_what_was_asked_and_which_role_it_needs() -> None:
     with pytest.raises(NotAllowed) as refused:
-        require_permission(Person(1, "A", ["researcher"]), "record_truth")
+        require_role_for(Person(1, "A", ["researcher"]), "record_truth")
 
     assert "enter what became of a study" in str(refused.value)
     assert "radiologist or administrator" in str(refused.value)

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import streamlit as st
 from argon2 import PasswordHasher
+from record_site import at_terminal
 from running_app import REPOSITORY, RunningApp, running_app
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.app_discovery import discover_asgi_app
@@ -43,7 +44,7 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
 def anna(db: Database) -> Person:
     code = accounts.setup_code(db)
     assert code is not None
-    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+    return at_terminal(accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD))
 
 
 class Tab:

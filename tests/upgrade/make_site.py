@@ -56,7 +56,7 @@ from core.records.database.db import Database, open_database
 from core.records.monitoring import drift
 from core.records.people import accounts, invitations, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal
 from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.reads import Impression
 from core.records.releases import decisions, promotion_check, shadows
@@ -115,8 +115,8 @@ class Site:
     db: Database
     clock: Clock
     root: Path
-    admin: Person
-    people: dict[str, Person]
+    admin: LocalTerminal
+    people: dict[str, LocalTerminal]
     secrets: dict[str, str]
 
 
@@ -143,7 +143,7 @@ def fill(root: Path, clock: Clock) -> dict[str, Any]:
     with suppress(AccountRefused):
         accounts.create_first_administrator(db, code="WRONG", name="Nobody", password=PASSWORD)
     admin = accounts.create_first_administrator(db, code=code, name="Ada Admin", password=PASSWORD)
-    site = Site(db, clock, root, admin, {}, {})
+    site = Site(db, clock, root, LocalTerminal(admin.id), {}, {})
     _people(site)
     heads.write_head(db)
     _removed_pixels(site)
@@ -171,7 +171,7 @@ def fill(root: Path, clock: Clock) -> dict[str, Any]:
         "secrets": site.secrets,
         "rows": rows_of(db.engine),
         "files": files_of(root / "state"),
-        "seen": seen_in(db, admin),
+        "seen": seen_in(db, site.admin),
     }
     db.close()
     return expected
@@ -188,13 +188,14 @@ def _people(site: Site) -> None:
         ("Lena Locked", ["researcher"]),
         ("Nora New-Password", ["radiologist"]),
     ):
-        site.people[name] = accounts.create_person(db, admin, name=name, password=PASSWORD, roles=roles)
-    accounts.set_roles(db, admin, site.people["Rosa Research"].id, ["researcher", "radiologist"])
-    accounts.set_roles(db, admin, site.people["Rosa Research"].id, ["researcher"])
-    accounts.disable_person(db, admin, site.people["Dörte Gone"].id)
-    accounts.disable_person(db, admin, site.people["Otto Operator"].id)
-    accounts.enable_person(db, admin, site.people["Otto Operator"].id)
-    accounts.reset_password(db, admin, site.people["Otto Operator"].id, PASSWORD)
+        person = accounts.create_person(db, admin, name=name, password=PASSWORD, roles=roles)
+        site.people[name] = LocalTerminal(person.id)
+    accounts.set_roles(db, admin, site.people["Rosa Research"].person_id, ["researcher", "radiologist"])
+    accounts.set_roles(db, admin, site.people["Rosa Research"].person_id, ["researcher"])
+    accounts.disable_person(db, admin, site.people["Dörte Gone"].person_id)
+    accounts.disable_person(db, admin, site.people["Otto Operator"].person_id)
+    accounts.enable_person(db, admin, site.people["Otto Operator"].person_id)
+    accounts.reset_password(db, admin, site.people["Otto Operator"].person_id, PASSWORD)
     with suppress(AccountRefused):
         accounts.sign_in(db, db.settings, "an unknown name", PASSWORD)
     for _ in range(accounts.FAILURES_BEFORE_LOCK):
@@ -204,11 +205,11 @@ def _people(site: Site) -> None:
     accounts.change_password(db, site.people["Rolf Reader"], old=PASSWORD + " again", new=PASSWORD)
     _, site.secrets["invitation"] = invitations.invite_person(db, admin, name="Ines Invited", roles=["researcher"])
     joined, token = invitations.invite_person(db, admin, name="Jan Joined", roles=["radiologist"])
-    site.people["Jan Joined"] = joined
+    site.people["Jan Joined"] = LocalTerminal(joined.id)
     invitations.use_link(db, token, PASSWORD)
     with suppress(AccountRefused):
         invitations.use_link(db, token, PASSWORD)
-    site.secrets["reset link"] = invitations.reset_by_link(db, admin, site.people["Nora New-Password"].id)
+    site.secrets["reset link"] = invitations.reset_by_link(db, admin, site.people["Nora New-Password"].person_id)
     claims = {"iss": "https://login.example.org", "sub": "made-up-subject-1", "name": "Sven Single-Sign-On"}
     single_sign_on.sign_in(db, db.settings, {**claims, "roles": "lab"})
     single_sign_on.sign_in(db, db.settings, {**claims, "roles": ["readers", "lab"]})
@@ -594,7 +595,7 @@ def _sessions(site: Site) -> None:
     site.secrets["session"] = accounts.sign_in(db, db.settings, "Rita Reader", PASSWORD)
     sessions.sign_out(db, accounts.sign_in(db, db.settings, "Rosa Research", PASSWORD))
     accounts.sign_in(db, db.settings, "Rolf Reader", PASSWORD)
-    accounts.sign_out_everywhere(db, site.admin, site.people["Rolf Reader"].id)
+    accounts.sign_out_everywhere(db, site.admin, site.people["Rolf Reader"].person_id)
 
 
 def _backup(site: Site) -> None:

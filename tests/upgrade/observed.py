@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from core.models.live import read_live
 from core.records import data_sets, site_settings
 from core.records.audit import trail
 from core.records.audit.trail import KINDS
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.monitoring import drift
-from core.records.people import accounts
-from core.records.people.permissions import Person
+from core.records.people import accounts, sessions
+from core.records.people.permissions import LocalTerminal, SessionActor
 from core.records.reads import predictions, reads, studies, truths
 from core.records.releases import decisions, shadows
 from train.datasets import near_duplicates
@@ -55,7 +57,7 @@ def files_of(state: Path) -> dict[str, str]:
     return {path.relative_to(state).as_posix(): _sha256(path.read_bytes()) for path in paths}
 
 
-def seen_in(db: Database, admin: Person) -> dict[str, Any]:
+def seen_in(db: Database, admin: LocalTerminal) -> dict[str, Any]:
     """What the public functions tell this administrator, and each person of the studies."""
     return _jsonable(
         {
@@ -64,8 +66,7 @@ def seen_in(db: Database, admin: Person) -> dict[str, Any]:
                 row.display_name: {
                     **_images(studies.load_study(db, admin, row.id)),
                     "seen_by": {
-                        one.name: _seen_by(db, row.id, Person(one.id, one.name, one.roles))
-                        for one in _people(db, admin)
+                        one.name: _seen_by(db, row.id, one.id) for one in _people(db, admin) if not one.is_disabled
                     },
                 }
                 for row in studies.list_studies(db, admin)
@@ -95,12 +96,29 @@ def command_words(request: Any) -> list[str]:
     return list(request.arguments("cases.csv", "pictures"))
 
 
-def _people(db: Database, admin: Person) -> list[Any]:
+def _people(db: Database, admin: LocalTerminal) -> list[Any]:
     return sorted(accounts.list_people(db, admin), key=lambda row: row.id)
 
 
-def _seen_by(db: Database, study_id: str, person: Person) -> dict[str, Any]:
+def _seen_by(db: Database, study_id: str, person_id: int) -> dict[str, Any]:
     """What one person sees of what others made of a study, or by what it is refused to them."""
+    with _session(db, person_id) as person:
+        return _seen(db, study_id, person)
+
+
+@contextmanager
+def _session(db: Database, person_id: int) -> Iterator[SessionActor]:
+    """A session of this person that leaves no row."""
+    with db.begin() as connection:
+        actor = sessions.actor_of(sessions.open_session(connection, person_id))
+    try:
+        yield actor
+    finally:
+        with db.begin() as connection:
+            connection.execute(tables.session.delete().where(tables.session.c.token_sha256 == actor.token_sha256))
+
+
+def _seen(db: Database, study_id: str, person: SessionActor) -> dict[str, Any]:
     truth = "breast pathology happened_on source person_name created_at"
     return {
         "reads": _tried(lambda: [_read(one) for one in reads.reads_of(db, person, study_id)]),
@@ -148,7 +166,7 @@ def _prediction(image_id: str, prediction: Any, explanation: Any) -> dict[str, A
     }
 
 
-def _version(db: Database, admin: Person, row: Any) -> dict[str, Any]:
+def _version(db: Database, admin: LocalTerminal, row: Any) -> dict[str, Any]:
     names = "id name modality number manifest_sha256 split counts audit created_at n_jobs n_cases folds is_leaking"
     pairs = near_duplicates.near_duplicates(db, admin, row.id, progress=lambda *_: None)
     return {
@@ -160,7 +178,7 @@ def _version(db: Database, admin: Person, row: Any) -> dict[str, Any]:
     }
 
 
-def _job(db: Database, admin: Person, row: Any) -> dict[str, Any]:
+def _job(db: Database, admin: LocalTerminal, row: Any) -> dict[str, Any]:
     names = "id state version_id data_set version message attempts machine device memory_mib trials is_stopping result"
     return {
         **_fields(row, f"{names} created_by_name created_at started_at ended_at"),
@@ -174,7 +192,7 @@ def _job(db: Database, admin: Person, row: Any) -> dict[str, Any]:
     }
 
 
-def _imports(db: Database, admin: Person) -> list[dict[str, Any]]:
+def _imports(db: Database, admin: LocalTerminal) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
         try:
@@ -188,7 +206,7 @@ def _imports(db: Database, admin: Person) -> list[dict[str, Any]]:
             {
                 **_fields(row, "id state message done is_stopping version_id notes created_by_name created_at"),
                 "request": {**request, "columns": columns and _columns(columns)},
-                "left_out": imports.left_out(db, Person(row.created_by, "", ("administrator",)), row),
+                "left_out": imports.left_out(db, LocalTerminal(row.created_by), row),
                 "files": sorted(path.name for path in folder.glob("*")),
             }
         )
@@ -204,7 +222,7 @@ def _columns(columns: Any) -> dict[str, Any]:
     }
 
 
-def _releases(db: Database, admin: Person) -> dict[str, Any]:
+def _releases(db: Database, admin: LocalTerminal) -> dict[str, Any]:
     names = "id decision model_id weights_sha256 previous_sha256 job_id reason passed evidence person_name created_at"
     decided = decisions.decisions(db, admin)
     live = read_live(db.settings)
@@ -229,7 +247,7 @@ def _card(card: Any) -> dict[str, Any]:
     return {**_fields(card, names), "test_cases": None if scores is None else len(scores)}
 
 
-def _drift(db: Database, admin: Person) -> dict[str, Any]:
+def _drift(db: Database, admin: LocalTerminal) -> dict[str, Any]:
     found = drift.seen(db, admin, since=timedelta(days=36500))
     return {
         "images": sorted(json.dumps(_jsonable(_fields(one, "at modality vendor megapixels"))) for one in found.images),

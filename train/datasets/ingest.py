@@ -24,7 +24,7 @@ from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.types import Modality
 from train.datasets.deidentify import IngestedPictures, ingest_cases
 from train.datasets.duplicates import grouped
@@ -133,29 +133,31 @@ class Ingested:
 
 
 def add_zip(
-    db: Database, person: Person, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
+    db: Database, actor: Actor, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
 ) -> Ingested:
     """A data set from an uploaded zip. Raises NotAllowed, InvalidInput, UnreadableImage, Conflict."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     with unpacked(archive, db.settings, progress) as (folder, notes):
-        return _add_source(db, person, folder, notes, name, modality, seed, progress, "zip")
+        return _add_source(db, actor, folder, notes, name, modality, seed, progress, "zip")
 
 
 def add_folder(
-    db: Database, person: Person, folder: str, *, name: str, modality: Modality, seed: int, progress: Progress
+    db: Database, actor: Actor, folder: str, *, name: str, modality: Modality, seed: int, progress: Progress
 ) -> Ingested:
     """A data set from a folder on this server, given relative to the site's data root.
 
     Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     source = folder_below_root(db.settings, folder)
-    return _add_source(db, person, source, [], name, modality, seed, progress, "folder")
+    return _add_source(db, actor, source, [], name, modality, seed, progress, "folder")
 
 
 def add_data_set(
     db: Database,
-    person: Person,
+    actor: Actor,
     put_pictures: Callable[[IngestedPictures], None],
     *,
     notes: list[str],
@@ -170,13 +172,14 @@ def add_data_set(
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    require_permission(person, "manage_data")
-    name = data_sets.require_free_name(db, person, name)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    name = data_sets.require_free_name(db, actor, name)
     data_sets.sweep(db)
     retained = IngestedPictures(notes)
     with undone_by(lambda: data_sets.delete_unused(db, retained.names)):
         put_pictures(retained)
-        version_id = _create(db, person, retained, name, modality, seed, progress, origin)
+        version_id = _create(db, actor, retained, name, modality, seed, progress, origin)
     data_sets.delete_unused(db, retained.names)  # pictures that are in no case after all
     progress("Done", 1.0)
     return Ingested(version_id, tuple(retained.notes), tuple(retained.refused[:REFUSED_SHOWN]))
@@ -184,7 +187,7 @@ def add_data_set(
 
 def _add_source(
     db: Database,
-    person: Person,
+    actor: Actor,
     source: Path,
     notes: list[str],
     name: str,
@@ -196,7 +199,7 @@ def _add_source(
     cases, root = cases_in(source, notes)
     return add_data_set(
         db,
-        person,
+        actor,
         lambda retained: ingest_cases(db, cases, root, retained, modality=modality, progress=progress),
         notes=notes,
         name=name,
@@ -209,7 +212,7 @@ def _add_source(
 
 def _create(
     db: Database,
-    person: Person,
+    actor: Actor,
     retained: IngestedPictures,
     name: str,
     modality: Modality,
@@ -238,7 +241,7 @@ def _create(
     progress("Looking for leaks", 0.95)
     made = judged(db.settings, cases, looks)
     version_id = data_sets.create_data_set(
-        db, person, name=name, modality=modality, manifest=made.manifest, split=split, counts=made.counts,
+        db, actor, name=name, modality=modality, manifest=made.manifest, split=split, counts=made.counts,
         found=made.audit, origin=origin,
     )  # fmt: skip
     list_pairs(db.settings, made, cases, looks)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.settings import Settings
 from train.datasets.duplicates import Looks, Pair
 from train.datasets.manifest import read_manifest
@@ -39,13 +39,14 @@ class NearDuplicate:
         return self.parts[0] != self.parts[1]
 
 
-def near_duplicates(db: Database, person: Person, version_id: int, *, progress: Progress) -> list[NearDuplicate]:
+def near_duplicates(db: Database, actor: Actor, version_id: int, *, progress: Progress) -> list[NearDuplicate]:
     """The pairs of a version: those that leak first, then those of two labels, then the most alike.
 
     Raises NotAllowed, NotFound.
     """
-    require_permission(person, "manage_data")
-    row = data_sets.load_version(db, person, version_id)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    row = data_sets.load_version(db, actor, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
     looks = looks_of(db.settings, row.manifest_sha256, cases, progress)

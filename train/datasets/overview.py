@@ -16,7 +16,7 @@ from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.settings import MIB, Settings
 from train.datasets.manifest import read_manifest
 from train.datasets.near_duplicates import parts_of
@@ -59,10 +59,11 @@ class Overview:
         return f"{words[0]} to {words[2]} pixels, the middle one {words[1]}" if words[0] != words[2] else words[0]
 
 
-def overview(db: Database, person: Person, version_id: int) -> Overview:
+def overview(db: Database, actor: Actor, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
-    require_permission(person, "manage_data")
-    cases = _cases(db, person, version_id)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    cases = _cases(db, actor, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
     sizes = pd.DataFrame(measured, columns=["width", "height", "bytes"])
@@ -82,11 +83,12 @@ def overview(db: Database, person: Person, version_id: int) -> Overview:
 
 
 def pictures_of(
-    db: Database, person: Person, version_id: int, *, label: str, most: int, seed: int = 0
+    db: Database, actor: Actor, version_id: int, *, label: str, most: int, seed: int = 0
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
-    require_permission(person, "manage_data")
-    cases = _cases(db, person, version_id)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    cases = _cases(db, actor, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)
     return list(zip(drawn["file"], drawn["part"], strict=True))
@@ -113,8 +115,8 @@ def thumbnail(settings: Settings, file: str) -> np.ndarray:
     return np.asarray(whole)
 
 
-def _cases(db: Database, person: Person, version_id: int) -> pd.DataFrame:
-    row = data_sets.load_version(db, person, version_id)
+def _cases(db: Database, actor: Actor, version_id: int) -> pd.DataFrame:
+    row = data_sets.load_version(db, actor, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     return read_manifest(path, root=data_sets.files_dir(db.settings)).cases
 

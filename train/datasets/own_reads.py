@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.errors import InvalidInput, NotFound
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
 from train.datasets.deidentify import IngestedPictures, each_once, hashed, store_pixels
@@ -38,17 +38,18 @@ def label_of(pathology: str, labelling: str) -> str:
     return _NAMES.get(pathology, pathology)
 
 
-def own_reads(db: Database, person: Person, modality: Modality, labelling: str) -> OwnReads:
+def own_reads(db: Database, actor: Actor, modality: Modality, labelling: str) -> OwnReads:
     """Nothing is kept by this. Raises NotAllowed."""
-    require_permission(person, "manage_data")
-    found = known_images(db, person, modality)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    found = known_images(db, actor, modality)
     labels = [label_of(image.pathology, labelling) for image in found.images]
     return OwnReads(found, {label: labels.count(label) for label in sorted(set(labels))})
 
 
 def add_own_reads(
     db: Database,
-    person: Person,
+    actor: Actor,
     *,
     labelling: str,
     confirmed: bool,
@@ -61,12 +62,13 @@ def add_own_reads(
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     if labelling not in LABELLINGS:
         raise InvalidInput(f"The labels can be: {', '.join(LABELLINGS)}.")
     if not confirmed:
         raise InvalidInput("Confirm first that this site may use these studies for training.")
-    found = known_images(db, person, modality)
+    found = known_images(db, actor, modality)
     if not found.images:
         raise InvalidInput("No study of this kind has a final read and a truth yet.")
     notes = [f"{n} images left out: {sentence}" for sentence, n in found.left_out.items()]
@@ -85,7 +87,7 @@ def add_own_reads(
 
     return add_data_set(
         db,
-        person,
+        actor,
         put_pictures,
         notes=notes,
         name=name,

@@ -14,7 +14,7 @@ from core.errors import InvalidInput
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.settings import Settings
 from train.datasets.duplicates import Looks, grouped
 from train.datasets.leakage import check_leakage
@@ -60,25 +60,26 @@ class Judged:
 
 
 def split_anew(
-    db: Database, person: Person, version_id: int, request: SplitRequest, *, progress: Progress = lambda *_: None
+    db: Database, actor: Actor, version_id: int, request: SplitRequest, *, progress: Progress = lambda *_: None
 ) -> int:
     """The cases of a version (or a balanced subset of them) divided anew, as a new version; its id.
 
     Raises NotAllowed, NotFound, InvalidInput.
     """
-    require_permission(person, "manage_data")
-    row, cases, looks = _opened(db, person, version_id, progress)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    row, cases, looks = _opened(db, actor, version_id, progress)
     if request.per_class:
         drawn = balanced_subset(cases, request.per_class, seed=request.seed)
         looks = looks.chosen(list(cases.index[cases["file"].isin(set(drawn["file"]))]))
         cases = drawn
     split = {**request.to_json(), "from": row.number}
-    return _add(db, person, row, divided(cases, request), looks, split, progress)
+    return _add(db, actor, row, divided(cases, request), looks, split, progress)
 
 
 def settle_pairs(
     db: Database,
-    person: Person,
+    actor: Actor,
     version_id: int,
     decisions: Mapping[tuple[str, str], str],
     *,
@@ -89,10 +90,11 @@ def settle_pairs(
     Every other case stays where it is. What is kept together lies in one part afterwards: test before validation
     before train, so that nothing that was tested trains. Raises NotAllowed, NotFound, InvalidInput.
     """
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     if not decisions or set(decisions.values()) - set(DECISIONS):
         raise InvalidInput("Decide at least one pair: keep together, or drop one.")
-    row, cases, looks = _opened(db, person, version_id, progress)
+    row, cases, looks = _opened(db, actor, version_id, progress)
     known = {(cases["file"][pair.first], cases["file"][pair.second]): pair for pair in looks.pairs}
     if set(decisions) - set(known):
         raise InvalidInput("These are no near-duplicates of this version. Reload the page and decide again.")
@@ -106,7 +108,7 @@ def settle_pairs(
     if cases["label"].nunique() < 2:
         raise InvalidInput("Only one label would be left; a data set needs two labels at least.")
     split = {**row.split, "from": row.number, "together": len(joined), "dropped": len(dropped)}
-    return _add(db, person, row, cases, looks, split, progress)
+    return _add(db, actor, row, cases, looks, split, progress)
 
 
 def divided(cases: pd.DataFrame, request: SplitRequest) -> pd.DataFrame:
@@ -132,10 +134,8 @@ def list_pairs(settings: Settings, made: Judged, cases: pd.DataFrame, looks: Loo
     write_pairs(settings, hashlib.sha256(made.manifest).hexdigest(), list(cases["file"]), looks)
 
 
-def _opened(
-    db: Database, person: Person, version_id: int, progress: Progress
-) -> tuple[VersionRow, pd.DataFrame, Looks]:
-    row = data_sets.load_version(db, person, version_id)
+def _opened(db: Database, actor: Actor, version_id: int, progress: Progress) -> tuple[VersionRow, pd.DataFrame, Looks]:
+    row = data_sets.load_version(db, actor, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
     return row, cases, looks_of(db.settings, row.manifest_sha256, cases, progress)
@@ -143,7 +143,7 @@ def _opened(
 
 def _add(
     db: Database,
-    person: Person,
+    actor: Actor,
     row: VersionRow,
     cases: pd.DataFrame,
     looks: Looks,
@@ -153,7 +153,7 @@ def _add(
     progress("Looking for leaks", 0.9)
     made = judged(db.settings, cases, looks)
     version_id = data_sets.add_version(
-        db, person, row.data_set_id, manifest=made.manifest, split=split, counts=made.counts, found=made.audit
+        db, actor, row.data_set_id, manifest=made.manifest, split=split, counts=made.counts, found=made.audit
     )
     list_pairs(db.settings, made, cases, looks)
     progress("Done", 1.0)

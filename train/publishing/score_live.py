@@ -20,7 +20,7 @@ from core.errors import AppError, Conflict, NotFound
 from core.models.cards import Card, read_card, read_test_scores
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY
 from train.queue.child import end_with_parent, ended_badly
@@ -30,13 +30,14 @@ _SAYS = "> "
 """What this process says to people, among the lines that libraries write."""
 
 
-def score_live(db: Database, actor: Person, job_id: int, *, reference: str | None = None) -> Iterator[str]:
+def score_live(db: Database, actor: Actor, job_id: int, *, reference: str | None = None) -> Iterator[str]:
     """Score the live model on the candidate's test cases; yields sentences on the way, for a person who waits.
 
     beside: which one, as `gate.examine`. Ends the process when the caller stops listening. Raises NotAllowed, NotFound,
     Conflict.
     """
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     found = promotion_check.examine(db, actor, job_id, reference=reference)
     if found.live is None:
         raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")

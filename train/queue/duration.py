@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.models.cards import all_cards
 from core.records.data_sets import load_version
 from core.records.database.db import Database
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from train.queue import trainings
 from train.recipe.request import FitRequest
 
@@ -32,12 +32,12 @@ class Duration:
     source: str
 
 
-def estimate(db: Database, person: Person, request: FitRequest, n_training: int) -> Duration | None:
+def estimate(db: Database, actor: Actor, request: FitRequest, n_training: int) -> Duration | None:
     """From the newest job here of the same architecture, else from a shipped card; None where nothing was timed.
 
     Time grows with cases and with the area of the square. Raises NotAllowed.
     """
-    for timed in (*_of_jobs(db, person), *_of_cards(db)):
+    for timed in (*_of_jobs(db, actor), *_of_cards(db)):
         if (timed.architecture, timed.init) == (request.architecture, request.init) and timed.pixels:
             share = n_training * request.n_side**2 / timed.pixels
             seconds = timed.seconds * share * request.n_epochs * request.runs
@@ -45,12 +45,12 @@ def estimate(db: Database, person: Person, request: FitRequest, n_training: int)
     return None
 
 
-def _of_jobs(db: Database, person: Person) -> Iterator[Measured]:
-    for job in trainings.list_jobs(db, person, limit=20):
-        epochs = trainings.epochs_of(db, person, job.id)
+def _of_jobs(db: Database, actor: Actor) -> Iterator[Measured]:
+    for job in trainings.list_jobs(db, actor, limit=20):
+        epochs = trainings.epochs_of(db, actor, job.id)
         if len(epochs) < 2:
             continue
-        n_training = load_version(db, person, job.version_id).n_training
+        n_training = load_version(db, actor, job.version_id).n_training
         seconds = sorted(epoch.measures["seconds"] for epoch in epochs)[len(epochs) // 2]
         pixels = n_training * job.request.n_side**2
         yield Measured(job.request.architecture, job.request.init, seconds, pixels, f"training {job.id} on this site")

@@ -24,10 +24,10 @@ from uuid import uuid4
 
 from sqlalchemy import select
 
-from core.errors import AppError, NotAllowed, NotFound
+from core.errors import AppError, NotFound
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person
+from core.records.people.permissions import ProcessActor
 from train.datasets import ingest, own_reads
 from train.datasets.hospital import link
 from train.datasets.hospital.link import Sources
@@ -175,7 +175,7 @@ class ImportWorker:
 
 def do_import(db: Database, held: Claim, progress: Progress) -> Ingested:
     """Make the data set, as the person who asked for it. Raises AppError, and whatever `progress` raises."""
-    person, request, folder = _person(db, held.person_id), held.request, folder_of(db.settings, held.id)
+    actor, request, folder = ProcessActor("worker", held.person_id), held.request, folder_of(db.settings, held.id)
     what: dict[str, Any] = {
         "name": request.name,
         "modality": request.modality,
@@ -183,15 +183,15 @@ def do_import(db: Database, held: Claim, progress: Progress) -> Ingested:
         "progress": progress,
     }
     if request.way == READS:
-        return own_reads.add_own_reads(db, person, labelling=request.labelling, confirmed=request.is_confirmed, **what)
+        return own_reads.add_own_reads(db, actor, labelling=request.labelling, confirmed=request.is_confirmed, **what)
     if request.way == FOLDER:
-        return ingest.add_folder(db, person, request.folder, **what)
+        return ingest.add_folder(db, actor, request.folder, **what)
     if request.way == ZIP:
-        return ingest.add_zip(db, person, _there(folder / "archive"), **what)
+        return ingest.add_zip(db, actor, _there(folder / "archive"), **what)
     assert request.columns is not None
     images = folder_below_root(db.settings, request.folder) if request.folder else _there(folder / "images")
     sources = Sources(_there(folder / "combined"), _there(folder / "validation"), images)
-    return link.add_linked(db, person, sources, request.columns, **what)
+    return link.add_linked(db, actor, sources, request.columns, **what)
 
 
 def remove_files(folder: Path) -> None:
@@ -243,15 +243,6 @@ def _there(path: Path) -> Path:
     if not path.exists():
         raise NotFound("The uploaded files of this import are not there any more. Upload them again.")
     return path
-
-
-def _person(db: Database, person_id: int) -> Person:
-    """Who asked for it, with the roles of today."""
-    with db.read() as connection:
-        row = connection.execute(select(tables.person).where(tables.person.c.id == person_id)).one()
-    if row.disabled:
-        raise NotAllowed("The account of whoever started this import is disabled, so nothing was added.")
-    return Person(row.id, row.name, row.roles)
 
 
 def _our_fault(held: Claim, error: Exception) -> str:

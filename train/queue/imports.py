@@ -27,7 +27,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.settings import Settings
 from core.types import Modality
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets
@@ -106,13 +106,14 @@ class ImportRow:
         return self.state in (QUEUED, RUNNING)
 
 
-def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping[str, Path]) -> int:
+def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[str, Path]) -> int:
     """Put an import into the queue; its number. files: uploads, moved into its folder: "archive", "combined", …
 
     Where it is refused the uploads stay where they are. Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    require_permission(person, "manage_data")
-    name = data_sets.require_free_name(db, person, request.name)
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
+    name = data_sets.require_free_name(db, actor, request.name)
     if request.folder:
         folder_below_root(db.settings, request.folder)
     if request.way == READS and not request.is_confirmed:
@@ -125,6 +126,7 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
             target.replace(source)
 
     with undone_by(move_back), db.begin() as connection:
+        person = require_permission(connection, actor, "manage_data")
         hold(connection, AdvisoryLock.IMPORTS)
         waiting = connection.execute(select(table).where(table.c.state.in_((QUEUED, RUNNING)))).all()
         if any(row.request["name"] == name for row in waiting):
@@ -147,11 +149,11 @@ def enqueue(db: Database, person: Person, request: ImportRequest, files: Mapping
     return import_id
 
 
-def cancel(db: Database, person: Person, import_id: int) -> None:
+def cancel(db: Database, actor: Actor, import_id: int) -> None:
     """End an import: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict."""
-    require_permission(person, "manage_data")
     table = tables.data_import
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_data")
         row = connection.execute(select(table).where(table.c.id == import_id).with_for_update()).one_or_none()
         if row is None:
             raise NotFound("There is no such import.")
@@ -168,43 +170,44 @@ def cancel(db: Database, person: Person, import_id: int) -> None:
         shutil.rmtree(folder_of(db.settings, import_id), ignore_errors=True)
 
 
-def list_imports(db: Database, person: Person) -> list[ImportRow]:
+def list_imports(db: Database, actor: Actor) -> list[ImportRow]:
     """Those that are not over, and those of the last day that nobody has closed; oldest first. Raises NotAllowed."""
-    require_permission(person, "manage_data")
     table = tables.data_import
     recent = table.c.ended_at > tables.now() - timedelta(hours=SHOWN_HOURS)
     shown = or_(table.c.state.in_((QUEUED, RUNNING)), recent & table.c.closed_at.is_(None))
     with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
         return [_row(found) for found in connection.execute(_query().where(shown).order_by(table.c.id))]
 
 
-def load_import(db: Database, person: Person, import_id: int) -> ImportRow:
+def load_import(db: Database, actor: Actor, import_id: int) -> ImportRow:
     """Raises NotAllowed, NotFound."""
-    require_permission(person, "manage_data")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
         found = connection.execute(_query().where(tables.data_import.c.id == import_id)).one_or_none()
     if found is None:
         raise NotFound("There is no such import.")
     return _row(found)
 
 
-def left_out(db: Database, person: Person, row: ImportRow) -> list[tuple[str, str]]:
+def left_out(db: Database, actor: Actor, row: ImportRow) -> list[tuple[str, str]]:
     """(name of the file as it was given, why), of files left out, for who added them alone. Raises NotAllowed."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        person = require_permission(connection, actor, "manage_data")
     path = folder_of(db.settings, row.id) / LEFT_OUT
     if person.id != row.created_by or not path.is_file():
         return []
     return [(str(name), str(why)) for name, why in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def close(db: Database, person: Person, import_id: int) -> None:
+def close(db: Database, actor: Actor, import_id: int) -> None:
     """Show the end of an import no more, and forget the names of files that were left out. Raises NotAllowed."""
-    require_permission(person, "manage_data")
     table = tables.data_import
     is_over = table.c.state.in_((DONE, FAILED, CANCELLED, DEAD))
     with db.begin() as connection:
+        require_permission(connection, actor, "manage_data")
         connection.execute(update(table).where(table.c.id == import_id, is_over).values(closed_at=tables.now()))
-    row = load_import(db, person, import_id)
+    row = load_import(db, actor, import_id)
     if not row.is_open:
         shutil.rmtree(folder_of(db.settings, import_id), ignore_errors=True)
 

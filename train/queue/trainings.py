@@ -26,7 +26,7 @@ from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 from core.settings import Settings
 from train.recipe.request import INITS, FitRequest, with_seeds
 
@@ -98,15 +98,15 @@ class Event:
     sentence: str
 
 
-def enqueue(db: Database, person: Person, request: FitRequest, version_id: int) -> int:
+def enqueue(db: Database, actor: Actor, request: FitRequest, version_id: int) -> int:
     """Put a training into the queue; its number. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
-    return enqueue_all(db, person, [request], version_id)[0]
+    return enqueue_all(db, actor, [request], version_id)[0]
 
 
-def enqueue_all(db: Database, person: Person, requests: Sequence[FitRequest], version_id: int) -> list[int]:
+def enqueue_all(db: Database, actor: Actor, requests: Sequence[FitRequest], version_id: int) -> list[int]:
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
-    require_permission(person, "manage_training")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_training")
         hold(connection, AdvisoryLock.DATA_SETS)  # nobody removes it meanwhile
         version = data_sets.find_version(connection, version_id)
         if version.removed_at is not None:
@@ -150,14 +150,14 @@ def _enqueue(connection: Connection, person: Person, request: FitRequest, versio
     return job_id
 
 
-def cancel(db: Database, person: Person, job_id: int) -> None:
+def cancel(db: Database, actor: Actor, job_id: int) -> None:
     """End a job: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict.
 
     Once its candidate is made, only the comparison with the live model ends, and the candidate stays.
     """
-    require_permission(person, "manage_training")
     table = tables.job
     with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_training")
         job = connection.execute(select(table).where(table.c.id == job_id).with_for_update()).one_or_none()
         if job is None:
             raise NotFound(f"There is no training {job_id}.")
@@ -176,44 +176,45 @@ def cancel(db: Database, person: Person, job_id: int) -> None:
         trail.record(connection, person.id, "cancel training", f"job {job_id}", was=was)
 
 
-def list_jobs(db: Database, person: Person, *, limit: int = 50) -> list[JobRow]:
+def list_jobs(db: Database, actor: Actor, *, limit: int = 50) -> list[JobRow]:
     """The newest first. Raises NotAllowed."""
-    require_permission(person, "manage_training")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_training")
         return [_row(found) for found in connection.execute(_query().order_by(tables.job.c.id.desc()).limit(limit))]
 
 
-def load_job(db: Database, person: Person, job_id: int) -> JobRow:
+def load_job(db: Database, actor: Actor, job_id: int) -> JobRow:
     """One job. Raises NotAllowed, NotFound."""
-    require_permission(person, "manage_training")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_training")
         found = connection.execute(_query().where(tables.job.c.id == job_id)).one_or_none()
     if found is None:
         raise NotFound(f"There is no training {job_id}.")
     return _row(found)
 
 
-def epochs_of(db: Database, person: Person, job_id: int) -> list[Epoch]:
+def epochs_of(db: Database, actor: Actor, job_id: int) -> list[Epoch]:
     """Every epoch in the order of training, each once however often the job was resumed. Raises NotAllowed."""
-    require_permission(person, "manage_training")
-    table = tables.job_epoch
-    query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
     with db.read() as connection:
+        require_permission(connection, actor, "manage_training")
+        table = tables.job_epoch
+        query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
         return [Epoch(row.part, row.epoch, row.attempt, row.measures) for row in connection.execute(query)]
 
 
-def events_of(db: Database, person: Person, job_id: int) -> list[Event]:
+def events_of(db: Database, actor: Actor, job_id: int) -> list[Event]:
     """What happened to a job, oldest first. Raises NotAllowed."""
-    require_permission(person, "manage_training")
-    table = tables.job_event
-    query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
     with db.read() as connection:
+        require_permission(connection, actor, "manage_training")
+        table = tables.job_event
+        query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
         return [Event(row.at, row.attempt, row.sentence) for row in connection.execute(query)]
 
 
-def log_tail(db: Database, person: Person, job_id: int, *, lines: int = 30) -> str:
+def log_tail(db: Database, actor: Actor, job_id: int, *, lines: int = 30) -> str:
     """The last lines that the training wrote, "" when there are none. Raises NotAllowed."""
-    require_permission(person, "manage_training")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_training")
     path = folder_of(db.settings, job_id) / "log.txt"
     if not path.is_file():
         return ""

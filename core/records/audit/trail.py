@@ -34,7 +34,7 @@ from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import audit, now, site
 from core.records.database.tables import person as person_table
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 
 if TYPE_CHECKING:
     from core.records.database.db import Database
@@ -163,7 +163,7 @@ def verify_rows(connection: Connection, key: bytes) -> Verdict:
 
 def entries(
     db: Database,
-    person: Person,
+    actor: Actor,
     *,
     kind: str | None = None,
     action: str | None = None,
@@ -177,37 +177,37 @@ def entries(
 
     kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
     """
-    require_permission(person, "see_audit")
-    query = (
-        select(audit, person_table.c.name.label("person_name"))
-        .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
-        .order_by(audit.c.id.desc())
-    )
-    if kind is not None:
-        query = query.where(audit.c.action.in_(KINDS[kind]))
-    if action is not None:
-        query = query.where(audit.c.action == action)
-    if since is not None:
-        query = query.where(audit.c.at >= since)
-    if before is not None:
-        query = query.where(audit.c.at < before)
-    if person_id is not None:
-        query = query.where(audit.c.person_id == person_id)
-    if subject.strip():
-        query = query.where(audit.c.subject.contains(subject.strip(), autoescape=True))
-    if limit is not None:
-        query = query.limit(limit)
     with db.read() as connection:
+        require_permission(connection, actor, "see_audit")
+        query = (
+            select(audit, person_table.c.name.label("person_name"))
+            .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
+            .order_by(audit.c.id.desc())
+        )
+        if kind is not None:
+            query = query.where(audit.c.action.in_(KINDS[kind]))
+        if action is not None:
+            query = query.where(audit.c.action == action)
+        if since is not None:
+            query = query.where(audit.c.at >= since)
+        if before is not None:
+            query = query.where(audit.c.at < before)
+        if person_id is not None:
+            query = query.where(audit.c.person_id == person_id)
+        if subject.strip():
+            query = query.where(audit.c.subject.contains(subject.strip(), autoescape=True))
+        if limit is not None:
+            query = query.limit(limit)
         return [
             Entry(row.id, row.at, row.person_id, row.person_name, row.action, row.subject, row.detail)
             for row in connection.execute(query)
         ]
 
 
-def actions_and_people(db: Database, person: Person) -> tuple[list[str], dict[int, str]]:
+def actions_and_people(db: Database, actor: Actor) -> tuple[list[str], dict[int, str]]:
     """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
-    require_permission(person, "see_audit")
     with db.read() as connection:
+        require_permission(connection, actor, "see_audit")
         actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
         people = connection.execute(
             select(person_table.c.id, person_table.c.name)
@@ -256,10 +256,10 @@ COLUMNS = ("number", "time (UTC)", "person", "person number", "action", "subject
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def export_csv(db: Database, person: Person, found: Sequence[Entry]) -> bytes:
+def export_csv(db: Database, actor: Actor, found: Sequence[Entry]) -> bytes:
     """These entries as UTF-8 CSV; that they left is recorded itself. Raises NotAllowed."""
-    require_permission(person, "see_audit")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "see_audit")
         record(connection, person.id, "export audit", "audit trail", rows=len(found))
     text = io.StringIO()
     writer = csv.writer(text)
@@ -285,14 +285,14 @@ def plain_cell(text: str) -> str:
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
 
 
-def record_comparison_export(db: Database, person: Person, *, what: str, data_sha256: str = "") -> None:
+def record_comparison_export(db: Database, actor: Actor, *, what: str, data_sha256: str = "") -> None:
     """Audit that numbers of a comparison were downloaded. what: the file's name. data_sha256: of the cases,
     empty where they are of several data sets.
 
     Raises NotAllowed.
     """
-    require_permission(person, "compare_models")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "compare_models")
         record(
             connection,
             person.id,

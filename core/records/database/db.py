@@ -103,6 +103,17 @@ class Database:
         self.engine.dispose()
 
 
+def may_write(connection: Connection) -> bool:
+    """Whether this transaction comes from `Database.begin`."""
+    return bool(connection.get_execution_options().get(_WRITES, False))
+
+
+def settings_of(connection: Connection) -> Settings:
+    """The settings of the environment that the connection was opened with."""
+    settings: Settings = connection.info["settings"]
+    return settings
+
+
 def open_database(settings: Settings) -> Database:
     """Make the state folder, the key and the tables as far as they are missing, and bring the tables up to date.
 
@@ -196,6 +207,7 @@ def _engine(settings: Settings, site_key: bytes) -> Engine:
     @event.listens_for(engine, "connect")
     def _attach_key(_connection: Any, record: Any) -> None:
         record.info["site_key"] = site_key
+        record.info["settings"] = settings
 
     return engine
 

@@ -23,7 +23,7 @@ from core.models.cards import Card, read_test_scores
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reader_scores import together
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -71,15 +71,15 @@ class Seen:
     refused: tuple[tuple[datetime, int, int], ...]
 
 
-def seen(db: Database, person: Person, *, since: timedelta) -> Seen:
+def seen(db: Database, actor: Actor, *, since: timedelta) -> Seen:
     """What came in during the time before now. Synthetic studies count in a demonstration only. Raises NotAllowed."""
-    require_permission(person, "see_drift")
-    start = tables.now() - since
-    study, image, retained = tables.study.c, tables.image.c, tables.prediction.c
-    counts = [study.deleted_at.is_(None), study.created_at >= start]
-    if not db.settings.demo:
-        counts.append(study.is_synthetic.is_(False))
     with db.read() as connection:
+        require_permission(connection, actor, "see_drift")
+        start = tables.now() - since
+        study, image, retained = tables.study.c, tables.image.c, tables.prediction.c
+        counts = [study.deleted_at.is_(None), study.created_at >= start]
+        if not db.settings.demo:
+            counts.append(study.is_synthetic.is_(False))
         images = connection.execute(
             select(tables.image, study.created_at).join_from(tables.image, tables.study).where(*counts)
         ).all()
@@ -168,12 +168,13 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def compared(db: Database, actor: Person, cards: Sequence[Card], *, weeks: int) -> Comparison:
+def compared(db: Database, actor: Actor, cards: Sequence[Card], *, weeks: int) -> Comparison:
     """Pictures and answers of the last weeks against the test cases of these live models and the year before.
 
     Raises NotAllowed.
     """
-    require_permission(actor, "see_drift")
+    with db.read() as connection:
+        require_permission(connection, actor, "see_drift")
     start = now() - timedelta(weeks=weeks)
     everything = seen(db, actor, since=BEFORE + timedelta(weeks=weeks))
     inputs, notes = _of_inputs([image for image in everything.images if image.at >= start], cards)
@@ -324,8 +325,8 @@ def _decimals(value: float | None, places: int = 2) -> str:
     return "" if value is None else f"{value:.{places}f}"
 
 
-def record_intake(db: Database, person: Person, *, n_read: int, n_refused: int) -> None:
+def record_intake(db: Database, actor: Actor, *, n_read: int, n_refused: int) -> None:
     """Counts files that were just opened. Raises NotAllowed."""
-    require_permission(person, "create_study")
     with db.begin() as connection:
+        require_permission(connection, actor, "create_study")
         connection.execute(insert(tables.intake).values(at=tables.now(), n_read=n_read, n_refused=n_refused))

@@ -23,7 +23,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people import passwords, sessions
-from core.records.people.permissions import ROLES, Person, require_permission
+from core.records.people.permissions import ROLES, Actor, Person, person_now, require_permission
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -126,24 +126,26 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
     return person
 
 
-def create_person(db: Database, actor: Person, *, name: str, password: str, roles: Iterable[str]) -> Person:
+def create_person(db: Database, actor: Actor, *, name: str, password: str, roles: Iterable[str]) -> Person:
     """A new person. Raises NotAllowed, AccountRefused."""
-    require_permission(actor, "manage_people")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_people")
     name, chosen = checked_name(name), checked_roles(roles)
     password_hash = passwords.hash_password(checked_password(password, name))
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
         trail.lock_trail(connection)
         if find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = insert_person(connection, name, password_hash, chosen)
-        trail.record(connection, actor.id, "create person", f"person {person.id}", roles=list(chosen))
+        trail.record(connection, administrator.id, "create person", f"person {person.id}", roles=list(chosen))
     return person
 
 
-def list_people(db: Database, actor: Person) -> list[PersonRow]:
+def list_people(db: Database, actor: Actor) -> list[PersonRow]:
     """Everybody who has an account, by name. Raises NotAllowed."""
-    require_permission(actor, "manage_people")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_people")
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
     return [
         PersonRow(
@@ -154,72 +156,76 @@ def list_people(db: Database, actor: Person) -> list[PersonRow]:
     ]  # fmt: skip
 
 
-def disable_person(db: Database, actor: Person, person_id: int) -> None:
+def disable_person(db: Database, actor: Actor, person_id: int) -> None:
     """Nobody signs in as this person any more; running sessions end now. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(actor, "manage_people")
-    if person_id == actor.id:
-        raise InvalidInput("You cannot disable yourself. Another administrator can.")
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
+        if person_id == administrator.id:
+            raise InvalidInput("You cannot disable yourself. Another administrator can.")
         change_row(connection, person_id, disabled=True)
         sessions.revoke_all(connection, person_id)
         connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
-        trail.record(connection, actor.id, "disable person", f"person {person_id}")
+        trail.record(connection, administrator.id, "disable person", f"person {person_id}")
 
 
-def enable_person(db: Database, actor: Person, person_id: int) -> None:
+def enable_person(db: Database, actor: Actor, person_id: int) -> None:
     """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
-    require_permission(actor, "manage_people")
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
         change_row(connection, person_id, disabled=False, failed_count=0, locked_until=None)
-        trail.record(connection, actor.id, "enable person", f"person {person_id}")
+        trail.record(connection, administrator.id, "enable person", f"person {person_id}")
 
 
-def sign_out_everywhere(db: Database, actor: Person, person_id: int) -> None:
+def sign_out_everywhere(db: Database, actor: Actor, person_id: int) -> None:
     """Ends every session of this person now; they may sign in again. Raises NotAllowed, NotFound."""
-    require_permission(actor, "manage_people")
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
         row_of(connection, person_id)
         sessions.revoke_all(connection, person_id)
-        trail.record(connection, actor.id, "sign out person", f"person {person_id}")
+        trail.record(connection, administrator.id, "sign out person", f"person {person_id}")
 
 
-def set_roles(db: Database, actor: Person, person_id: int, roles: Iterable[str]) -> None:
+def set_roles(db: Database, actor: Actor, person_id: int, roles: Iterable[str]) -> None:
     """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(actor, "manage_people")
-    chosen = checked_roles(roles)
-    if person_id == actor.id and "administrator" not in chosen:
-        raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
+        chosen = checked_roles(roles)
+        if person_id == administrator.id and "administrator" not in chosen:
+            raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
         require_own_password(row_of(connection, person_id))
         change_row(connection, person_id, roles=list(chosen))
-        trail.record(connection, actor.id, "set roles", f"person {person_id}", roles=list(chosen))
+        trail.record(connection, administrator.id, "set roles", f"person {person_id}", roles=list(chosen))
 
 
-def reset_password(db: Database, actor: Person, person_id: int, password: str) -> None:
+def reset_password(db: Database, actor: Actor, person_id: int, password: str) -> None:
     """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
-    require_permission(actor, "manage_people")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_people")
         row = row_of(connection, person_id)
     require_own_password(row)
     password_hash = passwords.hash_password(checked_password(password, row.name))
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
         change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person_id)
         connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
-        trail.record(connection, actor.id, "reset password", f"person {person_id}")
+        trail.record(connection, administrator.id, "reset password", f"person {person_id}")
 
 
-def change_password(db: Database, person: Person, *, old: str, new: str) -> None:
+def change_password(db: Database, actor: Actor, *, old: str, new: str) -> None:
     """One's own password; all sessions of the person end, this one too. Raises AccountRefused.
 
-    A wrong `old` counts towards the lock like a failed sign-in.
+    A wrong `old` counts towards the lock like a failed sign-in. Raises SignedOut.
     """
+    with db.read() as connection:
+        person = person_now(connection, actor)
     new_hash = passwords.hash_password(checked_password(new, person.name))
     row = _count_attempt(db, person.name)
     if row is None or not passwords.matches(row.password_hash, old) or _is_locked(row):
         _record_failure(db, row)
         raise AccountRefused("old")
     with db.begin() as connection:
+        person = person_now(connection, actor)
         change_row(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person.id)
         trail.record(connection, person.id, "change password", f"person {person.id}")
@@ -308,10 +314,10 @@ def require_own_password(row: Any) -> None:
         raise Conflict("This person comes by single sign-on: roles and password are kept by the identity provider.")
 
 
-def has_password(db: Database, person: Person) -> bool:
+def has_password(db: Database, actor: Actor) -> bool:
     """Whether this person signs in with a password of ours, and not by single sign-on."""
     with db.read() as connection:
-        return row_of(connection, person.id).issuer is None
+        return row_of(connection, person_now(connection, actor).id).issuer is None
 
 
 def find_person(connection: Connection, name: str) -> int | None:

@@ -18,44 +18,44 @@ from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people import accounts, passwords, sessions
 from core.records.people.accounts import AccountRefused
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 
 VALID_HOURS = 48
 NO_PASSWORD = "none"
 """In place of a hash: no password matches it."""
 
 
-def invite_person(db: Database, actor: Person, *, name: str, roles: Iterable[str]) -> tuple[Person, str]:
+def invite_person(db: Database, actor: Actor, *, name: str, roles: Iterable[str]) -> tuple[Person, str]:
     """A new person without a password, and the token of the link that sets it. Raises NotAllowed, AccountRefused."""
-    require_permission(actor, "manage_people")
-    name, chosen = accounts.checked_name(name), accounts.checked_roles(roles)
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
+        name, chosen = accounts.checked_name(name), accounts.checked_roles(roles)
         trail.lock_trail(connection)
         if accounts.find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = accounts.insert_person(connection, name, NO_PASSWORD, chosen)
-        token = _new_link(connection, actor, person.id)
-        trail.record(connection, actor.id, "invite person", f"person {person.id}", roles=list(chosen))
+        token = _new_link(connection, administrator, person.id)
+        trail.record(connection, administrator.id, "invite person", f"person {person.id}", roles=list(chosen))
     return person, token
 
 
-def reset_by_link(db: Database, actor: Person, person_id: int) -> str:
+def reset_by_link(db: Database, actor: Actor, person_id: int) -> str:
     """The token of a link that sets a new password. The old password and all sessions end now, earlier links too.
 
     Raises NotAllowed, NotFound; Conflict for oneself, for somebody who is disabled and for single sign-on.
     """
-    require_permission(actor, "manage_people")
-    if person_id == actor.id:
-        raise Conflict("You would lock yourself out. Change your own password on the page Account.")
     with db.begin() as connection:
+        administrator = require_permission(connection, actor, "manage_people")
+        if person_id == administrator.id:
+            raise Conflict("You would lock yourself out. Change your own password on the page Account.")
         row = accounts.row_of(connection, person_id)
         accounts.require_own_password(row)
         if row.disabled:
             raise Conflict("This person is disabled. Let them sign in again first.")
         accounts.change_row(connection, person_id, password_hash=NO_PASSWORD, failed_count=0, locked_until=None)
         sessions.revoke_all(connection, person_id)
-        token = _new_link(connection, actor, person_id)
-        trail.record(connection, actor.id, "reset by link", f"person {person_id}")
+        token = _new_link(connection, administrator, person_id)
+        trail.record(connection, administrator.id, "reset by link", f"person {person_id}")
     return token
 
 
@@ -90,14 +90,14 @@ def use_link(db: Database, token: str, password: str) -> Person:
     return Person(row.id, row.name, row.roles)
 
 
-def _new_link(connection: Connection, actor: Person, person_id: int) -> str:
+def _new_link(connection: Connection, administrator: Person, person_id: int) -> str:
     token, moment = secrets.token_urlsafe(32), now()
     connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
     connection.execute(
         insert(tables.invitation).values(
             token_sha256=sessions.digest(token),
             person_id=person_id,
-            created_by=actor.id,
+            created_by=administrator.id,
             created_at=moment,
             expires_at=moment + timedelta(hours=VALID_HOURS),
         )

@@ -1,11 +1,22 @@
-"""Which role may do what: one table that pages, action functions and `docs/security.md` read."""
+"""Which role may do what, and who is asking: one table that pages, action functions and `docs/security.md` read.
+
+What acts is an actor: a session, the machine's own terminal, or a named process. An actor says nothing about roles:
+`require_permission` reads them anew in the transaction of each act, so that nobody acts on what they once were.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
-from core.errors import NotAllowed
+from sqlalchemy import Connection, Row, select
+
+from core.errors import NotAllowed, SignedOut
+from core.records.database import tables
+from core.records.database.db import may_write, settings_of
+from core.records.database.site_choices import stored_choices
 
 ROLES = ("radiologist", "researcher", "administrator")
 
@@ -30,6 +41,48 @@ class Person:
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "roles", held)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionActor:
+    """Whoever holds this session. token_sha256: of the token in the cookie, 64 hex digits."""
+
+    token_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn(SessionActor):
+    """A session with what pages draw of its person; it acts as any session does. Roles are not remembered."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTerminal:
+    """Whoever starts programs of this product on its machine, where they may read and write everything anyway.
+
+    person_id: the person under whom the acts are recorded, who need not be signed in.
+    """
+
+    person_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessActor:
+    """A process of the product that finishes what somebody asked for. name: a key of `PROCESS_ACTIONS`.
+
+    person_id: who asked. Their roles and their account count as they are when the process acts.
+    """
+
+    name: str
+    person_id: int
+
+
+Actor: TypeAlias = SessionActor | LocalTerminal | ProcessActor
+
+PROCESS_ACTIONS: Mapping[str, frozenset[str]] = {"worker": frozenset({"manage_data"})}
+"""What each process may do at all, whoever asked: the worker makes data sets of imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +130,11 @@ def allowed(person: Person, action: str) -> bool:
     return bool(ACTIONS[action] & person.roles)
 
 
-def require_permission(person: Person, action: str) -> None:
-    """Raises NotAllowed, with a sentence that names the roles, unless the person may do this."""
+def require_role_for(person: Person, action: str) -> None:
+    """Raises NotAllowed, with a sentence that names the roles, unless the person has a role for this.
+
+    For what is drawn or received; an act asks `require_permission`.
+    """
     if allowed(person, action):
         return
     roles = [role for role in ROLES if role in ACTIONS[action]]
@@ -87,3 +143,69 @@ def require_permission(person: Person, action: str) -> None:
     raise NotAllowed(
         f"Your account may not do this ({what}). It needs the role {' or '.join(roles)}; ask an administrator."
     )
+
+
+def require_permission(connection: Connection, actor: Actor, action: str) -> Person:
+    """Who acts, as they are in this transaction, once it is certain that they may do this.
+
+    In a transaction that writes, their session and roles stay as they are until it ends: who takes them away waits
+    (on PostgreSQL for the locked rows, on SQLite for the only write lock). Raises SignedOut, NotAllowed.
+    """
+    if isinstance(actor, ProcessActor) and action not in PROCESS_ACTIONS[actor.name]:
+        raise NotAllowed(f"The process {actor.name} may not do this.")
+    person = person_now(connection, actor)
+    if not isinstance(actor, LocalTerminal):
+        require_role_for(person, action)
+    return person
+
+
+def person_now(connection: Connection, actor: Actor) -> Person:
+    """Who acts, with the roles of this moment; for what needs no role. Raises SignedOut, NotAllowed."""
+    person = tables.person.c
+    if isinstance(actor, SessionActor):
+        return _of_session(connection, actor)
+    query = select(person.id, person.name, person.roles, person.disabled).where(person.id == actor.person_id)
+    row = connection.execute(query.with_for_update(read=True) if may_write(connection) else query).one_or_none()
+    if row is None:
+        raise NotAllowed("The account that this is done for does not exist.")
+    if isinstance(actor, LocalTerminal):
+        return Person(row.id, row.name, ROLES)
+    if row.disabled:
+        raise NotAllowed("The account of whoever started this is disabled, so nothing was done.")
+    return Person(row.id, row.name, row.roles)
+
+
+def _of_session(connection: Connection, actor: SessionActor) -> Person:
+    query = session_query(actor.token_sha256)
+    row = connection.execute(query.with_for_update(read=True) if may_write(connection) else query).one_or_none()
+    settings, chosen = settings_of(connection), stored_choices(connection)
+    limits = [
+        min(int(chosen.get(key, {}).get("value", most)), most)  # a choice beyond the environment's value is cut to it
+        for key, most in (
+            ("session_idle_minutes", settings.session_idle_minutes), ("session_hours", settings.session_hours),
+        )
+    ]  # fmt: skip
+    if row is None or not is_living(row, tables.now(), idle_minutes=limits[0], hours=limits[1]):
+        raise SignedOut
+    return Person(row.id, row.name, row.roles)
+
+
+def session_query(token_sha256: str) -> Any:
+    """A session with its person: what `is_living` looks at, and id, name, roles."""
+    session, person = tables.session.c, tables.person.c
+    return (
+        select(
+            person.id, person.name, person.roles, person.disabled,
+            session.created_at, session.last_seen_at, session.revoked_at,
+        )
+        .join_from(tables.session, tables.person, session.person_id == person.id)
+        .where(session.token_sha256 == token_sha256)
+    )  # fmt: skip
+
+
+def is_living(row: Row[Any], moment: datetime, *, idle_minutes: int, hours: int) -> bool:
+    """Whether a session is neither ended, nor idle too long, nor too old at this moment, nor of somebody disabled."""
+    if row.revoked_at is not None or row.disabled:
+        return False
+    idle, age = moment - row.last_seen_at, moment - row.created_at
+    return idle <= timedelta(minutes=idle_minutes) and age <= timedelta(hours=hours)

@@ -15,7 +15,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person
+from core.records.people.permissions import Person, SessionActor, is_living, session_query
 from core.settings import Settings
 
 TOUCH_SECONDS = 30
@@ -37,28 +37,22 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
     """
     if not token:
         return None
-    moment = now()
-    session, person = tables.session.c, tables.person.c
+    token_sha256, moment = digest(token), now()
     with db.read() as connection:
-        row = connection.execute(
-            select(
-                person.id, person.name, person.roles, person.disabled,
-                session.created_at, session.last_seen_at, session.revoked_at,
-            )
-            .join_from(tables.session, tables.person, session.person_id == person.id)
-            .where(session.token_sha256 == digest(token))
-        ).one_or_none()  # fmt: skip
-    if row is None or row.revoked_at is not None or row.disabled:
+        row = connection.execute(session_query(token_sha256)).one_or_none()
+    limits = {"idle_minutes": settings.session_idle_minutes, "hours": settings.session_hours}
+    if row is None or not is_living(row, moment, **limits):
         return None
-    idle, age = moment - row.last_seen_at, moment - row.created_at
-    if idle > timedelta(minutes=settings.session_idle_minutes) or age > timedelta(hours=settings.session_hours):
-        return None
-    if is_activity and idle > timedelta(seconds=TOUCH_SECONDS):
+    if is_activity and moment - row.last_seen_at > timedelta(seconds=TOUCH_SECONDS):
         with db.begin() as connection:
-            connection.execute(
-                update(tables.session).where(session.token_sha256 == digest(token)).values(last_seen_at=moment)
-            )
+            touched = tables.session.c.token_sha256 == token_sha256
+            connection.execute(update(tables.session).where(touched).values(last_seen_at=moment))
     return Person(row.id, row.name, row.roles)
+
+
+def actor_of(token: str) -> SessionActor:
+    """What acts with this session token."""
+    return SessionActor(digest(token))
 
 
 def sign_out(db: Database, token: str) -> bool:

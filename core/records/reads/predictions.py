@@ -8,7 +8,7 @@ from core.errors import Conflict, NotFound
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reads import is_ai_visible
 from core.records.reads.rows import (
     as_first_answered,
@@ -67,13 +67,13 @@ def record_predictions(
         delete_files(db, [blob.key])
 
 
-def predictions_of(db: Database, person: Person, study_id: str) -> list[tuple[str, Prediction, Explanation]]:
+def predictions_of(db: Database, actor: Actor, study_id: str) -> list[tuple[str, Prediction, Explanation]]:
     """(image id, prediction, explanation), in order of the images; of each model the newest answer.
 
     Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
     """
-    require_permission(person, "see_ai")
     with db.read() as connection:
+        person = require_permission(connection, actor, "see_ai")
         study = find_study(connection, study_id)
         if not is_ai_visible(connection, person, study):
             raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")

@@ -16,14 +16,14 @@ from sqlalchemy import Connection, Row, select
 
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.rows import newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
 
 MALIGNANT = "malignant"
 
 
-def reader_scores(db: Database, person: Person) -> bytes:
+def reader_scores(db: Database, actor: Actor) -> bytes:
     """CSV `case,patient,label,modality,...`: a row a breast whose truth is known, a column a reader (suspicion / 100 of
     the first impression) and a model (its probability). Cells are empty where somebody gave none.
 
@@ -31,9 +31,9 @@ def reader_scores(db: Database, person: Person) -> bytes:
     several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
     has a truth. Synthetic studies count only in a demonstration. Raises NotAllowed.
     """
-    require_permission(person, "see_reader_scores")
     rows: list[dict[str, object]] = []
     with db.read() as connection:
+        person = require_permission(connection, actor, "see_reader_scores")
         for study in connection.execute(finished(db)).all():
             reads = connection.execute(
                 select(tables.read).where(tables.read.c.study_id == study.id).order_by(tables.read.c.id)

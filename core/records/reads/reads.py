@@ -25,7 +25,7 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, allowed, require_permission
+from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
 from core.records.reads.rows import breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED
 
@@ -70,15 +70,15 @@ class Read:
 
 
 def record_first_read(
-    db: Database, person: Person, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+    db: Database, actor: Actor, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
 ) -> int:
     """Save the first impression of every breast; the id of the read.
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
     impression must not know.
     """
-    require_permission(person, "record_first_read")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "record_first_read")
         study = find_study(connection, study_id, is_for_change=True)
         _refuse_late_first_read(connection, person, study)
         read_id = _insert_read(connection, person, study, "first", impressions, comment)
@@ -86,19 +86,20 @@ def record_first_read(
     return read_id
 
 
-def ai_visible(db: Database, person: Person, study_id: str) -> bool:
-    """Whether this person may see the AI's answer on this study now. Raises NotFound."""
+def ai_visible(db: Database, actor: Actor, study_id: str) -> bool:
+    """Whether this person may see the AI's answer on this study now. Raises SignedOut, NotFound."""
     with db.read() as connection:
+        person = person_now(connection, actor)
         return is_ai_visible(connection, person, find_study(connection, study_id))
 
 
-def reveal(db: Database, person: Person, study_id: str) -> None:
+def reveal(db: Database, actor: Actor, study_id: str) -> None:
     """Show the AI's answer to this person from now on; audited. A second time changes nothing.
 
     Raises NotAllowed, NotFound; Conflict before the own first read, unless the study is final already.
     """
-    require_permission(person, "reveal_ai")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "reveal_ai")
         study = find_study(connection, study_id, is_for_change=True)
         if is_ai_visible(connection, person, study):
             return
@@ -108,14 +109,14 @@ def reveal(db: Database, person: Person, study_id: str) -> None:
 
 
 def record_final_read(
-    db: Database, person: Person, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+    db: Database, actor: Actor, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
 ) -> int:
     """Save the final assessment, or an amendment to the person's own; the id of the read.
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
-    require_permission(person, "record_final_read")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "record_final_read")
         study = find_study(connection, study_id, is_for_change=True)
         if study.reading_mode == _READ_FIRST and not has_read(connection, study_id, "first", person):
             raise Conflict("Save your first impression before the final assessment.")
@@ -125,17 +126,17 @@ def record_final_read(
     return read_id
 
 
-def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
+def reads_of(db: Database, actor: Actor, study_id: str) -> list[Read]:
     """The reads that this person may see, oldest first. Raises NotAllowed, NotFound."""
-    require_permission(person, "see_reads")
-    read, author = tables.read.c, tables.person.c
-    query = (
-        select(tables.read, author.name.label("person_name"))
-        .join_from(tables.read, tables.person, read.person_id == author.id)
-        .where(read.study_id == study_id)
-        .order_by(read.id)
-    )
     with db.read() as connection:
+        person = require_permission(connection, actor, "see_reads")
+        read, author = tables.read.c, tables.person.c
+        query = (
+            select(tables.read, author.name.label("person_name"))
+            .join_from(tables.read, tables.person, read.person_id == author.id)
+            .where(read.study_id == study_id)
+            .order_by(read.id)
+        )
         study = find_study(connection, study_id)
         if not _others_visible(connection, person, study):
             query = query.where(read.person_id == person.id)
@@ -149,10 +150,10 @@ def reads_of(db: Database, person: Person, study_id: str) -> list[Read]:
     return found
 
 
-def record_export(db: Database, person: Person, study_id: str, *, what: str) -> None:
+def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
-    require_permission(person, "export_report")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "export_report")
         find_study(connection, study_id)
         trail.record(connection, person.id, "export report", f"study {study_id}", what=what)
 

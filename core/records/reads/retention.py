@@ -21,7 +21,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.rows import find_study
 from core.records.reads.studies import delete_files
 
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 3600
 
 
-def n_due(db: Database, actor: Person, days: int) -> int:
+def n_due(db: Database, actor: Actor, days: int) -> int:
     """How many studies would lose their pixels now if they were kept for `days` days. Raises NotAllowed."""
-    require_permission(actor, "manage_settings")
-    if not days:
-        return 0
     with db.read() as connection:
+        require_permission(connection, actor, "manage_settings")
+        if not days:
+            return 0
         return connection.execute(select(func.count()).select_from(_due(days).subquery())).scalar_one()
 
 

@@ -25,7 +25,7 @@ from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
 
@@ -65,13 +65,14 @@ class StoredStudy:
 
 
 def create_study(
-    db: Database, person: Person, *, display_name: str, images: Sequence[Image], is_synthetic: bool = False
+    db: Database, actor: Actor, *, display_name: str, images: Sequence[Image], is_synthetic: bool = False
 ) -> str:
     """Keep images of one patient as a study; its id. The same picture given twice is kept once.
 
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
-    require_permission(person, "create_study")
+    with db.read() as connection:
+        require_permission(connection, actor, "create_study")
     name = tidy_name(display_name)
     images = list({(image.sha256, image.frame): image for image in images}.values())
     site = site_settings.current(db)
@@ -82,6 +83,7 @@ def create_study(
         for blob in blobs:
             db.store.put(blob)
         with db.begin() as connection:
+            person = require_permission(connection, actor, "create_study")
             image_store.lock(connection)
             connection.execute(
                 insert(tables.study).values(
@@ -105,20 +107,20 @@ def create_study(
     return study_id
 
 
-def list_studies(db: Database, person: Person, *, search: str = "") -> list[StudyRow]:
+def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyRow]:
     """The worklist, newest first: the order tells nothing but when. search: part of the name, any case."""
-    require_permission(person, "see_worklist")
-    wanted = search.strip().casefold()
     with db.read() as connection:
+        require_permission(connection, actor, "see_worklist")
+        wanted = search.strip().casefold()
         rows = study_rows(connection, undeleted())
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
     return [row for row in rows if wanted in row.display_name.casefold()]
 
 
-def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
+def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
     """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
-    require_permission(person, "see_worklist")
     with db.read() as connection:
+        require_permission(connection, actor, "see_worklist")
         retained = find_study(connection, study_id)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
@@ -129,17 +131,17 @@ def load_study(db: Database, person: Person, study_id: str) -> StoredStudy:
     return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
 
 
-def earlier_studies(db: Database, person: Person, study_id: str) -> list[StudyRow]:
+def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
     """Studies of the same patient that were stored before this one, newest first. Raises NotAllowed, NotFound."""
-    require_permission(person, "see_worklist")
     with db.read() as connection:
+        require_permission(connection, actor, "see_worklist")
         retained = find_study(connection, study_id)
         return study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
 
 
 def correct_image(
     db: Database,
-    person: Person,
+    actor: Actor,
     image_id: str,
     *,
     laterality: str | None,
@@ -151,10 +153,10 @@ def correct_image(
     Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
     InvalidInput, Conflict.
     """
-    require_permission(person, "correct_image")
-    wanted = _checked_correction(laterality, view, modality)
     image, prediction = tables.image, tables.prediction
     with db.begin() as connection:
+        person = require_permission(connection, actor, "correct_image")
+        wanted = _checked_correction(laterality, view, modality)
         here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
         if here is None:
             raise NotFound("This image does not exist any more. Reload the page.")
@@ -183,14 +185,14 @@ def correct_image(
     delete_files(db, freed)
 
 
-def delete_study(db: Database, person: Person, study_id: str) -> None:
+def delete_study(db: Database, actor: Actor, study_id: str) -> None:
     """Remove a wrong upload: pixels, predictions, tags, name and patient hash. An empty row and the audit stay.
 
     Raises NotAllowed, NotFound; Conflict once a final read refers to it.
     """
-    require_permission(person, "delete_study")
     image, prediction, study = tables.image, tables.prediction, tables.study
     with db.begin() as connection:
+        person = require_permission(connection, actor, "delete_study")
         find_study(connection, study_id, is_for_change=True)
         if _has_read(connection, study_id, "final"):
             raise Conflict("A final read of this study is saved, so it stays. Add an amendment to the read instead.")
@@ -291,9 +293,21 @@ ONCE_IN = timedelta(minutes=15)
 """A page is drawn anew at every click; one visit is one row."""
 
 
-def record_opening(db: Database, person: Person, study_id: str) -> None:
+def record_opening(db: Database, actor: Actor, study_id: str) -> None:
     """Writes that this person looks at this study, unless it was written a moment ago. Raises NotAllowed, NotFound."""
-    require_permission(person, "see_worklist")
+    with db.read() as connection:
+        person = require_permission(connection, actor, "see_worklist")
+        find_study(connection, study_id)
+        if _opened_lately(connection, person, study_id):
+            return
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "see_worklist")
+        trail.lock_trail(connection)
+        if not _opened_lately(connection, person, study_id):  # another tab of this person may have been faster
+            trail.record(connection, person.id, "open study", f"study {study_id}")
+
+
+def _opened_lately(connection: Connection, person: Person, study_id: str) -> bool:
     row = tables.audit.c
     recent = (
         select(row.id)
@@ -301,11 +315,4 @@ def record_opening(db: Database, person: Person, study_id: str) -> None:
         .where(row.person_id == person.id, row.at >= tables.now() - ONCE_IN)
         .limit(1)
     )
-    with db.read() as connection:
-        find_study(connection, study_id)
-        if connection.execute(recent).first() is not None:
-            return
-    with db.begin() as connection:
-        trail.lock_trail(connection)
-        if connection.execute(recent).first() is None:  # another tab of this person may have been faster
-            trail.record(connection, person.id, "open study", f"study {study_id}")
+    return connection.execute(recent).first() is not None

@@ -19,7 +19,7 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reader_scores import finished, is_reading
 from core.records.reads.reads import breasts_shown, has_read, tidy_text
 from core.records.reads.rows import find_study
@@ -43,19 +43,19 @@ class Truth:
 
 
 def record_truth(
-    db: Database, person: Person, study_id: str, *, breast: str, pathology: str, happened_on: date, source: str
+    db: Database, actor: Actor, study_id: str, *, breast: str, pathology: str, happened_on: date, source: str
 ) -> None:
     """Enter what became of one breast; a correction is one more row. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(person, "record_truth")
-    if pathology not in PATHOLOGIES:
-        raise InvalidInput(f"The pathology can be {', '.join(PATHOLOGIES)}.")
-    # A day's grace: west of the server it may be tomorrow already.
-    if happened_on > tables.now().date() + timedelta(days=1):
-        raise InvalidInput("The date of the result lies in the future.")
-    words = tidy_text(source, SOURCE_LENGTH_MOST, "source")
-    if not words:
-        raise InvalidInput("Say where the result comes from, for example: core biopsy, pathology report.")
     with db.begin() as connection:
+        person = require_permission(connection, actor, "record_truth")
+        if pathology not in PATHOLOGIES:
+            raise InvalidInput(f"The pathology can be {', '.join(PATHOLOGIES)}.")
+        # A day's grace: west of the server it may be tomorrow already.
+        if happened_on > tables.now().date() + timedelta(days=1):
+            raise InvalidInput("The date of the result lies in the future.")
+        words = tidy_text(source, SOURCE_LENGTH_MOST, "source")
+        if not words:
+            raise InvalidInput("Say where the result comes from, for example: core biopsy, pathology report.")
         find_study(connection, study_id, is_for_change=True)
         if breast not in breasts_shown(connection, study_id):
             raise InvalidInput("This study does not show that breast.")
@@ -68,14 +68,14 @@ def record_truth(
         trail.record(connection, person.id, "enter truth", f"study {study_id}", breast=breast)
 
 
-def truths_of(db: Database, person: Person, study_id: str) -> list[Truth]:
+def truths_of(db: Database, actor: Actor, study_id: str) -> list[Truth]:
     """What became of the study, oldest entry first. Raises NotAllowed, NotFound; Conflict before the final read.
 
     Somebody who is in the middle of reading (own first read, no own final one) is not told either.
     """
-    require_permission(person, "see_truth")
     truth, author = tables.truth.c, tables.person.c
     with db.read() as connection:
+        person = require_permission(connection, actor, "see_truth")
         find_study(connection, study_id)
         if not has_read(connection, study_id, "final"):
             raise Conflict("What became of this study is shown once its final read is saved.")
@@ -122,12 +122,12 @@ class KnownImages:
         return len({image.study_id for image in self.images})
 
 
-def known_images(db: Database, person: Person, modality: Modality) -> KnownImages:
+def known_images(db: Database, actor: Actor, modality: Modality) -> KnownImages:
     """Every image of this kind whose breast has a truth. Raises NotAllowed."""
-    require_permission(person, "manage_data")
     found: list[KnownImage] = []
     left_out: Counter[str] = Counter()
     with db.read() as connection:
+        person = require_permission(connection, actor, "manage_data")
         for study in connection.execute(finished(db)).all():
             reads = connection.execute(select(tables.read).where(tables.read.c.study_id == study.id)).all()
             images = connection.execute(

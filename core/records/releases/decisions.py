@@ -32,7 +32,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 from core.records.reads.reads import tidy_text
 from core.settings import Settings
 
@@ -62,7 +62,7 @@ class Decision:
 
 def promote(
     db: Database,
-    actor: Person,
+    actor: Actor,
     job_id: int,
     *,
     live_sha256: str | None,
@@ -76,9 +76,11 @@ def promote(
     live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
     ModelUnavailable.
     """
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
         card = find_candidate(db, connection, job_id)
         _require_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
@@ -89,51 +91,57 @@ def promote(
         _store_shipped(db, card.model_id)
         store_release(db.settings, card)
         _decide(
-            connection, actor, PROMOTE, card.model_id, card.weights_sha256, previous, words,
+            connection, person, PROMOTE, card.model_id, card.weights_sha256, previous, words,
             job_id=job_id, passed=passed, evidence=evidence,
         )  # fmt: skip
 
 
 def roll_back(
-    db: Database, actor: Person, model_id: str, weights_sha256: str, *, live_sha256: str | None, reason: str
+    db: Database, actor: Actor, model_id: str, weights_sha256: str, *, live_sha256: str | None, reason: str
 ) -> None:
     """Let earlier weights of a model answer again: some that were live before, or the shipped ones.
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
         previous = _live_now(db, connection, model_id)
         require_unchanged(previous, live_sha256)
         if weights_sha256 == previous:
             raise Conflict("These weights are live already.")
         if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
             raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
-        _decide(connection, actor, ROLL_BACK, model_id, weights_sha256, previous, words)
+        _decide(connection, person, ROLL_BACK, model_id, weights_sha256, previous, words)
 
 
-def retire(db: Database, actor: Person, model_id: str, *, live_sha256: str | None, reason: str) -> None:
+def retire(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
     """Let a model answer no more, until somebody rolls back to a release of it or promotes a new one.
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
         previous = _live_now(db, connection, model_id)
         require_unchanged(previous, live_sha256)
         if previous is None:
             raise Conflict("This model does not answer anyway.")
         _store_shipped(db, model_id)
-        _decide(connection, actor, RETIRE, model_id, previous, previous, words)
+        _decide(connection, person, RETIRE, model_id, previous, previous, words)
 
 
-def start_shadow(db: Database, actor: Person, job_id: int, *, reason: str) -> None:
+def start_shadow(db: Database, actor: Actor, job_id: int, *, reason: str) -> None:
     """Let a candidate read new images silently beside the live model. Raises NotAllowed, NotFound, Conflict."""
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
         card = find_candidate(db, connection, job_id)
         _require_data_set(connection, job_id)
         previous = _live_now(db, connection, card.model_id)
@@ -143,46 +151,48 @@ def start_shadow(db: Database, actor: Person, job_id: int, *, reason: str) -> No
             raise Conflict("These weights run silently already.")
         _require_same_kind(db, card)
         store_release(db.settings, card)
-        _decide(connection, actor, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+        _decide(connection, person, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
 
 
-def end_shadow(db: Database, actor: Person, model_id: str, weights_sha256: str, *, reason: str) -> None:
+def end_shadow(db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reason: str) -> None:
     """Let weights run silently no more; what they said stays. Raises NotAllowed, InvalidInput, Conflict."""
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     words = reason_of(reason)
     with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
         if _live_of(connection).shadows.get(model_id) != weights_sha256:
             raise Conflict("These weights do not run silently any more. Reload the page.")
         previous = _live_now(db, connection, model_id)
-        _decide(connection, actor, END_SHADOW, model_id, weights_sha256, previous, words)
+        _decide(connection, person, END_SHADOW, model_id, weights_sha256, previous, words)
 
 
-def decisions(db: Database, actor: Person, *, model_id: str | None = None) -> list[Decision]:
+def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> list[Decision]:
     """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
-    require_permission(actor, "manage_releases")
-    table = tables.release
-    query = select(table, tables.person.c.name.label("person_name")).join_from(
-        table, tables.person, table.c.person_id == tables.person.c.id
-    )
-    if model_id is not None:
-        query = query.where(table.c.model_id == model_id)
-    fields = Decision.__dataclass_fields__
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+        table = tables.release
+        query = select(table, tables.person.c.name.label("person_name")).join_from(
+            table, tables.person, table.c.person_id == tables.person.c.id
+        )
+        if model_id is not None:
+            query = query.where(table.c.model_id == model_id)
+        fields = Decision.__dataclass_fields__
         rows = connection.execute(query.order_by(table.c.id.desc())).mappings()
         return [Decision(**{name: row[name] for name in fields}) for row in rows]
 
 
-def releases_of(db: Database, actor: Person, model_id: str) -> list[Card]:
+def releases_of(db: Database, actor: Actor, model_id: str) -> list[Card]:
     """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
-    require_permission(actor, "manage_releases")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
         return _releases_of(db, connection, model_id)
 
 
-def live_now(db: Database, actor: Person, model_id: str) -> str | None:
+def live_now(db: Database, actor: Actor, model_id: str) -> str | None:
     """The sha256 of a model's live weights, None where none answer. Raises NotAllowed."""
-    require_permission(actor, "manage_releases")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
         return _live_now(db, connection, model_id)
 
 
@@ -258,7 +268,7 @@ def _deciding(db: Database) -> Iterator[Connection]:
 
 def _decide(
     connection: Connection,
-    actor: Person,
+    person: Person,
     decision: str,
     model_id: str,
     weights_sha256: str,
@@ -272,9 +282,9 @@ def _decide(
     values: dict[str, Any] = {"decision": decision, "model_id": model_id, "weights_sha256": weights_sha256}
     values |= {"previous_sha256": previous_sha256, "job_id": job_id, "reason": reason}
     values |= {"passed": dict(passed or {}), "evidence": dict(evidence or {})}
-    connection.execute(insert(tables.release).values(**values, person_id=actor.id, created_at=tables.now()))
+    connection.execute(insert(tables.release).values(**values, person_id=person.id, created_at=tables.now()))
     trail.record(
-        connection, actor.id, f"{decision} model", f"model {model_id}",
+        connection, person.id, f"{decision} model", f"model {model_id}",
         weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=reason,
         passed=dict(passed or {}), compared_with=(evidence or {}).get("compared_with"),
     )  # fmt: skip

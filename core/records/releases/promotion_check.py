@@ -45,7 +45,7 @@ from core.records import data_sets, site_settings
 from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.releases import decisions
 from core.settings import Settings
 
@@ -94,24 +94,24 @@ def reference_models(settings: Settings, candidate: Card) -> list[Card]:
     return sorted(same_kind, key=lambda card: card.model_id != candidate.model_id)
 
 
-def reference_choices(db: Database, actor: Person, job_id: int) -> list[Card]:
+def reference_choices(db: Database, actor: Actor, job_id: int) -> list[Card]:
     """The live models to choose from where a candidate would replace none. Raises NotAllowed, NotFound, Conflict."""
-    require_permission(actor, "manage_releases")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
         candidate = decisions.find_candidate(db, connection, job_id)
     others = reference_models(db.settings, candidate)
     is_new = decisions.live_now(db, actor, candidate.model_id) is None
     return [card for card in others if card.model_id != candidate.model_id] if is_new else []
 
 
-def examine(db: Database, actor: Person, job_id: int, *, reference: str | None = None) -> Examination:
+def examine(db: Database, actor: Actor, job_id: int, *, reference: str | None = None) -> Examination:
     """Compare a training's candidate with what is live now.
 
     beside: sha256 of the live weights to stand beside it, one of `reference_choices`; None for the first. A candidate
     that would replace live weights is compared with those. Raises NotAllowed, NotFound, Conflict, InvalidInput.
     """
-    require_permission(actor, "manage_releases")
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
         candidate = decisions.find_candidate(db, connection, job_id)
         version = version_of_job(connection, job_id)
     scores = read_test_scores(candidate)
@@ -150,7 +150,7 @@ def examine(db: Database, actor: Person, job_id: int, *, reference: str | None =
 
 def promote(
     db: Database,
-    actor: Person,
+    actor: Actor,
     job_id: int,
     *,
     live_sha256: str | None,
@@ -164,7 +164,8 @@ def promote(
     line that is crossed now needs one. beside: as `examine`, what the actor saw beside it. Raises NotAllowed, NotFound,
     InvalidInput, Conflict, ModelUnavailable.
     """
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     found = examine(db, actor, job_id, reference=reference)
     decisions.require_unchanged(found.live_sha256, live_sha256)
     missing = [line for line in found.lines if not passed.get(line.key, "").strip()]

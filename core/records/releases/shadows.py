@@ -10,7 +10,7 @@ from core.errors import NotFound
 from core.evaluation.statistics.shadow import ShadowComparison, compare_shadow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reader_scores import MALIGNANT
 from core.records.reads.rows import find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Prediction
@@ -37,7 +37,7 @@ def record_shadow_answer(db: Database, study_id: str, image_id: str, prediction:
 
 
 def shadow_answers(
-    db: Database, actor: Person, model_id: str, weights_sha256: str, *, reference: str | None = None
+    db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reference: str | None = None
 ) -> pd.DataFrame:
     """A row an image of a finished study that the silent and a live model both read.
 
@@ -45,12 +45,12 @@ def shadow_answers(
     not, NaN where the truth is not known), live, shadow (scores), live_called, shadow_called. Studies that somebody
     may still be reading are left out. Raises NotAllowed.
     """
-    require_permission(actor, "manage_releases")
     live_id = model_id if reference is None else reference
     shadow, image, read, truth = tables.shadow_answer.c, tables.image.c, tables.read.c, tables.truth.c
     is_final = select(read.id).where(read.study_id == shadow.study_id, read.kind == "final").exists()
     rows = []
     with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
         found = connection.execute(
             select(tables.shadow_answer, image.laterality)
             .join_from(tables.shadow_answer, tables.image, shadow.image_id == image.id)
@@ -82,8 +82,9 @@ def shadow_answers(
 
 
 def shadow_comparison(
-    db: Database, actor: Person, model_id: str, weights_sha256: str, *, reference: str | None = None
+    db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reference: str | None = None
 ) -> ShadowComparison:
     """What the silent answers say beside the live ones so far. beside: as `shadow_answers`. Raises NotAllowed."""
-    require_permission(actor, "manage_releases")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
     return compare_shadow(shadow_answers(db, actor, model_id, weights_sha256, reference=reference))

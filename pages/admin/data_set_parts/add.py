@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.records.data_sets import NAME_LENGTH_MOST
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.server import inbox
 from core.server.inbox import InboxFile
 from core.types import Modality
@@ -38,7 +38,7 @@ def ask_what(way: str, *, kind: Modality) -> tuple[str, Modality | None, int]:
     return name, modality, int(seed)
 
 
-def add_pictures(person: Person) -> None:
+def add_pictures(actor: Actor) -> None:
     """The form, and what it does."""
     name, modality, seed = ask_what("pictures", kind=Modality.ULTRASOUND)
     st.caption(
@@ -62,13 +62,13 @@ def add_pictures(person: Person) -> None:
         return
     with refusals_shown():
         request = ImportRequest(ZIP if files else FOLDER, name, modality, seed, folder="" if files else folder)
-        begin(person, request, {"archive": files[0].path} if files else {})
+        begin(actor, request, {"archive": files[0].path} if files else {})
         begun(files or ())
 
 
-def begin(person: Person, request: ImportRequest, files: Mapping[str, Path]) -> None:
+def begin(actor: Actor, request: ImportRequest, files: Mapping[str, Path]) -> None:
     """Put the import into the queue; the data set is shown here once it is there. Raises AppError."""
-    import_id = imports.enqueue(database(), person, request, files)
+    import_id = imports.enqueue(database(), actor, request, files)
     st.session_state[BEGUN] = {*st.session_state.get(BEGUN, ()), import_id}
 
 

@@ -6,25 +6,25 @@ import pandas as pd
 import streamlit as st
 
 from core.records import data_sets
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from pages.admin.data_set_parts.add import BEGUN
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, settings, signed_in
+from pages.parts.session import database, require, settings
 from train.queue import imports, trainings
 from train.queue.imports import ImportRow
 
 
-def draw_imports(person: Person) -> None:
+def draw_imports(actor: Actor) -> None:
     """What runs, each looking again every second; then what ended and was not closed yet.
 
     A data set whose import was begun in this session is the one that the page shows next.
     """
-    rows = imports.list_imports(database(), person)
+    rows = imports.list_imports(database(), actor)
     for row in rows:
         if row.version_id is not None and row.id in st.session_state.get(BEGUN, ()):
-            made = data_sets.load_version(database(), person, row.version_id)
+            made = data_sets.load_version(database(), actor, row.version_id)
             st.session_state.data_set_wanted = (made.data_set_id, made.id)
             st.session_state[BEGUN] -= {row.id}
     for row in rows:
@@ -33,16 +33,14 @@ def draw_imports(person: Person) -> None:
                 _live(row.id)
     for row in rows:
         if not row.is_open:
-            _draw_end(person, row)
+            _draw_end(actor, row)
 
 
 @st.fragment(run_every=1)
 def _live(import_id: int) -> None:
-    person = signed_in(is_activity=False)  # looking on keeps nobody signed in
-    if person is None:
-        return
+    actor = require("manage_data", is_activity=False)  # looking on keeps nobody signed in
     with refusals_shown(stops=True):
-        row = imports.load_import(database(), person, import_id)
+        row = imports.load_import(database(), actor, import_id)
     if not row.is_open:
         st.rerun()
     words = "waits to be imported" if row.state == trainings.QUEUED else "is being imported"
@@ -53,22 +51,22 @@ def _live(import_id: int) -> None:
         st.caption("No worker is started with the application here: `python -m train worker` takes it.")
     if st.button("Cancel this import", key=f"cancel_import_{row.id}", disabled=row.is_stopping, icon=":material/stop:"):
         with refusals_shown():
-            imports.cancel(database(), person, row.id)
+            imports.cancel(database(), actor, row.id)
             st.rerun()
 
 
-def _draw_end(person: Person, row: ImportRow) -> None:
+def _draw_end(actor: Actor, row: ImportRow) -> None:
     """What became of an import, until somebody closes it."""
     say = st.success if row.state == trainings.DONE else st.info if row.state == trainings.CANCELLED else st.error
     say(f"**{plain(row.request.name)}**: {plain(row.message)}" + "".join(f"\n\n{plain(note)}" for note in row.notes))
-    refused = imports.left_out(database(), person, row)
+    refused = imports.left_out(database(), actor, row)
     if refused:
         table = pd.DataFrame(refused, columns=["file", "why it was left out"])
         with st.expander(f"The {len(table)} files that were left out", key=f"left_out_{row.id}"):
             st.dataframe(table, hide_index=True)
-            draw_download(lambda: table, name=f"left-out-{row.id}")
+            draw_download(lambda: table, name=f"left-out-{row.id}", action="manage_data")
             st.caption("Their names are kept until this message is closed, a day at most.")
     if st.button("Close this message", key=f"close_import_{row.id}"):
         with refusals_shown():
-            imports.close(database(), person, row.id)
+            imports.close(database(), actor, row.id)
             st.rerun()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.server.inbox import InboxFile
 from core.types import Modality
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
@@ -25,7 +25,7 @@ FIRST = "the first that has the path"
 _WORDS = {"name": "File name", "date": "Date", "time": "Time", "patient": "Patient"}
 
 
-def add_workbooks(person: Person) -> None:
+def add_workbooks(actor: Actor) -> None:
     """The form, the join as it stands, and the way into a data set."""
     name, modality, seed = ask_what("workbooks", kind=Modality.MAMMOGRAPHY)
     st.caption(
@@ -50,17 +50,17 @@ def add_workbooks(person: Person) -> None:
         st.info("Choose both workbooks and the pictures; then the join shows here.")
         return
     with refusals_shown(stops=True):
-        sources = Sources(combined.path, validation.path, _images(person, archive, folder))
+        sources = Sources(combined.path, validation.path, _images(actor, archive, folder))
         with st.container(key=f"link_where_{round_()}"):
-            sheets = _ask_sheets(_sheets(person, sources))
+            sheets = _ask_sheets(_sheets(actor, sources))
             if sheets is None:
                 st.info("Choose the sheets; then the columns and the join show here.")
                 return
-            columns = _ask_columns(_headers(person, sources, sheets), sheets)
+            columns = _ask_columns(_headers(actor, sources, sheets), sheets)
         if not columns.is_complete:
             st.info("Choose which columns make the key; then the join shows here.")
             return
-        seen = _preview(person, sources, columns)
+        seen = _preview(actor, sources, columns)
     _show(seen)
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
     label = f"Make a data set of {seen.n_matched} pictures"
@@ -69,7 +69,7 @@ def add_workbooks(person: Person) -> None:
             request = ImportRequest(WORKBOOKS, name, modality, seed, folder="" if archive else folder, columns=columns)
             files = {"combined": combined.path, "validation": validation.path}
             files |= {"images": sources.images} if archive else {}
-            begin(person, request, files)
+            begin(actor, request, files)
             for key in ("link_unpacked", "link_sheets", "link_headers", "link_preview"):
                 st.session_state.pop(key, None)
             begun([file for file in (combined, validation, archive) if file is not None])
@@ -82,41 +82,41 @@ def _one_file(key: str, words: str) -> InboxFile | None:
     return files[0] if files and len(files) == 1 else None
 
 
-def _images(person: Person, archive: InboxFile | None, folder: str) -> Path:
+def _images(actor: Actor, archive: InboxFile | None, folder: str) -> Path:
     if archive is None:
-        return link.images_below_root(database(), person, folder)
+        return link.images_below_root(database(), actor, folder)
     held = st.session_state.get("link_unpacked")
     if held is None or held[0] != archive.path or not held[1].is_dir():
         with progress_bar() as report:
-            unpacked = link.unpack_images(database(), person, archive.path, progress=report)
+            unpacked = link.unpack_images(database(), actor, archive.path, progress=report)
         st.session_state.link_unpacked = held = (archive.path, unpacked)
     return held[1]
 
 
-def _sheets(person: Person, sources: Sources) -> SheetNames:
+def _sheets(actor: Actor, sources: Sources) -> SheetNames:
     of = (sources.combined, sources.validation)
     held = st.session_state.get("link_sheets")
     if held is None or held[0] != of:
         with st.spinner("Reading the names of the sheets"):
-            st.session_state.link_sheets = held = (of, link.sheets_in(person, *of))
+            st.session_state.link_sheets = held = (of, link.sheets_in(database(), actor, *of))
     return held[1]
 
 
-def _headers(person: Person, sources: Sources, sheets: LinkSheets) -> Headers:
+def _headers(actor: Actor, sources: Sources, sheets: LinkSheets) -> Headers:
     of = (sources.combined, sources.validation, sheets)
     held = st.session_state.get("link_headers")
     if held is None or held[0] != of:
         with st.spinner("Reading the names of the columns"):
-            st.session_state.link_headers = held = (of, link.columns_in(person, *of))
+            st.session_state.link_headers = held = (of, link.columns_in(database(), actor, *of))
     return held[1]
 
 
-def _preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
+def _preview(actor: Actor, sources: Sources, columns: LinkColumns) -> Preview:
     of = (sources, columns)
     held = st.session_state.get("link_preview")
     if held is None or held[0] != of:
         with st.spinner("Joining the workbooks with the pictures"):
-            st.session_state.link_preview = held = (of, link.preview(person, sources, columns))
+            st.session_state.link_preview = held = (of, link.preview(database(), actor, sources, columns))
     return held[1]
 
 
@@ -179,4 +179,4 @@ def _show(seen: Preview) -> None:
     with right:
         st.markdown("**Row by row**")
         st.dataframe(seen.unmatched, hide_index=True, height=260 if len(seen.unmatched) > 6 else "content")
-        draw_download(lambda: seen.unmatched, name="unmatched-rows")
+        draw_download(lambda: seen.unmatched, name="unmatched-rows", action="manage_data")

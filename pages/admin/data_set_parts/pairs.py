@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.records import data_sets
 from core.records.data_sets import VersionRow
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -31,9 +31,9 @@ def thumbnail(file: str) -> np.ndarray:
 _PER_PAGE = 8
 
 
-def settle(person: Person, row: VersionRow) -> None:
+def settle(actor: Actor, row: VersionRow) -> None:
     """Shows the pairs, a page at a time, remembers the decisions, and makes a version of them when asked."""
-    pairs = _pairs(person, row)
+    pairs = _pairs(actor, row)
     if not pairs:
         st.success("No two pictures of this version are nearly the same.", icon=":material/check:")
         return
@@ -48,12 +48,12 @@ def settle(person: Person, row: VersionRow) -> None:
     page = st.pagination(n_pages, key=f"pairs_page_{row.id}") if n_pages > 1 else 1
     for number, pair in enumerate(pairs[(page - 1) * _PER_PAGE : page * _PER_PAGE]):
         _show_pair(row, pair, decided, f"pair_{row.id}_{page}_{number}")
-    _conclude(person, row, pairs, decided)
+    _conclude(actor, row, pairs, decided)
 
 
-def _pairs(person: Person, row: VersionRow) -> list[NearDuplicate]:
+def _pairs(actor: Actor, row: VersionRow) -> list[NearDuplicate]:
     with progress_bar() as report:
-        return near_duplicates.near_duplicates(database(), person, row.id, progress=report)
+        return near_duplicates.near_duplicates(database(), actor, row.id, progress=report)
 
 
 def _show_pair(row: VersionRow, pair: NearDuplicate, decided: dict[tuple[str, str], str], key: str) -> None:
@@ -94,7 +94,7 @@ def _description(pair: NearDuplicate) -> str:
     return "  \n".join(words)
 
 
-def _conclude(person: Person, row: VersionRow, pairs: list[NearDuplicate], decided: dict[tuple[str, str], str]) -> None:
+def _conclude(actor: Actor, row: VersionRow, pairs: list[NearDuplicate], decided: dict[tuple[str, str], str]) -> None:
     across = [pair for pair in pairs if pair.is_across and (pair.first, pair.second) not in decided]
     columns = st.columns([2, 2, 1], vertical_alignment="bottom")
     if across and columns[1].button(f"Keep all {len(across)} leaking pairs together", key=f"pairs_all_{row.id}"):
@@ -102,12 +102,12 @@ def _conclude(person: Person, row: VersionRow, pairs: list[NearDuplicate], decid
         st.session_state[f"pairs_round_{row.id}"] = _round(row) + 1
         st.rerun()
     with columns[2]:
-        draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}")
+        draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}", action="manage_data")
     words = f"Make a new version of {len(decided)} decisions" if decided else "Decide a pair to make a new version"
     if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}"):
         with refusals_shown(), progress_bar() as report:
-            made = versions.settle_pairs(database(), person, row.id, dict(decided), progress=report)
-            new = data_sets.load_version(database(), person, made)
+            made = versions.settle_pairs(database(), actor, row.id, dict(decided), progress=report)
+            new = data_sets.load_version(database(), actor, made)
             del st.session_state[f"pairs_{row.id}"]
             st.session_state.data_set_wanted = (new.data_set_id, new.id)
             st.rerun()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.types import Modality
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
 from pages.parts.markdown import plain
@@ -15,7 +15,7 @@ from train.datasets.own_reads import LABELLINGS, TWO
 from train.queue.imports import READS, ImportRequest
 
 
-def add_reads(person: Person) -> None:
+def add_reads(actor: Actor) -> None:
     """The form, what it would give, and what it does."""
     name, modality, seed = ask_what("reads", kind=Modality.MAMMOGRAPHY)
     st.caption(
@@ -27,7 +27,7 @@ def add_reads(person: Person) -> None:
     if modality is None:
         return
     with refusals_shown(stops=True):
-        there = own_reads.own_reads(database(), person, modality, labelling)
+        there = own_reads.own_reads(database(), actor, modality, labelling)
     n = len(there.found.images)
     words = ", ".join(f"{count} {plain(label)}" for label, count in there.counts.items())
     if not n:
@@ -45,5 +45,5 @@ def add_reads(person: Person) -> None:
     if st.button("Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}"):
         with refusals_shown():
             request = ImportRequest(READS, name, modality, seed, labelling=labelling, is_confirmed=confirmed)
-            begin(person, request, {})
+            begin(actor, request, {})
             begun(())

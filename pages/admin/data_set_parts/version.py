@@ -12,7 +12,7 @@ import streamlit as st
 from core.evaluation.charts.base import COLOURS, INK
 from core.records import data_sets
 from core.records.data_sets import VersionRow
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from pages.admin.data_set_parts.pairs import settle, thumbnail
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -67,7 +67,7 @@ COUNTS, PICTURES, PAIRS, AUDIT, SPLIT = "Counts and sizes", "Pictures", "Near-du
 _PER_ROW, _ROWS = 6, 2
 
 
-def show(person: Person, row: VersionRow) -> None:
+def show(actor: Actor, row: VersionRow) -> None:
     """Everything there is to see and do of one version."""
     st.caption(
         f"{row.n_cases} pictures, {row.modality} · split: {split_text(row.split)} · used by {row.n_jobs} trainings · "
@@ -78,15 +78,15 @@ def show(person: Person, row: VersionRow) -> None:
     part = st.segmented_control("Show", parts, default=COUNTS, required=True, key="data_set_part", wrap=True)
     with refusals_shown():
         if part == COUNTS:
-            _show_counts(person, row)
+            _show_counts(actor, row)
         elif part == PICTURES:
-            _show_pictures(person, row)
+            _show_pictures(actor, row)
         elif part == PAIRS:
-            settle(person, row)
+            settle(actor, row)
         elif part == AUDIT:
             _show_audit(row)
         else:
-            _split_anew(person, row)
+            _split_anew(actor, row)
 
 
 def labels_of(row: VersionRow) -> list[str]:
@@ -95,12 +95,12 @@ def labels_of(row: VersionRow) -> list[str]:
 
 
 @st.cache_data(max_entries=32, ttl="1h", show_spinner="Reading the pictures' sizes")
-def _overview(manifest_sha256: str, version_id: int, _person: Person) -> Overview:
-    return contents.overview(database(), _person, version_id)
+def _overview(manifest_sha256: str, version_id: int, _actor: Actor) -> Overview:
+    return contents.overview(database(), _actor, version_id)
 
 
-def _show_counts(person: Person, row: VersionRow) -> None:
-    seen, labels = _overview(row.manifest_sha256, row.id, person), labels_of(row)
+def _show_counts(actor: Actor, row: VersionRow) -> None:
+    seen, labels = _overview(row.manifest_sha256, row.id, actor), labels_of(row)
     units = "patients or groups" if seen.has_patients else "units that stay together (no patients are given)"
     masks = f" · {seen.n_masks} with an outline of the lesion" if seen.n_masks else ""
     st.caption(f"{seen.n_units} {units} · {seen.mib:.1f} MiB · {seen.size_text}{masks}")
@@ -124,14 +124,14 @@ def _show_counts(person: Person, row: VersionRow) -> None:
             st.plotly_chart(figure, key=f"data_set_{column}", config={"displaylogo": False})
 
 
-def _show_pictures(person: Person, row: VersionRow) -> None:
+def _show_pictures(actor: Actor, row: VersionRow) -> None:
     seed = st.session_state.setdefault("data_set_pictures_seed", 0)
     if st.button("Show others", icon=":material/shuffle:", key="data_set_pictures_others"):
         seed = st.session_state.data_set_pictures_seed = seed + 1
     for label in labels_of(row):
         n = sum(counts.get(label, 0) for counts in row.counts.values())
         st.markdown(f"**{plain(label)}** · {n}")
-        drawn = contents.pictures_of(database(), person, row.id, label=label, most=_PER_ROW * _ROWS, seed=seed)
+        drawn = contents.pictures_of(database(), actor, row.id, label=label, most=_PER_ROW * _ROWS, seed=seed)
         for start in range(0, len(drawn), _PER_ROW):
             for place, (file, part) in zip(st.columns(_PER_ROW), drawn[start : start + _PER_ROW], strict=False):
                 with place, refusals_shown():
@@ -145,7 +145,7 @@ def _show_audit(row: VersionRow) -> None:
         st.markdown("Nothing was found.")
 
 
-def _split_anew(person: Person, row: VersionRow) -> None:
+def _split_anew(actor: Actor, row: VersionRow) -> None:
     st.caption(
         "Makes a new version; this one stays as it is. Cases of one patient or group are never parted, and classes "
         "keep their shares. The same seed gives the same split."
@@ -166,8 +166,8 @@ def _split_anew(person: Person, row: VersionRow) -> None:
     if st.button("Make the new split", type="primary", key=f"split_{row.id}", icon=":material/call_split:"):
         request = SplitRequest(int(seed), int(folds) if kind == "k folds" else 0, int(per_class or 0))
         with refusals_shown(), progress_bar() as report:
-            made = versions.split_anew(database(), person, row.id, request, progress=report)
-            go_to(data_sets.load_version(database(), person, made))
+            made = versions.split_anew(database(), actor, row.id, request, progress=report)
+            go_to(data_sets.load_version(database(), actor, made))
 
 
 def go_to(row: VersionRow) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from core.models.cards import Card
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.records.releases import decisions
 from core.records.releases.decisions import Decision
 from pages.parts.figures import draw_download
@@ -18,7 +18,7 @@ from pages.parts.session import database
 from pages.parts.training_tables import when
 
 
-def draw_model(actor: Person, model_id: str, live: Card | None, decided: Sequence[Decision]) -> None:
+def draw_model(actor: Actor, model_id: str, live: Card | None, decided: Sequence[Decision]) -> None:
     """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first."""
     last = next(
         (one for one in decided if one.decision in (decisions.PROMOTE, decisions.ROLL_BACK, decisions.RETIRE)), None
@@ -71,7 +71,7 @@ def draw_decisions(decided: Sequence[Decision]) -> None:
         for one in decided
     ]
     st.dataframe(rows, hide_index=True, width="stretch", key="release_decisions")
-    draw_download(lambda: pd.DataFrame(rows), name="releases")
+    draw_download(lambda: pd.DataFrame(rows), name="releases", action="manage_releases")
 
 
 def _compared_text(one: Decision) -> str:

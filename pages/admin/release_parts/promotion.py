@@ -11,7 +11,7 @@ from core.evaluation.charts.curves import roc_figure
 from core.evaluation.promotion import CANDIDATE, LIVE, FailedCheck
 from core.evaluation.statistics.operating_points import compare_calls_by_class, operating_rows
 from core.models.cards import Card
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.records.releases import decisions, promotion_check
 from core.records.releases.promotion_check import Examination
 from pages.parts import card_rows
@@ -27,7 +27,7 @@ from train.publishing import score_live as live_scoring
 MIB = 2**20
 
 
-def ask_reference(actor: Person, job_id: int) -> str | None:
+def ask_reference(actor: Actor, job_id: int) -> str | None:
     """The live weights to stand beside a candidate that replaces none; None where there is nothing to choose."""
     choices = {card.model_id: card for card in promotion_check.reference_choices(database(), actor, job_id)}
     if len(choices) < 2:
@@ -39,17 +39,17 @@ def ask_reference(actor: Person, job_id: int) -> str | None:
     return choices[chosen].weights_sha256
 
 
-def examined(actor: Person, job_id: int, live_sha256: str | None, reference: str | None = None) -> Examination:
+def examined(actor: Actor, job_id: int, live_sha256: str | None, reference: str | None = None) -> Examination:
     """The comparison, computed once for a candidate, what is live, what stands beside it, and the margin."""
     return _examined(job_id, live_sha256, reference, settings().sensitivity_margin_percent, actor)
 
 
 @st.cache_resource(max_entries=8, ttl="10m", show_spinner="Comparing the candidate with the live model")
-def _examined(job_id: int, live_sha256: str | None, reference: str | None, margin: int, _actor: Person) -> Examination:
+def _examined(job_id: int, live_sha256: str | None, reference: str | None, margin: int, _actor: Actor) -> Examination:
     return promotion_check.examine(database(), _actor, job_id, reference=reference)
 
 
-def draw_gate(actor: Person, found: Examination) -> None:
+def draw_gate(actor: Actor, found: Examination) -> None:
     """Everything to look at, top to bottom, then the decision."""
     _draw_models(found)
     _draw_scoring(actor, found)
@@ -105,7 +105,7 @@ def _speed(found: Examination, name: str) -> str:
     return f"{found.speeds[name]:.3f}" + (f" ({ratio:.2f} times the live one's)" if name == CANDIDATE else "")
 
 
-def _draw_scoring(actor: Person, found: Examination) -> None:
+def _draw_scoring(actor: Actor, found: Examination) -> None:
     if found.live is None or (found.is_scored and found.speeds):
         return
     words = (
@@ -191,7 +191,7 @@ def _draw_localisation(found: Examination) -> None:
                 st.caption("Not measured: its data has no outlines of lesions.")
 
 
-def _draw_decision(actor: Person, found: Examination) -> None:
+def _draw_decision(actor: Actor, found: Examination) -> None:
     st.subheader("Decide", anchor=False)
     if found.candidate.weights_sha256 == found.live_sha256:
         st.success("These weights are live.", icon=":material/check:")

@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.evaluation.statistics.shadow import ShadowComparison
 from core.models.cards import Card, live_cards, shadow_cards
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.records.releases import decisions, shadows
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
@@ -21,7 +21,7 @@ FEW = 20
 """Images under which nothing is read out of a comparison."""
 
 
-def draw_shadows(actor: Person) -> None:
+def draw_shadows(actor: Actor) -> None:
     """Every model that runs silently now, with what it said so far."""
     for card in shadow_cards(settings()):
         short = card.weights_sha256[:8]
@@ -35,7 +35,7 @@ def draw_shadows(actor: Person) -> None:
                     _note_and_rerun(f"{card.model_id} with the weights {short} does not run silently any more.")
 
 
-def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
+def draw_begin(actor: Actor, finished: Sequence[JobRow], job_id: int) -> None:
     """The form that lets a candidate run silently; none for one that is live already."""
     (job,) = (one for one in finished if one.id == job_id)
     if job.result and job.result["weights_sha256"] in {card.weights_sha256 for card in live_cards(settings())}:
@@ -52,7 +52,7 @@ def draw_begin(actor: Person, finished: Sequence[JobRow], job_id: int) -> None:
                 _note_and_rerun(f"The candidate of training {job.id} runs silently from the next read on.")
 
 
-def _draw_comparison(actor: Person, card: Card) -> None:
+def _draw_comparison(actor: Actor, card: Card) -> None:
     reference = _ask_reference(card)
     found = shadows.shadow_comparison(database(), actor, card.model_id, card.weights_sha256, reference=reference)
     if found.n == 0:
@@ -63,6 +63,7 @@ def _draw_comparison(actor: Person, card: Card) -> None:
     draw_download(
         lambda: shadows.shadow_answers(database(), actor, card.model_id, card.weights_sha256, reference=reference),
         name=f"shadow-{card.weights_sha256[:8]}",
+        action="manage_releases",
     )
 
 

@@ -6,10 +6,10 @@ import plotly.colors
 import plotly.graph_objects as go
 import streamlit as st
 
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, signed_in
+from pages.parts.session import database, require
 from pages.parts.training_tables import device_text, duration_text, job_title, progress_text, trials_table, when
 from train.queue import trainings
 from train.queue.trainings import Epoch, JobRow
@@ -31,19 +31,17 @@ _COLOURS = plotly.colors.qualitative.Safe
 @st.fragment(run_every=2)
 def live(job_id: int) -> None:
     """A training that is not over; looks again every two seconds and reloads the page when it is."""
-    person = signed_in(is_activity=False)  # looking on keeps nobody signed in
-    if person is None:
-        return
+    actor = require("manage_training", is_activity=False)  # looking on keeps nobody signed in
     with refusals_shown(stops=True):
-        job = trainings.load_job(database(), person, job_id)
-    show(person, job)
+        job = trainings.load_job(database(), actor, job_id)
+    show(actor, job)
     if not job.is_open:
         st.rerun()
 
 
-def show(person: Person, job: JobRow) -> None:
+def show(actor: Actor, job: JobRow) -> None:
     """Everything there is to see of one training."""
-    epochs = trainings.epochs_of(database(), person, job.id)
+    epochs = trainings.epochs_of(database(), actor, job.id)
     st.markdown(f"**{job_title(job)}**")
     say = (
         st.error
@@ -58,7 +56,7 @@ def show(person: Person, job: JobRow) -> None:
         words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
         if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
             with refusals_shown():
-                trainings.cancel(database(), person, job.id)
+                trainings.cancel(database(), actor, job.id)
                 st.rerun()
     _draw_trials(job)
     _draw_curves(job, epochs)
@@ -66,9 +64,9 @@ def show(person: Person, job: JobRow) -> None:
         st.caption(f"Started by {plain(job.created_by_name)}, {when(job.created_at)}")
         if job.device and not job.is_open:
             st.caption(f"Trained {device_text(job)}")
-        for event in trainings.events_of(database(), person, job.id):
+        for event in trainings.events_of(database(), actor, job.id):
             st.markdown(f"{when(event.at)} · {plain(event.sentence)}")
-    tail = trainings.log_tail(database(), person, job.id)
+    tail = trainings.log_tail(database(), actor, job.id)
     if tail:
         with st.expander("Log", key=f"log_{job.id}"):
             st.code(tail, language=None)

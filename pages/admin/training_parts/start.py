@@ -7,7 +7,7 @@ import streamlit as st
 from core.models.registry import ARCHITECTURES
 from core.records import data_sets
 from core.records.data_sets import VersionRow
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor
 from core.types import Modality
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -38,7 +38,7 @@ _REGIMES = {
 }
 
 
-def begin_training(person: Person, versions: list[VersionRow]) -> list[int]:
+def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
     """The numbers of the jobs once they are in the queue: one a seed."""
     titles = {entry.id: entry.title for entry in ARCHITECTURES}
     by_id = {version.id: version for version in versions}
@@ -55,12 +55,12 @@ def begin_training(person: Person, versions: list[VersionRow]) -> list[int]:
     version = by_id[version_id]
     with refusals_shown():
         requests = _requests(version, architecture, preset or "As recommended")
-        _show_cost(person, requests, version)
+        _show_cost(actor, requests, version)
         if version.is_leaking:
             st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
         label = "Start the training" if len(requests) == 1 else f"Start {len(requests)} trainings"
         if st.button(label, type="primary", icon=":material/play_arrow:", key="job_start"):
-            return trainings.enqueue_all(database(), person, requests, version.id)
+            return trainings.enqueue_all(database(), actor, requests, version.id)
     return []
 
 
@@ -123,10 +123,10 @@ def _unfreeze() -> str:
     return {"recipe": "", "features": "0", "blocks": str(int(blocks)), "all": "all"}[regime]
 
 
-def _show_cost(person: Person, requests: list[FitRequest], version: VersionRow) -> None:
+def _show_cost(actor: Actor, requests: list[FitRequest], version: VersionRow) -> None:
     """How long it will take, and the same thing as a command."""
     request = requests[0]
-    took = duration.estimate(database(), person, request, version.n_training)
+    took = duration.estimate(database(), actor, request, version.n_training)
     if took is None:
         st.caption("No training of this architecture was timed yet; the first epoch will tell how long it takes.")
     else:

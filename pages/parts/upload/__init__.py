@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from core.errors import NotFound
-from core.records.people.permissions import Person
+from core.records.people.permissions import SignedIn
 from core.server import inbox
 from core.server.inbox import InboxFile
 from core.settings import Settings
@@ -48,7 +48,7 @@ def upload_files(key: str, *, action: str = "create_study", words: str = "") -> 
     return files or None
 
 
-def received(settings: Settings, person: Person, said: Any) -> tuple[list[InboxFile], int]:
+def received(settings: Settings, person: SignedIn, said: Any) -> tuple[list[InboxFile], int]:
     """The inbox files that the browser speaks of, and how many of them are not there. The browser is not believed."""
     if not isinstance(said, dict) or said.get("is_busy") or not isinstance(said.get("files"), list):
         return [], 0

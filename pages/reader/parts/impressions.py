@@ -9,6 +9,7 @@ import streamlit as st
 from core.records.reads.reads import BIRADS, Impression, Read
 from core.reports.content import BIRADS_MEANING, breast_name, when
 from pages.parts.markdown import plain
+from pages.parts.session import require
 
 SUGGESTED_SUSPICION: Mapping[str, int] = {
     "0": 10, "1": 0, "2": 1, "3": 2, "4A": 6, "4B": 30, "4C": 70, "5": 97, "6": 100,
@@ -48,6 +49,7 @@ def _breast(breast: str, key: str, start: Impression | None) -> tuple[str | None
 
 
 def _follow(birads_key: str, suspicion_key: str) -> None:
+    require("record_first_read")
     birads = st.session_state[birads_key]
     if birads is not None:
         st.session_state[suspicion_key] = SUGGESTED_SUSPICION[birads]

@@ -17,7 +17,7 @@ from core.errors import InvalidInput
 from core.imaging.hanging import hang
 from core.imaging.intake import Intake, read_upload
 from core.records.monitoring.drift import record_intake
-from core.records.people.permissions import Person
+from core.records.people.permissions import SignedIn
 from core.records.reads.studies import NAME_LENGTH_MOST, create_study
 from core.reports.content import warnings_of
 from core.server import inbox
@@ -87,7 +87,7 @@ class Draft:
         )
 
 
-def begin_study(person: Person) -> str | None:
+def begin_study(person: SignedIn) -> str | None:
     """Choose files, see what was refused, complete what they do not say, name it; the id once it is saved."""
     drafts = choose_files(person)
     show_refusals(drafts)
@@ -109,7 +109,7 @@ def begin_study(person: Person) -> str | None:
     return None
 
 
-def choose_files(person: Person) -> list[Draft]:
+def choose_files(person: SignedIn) -> list[Draft]:
     """The upload and, once every file has arrived, its drafts. Ends the page while there is nothing to show."""
     st.caption(
         "DICOM, PNG, JPEG or TIFF, or a zip of them. All files that you choose here become one study of one patient."
@@ -120,7 +120,7 @@ def choose_files(person: Person) -> list[Draft]:
     return read_new_files(person, files)
 
 
-def read_new_files(person: Person, files: Sequence[InboxFile]) -> list[Draft]:
+def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
     """Drafts of all chosen files, read once each; a bar moves while they are read."""
     drafts: list[Draft] = st.session_state.setdefault(_DRAFTS, [])
     done: set[str] = st.session_state.setdefault(_READ, set())
@@ -285,7 +285,7 @@ def missing_text(drafts: Sequence[Draft]) -> str:
     return ""
 
 
-def save(person: Person, display_name: str, drafts: Sequence[Draft]) -> str | None:
+def save(person: SignedIn, display_name: str, drafts: Sequence[Draft]) -> str | None:
     """Store the study and empty the inbox; the new study's id, or None where it was refused with a sentence."""
     images = [draft.image for draft in drafts if draft.found.image is not None]
     with refusals_shown():

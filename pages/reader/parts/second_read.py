@@ -17,7 +17,7 @@ from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import Card, known_cards, leak_text, leaks_of, live_cards, shadow_cards
 from core.models.operating_point import held_against, operating_point
-from core.records.people.permissions import Person
+from core.records.people.permissions import SignedIn
 from core.records.reads import predictions
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.records.releases import shadows
@@ -81,7 +81,7 @@ def _line(bar: Bar) -> str:
 Answer = tuple[str, Prediction, Explanation]
 
 
-def answers_of(person: Person, study: StoredStudy) -> list[Answer]:
+def answers_of(person: SignedIn, study: StoredStudy) -> list[Answer]:
     """What the models said of the study: by image, and for each image in the order of the cards.
 
     Refused with a sentence while the reader may not see it.

@@ -11,7 +11,7 @@ from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
 from core.models.cards import headline, known_cards, leak_text, leaks_of
 from core.models.operating_point import operating_point
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Person, SignedIn
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
 from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
@@ -19,7 +19,7 @@ from core.reports.document import build_html, build_pdf
 from core.settings import Settings
 from pages.parts.attention import default_choice
 from pages.parts.card_rows import data_text, headline_text
-from pages.parts.session import database, settings
+from pages.parts.session import database, deferred, require, settings
 from pages.reader.parts import second_read
 from pages.reader.parts.second_read import Answer
 
@@ -43,25 +43,25 @@ def gather(
     )
 
 
-def offer(person: Person, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read]) -> None:
+def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read]) -> None:
     """Two downloads, made when they are clicked. The file's name says the study's id, never its display name."""
-    require_permission(person, "export_report")
+    require("export_report")
     site, db = settings(), database()
 
-    def made(what: str) -> bytes:
+    def made(person: Person, what: str) -> bytes:
         report = gather(person, study, answers, retained, site)
         document = build_pdf(report) if what == "pdf" else build_html(report).encode()
-        record_export(db, person, study.row.id, what=what)
+        record_export(db, actor, study.row.id, what=what)
         return document
 
     name = f"secondread-{study.row.id[:8]}"
     with st.container(horizontal=True):
         st.download_button(
-            "Report as PDF", lambda: made("pdf"), f"{name}.pdf",
+            "Report as PDF", deferred("export_report", lambda person: made(person, "pdf")), f"{name}.pdf",
             "application/pdf", on_click="ignore", icon=":material/picture_as_pdf:", key="report_pdf",
         )  # fmt: skip
         st.download_button(
-            "Report as HTML", lambda: made("html"), f"{name}.html",
+            "Report as HTML", deferred("export_report", lambda person: made(person, "html")), f"{name}.html",
             "text/html", on_click="ignore", icon=":material/code:", key="report_html",
         )  # fmt: skip
 

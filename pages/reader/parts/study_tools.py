@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from core.records.people.permissions import Person, allowed
+from core.records.people.permissions import SignedIn
 from core.records.reads import studies
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database
+from pages.parts.session import database, may
 
 
-def header(person: Person, study: StoredStudy) -> None:
+def header(person: SignedIn, study: StoredStudy) -> None:
     """The study's name and what can be done with the study as a whole."""
     row = study.row
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -27,10 +27,10 @@ def header(person: Person, study: StoredStudy) -> None:
             earlier = "1 earlier study" if study.n_earlier == 1 else f"{study.n_earlier} earlier studies"
             with st.popover(earlier, icon=":material/history:"):
                 _earlier(person, study)
-        if row.state == "new" and allowed(person, "correct_image"):
+        if row.state == "new" and may(person, "correct_image"):
             with st.popover("Correct images", icon=":material/edit:"):
                 _corrections(person, study)
-        if row.state != "final" and allowed(person, "delete_study"):
+        if row.state != "final" and may(person, "delete_study"):
             with st.popover("Delete", icon=":material/delete:"):
                 _deletion(person, study)
 
@@ -49,7 +49,7 @@ def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
         st.caption("  \n".join(lines))
 
 
-def _earlier(person: Person, study: StoredStudy) -> None:
+def _earlier(person: SignedIn, study: StoredStudy) -> None:
     st.caption("Found by a keyed hash of the patient's number; the number itself is not kept.")
     for row in studies.earlier_studies(database(), person, study.row.id):
         words = f"{plain(row.display_name)}, {when(row.created_at)}"
@@ -57,14 +57,14 @@ def _earlier(person: Person, study: StoredStudy) -> None:
             st.switch_page("pages/reader/read.py", query_params={"study": row.id})
 
 
-def _corrections(person: Person, study: StoredStudy) -> None:
+def _corrections(person: SignedIn, study: StoredStudy) -> None:
     st.caption("Until the first impression is saved. The models read what you state here.")
     for position, stored in enumerate(study.images):
         with st.form(f"correct_{stored.id}", border=True):
             _correction(person, stored, position)
 
 
-def _correction(person: Person, stored: StoredImage, position: int) -> None:
+def _correction(person: SignedIn, stored: StoredImage, position: int) -> None:
     image = stored.image
     kinds = list(Modality)
     st.markdown(f"**Image {position + 1}**")
@@ -77,7 +77,7 @@ def _correction(person: Person, stored: StoredImage, position: int) -> None:
             st.rerun()
 
 
-def _deletion(person: Person, study: StoredStudy) -> None:
+def _deletion(person: SignedIn, study: StoredStudy) -> None:
     st.markdown("Deletes the pictures for good. Who did it and when is kept.")
     if st.button("Delete this study", key="delete_study"):
         with refusals_shown():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Raster
+from record_site import signed_in
 
 from core.demo.phantoms import histology_tile, mammogram_exam, ultrasound_image
 from core.demo.site import prepare
@@ -15,7 +16,7 @@ from core.errors import InvalidSettings
 from core.imaging.intake import read_upload
 from core.records.database.db import open_database
 from core.records.people import accounts
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal
 from core.records.reads.studies import list_studies
 from core.settings import Settings
 from core.types import Image, Modality
@@ -51,7 +52,7 @@ def test_three_people_and_three_studies_once_and_new_passwords_each_time(tmp_pat
         assert accounts.sign_in(db, settings, person.name, person.password)
     with pytest.raises(accounts.AccountRefused):
         accounts.sign_in(db, settings, first[1].name, first[1].password)
-    studies = list_studies(db, Person(1, "demo administrator", ("radiologist",)))
+    studies = list_studies(db, LocalTerminal(1))
     assert len(studies) == 3 and all(study.is_synthetic for study in studies)
     assert {modality for study in studies for modality in study.modalities} == set(Modality)
     db.close()
@@ -61,7 +62,9 @@ def test_a_real_site_never_becomes_a_demonstration(tmp_path: Path) -> None:
     db = open_database(Settings(state_dir=tmp_path / "state"))
     code = accounts.setup_code(db)
     assert code is not None
-    owner = accounts.create_first_administrator(db, code=code, name="Dr Real", password="a long enough password")
+    owner = signed_in(
+        db, accounts.create_first_administrator(db, code=code, name="Dr Real", password="a long enough password")
+    )
     with pytest.raises(InvalidSettings, match="belongs to a real site"):
         prepare(db)
     assert [row.name for row in accounts.list_people(db, owner)] == ["Dr Real"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from record_site import at_terminal, signed_in
 from sqlalchemy import select
 
 from core.errors import InvalidInput, NotAllowed, NotFound
@@ -44,7 +45,7 @@ def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database
 def anna(db: Database) -> Person:
     code = accounts.setup_code(db)
     assert code is not None
-    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+    return at_terminal(accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD))
 
 
 class Clock:
@@ -82,7 +83,9 @@ def test_a_wrong_setup_code_makes_nobody_and_is_audited(db: Database) -> None:
     with pytest.raises(AccountRefused, match="not the setup code"):
         accounts.create_first_administrator(db, code="AAAAA-AAAAA-AAAAA-AAAAA", name="Eve", password=PASSWORD)
     assert accounts.needs_first_administrator(db)
-    anna = accounts.create_first_administrator(db, code=str(code).lower(), name="Anna Berg", password=PASSWORD)
+    anna = at_terminal(
+        accounts.create_first_administrator(db, code=str(code).lower(), name="Anna Berg", password=PASSWORD)
+    )
     assert [action for action, _ in actions(db, anna)] == ["set up", "set-up refused"]
 
 
@@ -309,7 +312,8 @@ def test_an_administrator_resets_a_lost_password(db: Database, settings: Setting
 
 
 def test_only_administrators_manage_people(db: Database, anna: Person) -> None:
-    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist", "researcher"])
+    roles = ["radiologist", "researcher"]
+    ben = signed_in(db, accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=roles))
     attempts = (
         lambda: accounts.create_person(db, ben, name="Eve", password=PASSWORD, roles=["administrator"]),
         lambda: accounts.list_people(db, ben),

@@ -10,14 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from record_site import add_person, picture, sqlite_only
+from record_site import add_person, picture, sqlite_only, stranger
 from sqlalchemy import text
 
 from core import __main__ as program
 from core.errors import NotAllowed
 from core.records.audit import heads, trail
 from core.records.database.db import Database, open_database
-from core.records.people.permissions import Person
 from core.records.reads.studies import create_study, record_opening
 from core.settings import Settings
 
@@ -152,7 +151,7 @@ def test_the_trail_is_filtered_by_person_subject_and_time(records: Database) -> 
 
 @pytest.mark.parametrize("roles", NOT_ADMINISTRATORS)
 def test_only_administrators_export_or_filter_the_trail(records: Database, roles: tuple[str, ...]) -> None:
-    nobody = Person(1, "A", roles)
+    nobody = stranger(records, *roles)
     with pytest.raises(NotAllowed):
         trail.export_csv(records, nobody, [])
     with pytest.raises(NotAllowed):
@@ -169,4 +168,4 @@ def test_opening_a_study_is_recorded_once_a_visit(records: Database) -> None:
     opened = trail.entries(records, bob, action="open study")
     assert [entry.person_name for entry in opened] == ["Bob", "Ann"]
     with pytest.raises(NotAllowed):
-        record_opening(records, Person(9, "R", ["researcher"]), study_id)
+        record_opening(records, stranger(records, "researcher"), study_id)

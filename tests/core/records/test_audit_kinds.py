@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import pytest
 import streamlit
 from argon2 import PasswordHasher
-from record_site import CALM, picture, sqlite_only
+from record_site import CALM, at_terminal, picture, signed_in, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate
 from streamlit.testing.v1 import AppTest
 from test_single_sign_on import SSO, claims
@@ -50,12 +50,13 @@ def refused(act: Callable[[], object]) -> None:
 def set_up(db: Database) -> Person:
     code = accounts.setup_code(db) or ""
     refused(lambda: accounts.create_first_administrator(db, code="wrong", name="Ada", password=PASSWORD))
-    return accounts.create_first_administrator(db, code=code, name="Ada", password=PASSWORD)
+    return signed_in(db, accounts.create_first_administrator(db, code=code, name="Ada", password=PASSWORD))
 
 
 def people_come_and_go(db: Database, ada: Person) -> Person:
     """A reader by a link, one with a password, one by single sign-on; the first of them."""
-    ben, link = invitations.invite_person(db, ada, name="Ben", roles=["radiologist"])
+    invited, link = invitations.invite_person(db, ada, name="Ben", roles=["radiologist"])
+    ben = at_terminal(invited)
     invitations.use_link(db, link, PASSWORD)
     refused(lambda: invitations.use_link(db, link, PASSWORD))
     for _ in range(accounts.FAILURES_BEFORE_LOCK):

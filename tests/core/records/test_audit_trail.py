@@ -9,19 +9,19 @@ import threading
 from datetime import UTC, timedelta
 
 import pytest
-from record_site import add_person, picture, sqlite_only
+from record_site import add_person, picture, sqlite_only, stranger
 from sqlalchemy import delete, insert, select, text, update
 
 from core.errors import NotAllowed
 from core.records.audit import trail as audit_trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal
 from core.records.reads.reads import record_export
 from core.records.reads.studies import create_study
 from core.settings import REPOSITORY, Settings
 
-ADMINISTRATOR = Person(1, "Ada", ["administrator"])
+ADMINISTRATOR = LocalTerminal(1)
 ROW = tables.audit.c
 
 
@@ -195,6 +195,7 @@ def test_detail_that_would_come_back_otherwise_is_refused_or_made_plain(records:
         audit_trail.record(connection, None, "create study", "study 3", thing=object())
 
     assert audit_trail.verify(records) == audit_trail.Verdict(1, ())
+    add_person(records, "Ada", "administrator")
     assert audit_trail.entries(records, ADMINISTRATOR)[0].detail == {"sides": ["R", "L"], "share": 0.1, "nothing": None}
 
 
@@ -222,7 +223,7 @@ def test_the_trail_can_be_filtered_and_cut(trail: Database) -> None:
 @pytest.mark.parametrize("roles", [(), ("radiologist",), ("researcher",), ("radiologist", "researcher")])
 def test_only_an_administrator_reads_the_trail(records: Database, roles: tuple[str, ...]) -> None:
     with pytest.raises(NotAllowed):
-        audit_trail.entries(records, Person(1, "A", roles))
+        audit_trail.entries(records, stranger(records, *roles))
 
 
 @sqlite_only

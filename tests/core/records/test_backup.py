@@ -16,7 +16,7 @@ from core.records.audit import heads, trail
 from core.records.backup import site_backup
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads.reads import reads_of, record_first_read
 from core.records.reads.studies import create_study, load_study
 from core.settings import Settings
@@ -47,10 +47,10 @@ def test_everything_is_there_again(records: Database, site: tuple[Person, str], 
     new = Settings(state_dir=tmp_path / "new state")
     assert site_backup.restore(new, tmp_path / "site.backup") == summary
     db = open_database(new)
-    first, again = load_study(records, ann, study_id), load_study(db, ann, study_id)
+    first, again = load_study(records, ann, study_id), load_study(db, LocalTerminal(ann.id), study_id)
     for one, other in zip(first.images, again.images, strict=True):
         np.testing.assert_array_equal(one.image.pixels, other.image.pixels)
-    assert [read.comment for read in reads_of(db, ann, study_id)] == ["kept"]
+    assert [read.comment for read in reads_of(db, LocalTerminal(ann.id), study_id)] == ["kept"]
     assert db.site_key == records.site_key and stored_files(db) == stored_files(records)
     assert (new.state_dir / "candidates" / "7" / "card.json").read_text() == "{}"
     assert heads.verify(db) == trail.Verdict(summary.n_audit + 1, ())
@@ -129,7 +129,7 @@ def test_both_commands_work_and_are_recorded(
     assert program.main(["restore", str(tmp_path / "site.backup")]) == 0
     assert program.main(["restore", str(tmp_path / "site.backup")]) == 1
     assert "not empty" in capsys.readouterr().err
-    ada = Person(1, "Ada", ["administrator"])
+    ada = LocalTerminal(1)
     assert trail.entries(records, ada)[0].action == "backup"
     db = open_database(Settings(state_dir=tmp_path / "new"))
     assert trail.entries(db, ada)[0].action == "restore"

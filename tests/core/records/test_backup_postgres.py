@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from record_site import CALM, PostgresServer, add_person, answer, explanation, picture, stored_files
+from record_site import CALM, PostgresServer, add_person, answer, at_terminal, explanation, picture, stored_files
 from release_site import MODEL, SHIPPED, add_candidate, candidate
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -20,7 +20,7 @@ from core.records.audit import heads, trail
 from core.records.backup import database_copy, site_backup
 from core.records.database import tables
 from core.records.database.db import Database, open_database, reachable_engine
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads import predictions, reads, studies, truths
 from core.records.releases import decisions
 from core.settings import Settings
@@ -86,7 +86,7 @@ def test_everything_arrives_in_either_kind_of_database_and_new_rows_follow_the_o
     before, after = rows(records), rows(db)
     assert before == after and sum(map(bool, before.values())) >= 11
     assert heads.verify(db) == trail.Verdict(summary.n_audit + 1, ())
-    first, again = (studies.load_study(one, ann, study_id) for one in (records, db))
+    first, again = (studies.load_study(one, LocalTerminal(ann.id), study_id) for one in (records, db))
     for one, other in zip(first.images, again.images, strict=True):
         np.testing.assert_array_equal(one.image.pixels, other.image.pixels)
     assert stored_files(db) == stored_files(records)
@@ -100,7 +100,7 @@ def test_everything_arrives_in_either_kind_of_database_and_new_rows_follow_the_o
     reads.record_first_read(db, bea, second, {"R": CALM})
     held = trainings.claim(db, worker="w", machine="another")
     assert held is None  # the one that ran goes on here only when its lease is over
-    made = candidate(db, add_candidate(db, ann, 2))
+    made = candidate(db, add_candidate(db, at_terminal(ann), 2))
     assert made.weights_sha256 != SHIPPED.weights_sha256
     assert trail.verify(db).is_intact
     has_file = (new_settings.state_dir / "secondread.sqlite3").exists()
@@ -137,8 +137,8 @@ def test_what_is_written_meanwhile_is_in_it_whole_or_not_at_all(
         site_backup.restore(new, tmp_path / f"{number}.backup")
         db = open_database(new)
         assert heads.verify(db).is_intact
-        for row in studies.list_studies(db, ann):
-            studies.load_study(db, ann, row.id)  # raises where a picture is missing
+        for row in studies.list_studies(db, LocalTerminal(ann.id)):
+            studies.load_study(db, LocalTerminal(ann.id), row.id)  # raises where a picture is missing
         db.close()
     assert len(made) > 3
 
@@ -201,7 +201,7 @@ def test_both_commands_work_and_are_recorded(
     assert program.main(["restore", str(tmp_path / "site.backup")]) == 0
     said = capsys.readouterr()
     assert "rows of audit" in said.err and "verifies" in said.out
-    ada = Person(1, "Ada", ["administrator"])
+    ada = LocalTerminal(1)
     assert trail.entries(records, ada, kind="Backups")[0].action == "backup"
     db = open_database(new)
     assert trail.entries(db, ada, kind="Backups")[0].action == "restore"

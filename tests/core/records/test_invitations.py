@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from record_site import add_person
+from record_site import add_person, stranger
 from sqlalchemy import select
 
 from core.errors import Conflict, NotAllowed, NotFound
@@ -111,11 +111,11 @@ def test_signing_somebody_out_ends_their_sessions_and_nothing_else(records: Data
 def test_only_administrators_invite_reset_and_sign_others_out(
     records: Database, ada: Person, roles: tuple[str, ...]
 ) -> None:
-    stranger = Person(7, "S", roles)
+    who = stranger(records, *roles)
     calls: tuple[Callable[[], object], ...] = (
-        lambda: invitations.invite_person(records, stranger, name="X", roles=["radiologist"]),
-        lambda: invitations.reset_by_link(records, stranger, ada.id),
-        lambda: accounts.sign_out_everywhere(records, stranger, ada.id),
+        lambda: invitations.invite_person(records, who, name="X", roles=["radiologist"]),
+        lambda: invitations.reset_by_link(records, who, ada.id),
+        lambda: accounts.sign_out_everywhere(records, who, ada.id),
     )
     for call in calls:
         with pytest.raises(NotAllowed):

@@ -130,7 +130,7 @@ ACTIONS: dict[str, Callable[[Database, Person], object]] = {
 def test_only_an_administrator_decides_about_releases(records: Database, admin: Person, action: str) -> None:
     others = add_person(records, "Otto", *(role for role in ROLES if role != "administrator"))
     with pytest.raises(NotAllowed):
-        ACTIONS[action](records, Person(others.id, "Otto", [role for role in ROLES if role != "administrator"]))
+        ACTIONS[action](records, others)
     assert decisions.decisions(records, admin) == [] and read_live(records.settings) == live.Live()
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from record_site import CALM, add_person, answer, explanation, picture, stored_files
+from record_site import CALM, add_person, answer, at_terminal, explanation, picture, stored_files
 
 from core.errors import InvalidInput
 from core.records import site_settings
@@ -24,7 +24,7 @@ DAYS = 30
 
 @pytest.fixture
 def ann(records: Database) -> Person:
-    return add_person(records, "Ann", "radiologist", "administrator")
+    return at_terminal(add_person(records, "Ann", "radiologist", "administrator"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from record_site import add_person, sqlite_only
+from record_site import add_person, at_terminal, sqlite_only
 
 from core.errors import Conflict, InvalidSettings
 from core.records.audit import trail as audit_trail
@@ -131,7 +131,7 @@ def test_no_password_and_no_role_is_given_here_to_who_comes_by_single_sign_on(re
     ):
         with pytest.raises(Conflict, match="single sign-on"):
             act()
-    assert not accounts.has_password(records, anna) and accounts.has_password(records, root)
+    assert not accounts.has_password(records, at_terminal(anna)) and accounts.has_password(records, root)
     with pytest.raises(AccountRefused):
         accounts.sign_in(records, SSO, "Anna Berg", "none")
 

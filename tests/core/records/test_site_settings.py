@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from record_site import add_person, picture
+from record_site import add_person, picture, stranger
 
 from core.errors import InvalidInput, NotAllowed
 from core.records import site_settings
@@ -84,11 +84,11 @@ def test_what_cannot_be_chosen_is_refused(records: Database, ada: Person, key: s
 
 @pytest.mark.parametrize("roles", [(), ("radiologist", "researcher")])
 def test_only_administrators_see_and_change_settings(records: Database, roles: tuple[str, ...]) -> None:
-    stranger = Person(5, "S", roles)
+    who = stranger(records, *roles)
     with pytest.raises(NotAllowed):
-        site_settings.chosen(records, stranger)
+        site_settings.chosen(records, who)
     with pytest.raises(NotAllowed):
-        site_settings.choose(records, stranger, "reading_mode", "concurrent")
+        site_settings.choose(records, who, "reading_mode", "concurrent")
     with pytest.raises(NotAllowed):
-        site_settings.back_to_default(records, stranger, "reading_mode")
+        site_settings.back_to_default(records, who, "reading_mode")
     assert trail.verify(records).n == 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from record_site import add_person, answer, explanation, picture
+from record_site import add_person, answer, explanation, picture, stranger
 from sqlalchemy import select
 
 from core.errors import InvalidInput, NotAllowed
@@ -107,5 +107,5 @@ def test_what_is_no_threshold_is_refused(records: Database, ada: Person, card: C
     with pytest.raises(InvalidInput, match="between 0 and 100"):
         site_settings.set_own(records, ada, card, value)
     with pytest.raises(NotAllowed):
-        site_settings.set_own(records, Person(9, "S", ["radiologist"]), card, 0.5)
+        site_settings.set_own(records, stranger(records, "radiologist"), card, 0.5)
     assert trail.verify(records).n == 0

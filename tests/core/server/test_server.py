@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import pytest
 from argon2 import PasswordHasher
+from record_site import at_terminal
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
@@ -82,7 +83,7 @@ def client(db: Database, settings: Settings) -> Iterator[TestClient]:
 def anna(db: Database) -> Person:
     code = accounts.setup_code(db)
     assert code is not None
-    return accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
+    return at_terminal(accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD))
 
 
 @pytest.fixture

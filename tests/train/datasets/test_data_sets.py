@@ -200,7 +200,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from core.records.database.db import open_database
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal, Person
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.datasets import ingest
@@ -210,7 +210,7 @@ def kill(sentence, done):
         os.kill(os.getpid(), signal.SIGKILL)
 
 db = open_database(Settings(state_dir=Path(sys.argv[1])))
-ada = Person(1, "Ada", ["administrator"])
+ada = LocalTerminal(1)
 ingest.add_zip(db, ada, Path(sys.argv[2]), name="x", modality=Modality.ULTRASOUND, seed=0, progress=kill)
 """
 

@@ -56,9 +56,9 @@ def cases_of(db: Database, person: Person, version_id: int) -> list[dict[str, st
 
 def test_the_join_is_shown_row_by_row_and_nothing_is_kept(records: Database, admin: Person, tmp_path: Path) -> None:
     sources = hospital(tmp_path / "books", tmp_path / "data" / "jpg")
-    columns = link.columns_in(admin, sources.combined, sources.validation).likely()
+    columns = link.columns_in(records, admin, sources.combined, sources.validation).likely()
     assert columns == LinkColumns()
-    seen = link.preview(admin, sources, columns)
+    seen = link.preview(records, admin, sources, columns)
     assert seen.counts == {
         "cancer": {"rows": 13, "matched": 11, "unmatched": {"no validation row": 1, "duplicate key": 1}},
         "non_cancer": {"rows": 20, "matched": 19, "unmatched": {"file missing": 1}},
@@ -97,18 +97,20 @@ def test_linked_rows_become_a_data_set_and_nothing_that_names_a_patient_is_kept(
 
 def test_sheets_of_another_name_can_be_chosen(records: Database, admin: Person, tmp_path: Path) -> None:
     sources = hospital(tmp_path / "books", tmp_path / "data" / "jpg", sheets=("Befund +", "Befund -"))
-    names = link.sheets_in(admin, sources.combined, sources.validation)
+    names = link.sheets_in(records, admin, sources.combined, sources.validation)
     assert names == SheetNames(("Befund +", "Befund -"), ("Sheet1",)) and names.likely() == LinkSheets("", "")
     with pytest.raises(
         InvalidInput, match=r"no sheet Cancer and no sheet Non-Cancer\. Its sheets: Befund \+, Befund -"
     ):
-        link.columns_in(admin, sources.combined, sources.validation)
+        link.columns_in(records, admin, sources.combined, sources.validation)
     sheets = LinkSheets("Befund +", "Befund -", "Sheet1")
-    columns = replace(link.columns_in(admin, sources.combined, sources.validation, sheets).likely(), sheets=sheets)
-    seen = link.preview(admin, sources, columns)
+    columns = replace(
+        link.columns_in(records, admin, sources.combined, sources.validation, sheets).likely(), sheets=sheets
+    )
+    seen = link.preview(records, admin, sources, columns)
     assert seen.n_matched == 30 and set(seen.unmatched["sheet"]) == {"Befund +", "Befund -"}
     with pytest.raises(InvalidInput, match=r"no sheet Patho\. Its sheets: Sheet1"):
-        link.preview(admin, sources, replace(columns, sheets=LinkSheets("Befund +", "Befund -", "Patho")))
+        link.preview(records, admin, sources, replace(columns, sheets=LinkSheets("Befund +", "Befund -", "Patho")))
     with pytest.raises(InvalidInput, match="cannot hold both"):
         LinkSheets("Befund +", "Befund +")
 
@@ -120,11 +122,11 @@ def test_columns_of_another_name_can_be_set(records: Database, admin: Person, tm
     assert headers.combined == columns and headers.validation == (*columns, "Windows path")
     assert headers.likely() == LinkColumns(KeyColumns("", "", "", ""), KeyColumns("", "", "", ""), "Windows path")
     with pytest.raises(InvalidInput, match="key's columns"):
-        link.preview(admin, sources, headers.likely())
+        link.preview(records, admin, sources, headers.likely())
     chosen = LinkColumns(KeyColumns(*columns), KeyColumns(*columns), "Windows path")
-    assert link.preview(admin, sources, chosen).n_matched == 30
+    assert link.preview(records, admin, sources, chosen).n_matched == 30
     swapped = KeyColumns(columns[0], columns[2], columns[1], columns[3])
-    wrong = link.preview(admin, sources, LinkColumns(swapped, KeyColumns(*columns), "Windows path"))
+    wrong = link.preview(records, admin, sources, LinkColumns(swapped, KeyColumns(*columns), "Windows path"))
     assert wrong.counts["cancer"]["matched"] == 0
 
 
@@ -139,7 +141,7 @@ def test_a_zip_of_pictures_is_unpacked_for_the_join_and_gone_after_it(
     folder = link.unpack_images(records, admin, archive, progress=lambda *_: None)
     assert folder.is_relative_to(records.settings.state_dir)
     unpacked = Sources(sources.combined, sources.validation, folder)
-    assert link.preview(admin, unpacked, LinkColumns()).n_matched == 30
+    assert link.preview(records, admin, unpacked, LinkColumns()).n_matched == 30
     added(records, admin, unpacked, LinkColumns())
     assert not folder.exists()
 

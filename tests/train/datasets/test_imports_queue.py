@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from made_data_sets import class_folders, hospital, zipped
-from record_site import add_person, sqlite_only
+from record_site import add_person, at_terminal, sqlite_only
 from sqlalchemy import select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -306,7 +306,7 @@ def test_an_import_whose_files_or_whose_person_are_gone_says_so(
         ({"roles": ["researcher"]}, "needs the role administrator"),
         ({"disabled": True}, "disabled"),
     ):
-        again = imports.enqueue(records, admin, REQUEST, {"archive": zipped(archive, class_folders())})
+        again = imports.enqueue(records, at_terminal(admin), REQUEST, {"archive": zipped(archive, class_folders())})
         with records.begin() as connection:
             connection.execute(update(tables.person).values(**values))
         ImportWorker(records).work_once()

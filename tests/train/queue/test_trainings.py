@@ -16,7 +16,7 @@ from core.records import data_sets
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import ROLES, Person
+from core.records.people.permissions import ROLES, LocalTerminal, Person
 from core.types import Modality
 from pages.parts.training_tables import device_text
 from train.queue import trainings
@@ -88,7 +88,7 @@ def test_only_an_administrator_may_do_anything_with_jobs(records: Database, vers
     for role in set(ROLES) - {"administrator"}:
         with pytest.raises(NotAllowed):
             ACTIONS[action](records, add_person(records, f"{role} {action}", role), version)
-    assert trainings.list_jobs(records, Person(1, "Ada", ["administrator"])) == []
+    assert trainings.list_jobs(records, LocalTerminal(1)) == []
 
 
 def test_a_job_for_another_kind_of_picture_or_an_unknown_set_is_refused(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.records.database.db import Database
-from core.records.people.permissions import Person, require_permission
+from core.records.people.permissions import Actor, require_permission
 from core.types import Modality
 from train.datasets.deidentify import ingest_cases
 from train.datasets.hospital.columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
@@ -47,12 +47,13 @@ class Preview:
         return sum(int(str(part["matched"])) for part in self.counts.values())
 
 
-def unpack_images(db: Database, person: Person, archive: Path, *, progress: Progress) -> Path:
+def unpack_images(db: Database, actor: Actor, archive: Path, *, progress: Progress) -> Path:
     """The pictures of an uploaded zip in a folder that is there until `add_linked`, or for a day.
 
     Raises NotAllowed, UnreadableImage, InvalidInput.
     """
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     folder = new_folder(db.settings)
     try:
         unpack(archive, folder, db.settings, progress)
@@ -62,27 +63,33 @@ def unpack_images(db: Database, person: Person, archive: Path, *, progress: Prog
     return folder
 
 
-def images_below_root(db: Database, person: Person, folder: str) -> Path:
+def images_below_root(db: Database, actor: Actor, folder: str) -> Path:
     """A folder of pictures on this server. Raises NotAllowed, InvalidInput, NotFound."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     return folder_below_root(db.settings, folder)
 
 
-def sheets_in(person: Person, combined: Path, validation: Path) -> SheetNames:
+def sheets_in(db: Database, actor: Actor, combined: Path, validation: Path) -> SheetNames:
     """What the sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     return sheets_of(combined, validation)
 
 
-def columns_in(person: Person, combined: Path, validation: Path, sheets: LinkSheets | None = None) -> Headers:
+def columns_in(
+    db: Database, actor: Actor, combined: Path, validation: Path, sheets: LinkSheets | None = None
+) -> Headers:
     """What the columns of these sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     return headers_of(combined, validation, sheets)
 
 
-def preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
+def preview(db: Database, actor: Actor, sources: Sources, columns: LinkColumns) -> Preview:
     """Join, and tell what became of every row; nothing is kept. Raises NotAllowed, NotFound, InvalidInput."""
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     linked = _link(sources, columns)
     rows = [
         (row.sheet.title, row.sheet.numbers[row.place], row.reason, row.detail)
@@ -94,7 +101,7 @@ def preview(person: Person, sources: Sources, columns: LinkColumns) -> Preview:
 
 def add_linked(
     db: Database,
-    person: Person,
+    actor: Actor,
     sources: Sources,
     columns: LinkColumns,
     *,
@@ -107,7 +114,8 @@ def add_linked(
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    require_permission(person, "manage_data")
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_data")
     progress("Joining the workbooks with the pictures", 0.0)
     linked = _link(sources, columns)
     cases = _cases(linked)
@@ -119,7 +127,7 @@ def add_linked(
     ]
     found = add_data_set(
         db,
-        person,
+        actor,
         lambda retained: ingest_cases(db, cases, sources.images, retained, modality=modality, progress=progress),
         notes=notes,
         name=name,
