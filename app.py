@@ -31,7 +31,7 @@ from core.server.callback import SingleSignOn
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
-from pages.parts import identity, session
+from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
 from train.queue import worker
 
@@ -142,9 +142,11 @@ if get_script_run_ctx(suppress_warning=True) is not None:
 else:
     try:
         environment = session.environment()
+        media.install()
         middleware = build_middleware(
             index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
             is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,
+            may_fetch=media.may_fetch,
             has_sso=environment.has_sso,
         )
         if environment.has_sso:

@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SESSION_COOKIE = "secondread_session"
 
+MayFetch = Callable[[str, str], bool]
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 CLOSED_PATHS = (
@@ -33,8 +35,12 @@ CLOSED_PATHS = (
 SSO_PATHS = ("/auth/", "/oauth2callback")
 """Closed as well, unless the site has single sign-on."""
 
-SIGNED_IN_PATHS = ("/media/", "/_stcore/upload_file/", "/upload")
-"""Pictures, downloads and uploads: only with a living session, whatever secret is in the address."""
+MEDIA_PATH = "/media/"
+
+SIGNED_IN_PATHS = (MEDIA_PATH, "/_stcore/upload_file/", "/upload")
+"""Pictures, downloads and uploads: only with a living session, whatever secret is in the address.
+
+Below `MEDIA_PATH` only with the session that the file was made in."""
 
 
 def content_security_policy(index_html: str) -> str:
@@ -121,9 +127,12 @@ def _is_same_origin(headers: Headers) -> bool:
 class Gate:
     """Closes routes that nobody needs, and keeps pictures and uploads for people who are signed in."""
 
-    def __init__(self, app: ASGIApp, *, is_signed_in: Callable[[str], bool], has_sso: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, has_sso: bool
+    ) -> None:
         self.app = app
         self.is_signed_in = is_signed_in
+        self.may_fetch = may_fetch
         self.closed = CLOSED_PATHS if has_sso else (*CLOSED_PATHS, *SSO_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,18 +146,22 @@ class Gate:
                 if not token or not await run_in_threadpool(self.is_signed_in, token):
                     await PlainTextResponse("Please sign in first.", 403)(scope, receive, send)
                     return
+                if path.startswith(MEDIA_PATH) and not await run_in_threadpool(self.may_fetch, path, token):
+                    await PlainTextResponse("Not here.", 404)(scope, receive, send)
+                    return
         await self.app(scope, receive, send)
 
 
 def build_middleware(
-    *, index_html: str, is_signed_in: Callable[[str], bool], has_sso: bool = False
+    *, index_html: str, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, has_sso: bool = False
 ) -> list[Middleware]:
     """The guards, outermost first. `is_signed_in` takes the session token of the cookie; it may block.
 
+    may_fetch: whether the file at this path (`core.server.media_owners`) answers the session of this token; may block.
     has_sso: opens what signing in with an identity provider needs.
     """
     return [
         Middleware(SecurityHeaders, policy=content_security_policy(index_html)),
         Middleware(SameOrigin),
-        Middleware(Gate, is_signed_in=is_signed_in, has_sso=has_sso),
+        Middleware(Gate, is_signed_in=is_signed_in, may_fetch=may_fetch, has_sso=has_sso),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import streamlit as st
 
@@ -11,9 +12,11 @@ from core.records import site_settings
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
 from core.records.people.permissions import (
+    ACTIONS,
     ROLES,
     Actor,
     Person,
+    SessionActor,
     SignedIn,
     allowed,
     person_now,
@@ -24,6 +27,11 @@ from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
 
 _PERSON = "signed_in_person_id"
+
+DRAWN_FOR: ContextVar[str] = ContextVar("drawn_for", default="")
+"""What the running page or fragment demands; files that it draws are given to who may still do that."""
+MADE_FOR: ContextVar[tuple[SessionActor, str] | None] = ContextVar("made_for", default=None)
+"""The session that a download is being made for, outside of any page, and what it demands."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -55,6 +63,7 @@ def signed_in(*, is_activity: bool = True) -> Person | None:
 
 def forget_others(person: Person | None) -> None:
     """Empties the page state that another person (or nobody) left in this tab. Called by `app.py` before any page."""
+    DRAWN_FOR.set("")  # the thread may have drawn another page before
     whose = person.id if person else None
     if st.session_state.get(_PERSON) != whose:
         for key in list(st.session_state):
@@ -82,6 +91,8 @@ def require(role_or_action: str, *, is_activity: bool = True) -> SignedIn:
     except NotAllowed as refused:
         st.error(str(refused))
         st.stop()
+    if role_or_action in ACTIONS:
+        DRAWN_FOR.set(role_or_action)
     return SignedIn(sessions.digest(token), person.id, person.name)
 
 
@@ -102,6 +113,7 @@ def deferred(action: str, build: Callable[[Person], bytes]) -> Callable[[], byte
     def made() -> bytes:
         with db.read() as connection:
             person = require_permission(connection, actor, action)
+        MADE_FOR.set((actor, action))
         return build(person)
 
     return made

@@ -29,6 +29,7 @@ from core.records.people.permissions import Person
 from core.server import inbox
 from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
 from core.server.logs import configure_logging
+from core.server.media_owners import MediaOwners, media_id
 from core.server.routes import build_routes
 from core.settings import MIB, Settings
 
@@ -65,12 +66,16 @@ def application(db: Database, settings: Settings) -> Starlette:
         await socket.send_text("a page")
         await socket.close()
 
+    owners = MediaOwners()
     inner = [Route("/{path:path}", page), WebSocketRoute("/_stcore/stream", stream)]
     middleware = build_middleware(
         index_html="<script>inline</script>",
         is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
+        may_fetch=lambda path, token: owners.may_fetch(db, media_id(path), sessions.actor_of(token)),
     )
-    return Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
+    application = Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
+    application.state.owners = owners
+    return application
 
 
 @pytest.fixture
@@ -90,6 +95,7 @@ def anna(db: Database) -> Person:
 def signed_in(client: TestClient, anna: Person) -> TestClient:
     answer = post(client, "/login", who="Anna Berg", password=PASSWORD)
     assert answer.headers["location"] == "/"
+    client.app.state.owners.add("picture", sessions.actor_of(client.cookies[SESSION_COOKIE]), "")
     return client
 
 
@@ -248,6 +254,41 @@ def test_scripts_run_only_from_here_or_by_their_hash() -> None:
 )
 def test_routes_that_nobody_needs_are_closed_to_everybody(signed_in: TestClient, path: str) -> None:
     assert signed_in.get(path).status_code == 404
+
+
+@pytest.fixture
+def elsewhere(db: Database, signed_in: TestClient) -> Iterator[TestClient]:
+    """Another browser, of the same person, that knows every address."""
+    with TestClient(signed_in.app, follow_redirects=False) as client:
+        client.cookies.set(SESSION_COOKIE, accounts.sign_in(db, db.settings, "Anna Berg", PASSWORD))
+        yield client
+
+
+def test_a_file_answers_only_the_session_that_it_was_made_in(signed_in: TestClient, elsewhere: TestClient) -> None:
+    owners, mine = signed_in.app.state.owners, sessions.actor_of(signed_in.cookies[SESSION_COOKIE])
+    owners.add("report", mine, "export_report")
+    for path in ("/media/report.pdf", "/media/report"):
+        assert signed_in.get(path).status_code == 200
+        for ask in (elsewhere.get, elsewhere.head, elsewhere.options):
+            assert ask(path).status_code == 404
+    assert signed_in.get("/media/other.pdf").status_code == 404
+    owners.add("report", sessions.actor_of(elsewhere.cookies[SESSION_COOKIE]), "export_report")
+    assert elsewhere.get("/media/report.pdf").status_code == signed_in.get("/media/report.pdf").status_code == 200
+    owners.forget("report")
+    assert elsewhere.get("/media/report.pdf").status_code == signed_in.get("/media/report.pdf").status_code == 404
+
+
+def test_a_file_is_not_handed_out_once_the_role_that_it_was_made_with_is_gone(
+    signed_in: TestClient, db: Database, anna: Person
+) -> None:
+    mine = sessions.actor_of(signed_in.cookies[SESSION_COOKIE])
+    signed_in.app.state.owners.add("report", mine, "export_report")
+    assert signed_in.get("/media/report.pdf").status_code == 200
+    accounts.set_roles(db, anna, anna.id, ["administrator", "researcher"])
+    assert signed_in.get("/media/report.pdf").status_code == 404
+    assert signed_in.get("/media/picture.png").status_code == 200  # which needs no role
+    accounts.set_roles(db, anna, anna.id, ["administrator", "radiologist"])
+    assert signed_in.get("/media/report.pdf").status_code == 200
 
 
 def test_pictures_need_a_session_and_are_not_cached(signed_in: TestClient) -> None:
