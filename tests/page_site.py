@@ -162,7 +162,7 @@ class Tab:
         return self.settled()
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Everything a person could read on the page, spaces made plain."""
         app = self.app
         kinds = (

@@ -1,0 +1,93 @@
+"""What a page left to be done later: made for whoever may still have it, when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import streamlit as st
+from page_site import PageSite, Tab, first_read, store
+from record_site import CALM, add_person
+
+from core.errors import NotAllowed, SignedOut
+from core.records.audit import trail
+from core.records.people import accounts
+from core.records.people.permissions import LocalTerminal, SessionActor
+from core.records.reads import reads
+from core.server.media_owners import MediaOwners, media_id, wrapped
+from pages.parts.session import MADE_FOR
+
+Made = Callable[[], bytes]
+
+
+@pytest.fixture
+def downloads(opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> dict[str, Made]:
+    """What the buttons of a finished study's page would call, by their key; the page was drawn once."""
+    study_id = store(opened_site, "Case")
+    first_read(opened_site, study_id)
+    reads.reveal(opened_site.db, opened_site.one, study_id)
+    reads.record_final_read(opened_site.db, opened_site.one, study_id, {"L": CALM})
+    found: dict[str, Made] = {}
+
+    def seen(_label: str, data: Made, *_: object, key: str, **__: Any) -> None:
+        found[key] = data
+
+    monkeypatch.setattr(st, "download_button", seen)
+    tab.open("reader/read", study_id)
+    assert set(found) == {"report_pdf", "report_html"}
+    return found
+
+
+def exports(site: PageSite) -> int:
+    return len(trail.entries(site.db, LocalTerminal(site.one.id), action="export report"))
+
+
+def test_a_report_is_made_and_written_down_for_who_may_have_it(
+    opened_site: PageSite, downloads: dict[str, Made]
+) -> None:
+    assert b"Dr One" in downloads["report_html"]() and downloads["report_pdf"]().startswith(b"%PDF")
+    assert exports(opened_site) == 2
+
+
+@pytest.mark.parametrize("kind", ["report_pdf", "report_html"])
+@pytest.mark.parametrize("end", ["signed out", "disabled", "demoted"])
+def test_a_report_is_not_made_once_session_account_or_role_are_gone(
+    opened_site: PageSite, downloads: dict[str, Made], kind: str, end: str
+) -> None:
+    db, one = opened_site.db, opened_site.one
+    chief = add_person(db, "Chief", "administrator")
+    if end == "signed out":
+        accounts.sign_out_everywhere(db, chief, one.id)
+    elif end == "disabled":
+        accounts.disable_person(db, chief, one.id)
+    else:
+        accounts.set_roles(db, chief, one.id, ["researcher"])
+    with pytest.raises(NotAllowed if end == "demoted" else SignedOut):
+        downloads[kind]()
+    assert exports(opened_site) == 0
+
+
+def test_the_page_says_one_sentence_to_who_lost_the_role_and_offers_nothing(opened_site: PageSite, tab: Tab) -> None:
+    study_id = store(opened_site, "Case")
+    assert "Case" in tab.open("reader/read", study_id).text
+    accounts.set_roles(opened_site.db, add_person(opened_site.db, "Chief"), opened_site.one.id, ["researcher"])
+    tab.settled()
+    assert not tab.app.exception and not tab.has("Save first impression")
+
+
+def test_a_stored_file_belongs_to_the_session_and_the_action_that_it_was_made_for(
+    opened_site: PageSite,
+) -> None:
+    db, one, owners = opened_site.db, opened_site.one, MediaOwners()
+    stored = wrapped(lambda content, kind: f"id-of-{content}", owners, MADE_FOR.get)
+    mine, other = SessionActor(one.token_sha256), SessionActor(opened_site.two.token_sha256)
+    assert stored("nobody's", "text/plain") == "id-of-nobody's"
+    MADE_FOR.set((mine, "export_report"))
+    assert stored("report", kind="text/html") == "id-of-report"
+    MADE_FOR.set(None)
+    assert owners.may_fetch(db, media_id("/media/id-of-report.html"), mine)
+    assert not owners.may_fetch(db, "id-of-report", other)
+    assert not owners.may_fetch(db, "id-of-nobody's", mine)
+    accounts.set_roles(db, add_person(db, "Chief", "administrator"), one.id, ["researcher"])
+    assert not owners.may_fetch(db, "id-of-report", mine)
