@@ -49,7 +49,7 @@ class Image:
     windows: the windows the file offers; `window_index` says which one made `pixels` (None: full range).
     notes: what was done to the file's pixels on the way in, in order.
     warnings: sentences the reader should see before trusting the picture.
-    tags: DICOM keywords and values from the allow-list of `core.imaging.dicom`; never identifying.
+    tags: DICOM keywords and values from the allow-list of `core.imaging.dicom.tags`; never identifying.
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
     """
 

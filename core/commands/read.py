@@ -102,6 +102,6 @@ def _read(image: Image, card: Card, loaded: dict[str, Reader], out: Path | None)
     }
     if out is None:
         return fields, []
-    from core.imaging.heat_files import write_heat_maps
+    from core.imaging.overlay import write_heat_maps
 
     return fields, [str(path) for path in write_heat_maps(image, prediction.model_id, explanation, out)]

@@ -169,7 +169,7 @@ def _limit_this_process(limits: Limits) -> None:
 def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
     limits = Limits(**request["limits"])
     if request["kind"] == "DICOM":
-        from core.imaging.dicom import read_dicom  # pydicom loads only under the limits, and only where needed
+        from core.imaging.dicom.read import read_dicom  # pydicom loads only under the limits, and only where needed
 
         return read_dicom(stream, limits=limits, frame=request["frame"], window=request["window"])
     from core.imaging.raster import read_raster

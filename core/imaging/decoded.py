@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,3 +60,12 @@ class Decoded:
     tags: dict[str, str] = field(default_factory=dict)
     patient: str = ""
     is_dicom: bool = False
+
+
+def clean_text(value: object, limit: int = 64) -> str:
+    """Text that came from a file, made fit to be kept: one line of at most `limit` characters; not escaped for HTML.
+
+    Control, format and separator characters become single spaces.
+    """
+    text = "".join(" " if unicodedata.category(letter)[0] in "CZ" else letter for letter in str(value)[: 4 * limit])
+    return " ".join(text.split())[:limit]

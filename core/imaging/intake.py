@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import AppError, UnreadableImage
-from core.imaging.archive import members
 from core.imaging.decode_process import decode
-from core.imaging.decoded import Decoded, Limits
-from core.imaging.file_text import clean_text
+from core.imaging.decoded import Decoded, Limits, clean_text
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at, to_grey
+from core.imaging.zip_members import members
 from core.settings import MIB, Settings
 from core.types import Image, Modality
 

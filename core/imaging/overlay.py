@@ -1,8 +1,14 @@
-"""From pixels to what a screen or a printer shows: window, polarity, and one transparent hue where a model looked."""
+"""From pixels to what a screen, a printer or a file shows: window, polarity, and one hue where a model looked."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image as Raster
+
+from core.imaging.preprocess import heat_map
+from core.types import Explanation, Image
 
 HUE = (255, 153, 31)
 """Amber: seen on grey and on pink tissue alike, and no rainbow whose colours look like degrees of disease."""
@@ -35,3 +41,19 @@ def paint(pixels: np.ndarray, heat: np.ndarray, opacity: float, *, low_cut: floa
     alpha = (min(max(opacity, 0.0), 1.0) * strength)[..., None]  # (H, W, 1)
     hue = np.array(HUE, np.float32) / 255
     return np.round((base * (1 - alpha) + hue * alpha) * 255).astype(np.uint8)
+
+
+def write_heat_maps(image: Image, model_id: str, explanation: Explanation, folder: Path) -> list[Path]:
+    """One 8-bit grey PNG a branch for the positive class, (H, W) of the image, 255 at the map's peak.
+
+    Named `<first 8 of the image's sha256>-<model>-<branch>.png`; returns the paths in the order of the branches.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = image.sha256[:8]
+    paths = []
+    for branch in explanation.maps:
+        heat = heat_map(explanation, branch, explanation.positive_index)
+        path = folder / f"{name}-{model_id}-{branch}.png"
+        Raster.fromarray(np.round(heat * 255).astype(np.uint8)).save(path)
+        paths.append(path)
+    return paths

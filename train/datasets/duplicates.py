@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
-from core.imaging.dicom import read_dicom
+from core.imaging.dicom.read import read_dicom
 from core.imaging.preprocess import resize
 from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import InvalidInput, NotFound
-from core.imaging.archive import members
+from core.imaging.zip_members import members
 from core.settings import Settings
 
 FILES_MOST = 20_000

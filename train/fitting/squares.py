@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image as Raster
 
 from core.imaging.decoded import Limits
-from core.imaging.dicom import read_dicom
+from core.imaging.dicom.read import read_dicom
 from core.imaging.preprocess import fit_square, resize
 from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of

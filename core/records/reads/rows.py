@@ -17,7 +17,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, exists, select
 
 from core.errors import NotFound
-from core.imaging.dicom_tags import KEPT_TAGS
+from core.imaging.dicom.tags import KEPT_TAGS
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.image_store import ImageStore

@@ -14,8 +14,8 @@ from pydicom.sequence import Sequence
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits
-from core.imaging.dicom import read_dicom
-from core.imaging.windowing import apply_window
+from core.imaging.dicom.grey_scale import apply_window
+from core.imaging.dicom.read import read_dicom
 from core.settings import Settings
 from core.types import Modality, Window
 
@@ -366,7 +366,7 @@ def test_deflated_and_unknown_syntaxes_are_refused_before_parsing(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("the data set must not be parsed")
 
-    monkeypatch.setattr("core.imaging.dicom_header.dcmread", fail)
+    monkeypatch.setattr("core.imaging.dicom.header.dcmread", fail)
     with pytest.raises(UnreadableImage, match=words):
         read(data)
 

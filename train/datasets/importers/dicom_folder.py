@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from core.errors import UnreadableImage
-from core.imaging.dicom_header import read_header
-from core.imaging.dicom_tags import read_laterality, read_modality, read_patient, read_view
+from core.imaging.dicom.header import read_header
+from core.imaging.dicom.tags import read_laterality, read_modality, read_patient, read_view
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from train.datasets.importers.imported import Imported, in_counting_order
 

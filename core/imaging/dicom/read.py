@@ -15,16 +15,25 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut, convert_color_space, get_decoder
 
 from core.errors import UnreadableImage
-from core.imaging import dicom_tags
-from core.imaging.codec_headers import (
+from core.imaging.decoded import Decoded, Limits, clean_text, frame_words
+from core.imaging.dicom import tags
+from core.imaging.dicom.codestream import (
     CodecHeader,
     decode_rle,
     demand_end_marker,
     read_jpeg2000_header,
     read_jpeg_header,
 )
-from core.imaging.decoded import Decoded, Limits, frame_words
-from core.imaging.dicom_header import (
+from core.imaging.dicom.grey_scale import (
+    FUNCTIONS,
+    LookupTable,
+    apply_window,
+    is_usable,
+    rescale,
+    robust_window,
+    through_table,
+)
+from core.imaging.dicom.header import (
     JPEG,
     JPEG_2000,
     JPEG_EXTENDED,
@@ -34,16 +43,6 @@ from core.imaging.dicom_header import (
     read_geometry,
     read_header,
     read_pixel_elements,
-)
-from core.imaging.file_text import clean_text
-from core.imaging.windowing import (
-    FUNCTIONS,
-    LookupTable,
-    apply_window,
-    is_usable,
-    rescale,
-    robust_window,
-    through_table,
 )
 from core.types import Modality, Window
 
@@ -67,13 +66,13 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
     takes the VOI LUT, else the first window, else the range of the picture.
     """
     header, syntax = read_header(stream)
-    modality, warnings = dicom_tags.read_modality(header)
+    modality, warnings = tags.read_modality(header)
     geometry = read_geometry(header, limits)
     if geometry.frames == 1:
         frame = 0
     elif not 0 <= frame < geometry.frames:
         raise UnreadableImage(f"This file has {geometry.frames} frames; choose one from 0 to {geometry.frames - 1}.")
-    header = dicom_tags.with_functional_groups(header, frame)
+    header = tags.with_functional_groups(header, frame)
     decoded = Decoded(
         np.zeros((1, 1), np.float32),
         modality=modality,
@@ -81,8 +80,8 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
         frame=frame,
         n_frames=geometry.frames,
         warnings=warnings,
-        tags=dicom_tags.kept_tags(header),
-        patient=dicom_tags.read_patient(header),
+        tags=tags.kept_tags(header),
+        patient=tags.read_patient(header),
         is_dicom=True,
     )
     _add_place(decoded, header)
@@ -99,15 +98,15 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
 
 def _add_place(decoded: Decoded, header: Dataset) -> None:
     """Side, view, spacing and general warnings."""
-    decoded.laterality, side_warnings = dicom_tags.read_laterality(header)
-    decoded.spacing_mm, spacing_warnings = dicom_tags.read_spacing(header)
+    decoded.laterality, side_warnings = tags.read_laterality(header)
+    decoded.spacing_mm, spacing_warnings = tags.read_spacing(header)
     decoded.warnings += [
         *side_warnings,
         *spacing_warnings,
-        *dicom_tags.general_warnings(header, decoded.modality),
+        *tags.general_warnings(header, decoded.modality),
     ]
     if decoded.modality is Modality.MAMMOGRAPHY or decoded.modality is None:
-        decoded.view = dicom_tags.read_view(header)
+        decoded.view = tags.read_view(header)
 
 
 def decode_frame(dataset: Dataset, syntax: str, geometry: Geometry, frame: int) -> np.ndarray:
@@ -253,7 +252,7 @@ def read_windows(header: Dataset) -> tuple[tuple[Window, ...], list[str]]:
     """The usable windows of the header in their order, and a warning where one was left out."""
     centers, widths = (_list(header.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     names = _list(header.get("WindowCenterWidthExplanation"))
-    function = dicom_tags.text_of(header, "VOILUTFunction") or "LINEAR"
+    function = tags.text_of(header, "VOILUTFunction") or "LINEAR"
     warnings = []
     if function not in FUNCTIONS:
         warnings.append("The file asks for a VOI function that DICOM does not define; LINEAR is used.")

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from core.errors import UnreadableImage
-from core.imaging.file_text import clean_text
+from core.imaging.decoded import clean_text
 from core.types import VIEWS, Modality
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
