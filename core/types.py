@@ -20,7 +20,7 @@ class Modality(StrEnum):
 
 
 LATERALITIES = ("R", "L")
-VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "AT", "SIO", "FB", "RCC")
+VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "AT", "SIO", "ISO", "FB", "RCC")
 SIDE_NOT_STATED = "U"
 """The key of the breast in reads and truths when no image says which side it shows."""
 
@@ -45,6 +45,12 @@ class Image:
     modality: None while nobody knows; `modality_source` is "tags", "argument", "pixels", "reader" or "unknown".
     laterality: "L", "R" or None. view: one of `VIEWS` or None.
     spacing_mm: (row, column) distance between pixel centres, or None when the file does not say.
+    pixel_aspect: distance between rows by distance between columns, where spacing_mm does not say it; see `aspect`.
+    view_modifiers: "spot compression", "implant displaced" and other words on how the view was taken.
+    not_scored: why no model reads this picture, as a sentence that is among the warnings too; "" when models do.
+    is_scored_alone: models read it, but it stays out of the breast's number (a spot view, a raw image).
+    guessed_bits: the bits a grey value was assumed to have where the file does not say, or None; pictures of one study
+        share them (`core.imaging.picture.on_one_scale`).
     frame, n_frames: which frame of a multi-frame file this is (from 0).
     windows: the windows the file offers; `window_index` says which one made `pixels` (None: full range).
     notes: what was done to the file's pixels on the way in, in order.
@@ -68,6 +74,11 @@ class Image:
     warnings: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     patient_hash: str | None = None
+    pixel_aspect: float = 1.0
+    view_modifiers: tuple[str, ...] = ()
+    not_scored: str = ""
+    is_scored_alone: bool = False
+    guessed_bits: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -79,6 +90,8 @@ class Image:
             raise ValueError(f"laterality must be L, R or None, not {self.laterality!r}")
         if self.view not in (None, *VIEWS):
             raise ValueError(f"view must be one of {VIEWS} or None, not {self.view!r}")
+        if not 0.05 <= self.pixel_aspect <= 20:
+            raise ValueError(f"pixel_aspect must lie between 0.05 and 20, not {self.pixel_aspect!r}")
 
     @property
     def height(self) -> int:
@@ -91,6 +104,16 @@ class Image:
     @property
     def is_colour(self) -> bool:
         return self.pixels.ndim == 3
+
+    @property
+    def aspect(self) -> float:
+        """Distance between rows by distance between columns: 1 for square pixels."""
+        aspect = self.spacing_mm[0] / self.spacing_mm[1] if self.spacing_mm else self.pixel_aspect
+        return aspect if 0.05 <= aspect <= 20 else 1.0
+
+    def is_read_by(self, modality: Modality) -> bool:
+        """Whether a model of this modality reads the picture."""
+        return self.modality is modality and not self.not_scored
 
 
 @dataclass(frozen=True, slots=True)

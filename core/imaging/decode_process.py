@@ -25,6 +25,7 @@ import numpy as np
 
 from core.errors import AppError, UnreadableImage
 from core.imaging.decoded import Decoded, Limits
+from core.imaging.picture import decode_here
 from core.settings import REPOSITORY
 from core.types import Modality, Window
 
@@ -144,6 +145,7 @@ def _decoded_from(answer: dict[str, Any], pixels: np.ndarray | None) -> Decoded:
     facts = dict(answer["decoded"])
     facts["modality"] = Modality(facts["modality"]) if facts["modality"] else None
     facts["windows"] = tuple(Window(**window) for window in facts["windows"])
+    facts["view_modifiers"] = tuple(facts["view_modifiers"])
     facts["spacing_mm"] = tuple(facts["spacing_mm"]) if facts["spacing_mm"] else None
     return Decoded(pixels.astype(np.float32, copy=False), **facts)
 
@@ -168,13 +170,7 @@ def _limit_this_process(limits: Limits) -> None:
 
 def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
     limits = Limits(**request["limits"])
-    if request["kind"] == "DICOM":
-        from core.imaging.dicom.read import read_dicom  # pydicom loads only under the limits, and only where needed
-
-        return read_dicom(stream, limits=limits, frame=request["frame"], window=request["window"])
-    from core.imaging.raster import read_raster
-
-    return read_raster(stream, request["kind"], limits=limits, frame=request["frame"])
+    return decode_here(stream, request["kind"], limits=limits, frame=request["frame"], window=request["window"])
 
 
 def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:

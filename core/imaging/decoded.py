@@ -42,6 +42,7 @@ class Decoded:
 
     pixels: float32 in [0, 1], (H, W), or (H, W, 3) RGB while colour is still undecided or for histology.
     patient: "PatientID|IssuerOfPatientID", only to be hashed with the site's key and forgotten; "" when absent.
+    pixel_aspect, view_modifiers, not_scored, is_scored_alone, guessed_bits: as in `core.types.Image`.
     is_dicom: the file's own tags say what it shows, so a doubtful look at the pixels warns where it otherwise refuses.
     """
 
@@ -59,6 +60,11 @@ class Decoded:
     warnings: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     patient: str = ""
+    pixel_aspect: float = 1.0
+    view_modifiers: tuple[str, ...] = ()
+    not_scored: str = ""
+    is_scored_alone: bool = False
+    guessed_bits: int | None = None
     is_dicom: bool = False
 
 

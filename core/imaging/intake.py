@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Decoded, Limits, clean_text
+from core.imaging.picture import in_colours_of, on_one_scale
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
-from core.imaging.suitability import Look, look_at, to_grey
+from core.imaging.suitability import Look, look_at
 from core.imaging.zip_members import members
 from core.settings import MIB, Settings
 from core.types import Image, Modality
@@ -148,7 +149,12 @@ def _read_all(
         for future in running:
             done.append(future.result())
             _tell(progress, len(done), known)
-    return done
+    return _on_one_scale(done)
+
+
+def _on_one_scale(done: list[Intake]) -> list[Intake]:
+    settled = iter(on_one_scale([intake.image for intake in done if intake.image is not None]))
+    return [replace(intake, image=next(settled)) if intake.image is not None else intake for intake in done]
 
 
 def _tell(progress: Callable[[int, int], None] | None, done: int, known: int | None) -> None:
@@ -233,6 +239,11 @@ def _finish(decoded: Decoded, sha256: str, wish: _Wish) -> Image:
         warnings=tuple(decoded.warnings),
         tags=decoded.tags,
         patient_hash=patient_hash,
+        pixel_aspect=decoded.pixel_aspect,
+        view_modifiers=decoded.view_modifiers,
+        not_scored=decoded.not_scored if decoded.modality is Modality.MAMMOGRAPHY else "",
+        is_scored_alone=decoded.is_scored_alone and decoded.modality is Modality.MAMMOGRAPHY,
+        guessed_bits=decoded.guessed_bits,
     )
 
 
@@ -261,15 +272,10 @@ def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> No
 
 
 def _settle_colour(decoded: Decoded) -> np.ndarray:
-    """Histology is RGB, everything else grey."""
-    if decoded.modality is Modality.HISTOLOGY:
-        if decoded.pixels.ndim == 2:
-            decoded.warnings.append(
-                "This tissue image has no colour; the models were made for stained tissue in colour."
-            )
-            return np.repeat(decoded.pixels[..., None], 3, axis=2)
-        return decoded.pixels
-    if decoded.pixels.ndim == 3:
+    """Histology is RGB, everything else grey; what was lost or missed is said."""
+    is_grey = decoded.pixels.ndim == 2
+    if decoded.modality is Modality.HISTOLOGY and is_grey:
+        decoded.warnings.append("This tissue image has no colour; the models were made for stained tissue in colour.")
+    if decoded.modality is not Modality.HISTOLOGY and not is_grey:
         decoded.notes.append("colour made grey")
-        return np.clip(to_grey(decoded.pixels), 0, 1)
-    return decoded.pixels
+    return in_colours_of(decoded.modality, decoded.pixels)

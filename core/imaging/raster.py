@@ -14,6 +14,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits
+from core.imaging.picture import BITS_GUESSED
 
 _MIN_SIDE = 32
 _DAMAGED = "This {kind} file is damaged or cut short, so it cannot be read. Export it again from where it came from."
@@ -114,7 +115,10 @@ def _to_float(raster: Raster.Image, decoded: Decoded) -> np.ndarray:
 
 
 def _from_integers(values: np.ndarray, decoded: Decoded) -> np.ndarray:
-    """Whole numbers by the smallest usual bit depth that holds them: 12 bits live in 16-bit files."""
+    """Whole numbers by the smallest usual bit depth that holds them: 12 bits live in 16-bit files.
+
+    What needs the whole 16 bits is known to have them; less is a guess, which the pictures of a study make together.
+    """
     values = values.astype(np.int64, copy=False)
     if values.min() < 0:
         values = values - values.min()
@@ -124,6 +128,9 @@ def _from_integers(values: np.ndarray, decoded: Decoded) -> np.ndarray:
     if depth is None:
         raise UnreadableImage("This picture holds numbers of more than 16 bits, which no breast image uses.")
     decoded.notes.append(f"{depth} bits recognised by range")
+    decoded.guessed_bits = depth
+    if depth < _BIT_DEPTHS[-1]:
+        decoded.warnings.append(BITS_GUESSED)
     return values.astype(np.float32) / np.float32((1 << depth) - 1)
 
 
@@ -135,6 +142,10 @@ def _from_floats(values: np.ndarray, decoded: Decoded) -> np.ndarray:
     if low >= 0 and high <= 1:
         return values.astype(np.float32)
     decoded.notes.append("decimal values scaled to their own range")
+    decoded.warnings.append(
+        "The file holds decimal numbers and does not say which are black and white; its own range is shown, so its "
+        "brightness is a guess. Send the DICOM file."
+    )
     return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
 
 

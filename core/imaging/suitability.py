@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as Raster
 from scipy import ndimage
 
+from core.imaging.picture import to_grey
 from core.types import Modality
 
 _THUMBNAIL = 256
@@ -102,13 +103,6 @@ _NOT_BREAST = (
     "The picture does not look like a mammogram, a breast ultrasound image or stained tissue; it may be a photograph, "
     "a chest film or a drawing. Choose a breast image."
 )
-
-
-def to_grey(pixels: np.ndarray) -> np.ndarray:
-    """RGB (H, W, 3) to luma (H, W), float32 (ITU-R BT.601)."""
-    if pixels.ndim == 2:
-        return pixels
-    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
 
 
 def look_at(pixels: np.ndarray) -> Look:

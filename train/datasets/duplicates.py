@@ -20,10 +20,10 @@ from scipy.ndimage import gaussian_filter
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
 from core.imaging.dicom.read import read_dicom
+from core.imaging.picture import to_grey
 from core.imaging.preprocess import resize
 from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
-from core.imaging.suitability import to_grey
 from core.settings import Settings
 
 SIDE = 32

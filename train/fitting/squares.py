@@ -15,10 +15,10 @@ from PIL import Image as Raster
 
 from core.imaging.decoded import Limits
 from core.imaging.dicom.read import read_dicom
+from core.imaging.picture import to_grey
 from core.imaging.preprocess import fit_square, resize
 from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
-from core.imaging.suitability import to_grey
 from core.settings import Settings
 from core.types import Fit, Image, Modality
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from core.imaging.suitability import to_grey
+from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
 from core.models.registry import Architecture, architecture

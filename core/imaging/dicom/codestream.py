@@ -1,99 +1,173 @@
-"""What a compressed frame says of its own size, read without decoding it.
+"""What a compressed frame says of itself, read without decoding it: size, bits, colour, and where it ends.
 
 A DICOM header can promise 64 x 48 pixels around a codestream that asks its decoder for gigabytes; comparing the two
-costs a few bytes (JPEG: ITU T.81 B.2.2, JPEG-LS: ITU T.87 C.2.2, JPEG 2000: ITU T.800 A.5.1, RLE: DICOM PS3.5 G).
+costs a few bytes. The codestream also knows better than the header which colours it holds and how many bits
+(JPEG: ITU T.81 B.2, JPEG-LS: ITU T.87 C.2, JPEG 2000: ITU T.800 A.4 to A.6, JFIF: ITU T.871, Adobe: T.872 6.5.3).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from core.errors import UnreadableImage
 
-_DAMAGED = "The compressed picture in this file is damaged or cut short. Export it again from where it came from."
+DAMAGED = "The compressed picture in this file is damaged or cut short. Export it again from where it came from."
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_LOSSLESS_FRAMES = {0xC3, 0xC7, 0xCB, 0xCF, 0xF7}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
+_START_OF_SCAN = 0xDA
+_APP0, _ADOBE = 0xE0, 0xEE
 _J2K_START = b"\xff\x4f\xff\x51"
+_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True, slots=True)
 class CodecHeader:
-    """Size of a codestream: pixels, components, and the bits of one sample."""
+    """A codestream's own account: pixels, components, bits of one sample.
+
+    colour: "RGB" or "YCbCr" is what a decoder without any colour conversion of its own hands back (for JPEG 2000:
+    after the codestream's own component transform); "" where the codestream does not prove either.
+    coding: the start-of-frame marker of a JPEG, which says how it is coded (C3 lossless, F7 JPEG-LS).
+    """
 
     rows: int
     columns: int
     samples: int
     precision: int
+    colour: str = ""
+    coding: int = 0
 
 
 def read_jpeg_header(frame: bytes) -> CodecHeader:
     """The first start-of-frame of a JPEG or JPEG-LS stream; `UnreadableImage` when there is none."""
+    has_jfif, transform = False, None
+    for marker, start, end in _jpeg_segments(frame):
+        if marker == _APP0:
+            has_jfif |= frame[start : start + 4] == b"JFIF"
+        elif marker == _ADOBE and frame[start : start + 5] == b"Adobe" and end - start >= 12:
+            transform = frame[start + 11]
+        elif marker in _START_OF_FRAME and end - start >= 6:
+            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, start)
+            parts = [frame[at : at + 3] for at in range(start + 6, min(start + 6 + 3 * samples, end - 2), 3)]
+            colour = _jpeg_colour(parts, has_jfif, transform, is_lossless=marker in _LOSSLESS_FRAMES)
+            return CodecHeader(rows, columns, samples, precision, colour, marker)
+    raise UnreadableImage(DAMAGED)
+
+
+def _jpeg_colour(parts: list[bytes], has_jfif: bool, transform: int | None, *, is_lossless: bool) -> str:
+    """parts: (identifier, sampling factors, table) of each component.
+
+    Chroma of half the size is chroma, whatever a marker says. Lossless coders write JFIF around RGB, so it proves
+    nothing there.
+    """
+    if len(parts) != 3:
+        return ""
+    if parts[0][1] != parts[1][1] or parts[0][1] != parts[2][1]:
+        return "YCbCr"
+    if has_jfif and not is_lossless:
+        return "YCbCr"
+    if transform is not None:
+        return "YCbCr" if transform == 1 else "RGB"
+    return "RGB" if [part[0] for part in parts] == [*b"RGB"] else ""
+
+
+def _jpeg_segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of the segments before the first scan's data; start: behind the length."""
     if frame[:2] != b"\xff\xd8":
-        raise UnreadableImage(_DAMAGED)
+        raise UnreadableImage(DAMAGED)
     position = 2
-    while position + 10 <= len(frame):
+    while position + 4 <= len(frame):
         if frame[position] != 0xFF:
-            raise UnreadableImage(_DAMAGED)
+            raise UnreadableImage(DAMAGED)
         marker = frame[position + 1]
         if marker == 0xFF:  # fill byte
             position += 1
         elif marker in _WITHOUT_LENGTH:
             position += 2
-        elif marker in _START_OF_FRAME:
-            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
-            return CodecHeader(rows, columns, samples, precision)
         else:
-            position += 2 + max(2, struct.unpack_from(">H", frame, position + 2)[0])
-    raise UnreadableImage(_DAMAGED)
+            end = position + 2 + max(2, struct.unpack_from(">H", frame, position + 2)[0])
+            yield marker, position + 4, end
+            if marker == _START_OF_SCAN:
+                return
+            position = end
+    raise UnreadableImage(DAMAGED)
+
+
+def end_of_jpeg(frame: bytes) -> int:
+    """Where the end marker of a JPEG or JPEG-LS stream ends; what follows it is padding. Refuses a stream without one.
+
+    Inside a scan a byte FF is followed by 00, by a restart marker, or (JPEG-LS) by a byte below 80, so the first end
+    marker after the first scan's head is the stream's own.
+    """
+    scan = next((end for marker, _, end in _jpeg_segments(frame) if marker == _START_OF_SCAN), len(frame))
+    return _end_after(frame, scan)
+
+
+def with_jpeg_transform(frame: bytes, transform: int) -> bytes:
+    """The JPEG stream with one Adobe marker in place of all that speak of colour.
+
+    transform: 0 leaves the three components as they are, 1 makes a decoder turn YCbCr into RGB.
+    """
+    kept = [b"\xff\xd8", b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00", bytes([transform])]
+    for marker, start, end in _jpeg_segments(frame):
+        if marker == _START_OF_SCAN:
+            return b"".join([*kept, frame[start - 4 :]])
+        if marker not in (_APP0, _ADOBE):
+            kept.append(frame[start - 4 : end])
+    raise UnreadableImage(DAMAGED)
+
+
+def bare_jpeg2000(frame: bytes) -> bytes:
+    """The codestream itself where it lies in a JP2 box, which DICOM does not foresee (PS3.5 A.4.4)."""
+    start = frame[:4096].find(_J2K_START)
+    if start < 0:
+        raise UnreadableImage(DAMAGED)
+    return frame[start:] if start else frame
 
 
 def read_jpeg2000_header(frame: bytes) -> CodecHeader:
-    """The SIZ segment of a JPEG 2000 codestream, bare or in a JP2 box."""
-    start = frame[:4096].find(_J2K_START)
-    if start < 0 or len(frame) < start + 43:
-        raise UnreadableImage(_DAMAGED)
-    x, y, x_offset, y_offset = struct.unpack_from(">4I", frame, start + 8)
-    (samples,) = struct.unpack_from(">H", frame, start + 40)
-    return CodecHeader(y - y_offset, x - x_offset, samples, (frame[start + 42] & 0x7F) + 1)
+    """The main header of a bare JPEG 2000 codestream: image size, and whether it transforms its components itself."""
+    if not frame.startswith(_J2K_START) or len(frame) < 43:
+        raise UnreadableImage(DAMAGED)
+    x, y, x_offset, y_offset = struct.unpack_from(">4I", frame, 8)
+    (samples,) = struct.unpack_from(">H", frame, 40)
+    colour = ""
+    for marker, start, _ in _jpeg2000_segments(frame):
+        if marker == 0x52 and start + 5 <= len(frame) and samples == 3:
+            colour = "RGB" if frame[start + 4] else ""
+    return CodecHeader(y - y_offset, x - x_offset, samples, (frame[42] & 0x7F) + 1, colour)
 
 
-def demand_end_marker(frame: bytes) -> None:
-    """Refuse a JPEG, JPEG-LS or JPEG 2000 stream without its end marker (FF D9): decoders fill the rest with grey."""
-    if frame.rfind(b"\xff\xd9", max(0, len(frame) - 64)) < 0:
-        raise UnreadableImage(_DAMAGED)
+def _jpeg2000_segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, end) of the main header's segments and of the first tile part's head (90)."""
+    position = 2
+    while position + 4 <= len(frame) and frame[position] == 0xFF:
+        end = position + 2 + max(2, struct.unpack_from(">H", frame, position + 2)[0])
+        yield frame[position + 1], position + 4, end
+        if frame[position + 1] == 0x90:
+            return
+        position = end
 
 
-def decode_rle(frame: bytes, *, planes: int, plane_bytes: int) -> list[bytes]:
-    """The `planes` byte planes of one RLE frame, most significant byte of a sample first, `plane_bytes` each.
+def end_of_jpeg2000(frame: bytes) -> int:
+    """Where the end marker of a bare JPEG 2000 codestream ends, found from tile part to tile part (A.4.2).
 
-    Stops at `plane_bytes`, whatever the run lengths add up to.
+    Packets hold no bytes above FF8F, so behind the last tile part, or from one of unknown length on, the first end
+    marker is the stream's own.
     """
-    if len(frame) < 64:
-        raise UnreadableImage(_DAMAGED)
-    n_segments, *offsets = struct.unpack_from("<16I", frame)
-    if n_segments != planes or planes > 15:
-        raise UnreadableImage(_DAMAGED)
-    ends = [*offsets[1:n_segments], len(frame)]
-    return [
-        _decode_rle_segment(frame[start:end], plane_bytes)
-        for start, end in zip(offsets[:n_segments], ends, strict=True)
-    ]
+    position = next((start - 4 for marker, start, _ in _jpeg2000_segments(frame) if marker == 0x90), len(frame))
+    while frame[position : position + 2] == b"\xff\x90" and position + 12 <= len(frame):
+        (length,) = struct.unpack_from(">I", frame, position + 6)
+        if length < 14:
+            break
+        position += length
+    return _end_after(frame, position)
 
 
-def _decode_rle_segment(segment: bytes, wanted: int) -> bytes:
-    out = bytearray()
-    position = 0
-    while len(out) < wanted and position < len(segment) - 1:
-        control = segment[position]
-        if control < 128:
-            out += segment[position + 1 : position + 2 + control]
-            position += 2 + control
-        elif control > 128:
-            out += segment[position + 1 : position + 2] * (257 - control)
-            position += 2
-        else:
-            position += 1
-    if len(out) < wanted:
-        raise UnreadableImage(_DAMAGED)
-    return bytes(out[:wanted])
+def _end_after(frame: bytes, position: int) -> int:
+    end = frame.find(_END, position)
+    if end < 0:
+        raise UnreadableImage(DAMAGED)
+    return end + 2

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID
+from pydicom.dataset import Dataset
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
@@ -57,18 +57,24 @@ HEADER_TAGS = (
     "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
     "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID", "IssuerOfPatientID",
+    "PixelAspectRatio", "QualityControlImage", "QualityControlSubject", "CalibrationImage", "MaskSubtractionSequence",
+    "SpecimenDescriptionSequence", "DerivationCodeSequence", "ViewModifierCodeSequence",
 )
 # fmt: on
-PIXEL_TAGS = ["PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+PIXEL_TAGS = ["PixelData", "BitsAllocated", "PixelRepresentation"]
+"""PixelData, and what pydicom asks before it gives an implicit one its value representation."""
 
 _LONG_FORM = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _META_LIMIT = 1 << 20
 _MIN_SIDE = 32
+_GREY = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
+_COLOUR = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How the pixels are stored, as the header says, checked against the limits."""
+    """How the pixels are stored, as the header says, checked against the limits. warnings: what had to be assumed."""
 
     rows: int
     columns: int
@@ -79,6 +85,8 @@ class Geometry:
     high_bit: int
     is_signed: bool
     photometric: str
+    planar: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def frame_bytes(self) -> int:
@@ -145,43 +153,55 @@ def read_header(stream: BinaryIO) -> tuple[Dataset, str]:
     return header, syntax
 
 
-def read_pixel_elements(stream: BinaryIO, header: Dataset, syntax: str) -> Dataset:
-    """The header with its PixelData, ready for a decoder; refuses a file whose pixels are missing or cut off."""
+def read_pixels(stream: BinaryIO, syntax: str) -> tuple[bytes, str, list[str]]:
+    """PixelData, its value representation, and warnings; refuses a file whose pixels are missing or cut off."""
+    pixels = _pixel_elements(stream)
+    warnings = []
+    if not pixels.get("PixelData") and syntax not in NATIVE:
+        stream.seek(0)
+        pixels = _pixel_elements(BytesIO(stream.read() + _DELIMITER))
+        warnings.append("The file ends without the mark that its pixel data end; it was read as if it had one.")
+    data = pixels.get("PixelData")
+    if not data or not isinstance(data, bytes):
+        raise UnreadableImage("This DICOM file holds no picture (no pixel data).")
+    return data, str(pixels["PixelData"].VR), warnings
+
+
+def _pixel_elements(stream: BinaryIO) -> Dataset:
     stream.seek(0)
     try:
-        pixels = dcmread(stream, specific_tags=list(PIXEL_TAGS), force=True)
+        return dcmread(stream, specific_tags=list(PIXEL_TAGS), force=True)
     except (struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
         raise UnreadableImage("The pixel data of this DICOM file are damaged or cut short. Export it again.") from None
-    if not pixels.get("PixelData"):
-        raise UnreadableImage("This DICOM file holds no picture (no pixel data).")
-    for element in pixels:
-        header[element.tag] = element
-    header.file_meta = FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = UID(syntax)
-    return header
 
 
 def read_geometry(header: Dataset, limits: Limits) -> Geometry:
-    """Rows, columns, samples, frames and bits, each present, believable and within `limits`."""
+    """Rows, columns, samples, frames and bits, each believable and within `limits`.
+
+    Elements that are missing take the value that the others leave them; where that could be wrong, a warning says so.
+    """
     if "Rows" not in header or "Columns" not in header:
         raise UnreadableImage("This DICOM file holds no picture (no rows and columns); it may be a report or an index.")
     rows, columns = _whole(header, "Rows"), _whole(header, "Columns")
-    samples = _whole(header, "SamplesPerPixel", 1)
-    frames = _whole(header, "NumberOfFrames", 1)
+    photometric, warnings = _photometric(header)
+    samples = _whole(header, "SamplesPerPixel", 3 if photometric in _COLOUR else 1)
+    frames = _whole(header, "NumberOfFrames", 1) or 1
     bits_allocated = _whole(header, "BitsAllocated")
     bits_stored = _whole(header, "BitsStored", bits_allocated)
     high_bit = _whole(header, "HighBit", bits_stored - 1)
-    photometric = str(header.get("PhotometricInterpretation", "")).strip().upper()
     if rows < _MIN_SIDE or columns < _MIN_SIDE:
         raise UnreadableImage(
             f"The picture in this file has fewer than {_MIN_SIDE} rows or columns, too few for an image of a breast."
         )
-    if bits_allocated not in (8, 16) or not 1 < bits_stored <= bits_allocated or not bits_stored <= high_bit + 1 <= 16:
+    if bits_allocated not in (8, 16) or not 1 < bits_stored <= bits_allocated:
         raise UnreadableImage(
             "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
         )
     if high_bit >= bits_allocated or samples not in (1, 3) or frames < 1:
         raise UnreadableImage("The header of this DICOM file contradicts itself, so its pixels cannot be read.")
+    if high_bit < bits_stored - 1:
+        warnings.append("The header's highest bit leaves no room for its bits; the lowest bits were read. Check it.")
+        high_bit = bits_stored - 1
     geometry = Geometry(
         rows,
         columns,
@@ -191,21 +211,39 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
         bits_stored,
         high_bit,
         _whole(header, "PixelRepresentation", 0) == 1,
-        photometric,
+        photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
+        int(_whole(header, "PlanarConfiguration", 0) == 1),
+        tuple(warnings),
     )
     if rows * columns > limits.pixels or geometry.frame_bytes * frames > limits.unpacked_bytes:
         raise UnreadableImage(
             "The header of this DICOM file announces a picture larger than this site reads "
             f"({limits.pixels // 1_000_000} megapixels a frame, {limits.unpacked_bytes >> 20} MiB in all)."
         )
-    _demand_photometric(geometry)
     return geometry
 
 
-def _demand_photometric(geometry: Geometry) -> None:
-    grey = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"}
-    colour = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
-    if geometry.photometric not in (grey if geometry.samples == 1 else colour):
+def _photometric(header: Dataset) -> tuple[str, list[str]]:
+    """PhotometricInterpretation in the standard's spelling; "" where only the number of samples can say it."""
+    text = "_".join(str(header.get("PhotometricInterpretation") or "").strip("\0 ").upper().split())
+    if text:
+        return text.replace("PALETTE_COLOR", "PALETTE COLOR"), []
+    if "RedPaletteColorLookupTableDescriptor" in header:
+        return "PALETTE COLOR", []
+    if _whole(header, "SamplesPerPixel", 1) == 3:
+        return "", []
+    shape = str(header.get("PresentationLUTShape") or "").strip().upper()
+    if shape in ("IDENTITY", "INVERSE"):
+        return "MONOCHROME1" if shape == "INVERSE" else "MONOCHROME2", []
+    return "", [
+        "The file does not say whether high values are white (photometric interpretation); they are shown white. "
+        "Check that the background is black."
+    ]
+
+
+def demand_photometric(geometry: Geometry) -> None:
+    """Raises `UnreadableImage` where nothing says how so many samples become grey or colour."""
+    if geometry.photometric not in (_GREY if geometry.samples == 1 else _COLOUR):
         raise UnreadableImage(
             "This DICOM file does not say in a way this product reads how its samples become grey or colour "
             "(photometric interpretation). Export the grey-scale original instead."

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import clean_text
-from core.types import VIEWS, Modality
+from core.types import Modality
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 _MAMMOGRAPHY_CLASSES = {"1.2", "1.2.1", "13.1.3", "13.1.4", "13.1.5"}
@@ -23,18 +24,6 @@ _PROJECTION_CLASSES = {"1", "1.1", "1.1.1"}
 _SECONDARY_CAPTURE = {"7", "7.1", "7.2", "7.3", "7.4"}
 _MICROSCOPY_MODALITIES = {"SM", "GM"}
 _FILM_MODALITIES = {"RG", "CR", "DX", "OT"}
-
-VIEW_CODES = {
-    **dict.fromkeys(("399162004", "R-10242"), "CC"),
-    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
-    **dict.fromkeys(("399260004", "R-10224"), "ML"),
-    **dict.fromkeys(("399352003", "R-10228"), "LM"),
-    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
-    **dict.fromkeys(("399192008", "Y-X1771", "R-1024A"), "XCCL"),
-    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
-    **dict.fromkeys(("399196006", "R-10244"), "FB"),
-}
-"""ViewCodeSequence (0054,0220), DICOM CID 4014, as SNOMED CT and as the older SNOMED-RT codes."""
 
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
 
@@ -60,7 +49,8 @@ def text_of(header: Dataset, keyword: str) -> str:
     return clean_text(value).upper()
 
 
-def _numbers(header: Dataset, keyword: str) -> list[float]:
+def numbers(header: Dataset, keyword: str) -> list[float]:
+    """The values of an element as numbers; empty when it is absent or one of them is no usable number."""
     value = header.get(keyword)
     if value is None or value == "":
         return []
@@ -107,8 +97,7 @@ def read_modality(header: Dataset) -> tuple[Modality | None, list[str]]:
     None when only a look at the pixels can tell (a secondary capture that names no modality of ours).
     """
     modality = text_of(header, "Modality")
-    sop_class = text_of(header, "SOPClassUID")
-    kind = sop_class.removeprefix(_ROOT) if sop_class.startswith(_ROOT) else sop_class
+    kind = sop_class(header)
     is_capture = kind in _SECONDARY_CAPTURE or kind == ""
     body_part = text_of(header, "BodyPartExamined")
     is_breast = "BREAST" in body_part or "MAMMA" in body_part
@@ -156,28 +145,20 @@ def _unverified(body_part: str) -> str:
     return "The file does not name the body part; body part not verifiable. Check that it is a breast."
 
 
-def _codes(header: Dataset, keyword: str) -> list[str]:
+def codes(header: Dataset, keyword: str) -> list[str]:
+    """The code values of a code sequence in its order, in whatever of the three elements they are written."""
     items = header.get(keyword) or []
-    return [text_of(item, "CodeValue") for item in items if isinstance(item, Dataset)]
+    written = [
+        text_of(item, "CodeValue") or text_of(item, "LongCodeValue") or text_of(item, "URNCodeValue")
+        for item in items
+        if isinstance(item, Dataset)
+    ]
+    return [code for code in written if code]
 
 
-def read_view(header: Dataset) -> str | None:
-    """One of `core.types.VIEWS`: from ViewCodeSequence, else ViewPosition, else PatientOrientation."""
-    for code in _codes(header, "ViewCodeSequence"):
-        if code in VIEW_CODES:
-            return VIEW_CODES[code]
-    position = text_of(header, "ViewPosition")
-    if position in VIEWS:
-        return position
-    orientation = text_of(header, "PatientOrientation").split("\\")
-    if orientation[0] in ("CC", "MLO", "ML"):  # CBIS-DDSM writes the view here
-        return orientation[0]
-    if len(orientation) == 2 and orientation[0] in ("A", "P"):
-        if orientation[1] in ("L", "R"):
-            return "CC"
-        if orientation[1] in ("FL", "FR", "LF", "RF"):
-            return "MLO"
-    return None
+def sop_class(header: Dataset) -> str:
+    """SOPClassUID without the root that storage classes share ("1.2" is a mammogram for presentation)."""
+    return text_of(header, "SOPClassUID").removeprefix(_ROOT)
 
 
 def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
@@ -185,9 +166,7 @@ def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
 
     Of a mammogram's orientation the column direction points to the other side (`A\\R` is a left CC, `P\\L` a right).
     """
-    coded = [
-        _BREAST_SIDE_CODES[code] for code in _codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES
-    ]
+    coded = [_BREAST_SIDE_CODES[code] for code in codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES]
     stated = [text_of(header, "ImageLaterality"), *coded, text_of(header, "Laterality")]
     sides = [side for side in stated if side in ("L", "R")]
     orientation = text_of(header, "PatientOrientation").split("\\")
@@ -203,27 +182,52 @@ def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
 
 
 def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
-    """(row, column) millimetres between pixel centres at the breast, and warnings."""
+    """(row, column) millimetres between pixel centres at the breast, and warnings.
+
+    ImagerPixelSpacing lies in the plane of the detector, so it is divided by the magnification; a PixelSpacing that
+    equals it lies there too, whatever it should mean (PS3.3 10.7.1.3).
+    """
+    regions, region_warnings = _read_regions(header)
+    if region_warnings:
+        return None, region_warnings
+    imager = numbers(header, "ImagerPixelSpacing")
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        numbers = _numbers(header, keyword)
-        if len(numbers) != 2:
+        found = numbers(header, keyword)
+        if len(found) != 2:
             continue
-        factor = 1.0
-        if keyword == "ImagerPixelSpacing":
-            factor = next(iter(_numbers(header, "EstimatedRadiographicMagnificationFactor")), 1.0)
-            factor = factor if 1.0 <= factor <= 5.0 else 1.0
-        spacing = numbers[0] / factor, numbers[1] / factor
+        is_at_detector = keyword == "ImagerPixelSpacing" or (
+            keyword == "PixelSpacing" and len(imager) == 2 and np.allclose(found, imager, rtol=0.005)
+        )
+        factor = next(iter(numbers(header, "EstimatedRadiographicMagnificationFactor")), 1.0)
+        factor = factor if is_at_detector and 1.0 <= factor <= 5.0 else 1.0
+        spacing = found[0] / factor, found[1] / factor
         if all(0.0005 <= distance <= 10 for distance in spacing):
             return spacing, []
         return None, ["The pixel spacing in this file is not believable and is not used; nothing can be measured."]
+    return regions, []
+
+
+def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
+    """The spacing that all calibrated regions of an ultrasound image share (PS3.3 C.8.5.5), and warnings."""
+    found = []
     for region in header.get("SequenceOfUltrasoundRegions") or []:
-        x, y = _numbers(region, "PhysicalDeltaX"), _numbers(region, "PhysicalDeltaY")
-        in_centimetres = (
-            _numbers(region, "PhysicalUnitsXDirection") == _numbers(region, "PhysicalUnitsYDirection") == [3]
-        )
+        x, y = numbers(region, "PhysicalDeltaX"), numbers(region, "PhysicalDeltaY")
+        in_centimetres = numbers(region, "PhysicalUnitsXDirection") == numbers(region, "PhysicalUnitsYDirection") == [3]
         if x and y and in_centimetres and all(0.00005 <= abs(step) <= 1 for step in (x[0], y[0])):
-            return (abs(y[0]) * 10, abs(x[0]) * 10), []
-    return None, []
+            found.append((abs(y[0]) * 10, abs(x[0]) * 10))
+    if found and not np.allclose(found, found[0], rtol=0.005):
+        return None, [
+            "This picture holds several ultrasound regions of different scale; no spacing holds for all of it, so "
+            "nothing can be measured."
+        ]
+    return (found[0] if found else None), []
+
+
+def read_aspect(header: Dataset) -> float:
+    """Distance between rows by distance between columns, from PixelAspectRatio (PS3.3 C.7.6.3.1.7); 1 when absent."""
+    ratio = numbers(header, "PixelAspectRatio")
+    aspect = ratio[0] / ratio[1] if len(ratio) == 2 and ratio[1] > 0 else 1.0
+    return aspect if 0.2 <= aspect <= 5 else 1.0
 
 
 def kept_tags(header: Dataset) -> dict[str, str]:
@@ -247,21 +251,28 @@ def read_patient(header: Dataset) -> str:
     return f"{patient}|{str(header.get('IssuerOfPatientID') or '').strip()}" if patient else ""
 
 
+def is_for_processing(header: Dataset) -> bool:
+    """Whether these are the detector's raw values: by PresentationIntentType, else by the object class."""
+    intent = text_of(header, "PresentationIntentType")
+    return intent == "FOR PROCESSING" or (not intent and sop_class(header) in ("1.2.1", "13.1.5", "1.1.1"))
+
+
 def general_warnings(header: Dataset, modality: Modality | None) -> list[str]:
     """What the reader should know whatever the pixels look like."""
     warnings = []
     burned = text_of(header, "BurnedInAnnotation")
-    is_capture = text_of(header, "SOPClassUID").removeprefix(_ROOT) in _SECONDARY_CAPTURE
+    is_capture = sop_class(header) in _SECONDARY_CAPTURE
     if burned == "YES":
         warnings.append("The file says that text is burnt into the picture; names may be readable in it.")
     elif modality is Modality.ULTRASOUND or is_capture:
         warnings.append(
             "Names may be burnt into the picture (ultrasound or secondary capture); look before sharing it."
         )
-    if text_of(header, "PresentationIntentType") == "FOR PROCESSING":
+    if is_for_processing(header):
         warnings.append(
             "This is the raw image of the detector (FOR PROCESSING), not what the radiologist usually sees; "
-            "the models were made for processed images."
+            "the models were made for processed images, so its score stands alone and is not part of the breast's "
+            "number."
         )
     if text_of(header, "BreastImplantPresent") == "YES":
         warnings.append("The file says that an implant is present; the models were not made for implants.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_frames import jpeg_2000_frame, jpeg_frame, jpeg_ls_frame, rle_frame
 from made_images import US, dicom, stored_mammogram, ultrasound
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -25,41 +26,6 @@ STORED = stored_mammogram()
 
 def read(data: bytes, **options: Any) -> Decoded:
     return read_dicom(io.BytesIO(data), limits=LIMITS, **options)
-
-
-def rle_frame(values: np.ndarray) -> bytes:
-    from pydicom.pixels.encoders.base import EncodeRunner
-    from pydicom.pixels.encoders.native import _encode_frame  # the one RLE encoder at hand
-
-    runner = EncodeRunner("1.2.840.10008.1.2.5")
-    runner.set_source(values)
-    for name, value in {
-        "rows": values.shape[0], "columns": values.shape[1], "samples_per_pixel": 1, "number_of_frames": 1,
-        "bits_allocated": 8 * values.dtype.itemsize, "bits_stored": 8 * values.dtype.itemsize,
-        "pixel_representation": 0, "photometric_interpretation": "MONOCHROME2",
-    }.items():  # fmt: skip
-        runner.set_option(name, value)
-    return bytes(_encode_frame(values.tobytes(), runner))
-
-
-def jpeg_frame(values: np.ndarray, quality: int = 95) -> bytes:
-    from PIL import Image as Raster
-
-    out = io.BytesIO()
-    Raster.fromarray(values).save(out, "JPEG", quality=quality)
-    return out.getvalue()
-
-
-def jpeg_ls_frame(values: np.ndarray) -> bytes:
-    import jpeg_ls
-
-    return bytes(jpeg_ls.encode(values))
-
-
-def jpeg_2000_frame(values: np.ndarray) -> bytes:
-    from openjpeg.utils import encode_array
-
-    return bytes(encode_array(values, photometric_interpretation=2, use_mct=False, codec_format=0))
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])

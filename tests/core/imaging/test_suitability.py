@@ -12,8 +12,9 @@ from scipy import ndimage
 from sklearn.datasets import load_sample_image
 
 from core.imaging.decoded import Limits
+from core.imaging.picture import to_grey
 from core.imaging.raster import read_raster
-from core.imaging.suitability import look_at, to_grey
+from core.imaging.suitability import look_at
 from core.settings import Settings
 from core.types import Modality
 

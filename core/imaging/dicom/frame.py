@@ -1,0 +1,295 @@
+"""One frame as stored values that mean what they say, whatever the codec: samples, colour and bits are settled here.
+
+Decoders hand back containers: bits above BitsStored may hold overlays, HighBit may leave room below, chroma may wear
+the label RGB. The codestream is believed before the header, and what the samples themselves show before a label that
+nothing proves. Polarity and windows come later (`core.imaging.dicom.grey_scale`).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from itertools import accumulate
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, generate_fragments, parse_basic_offsets
+from pydicom.pixels import convert_color_space, get_decoder
+from pydicom.uid import UID
+
+from core.errors import UnreadableImage
+from core.imaging.dicom.codestream import (
+    DAMAGED,
+    CodecHeader,
+    bare_jpeg2000,
+    end_of_jpeg,
+    end_of_jpeg2000,
+    read_jpeg2000_header,
+    read_jpeg_header,
+    with_jpeg_transform,
+)
+from core.imaging.dicom.header import (
+    NATIVE,
+    RLE,
+    Geometry,
+    demand_photometric,
+)
+
+_PLUGINS = {
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.57": "gdcm",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    RLE: "pydicom",
+}
+"""Who decodes which codestream; near-lossless and lossy relatives are the same streams."""
+_BASELINE, _LOSSLESS, _JPEG_LS, _JPEG_2000 = list(_PLUGINS)[:4]
+_ENCAPSULATED = b"\xfe\xff\x00\xe0"
+_FRAME_STARTS = (b"\xff\xd8", b"\xff\x4f", b"\0\0\0\x0cjP")
+_TRUNCATED = "The pixel data of this DICOM file are cut short. Export it again from where it came from."
+_TWELVE_BITS = (
+    "This DICOM file is compressed as 12-bit JPEG extended, which this product does not read. "
+    "Export it uncompressed, or as lossless JPEG or JPEG 2000."
+)
+_ANOTHER_SIZE = "The compressed picture in this file has another size than its header announces, so it is not decoded."
+HIGH_BITS = (
+    "Some stored values are larger than the file's number of bits allows (graphics in the unused bits, or a wrong "
+    "header); the bits above were left out. Check the picture."
+)
+_NEUTRAL = 0.04
+"""How far from grey nine tenths of the samples may lie to prove what they are, as a share of the range."""
+
+
+@dataclass(slots=True)
+class Frame:
+    """values: whole numbers, (H, W) or RGB (H, W, 3). geometry: as it turned out to be. warnings: for the reader."""
+
+    values: np.ndarray
+    geometry: Geometry
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_frame(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int) -> Frame:
+    """The frame `index` (from 0) of PixelData. Raises `UnreadableImage`, and what the decoders raise.
+
+    Native data are measured and codestreams asked for their own size before anything is decoded.
+    """
+    is_encapsulated = data[:4] == _ENCAPSULATED and len(data) != geometry.frame_bytes * geometry.frames
+    if not is_encapsulated and (syntax in NATIVE or len(data) == geometry.frame_bytes * geometry.frames):
+        native = syntax if syntax in NATIVE else "1.2.840.10008.1.2.1"
+        return _read_native(data, vr, native, geometry, index)
+    codestream = _codestream(data, geometry, index)
+    if syntax == RLE:
+        return _read_rle(codestream, geometry)
+    return _read_codestream(codestream, geometry)
+
+
+def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int) -> Frame:
+    warnings = []
+    full = replace(geometry, photometric="YBR_FULL")
+    if geometry.photometric == "YBR_FULL_422" and len(data) >= full.frame_bytes * geometry.frames:
+        geometry = full
+        warnings.append("The file calls its colours 4:2:2 but stores them at full size; they were read at full size.")
+    if len(data) < geometry.frame_bytes * geometry.frames:
+        raise UnreadableImage(_TRUNCATED)
+    demand_photometric(geometry)
+    start = index * geometry.frame_bytes
+    frame = data if geometry.frames == 1 else data[start : start + geometry.frame_bytes]
+    stored = _decode(_described(geometry, frame, vr, syntax), syntax)
+    return _settled(Frame(stored, geometry, warnings), geometry.bits_allocated, "")
+
+
+def _read_rle(codestream: bytes, geometry: Geometry) -> Frame:
+    """RLE has no word on its own size but the number of byte planes (PS3.5 G.5), each of full size."""
+    if len(codestream) < 64:
+        raise UnreadableImage(DAMAGED)
+    samples, rest = divmod(struct.unpack_from("<I", codestream)[0], geometry.bits_allocated // 8)
+    if rest or samples not in (1, 3):
+        raise UnreadableImage(DAMAGED)
+    planes = CodecHeader(geometry.rows, geometry.columns, samples, geometry.bits_allocated)
+    settled, warnings = _as_the_codestream_says(geometry, planes)
+    if settled.photometric == "YBR_FULL_422":
+        settled = replace(settled, photometric="YBR_FULL")
+    stored = _decode(_described(settled, encapsulate([codestream]), "OB", RLE), RLE)
+    return _settled(Frame(stored, settled, warnings), settled.bits_allocated, "")
+
+
+def _read_codestream(codestream: bytes, geometry: Geometry) -> Frame:
+    """JPEG, JPEG-LS or JPEG 2000, by what the codestream is and not by what the transfer syntax calls it."""
+    if codestream[:2] == b"\xff\xd8":
+        header = read_jpeg_header(codestream)
+        syntax = {0xC3: _LOSSLESS, 0xF7: _JPEG_LS}.get(header.coding, _BASELINE)
+    else:
+        codestream, syntax = bare_jpeg2000(codestream), _JPEG_2000
+        header = read_jpeg2000_header(codestream)
+    if syntax == _BASELINE and header.precision != 8:
+        raise UnreadableImage(_TWELVE_BITS)
+    if (header.rows, header.columns) != (geometry.rows, geometry.columns) or header.samples not in (1, 3):
+        raise UnreadableImage(_ANOTHER_SIZE)
+    if not 2 <= header.precision <= 16:
+        raise UnreadableImage(
+            "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
+        )
+    end = end_of_jpeg2000(codestream) if syntax == _JPEG_2000 else end_of_jpeg(codestream)
+    settled, warnings = _as_the_codestream_says(geometry, header)
+    colour, codestream = header.colour, codestream[:end]
+    if syntax == _BASELINE and settled.samples == 3:
+        codestream = with_jpeg_transform(codestream, transform=int(colour == "YCbCr"))
+        colour = "RGB" if colour else ""  # the decoder has turned what is known to be YCbCr
+    container = replace(
+        settled,
+        bits_allocated=8 if header.precision <= 8 else 16,
+        bits_stored=header.precision,
+        photometric="RGB" if settled.samples == 3 else "MONOCHROME2",  # nobody but this module converts
+    )
+    stored = _decode(_described(container, encapsulate([codestream]), "OB", syntax), syntax)
+    return _settled(Frame(stored, settled, warnings), header.precision, colour)
+
+
+def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Geometry, list[str]]:
+    """Samples and bits by the codestream, and a photometric interpretation that fits them."""
+    settled, warnings = geometry, []
+    if header.samples != geometry.samples:
+        warnings.append("The header and the compressed picture disagree on grey and colour; the picture is believed.")
+        is_grey = geometry.photometric.startswith(("MONO", "PALETTE"))
+        photometric = geometry.photometric if is_grey == (header.samples == 1) else ""
+        photometric = photometric or ("MONOCHROME2" if header.samples == 1 else "RGB")
+        settled = replace(settled, samples=header.samples, photometric=photometric)
+    if header.precision > geometry.bits_allocated:
+        warnings.append("The compressed picture has more bits than the header says; the picture is believed.")
+        bits = header.precision
+        settled = replace(settled, bits_allocated=16, bits_stored=bits, high_bit=bits - 1)
+    elif header.precision < settled.bits_stored:
+        settled = replace(settled, bits_stored=header.precision, high_bit=header.precision - 1)
+    demand_photometric(settled)
+    return settled, warnings
+
+
+def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
+    """The fragments of one frame, joined (PS3.5 A.4).
+
+    Where as many fragments as frames lie there, one is a frame; else the offset table decides if it has an entry a
+    frame; else every fragment that begins like a picture begins a frame.
+    """
+    buffer = BytesIO(data)
+    try:
+        offsets = parse_basic_offsets(buffer)
+        fragments = list(generate_fragments(buffer))
+    except (ValueError, struct.error):
+        raise UnreadableImage(
+            "The compressed pixel data of this DICOM file are damaged or cut short. Export it again."
+        ) from None
+    if geometry.frames == 1:
+        return b"".join(fragments)
+    if len(fragments) == geometry.frames:
+        return fragments[index]
+    starts = list(accumulate((8 + len(fragment) for fragment in fragments), initial=0))
+    if len(offsets) == geometry.frames and set(offsets) <= set(starts):
+        firsts = [starts.index(offset) for offset in offsets]
+    else:
+        firsts = [number for number, fragment in enumerate(fragments) if fragment.startswith(_FRAME_STARTS)]
+    if len(firsts) != geometry.frames or firsts != sorted(set(firsts)):
+        raise UnreadableImage(
+            f"This DICOM file announces {geometry.frames} frames, but its compressed parts cannot be told apart as "
+            "that many. Export it again, or export the frames one by one."
+        )
+    return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]])
+
+
+def _described(geometry: Geometry, data: bytes, vr: str, syntax: str) -> Dataset:
+    """One frame with a header that says of it what is known by now, and nothing else, for pydicom's decoders."""
+    described = Dataset()
+    described.file_meta = FileMetaDataset()
+    described.file_meta.TransferSyntaxUID = UID(syntax)
+    described.Rows, described.Columns, described.NumberOfFrames = geometry.rows, geometry.columns, 1
+    described.SamplesPerPixel, described.PhotometricInterpretation = geometry.samples, geometry.photometric
+    described.BitsAllocated = described.BitsStored = geometry.bits_allocated
+    if syntax not in NATIVE and syntax != RLE:
+        described.BitsStored = geometry.bits_stored
+    described.HighBit = described.BitsStored - 1
+    described.PixelRepresentation = 0  # containers: the sign is settled from the stored bits
+    if geometry.samples == 3:  # means nothing for codestreams
+        described.PlanarConfiguration = geometry.planar if syntax in NATIVE else 0
+    described.PixelData = data
+    described["PixelData"].VR = vr if vr in ("OB", "OW") else "OW"
+    return described
+
+
+def _decode(described: Dataset, syntax: str) -> np.ndarray:
+    if syntax in NATIVE:
+        return get_decoder(UID(syntax)).as_array(described, index=0, raw=True)[0]
+    try:
+        return get_decoder(UID(syntax)).as_array(described, index=0, raw=True, decoding_plugin=_PLUGINS[syntax])[0]
+    except (RuntimeError, ValueError):  # pydicom's word for whatever its plugins met
+        raise UnreadableImage(DAMAGED) from None
+
+
+def _settled(frame: Frame, precision: int, colour: str) -> Frame:
+    """Bits and colour. precision: of the container that was decoded. colour: as in `CodecHeader`."""
+    geometry = frame.geometry
+    frame.values, has_more = settle_bits(frame.values, geometry, precision)
+    if has_more:
+        frame.warnings.append(HIGH_BITS)
+    if geometry.samples == 3:
+        _settle_colour(frame, colour)
+    return frame
+
+
+def settle_bits(values: np.ndarray, geometry: Geometry, precision: int) -> tuple[np.ndarray, bool]:
+    """Stored values from containers of `precision` bits, and whether bits above the stored ones were set.
+
+    Below HighBit lie the BitsStored bits (PS3.5 8.1.1), if the codestream is deep enough to have them there; a
+    signed value is extended from its highest stored bit.
+    """
+    shift = geometry.high_bit + 1 - geometry.bits_stored if precision > geometry.high_bit else 0
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    raw = values.view(f"u{values.dtype.itemsize}")
+    stored = raw >> shift if shift else raw
+    mask = (1 << geometry.bits_stored) - 1
+    unused = stored & stored.dtype.type(~mask & ((1 << 8 * stored.dtype.itemsize) - 1))
+    has_more = bool(unused.any())
+    if geometry.is_signed:
+        wide = stored.dtype.itemsize * 8
+        up = wide - geometry.bits_stored
+        signed = (stored << up).view(f"i{stored.dtype.itemsize}") >> up
+        # Sign extension fills the unused bits of negative values: that is no surprise.
+        has_more = has_more and bool(((signed.view(stored.dtype) ^ stored) != 0).any())
+        return signed, has_more
+    return (stored & stored.dtype.type(mask) if has_more else stored), has_more
+
+
+def _settle_colour(frame: Frame, colour: str) -> None:
+    """RGB, by what is proved (`colour`), else by what the samples show, else by the label."""
+    geometry = frame.geometry
+    labelled = "YCbCr" if geometry.photometric in ("YBR_FULL", "YBR_FULL_422") else "RGB"
+    inside = colour or colour_of_samples(frame.values, geometry.bits_stored) or labelled
+    if inside != labelled and not colour:
+        frame.warnings.append(
+            f"The file says that its colours are {labelled}, but its samples look like {inside} and were read so."
+        )
+    if inside == "YCbCr":
+        if geometry.bits_stored != 8:
+            raise UnreadableImage(
+                "This DICOM file holds colours as YCbCr of more than 8 bits, which is not read here. "
+                "Export it as RGB or as the grey-scale original."
+            )
+        frame.values = convert_color_space(frame.values.astype(np.uint8, copy=False), "YBR_FULL", "RGB")
+
+
+def colour_of_samples(values: np.ndarray, bits: int) -> str:
+    """ "YCbCr" or "RGB" where nearly grey pictures prove it, else "".
+
+    values: (H, W, 3). Of a grey picture in RGB the channels are equal; in YCbCr the last two lie in the middle of the
+    range wherever the first does not.
+    """
+    height, width = values.shape[:2]
+    some = values[:: 1 + height // 256, :: 1 + width // 256].reshape(-1, 3).astype(np.float32) / ((1 << bits) - 1)
+    away = some[np.abs(some[:, 0] - 0.5) > 0.1]
+    if len(away) < 0.05 * len(some):
+        return ""
+    from_middle = np.quantile(np.abs(away[:, 1:] - 0.5).max(axis=1), 0.9)
+    from_first = np.quantile(np.abs(away[:, 1:] - away[:, :1]).max(axis=1), 0.9)
+    if from_middle < _NEUTRAL:
+        return "YCbCr"
+    return "RGB" if from_first < _NEUTRAL else ""

@@ -1,0 +1,108 @@
+"""The bytes of one file to a picture, in this process, in one way for reading and for training.
+
+An upload is decoded in a child process (`core.imaging.decode_process`, which calls `decode_here`); a data set's own
+files are decoded where they are needed (`read_picture`). Colours and grey scales are settled by the same functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+
+from core.errors import UnreadableImage
+from core.imaging.decoded import Decoded, Limits
+from core.imaging.sniff import HEAD_BYTES, READ, kind_of
+from core.types import Image, Modality
+
+BITS_GUESSED = (
+    "The file does not say how many bits its grey values have; the least that hold its brightest value were assumed, "
+    "so its brightness is a guess. Read all images of the exam together, or send the DICOM file."
+)
+"""A warning that is over once several pictures of one study have settled their bits together."""
+
+
+def decode_here(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0, window: int | None = None) -> Decoded:
+    """One picture of a file, decoded in this process. Raises `UnreadableImage`.
+
+    kind: "DICOM", "PNG", "JPEG" or "TIFF", as found in the content. frame, window: as in `read_dicom`.
+    """
+    if kind == "DICOM":
+        from core.imaging.dicom.read import read_dicom  # pydicom loads only where needed
+
+        return read_dicom(stream, limits=limits, frame=frame, window=window)
+    from core.imaging.raster import read_raster
+
+    return read_raster(stream, kind, limits=limits, frame=frame)
+
+
+def read_picture(data: bytes, modality: Modality, *, limits: Limits, bits: int | None = None) -> Image:
+    """A file of a data set as the `Image` that an upload of it would give, without side, view and warnings.
+
+    bits: of the study the file belongs to, where they were settled (`settled_bits`). Raises `UnreadableImage`.
+    """
+    kind = kind_of(data[:HEAD_BYTES])
+    if kind not in READ or kind == "ZIP":
+        raise UnreadableImage(f"This is {kind or 'not a file this product knows'} and no picture that is read here.")
+    decoded = decode_here(io.BytesIO(data), kind, limits=limits)
+    image = Image(
+        in_colours_of(modality, decoded.pixels),
+        hashlib.sha256(data).hexdigest(),
+        modality,
+        "argument",
+        spacing_mm=decoded.spacing_mm,
+        pixel_aspect=decoded.pixel_aspect,
+        guessed_bits=decoded.guessed_bits,
+    )
+    return _at_bits(image, bits) if bits is not None else image
+
+
+def in_colours_of(modality: Modality | None, pixels: np.ndarray) -> np.ndarray:
+    """Histology as RGB (H, W, 3), everything else grey (H, W); float32 in [0, 1]."""
+    if modality is Modality.HISTOLOGY:
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return np.clip(to_grey(pixels), 0, 1)
+
+
+def to_grey(pixels: np.ndarray) -> np.ndarray:
+    """RGB (H, W, 3) to luma (H, W), float32 (ITU-R BT.601)."""
+    if pixels.ndim == 2:
+        return pixels
+    return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
+
+
+def settled_bits(guesses: Sequence[int | None]) -> int | None:
+    """The bits of one study's pictures: the most that any of them was guessed to have; None where none was guessed."""
+    return max((bits for bits in guesses if bits is not None), default=None)
+
+
+def on_one_scale(images: Sequence[Image]) -> tuple[Image, ...]:
+    """The pictures of one study, those whose bits were guessed on one grey scale; doing it twice changes nothing.
+
+    A single picture keeps the warning that its bits are a guess.
+    """
+    guessed = [image for image in images if image.guessed_bits is not None]
+    bits = settled_bits([image.guessed_bits for image in guessed])
+    if bits is None or len(guessed) == 1:
+        return tuple(images)
+    return tuple(_at_bits(image, bits) if image.guessed_bits is not None else image for image in images)
+
+
+def _at_bits(image: Image, bits: int) -> Image:
+    """The picture on the scale of `bits`, or of its own where those are more."""
+    if image.guessed_bits is None:
+        return image
+    bits = max(bits, image.guessed_bits)
+    note = f"{bits} bits, as the pictures of this study have together"
+    scale = np.float32(((1 << image.guessed_bits) - 1) / ((1 << bits) - 1))
+    return replace(
+        image,
+        pixels=image.pixels if image.guessed_bits == bits else image.pixels * scale,
+        guessed_bits=bits,
+        notes=image.notes if note in image.notes else (*image.notes, note),
+        warnings=tuple(sentence for sentence in image.warnings if sentence != BITS_GUESSED),
+    )
