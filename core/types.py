@@ -21,6 +21,8 @@ class Modality(StrEnum):
 
 LATERALITIES = ("R", "L")
 VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "AT", "SIO", "ISO", "FB", "RCC")
+IMPLANT_DISPLACED = "implant displaced"
+"""The modifier of a view whose implant was pushed back; see `Image.view_modifiers`."""
 SIDE_NOT_STATED = "U"
 """The key of the breast in reads and truths when no image says which side it shows."""
 

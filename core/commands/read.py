@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
+from core.models.aggregate import counts_for_breast
 from core.models.cards import Card, leaks_of, live_card, live_cards
 from core.settings import Settings
 from core.types import Image, Modality
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _cards_for(image: Image | None, named: Sequence[Card], settings: Settings) -> list[Card]:
     if image is None or image.modality is None:
         return []
-    return [card for card in (named or live_cards(settings)) if card.modality is image.modality]
+    return [card for card in (named or live_cards(settings)) if image.is_read_by(card.modality)]
 
 
 def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, Reader], out: Path | None) -> dict[str, Any]:
@@ -69,6 +70,9 @@ def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, Reader], out
         "modality_source": image.modality_source if image else None,
         "laterality": image.laterality if image else None,
         "view": image.view if image else None,
+        "view_modifiers": list(image.view_modifiers) if image else [],
+        "not_scored": (image.not_scored or None) if image else None,
+        "counts_for_breast": counts_for_breast(image) if image else False,
         "refused": intake.refused,
         "warnings": list(image.warnings) if image else [],
         "predictions": [],

@@ -10,6 +10,14 @@ import numpy as np
 from core.settings import MIB, Settings
 from core.types import Modality, Window
 
+BITS_GUESSED = (
+    "The file does not say how many bits its grey values have; the least that hold its brightest value were assumed, "
+    "so its brightness is a guess. Read all images of the exam together, or send the DICOM file."
+)
+"""A warning that is over once several pictures of one study have settled their bits together."""
+VIEW_UNKNOWN = "The file names a view of the breast that is not known here; set the view before reading."
+"""A warning that is over once somebody has stated the view."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -31,7 +39,7 @@ class Limits:
         )
 
 
-def frame_words(frame: int, n_frames: int) -> str:
+def frame_warning(frame: int, n_frames: int) -> str:
     """The warning of a picture that is one of several in its file. frame: from 0."""
     return f"This file has {n_frames} frames; frame {frame + 1} is shown."
 

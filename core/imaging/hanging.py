@@ -1,5 +1,8 @@
 """Which picture hangs where: mammograms as radiologists hang them, everything else in the order it came.
 
+Of one view, pictures with the implant displaced come first, spot and magnification views last; what no model reads
+(specimens, phantoms, stacks) comes after the views.
+
 R-CC | L-CC over R-MLO | L-MLO, chest walls back to back in the middle: the right breast on the left with its chest wall
 at its right edge. Whether a picture must be mirrored for that is read from PatientOrientation (the direction of its
 rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and its label says so.
@@ -14,7 +17,7 @@ import numpy as np
 from PIL import Image as Raster
 from scipy import ndimage
 
-from core.types import VIEWS, Image, Modality
+from core.types import IMPLANT_DISPLACED, VIEWS, Image, Modality
 
 _SIDES = ("R", "L")
 _ALIGN = {"R": "right", "L": "left"}
@@ -69,7 +72,8 @@ def label_of(images: Sequence[Image], index: int) -> str:
     image = images[index]
     if image.modality is Modality.MAMMOGRAPHY:
         parts = [image.laterality or "side not stated", image.view or "view not stated"]
-        return " ".join(parts) if image.laterality else ", ".join(parts)
+        label = " ".join(parts) if image.laterality else ", ".join(parts)
+        return ", ".join([label, *image.view_modifiers])
     kind = image.modality.value if image.modality else "image"
     same = [position for position, other in enumerate(images) if other.modality is image.modality]
     number = f" {same.index(index) + 1} of {len(same)}" if len(same) > 1 else ""
@@ -91,8 +95,11 @@ def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
     """(view, index of the right breast, index of the left) row by row; empty when no mammogram states its side."""
     by_view: dict[str, dict[str, list[int]]] = {}
     for index, image in enumerate(images):
-        if image.modality is Modality.MAMMOGRAPHY and image.laterality in _SIDES:
+        if image.modality is Modality.MAMMOGRAPHY and image.laterality in _SIDES and not image.not_scored:
             by_view.setdefault(image.view or "", {side: [] for side in _SIDES})[image.laterality].append(index)
+    for sides in by_view.values():
+        for indices in sides.values():
+            indices.sort(key=lambda index: _rank(images[index]))
     if (
         len(by_view.keys() & set(_FOUR_VIEWS)) == 1
         and sum(len(side) for v in by_view.values() for side in v.values()) > 2
@@ -106,6 +113,12 @@ def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
         for turn in range(max(len(right), len(left), 1 if view in _FOUR_VIEWS else 0)):
             rows.append((view, right[turn] if turn < len(right) else None, left[turn] if turn < len(left) else None))
     return rows
+
+
+def _rank(image: Image) -> int:
+    if image.is_scored_alone:
+        return 2
+    return 0 if IMPLANT_DISPLACED in image.view_modifiers else 1
 
 
 def _mammogram_place(images: Sequence[Image], index: int | None, side: str, view: str) -> Place:

@@ -47,7 +47,7 @@ class Intake:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
     """How the caller wants the files read."""
 
     settings: Settings
@@ -72,8 +72,8 @@ def read_upload(
     modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
     the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash`; without it there is none.
     """
-    wish = _Wish(settings, modality, frame, window, site_key)
-    return tuple(_read_all(_expand(data, name, settings), wish, None, None))
+    request = _Request(settings, modality, frame, window, site_key)
+    return tuple(_read_all(_expand(data, name, settings), request, None, None))
 
 
 def read_study(
@@ -90,10 +90,10 @@ def read_study(
 
     progress: called with (files done, files known so far) from the calling thread.
     """
-    wish = _Wish(settings, modality, frame, window, site_key)
+    request = _Request(settings, modality, frame, window, site_key)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
-    return tuple(_read_all(sources, wish, progress, len(files)))
+    return tuple(_read_all(sources, request, progress, len(files)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _expand(data: bytes | Path, name: str, settings: Settings) -> Iterator[_Sour
         if kind_of(_head(data)) != "ZIP":
             yield _Source(name, data)
             return
-        _demand_size(data, settings)
+        _require_size(data, settings)
         is_empty = True
         for member in members(data, settings=settings):
             is_empty = False
@@ -132,23 +132,23 @@ def _expand(data: bytes | Path, name: str, settings: Settings) -> Iterator[_Sour
 
 
 def _read_all(
-    sources: Iterator[_Source], wish: _Wish, progress: Callable[[int, int], None] | None, known: int | None
+    sources: Iterator[_Source], request: _Request, progress: Callable[[int, int], None] | None, known: int | None
 ) -> list[Intake]:
     """Decode `_DECODERS` at a time while holding the bytes of few members; caps on the whole study are kept here."""
     done: list[Intake] = []
     with ThreadPoolExecutor(_DECODERS) as pool:
         running = []
         for position, source in enumerate(sources):
-            if position >= wish.settings.study_files:
-                refused = f"A study may have {wish.settings.study_files} files here; this one is beyond that."
+            if position >= request.settings.study_files:
+                refused = f"A study may have {request.settings.study_files} files here; this one is beyond that."
                 source = _Source(source.name, source.data, refused)
-            running.append(pool.submit(_read_one, source, wish))
+            running.append(pool.submit(_read_one, source, request))
             while len(running) > 2 * _DECODERS:
                 done.append(running.pop(0).result())
-                _tell(progress, len(done), known)
+                _report_progress(progress, len(done), known)
         for future in running:
             done.append(future.result())
-            _tell(progress, len(done), known)
+            _report_progress(progress, len(done), known)
     return _on_one_scale(done)
 
 
@@ -157,22 +157,24 @@ def _on_one_scale(done: list[Intake]) -> list[Intake]:
     return [replace(intake, image=next(settled)) if intake.image is not None else intake for intake in done]
 
 
-def _tell(progress: Callable[[int, int], None] | None, done: int, known: int | None) -> None:
+def _report_progress(progress: Callable[[int, int], None] | None, done: int, known: int | None) -> None:
     if progress is not None:
         progress(done, max(done, known or 0))
 
 
-def _read_one(source: _Source, wish: _Wish) -> Intake:
+def _read_one(source: _Source, request: _Request) -> Intake:
     sha256 = ""
     try:
         if source.data is not None:
-            _demand_size(source.data, wish.settings)
+            _require_size(source.data, request.settings)
             sha256 = _sha256(source.data)
         if source.refused is not None or source.data is None:
             return Intake(source.name, sha256, None, source.refused)
-        kind = _demand_kind(_head(source.data))
-        decoded = decode(source.data, kind, limits=Limits.of(wish.settings), frame=wish.frame, window=wish.window)
-        return Intake(source.name, sha256, _finish(decoded, sha256, wish), None)
+        kind = _require_kind(_head(source.data))
+        decoded = decode(
+            source.data, kind, limits=Limits.of(request.settings), frame=request.frame, window=request.window
+        )
+        return Intake(source.name, sha256, _finish(decoded, sha256, request), None)
     except AppError as refusal:
         return Intake(source.name, sha256, None, str(refusal))
     except OSError:
@@ -186,7 +188,7 @@ def _head(data: bytes | Path) -> bytes:
         return file.read(HEAD_BYTES)
 
 
-def _demand_size(data: bytes | Path, settings: Settings) -> None:
+def _require_size(data: bytes | Path, settings: Settings) -> None:
     size = len(data) if isinstance(data, bytes) else data.stat().st_size
     if size == 0:
         raise UnreadableImage("This file is empty (zero bytes). Export it again.")
@@ -201,7 +203,7 @@ def _sha256(data: bytes | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _demand_kind(head: bytes) -> str:
+def _require_kind(head: bytes) -> str:
     kind = kind_of(head)
     if kind in READ:
         return kind
@@ -211,18 +213,18 @@ def _demand_kind(head: bytes) -> str:
     )
 
 
-def _finish(decoded: Decoded, sha256: str, wish: _Wish) -> Image:
+def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
     """Settle modality and colour with a look at the pixels, hash the patient, and make the Image."""
     look = look_at(decoded.pixels)
     if look.refused is not None:
         raise UnreadableImage(look.refused)
-    _settle_modality(decoded, look, wish.modality)
+    _settle_modality(decoded, look, request.modality)
     pixels = _settle_colour(decoded)
     if decoded.modality in (Modality.MAMMOGRAPHY, Modality.ULTRASOUND) and decoded.laterality is None:
         decoded.warnings.append(SIDE_UNKNOWN)
     patient_hash = None
-    if wish.site_key and decoded.patient:
-        patient_hash = hmac.new(wish.site_key, decoded.patient.encode(), hashlib.sha256).hexdigest()
+    if request.site_key and decoded.patient:
+        patient_hash = hmac.new(request.site_key, decoded.patient.encode(), hashlib.sha256).hexdigest()
     return Image(
         pixels=pixels,
         sha256=sha256,

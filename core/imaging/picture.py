@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from core.errors import UnreadableImage
-from core.imaging.decoded import Decoded, Limits
+from core.imaging.decoded import BITS_GUESSED, Decoded, Limits
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
+from core.settings import Settings
 from core.types import Image, Modality
 
-BITS_GUESSED = (
-    "The file does not say how many bits its grey values have; the least that hold its brightest value were assumed, "
-    "so its brightness is a guess. Read all images of the exam together, or send the DICOM file."
-)
-"""A warning that is over once several pictures of one study have settled their bits together."""
+_PNG_DEPTH = 24
+"""Where a PNG's first chunk says the bits of a sample."""
 
 
 def decode_here(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0, window: int | None = None) -> Decoded:
@@ -73,6 +72,34 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
+
+
+def bits_of_studies(files: Iterable[tuple[Path, str]]) -> dict[str, int]:
+    """Study -> bits that `read_picture` needs, for files of which at least one had to guess its own.
+
+    files: (file, study); of a study "" nothing is known but the file. Reads only PNG and TIFF files of 16 bits; what
+    cannot be read guesses nothing.
+    """
+    guesses: dict[str, list[int | None]] = {}
+    limits = Limits.of(Settings())
+    for path, study in files:
+        if study and path.is_file() and _may_guess(path):
+            try:
+                with path.open("rb") as stream:
+                    kind = kind_of(stream.read(HEAD_BYTES))
+                    stream.seek(0)
+                    guesses.setdefault(study, []).append(decode_here(stream, kind, limits=limits).guessed_bits)
+            except UnreadableImage:
+                continue
+    found = {study: settled_bits(bits) for study, bits in guesses.items()}
+    return {study: bits for study, bits in found.items() if bits is not None}
+
+
+def _may_guess(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(HEAD_BYTES)
+    kind = kind_of(head)
+    return kind == "TIFF" or (kind == "PNG" and head[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10")
 
 
 def settled_bits(guesses: Sequence[int | None]) -> int | None:

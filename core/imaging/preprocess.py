@@ -19,7 +19,7 @@ def breast_box(image: Image) -> tuple[int, int, int, int]:
     its black margins. Histology, or an image whose modality is not known: all of it.
     """
     if image.modality is Modality.MAMMOGRAPHY and not image.is_colour:
-        return _largest_bright_region(image.pixels)
+        return _largest_bright_region(image.pixels, image.aspect)
     if image.modality is Modality.ULTRASOUND and not image.is_colour:
         return _without_black_margins(image.pixels)
     return 0, image.height, 0, image.width
@@ -28,11 +28,13 @@ def breast_box(image: Image) -> tuple[int, int, int, int]:
 def fit_square(image: Image, side: int) -> tuple[np.ndarray, Fit]:
     """Crop to `breast_box`, scale with antialiasing so that the longer side is `side`, centre on black.
 
+    Pixels that are not square become square on the way: the longer side is the one that is longer in millimetres.
     Returns float32 (side, side, 1) for grey or (side, side, 3) for colour, in [0, 1], and the way back.
     """
     row0, row1, column0, column1 = box = breast_box(image)
-    scale = side / max(row1 - row0, column1 - column0)
-    height = max(1, round((row1 - row0) * scale))
+    long = (row1 - row0) * (image.aspect if _is_stretched(image.aspect) else 1)
+    scale = side / max(long, column1 - column0)
+    height = max(1, round(long * scale))
     width = max(1, round((column1 - column0) * scale))
     top, left = (side - height) // 2, (side - width) // 2
     pixels = image.pixels[row0:row1, column0:column1]
@@ -49,6 +51,24 @@ def resize(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     raster = Raster.fromarray(np.ascontiguousarray(plane, np.float32))
     scaled = raster.resize((shape[1], shape[0]), Raster.Resampling.BILINEAR, reducing_gap=3.0)
     return np.clip(np.asarray(scaled, np.float32), plane.min(), plane.max())
+
+
+def square_pixels(image: Image) -> np.ndarray:
+    """The pixels for whoever does not ask for their distances any more: float32, (H, W) or (H, W, 3).
+
+    Pixels that are not square are stretched until rows lie as far apart as columns; nothing is made smaller.
+    """
+    if not _is_stretched(image.aspect):
+        return image.pixels
+    height = round(image.height * max(image.aspect, 1))
+    width = round(image.width * max(1 / image.aspect, 1))
+    planes = np.atleast_3d(image.pixels)
+    stretched = [resize(planes[..., channel], (height, width)) for channel in range(planes.shape[2])]
+    return np.stack(stretched, axis=-1) if image.is_colour else stretched[0]
+
+
+def _is_stretched(aspect: float) -> bool:
+    return abs(aspect - 1) >= 0.005  # below, a spacing was rounded
 
 
 def unfit(square_map: np.ndarray, fit: Fit) -> np.ndarray:
@@ -74,10 +94,13 @@ def heat_map(explanation: Explanation, branch: str, class_index: int) -> np.ndar
     return heat / peak if peak > 0 else heat
 
 
-def _largest_bright_region(pixels: np.ndarray) -> tuple[int, int, int, int]:
+def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int, int, int]:
+    """aspect: distance between rows by distance between columns; the search is on square pixels."""
     height, width = pixels.shape
-    step = max(height, width) / _SEARCH_SIDE
-    small = resize(pixels, (max(1, round(height / step)), max(1, round(width / step)))) if step > 1 else pixels
+    aspect = aspect if _is_stretched(aspect) else 1.0
+    step = max(1.0, height * aspect / _SEARCH_SIDE, width / _SEARCH_SIDE)
+    shape = max(1, round(height * aspect / step)), max(1, round(width / step))
+    small = resize(pixels, shape) if shape != pixels.shape else pixels
     smooth = ndimage.gaussian_filter(small, 1.0)
     # Air is the darkest broad level of a mammogram; scanned film adds a veil of its own, so the cut is relative.
     air, bright = np.percentile(smooth, (2, 99))

@@ -13,8 +13,7 @@ from PIL import Image as Raster
 from PIL import ImageOps, UnidentifiedImageError
 
 from core.errors import UnreadableImage
-from core.imaging.decoded import Decoded, Limits
-from core.imaging.picture import BITS_GUESSED
+from core.imaging.decoded import BITS_GUESSED, Decoded, Limits
 
 _MIN_SIDE = 32
 _DAMAGED = "This {kind} file is damaged or cut short, so it cannot be read. Export it again from where it came from."
@@ -48,8 +47,8 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
         raise UnreadableImage(f"This file has {n_frames} pages; choose one from 0 to {n_frames - 1}.")
     if n_frames > 1:
         raster.seek(frame)
-    _demand_size(raster, limits)
-    _demand_mode(raster, kind)
+    _require_size(raster, limits)
+    _require_mode(raster, kind)
     is_white_zero = kind == "TIFF" and raster.mode in _SIXTEEN_BIT and _tiff_tag(raster, _PHOTOMETRIC) == 0
     orientation = raster.getexif().get(0x0112, 1)
     raster.load()
@@ -71,7 +70,7 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
     return decoded
 
 
-def _demand_size(raster: Raster.Image, limits: Limits) -> None:
+def _require_size(raster: Raster.Image, limits: Limits) -> None:
     if raster.width * raster.height > limits.pixels:
         raise UnreadableImage(
             f"This picture is larger than this site reads ({limits.pixels // 1_000_000} megapixels). "
@@ -83,7 +82,7 @@ def _demand_size(raster: Raster.Image, limits: Limits) -> None:
         )
 
 
-def _demand_mode(raster: Raster.Image, kind: str) -> None:
+def _require_mode(raster: Raster.Image, kind: str) -> None:
     if raster.mode == "1":
         raise UnreadableImage(
             "This picture is black and white without grey (1 bit); it may be a mask or a scan of text."

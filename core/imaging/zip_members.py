@@ -6,7 +6,9 @@ are refused one by one; what remains is handed on as bytes.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
+import re
 import stat
 import zipfile
 import zlib
@@ -22,15 +24,25 @@ from core.settings import MIB, Settings
 _ENTRY = b"PK\x01\x02"
 _RATIO_LIMIT = 200
 _RATIO_COUNTS_FROM = 8 * MIB
+_NAME_BYTES = 200
+_PATH_BYTES = 1000
+"""Of a member's place below a folder; systems allow 255 bytes a name and 1,024 or more a path."""
+_NOT_IN_NAMES = set('<>:"|?*\\')
+_DRIVE = re.compile("[A-Za-z]:")
 _BY_COMPUTERS = {".ds_store", "thumbs.db", "desktop.ini"}
 _DAMAGED = "This zip is damaged or cut short. Make it again, or choose the pictures themselves."
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file of a zip: its bytes, or the sentence why it is not read."""
+    """One file of a zip: its bytes, or the sentence why it is not read.
+
+    name: as the zip has it, or "unnamed" where it has none; for the person who chose the file. path: the same as a
+    place below a folder, such as every system can write: without colons, no part above 255 bytes.
+    """
 
     name: str
+    path: PurePosixPath
     data: bytes | None
     refused: str | None
 
@@ -38,7 +50,7 @@ class Member:
 def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
     """Every file of the zip in its order, unpacked when asked for; raises `UnreadableImage` for a zip that is itself
     refused (damaged, too many members, more than a study in all)."""
-    _demand_few_entries(source, settings)
+    _require_few_entries(source, settings)
     try:
         archive = zipfile.ZipFile(BytesIO(source) if isinstance(source, bytes) else source)
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
@@ -55,15 +67,16 @@ def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
                 f"This zip unpacks to more than the {settings.study_mib} MiB a study may have here, "
                 "so it is not opened."
             )
-        for entry in entries:
+        for number, entry in enumerate(entries):
             refused = _refusal_of(entry, settings)
             data = None
             if refused is None:
                 data, refused = _unpack(archive, entry, settings)
-            yield Member(entry.filename, data, refused)
+            path = _path_of(entry, number)
+            yield Member(entry.filename if _parts_of(entry) else path.name, path, data, refused)
 
 
-def _demand_few_entries(source: bytes | Path, settings: Settings) -> None:
+def _require_few_entries(source: bytes | Path, settings: Settings) -> None:
     """Count directory entries before `zipfile` makes an object of each."""
     limit = 4 * settings.study_files + 64
     if isinstance(source, bytes):
@@ -84,15 +97,46 @@ def _has_more_entries(content: bytes | mmap.mmap, limit: int) -> bool:
     return True
 
 
+def _parts_of(entry: zipfile.ZipInfo) -> tuple[str, ...]:
+    return PurePosixPath(entry.filename.replace("\\", "/")).parts
+
+
+def _path_of(entry: zipfile.ZipInfo, number: int) -> PurePosixPath:
+    """Where the member may be written below a folder. Two names never meet in one place that were not the same."""
+    parts = [part for part in _parts_of(entry) if part not in ("/", "..")]
+    path = PurePosixPath(*map(_short, parts))
+    if not parts:
+        return PurePosixPath(f"unnamed-{number + 1}")
+    if len(str(path).encode("utf-8", "replace")) > _PATH_BYTES:
+        return PurePosixPath(f"deep-{_digest(str(path))}", path.name)
+    return path
+
+
+def _short(part: str) -> str:
+    """A name that every system can write: what cannot stand in one becomes "_", what is too long ends in its digest."""
+    clean = "".join("_" if letter in _NOT_IN_NAMES or ord(letter) < 32 else letter for letter in part)
+    encoded = clean.encode("utf-8", "replace")
+    if clean == part and len(encoded) <= _NAME_BYTES:
+        return part
+    stem, suffix = PurePosixPath(clean).stem, PurePosixPath(clean).suffix
+    suffix = suffix if len(suffix) <= 16 else ""
+    short = stem.encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
+    return f"{short}-{_digest(part)}{suffix}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
     path = PurePosixPath(entry.filename)
     is_by_computer = "__MACOSX" in path.parts or path.name.lower() in _BY_COMPUTERS
-    return not entry.is_dir() and not is_by_computer
+    return not entry.filename.endswith("/") and not is_by_computer  # `is_dir` needs a name
 
 
 def _refusal_of(entry: zipfile.ZipInfo, settings: Settings) -> str | None:
-    path = PurePosixPath(entry.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    parts = _parts_of(entry)
+    if parts[:1] == ("/",) or ".." in parts or (len(parts) > 1 and _DRIVE.fullmatch(parts[0])):
         return "This member of the zip has a name that points outside the zip, so it is not read."
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "This member of the zip is a link and not a picture, so it is not read."

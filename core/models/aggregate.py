@@ -46,15 +46,16 @@ _ONE_OF_SEVERAL = "one of the breast's images"
 def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
     """One score for each (breast, model), breasts R, L, not stated, models in the order they come.
 
-    predictions: a sequence for each image. Mammography averages the views, as the published four-view model of Wu et
-    al. (2019) does; ultrasound and histology take the highest, because one frame with a finding is enough.
+    predictions: a sequence for each image. Images that stand alone (spot and magnification views, raw images) are in no
+    score: a part of the breast is no view of it. Mammography averages the views, as the published four-view model of
+    Wu et al. (2019) does; ultrasound and histology take the highest, because one frame with a finding is enough.
 
     Numbers of different weights are not one number, and a score has one threshold: where a model's answers on a breast
     differ in either, each kind has a score of its own, whose rule says so.
     """
     grouped: dict[tuple[str, str], dict[tuple[str, float], list[tuple[Image, Prediction]]]] = {}
     for image, answers in zip(images, predictions, strict=True):
-        for prediction in answers:
+        for prediction in answers if counts_for_breast(image) else ():
             kinds = grouped.setdefault((image.laterality or SIDE_NOT_STATED, prediction.model_id), {})
             kinds.setdefault((prediction.weights_sha256, prediction.threshold), []).append((image, prediction))
     order = ("R", "L", SIDE_NOT_STATED)
@@ -64,6 +65,11 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
         for (breast, model_id), kinds in in_order
         for members in kinds.values()
     ]
+
+
+def counts_for_breast(image: Image) -> bool:
+    """Whether a model's answer to this image is part of the breast's number."""
+    return not (image.is_scored_alone or image.not_scored)
 
 
 def is_comparable(scores: Sequence[BreastScore]) -> bool:

@@ -51,13 +51,16 @@ class LoadedModel:
     def read(self, image: Image) -> tuple[Prediction, Explanation]:
         """The calibrated prediction of one image and where the model looked.
 
-        Raises `InvalidInput` when the image is known to be of another modality than the model.
+        Raises `InvalidInput` when the image is known to be of another modality than the model, or one that no model
+        reads (`Image.not_scored`).
         """
         card = self.card
         if image.modality not in (None, card.modality):
             raise InvalidInput(
                 f"{card.title} reads {card.modality} images; this one is {image.modality}. Choose a model for it."
             )
+        if image.not_scored:
+            raise InvalidInput(image.not_scored)
         square, fit = fit_square(_with_channels(image, card), card.side)
         began = time.perf_counter()
         logits, cams = self.forward(tf.constant(square[None]))
@@ -140,11 +143,11 @@ def load_model(card: Card) -> Reader:
 def second_read(
     models: Sequence[Reader], images: Sequence[Image], progress: Callable[[int, int], None] = lambda done, of: None
 ) -> list[list[tuple[Prediction, Explanation]]]:
-    """What each model says of each image: a list an image; models of another modality are left out of it."""
+    """What each model says of each image: a list an image; models that do not read it are left out of it."""
     answers: list[list[tuple[Prediction, Explanation]]] = []
     for number, image in enumerate(images):
         progress(number, len(images))
-        fitting = [model for model in models if image.modality is model.card.modality]
+        fitting = [model for model in models if image.is_read_by(model.card.modality)]
         answers.append([model.read(image) for model in fitting])
     progress(len(images), len(images))
     return answers

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
 from core.models.aggregate import BreastScore, is_comparable
 from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
@@ -201,8 +202,10 @@ def removed_text(at: datetime) -> str:
 
 
 def warnings_of(image: Image) -> tuple[str, ...]:
-    """The image's warnings that still hold: a side that was stated since is not missing any more."""
-    return tuple(words for words in image.warnings if not (image.laterality and words == SIDE_UNKNOWN))
+    """The image's warnings that still hold: a side or view that was stated since is not missing any more."""
+    over = {SIDE_UNKNOWN} if image.laterality else set()
+    over |= {VIEW_UNKNOWN} if image.view else set()
+    return tuple(sentence for sentence in image.warnings if sentence not in over)
 
 
 def reads_by_breast(reads: Sequence[ReportRead]) -> list[tuple[str, list[str]]]:

@@ -50,6 +50,7 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
         return []
     for modality in second_read.without_model(study):
         st.info(f"No model released for this modality yet: {modality}.", icon=":material/info:")
+    second_read.show_not_scored(study, labels)
     answers = second_read.answers_of(person, study)
     work = second_read.unasked(study, answers)
     if work:

@@ -17,7 +17,7 @@ SOURCES = sorted(
         REPOSITORY / "app.py",
         *(p for room in ("core", "train", "pages") for p in (REPOSITORY / room).rglob("*.py")),
     ]
-    if path.suffix == ".py" and not {"__pycache__", "migrations", "imaging"} & set(path.parts)
+    if path.suffix == ".py" and not {"__pycache__", "migrations"} & set(path.parts)
 )
 FORBIDDEN = {
     "beside", "meanwhile", "keep", "kept", "collect", "collected", "choosing", "openings", "silent", "silently",

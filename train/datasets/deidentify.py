@@ -27,9 +27,10 @@ import pandas as pd
 from PIL import Image as Raster
 
 from core.errors import InvalidInput, NotFound, UnreadableImage
-from core.imaging.decoded import Limits, frame_words
+from core.imaging.decoded import Limits, frame_warning
 from core.imaging.intake import Intake, read_study
-from core.imaging.raster import read_raster
+from core.imaging.picture import bits_of_studies, read_picture
+from core.imaging.preprocess import square_pixels
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
@@ -256,11 +257,15 @@ class _Ingester:
     warnings: Counter[str] = field(default_factory=Counter)
     frames: _Frames = field(default_factory=_Frames)
     done: int = 0
+    bits: dict[str, int] = field(default_factory=dict)
+    """Patient or group -> bits of its pictures, where files do not say them."""
 
     def all_of(self, cases: list[Mapping[str, str]]) -> list[dict[str, str]]:
         """In the order of the cases."""
         rows: dict[int, list[dict[str, str]]] = {}
         waiting: list[tuple[int, Path]] = []
+        paths = [((self.root / case["file"]).resolve(), _study_of(case)) for case in cases]
+        self.bits = bits_of_studies((path, study) for path, study in paths if path.is_relative_to(self.root))
         for number, case in enumerate(cases):
             try:
                 self._require_modality(case.get("modality", ""), "its manifest")
@@ -268,7 +273,7 @@ class _Ingester:
                 if kind == "DICOM":
                     waiting.append((number, path))
                     continue
-                rows[number] = [self._row(case, self._picture(path, kind))]
+                rows[number] = [self._row(case, self._picture(path, kind, self.bits.get(_study_of(case))))]
             except (NotFound, UnreadableImage) as refused:
                 self.retained.refused.append((case["file"], str(refused)))
             self._report()
@@ -300,14 +305,14 @@ class _Ingester:
             raise UnreadableImage(_NO_PICTURE)
         return path, kind
 
-    def _picture(self, path: Path, kind: str) -> str:
+    def _picture(self, path: Path, kind: str, bits: int | None = None) -> str:
         """PNG and JPEG without the words beside them; a TIFF has them between its pixels, so it is written anew."""
         if kind != "TIFF":
             suffix = path.suffix.lower().removeprefix(".")
             return _store_file(self.db.settings, without_metadata(path.read_bytes(), kind), suffix, self.retained)
-        with path.open("rb") as stream:
-            pixels = read_raster(stream, kind, limits=Limits.of(self.db.settings)).pixels
-        return store_pixels(self.db.settings, pixels, self.retained)
+        limits = Limits.of(self.db.settings)
+        picture = read_picture(path.read_bytes(), self.modality, limits=limits, bits=bits)
+        return store_pixels(self.db.settings, square_pixels(picture), self.retained)
 
     def _mask(self, path: Path, kind: str) -> str:
         """The outline of a lesion; one of 1 bit is no picture to read, and a mask all the same."""
@@ -338,7 +343,7 @@ class _Ingester:
         if n_frames > 1 and not case.get("group"):
             case = {**case, "group": f"frames of {first.sha256}"}
         rows = [self._row(*self._of_frame(case, first))]
-        self.warnings.update(set(first.warnings) - {frame_words(0, n_frames)})
+        self.warnings.update(set(first.warnings) - {frame_warning(0, n_frames)})
         if n_frames == 1:
             return rows
         self.frames.files += 1
@@ -358,7 +363,7 @@ class _Ingester:
         told = {"laterality": image.laterality or "", "view": image.view or "", "modality": str(image.modality)}
         told |= {"patient": image.patient_hash or "", "manufacturer": str(image.tags.get("Manufacturer", ""))}
         merged = {**case, **{column: value for column, value in told.items() if not case.get(column)}}
-        return merged, store_pixels(self.db.settings, image.pixels, self.retained)
+        return merged, store_pixels(self.db.settings, square_pixels(image), self.retained)
 
     def _row(self, case: Mapping[str, str], file: str) -> dict[str, str]:
         row = {"file": file, "label": case["label"], "mask": "|".join(self._masks(case.get("mask", "")))}
@@ -380,3 +385,7 @@ def _store_file(settings: Settings, content: bytes, kind: str, retained: Ingeste
     name = data_sets.store_file(settings, content, kind)
     retained.names.add(name)
     return name
+
+
+def _study_of(case: Mapping[str, str]) -> str:
+    return case.get("patient") or case.get("group") or ""

@@ -7,7 +7,6 @@ well. Copies that were scaled, compressed, darkened or written on are found; cro
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,10 @@ from scipy.ndimage import gaussian_filter
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
-from core.imaging.dicom.read import read_dicom
-from core.imaging.picture import to_grey
+from core.imaging.picture import read_picture
 from core.imaging.preprocess import resize
-from core.imaging.raster import read_raster
-from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.settings import Settings
+from core.types import Modality
 
 SIDE = 32
 """Of the coarse copies that are hashed and compared first."""
@@ -113,7 +110,7 @@ def traces_of(files: Sequence[str], root: Path, *, progress: Callable[[int, int]
         data = path.read_bytes() if path.is_file() else b""
         digests.append(hashlib.sha256(data).hexdigest() if data else "")
         try:
-            grey = _grey(data, limits)
+            grey = read_picture(data, Modality.MAMMOGRAPHY, limits=limits).pixels  # grey, whatever it shows
         except UnreadableImage:
             unreadable.append(position)
             continue
@@ -209,13 +206,6 @@ def grouped(cases: pd.DataFrame, pairs: Sequence[Pair]) -> pd.Series:
         for position in joined:
             group[position] = name
     return pd.Series(group, index=cases.index, name="group", dtype=object)
-
-
-def _grey(data: bytes, limits: Limits) -> np.ndarray:
-    kind = kind_of(data[:HEAD_BYTES])
-    stream = io.BytesIO(data)
-    decoded = read_dicom(stream, limits=limits) if kind == "DICOM" else read_raster(stream, kind, limits=limits)
-    return to_grey(decoded.pixels).astype(np.float32)
 
 
 def _near(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -63,7 +63,7 @@ def unpack(archive: Path, folder: Path, settings: Settings, progress: Progress) 
             sentence = member.refused or "This member cannot be read."
             refused[sentence] = refused.get(sentence, 0) + 1
             continue
-        path = (folder / member.name.replace("\\", "/")).resolve()
+        path = (folder / member.path).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise InvalidInput("A member of the zip has a name that points outside it.")
         with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # a file where a folder is: left out

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +12,11 @@ import tensorflow as tf
 from PIL import Image as Raster
 
 from core.imaging.decoded import Limits
-from core.imaging.dicom.read import read_dicom
-from core.imaging.picture import to_grey
+from core.imaging.picture import bits_of_studies, read_picture
 from core.imaging.preprocess import fit_square, resize
-from core.imaging.raster import read_raster
-from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.settings import Settings
 from core.types import Fit, Image, Modality
+from train.datasets.split import units_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,10 @@ def load_squares(
     masks = np.zeros((n, side, side), np.float16)
     has_mask = np.zeros(n, bool)
     fits = []
+    units = units_of(cases).astype(str).tolist()
+    bits = bits_of_studies(zip((root / file for file in cases["file"]), units, strict=True))
     for position, row in enumerate(cases.itertuples()):
-        image = read_case(root / row.file, modality)
+        image = read_case(root / row.file, modality, bits=bits.get(units[position]))
         seen(image)
         square, fit = fit_square(image, side)
         pixels[position] = square
@@ -117,22 +115,12 @@ def load_squares(
     )
 
 
-def read_case(path: Path, modality: Modality) -> Image:
+def read_case(path: Path, modality: Modality, *, bits: int | None = None) -> Image:
     """One file of a data set as an `Image`: the steps of an upload, in this process, because the files are the site's.
 
-    Raises `UnreadableImage` as an upload does.
+    bits: of the patient's pictures, where they were settled (`bits_of_studies`). Raises `UnreadableImage`.
     """
-    data = path.read_bytes()
-    limits = Limits.of(Settings())
-    kind = kind_of(data[:HEAD_BYTES])
-    stream = io.BytesIO(data)
-    decoded = read_dicom(stream, limits=limits) if kind == "DICOM" else read_raster(stream, kind, limits=limits)
-    pixels = decoded.pixels
-    if modality is Modality.HISTOLOGY:
-        pixels = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    else:
-        pixels = to_grey(pixels)
-    return Image(pixels.astype(np.float32), hashlib.sha256(data).hexdigest(), modality, "argument")
+    return read_picture(path.read_bytes(), modality, limits=Limits.of(Settings()), bits=bits)
 
 
 def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.ndarray | None:

@@ -33,7 +33,7 @@ from core.imaging.dicom.header import (
     NATIVE,
     RLE,
     Geometry,
-    demand_photometric,
+    require_photometric,
 )
 
 _PLUGINS = {
@@ -93,7 +93,7 @@ def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: i
         warnings.append("The file calls its colours 4:2:2 but stores them at full size; they were read at full size.")
     if len(data) < geometry.frame_bytes * geometry.frames:
         raise UnreadableImage(_TRUNCATED)
-    demand_photometric(geometry)
+    require_photometric(geometry)
     start = index * geometry.frame_bytes
     frame = data if geometry.frames == 1 else data[start : start + geometry.frame_bytes]
     stored = _decode(_described(geometry, frame, vr, syntax), syntax)
@@ -162,7 +162,7 @@ def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Ge
         settled = replace(settled, bits_allocated=16, bits_stored=bits, high_bit=bits - 1)
     elif header.precision < settled.bits_stored:
         settled = replace(settled, bits_stored=header.precision, high_bit=header.precision - 1)
-    demand_photometric(settled)
+    require_photometric(settled)
     return settled, warnings
 
 

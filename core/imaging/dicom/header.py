@@ -118,11 +118,11 @@ def read_transfer_syntax(stream: BinaryIO) -> str | None:
         return None
     if len(found) != 1:
         raise UnreadableImage("This DICOM file does not say how it is encoded (no transfer syntax). Export it again.")
-    _demand_known(found[0])
+    _require_known(found[0])
     return found[0]
 
 
-def _demand_known(syntax: str) -> None:
+def _require_known(syntax: str) -> None:
     if syntax in DEFLATED:
         raise UnreadableImage(
             "This DICOM file uses a deflated transfer syntax, which is not read here. "
@@ -241,7 +241,7 @@ def _photometric(header: Dataset) -> tuple[str, list[str]]:
     ]
 
 
-def demand_photometric(geometry: Geometry) -> None:
+def require_photometric(geometry: Geometry) -> None:
     """Raises `UnreadableImage` where nothing says how so many samples become grey or colour."""
     if geometry.photometric not in (_GREY if geometry.samples == 1 else _COLOUR):
         raise UnreadableImage(

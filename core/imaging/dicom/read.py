@@ -15,7 +15,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut
 
 from core.errors import UnreadableImage
-from core.imaging.decoded import Decoded, Limits, frame_words
+from core.imaging.decoded import Decoded, Limits, frame_warning
 from core.imaging.dicom import tags
 from core.imaging.dicom.frame import read_frame
 from core.imaging.dicom.grey_scale import lookup_table, show_grey
@@ -73,13 +73,13 @@ def _read(stream: BinaryIO, limits: Limits, frame: int, window: int | None) -> D
         frame=frame,
         n_frames=geometry.frames,
         warnings=[*warnings, *geometry.warnings],
-        tags=tags.kept_tags(header),
+        tags=tags.allowed_tags(header),
         patient=tags.read_patient(header),
         is_dicom=True,
     )
     _add_place(decoded, header)
     if geometry.frames > 1:
-        decoded.warnings.append(frame_words(frame, geometry.frames))
+        decoded.warnings.append(frame_warning(frame, geometry.frames))
     data, vr, pixel_warnings = read_pixels(stream, syntax)
     stored = read_frame(data, vr, syntax, geometry, frame)
     decoded.warnings += [*pixel_warnings, *stored.warnings]

@@ -28,7 +28,7 @@ _FILM_MODALITIES = {"RG", "CR", "DX", "OT"}
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
 
 # fmt: off
-KEPT_TAGS = (
+ALLOWED_TAGS = (
     "Manufacturer", "ManufacturerModelName", "PresentationIntentType", "BodyPartExamined", "ViewPosition",
     "ImageLaterality", "Laterality", "PatientOrientation", "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure",
     "BodyPartThickness", "CompressionForce", "AnodeTargetMaterial", "FilterMaterial", "DetectorType", "ImageType",
@@ -230,10 +230,10 @@ def read_aspect(header: Dataset) -> float:
     return aspect if 0.2 <= aspect <= 5 else 1.0
 
 
-def kept_tags(header: Dataset) -> dict[str, str]:
-    """The values of `KEPT_TAGS`, each on one line and at most 64 characters."""
+def allowed_tags(header: Dataset) -> dict[str, str]:
+    """The values of `ALLOWED_TAGS`, each on one line and at most 64 characters."""
     kept: dict[str, str] = {}
-    for keyword in KEPT_TAGS:
+    for keyword in ALLOWED_TAGS:
         value: Any = header.get(keyword)
         if value is None or isinstance(value, (bytes, Dataset)):
             continue

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
+from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.dicom.tags import codes, is_for_processing, numbers, sop_class, text_of
-from core.types import VIEWS
+from core.types import IMPLANT_DISPLACED, VIEWS
 
 VIEW_CODES = {
     **dict.fromkeys(("399162004", "R-10242"), "CC"),
@@ -30,7 +31,6 @@ VIEW_CODES = {
 """ViewCodeSequence (0054,0220), as SNOMED CT and as the older SNOMED-RT codes."""
 _SPECIMEN_CODES = {"127457009", "G-8310"}
 
-IMPLANT_DISPLACED = "implant displaced"
 SPOT, MAGNIFICATION, PARTIAL = "spot compression", "magnification", "partial view"
 MODIFIER_CODES = {
     **dict.fromkeys(("399055006", "R-102D7"), SPOT),
@@ -68,7 +68,6 @@ _LABELS = {
     "AT": ("axillary tail",), "NP": ("nipple in profile",), "RL": ("rolled laterally",), "RM": ("rolled medially",),
     "RI": ("rolled inferiorly",), "RS": ("rolled superiorly",),
 }  # fmt: skip
-_UNKNOWN_VIEW = "The file names a view of the breast that is not known here; set the view before reading."
 _UNKNOWN_MODIFIER = "a modifier that is not known here"
 _SYNTHETIC = (
     "This mammogram was computed from tomosynthesis; most models were made for mammograms that were taken as such."
@@ -122,7 +121,7 @@ def read_view(header: Dataset, *, is_stack: bool = False) -> View:
             "the breast's number."
         )
     if is_unknown and not view.not_scored:
-        view.warnings.append(_UNKNOWN_VIEW)
+        view.warnings.append(VIEW_UNKNOWN)
     if "GENERATED_2D" in _image_type(header):
         view.warnings.append(_SYNTHETIC)
     return view

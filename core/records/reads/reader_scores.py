@@ -27,7 +27,8 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     """CSV `case,patient,label,modality,...`: a row a breast whose truth is known, a column a reader (suspicion / 100 of
     the first impression) and a model (its probability). Cells are empty where somebody gave none.
 
-    A breast's score of a model is the mean of its views in mammography and the highest of its images elsewhere. Of
+    A breast's score of a model is the mean of its views in mammography and the highest of its images elsewhere; images
+    that stand alone (spot views, raw images) are in neither. Of
     several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
     has a truth. Synthetic studies count only in a demonstration. Raises NotAllowed.
     """
@@ -75,8 +76,11 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
             select(truth.breast, truth.pathology).where(truth.study_id == study.id).order_by(truth.id)
         )
     }
-    images = connection.execute(select(image.id, image.laterality, image.modality).where(image.study_id == study.id))
+    images = connection.execute(
+        select(image.id, image.laterality, image.modality, image.meta).where(image.study_id == study.id)
+    ).all()
     sides = {row.id: (row.laterality or SIDE_NOT_STATED, row.modality or "") for row in images}
+    alone = {row.id for row in images if row.meta.get("is_scored_alone") or row.meta.get("not_scored")}
     # A key of the patient must not leave the records as it is; whoever has the file could join tables by it.
     patient = hashlib.sha256(f"reader scores {study.patient_hash or study.id}".encode()).hexdigest()[:16]
     answers = newest_predictions(connection, study.id)
@@ -94,7 +98,7 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
         by_model: dict[str, list[tuple[str, float]]] = {}
         for one in answers:
             side, kind = sides[one.image_id]
-            if side == breast:
+            if side == breast and one.image_id not in alone:
                 by_model.setdefault(one.model_id, []).append((kind, float(one.payload["malignant"])))
         row |= {name: together(found) for name, found in by_model.items()}
         rows.append(row)

@@ -17,7 +17,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, exists, select
 
 from core.errors import NotFound
-from core.imaging.dicom.tags import KEPT_TAGS
+from core.imaging.dicom.tags import ALLOWED_TAGS
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.image_store import ImageStore
@@ -121,9 +121,14 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
         "meta": {
             "notes": list(image.notes),
             "warnings": list(image.warnings),
-            "tags": {keyword: str(image.tags[keyword]) for keyword in KEPT_TAGS if keyword in image.tags},
+            "tags": {keyword: str(image.tags[keyword]) for keyword in ALLOWED_TAGS if keyword in image.tags},
             "windows": [asdict(window) for window in image.windows],
             "window_index": image.window_index,
+            "pixel_aspect": image.pixel_aspect,
+            "view_modifiers": list(image.view_modifiers),
+            "not_scored": image.not_scored,
+            "is_scored_alone": image.is_scored_alone,
+            "guessed_bits": image.guessed_bits,
         },
     }
 
@@ -147,6 +152,11 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
         warnings=tuple(meta["warnings"]),
         tags=dict(meta["tags"]),
         patient_hash=patient_hash,
+        pixel_aspect=meta.get("pixel_aspect", 1.0),  # images of versions before lack these five
+        view_modifiers=tuple(meta.get("view_modifiers", ())),
+        not_scored=meta.get("not_scored", ""),
+        is_scored_alone=meta.get("is_scored_alone", False),
+        guessed_bits=meta.get("guessed_bits"),
     )
 
 

@@ -16,6 +16,7 @@ import streamlit as st
 from core.errors import InvalidInput
 from core.imaging.hanging import hang
 from core.imaging.intake import Intake, read_upload
+from core.imaging.picture import on_one_scale
 from core.records.monitoring.drift import record_intake
 from core.records.people.permissions import SignedIn
 from core.records.reads.studies import NAME_LENGTH_MOST, create_study
@@ -156,16 +157,16 @@ def show_refusals(drafts: Sequence[Draft]) -> None:
 
 def complete_drafts(drafts: list[Draft]) -> None:
     """A row for each picture: how it looks, what its file says, and choices where the file says nothing."""
-    for position, draft in enumerate(drafts):
-        if draft.found.image is not None:
-            with st.container(border=True):
-                drafts[position] = _row(draft, position)
+    read = [position for position, draft in enumerate(drafts) if draft.found.image is not None]
+    settled = on_one_scale([drafts[position].image for position in read])  # as the study will have them
+    for position, image in zip(read, settled, strict=True):
+        with st.container(border=True):
+            drafts[position] = _row(drafts[position], image, position)
 
 
-def _row(draft: Draft, position: int) -> Draft:
+def _row(draft: Draft, image: Image, position: int) -> Draft:
     key = f"new_{draft.found.sha256[:12]}_{position}"
     picture, words = st.columns([1, 2.2])
-    image = draft.image
     with picture:
         cell = Cell(hang([image]).places[0].label, _thumbnail(image), size=(image.width, image.height))
         viewer.show([cell], key=f"{key}_picture", cell_height=("15rem", "15rem"))
@@ -265,11 +266,13 @@ def _window_text(window: Window, number: int) -> str:
 
 
 def _thumbnail(image: Image) -> bytes:
-    return _thumbnail_of(image.sha256, image.frame, image.window_index, image.is_colour, image)
+    return _thumbnail_of(image.sha256, image.frame, image.window_index, image.is_colour, image.guessed_bits, image)
 
 
 @st.cache_data(show_spinner=False, max_entries=64, ttl="15m")
-def _thumbnail_of(sha256: str, frame: int, window: int | None, is_colour: bool, _image: Image) -> bytes:
+def _thumbnail_of(
+    sha256: str, frame: int, window: int | None, is_colour: bool, bits: int | None, _image: Image
+) -> bytes:
     pixels = (_image.pixels * 255).round().astype("uint8")
     return viewer.jpeg(pixels)
 
@@ -287,7 +290,7 @@ def missing_text(drafts: Sequence[Draft]) -> str:
 
 def save(person: SignedIn, display_name: str, drafts: Sequence[Draft]) -> str | None:
     """Store the study and empty the inbox; the new study's id, or None where it was refused with a sentence."""
-    images = [draft.image for draft in drafts if draft.found.image is not None]
+    images = on_one_scale([draft.image for draft in drafts if draft.found.image is not None])
     with refusals_shown():
         study_id = create_study(database(), person, display_name=display_name, images=images)
         inbox.discard([draft.file for draft in drafts])

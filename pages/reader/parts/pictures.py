@@ -113,18 +113,20 @@ def _cell(
     return replace(bare, painted=painted, note=f"{ATTENTION_CAPTION} · {AI_GENERATED}")
 
 
-def _key(image: Image) -> tuple[str, int, int | None]:
-    return image.sha256, image.frame, image.window_index
+def _key(image: Image) -> tuple[str, int, int | None, int | None]:
+    return image.sha256, image.frame, image.window_index, image.guessed_bits
 
 
 def _size(image: Image) -> tuple[float, float]:
-    """Width and height in millimetres, or in pixels where the file does not say."""
-    row_mm, column_mm = image.spacing_mm or (1.0, 1.0)
+    """Width and height in millimetres, or in columns where the file does not say."""
+    row_mm, column_mm = image.spacing_mm or (image.aspect, 1.0)
     return image.width * column_mm, image.height * row_mm
 
 
 @st.cache_data(show_spinner=False, max_entries=128, ttl="15m")
-def _plain(sha256: str, frame: int, window: int | None, look: Look, is_mirrored: bool, _image: Image) -> bytes:
+def _plain(
+    sha256: str, frame: int, window: int | None, bits: int | None, look: Look, is_mirrored: bool, _image: Image
+) -> bytes:
     return _jpeg(to_uint8(_bounded(_image.pixels), look.center, look.width, look.invert), is_mirrored)
 
 
@@ -133,6 +135,7 @@ def _painted(
     sha256: str,
     frame: int,
     window: int | None,
+    bits: int | None,
     look: Look,
     is_mirrored: bool,
     choice: AttentionChoice,

@@ -105,7 +105,7 @@ def unasked(study: StoredStudy, found: Sequence[Answer]) -> list[tuple[Card, Sto
         (card, stored)
         for card in live_cards(settings())
         for stored in study.images
-        if stored.image.modality is card.modality
+        if stored.image.is_read_by(card.modality)
         and (stored.id, card.model_id) not in answered
         and card.title not in _refusals(study)
     ]
@@ -136,7 +136,7 @@ def ask_shadow_models(study: StoredStudy) -> None:
         (card, stored)
         for card in shadow_cards(settings())
         for stored in study.images
-        if stored.image.modality is card.modality
+        if stored.image.is_read_by(card.modality)
     ]
     if not work:
         return
@@ -204,6 +204,8 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     names = titles()
     scores = breast_scores(study, answers)
     st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]")
+    if answers and not scores:
+        st.caption("None of these pictures is a full view that counts for a breast's number; each has its own score.")
     for breast in dict.fromkeys(score.breast for score in scores):
         _show_breast([score for score in scores if score.breast == breast], names)
     st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
@@ -212,6 +214,16 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     with st.expander("Image by image", icon=":material/grid_view:"):
         _show_images(answers, labels, names)
     _show_timing(answers)
+
+
+def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
+    """Why no model reads some of the pictures; each reason once, with the pictures it holds for."""
+    reasons: dict[str, list[str]] = {}
+    for stored in study.images:
+        if stored.image.not_scored:
+            reasons.setdefault(stored.image.not_scored, []).append(labels.get(stored.id, ""))
+    for reason, where in reasons.items():
+        st.info(f"**{plain(', '.join(where))}**: {plain(reason)}", icon=":material/info:")
 
 
 def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> None:

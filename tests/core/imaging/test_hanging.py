@@ -63,6 +63,21 @@ def test_every_image_has_one_place_also_with_doubles_and_unknown_sides() -> None
     assert sorted(indices) == list(range(6))
 
 
+def test_of_one_view_implants_come_first_and_parts_last_and_what_is_not_scored_after_all() -> None:
+    images = [
+        image("L", "CC", view_modifiers=("spot compression",), is_scored_alone=True),
+        image("L", "CC", not_scored="This is a specimen."),
+        image("L", "CC"),
+        image("L", "CC", view_modifiers=("implant displaced",)),
+        image("L", "XCCM"),
+        image("L", "XCCL"),
+    ]
+    hung = [place for place in hang(images).places if place.index is not None]
+    assert [place.index for place in hung] == [3, 2, 0, 5, 4, 1]
+    assert [place.label for place in hung][:3] == ["L CC, implant displaced", "L CC", "L CC, spot compression"]
+    assert [place.label for place in hung][3:5] == ["L XCCL", "L XCCM"]
+
+
 def test_one_scale_needs_millimetres_for_all() -> None:
     with_mm = [image(side, "CC", spacing_mm=(0.1, 0.1)) for side in "RL"]
     assert hang(with_mm).is_same_scale

@@ -20,6 +20,7 @@ from made_images import US, chest_film, dicom, encoded, mammogram, photograph, s
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Limits
 from core.imaging.intake import Intake, read_study, read_upload
+from core.imaging.zip_members import members
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
 
@@ -139,15 +140,55 @@ def test_a_zip_gives_one_intake_a_member_and_survives_bad_ones() -> None:
     assert found["a.zip/s/one.dcm"].image and found["a.zip/t.png"].image and found["a.zip/s/bad.png"].refused
 
 
+class _Entry(zipfile.ZipInfo):
+    """An entry that may have no name; zipfile's own cannot be asked then."""
+
+    def is_dir(self) -> bool:
+        return self.filename.endswith("/")
+
+
 def _with_entry(name: str, mode: int = 0o100644, flag: int = 0) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        entry = zipfile.ZipInfo(name)
+        entry = _Entry(name)
         entry.external_attr = mode << 16
         archive.writestr(entry, PNG)
     data = bytearray(out.getvalue())
     data[data.index(b"PK\x01\x02") + 8] |= flag
     return bytes(data)
+
+
+ODD_NAMES = (
+    ".", "", "./", "a/./b.png", "x" * 300 + ".png", "ü" * 200 + ".png", "2024-05-06T10:32/IM1.png", "L CC 10:32.png",
+    "10:32 R CC.png", "C:notes.png", "d/" * 600 + "deep.png", "a\\b:c\\d.png", "tab\tname.png", "trailing .png ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_members_with_odd_names_are_read_and_can_be_written(name: str, tmp_path: Path) -> None:
+    """Nothing is lost by its name: no colon, length, point or missing name keeps a picture from being read."""
+    data = _with_entry(name)
+    intake = one(data, "a.zip")
+    if name == "./":  # a folder, and no file
+        assert "no files" in (intake.refused or "")
+        return
+    assert intake.image is not None and intake.name.startswith("a.zip/"), intake.refused
+    (member,) = members(data, settings=SETTINGS)
+    path = (tmp_path / member.path).resolve()
+    assert path.is_relative_to(tmp_path.resolve()) and path != tmp_path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(member.data or b"")
+    assert path.read_bytes() == PNG and not set(str(member.path)) & set(':<>"|?*')
+
+
+def test_names_that_were_changed_to_be_written_stay_apart() -> None:
+    names = ["a:b.png", "a?b.png", "a_b.png", "x" * 300 + "1.png", "x" * 300 + "2.png", "", "."]
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in names:
+            archive.writestr(_Entry(name), PNG)
+    paths = [member.path for member in members(out.getvalue(), settings=SETTINGS)]
+    assert len(set(paths)) == len(names) and all(len(part.encode()) <= 255 for path in paths for part in path.parts)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Raster
 from scipy import ndimage
 
-from core.imaging.preprocess import breast_box, fit_square, heat_map, unfit
+from core.imaging.preprocess import breast_box, fit_square, heat_map, square_pixels, unfit
 from core.types import Explanation, Image, Modality
 
 
@@ -69,6 +69,39 @@ def test_letters_and_a_film_edge_are_no_breast() -> None:
     row0, row1, column0, column1 = breast_box(image_of(pixels, Modality.MAMMOGRAPHY))
     assert (row0, column0) == (pytest.approx(50, abs=14), 0)
     assert (row1, column1) == (pytest.approx(350, abs=14), pytest.approx(140, abs=14))
+
+
+@pytest.mark.parametrize("spacing", [(0.2, 0.1), (0.1, 0.2), (0.13, 0.1)])
+@pytest.mark.parametrize("modality", [Modality.HISTOLOGY, Modality.ULTRASOUND, Modality.MAMMOGRAPHY])
+def test_pixels_that_are_not_square_reach_the_model_undistorted(
+    spacing: tuple[float, float], modality: Modality
+) -> None:
+    """The same breast on a detector with other pixels gives the same square, and the way back finds the same place."""
+    rows, columns = np.mgrid[:240, :200]
+    true = np.where(np.hypot(rows - 120, columns - 90) < 70, 0.6, 0.0)
+    true[110:122, 60:72] = 1
+    aspect = spacing[0] / spacing[1]
+    height, width = round(240 / max(aspect, 1)), round(200 * min(aspect, 1))
+    seen = np.asarray(Raster.fromarray(true.astype(np.float32)).resize((width, height), Raster.Resampling.BOX))
+    expected, _ = fit_square(image_of(true, modality), 96)
+    for image in (
+        Image(seen, "0" * 64, modality, spacing_mm=spacing),
+        Image(seen, "0" * 64, modality, pixel_aspect=aspect),
+    ):
+        square, fit = fit_square(image, 96)
+        assert np.abs(square - expected).mean() < 0.03
+        back = unfit(square[..., 0], fit)
+        assert back.shape == seen.shape
+        row, column = np.unravel_index(back.argmax(), back.shape)
+        assert abs(row / height - 116 / 240) < 0.03 and abs(column / width - 66 / 200) < 0.03
+
+
+@pytest.mark.parametrize(("aspect", "shape"), [(2.0, (80, 30)), (0.5, (40, 60)), (1.0, (40, 30)), (1.004, (40, 30))])
+def test_square_pixels_are_made_by_stretching(aspect: float, shape: tuple[int, int]) -> None:
+    grey = np.random.default_rng(0).random((40, 30)).astype(np.float32)
+    assert square_pixels(Image(grey, "0" * 64, pixel_aspect=aspect)).shape == shape
+    colour = np.repeat(grey[..., None], 3, axis=2)
+    assert square_pixels(Image(colour, "0" * 64, pixel_aspect=aspect)).shape == (*shape, 3)
 
 
 def published_box(pixels: np.ndarray, iterations: int, buffer: int) -> tuple[int, int, int, int]:

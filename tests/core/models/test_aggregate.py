@@ -56,3 +56,16 @@ def test_answers_of_other_weights_or_against_another_threshold_are_not_one_numbe
     assert agreement_of(scores) == "" and agreements_by_breast(scores) == []
     whole = per_breast(images, [[first], [second], [second]])
     assert len(whole) == 1 and whole[0].rule == MAX_RULE
+
+
+def test_pictures_that_stand_alone_are_no_part_of_the_breast_s_number() -> None:
+    """A spot view, a raw image, and what no model should have read."""
+    full, other = image("R", Modality.MAMMOGRAPHY), image("R", Modality.MAMMOGRAPHY)
+    spot = replace(full, is_scored_alone=True, view_modifiers=("spot compression",))
+    specimen = replace(full, not_scored="This is a specimen.")
+    answers = [[prediction(value, ())] for value in (0.2, 0.4, 0.99, 0.98)]
+    (score,) = per_breast([full, other, spot, specimen], answers)
+    assert score.malignant == pytest.approx(0.3) and score.n_images == 2
+    assert per_breast([spot, specimen], answers[2:]) == []
+    (score,) = per_breast([full, spot], [answers[0], answers[2]])
+    assert score.malignant == 0.2 and score.rule == ONE_RULE
