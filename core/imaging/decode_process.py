@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -36,6 +37,8 @@ _AT_ONCE = threading.BoundedSemaphore(2)
 _WALL_FACTOR = 2
 """Wall time allowed for a second of processor time: a busy machine is no reason to refuse a picture."""
 _KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
+_CRASHES = {-int(getattr(signal, name)) for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL") if hasattr(signal, name)}
+"""How a child ends whose decoder broke on the file; memory that ran out ends it with SIGABRT or SIGKILL."""
 _FAILED = "This file is damaged, or not written as its format asks, so it cannot be read. Export it again."
 _TOO_COSTLY = (
     "This file needs more memory or time than one picture may use here, so it was not read. "
@@ -69,12 +72,12 @@ def decode(source: bytes | Path, kind: str, *, limits: Limits, frame: int, windo
         finally:
             timer.cancel()
             child.kill()
-            child.wait()
+            ended = child.wait()
             for stream in (child.stdin, child.stdout):
                 if stream is not None:
                     _close(stream)
     if answer is None or (pixels is None and "refused" not in answer):
-        raise UnreadableImage(_TOO_COSTLY)
+        raise UnreadableImage(_FAILED if ended in _CRASHES else _TOO_COSTLY)
     if "trouble" in answer:
         _LOG.warning("decoding failed: %s", answer["trouble"])
     if "refused" in answer:

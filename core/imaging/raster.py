@@ -59,6 +59,9 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
         decoded.notes.append("turned upright as the file's EXIF orientation says")
     if n_frames > 1:
         decoded.warnings.append(f"This file has {n_frames} pages; page {decoded.frame + 1} is shown.")
+    decoded.pixel_aspect = _aspect(raster, orientation)
+    if decoded.pixel_aspect != 1:
+        decoded.notes.append("pixels that are not square, as the file's resolution says")
     pixels = _to_float(upright, decoded)
     is_deep_colour = kind == "PNG" and head[_RED_PNG_DEPTH : _RED_PNG_DEPTH + 1] == b"\x10" and raster.mode != "I;16"
     if is_deep_colour and pixels.max() < 64 / 255 and raster.mode != "I":
@@ -68,6 +71,20 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
         )
     decoded.pixels = 1 - pixels if is_white_zero else pixels
     return decoded
+
+
+def _aspect(raster: Raster.Image, orientation: int | None) -> float:
+    """Distance between rows by distance between columns of the upright picture, from the file's resolution."""
+    resolution = raster.info.get("dpi") or raster.info.get("aspect")
+    if raster.format == "JPEG" and raster.info.get("jfif_unit") == 0:
+        resolution = raster.info.get("jfif_density")
+    try:
+        across, down = (float(number) for number in resolution or (1, 1))
+        aspect = across / down
+    except (TypeError, ValueError, ZeroDivisionError):
+        return 1.0
+    aspect = 1 / aspect if aspect and orientation in (5, 6, 7, 8) else aspect
+    return aspect if 0.2 <= aspect <= 5 and abs(aspect - 1) >= 0.005 else 1.0
 
 
 def _require_size(raster: Raster.Image, limits: Limits) -> None:

@@ -10,9 +10,9 @@ from PIL import Image as Raster
 from PIL import ImageDraw, ImageFont
 
 from core.imaging.overlay import paint, to_uint8
-from core.imaging.preprocess import resize
+from core.imaging.preprocess import resize, square_pixels
 from core.reports.content import ReportImage
-from core.types import Modality
+from core.types import Image, Modality
 
 FONTS = Path(__file__).parent / "fonts"
 PRINT_SIDE_PX = 1100
@@ -22,19 +22,21 @@ ATTENTION_OPACITY = 0.55
 
 def picture_jpeg(item: ReportImage) -> bytes:
     """The grey (or histology) picture as shown, its label burnt in."""
-    return _encoded(to_uint8(_bounded(item.image.pixels)), item)
+    return _encoded(to_uint8(_bounded(item.image)), item)
 
 
 def attention_jpeg(item: ReportImage) -> bytes | None:
     """The same picture under its heat map, or None when none was chosen."""
     if item.attention is None:
         return None
-    pixels = _bounded(item.image.pixels)
+    pixels = _bounded(item.image)
     heat = np.clip(resize(item.attention.heat, pixels.shape[:2]), 0, 1)
     return _encoded(paint(pixels, heat, ATTENTION_OPACITY), item)
 
 
-def _bounded(pixels: np.ndarray) -> np.ndarray:
+def _bounded(image: Image) -> np.ndarray:
+    """Square pixels, few enough for print."""
+    pixels = square_pixels(image)
     height, width = pixels.shape[:2]
     scale = PRINT_SIDE_PX / max(height, width)
     if scale >= 1:

@@ -126,3 +126,23 @@ def test_size_is_refused_from_the_header_alone() -> None:
     header = header[:29] + zlib.crc32(header[12:29]).to_bytes(4, "big") + header[33:]
     with pytest.raises(UnreadableImage, match="larger than this site reads"):
         read(header)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize(
+    ("dpi", "aspect"), [((200, 100), 2.0), ((100, 200), 0.5), ((300, 300), 1.0), ((100, 9000), 1.0)]
+)
+def test_the_aspect_of_pixels_comes_from_the_resolution(kind: str, dpi: tuple[int, int], aspect: float) -> None:
+    picture = Raster.fromarray((GREY * 255).astype(np.uint8))
+    assert read(saved(picture, kind, dpi=dpi), kind).pixel_aspect == pytest.approx(aspect, abs=0.02)
+    exif = Raster.Exif()
+    exif[0x0112] = 6
+    if kind != "TIFF":
+        turned = read(saved(picture, kind, dpi=dpi, exif=exif), kind)
+        assert turned.pixel_aspect == pytest.approx(1 / aspect, abs=0.02)
+
+
+def test_decimal_values_without_a_range_are_said_to_be_a_guess() -> None:
+    inside = read(saved(Raster.fromarray(GREY), "TIFF"), "TIFF")
+    beyond = read(saved(Raster.fromarray(GREY * 4000), "TIFF"), "TIFF")
+    assert not inside.warnings and any("decimal numbers" in sentence for sentence in beyond.warnings)
