@@ -36,7 +36,7 @@ _AT_ONCE = threading.BoundedSemaphore(2)
 """Two children at a time in one server process: each may use the whole memory limit."""
 _WALL_FACTOR = 2
 """Wall time allowed for a second of processor time: a busy machine is no reason to refuse a picture."""
-_KEPT_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
+_PASSED_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
 _CRASHES = {-int(getattr(signal, name)) for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL") if hasattr(signal, name)}
 """How a child ends whose decoder broke on the file; memory that ran out ends it with SIGABRT or SIGKILL."""
 _FAILED = "This file is damaged, or not written as its format asks, so it cannot be read. Export it again."
@@ -99,7 +99,7 @@ class _Nothing:
 
 
 def _child_environment() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    kept = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
     return kept | {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

@@ -216,7 +216,7 @@ class LookupTable:
         entries, first, bits = (int(number) for number in descriptor)
         self.first = first - 65536 if is_signed and first > 32767 else first
         entries = (entries & 0xFFFF) or 65536
-        table = np.frombuffer(data, "<u2" if is_little else ">u2") if isinstance(data, bytes) else _words(data)
+        table = np.frombuffer(data, "<u2" if is_little else ">u2") if isinstance(data, bytes) else _entries_of(data)
         if isinstance(data, bytes) and len(data) < 2 * entries:
             table = np.frombuffer(data, np.uint8)
         if not 8 <= bits <= 16 or len(table) < entries:
@@ -242,7 +242,7 @@ class LookupTable:
         return self.entries[index.astype(np.int64)]
 
 
-def _words(data: Any) -> np.ndarray:
+def _entries_of(data: Any) -> np.ndarray:
     return np.atleast_1d(np.asarray(data)).astype(np.int64) & 0xFFFF  # read as signed where the samples are
 
 
