@@ -187,6 +187,30 @@ def test_a_modality_without_a_model_is_said_and_the_study_can_still_be_finished(
     assert [read.kind for read in reads.reads_of(opened_site.db, opened_site.one, study)] == ["first", "final"]
 
 
+def test_a_picture_that_no_model_reads_says_why_and_one_that_stands_alone_is_no_breast_s_number(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+):
+    release(opened_site.weights, "ultrasound-fusion")
+    asked: list[str] = []
+
+    class Counting(FakeModel):
+        def read(self, image: Image) -> object:
+            asked.append(image.sha256)
+            return super().read(image)
+
+    monkeypatch.setattr(second_read, "loaded", Counting)
+    images = [
+        picture(1, laterality="L", not_scored="This is a specimen, so no model reads it."),
+        picture(2, laterality="L", is_scored_alone=True),
+    ]
+    study = store(opened_site, images=images)
+    first_read(opened_site, study)
+    words = tab.open("reader/read", study).press("Show second read").settled().text
+    assert asked == [images[1].sha256]
+    assert "This is a specimen, so no model reads it." in words
+    assert "None of these pictures is a full view" in words
+
+
 def test_a_model_that_cannot_answer_says_why_and_the_others_still_answer(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):

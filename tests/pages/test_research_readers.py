@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
 from datetime import date
 
-from record_site import CALM, WORRIED, add_person, finish, picture, sqlite_only
+from record_site import CALM, WORRIED, add_person, answer, explanation, finish, picture, sqlite_only
 
 from core.evaluation.tables.scores import read_scores
 from core.records.database.db import Database
-from core.records.reads import reader_scores, reads, studies, truths
+from core.records.reads import predictions, reader_scores, reads, studies, truths
+from core.types import Modality
 
 
 @sqlite_only
@@ -51,3 +54,21 @@ def test_who_is_between_first_and_final_read_is_not_shown_the_study(records: Dat
     assert reader_scores.reader_scores(records, both) == b""
     reads.record_final_read(records, both, study, {"R": CALM}, "")
     assert reader_scores.reader_scores(records, both).count(b"\n") == 2
+
+
+@sqlite_only
+def test_pictures_that_stand_alone_are_in_no_breast_s_score(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    full = replace(picture(1), modality=Modality.MAMMOGRAPHY, laterality="R", view="CC")
+    images = [full, replace(picture(2), modality=Modality.MAMMOGRAPHY, laterality="R", is_scored_alone=True)]
+    study = studies.create_study(records, ann, display_name="x", images=images)
+    for stored, malignant in zip(studies.load_study(records, ann, study).images, (0.2, 0.9), strict=True):
+        given = answer(stored.image, malignant=malignant)
+        predictions.record_predictions(records, study, stored.id, given, explanation())
+    reads.record_first_read(records, ann, study, {"R": WORRIED})
+    reads.record_final_read(records, ann, study, {"R": WORRIED}, "")
+    truths.record_truth(
+        records, ann, study, breast="R", pathology="malignant", happened_on=date(2024, 1, 1), source="core biopsy"
+    )
+    (row,) = csv.DictReader(reader_scores.reader_scores(records, ada).decode().splitlines())
+    assert float(row["model"]) == 0.2

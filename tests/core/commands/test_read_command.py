@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_images import dicom, stored_mammogram
 from PIL import Image as Raster
 
 from core.settings import REPOSITORY
@@ -82,6 +83,16 @@ def test_a_zip_and_a_bad_file_are_one_study(test_data: Path, tmp_path: Path) -> 
         "ultrasound-efficientnet_lite0"
     ]
     assert bad["refused"].endswith(".") and bad["predictions"] == [] and "Traceback" not in done.stderr
+
+
+def test_a_picture_that_no_model_reads_says_why_and_needs_no_tensorflow(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    path.write_bytes(dicom(stored_mammogram(), QualityControlImage="YES", WindowCenter=2048, WindowWidth=4096))
+    done = run(path)
+    assert done.returncode == 0, done.stderr
+    (image,) = json.loads(done.stdout)["images"]
+    assert "phantom" in image["not_scored"] and image["not_scored"] in image["warnings"]
+    assert image["predictions"] == [] and image["counts_for_breast"] is False and image["view_modifiers"] == []
 
 
 def test_all_refused_is_2_and_no_tensorflow_is_needed_for_it(tmp_path: Path) -> None:
