@@ -131,7 +131,8 @@ def _digest(text: str) -> str:
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
     path = PurePosixPath(entry.filename)
     is_by_computer = "__MACOSX" in path.parts or path.name.lower() in _BY_COMPUTERS
-    return not entry.filename.endswith("/") and not is_by_computer  # `is_dir` needs a name
+    is_folder = entry.filename.endswith("/") or (entry.filename.endswith("\\") and not entry.file_size)
+    return not is_folder and not is_by_computer
 
 
 def _refusal_of(entry: zipfile.ZipInfo, settings: Settings) -> str | None:

@@ -14,7 +14,7 @@ from itertools import accumulate
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, generate_fragments, parse_basic_offsets
+from pydicom.encaps import encapsulate, generate_fragments
 from pydicom.pixels import convert_color_space, get_decoder
 from pydicom.uid import UID
 
@@ -91,6 +91,10 @@ def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: i
     if geometry.photometric == "YBR_FULL_422" and len(data) >= full.frame_bytes * geometry.frames:
         geometry = full
         warnings.append("The file calls its colours 4:2:2 but stores them at full size; they were read at full size.")
+    halved = replace(geometry, photometric="YBR_FULL_422")
+    if geometry.photometric == "YBR_FULL" and 0 <= len(data) - halved.frame_bytes * geometry.frames <= 1:
+        geometry = halved
+        warnings.append("The file calls its colours full size but stores them as 4:2:2; they were read as 4:2:2.")
     if len(data) < geometry.frame_bytes * geometry.frames:
         raise UnreadableImage(_TRUNCATED)
     require_photometric(geometry)
@@ -172,14 +176,16 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
     Where as many fragments as frames lie there, one is a frame; else the offset table decides if it has an entry a
     frame; else every fragment that begins like a picture begins a frame.
     """
-    buffer = BytesIO(data)
     try:
-        offsets = parse_basic_offsets(buffer)
-        fragments = list(generate_fragments(buffer))
+        fragments = list(generate_fragments(BytesIO(data)))
     except (ValueError, struct.error):
         raise UnreadableImage(
             "The compressed pixel data of this DICOM file are damaged or cut short. Export it again."
         ) from None
+    offsets: list[int] = []
+    if fragments and not _begins_frame(fragments[0]):  # else the file lacks the table
+        table = fragments.pop(0)
+        offsets = list(struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4]))
     if geometry.frames == 1:
         return b"".join(fragments)
     if len(fragments) == geometry.frames:
@@ -188,13 +194,18 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
     if len(offsets) == geometry.frames and set(offsets) <= set(starts):
         firsts = [starts.index(offset) for offset in offsets]
     else:
-        firsts = [number for number, fragment in enumerate(fragments) if fragment.startswith(_FRAME_STARTS)]
+        firsts = [number for number, fragment in enumerate(fragments) if _begins_frame(fragment)]
     if len(firsts) != geometry.frames or firsts != sorted(set(firsts)):
         raise UnreadableImage(
             f"This DICOM file announces {geometry.frames} frames, but its compressed parts cannot be told apart as "
             "that many. Export it again, or export the frames one by one."
         )
     return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]])
+
+
+def _begins_frame(fragment: bytes) -> bool:
+    """Whether it begins like JPEG, JPEG 2000, or the head of an RLE frame, whose first segment lies behind it."""
+    return fragment.startswith(_FRAME_STARTS) or (len(fragment) >= 64 and fragment[4:8] == b"\x40\0\0\0")
 
 
 def _described(geometry: Geometry, data: bytes, vr: str, syntax: str) -> Dataset:

@@ -219,10 +219,10 @@ class LookupTable:
         table = np.frombuffer(data, "<u2" if is_little else ">u2") if isinstance(data, bytes) else _entries_of(data)
         if isinstance(data, bytes) and len(data) < 2 * entries:
             table = np.frombuffer(data, np.uint8)
-        if not 8 <= bits <= 16 or len(table) < entries:
+        if len(table) < entries:
             raise UnreadableImage(_DAMAGED_TABLE)
         self.entries = table[:entries].astype(np.float64)
-        self.bits = bits
+        self.bits = bits if 8 <= bits <= 16 else 0
 
     def settle_depth(self, held: int) -> bool:
         """Take `bits` from the entries where the descriptor cannot be right; whether it was changed.
@@ -232,7 +232,7 @@ class LookupTable:
         """
         highest = int(self.entries.max())
         described = self.bits
-        if highest >= 1 << described or (described > held and highest < 1 << held):
+        if not described or highest >= 1 << described or (described > held and highest < 1 << held):
             self.bits = next(depth for depth in sorted({*USUAL_DEPTHS, min(max(held, 8), 16)}) if highest < 1 << depth)
         return self.bits != described
 

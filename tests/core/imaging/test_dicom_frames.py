@@ -113,6 +113,18 @@ def test_signed_values_keep_their_sign_whatever_the_bits_above(syntax: str) -> N
     assert difference(extended, GREY) < 1e-3 and not warned(extended, "bits above")
 
 
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_codestream_with_signs_of_its_own_is_read_by_the_header_s(bits: int) -> None:
+    from openjpeg.utils import encode_array
+
+    signed = (np.round(GREY * ((1 << bits) - 1)) - (1 << (bits - 1))).astype(np.int16)
+    frame = bytes(encode_array(signed, bits_stored=bits, photometric_interpretation=2, use_mct=False, codec_format=0))
+    assert frame[42] & 0x80  # JPEG 2000 that says so itself
+    window = {"WindowCenter": -0.5, "WindowWidth": (1 << bits) - 1, "VOILUTFunction": "LINEAR_EXACT"}
+    decoded = read(dicom(signed, syntax=JPEG_2000, frames=[frame], bits=bits, **window))
+    assert difference(decoded, GREY) < 1e-3
+
+
 @pytest.mark.parametrize("syntax", GREY_CODECS)
 def test_monochrome1_is_inverted_in_every_codec(syntax: str) -> None:
     assert difference(read(grey_file(4095 - STORED, syntax, PhotometricInterpretation="MONOCHROME1")), GREY) < 1e-3
@@ -220,6 +232,13 @@ def test_a_true_4_2_2_picture_is_not_taken_for_one_at_full_size() -> None:
     assert difference(decoded, GREY_RGB / 255) < 2 * EXACT and not warned(decoded, "full size")
 
 
+def test_4_2_2_under_the_label_of_full_size_is_read_as_what_it_is() -> None:
+    ycbcr = to_ycbcr(GREY_RGB).reshape(-1, 2, 3)
+    packed = np.stack([ycbcr[:, 0, 0], ycbcr[:, 1, 0], ycbcr[:, 0, 1], ycbcr[:, 0, 2]], -1).astype(np.uint8)
+    decoded = read(colour_file(GREY_RGB, EXPLICIT, None, "YBR_FULL", PixelData=packed.tobytes()))
+    assert difference(decoded, GREY_RGB / 255) < 2 * EXACT and warned(decoded, "as 4:2:2")
+
+
 def test_what_the_samples_show_against_the_label_is_said() -> None:
     assert warned(read(COLOURS["native YCbCr labelled RGB, nearly grey"][0]), "look like YCbCr")
     assert not warned(read(COLOURS["JPEG, JFIF, labelled RGB"][0]), "look like")
@@ -243,7 +262,7 @@ def table(entries: np.ndarray, bits: int, first: int = 0) -> Sequence:
     [
         (4095, 16, 12, 12), (4095, 14, 12, 12), (1023, 16, 10, 10), (255, 16, 12, 8), (255, 8, 12, 8),
         (4095, 12, 12, 12), (1000, 12, 12, 12), (65535, 16, 12, 16), (16383, 14, 12, 14), (16383, 16, 14, 14),
-        (4095, 8, 12, 12), (4096, 16, 12, 16),
+        (4095, 8, 12, 12), (4096, 16, 12, 16), (4095, 0, 12, 12), (16383, 32, 14, 14),
     ],
 )  # fmt: skip
 def test_the_depth_of_a_voi_lut_comes_from_its_entries(highest: int, described: int, stored: int, depth: int) -> None:
@@ -382,6 +401,14 @@ def test_fragments_of_several_frames_are_told_apart(offsets: str) -> None:
     data = with_pixel_data(THREE, encapsulated(fragments, table_of[offsets]))
     for index, share in enumerate((1, 2, 3)):
         assert difference(read(data, frame=index), ULTRASOUND // share / 255) < LOSSY
+
+
+def test_a_file_without_an_offset_table_begins_with_its_first_fragment() -> None:
+    for data, fragments in ((ONE, in_parts(GREY_JPEG, 3)), (THREE, FRAMES)):
+        items = encapsulated(fragments, [])[8:]  # nothing before the first fragment
+        assert difference(read(with_pixel_data(data, items)), ULTRASOUND / 255) < LOSSY
+    rle = dicom(STORED, syntax=RLE, frames=[rle_frame(STORED)], **WINDOW)
+    assert difference(read(with_pixel_data(rle, encapsulated([rle_frame(STORED)], [])[8:])), GREY) < 1e-3
 
 
 def test_frames_that_are_not_there_are_refused_for_what_they_are() -> None:
