@@ -28,7 +28,8 @@ class CodecHeader:
     """A codestream's own account: pixels, components, bits of one sample.
 
     colour: "RGB" or "YCbCr" is what a decoder without any colour conversion of its own hands back (for JPEG 2000:
-    after the codestream's own component transform); "" where the codestream does not prove either.
+    after the codestream's own component transform); "" where the codestream does not say.
+    is_subsampled: the chroma is smaller than the rest, which proves that it is chroma.
     coding: the start-of-frame marker of a JPEG, which says how it is coded (C3 lossless, F7 JPEG-LS).
     """
 
@@ -37,6 +38,7 @@ class CodecHeader:
     samples: int
     precision: int
     colour: str = ""
+    is_subsampled: bool = False
     coding: int = 0
 
 
@@ -51,21 +53,20 @@ def read_jpeg_header(frame: bytes) -> CodecHeader:
         elif marker in _START_OF_FRAME and end - start >= 6:
             precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, start)
             parts = [frame[at : at + 3] for at in range(start + 6, min(start + 6 + 3 * samples, end - 2), 3)]
+            is_subsampled = len(parts) == 3 and len({part[1] for part in parts}) > 1
             colour = _jpeg_colour(parts, has_jfif, transform, is_lossless=marker in _LOSSLESS_FRAMES)
-            return CodecHeader(rows, columns, samples, precision, colour, marker)
+            colour = "YCbCr" if is_subsampled else colour
+            return CodecHeader(rows, columns, samples, precision, colour, is_subsampled, marker)
     raise UnreadableImage(DAMAGED)
 
 
 def _jpeg_colour(parts: list[bytes], has_jfif: bool, transform: int | None, *, is_lossless: bool) -> str:
     """parts: (identifier, sampling factors, table) of each component.
 
-    Chroma of half the size is chroma, whatever a marker says. Lossless coders write JFIF around RGB, so it proves
-    nothing there.
+    Lossless coders write JFIF around RGB, so it says nothing there.
     """
     if len(parts) != 3:
         return ""
-    if parts[0][1] != parts[1][1] or parts[0][1] != parts[2][1]:
-        return "YCbCr"
     if has_jfif and not is_lossless:
         return "YCbCr"
     if transform is not None:

@@ -137,10 +137,9 @@ def _read_codestream(codestream: bytes, geometry: Geometry) -> Frame:
         )
     end = end_of_jpeg2000(codestream) if syntax == _JPEG_2000 else end_of_jpeg(codestream)
     settled, warnings = _as_the_codestream_says(geometry, header)
-    colour, codestream = header.colour, codestream[:end]
+    codestream = codestream[:end]
     if syntax == _BASELINE and settled.samples == 3:
-        codestream = with_jpeg_transform(codestream, transform=int(colour == "YCbCr"))
-        colour = "RGB" if colour else ""  # the decoder has turned what is known to be YCbCr
+        codestream = with_jpeg_transform(codestream, transform=int(header.is_subsampled))
     container = replace(
         settled,
         bits_allocated=8 if header.precision <= 8 else 16,
@@ -148,7 +147,10 @@ def _read_codestream(codestream: bytes, geometry: Geometry) -> Frame:
         photometric="RGB" if settled.samples == 3 else "MONOCHROME2",  # nobody but this module converts
     )
     stored = _decode(_described(container, encapsulate([codestream]), "OB", syntax), syntax)
-    return _settled(Frame(stored, settled, warnings), header.precision, colour)
+    frame = Frame(stored, settled, warnings)
+    if header.is_subsampled:  # the decoder has turned what is proved to be YCbCr
+        return _settled(frame, header.precision, None)
+    return _settled(frame, header.precision, header.colour)
 
 
 def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Geometry, list[str]]:
@@ -236,13 +238,14 @@ def _decode(described: Dataset, syntax: str) -> np.ndarray:
         raise UnreadableImage(DAMAGED) from None
 
 
-def _settled(frame: Frame, precision: int, colour: str) -> Frame:
-    """Bits and colour. precision: of the container that was decoded. colour: as in `CodecHeader`."""
+def _settled(frame: Frame, precision: int, colour: str | None) -> Frame:
+    """Bits and colour. precision: of the container that was decoded. colour: as in `CodecHeader`, None for RGB that is
+    proved."""
     geometry = frame.geometry
     frame.values, has_more = settle_bits(frame.values, geometry, precision)
     if has_more:
         frame.warnings.append(HIGH_BITS)
-    if geometry.samples == 3:
+    if geometry.samples == 3 and colour is not None:
         _settle_colour(frame, colour)
     return frame
 
@@ -271,13 +274,14 @@ def settle_bits(values: np.ndarray, geometry: Geometry, precision: int) -> tuple
 
 
 def _settle_colour(frame: Frame, colour: str) -> None:
-    """RGB, by what is proved (`colour`), else by what the samples show, else by the label."""
+    """RGB, by what the samples show, else by what the codestream says (`colour`), else by the label."""
     geometry = frame.geometry
     labelled = "YCbCr" if geometry.photometric in ("YBR_FULL", "YBR_FULL_422") else "RGB"
-    inside = colour or colour_of_samples(frame.values, geometry.bits_stored) or labelled
-    if inside != labelled and not colour:
+    said = colour or labelled
+    inside = colour_of_samples(frame.values, geometry.bits_stored) or said
+    if inside != said:
         frame.warnings.append(
-            f"The file says that its colours are {labelled}, but its samples look like {inside} and were read so."
+            f"The file says that its colours are {said}, but its samples look like {inside} and were read so."
         )
     if inside == "YCbCr":
         if geometry.bits_stored != 8:

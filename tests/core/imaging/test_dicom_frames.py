@@ -130,6 +130,10 @@ def test_monochrome1_is_inverted_in_every_codec(syntax: str) -> None:
     assert difference(read(grey_file(4095 - STORED, syntax, PhotometricInterpretation="MONOCHROME1")), GREY) < 1e-3
 
 
+def with_jfif(frame: bytes) -> bytes:
+    return frame[:2] + b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + frame[2:]
+
+
 LOSSY = 0.03
 EXACT = 2e-3
 RGB = COLOUR / 255
@@ -156,6 +160,13 @@ COLOURS: dict[str, tuple[bytes, np.ndarray, float]] = {
     ),
     "JPEG, RGB inside without a marker, labelled YBR, nearly grey": (
         colour_file(GREY_RGB, BASELINE, raw_jpeg_frame(GREY_RGB), "YBR_FULL"), GREY_RGB / 255, LOSSY,
+    ),
+    "JPEG, RGB inside behind a JFIF marker, nearly grey": (
+        colour_file(GREY_RGB, BASELINE, with_jfif(raw_jpeg_frame(GREY_RGB)), "RGB"), GREY_RGB / 255, LOSSY,
+    ),
+    "JPEG 2000 that transformed YCbCr once more, nearly grey": (
+        colour_file(GREY_RGB, JPEG_2000, jpeg_2000_frame(to_ycbcr(GREY_RGB), mct=True), "YBR_FULL"),
+        GREY_RGB / 255, 2 * EXACT,
     ),
     "JPEG with PlanarConfiguration 1": (
         colour_file(COLOUR, BASELINE, jpeg_frame(COLOUR), "YBR_FULL_422", PlanarConfiguration=1), RGB, LOSSY,
