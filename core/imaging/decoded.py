@@ -51,7 +51,6 @@ class Decoded:
     pixels: float32 in [0, 1], (H, W), or (H, W, 3) RGB while colour is still undecided or for histology.
     patient: "PatientID|IssuerOfPatientID", only to be hashed with the site's key and forgotten; "" when absent.
     pixel_aspect, view_modifiers, not_scored, is_scored_alone, guessed_bits: as in `core.types.Image`.
-    is_dicom: the file's own tags say what it shows, so a doubtful look at the pixels warns where it otherwise refuses.
     """
 
     pixels: np.ndarray
@@ -73,7 +72,6 @@ class Decoded:
     not_scored: str = ""
     is_scored_alone: bool = False
     guessed_bits: int | None = None
-    is_dicom: bool = False
 
 
 def clean_text(value: object, limit: int = 64) -> str:

@@ -75,7 +75,6 @@ def _read(stream: BinaryIO, limits: Limits, frame: int, window: int | None) -> D
         warnings=[*warnings, *geometry.warnings],
         tags=tags.allowed_tags(header),
         patient=tags.read_patient(header),
-        is_dicom=True,
     )
     _add_place(decoded, header)
     if geometry.frames > 1:

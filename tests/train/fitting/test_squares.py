@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from made_images import mammogram
 from PIL import Image as Raster
 
 from core.types import Modality
@@ -26,3 +27,22 @@ def test_several_masks_of_a_picture_are_one_target(tmp_path: Path) -> None:
     assert squares.has_mask[0]
     assert squares.masks[0].sum() == (lesions > 0).sum()
     assert squares.masks[0, 12, 12] == squares.masks[0, 48, 48] == 1 and squares.masks[0, 30, 30] == 0
+
+
+def test_the_pictures_of_a_patient_are_on_one_grey_scale_and_square_pixels(tmp_path: Path) -> None:
+    """As an upload of the exam would show them: 16 bits in a file do not say how many of them are used."""
+    picture = mammogram(120, 90)
+    for name, highest in (("a", 935), ("b", 1050), ("c", 1023)):
+        Raster.fromarray(np.round(picture * highest / picture.max()).astype(np.uint16)).save(tmp_path / f"{name}.png")
+    wide = np.full((60, 60), 200, np.uint8)
+    Raster.fromarray(wide).save(tmp_path / "d.png", dpi=(100, 200))
+    cases = pd.DataFrame(
+        {"file": ["a.png", "b.png", "c.png", "d.png"], "label": ["no", "yes"] * 2, "split": "train",
+         "patient": ["p1", "p1", "p2", ""]}
+    )  # fmt: skip
+    squares = load_squares(
+        cases, tmp_path, modality=Modality.MAMMOGRAPHY, side=32, classes=("no", "yes"), positive="yes"
+    )
+    tops = squares.pixels.max(axis=(1, 2, 3))
+    assert np.allclose(tops[:3], [935 / 4095, 1050 / 4095, 1], atol=0.02)
+    assert (squares.fits[3].height, squares.fits[3].width) == (16, 32)
