@@ -28,6 +28,7 @@ from core.records.reads import retention
 from core.records.releases import decisions
 from core.server import inbox
 from core.server.callback import SingleSignOn
+from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
@@ -117,9 +118,11 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
     supervised = worker.supervised(settings) if settings.worker else nullcontext()
+    connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     with heads.written_daily(db), retention.applied(db), supervised:
-        log.info("SecondRead is ready")
-        yield
+        async with limited(connections):
+            log.info("SecondRead is ready")
+            yield
 
 
 def show_failure(error: Exception) -> bool:
@@ -147,7 +150,7 @@ else:
             index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
             is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,
             may_fetch=media.may_fetch,
-            has_sso=environment.has_sso,
+            settings=environment,
         )
         if environment.has_sso:
             middleware.append(

@@ -6,12 +6,13 @@ address cannot put words of its own on our pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs, quote
 
 import anyio
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -27,6 +28,9 @@ from core.server.upload import upload_routes
 from core.settings import Settings
 
 FORM_BYTES = 16 * 1024
+FORM_FIELDS = 20
+FORM_SECONDS = 10
+"""From the first byte to the last; whoever fills a form in has sent none of it yet."""
 SIMULTANEOUS_HASHES = 2
 """Password hashes computed at the same time: 64 MiB and a core each. The others wait their turn."""
 
@@ -40,10 +44,7 @@ class AccountForms:
         self._provider = ProviderLogout(settings)
         self._hashing = anyio.CapacityLimiter(SIMULTANEOUS_HASHES)
 
-    async def sign_in(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def sign_in(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(
                 accounts.sign_in,
@@ -57,20 +58,14 @@ class AccountForms:
             return _back(refused)
         return await self._signed_in(request, token)
 
-    async def set_up(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def set_up(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(self._create_first, fields, limiter=self._hashing)
         except AccountRefused as refused:
             return _back(refused)
         return await self._signed_in(request, token)
 
-    async def change_password(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def change_password(self, request: Request, fields: Mapping[str, str]) -> Response:
         token = request.cookies.get(SESSION_COOKIE, "")
         now = await run_in_threadpool(site_settings.current, self._database())
         person = await run_in_threadpool(sessions.person_of, self._database(), now, token)
@@ -84,10 +79,7 @@ class AccountForms:
             return _back(refused, "/account")
         return await self._signed_in(request, token, "/account?said=changed")
 
-    async def use_link(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def use_link(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(self._use_link, fields, limiter=self._hashing)
         except AccountRefused as refused:
@@ -143,29 +135,53 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
     """All routes of our own. `database` is called at the first request, not here."""
     forms = AccountForms(database, settings)
     return [
-        Route("/login", forms.sign_in, methods=["POST"]),
-        Route("/setup", forms.set_up, methods=["POST"]),
-        Route("/password", forms.change_password, methods=["POST"]),
-        Route("/set-password", forms.use_link, methods=["POST"]),
+        Route("/login", with_fields(forms.sign_in), methods=["POST"]),
+        Route("/setup", with_fields(forms.set_up), methods=["POST"]),
+        Route("/password", with_fields(forms.change_password), methods=["POST"]),
+        Route("/set-password", with_fields(forms.use_link), methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
     ]
-
-
-async def _fields(request: Request) -> dict[str, str] | None:
-    """The fields of a small form, the first value of each; None when it is larger than any form of ours."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES:
-            return None
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _back(refused: AccountRefused, where: str = "/") -> Response:
     return RedirectResponse(f"{where}{'&' if '?' in where else '?'}said={refused.reason}", 303)
 
 
-def _too_large() -> Response:
-    return PlainTextResponse("This form is larger than any of ours.", 413)
+def with_fields(act: Callable[[Request, Mapping[str, str]], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    """An endpoint that reads a small form first and acts on its fields, the first value of each.
+
+    What is no form of ours is refused with a sentence, and the connection is not used again.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+        except TimeoutError:
+            return _refused("The form did not arrive in time. Send it again.", 408)
+        if body is None:
+            return _refused("This form is larger than any of ours.", 413)
+        try:
+            found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS)
+        except ValueError:
+            return _refused("This form has more fields than any of ours.", 400)
+        return await act(request, {name: values[0] for name, values in found.items()})
+
+    return endpoint
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body; None when it is larger than any form of ours. Raises ClientDisconnect."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return None
+    return bytes(body)
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return PlainTextResponse(sentence, status, headers={"Connection": "close"})

@@ -26,7 +26,7 @@ from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
-from core.server import inbox
+from core.server import inbox, routes
 from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
 from core.server.logs import configure_logging
 from core.server.media_owners import MediaOwners, media_id
@@ -72,6 +72,7 @@ def application(db: Database, settings: Settings) -> Starlette:
         index_html="<script>inline</script>",
         is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
         may_fetch=lambda path, token: owners.may_fetch(db, media_id(path), sessions.actor_of(token)),
+        settings=settings,
     )
     application = Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
     application.state.owners = owners
@@ -145,7 +146,9 @@ def test_the_cookie_cannot_be_read_by_scripts_or_sent_by_other_sites(client: Tes
 
 def test_behind_tls_the_cookie_is_for_https_only(db: Database, settings: Settings, anna: Person) -> None:
     with TestClient(application(db, replace(settings, cookie_secure=True)), follow_redirects=False) as client:
-        assert "Secure" in post(client, "/login", who="Anna Berg", password=PASSWORD).headers["set-cookie"]
+        fields = urlencode({"who": "Anna Berg", "password": PASSWORD})
+        answer = client.post("/login", content=fields, headers={"Origin": "https://testserver"})
+        assert "Secure" in answer.headers["set-cookie"]
 
 
 def test_a_wrong_password_sets_no_cookie_and_puts_no_words_into_the_address(client: TestClient, anna: Person) -> None:
@@ -202,6 +205,63 @@ def test_nobody_changes_a_password_without_being_signed_in(client: TestClient, a
 @pytest.mark.parametrize("path", ["/login", "/setup", "/password"])
 def test_a_form_larger_than_any_of_ours_is_refused(client: TestClient, path: str) -> None:
     assert post(client, path, who="x" * 20_000).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/login", "/setup", "/password", "/set-password"])
+def test_a_form_with_more_fields_than_any_of_ours_is_refused(client: TestClient, path: str) -> None:
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    for n_fields, expected in ((routes.FORM_FIELDS, 303), (routes.FORM_FIELDS + 1, 400)):
+        answer = client.post(path, content="&".join(f"f{n}=x" for n in range(n_fields)), headers=headers)
+        assert answer.status_code == expected
+    assert "more fields" in answer.text
+
+
+def test_a_form_of_exactly_the_largest_size_is_read(client: TestClient) -> None:
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    body = "who=".ljust(routes.FORM_BYTES, "x")
+    assert client.post("/login", content=body, headers=headers).status_code == 303
+    assert client.post("/login", content=body + "x", headers=headers).status_code == 413
+
+
+def asked_by_hand(app: Starlette, messages: list[Message]) -> tuple[int, list[Message]]:
+    """POST /login whose body comes as these messages, and then not at all: the status and what was sent."""
+    sent: list[Message] = []
+
+    async def run() -> None:
+        given = iter(messages)
+
+        async def receive() -> Message:
+            for message in given:
+                return message
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waited that long")
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        headers = {"host": "testserver", "origin": "http://testserver", "content-length": "100"}
+        scope = {
+            "type": "http", "method": "POST", "path": "/login", "raw_path": b"/login", "query_string": b"",
+            "root_path": "", "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1),
+            "server": ("testserver", 80), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    return sent[0]["status"], sent
+
+
+def test_half_a_form_is_not_waited_for(db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "FORM_SECONDS", 0.05)
+    half: Message = {"type": "http.request", "body": b"who=An", "more_body": True}
+    status, sent = asked_by_hand(application(db, settings), [half])
+    assert status == 408 and (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_a_browser_that_goes_away_in_a_form_is_no_failure(db: Database, settings: Settings) -> None:
+    half: Message = {"type": "http.request", "body": b"who=An", "more_body": True}
+    status, _ = asked_by_hand(application(db, settings), [half, {"type": "http.disconnect"}])
+    assert status == 499
 
 
 def test_a_get_does_nothing(signed_in: TestClient) -> None:
