@@ -19,14 +19,19 @@ from starlette.routing import Route
 from core.errors import SignedOut
 from core.records import site_settings
 from core.records.database.db import Database
-from core.records.people import accounts, invitations, sessions
+from core.records.people import accounts, invitations, sessions, throttle
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import Person
+from core.records.people.throttle import Origin
+from core.server.addresses import client_address
 from core.server.guards import SESSION_COOKIE
 from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes
 from core.settings import Settings
 
+DEVICE_COOKIE = "secondread_device"
+"""Who has signed in with this browser before: their sign-ins are counted apart. It opens nothing by itself."""
+DEVICE_SECONDS = 400 * 24 * 3600
 FORM_BYTES = 16 * 1024
 FORM_FIELDS = 20
 FORM_SECONDS = 10
@@ -41,17 +46,17 @@ class AccountForms:
     def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
         self._database = database
         self._settings = settings
+        self._trusted = settings.proxy_networks
         self._provider = ProviderLogout(settings)
         self._hashing = anyio.CapacityLimiter(SIMULTANEOUS_HASHES)
 
     async def sign_in(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(
-                accounts.sign_in,
-                self._database(),
-                self._settings,
+                self._check,
                 fields.get("who", ""),
                 fields.get("password", ""),
+                self._origin(request),
                 limiter=self._hashing,
             )
         except AccountRefused as refused:
@@ -72,7 +77,8 @@ class AccountForms:
         if person is None:
             return RedirectResponse("/", 303)
         try:
-            token = await anyio.to_thread.run_sync(self._change, person, token, fields, limiter=self._hashing)
+            origin = self._origin(request)
+            token = await anyio.to_thread.run_sync(self._change, person, token, fields, origin, limiter=self._hashing)
         except SignedOut:
             return RedirectResponse("/", 303)
         except AccountRefused as refused:
@@ -95,6 +101,13 @@ class AccountForms:
         )
         return response
 
+    def _origin(self, request: Request) -> Origin:
+        devices = request.cookies.get(DEVICE_COOKIE, "").split("~")
+        return Origin(client_address(request.scope, self._trusted), tuple(filter(None, devices)))
+
+    def _check(self, name: str, password: str, origin: Origin) -> str:
+        return accounts.sign_in(self._database(), self._settings, name, password, origin=origin)
+
     def _create_first(self, fields: Mapping[str, str]) -> str:
         password = fields.get("password", "")
         if password != fields.get("repeated", ""):
@@ -112,20 +125,34 @@ class AccountForms:
         db = self._database()
         return sessions.start_session(db, invitations.use_link(db, fields.get("link", ""), password))
 
-    def _change(self, person: Person, token: str, fields: Mapping[str, str]) -> str:
+    def _change(self, person: Person, token: str, fields: Mapping[str, str], origin: Origin) -> str:
         db, new = self._database(), fields.get("password", "")
         if new != fields.get("repeated", ""):
             raise AccountRefused("repeat")
-        accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new)
+        accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new, origin=origin)
         return sessions.start_session(db, person)
 
     async def _signed_in(self, request: Request, token: str, where: str = "/") -> Response:
         await self._end(request)  # of whoever sat here before
         response = RedirectResponse(where, 303)
-        response.set_cookie(
-            SESSION_COOKIE, token, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
-        )
+        self._set_cookie(response, SESSION_COOKIE, token)
+        device = await run_in_threadpool(self._new_device, token)
+        known = [one for one in self._origin(request).devices if one.partition(".")[0] != device.partition(".")[0]]
+        devices = "~".join([device, *known][: throttle.DEVICES_MOST])
+        self._set_cookie(response, DEVICE_COOKIE, devices, max_age=DEVICE_SECONDS)
         return response
+
+    def _set_cookie(self, response: Response, name: str, value: str, *, max_age: int | None = None) -> None:
+        response.set_cookie(
+            name, value, max_age=max_age, path="/", secure=self._settings.cookie_secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
+
+    def _new_device(self, token: str) -> str:
+        """What the browser is known by from now on for whoever has just signed in with this session."""
+        db = self._database()
+        person = sessions.person_of(db, self._settings, token)
+        return throttle.device_token(db.site_key, person.id) if person is not None else ""
 
     async def _end(self, request: Request) -> bool:
         return await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))

@@ -12,7 +12,7 @@ import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -22,19 +22,20 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people import passwords, sessions
+from core.records.people import passwords, sessions, throttle
 from core.records.people.permissions import ROLES, Actor, Person, person_now, require_permission
+from core.records.people.throttle import FAILURES_BEFORE_LOCK, LOCK_MINUTES, Attempt, Origin
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FAILURES_BEFORE_LOCK = 5
-LOCK_MINUTES = 15
 NAME_LENGTH_MOST = 80
+ON_THIS_MACHINE = Origin()
 REASONS: Mapping[str, str] = {
     "wrong": (
-        "Name and password do not match, or the name is locked. "
-        f"After {FAILURES_BEFORE_LOCK} failed attempts in a row a name is locked for {LOCK_MINUTES} minutes."
+        "Name and password do not match, or the name is locked here. "
+        f"After {FAILURES_BEFORE_LOCK} failed attempts in a row a name is locked for {LOCK_MINUTES} minutes where they "
+        "came from."
     ),
     "code": "This is not the setup code that the terminal shows. It is new at each start; copy it from there.",
     "exists": "The first administrator exists already. Sign in, or ask an administrator to add you.",
@@ -147,9 +148,10 @@ def list_people(db: Database, actor: Actor) -> list[PersonRow]:
     with db.read() as connection:
         require_permission(connection, actor, "manage_people")
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
+        locked = throttle.locked_people(connection)
     return [
         PersonRow(
-            row.id, row.name, _in_order(row.roles), row.disabled, _is_locked(row), row.issuer is not None,
+            row.id, row.name, _in_order(row.roles), row.disabled, row.id in locked, row.issuer is not None,
             row.created_at,
         )
         for row in rows
@@ -172,7 +174,8 @@ def enable_person(db: Database, actor: Actor, person_id: int) -> None:
     """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
     with db.begin() as connection:
         administrator = require_permission(connection, actor, "manage_people")
-        change_row(connection, person_id, disabled=False, failed_count=0, locked_until=None)
+        change_row(connection, person_id, disabled=False)
+        throttle.forget_attempts(connection, person_id)
         trail.record(connection, administrator.id, "enable person", f"person {person_id}")
 
 
@@ -206,13 +209,14 @@ def reset_password(db: Database, actor: Actor, person_id: int, password: str) ->
     password_hash = passwords.hash_password(checked_password(password, row.name))
     with db.begin() as connection:
         administrator = require_permission(connection, actor, "manage_people")
-        change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
+        change_row(connection, person_id, password_hash=password_hash)
+        throttle.forget_attempts(connection, person_id)
         sessions.revoke_all(connection, person_id)
         connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
         trail.record(connection, administrator.id, "reset password", f"person {person_id}")
 
 
-def change_password(db: Database, actor: Actor, *, old: str, new: str) -> None:
+def change_password(db: Database, actor: Actor, *, old: str, new: str, origin: Origin = ON_THIS_MACHINE) -> None:
     """One's own password; all sessions of the person end, this one too. Raises AccountRefused.
 
     A wrong `old` counts towards the lock like a failed sign-in. Raises SignedOut.
@@ -220,64 +224,58 @@ def change_password(db: Database, actor: Actor, *, old: str, new: str) -> None:
     with db.read() as connection:
         person = person_now(connection, actor)
     new_hash = passwords.hash_password(checked_password(new, person.name))
-    row = _count_attempt(db, person.name)
-    if row is None or not passwords.matches(row.password_hash, old) or _is_locked(row):
-        _record_failure(db, row)
+    row, attempt = _count_attempt(db, person.name, origin)
+    if row is None or not passwords.matches(row.password_hash, old) or attempt.is_locked:
+        _record_failure(db, row, attempt)
         raise AccountRefused("old")
     with db.begin() as connection:
         person = person_now(connection, actor)
-        change_row(connection, person.id, password_hash=new_hash, failed_count=0, locked_until=None)
+        change_row(connection, person.id, password_hash=new_hash)
+        throttle.forget_attempts(connection, person.id, origin)
         sessions.revoke_all(connection, person.id)
         trail.record(connection, person.id, "change password", f"person {person.id}")
 
 
-def sign_in(db: Database, settings: Settings, name: str, password: str) -> str:
+def sign_in(db: Database, settings: Settings, name: str, password: str, *, origin: Origin = ON_THIS_MACHINE) -> str:
     """The token of a new session. Raises AccountRefused("wrong") whatever the cause.
 
     The attempt is counted before the password is looked at: many guesses at the same moment cannot slip past the lock.
     """
-    row = _count_attempt(db, name)
+    row, attempt = _count_attempt(db, name, origin)
     is_right = passwords.matches(row.password_hash if row else passwords.nobodys_hash(), password)
-    if row is None or not is_right or row.disabled or _is_locked(row):
-        _record_failure(db, row)
+    if row is None or not is_right or row.disabled or attempt.is_locked:
+        _record_failure(db, row, attempt)
         raise AccountRefused("wrong")
-    values: dict[str, Any] = {"failed_count": 0, "locked_until": None}
-    if passwords.needs_rehash(row.password_hash):
-        values["password_hash"] = passwords.hash_password(password)
+    new_hash = passwords.hash_password(password) if passwords.needs_rehash(row.password_hash) else row.password_hash
     with db.begin() as connection:
-        change_row(connection, row.id, **values)
+        change_row(connection, row.id, password_hash=new_hash)
+        throttle.forget_attempts(connection, row.id, origin)
         token = sessions.open_session(connection, row.id)
         trail.record(connection, row.id, "sign in", f"person {row.id}")
         sessions.drop_old_sessions(connection, settings)
     return token
 
 
-def _count_attempt(db: Database, name: str) -> Any | None:
-    """Counts one attempt for this name and gives the row as it was before; None for an unknown name."""
+def _count_attempt(db: Database, name: str, origin: Origin) -> tuple[Any | None, Attempt]:
+    """Counts one attempt for this name from there, and gives the person's row; None for an unknown name."""
     with db.begin() as connection:
         found = find_person(connection, name)
         if found is None:
-            return None
+            return None, Attempt(is_locked=False)
         row = connection.execute(select(tables.person).where(tables.person.c.id == found).with_for_update()).one()
-        if _is_locked(row):
-            return row
-        is_lock_over = row.locked_until is not None
-        count = 1 if is_lock_over else row.failed_count + 1
-        until = now() + timedelta(minutes=LOCK_MINUTES) if count >= FAILURES_BEFORE_LOCK else None
-        change_row(connection, row.id, failed_count=count, locked_until=until)
-        return row
+        return row, throttle.count_attempt(connection, row.id, origin)
 
 
-def _record_failure(db: Database, row: Any | None) -> None:
+def _record_failure(db: Database, row: Any | None, attempt: Attempt) -> None:
     """Audits a refused attempt. An unknown name is not written down: people type passwords into the wrong box."""
     if row is None:
         subject, cause = "unknown name", "unknown"
     else:
         subject = f"person {row.id}"
-        cause = "disabled" if row.disabled else "locked" if _is_locked(row) else "password"
+        cause = "disabled" if row.disabled else "locked" if attempt.is_locked else "password"
     with db.begin() as connection:
         trail.record(connection, None, "sign-in refused", subject, cause=cause)
-        if row is not None and row.failed_count + 1 == FAILURES_BEFORE_LOCK and row.locked_until is None:
+        if attempt.is_last:
             trail.record(connection, None, "lock person", subject, minutes=LOCK_MINUTES)
     log.warning("A sign-in was refused: %s, %s", subject, cause)
 
@@ -287,8 +285,7 @@ def insert_person(connection: Connection, name: str, password_hash: str, roles: 
     person_id = connection.execute(
         insert(tables.person)
         .values(
-            name=name, password_hash=password_hash, roles=list(chosen), disabled=False,
-            failed_count=0, locked_until=None, created_at=now(),
+            name=name, password_hash=password_hash, roles=list(chosen), disabled=False, created_at=now(),
         )
         .returning(tables.person.c.id)
     ).scalar_one()  # fmt: skip
@@ -358,7 +355,3 @@ def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
 
 def _in_order(roles: Iterable[str]) -> tuple[str, ...]:
     return tuple(role for role in ROLES if role in set(roles))
-
-
-def _is_locked(row: Any) -> bool:
-    return row.locked_until is not None and row.locked_until > now()

@@ -16,7 +16,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people import accounts, passwords, sessions
+from core.records.people import accounts, passwords, sessions, throttle
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import Actor, Person, require_permission
 
@@ -52,7 +52,8 @@ def reset_by_link(db: Database, actor: Actor, person_id: int) -> str:
         accounts.require_own_password(row)
         if row.disabled:
             raise Conflict("This person is disabled. Let them sign in again first.")
-        accounts.change_row(connection, person_id, password_hash=NO_PASSWORD, failed_count=0, locked_until=None)
+        accounts.change_row(connection, person_id, password_hash=NO_PASSWORD)
+        throttle.forget_attempts(connection, person_id)
         sessions.revoke_all(connection, person_id)
         token = _new_link(connection, administrator, person_id)
         trail.record(connection, administrator.id, "reset by link", f"person {person_id}")
@@ -83,7 +84,8 @@ def use_link(db: Database, token: str, password: str) -> Person:
         )
         if used.rowcount != 1:  # somebody else was faster with the same link
             raise AccountRefused("link")
-        accounts.change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
+        accounts.change_row(connection, person_id, password_hash=password_hash)
+        throttle.forget_attempts(connection, person_id)
         sessions.revoke_all(connection, person_id)
         row = accounts.row_of(connection, person_id)
         trail.record(connection, person_id, "set password by link", f"person {person_id}")

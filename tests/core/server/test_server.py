@@ -151,6 +151,44 @@ def test_behind_tls_the_cookie_is_for_https_only(db: Database, settings: Setting
         assert "Secure" in answer.headers["set-cookie"]
 
 
+def test_nobody_who_fails_from_the_same_address_locks_out_a_browser_that_is_known(
+    signed_in: TestClient, db: Database, settings: Settings
+) -> None:
+    post(signed_in, "/logout")
+    with TestClient(application(db, settings), follow_redirects=False) as nobody:
+        for _ in range(accounts.FAILURES_BEFORE_LOCK + 1):
+            post(nobody, "/login", who="Anna Berg", password="wrong password")
+        answer = post(nobody, "/login", who="Anna Berg", password=PASSWORD)
+        assert answer.headers["location"] == "/?said=wrong"
+    assert post(signed_in, "/login", who="Anna Berg", password=PASSWORD).headers["location"] == "/"
+
+
+def test_the_address_of_an_attempt_is_what_the_trusted_proxy_says(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    site = replace(settings, trusted_proxies="192.0.2.1")
+
+    def attempt(client_address: str, password: str) -> str:
+        headers = {**ORIGIN, "X-Forwarded-For": client_address}
+        with TestClient(application(db, site), follow_redirects=False, client=("192.0.2.1", 1)) as client:
+            fields = urlencode({"who": "Anna Berg", "password": password})
+            return client.post("/login", content=fields, headers=headers).headers["location"]
+
+    for _ in range(accounts.FAILURES_BEFORE_LOCK):
+        attempt("198.51.100.7", "wrong password")
+    assert attempt("6.6.6.6, 198.51.100.7", PASSWORD) == "/?said=wrong"
+    assert attempt("198.51.100.8", PASSWORD) == "/"
+
+
+def test_the_device_cookie_cannot_be_read_by_scripts_and_opens_nothing(signed_in: TestClient) -> None:
+    post(signed_in, "/logout")
+    assert set(signed_in.cookies) == {routes.DEVICE_COOKIE}
+    assert signed_in.get("/media/picture.png").status_code == 403
+    answer = post(signed_in, "/login", who="Anna Berg", password=PASSWORD)
+    (cookie,) = (one for one in answer.headers.get_list("set-cookie") if one.startswith(routes.DEVICE_COOKIE))
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "~" not in cookie
+
+
 def test_a_wrong_password_sets_no_cookie_and_puts_no_words_into_the_address(client: TestClient, anna: Person) -> None:
     answer = post(client, "/login", who="Anna Berg", password="<script>")
     assert answer.headers["location"] == "/?said=wrong" and "set-cookie" not in answer.headers
