@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from core.commands import audit, backup, bench, licences, metrics, models, read, restore
+from core.commands import audit, backup, bench, licences, metrics, models, people, read, restore
 from core.errors import AppError
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m core", description=__doc__)
     parser.exit_on_error = False
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, models, bench, licences, audit, backup, restore):
+    for command in (read, metrics, models, bench, licences, audit, backup, restore, people):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)

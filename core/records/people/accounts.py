@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 NAME_LENGTH_MOST = 80
 ON_THIS_MACHINE = Origin()
+TERMINAL = "local terminal"
+"""Who acted, in the audit trail, when it was somebody at the server's own terminal."""
 REASONS: Mapping[str, str] = {
     "wrong": (
         "Name and password do not match, or the name is locked here. "
@@ -355,3 +357,31 @@ def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
 
 def _in_order(roles: Iterable[str]) -> tuple[str, ...]:
     return tuple(role for role in ROLES if role in set(roles))
+
+
+def unlock_at_terminal(db: Database, name: str) -> None:
+    """Lets this person sign in again, locked or disabled. For the server's own terminal. Raises NotFound."""
+    with db.begin() as connection:
+        person_id = person_named(connection, name)
+        change_row(connection, person_id, disabled=False)
+        throttle.forget_attempts(connection, person_id)
+        trail.record(connection, None, "enable person", f"person {person_id}", by=TERMINAL)
+
+
+def make_administrator_at_terminal(db: Database, name: str) -> None:
+    """Adds the administrator's role to this person's. For the server's own terminal. Raises NotFound, Conflict."""
+    with db.begin() as connection:
+        person_id = person_named(connection, name)
+        row = row_of(connection, person_id)
+        require_own_password(row)
+        roles = _in_order({*row.roles, "administrator"})
+        change_row(connection, person_id, roles=list(roles))
+        trail.record(connection, None, "set roles", f"person {person_id}", roles=list(roles), by=TERMINAL)
+
+
+def person_named(connection: Connection, name: str) -> int:
+    """As `find_person`. Raises NotFound."""
+    person_id = find_person(connection, name)
+    if person_id is None:
+        raise NotFound("Nobody has this name. Type it as the page People shows it, in quotation marks.")
+    return person_id
