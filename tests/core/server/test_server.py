@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from core.errors import InvalidInput
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
@@ -468,6 +469,97 @@ def test_what_was_abandoned_an_hour_ago_makes_room(signed_in: TestClient, settin
         os.utime(path.parent, (long_ago, long_ago))
     assert signed_in.post("/upload", content=b"x" * MIB, headers=UPLOAD).status_code == 201
     assert len(stored(settings)) == 1
+
+
+def test_many_uploads_at_once_share_the_room_of_one_person(
+    db: Database, settings: Settings, anna: Person, signed_in: TestClient
+) -> None:
+    """Each announces 1 MiB and waits until all have begun: four of them fit into the 4 MiB of one person."""
+    statuses: list[int] = []
+
+    async def run() -> None:
+        app, go_on = application(db, settings), asyncio.Event()
+        answered = asyncio.Semaphore(0)
+
+        async def upload(number: int) -> None:
+            is_sent = False
+
+            async def receive() -> Message:
+                nonlocal is_sent
+                await go_on.wait()
+                is_last, is_sent = is_sent, True
+                return {"type": "http.request", "body": b"" if is_last else b"x" * MIB, "more_body": not is_last}
+
+            async def send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                    answered.release()
+
+            headers = {
+                "host": "testserver", "origin": "http://testserver", "content-length": str(MIB),
+                "x-together": f"{number:032x}", "cookie": f"{SESSION_COOKIE}={signed_in.cookies[SESSION_COOKIE]}",
+            }  # fmt: skip
+            scope = {
+                "type": "http", "method": "POST", "path": "/upload", "raw_path": b"/upload", "query_string": b"",
+                "root_path": "", "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1),
+                "server": ("testserver", 80), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+            }  # fmt: skip
+            await app(scope, receive, send)
+
+        tasks = [asyncio.create_task(upload(number)) for number in range(24)]
+        for _ in range(20):
+            await asyncio.wait_for(answered.acquire(), 30)
+        assert statuses == [413] * 20, "refused before a byte of them was read"
+        go_on.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert statuses[20:] == [201] * 4
+    assert sum(path.stat().st_size for path in stored(settings)) == 4 * MIB
+
+
+def test_a_person_has_a_limit_of_files_in_all_however_small(signed_in: TestClient, settings: Settings) -> None:
+    most = inbox.INBOX_STUDIES * settings.study_files
+    answers = [
+        signed_in.post("/upload", content=b"x", headers={**UPLOAD, "X-Together": f"{n:032x}"}) for n in range(most + 1)
+    ]
+    assert [answer.status_code for answer in answers] == [201] * most + [413]
+    assert "earlier uploads" in answers[-1].json()["refused"]
+
+
+def test_small_files_count_as_whole_blocks(db: Database, settings: Settings, anna: Person) -> None:
+    site = replace(settings, study_files=10_000)
+    place = inbox.open_place(site, anna, together=TOGETHER, n_bytes=MIB)
+    other = inbox.open_place(site, anna, together=TOGETHER, n_bytes=MIB - inbox.BLOCK_BYTES)
+    last = inbox.open_place(site, anna, together=TOGETHER, n_bytes=1)
+    with pytest.raises(InvalidInput, match="together are larger"):
+        last.reserve(inbox.BLOCK_BYTES + 1)
+    with pytest.raises(InvalidInput, match="together are larger"):
+        inbox.open_place(site, anna, together=TOGETHER, n_bytes=1)
+    for one in (place, other, last):
+        one.give_back()
+    inbox.open_place(site, anna, together=TOGETHER, n_bytes=1).give_back()
+    assert not list((settings.state_dir / "inbox").rglob("data"))
+
+
+def test_the_inbox_is_not_walked_for_each_upload(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+    monkeypatch.setattr(inbox, "_measure", lambda *_: pytest.fail("walked"))
+    monkeypatch.setattr(inbox, "remove_old", lambda *_: pytest.fail("walked"))
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+
+
+def test_what_a_restart_finds_in_the_inbox_counts(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+    monkeypatch.setattr(inbox, "_accounts", {})
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 413
+
+
+def test_an_upload_that_is_taken_back_gives_its_room_back(signed_in: TestClient) -> None:
+    ids = [signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"] for _ in range(3)]
+    assert signed_in.delete(f"/upload/{TOGETHER}/{ids[0]}", headers=ORIGIN).status_code == 204
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
 
 
 def test_an_empty_file_is_refused(signed_in: TestClient, settings: Settings) -> None:
