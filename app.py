@@ -21,7 +21,7 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records.audit import heads
+from core.records.audit import heads, starts
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import retention
@@ -32,6 +32,7 @@ from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
+from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
 from train.queue import worker
@@ -104,7 +105,9 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     """What must be right before the first visitor: log, database, live models, inbox, setup code."""
     settings = session.environment()
     configure_logging(settings)
+    log.info("%s starts", software())
     db = session.database()
+    starts.record_start(db)
     decisions.project(db)
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse

@@ -25,6 +25,7 @@ from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
 from core.server.addresses import client_address
 from core.server.guards import SESSION_COOKIE
+from core.server.health import health_routes
 from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes
 from core.settings import Settings
@@ -168,6 +169,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         Route("/set-password", with_fields(forms.use_link), methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
+        *health_routes(database, settings),
     ]
 
 

@@ -63,6 +63,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
     "Settings": ("change setting", "change threshold"),
     "Backups": ("backup", "restore"),
+    "Software": ("start", "upgrade"),
 }  # fmt: skip
 """Kind of act -> its actions, as they stand in the rows."""
 
