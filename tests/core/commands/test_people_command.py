@@ -13,7 +13,7 @@ from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, TERMINAL, AccountRefused
-from core.records.people.permissions import Person
+from core.records.people.permissions import LocalTerminal, Person
 from core.settings import Settings
 
 PASSWORD = "correct horse battery"
@@ -41,7 +41,7 @@ def anna(db: Database) -> Person:
 
 
 def last_entry(db: Database, anna: Person) -> tuple[str, int | None, object]:
-    entry = trail.entries(db, anna)[0]
+    entry = trail.entries(db, LocalTerminal(anna.id))[0]
     return entry.action, entry.person_id, entry.detail.get("by")
 
 
@@ -59,8 +59,8 @@ def test_unlock_opens_the_door_to_the_only_administrator(db: Database, settings:
 def test_unlock_lets_a_disabled_person_in_and_make_administrator_adds_a_role(
     db: Database, settings: Settings, anna: Person
 ) -> None:
-    ben = accounts.create_person(db, anna, name="Ben", password=PASSWORD, roles=["radiologist"])
-    accounts.disable_person(db, anna, ben.id)
+    ben = accounts.create_person(db, LocalTerminal(anna.id), name="Ben", password=PASSWORD, roles=["radiologist"])
+    accounts.disable_person(db, LocalTerminal(anna.id), ben.id)
     assert main(["people", "unlock", "Ben"]) == 0
     assert main(["people", "make-administrator", "Ben"]) == 0
     assert last_entry(db, anna) == ("set roles", None, TERMINAL)
