@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core.server.addresses import Network, client_address, host_of, own_names, schemes_of
+from core.server.addresses import Network, client_address, host_of, own_names, peer_of, schemes_of
 from core.settings import Settings
 
 SESSION_COOKIE = "secondread_session"
@@ -162,9 +162,12 @@ class SameOrigin:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         schemes = schemes_of(scope, self.trusted, is_behind_tls=self.is_behind_tls)
+        if host_of(host) in LOOPBACK_NAMES:  # nobody else's page has this origin, with TLS in front or without
+            schemes |= {peer_of(scope)[1]}
         return bool(host_of(host)) and headers.get("origin", "") in {f"{scheme}://{host}" for scheme in schemes}
 
 
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 FORMS_AT_ONCE = 32
 """Requests that change something, of one address, that are not answered yet."""
 NOBODYS_SOCKETS = 64

@@ -128,6 +128,7 @@ def test_behind_tls_the_origin_is_https() -> None:
     client = application(cookie_secure=True, allowed_hosts="reads.example")
     assert status(client, "reads.example", "https://reads.example") == 200
     assert status(client, "reads.example", "http://reads.example") == 403
+    assert status(client, "localhost:8501", "http://localhost:8501") == 200  # at the machine itself
 
 
 def test_only_a_trusted_proxy_says_that_the_page_came_by_https() -> None:
