@@ -42,6 +42,9 @@ HERE = Path(__file__).parent
 ICON = (HERE / "pages" / "parts" / "icon.svg").read_text(encoding="utf-8")
 
 
+ACCOUNT = "pages/reader/account.py"
+"""Everybody's who is signed in: an administrator's role may count only once the second factor is set up there."""
+
 ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "record_first_read"),
     ("pages/reader/read.py", "Read", ":material/radiology:", "record_first_read"),
@@ -58,7 +61,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),
     ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),
-    ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
+    (ACCOUNT, "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
 )
 """Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""
@@ -78,7 +81,7 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
             *(room for room in ROOMS if not room[3]),
         ]
     else:
-        rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
+        rooms = [room for room in ROOMS if not room[3] or room[0] == ACCOUNT or allowed(person, room[3])]
     found: dict[str, list[StreamlitPage]] = {"": []}
     for path, title, icon, _ in rooms:
         page = st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
@@ -86,6 +89,9 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
     # Whoever has a one-time link finds its page; the menu does not show it.
     link = st.Page("pages/public/invitation.py", title="Password", url_path="invitation", visibility="hidden")
     found[""].append(link)
+    if person is None:
+        code = "pages/public/second_factor.py"
+        found[""].append(st.Page(code, title="Second factor", url_path="second_factor", visibility="hidden"))
     return found
 
 

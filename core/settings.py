@@ -18,6 +18,7 @@ from core.errors import InvalidSettings
 MIB = 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parent.parent
 READING_MODES = ("read_first", "concurrent")
+SECOND_FACTORS = ("optional", "administrators")
 THRESHOLD_POLICIES = ("card", "sensitivity", "site")
 
 
@@ -38,6 +39,8 @@ class Settings:
     session_idle_minutes, session_hours: when a sign-in ends by itself.
     sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
         reason, in percentage points.
+    second_factor: "administrators" lets the administrator's role of a person with a password count only once they have
+        set up a second factor; "optional" leaves it to each person.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
     worker: start a worker for trainings and imports with the application, on this machine.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
@@ -69,6 +72,7 @@ class Settings:
     session_idle_minutes: int = 15
     session_hours: int = 12
     sensitivity_margin_percent: int = 5
+    second_factor: str = "optional"
     cookie_secure: bool = False
     worker: bool = True
     data_root: str = ""
@@ -93,6 +97,10 @@ class Settings:
         if self.thresholds not in THRESHOLD_POLICIES:
             raise InvalidSettings(
                 f"SECONDREAD_THRESHOLDS is {self.thresholds!r}; it can be {' or '.join(THRESHOLD_POLICIES)}."
+            )
+        if self.second_factor not in SECOND_FACTORS:
+            raise InvalidSettings(
+                f"SECONDREAD_SECOND_FACTOR is {self.second_factor!r}; it can be {' or '.join(SECOND_FACTORS)}."
             )
         if self.threshold_sensitivity > 100:
             raise InvalidSettings(

@@ -10,7 +10,7 @@ import sys
 
 from core.errors import NotFound
 from core.records.database.db import open_database
-from core.records.people import accounts, invitations
+from core.records.people import accounts, invitations, second_factor
 from core.settings import Settings
 
 
@@ -21,6 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     for verb, what in (
         ("unlock", "end the lock after failed attempts, and let a disabled person sign in again"),
         ("make-administrator", "give the administrator's role to somebody, beside the roles they have"),
+        ("remove-second-factor", "let somebody sign in who lost their authenticator and the recovery codes"),
         ("link", "reset a lost password: print a one-time link that sets a new one"),
     ):
         one = verbs.add_parser(verb, help=what)
@@ -41,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         elif args.verb == "make-administrator":
             accounts.make_administrator_at_terminal(db, args.name)
             sentence = "This person is an administrator, from their next click on."
+        elif args.verb == "remove-second-factor":
+            second_factor.remove_at_terminal(db, args.name)
+            sentence = "No code is asked for any more when this person signs in."
         else:
             token = invitations.link_at_terminal(db, args.name)
             address = f"{settings.public_url.rstrip('/') or 'http://localhost:8501'}/invitation?link={token}"

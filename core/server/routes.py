@@ -19,8 +19,8 @@ from starlette.routing import Route
 from core.errors import SignedOut
 from core.records import site_settings
 from core.records.database.db import Database
-from core.records.people import accounts, invitations, sessions, throttle
-from core.records.people.accounts import AccountRefused
+from core.records.people import accounts, invitations, second_factor, sessions, throttle, totp
+from core.records.people.accounts import AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
 from core.server.addresses import client_address
@@ -32,6 +32,7 @@ from core.settings import Settings
 
 DEVICE_COOKIE = "secondread_device"
 """Who has signed in with this browser before: their sign-ins are counted apart. It opens nothing by itself."""
+PENDING_COOKIE = "secondread_pending"
 DEVICE_SECONDS = 400 * 24 * 3600
 FORM_BYTES = 16 * 1024
 FORM_FIELDS = 20
@@ -60,9 +61,23 @@ class AccountForms:
                 self._origin(request),
                 limiter=self._hashing,
             )
+        except SecondFactorNeeded as needed:
+            return self._ask_for_code(needed)
         except AccountRefused as refused:
             return _back(refused)
         return await self._signed_in(request, token)
+
+    async def give_code(self, request: Request, fields: Mapping[str, str]) -> Response:
+        pending = request.cookies.get(PENDING_COOKIE, "")
+        try:
+            token = await run_in_threadpool(self._check_code, pending, fields.get("code", ""), self._origin(request))
+        except AccountRefused as refused:
+            return _back(refused, "/second_factor" if refused.reason == "second" else "/")
+        response = await self._signed_in(request, token)
+        response.delete_cookie(
+            PENDING_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
+        )
+        return response
 
     async def set_up(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
@@ -89,6 +104,8 @@ class AccountForms:
     async def use_link(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(self._use_link, fields, limiter=self._hashing)
+        except SecondFactorNeeded as needed:
+            return self._ask_for_code(needed)
         except AccountRefused as refused:
             return _back(refused, f"/invitation?link={quote(fields.get('link', ''), safe='')}")
         return await self._signed_in(request, token)
@@ -101,6 +118,14 @@ class AccountForms:
             SESSION_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
         )
         return response
+
+    def _ask_for_code(self, needed: SecondFactorNeeded) -> Response:
+        response = RedirectResponse("/second_factor", 303)
+        self._set_cookie(response, PENDING_COOKIE, needed.pending, max_age=totp.PENDING_SECONDS)
+        return response
+
+    def _check_code(self, pending: str, code: str, origin: Origin) -> str:
+        return second_factor.sign_in(self._database(), self._settings, pending, code, origin=origin)
 
     def _origin(self, request: Request) -> Origin:
         devices = request.cookies.get(DEVICE_COOKIE, "").split("~")
@@ -124,7 +149,7 @@ class AccountForms:
         if password != fields.get("repeated", ""):
             raise AccountRefused("repeat")
         db = self._database()
-        return sessions.start_session(db, invitations.use_link(db, fields.get("link", ""), password))
+        return accounts.enter(db, invitations.use_link(db, fields.get("link", ""), password))
 
     def _change(self, person: Person, token: str, fields: Mapping[str, str], origin: Origin) -> str:
         db, new = self._database(), fields.get("password", "")
@@ -164,6 +189,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
     forms = AccountForms(database, settings)
     return [
         Route("/login", with_fields(forms.sign_in), methods=["POST"]),
+        Route("/second-factor", with_fields(forms.give_code), methods=["POST"]),
         Route("/setup", with_fields(forms.set_up), methods=["POST"]),
         Route("/password", with_fields(forms.change_password), methods=["POST"]),
         Route("/set-password", with_fields(forms.use_link), methods=["POST"]),

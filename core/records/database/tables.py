@@ -91,6 +91,17 @@ sign_in_attempt = Table(
     Column("locked_until", Moment),
 )
 
+# secret: sealed under the site's key. confirmed_at: None until a first code was right. last_step: of the last code.
+second_factor = Table(
+    "second_factor",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("confirmed_at", Moment),
+    Column("last_step", Integer, nullable=False),
+    Column("recovery", JSON, nullable=False),
+)
+
 session = Table(
     "session",
     metadata,

@@ -22,7 +22,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people import passwords, sessions, throttle
+from core.records.people import passwords, sessions, throttle, totp
 from core.records.people.permissions import ROLES, Actor, Person, person_now, require_permission
 from core.records.people.throttle import FAILURES_BEFORE_LOCK, LOCK_MINUTES, Attempt, Origin
 from core.settings import Settings
@@ -48,6 +48,8 @@ REASONS: Mapping[str, str] = {
     "same": "The password must not be the name.",
     "simple": "This password repeats too few different characters. Use several words.",
     "repeat": "The two passwords are not the same.",
+    "second": "This code is not right, was used already, or too many were tried. Wait for the next one.",
+    "late": "The sign-in took too long. Begin again with your name and password.",
     "old": "The current password is not right.",
     "provider": "The identity provider did not confirm your sign-in. Try again; if it stays so, tell an administrator.",
     "first": "Nobody administers this site yet. The first administrator signs in with the setup code.",
@@ -69,6 +71,14 @@ class AccountRefused(InvalidInput):
         self.reason = reason
 
 
+class SecondFactorNeeded(AccountRefused):
+    """Name and password are right, and a code is asked for. pending: what says so for five minutes."""
+
+    def __init__(self, pending: str) -> None:
+        super().__init__("second")
+        self.pending = pending
+
+
 @dataclass(frozen=True, slots=True)
 class PersonRow:
     """One line of the list of people.
@@ -82,6 +92,7 @@ class PersonRow:
     is_disabled: bool
     is_locked: bool
     is_sso: bool
+    has_second_factor: bool
     created_at: datetime
 
 
@@ -151,10 +162,14 @@ def list_people(db: Database, actor: Actor) -> list[PersonRow]:
         require_permission(connection, actor, "manage_people")
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
         locked = throttle.locked_people(connection)
+        factor = tables.second_factor.c
+        with_factor = set(
+            connection.execute(select(factor.person_id).where(factor.confirmed_at.is_not(None))).scalars()
+        )
     return [
         PersonRow(
             row.id, row.name, _in_order(row.roles), row.disabled, row.id in locked, row.issuer is not None,
-            row.created_at,
+            row.id in with_factor, row.created_at,
         )
         for row in rows
     ]  # fmt: skip
@@ -239,7 +254,7 @@ def change_password(db: Database, actor: Actor, *, old: str, new: str, origin: O
 
 
 def sign_in(db: Database, settings: Settings, name: str, password: str, *, origin: Origin = ON_THIS_MACHINE) -> str:
-    """The token of a new session. Raises AccountRefused("wrong") whatever the cause.
+    """The token of a new session. Raises AccountRefused("wrong") whatever the cause, SecondFactorNeeded.
 
     The attempt is counted before the password is looked at: many guesses at the same moment cannot slip past the lock.
     """
@@ -251,6 +266,10 @@ def sign_in(db: Database, settings: Settings, name: str, password: str, *, origi
     new_hash = passwords.hash_password(password) if passwords.needs_rehash(row.password_hash) else row.password_hash
     with db.begin() as connection:
         change_row(connection, row.id, password_hash=new_hash)
+        needs_code = has_second_factor(connection, row.id)
+    if needs_code:  # the attempt stays counted until the code is right, or codes could be guessed without end
+        raise SecondFactorNeeded(totp.pending_token(db.site_key, row.id, new_hash))
+    with db.begin() as connection:
         throttle.forget_attempts(connection, row.id, origin)
         token = sessions.open_session(connection, row.id)
         trail.record(connection, row.id, "sign in", f"person {row.id}")
@@ -268,18 +287,43 @@ def _count_attempt(db: Database, name: str, origin: Origin) -> tuple[Any | None,
         return row, throttle.count_attempt(connection, row.id, origin)
 
 
+def has_second_factor(connection: Connection, person_id: int) -> bool:
+    """Whether a code is asked for after this person's password."""
+    table = tables.second_factor.c
+    found = select(table.person_id).where(table.person_id == person_id, table.confirmed_at.is_not(None))
+    return connection.execute(found).first() is not None
+
+
+def enter(db: Database, person: Person) -> str:
+    """The token of a session for who has just set a password with a link or the setup code.
+
+    Raises SecondFactorNeeded: a link replaces the password, not the second factor.
+    """
+    with db.read() as connection:
+        needs_code = has_second_factor(connection, person.id)
+        password_hash = row_of(connection, person.id).password_hash
+    if needs_code:
+        raise SecondFactorNeeded(totp.pending_token(db.site_key, person.id, password_hash))
+    return sessions.start_session(db, person)
+
+
+def record_refused(connection: Connection, person_id: int, cause: str, attempt: Attempt) -> None:
+    """Audits an attempt of a known person that was refused."""
+    cause = "locked" if attempt.is_locked else cause
+    trail.record(connection, None, "sign-in refused", f"person {person_id}", cause=cause)
+    if attempt.is_last:
+        trail.record(connection, None, "lock person", f"person {person_id}", minutes=LOCK_MINUTES)
+    log.warning("A sign-in was refused: person %d, %s", person_id, cause)
+
+
 def _record_failure(db: Database, row: Any | None, attempt: Attempt) -> None:
     """Audits a refused attempt. An unknown name is not written down: people type passwords into the wrong box."""
-    if row is None:
-        subject, cause = "unknown name", "unknown"
-    else:
-        subject = f"person {row.id}"
-        cause = "disabled" if row.disabled else "locked" if attempt.is_locked else "password"
     with db.begin() as connection:
-        trail.record(connection, None, "sign-in refused", subject, cause=cause)
-        if attempt.is_last:
-            trail.record(connection, None, "lock person", subject, minutes=LOCK_MINUTES)
-    log.warning("A sign-in was refused: %s, %s", subject, cause)
+        if row is not None:
+            record_refused(connection, row.id, "disabled" if row.disabled else "password", attempt)
+            return
+        trail.record(connection, None, "sign-in refused", "unknown name", cause="unknown")
+    log.warning("A sign-in was refused: unknown name")
 
 
 def insert_person(connection: Connection, name: str, password_hash: str, roles: Iterable[str]) -> Person:

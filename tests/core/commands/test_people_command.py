@@ -81,7 +81,7 @@ def test_a_link_sets_a_lost_password_of_the_only_administrator(
     assert trail.verify(db).is_intact
 
 
-@pytest.mark.parametrize("verb", ["unlock", "make-administrator", "link"])
+@pytest.mark.parametrize("verb", ["unlock", "make-administrator", "remove-second-factor", "link"])
 def test_an_unknown_name_changes_nothing(
     db: Database, anna: Person, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
