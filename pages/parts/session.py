@@ -95,7 +95,7 @@ def require(role_or_action: str | None, *, is_activity: bool = True) -> SignedIn
     except NotAllowed as refused:
         st.error(str(refused))
         st.stop()
-    if role_or_action in ACTIONS:
+    if role_or_action is not None and role_or_action in ACTIONS:
         DRAWN_FOR.set(role_or_action)
     return SignedIn(sessions.digest(token), person.id, person.name)
 
