@@ -168,9 +168,15 @@ def _image_type(header: Dataset) -> list[str]:
     return text_of(header, "ImageType").split("\\")
 
 
+def _meanings(header: Dataset) -> list[str]:
+    """What the codes of view and region mean in words: a specimen or phantom by a code of another list is one too."""
+    items = [*(header.get("ViewCodeSequence") or []), *(header.get("AnatomicRegionSequence") or [])]
+    return [text_of(item, "CodeMeaning") for item in items if isinstance(item, Dataset)]
+
+
 def _not_scored(header: Dataset, *, is_stack: bool) -> str:
     kinds = _image_type(header)
-    named = " ".join([text_of(header, "BodyPartExamined"), text_of(header, "ViewPosition"), *kinds])
+    named = " ".join([text_of(header, "BodyPartExamined"), text_of(header, "ViewPosition"), *kinds, *_meanings(header)])
     coded = {*codes(header, "ViewCodeSequence"), *codes(header, "AnatomicRegionSequence")}
     if coded & _SPECIMEN_CODES or header.get("SpecimenDescriptionSequence") or "SPECIMEN" in named:
         return SPECIMEN

@@ -104,6 +104,12 @@ def test_a_partial_view_stands_alone() -> None:
     assert read(PartialView="YES").is_scored_alone and not read(PartialView="NO").is_scored_alone
 
 
+def meaning(words: str) -> Sequence:
+    item = code("1", "99LOCAL")
+    item.CodeMeaning = words
+    return Sequence([item])
+
+
 SPECIMEN_ITEM = Dataset()
 SPECIMEN_ITEM.SpecimenIdentifier = "1"
 MASK_ITEM = Dataset()
@@ -115,6 +121,8 @@ NOT_SCORED: dict[str, tuple[dict[str, Any], str]] = {
     "specimen by region": ({"AnatomicRegionSequence": view("127457009")}, "specimen"),
     "specimen by description": ({"SpecimenDescriptionSequence": Sequence([SPECIMEN_ITEM])}, "specimen"),
     "specimen by position": (NO_VIEW | {"ViewPosition": "SPECIMEN"}, "specimen"),
+    "specimen by the words of another code": ({"ViewCodeSequence": meaning("Breast specimen")}, "specimen"),
+    "phantom by the words of a code": ({"AnatomicRegionSequence": meaning("ACR phantom")}, "phantom"),
     "phantom": ({"QualityControlImage": "YES"}, "phantom"),
     "phantom as a patient": ({"QualityControlSubject": "YES"}, "phantom"),
     "phantom as a body part": ({"BodyPartExamined": "PHANTOM"}, "phantom"),
