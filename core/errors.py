@@ -5,6 +5,8 @@ is. It never holds a file's content, a name or an identifier of a patient. Every
 up with its traceback to the log.
 """
 
+import traceback
+
 
 class AppError(Exception):
     """Base of all refusals; `str(error)` is shown to the person."""
@@ -43,3 +45,13 @@ class ModelUnavailable(AppError):
 
 class InvalidSettings(AppError):
     """An environment variable holds a value that cannot be used."""
+
+
+def traceback_of(error: BaseException) -> str:
+    """Where an error was raised and what led to it, without its words: they may name a file or a patient."""
+    chain: list[str] = []
+    one: BaseException | None = error
+    while one is not None:
+        chain.append("".join(traceback.format_tb(one.__traceback__)) + type(one).__name__)
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return "\nled to\n".join(reversed(chain))

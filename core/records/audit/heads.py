@@ -11,23 +11,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
+from core.periodic import repeated
 from core.records.audit import trail
 from core.records.database.db import Database
 from core.records.database.tables import audit as rows
 from core.records.database.tables import now
 from core.settings import Settings
-
-log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 600
 FIRST_LOOK_SECONDS = 5
@@ -74,30 +70,18 @@ def last_written(db: Database) -> datetime | None:
 @contextmanager
 def written_daily(db: Database) -> Iterator[None]:
     """Writes the head now, then once a day until the block ends."""
-    ended = threading.Event()
+    last: datetime | None = None
 
-    def write_daily() -> None:
-        _write_or_warn(db)
-        last = last_written(db)
-        while not ended.wait(LOOK_SECONDS if last else FIRST_LOOK_SECONDS):
-            if last is None or last.date() < now().date():
-                _write_or_warn(db)
+    def write() -> None:
+        nonlocal last
+        if last is None or last.date() < now().date():
+            try:
+                write_head(db)
+            finally:
                 last = last_written(db)
 
-    thread = threading.Thread(target=write_daily, name="audit heads", daemon=True)
-    thread.start()
-    try:
+    with repeated("audit heads", write, lambda: LOOK_SECONDS if last else FIRST_LOOK_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join(10)
-
-
-def _write_or_warn(db: Database) -> None:
-    try:
-        write_head(db)
-    except (OSError, SQLAlchemyError) as error:  # the next look tries again; reading goes on meanwhile
-        log.error("The head of the audit chain could not be written: %s", type(error).__name__)
 
 
 def _problems(db: Database) -> Iterator[str]:

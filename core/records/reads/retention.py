@@ -7,15 +7,14 @@ report say what became of the pictures. It cannot be undone; backups are the sit
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import AppError, NotFound
+from core.errors import NotFound
+from core.periodic import repeated
 from core.records import site_settings
 from core.records.audit import trail
 from core.records.database import tables
@@ -52,26 +51,14 @@ def apply_policy(db: Database) -> int:
 @contextmanager
 def applied(db: Database) -> Iterator[None]:
     """Applies the policy now, then every hour until the block ends."""
-    ended = threading.Event()
 
-    def look() -> None:
-        while True:
-            try:
-                n = apply_policy(db)
-                if n:
-                    log.info("The pixels of %d studies were removed by the site's policy", n)
-            except (OSError, SQLAlchemyError, AppError) as error:  # the next look tries again
-                log.error("Pixels that are due could not be removed: %s", type(error).__name__)
-            if ended.wait(LOOK_SECONDS):
-                return
+    def apply() -> None:
+        n = apply_policy(db)
+        if n:
+            log.info("The pixels of %d studies were removed by the site's policy", n)
 
-    thread = threading.Thread(target=look, name="retention", daemon=True)
-    thread.start()
-    try:
+    with repeated("retention", apply, lambda: LOOK_SECONDS):
         yield
-    finally:
-        ended.set()
-        thread.join(10)
 
 
 def _remove(db: Database, study_id: str, days: int) -> bool:
