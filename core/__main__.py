@@ -11,9 +11,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from core.commands import audit, backup, bench, licences, metrics, models, people, read, restore
+from core.commands import audit, backup, bench, licences, metrics, models, read, restore
 from core.errors import AppError
-from core.version import software
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,9 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     parser = argparse.ArgumentParser(prog="python -m core", description=__doc__)
     parser.exit_on_error = False
-    parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, models, bench, licences, audit, backup, restore, people):
+    for command in (read, metrics, models, bench, licences, audit, backup, restore):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import live_cards
+from core.records import queue
 from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_model
 from pages.admin.release_parts.promotion import ask_reference, draw_gate, examined
@@ -37,7 +38,7 @@ if note:
 with refusals_shown(stops=True):
     decided = decisions.decisions(db, actor)
     live = {card.model_id: card for card in live_cards(settings())}
-    finished = [job for job in trainings.list_jobs(db, actor) if job.state == trainings.DONE and job.result]
+    finished = [job for job in trainings.list_jobs(db, actor) if job.state == queue.DONE and job.result]
 
 st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *(one.model_id for one in decided)]):

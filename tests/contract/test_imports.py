@@ -160,7 +160,7 @@ LIGHT = (
     "import core.models.registry",
     "import core.evaluation.statistics.metrics, core.__main__, train.__main__",
     "import train.datasets.manifest, train.publishing.publish",
-    "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.recipe.runs",
+    "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.commands.all",
     "import train.publishing.ensembles, train.publishing.evaluate",
     "import app, pkgutil, importlib, pages;"
     "found = [one.name for one in pkgutil.walk_packages(pages.__path__, 'pages.')];"

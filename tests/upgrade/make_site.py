@@ -57,6 +57,7 @@ from core.records.monitoring import drift
 from core.records.people import accounts, invitations, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import LocalTerminal
+from core.records.queue import ATTEMPTS, CANCELLED, DONE, FAILED, LEASE_SECONDS, STOP, Lease
 from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.reads import Impression
 from core.records.releases import decisions, promotion_check, shadows
@@ -66,9 +67,8 @@ from train.datasets import near_duplicates, versions
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets
 from train.queue import imports, trainings
 from train.queue.child import LocalExecutor
-from train.queue.import_worker import ImportWorker
-from train.queue.imports import ImportRequest
-from train.queue.worker import Worker
+from train.queue.imports import ImportRequest, ImportWork
+from train.queue.worker import TrainingWork, Worker
 from train.recipe.request import FitRequest, with_seeds
 
 PASSWORD = "four made up words here"
@@ -446,7 +446,7 @@ def _import(site: Site, request: ImportRequest, files: dict[str, Path] | None = 
 def _imports(site: Site) -> None:
     """Imports that are over, in every way an import can end; their data sets."""
     db, admin = site.db, site.admin
-    worker = ImportWorker(db)
+    worker = Worker(db, ImportWork(db))
     worker.machine, worker.name = MACHINE, WORKER
     ultrasound = Modality.ULTRASOUND
     _import(site, ImportRequest("zip", "Made ultrasound", ultrasound, seed=3), {"archive": _zip(site, "a.zip")})
@@ -460,16 +460,16 @@ def _imports(site: Site) -> None:
     cancelled = _import(site, ImportRequest("folder", "Cancelled", ultrasound, folder="ultrasound"))
     imports.cancel(db, admin, cancelled)
     _import(site, ImportRequest("folder", "Cancelled while it ran", ultrasound, folder="ultrasound"))
-    held = imports.claim(db, worker=WORKER, machine=MACHINE)
+    held = imports.QUEUE.claim(db, worker=WORKER, machine=MACHINE)
     assert held is not None
     imports.cancel(db, admin, held.id)
-    assert imports.heartbeat(db, held, ("Reads.", 0.5)) == trainings.STOP
-    imports.finish(db, held, trainings.CANCELLED, "Cancelled; nothing was added.")
+    assert imports.QUEUE.heartbeat(db, held, {"message": "Reads.", "done": 0.5}) == STOP
+    imports.QUEUE.finish(db, held, CANCELLED, "Cancelled; nothing was added.")
     _import(site, ImportRequest("folder", "Dead", ultrasound, folder="ultrasound"))
-    for _ in range(trainings.ATTEMPTS):
-        assert imports.claim(db, worker=WORKER, machine=MACHINE, lease_seconds=EXPIRED)
+    for _ in range(ATTEMPTS):
+        assert imports.QUEUE.claim(db, worker=WORKER, machine=MACHINE, lease_seconds=EXPIRED)
         site.clock.later(minutes=1)
-    assert imports.claim(db, worker=WORKER, machine=MACHINE) is None
+    assert imports.QUEUE.claim(db, worker=WORKER, machine=MACHINE) is None
     imports.close(db, admin, 2)
     removed = next(row for row in data_sets.list_versions(db, admin) if row.name == "Removed again")
     data_sets.remove_data_set(db, admin, removed.data_set_id)
@@ -492,7 +492,7 @@ def _versions(site: Site) -> dict[str, int]:
 def _trainings(site: Site, version_ids: dict[str, int]) -> None:
     """Trainings that are over: one for real, then one of every other end."""
     db, admin, ultrasound = site.db, site.admin, Modality.ULTRASOUND
-    worker = Worker(db, LocalExecutor(db.settings))
+    worker = Worker(db, TrainingWork(db, LocalExecutor(db.settings)))
     worker.machine, worker.name = MACHINE, WORKER
     small = FitRequest("cnn", ultrasound, init="random", epochs=2, side=32, seed=1, why="The site's first training.")
     trainings.enqueue(db, admin, small, version_ids["settled"])
@@ -500,35 +500,34 @@ def _trainings(site: Site, version_ids: dict[str, int]) -> None:
     while worker.work_once():
         pass
     first, refused = (trainings.load_job(db, admin, number) for number in (1, 2))
-    assert (first.state, refused.state) == (trainings.DONE, trainings.FAILED), (first.message, refused.message)
+    assert (first.state, refused.state) == (DONE, FAILED), (first.message, refused.message)
     trainings.enqueue(db, admin, replace(small, seed=2, name=MODEL), version_ids["settled"])
     _finish_by_hand(site, _claimed(site))
     trainings.enqueue(db, admin, replace(small, folds=3, name="folded"), version_ids["folds"])
     held = _claimed(site)
     for part in ("fold0", "fold1", "all"):
         trainings.add_epochs(db, held, part, [_epoch(1), _epoch(2)])
-    trainings.finish(
-        db, held, trainings.FAILED, "The training stopped with an error that is our fault. The log tells where."
+    trainings.QUEUE.finish(
+        db, held, FAILED, "The training stopped with an error that is our fault. The log tells where."
     )
     trainings.enqueue(db, admin, replace(small, trials=4, refits=2, name="searched"), version_ids["settled"])
     held = _claimed(site)
     trials = [{"number": 0, "settings": {"dropout": 0.3}, "state": "done", "epochs": 2, "validation_auc": 0.7}]
-    trainings.cancel(db, admin, held.job_id)
-    assert trainings.heartbeat(
-        db, held, progress={"part": "", "epoch": 2, "step": 1, "steps": 9, "trials": trials}
-    ) == (trainings.STOP)
-    trainings.finish(db, held, trainings.CANCELLED, "Cancelled; nothing of it was kept but the log.")
+    trainings.cancel(db, admin, held.id)
+    progress = {"part": "", "epoch": 2, "step": 1, "steps": 9, "trials": trials}
+    assert trainings.QUEUE.heartbeat(db, held, {"progress": progress}) == STOP
+    trainings.QUEUE.finish(db, held, CANCELLED, "Cancelled; nothing of it was kept but the log.")
     cancelled = trainings.enqueue(db, admin, replace(small, name="cancelled"), version_ids["part"])
     trainings.cancel(db, admin, cancelled)
     trainings.enqueue(db, admin, replace(small, name="dead"), version_ids["part"])
-    for _ in range(trainings.ATTEMPTS):
+    for _ in range(ATTEMPTS):
         _claimed(site, EXPIRED)
         site.clock.later(minutes=1)
-    assert trainings.claim(db, worker=WORKER, machine=MACHINE) is None
+    assert trainings.QUEUE.claim(db, worker=WORKER, machine=MACHINE) is None
 
 
-def _claimed(site: Site, lease_seconds: float = trainings.LEASE_SECONDS) -> trainings.Claim:
-    held = trainings.claim(site.db, worker=WORKER, machine=MACHINE, lease_seconds=lease_seconds)
+def _claimed(site: Site, lease_seconds: float = LEASE_SECONDS) -> Lease:
+    held = trainings.QUEUE.claim(site.db, worker=WORKER, machine=MACHINE, lease_seconds=lease_seconds)
     assert held is not None
     return held
 
@@ -540,15 +539,16 @@ def _epoch(number: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _finish_by_hand(site: Site, held: trainings.Claim) -> None:
+def _finish_by_hand(site: Site, held: Lease) -> None:
     """What a worker does at the end of a training, with the first candidate's weights a little changed."""
     db = site.db
-    log = trainings.folder_of(db.settings, held.job_id) / "log.txt"
+    log = trainings.folder_of(db.settings, held.id) / "log.txt"
     log.parent.mkdir(mode=0o700, parents=True)
     log.write_text("--- attempt 1\nEpoch 1\nEpoch 2\n", encoding="utf-8")
-    trainings.heartbeat(db, held, memory_mib=321, device="CPU", message="Trains: 1 of at most 2 epochs.", progress={})
+    said = {"memory_mib": 321, "device": "CPU", "message": "Trains: 1 of at most 2 epochs.", "progress": {}}
+    trainings.QUEUE.heartbeat(db, held, said)
     trainings.add_epochs(db, held, "", [_epoch(1), _epoch(2)])
-    folder = candidate_dir(db.settings, held.job_id) / MODEL
+    folder = candidate_dir(db.settings, held.id) / MODEL
     shutil.copytree(candidate_dir(db.settings, 1) / MODEL, folder)
     sha256 = change_weights(folder, add=0.25)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
@@ -556,7 +556,7 @@ def _finish_by_hand(site: Site, held: trainings.Claim) -> None:
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     result = {"model_id": MODEL, "weights_sha256": sha256, "folder": MODEL}
     trainings.store_result(db, held, result)
-    trainings.finish(db, held, trainings.DONE, trainings.CANDIDATE_READY, result=result)
+    trainings.QUEUE.finish(db, held, DONE, trainings.CANDIDATE_READY, result=result)
 
 
 def _releases(site: Site) -> dict[str, str]:
@@ -617,9 +617,10 @@ def _queues(site: Site, version_ids: dict[str, int]) -> None:
     _import(site, ImportRequest("workbooks", "Waiting books", Modality.MAMMOGRAPHY, columns=columns), books)
     own = ImportRequest("own reads", "Waiting own", Modality.MAMMOGRAPHY, labelling="as entered", is_confirmed=True)
     _import(site, own)
-    held_import = imports.claim(db, worker=WORKER, machine=MACHINE, lease_seconds=EXPIRED)
+    held_import = imports.QUEUE.claim(db, worker=WORKER, machine=MACHINE, lease_seconds=EXPIRED)
     assert held_import is not None
-    imports.heartbeat(db, held_import, ("Comparing the pictures with each other", 0.4), lease_seconds=EXPIRED)
+    said = {"message": "Comparing the pictures with each other", "done": 0.4}
+    imports.QUEUE.heartbeat(db, held_import, said, seconds=EXPIRED)
 
     running = FitRequest("cnn", ultrasound, init="random", epochs=9, side=48, name="was-running")
     trainings.enqueue(db, admin, running, version_ids["first"])
@@ -627,19 +628,18 @@ def _queues(site: Site, version_ids: dict[str, int]) -> None:
     trainings.enqueue(
         db, admin, FitRequest("cnn4", ultrasound, init="random", name="handed.back_1"), version_ids["part"]
     )
-    other = trainings.claim(db, worker="other-machine:1:0", machine="other-machine")
+    other = trainings.QUEUE.claim(db, worker="other-machine:1:0", machine="other-machine")
     assert other is not None
-    trainings.hand_back(db, other)
+    trainings.QUEUE.hand_back(db, other)
     for request, version in _waiting():
         trainings.enqueue(db, admin, request, version_ids[version])
     seeds = with_seeds(FitRequest("cnn3", ultrasound, init="random", why="three seeds"), "0, 1, 2")
     trainings.enqueue_all(db, admin, seeds, version_ids["settled"])
     trainings.enqueue(db, admin, FitRequest("cnn", ultrasound), version_ids["first"])
     trainings.add_epochs(db, held, "", [_epoch(1)])
-    trainings.heartbeat(
-        db, held, lease_seconds=EXPIRED, memory_mib=456, device="CPU", message="Trains: 1 of at most 9 epochs.",
-        progress={"part": "", "epoch": 2, "step": 3, "steps": 8},
-    )  # fmt: skip
+    said = {"memory_mib": 456, "device": "CPU", "message": "Trains: 1 of at most 9 epochs."}
+    said |= {"progress": {"part": "", "epoch": 2, "step": 3, "steps": 8}}
+    trainings.QUEUE.heartbeat(db, held, said, seconds=EXPIRED)
 
 
 def _older_rows(site: Site) -> None:

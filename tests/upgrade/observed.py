@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def seen_in(db: Database, admin: LocalTerminal) -> dict[str, Any]:
 
 def command_words(request: Any) -> list[str]:
     """What follows `python -m train` for a training's request, with words in place of the two paths."""
-    return list(request.arguments("cases.csv", "pictures"))
+    return list(replace(request, data=Path("cases.csv"), root=Path("pictures")).to_arguments())
 
 
 def _people(db: Database, admin: LocalTerminal) -> list[Any]:

@@ -29,10 +29,13 @@ from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import LocalTerminal, Person
+from core.records.queue import DONE, FAILED
 from core.records.releases import decisions, promotion_check
 from core.settings import Settings
 from train.queue import imports, trainings
-from train.queue.import_worker import ImportWorker
+from train.queue.imports import ImportWork
+from train.queue.worker import Worker
+from train.recipe.request import FitRequest
 
 HERE = Path(__file__).resolve().parent
 VERSIONS = sorted(path.name.removeprefix("site-").removesuffix(".tar.xz") for path in HERE.glob("site-*.tar.xz"))
@@ -232,35 +235,36 @@ def test_waiting_trainings_are_taken_up_with_the_commands_they_had(stored: Store
     waiting = [job for job in stored.expected["seen"]["jobs"] if job["state"] in ("queued", "running")]
     assert len(waiting) >= 12
     for number, was in enumerate(waiting):
-        held = trainings.claim(db, worker=f"w{number}", machine=f"m{number}")
-        assert held is not None and (held.job_id, held.version_id) == (was["id"], was["version_id"])
-        assert command_words(held.request) == was["command"]
+        held = trainings.QUEUE.claim(db, worker=f"w{number}", machine=f"m{number}")
+        assert held is not None and (held.id, held.row.version_id) == (was["id"], was["version_id"])
+        request = FitRequest.from_json(held.row.request)
+        assert command_words(request) == was["command"]
         assert held.attempt == was["attempts"] + 1
         assert trainings.add_epochs(db, held, "", [{"epoch": 1, "loss": 0.5}]) == (0 if was["epochs"] else 1)
-        assert trainings.finish(db, held, trainings.FAILED, "Ended by the test.")
-        new_job = trainings.enqueue(db, stored.admin, held.request, held.version_id)
+        assert trainings.QUEUE.finish(db, held, FAILED, "Ended by the test.")
+        new_job = trainings.enqueue(db, stored.admin, request, held.row.version_id)
         assert new_job == len(stored.expected["rows"]["job"]) + 1 + number
         trainings.cancel(db, stored.admin, new_job)
-    assert trainings.claim(db, worker="w", machine="m") is None
+    assert trainings.QUEUE.claim(db, worker="w", machine="m") is None
 
 
 def test_waiting_imports_are_taken_up_with_their_files_and_done(stored: Stored, db: Database) -> None:
     waiting = [one for one in stored.expected["seen"]["imports"] if one["state"] in ("queued", "running")]
     assert {one["request"]["way"] for one in waiting} == {"zip", "folder", "workbooks", "own reads"}
     for number, was in enumerate(waiting):
-        held = imports.claim(db, worker=f"w{number}", machine=f"m{number}")
-        assert held is not None and (held.id, held.person_id) == (was["id"], stored.admin.person_id)
+        held = imports.QUEUE.claim(db, worker=f"w{number}", machine=f"m{number}")
+        assert held is not None and (held.id, held.row.created_by) == (was["id"], stored.admin.person_id)
         assert held.attempt == (2 if was["state"] == "running" else 1)
         folder = imports.folder_of(db.settings, held.id)
         assert sorted(path.name for path in folder.glob("*")) == was["files"]
-        imports.hand_back(db, held)
-        assert ImportWorker(db).work_once()
+        imports.QUEUE.hand_back(db, held)
+        assert Worker(db, ImportWork(db)).work_once()
         row = imports.load_import(db, stored.admin, held.id)
         if was["request"]["way"] == "workbooks":  # what was put there is no workbook
-            assert row.state == trainings.FAILED and "our fault" not in row.message
+            assert row.state == FAILED and "our fault" not in row.message
         else:
-            assert row.state == trainings.DONE, row.message
-    assert not ImportWorker(db).work_once()
+            assert row.state == DONE, row.message
+    assert not Worker(db, ImportWork(db)).work_once()
 
 
 def test_a_candidate_is_promoted_and_everything_can_be_rolled_back_to(stored: Stored, db: Database) -> None:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from core.errors import AppError, InvalidInput
 from core.settings import REPOSITORY, Settings
-from train.commands import ensemble, fit
-from train.recipe.programme import PROGRAMME, Entry, arguments_of, distil_arguments, external_arguments, manifest_of
+from train.recipe.config import FitConfig
+from train.recipe.programme import (
+    PROGRAMME,
+    Entry,
+    arguments_of,
+    distil_arguments,
+    external_arguments,
+    manifest_of,
+    request_of,
+)
+from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -98,13 +110,45 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def _is_done(entry: Entry, args: argparse.Namespace) -> bool:
     from train.publishing.ensembles import is_made
-    from train.recipe.runs import is_done
 
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers()
-    fit.add_parser(subparsers)
-    ensemble.add_parser(subparsers)
-    asked = parser.parse_args(arguments_of(entry, args.data, args.out, args.budget_minutes))
     if entry.members:
-        return is_made(asked.members, asked.method, asked.out, name=asked.name)
-    return is_done(asked)
+        members = [f"{entry.modality.value}-{member}" for member in entry.members]
+        return is_made(members, "weighted", args.out, name=entry.model_id)
+    return is_done(request_of(entry, args.data, args.out, args.budget_minutes))
+
+
+def is_done(request: FitRequest) -> bool:
+    """Whether that model is in the weights folder, with the same configuration, cases and split.
+
+    Weights that were asked for must be there; a run that a budget ended counts if this budget is no larger.
+    """
+    folder = request.out / request.model_id
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    files = card.get("weights", {}).get("files", [])
+    if not request.no_weights and not (files and all((folder / name).is_file() for name in files)):
+        return False
+    training = card.get("training", {})
+    if training.get("ended_by_budget") and (request.budget_minutes or float("inf")) > training["budget_minutes"]:
+        return False
+    # A knob that the card does not know yet stood where it stands by default.
+    default = {field.name: field.default for field in fields(FitConfig)}
+    is_same = all(training.get(name, default[name]) == value for name, value in asdict(request.config).items())
+    return is_same and _same_data(card.get("data", {}), request)
+
+
+def _same_data(data: dict[str, Any], request: FitRequest) -> bool:
+    from train.datasets.cases import divided, labelled, split_sha256
+    from train.datasets.manifest import read_manifest
+    from train.datasets.split import model_of_split
+
+    manifest = read_manifest(request.data, root=request.root, where=request.where)
+    if data.get("sha256") != manifest.sha256:
+        return False
+    cases, _, _ = labelled(manifest, request.modality, request.positive or None)
+    like = model_of_split(request.split_like, request.out) if request.split_like else None
+    by = request.split_by or None
+    cases, _ = divided(cases, seed=request.seed, folds=request.folds, by=by, like=like)
+    return bool(data.get("split_sha256") == split_sha256(cases))

@@ -29,5 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Gather the training images of the manifests as grey squares and distil."""
     from train.publishing.pipeline import distil
 
-    distil(args)
+    distil(
+        args.data, args.out, modality=args.modality, root=args.root, where=args.where, split_like=args.split_like,
+        seed=args.seed, side=args.side, steps=args.steps,
+    )  # fmt: skip
     return 0

@@ -7,8 +7,7 @@ import logging
 from pathlib import Path
 
 from core.errors import InvalidInput
-from core.settings import REPOSITORY
-from train.commands.fit import MODEL_ID
+from train.recipe.request import MODEL_ID, WEIGHTS
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("members", nargs="+", metavar="MODEL_ID", help="of one modality and one split")
     parser.add_argument("--method", choices=METHODS, default="weighted")
     parser.add_argument("--name", required=True, metavar="MODEL_ID", help="of the ensemble")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these members, for the card")
     parser.set_defaults(run=run)
 

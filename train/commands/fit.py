@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES
-from core.settings import REPOSITORY
 from core.types import Modality
+from train.recipe.request import INITS, WEIGHTS, FitRequest
 
 log = logging.getLogger(__name__)
-
-MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""It becomes a folder's name."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -35,8 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
     parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
     parser.add_argument("--name", metavar="MODEL_ID", help="default: <modality>-<architecture>")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
-    parser.add_argument("--init", choices=["imagenet", "offline", "random"], default="offline")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
+    parser.add_argument("--init", choices=sorted(INITS), default="offline")
     parser.add_argument(
         "--backbone", type=Path, help="ResNet50V2 made by `python -m train distil` (with --init offline)"
     )
@@ -51,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--set",
+        dest="settings",
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -75,36 +71,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--work", type=Path, metavar="DIR", help="keep working files there: the same command goes on if it was killed"
     )
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
-    parser.add_argument("--limit", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card")
+    parser.add_argument(
+        "--limit", dest="limits", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    request = FitRequest.from_arguments(vars(args))
     from train.publishing.pipeline import train_model
 
-    check_options(args)
-    with working_folder(args.work) as folder:
-        card = train_model(args, Path(folder))
+    with working_folder(request.work) as folder:
+        card = train_model(request, Path(folder))
     log.info("written: %s", card)
     return 0
-
-
-def check_options(args: argparse.Namespace) -> None:
-    """Raises InvalidInput for options that do not go together."""
-    if args.backbone is not None and (args.init != "offline" or args.architecture != "fusion"):
-        raise InvalidInput("--backbone goes with --init offline and the architecture fusion.")
-    if args.cnn is not None and (args.architecture != "cnn_resnet50" or not MODEL_ID.fullmatch(args.cnn)):
-        raise InvalidInput(
-            "--cnn names a fitted CNN in the weights folder and goes with the architecture cnn_resnet50."
-        )
-    for option in ("epochs", "side", "budget_minutes"):
-        value = getattr(args, option)
-        if value is not None and not value > 0:
-            raise InvalidInput(f"--{option.replace('_', '-')} must be more than 0.")
-    if args.split_like is not None and not MODEL_ID.fullmatch(args.split_like):
-        raise InvalidInput("--split-like names a model of the weights folder.")
-    if args.name is not None and not MODEL_ID.fullmatch(args.name):
-        raise InvalidInput("--name may have letters, digits, '-', '_' and '.', and begins with a letter or a digit.")
 
 
 def working_folder(retained: Path | None) -> AbstractContextManager[str | Path]:

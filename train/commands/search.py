@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 
 from core.errors import InvalidInput
-from train.commands.fit import add_options, check_options, working_folder
+from train.commands.fit import add_options, working_folder
+from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +24,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Search, refit, measure, publish. TensorFlow is loaded here, after the arguments were read."""
-    check_options(args)
-    if args.folds:
-        raise InvalidInput("A search chooses on one validation split; leave out --folds.")
-    for option, most in (("trials", 200), ("refits", 10)):
-        if not 1 <= getattr(args, option) <= most:
-            raise InvalidInput(f"--{option} can be 1 to {most}.")
+    request = FitRequest.from_arguments(vars(args))
+    if not request.trials:
+        raise InvalidInput("--trials can be 1 to 200.")
     from train.publishing.search import search_model
 
-    with working_folder(args.work) as folder:
-        card = search_model(args, Path(folder))
+    with working_folder(request.work) as folder:
+        card = search_model(request, Path(folder))
     log.info("written: %s", card)
     return 0

@@ -8,12 +8,14 @@ A model's folder names its test and validation cases beside the weights; every o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
-from core.models.cards import Card
+from core.models.cards import Card, read_card
+from core.settings import REPOSITORY
 
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.6, 0.2, 0.2)
@@ -123,6 +125,14 @@ def units_of(cases: pd.DataFrame, *, by: str | None = None) -> pd.Series:
             if value:
                 parent[root(index)] = root(first.setdefault(value, index))
     return pd.Series([root(index) for index in range(len(cases))], index=cases.index)
+
+
+def model_of_split(model_id: str, *weights: Path) -> Card:
+    """The card of a model whose split is to be taken up again, in these folders or among the shipped models."""
+    for folder in (*weights, REPOSITORY / "weights"):
+        if (folder / model_id / "card.json").is_file():
+            return read_card(folder / model_id)
+    raise InvalidInput(f"There is no model {model_id!r} whose split could be taken up again.")
 
 
 def split_of_model(cases: pd.DataFrame, card: Card) -> pd.Series:

@@ -21,7 +21,6 @@ from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores
 from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, out_of_fold, require_disjoint
-from core.version import versions
 from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
 from train.publishing.threshold import choose_threshold, weakness
 
@@ -155,7 +154,6 @@ def _card(
         "description": f"{words.capitalize()} over {', '.join(card.title for card in cards)}.",
         "modality": first.modality.value,
         "created": datetime.now(UTC).date().isoformat(),
-        "software": dict(versions()),
         "classes": list(first.classes),
         "positive": first.positive,
         "reported_as": first.raw["reported_as"],

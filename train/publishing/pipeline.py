@@ -1,11 +1,10 @@
-"""One training run from its arguments to a published model: cases, split, fit, calibration, measures, card."""
+"""One training run from what was asked to a published model: cases, split, fit, calibration, measures, card."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from core.settings import Settings
 from core.types import Modality
 from train.datasets.cases import Prepared, data_of, prepare, split_for_training
 from train.datasets.manifest import read_manifest
-from train.datasets.split import split_of_model
+from train.datasets.split import model_of_split, split_of_model
 from train.datasets.subgroups import with_subgroups
 from train.fitting import pretrained
 from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
@@ -34,7 +33,7 @@ from train.publishing import mlflow
 from train.publishing.publish import Candidate, cases_table, publish, trace_of
 from train.publishing.threshold import choose_threshold, weakness
 from train.recipe.config import FitConfig
-from train.recipe.runs import command_of, config_of, model_id_of, model_of_split, split_model
+from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -72,36 +71,36 @@ class Made:
     state: Mapping[str, Any]
 
 
-def train_model(args: argparse.Namespace, folder: Path) -> Path:
+def train_model(request: FitRequest, folder: Path) -> Path:
     """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files."""
     began = time.monotonic()
-    config = config_of(args)
-    loaded = load_cases(args, config)
-    with mlflow.tracked(model_id_of(args), config, loaded.prepared.manifest.sha256) as track:
-        made = make(args, config, loaded, folder, began=began, track=track)
-        path = publish(made.candidate, made.state, args.out, with_weights=not args.no_weights)
+    config = request.config
+    loaded = load_cases(request, config)
+    with mlflow.tracked(request.model_id, config, loaded.prepared.manifest.sha256) as track:
+        made = make(request, config, loaded, folder, began=began, track=track)
+        path = publish(made.candidate, made.state, request.out, with_weights=not request.no_weights)
         track.end({name: one.value for name, one in headline(read_card(path.parent)).items()}, path.parent)
     return path
 
 
-def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
+def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
     """Read the manifest, split it and bring every case into the configuration's square."""
     prepared = prepare(
-        read_manifest(args.data, root=args.root, where=args.where),
-        args.modality,
-        positive=args.positive,
-        seed=args.seed,
-        folds=args.folds,
-        by=args.split_by,
-        like=split_model(args),
-        allow_leaks=args.allow_leaks,
+        read_manifest(request.data, root=request.root, where=request.where),
+        request.modality,
+        positive=request.positive or None,
+        seed=request.seed,
+        folds=request.folds,
+        by=request.split_by or None,
+        like=model_of_split(request.split_like, request.out) if request.split_like else None,
+        allow_leaks=request.allow_leaks,
     )
     cases = prepared.cases if "split" in prepared.cases else prepared.cases.assign(split="")
     traces: list[dict[str, Any]] = []
     squares = load_squares(
         cases,
         prepared.manifest.root,
-        modality=args.modality,
+        modality=request.modality,
         side=config.side,
         classes=prepared.classes,
         positive=prepared.positive,
@@ -112,7 +111,7 @@ def load_cases(args: argparse.Namespace, config: FitConfig) -> Loaded:
 
 
 def make(
-    args: argparse.Namespace,
+    request: FitRequest,
     config: FitConfig,
     loaded: Loaded,
     folder: Path,
@@ -122,18 +121,18 @@ def make(
 ) -> Made:
     """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
     prepared, squares = loaded.prepared, loaded.squares
-    budget = Budget(args.budget_minutes, runs=args.folds + 1 if args.folds else 1)
-    measured = _measured(squares, prepared, _fit_one(config, starter(args), budget, track, folder), folder)
+    budget = Budget(request.budget_minutes, runs=request.folds + 1 if request.folds else 1)
+    measured = _measured(squares, prepared, _fit_one(config, starter(request), budget, track, folder), folder)
     minutes = (time.monotonic() - began) / 60
     limits = (
         *_leak_limits(prepared),
-        *_limits(squares, prepared, args.modality),
+        *_limits(squares, prepared, request.modality),
         *weakness(measured.test_scores, prepared.positive),
         *budget.limits,
-        *args.limit,
+        *request.limits,
     )
     candidate = Candidate(
-        model_id=model_id_of(args),
+        model_id=request.model_id,
         config=config,
         classes=prepared.classes,
         positive=prepared.positive,
@@ -150,7 +149,12 @@ def make(
         validation_scores=measured.validation_scores,
         cases=loaded.table,
         folds=measured.folds,
-        run={"minutes": round(minutes, 1), "command": command_of(args), "why": args.why, **budget.on_card},
+        run={
+            "minutes": round(minutes, 1),
+            "command": request.portable().to_command(),
+            "why": request.why,
+            **budget.on_card,
+        },
     )
     return Made(candidate, state_of(measured.fitted.graph.model))
 
@@ -246,18 +250,18 @@ def _measured(
     )
 
 
-def starter(args: argparse.Namespace) -> Callable[[Graph], str]:
+def starter(request: FitRequest) -> Callable[[Graph], str]:
     """What puts the starting weights that were asked for into a graph, and says what they are."""
 
     def start(graph: Graph) -> str:
-        if args.cnn is not None:
-            return pretrained.start_from_cnn(graph.model, args.out / args.cnn)
-        if args.init == "imagenet":
-            return pretrained.start_from_imagenet(graph.model, args.architecture)
-        if args.init == "offline" and args.backbone is not None:
+        if request.cnn:
+            return pretrained.start_from_cnn(graph.model, request.out / request.cnn)
+        if request.init == "imagenet":
+            return pretrained.start_from_imagenet(graph.model, request.architecture)
+        if request.init == "offline" and request.backbone is not None:
             vgg = pretrained.start_vgg16_from_hed(graph.model)
-            return f"{vgg}; {start_resnet50v2_from(graph.model, args.backbone)}"
-        return pretrained.start_offline(graph.model, args.architecture) if args.init == "offline" else "random"
+            return f"{vgg}; {start_resnet50v2_from(graph.model, request.backbone)}"
+        return pretrained.start_offline(graph.model, request.architecture) if request.init == "offline" else "random"
 
     return start
 
@@ -319,27 +323,37 @@ def _limits(squares: Squares, prepared: Prepared, modality: Modality) -> tuple[s
     return tuple(limits)
 
 
-def distil(args: argparse.Namespace) -> None:
-    """Run what `python -m train distil` was asked for: grey squares of the manifests' training cases, labels unused.
+def distil(
+    manifests: Sequence[Path],
+    out: Path,
+    *,
+    modality: Modality,
+    root: Path | None,
+    where: Sequence[str],
+    split_like: str | None,
+    seed: int,
+    side: int,
+    steps: int,
+) -> None:
+    """What `python -m train distil` does: grey squares of the manifests' training cases, labels unused.
 
-    Validation and test cases are left out: those of the model that `--split-like` names where the manifest holds them,
+    Validation and test cases are left out: those of the model that `split_like` names where the manifest holds them,
     else of the split that `fit` makes with the same seed.
     """
-    like = model_of_split(args.split_like) if args.split_like else None
+    like = model_of_split(split_like) if split_like else None
     tested = read_test_scores(like) if like else None
     parts = []
-    for path in args.data:
-        manifest = read_manifest(path, root=args.root, where=args.where)
+    for path in manifests:
+        manifest = read_manifest(path, root=root, where=where)
         cases = manifest.cases
         if like is not None and tested is not None and set(tested["case"]) <= set(cases["file"]):
             cases = cases.assign(split=split_of_model(cases, like))
         else:
-            cases, _ = split_for_training(cases, args.seed)
+            cases, _ = split_for_training(cases, seed)
         cases = cases[cases["split"] == "train"].assign(label="any", mask="")
-        root = manifest.root
-        squares = load_squares(cases, root, modality=args.modality, side=args.side, classes=("", "any"), positive="any")
+        squares = load_squares(cases, manifest.root, modality=modality, side=side, classes=("", "any"), positive="any")
         grey = squares.pixels.astype(np.float32).mean(axis=3, keepdims=True)
         parts.append(grey.astype(np.float16))
     pixels = np.concatenate(parts)
     log.info("%d images", len(pixels))
-    distil_resnet50v2(pixels, args.out, steps=args.steps, seed=args.seed)
+    distil_resnet50v2(pixels, out, steps=steps, seed=seed)

@@ -25,7 +25,6 @@ from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
 from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from core.types import Image
-from core.version import versions
 from train.datasets.duplicates import long_hash
 from train.recipe.config import FitConfig
 
@@ -187,7 +186,6 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         "description": entry.description,
         "modality": config.modality,
         "created": datetime.now(UTC).date().isoformat(),
-        "software": dict(versions()),
         "classes": list(candidate.classes),
         "positive": candidate.positive,
         "reported_as": "malignant",

@@ -7,7 +7,6 @@ was tried is in the working folder, so a search that was killed goes on with its
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
@@ -31,7 +30,7 @@ from train.publishing import mlflow
 from train.publishing.pipeline import Loaded, Made, feature_cache, load_cases, make, starter
 from train.publishing.publish import publish
 from train.recipe.config import FitConfig, with_settings
-from train.recipe.runs import command_of, config_of, model_id_of
+from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -50,29 +49,29 @@ class Trial:
     validation_auc: float | None
 
 
-def search_model(args: argparse.Namespace, folder: Path) -> Path:
+def search_model(request: FitRequest, folder: Path) -> Path:
     """Run what `python -m train search` was asked for; returns the card's path. `folder` is for working files."""
     began = time.monotonic()
-    config = config_of(args)
-    loaded = load_cases(args, config)
+    config = request.config
+    loaded = load_cases(request, config)
     folder.mkdir(parents=True, exist_ok=True)
     study = _study(folder, config, loaded)
-    with mlflow.tracked(model_id_of(args), config, loaded.prepared.manifest.sha256) as track:
-        _run_trials(study, args, config, loaded, folder, track)
+    with mlflow.tracked(request.model_id, config, loaded.prepared.manifest.sha256) as track:
+        _run_trials(study, request, config, loaded, folder, track)
         best = study.best_trial
         chosen = with_settings(config, best.user_attrs["settings"])
         log.info("the best of %d trials: %s", len(study.trials), " ".join(best.user_attrs["settings"]))
         made = []
-        for seed in range(args.seed, args.seed + args.refits):
+        for seed in range(request.seed, request.seed + request.refits):
             log.info("seed %d", seed)
             part = replace(chosen, seed=seed)
             is_silent = mlflow.Tracked()
-            made.append(make(args, part, loaded, folder / f"seed{seed}", began=began, track=is_silent))
+            made.append(make(request, part, loaded, folder / f"seed{seed}", began=began, track=is_silent))
         retained = min(made, key=_validation_loss)
-        found = {"search": _on_card(study, made, retained), "command": _command(args)}
+        found = {"search": _on_card(study, made, retained)}
         limits = (*retained.candidate.limits, _spread_limit(made, retained, len(study.trials)))
         candidate = replace(retained.candidate, run={**retained.candidate.run, **found}, limits=limits)
-        path = publish(candidate, retained.state, args.out, with_weights=not args.no_weights)
+        path = publish(candidate, retained.state, request.out, with_weights=not request.no_weights)
         track.end({"best_validation_auc": study.best_value}, path.parent)
     return path
 
@@ -126,13 +125,13 @@ def _study(folder: Path, config: FitConfig, loaded: Loaded) -> optuna.Study:
 
 def _run_trials(
     study: optuna.Study,
-    args: argparse.Namespace,
+    request: FitRequest,
     config: FitConfig,
     loaded: Loaded,
     folder: Path,
     track: mlflow.Tracked,
 ) -> None:
-    cache, start = feature_cache(), starter(args)
+    cache, start = feature_cache(), starter(request)
 
     def objective(trial: optuna.trial.Trial) -> float:
         settings = suggested(trial, config)
@@ -162,7 +161,7 @@ def _run_trials(
             track.epoch("trials", {"epoch": done.number, "validation_auc": done.value})
 
     over = (TrialState.COMPLETE, TrialState.PRUNED)
-    while (missing := args.trials - len(study.get_trials(deepcopy=False, states=over))) > 0:
+    while (missing := request.trials - len(study.get_trials(deepcopy=False, states=over))) > 0:
         study.optimize(objective, n_trials=missing, callbacks=[after])
 
 
@@ -218,8 +217,3 @@ def _spread_limit(made: list[Made], retained: Made, n_trials: int) -> str:
         f"{len(areas)} seeds, the test AUC was {areas.mean():.3f} on average{spread}; the seed of the lowest "
         f"validation loss was kept ({_test_auc(retained):.3f})."
     )
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = command_of(args).replace("train fit", "train search", 1)
-    return f"{words} --trials {args.trials} --refits {args.refits}"

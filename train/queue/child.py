@@ -6,7 +6,6 @@ standard input closes, that is when its worker dies in whatever way. So no train
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import runpy
@@ -16,41 +15,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from core.errors import Conflict
 from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.database.db import Database
+from core.records.queue import Lease
 from core.settings import REPOSITORY, Settings
 from train.queue import trainings
-from train.queue.trainings import Claim
+from train.recipe.request import FitRequest
 
 LOG_BYTES_MOST = 20_000_000
+"""Of a log that a process writes which nobody can ask to be brief."""
 STOP_SECONDS = 5
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "std::bad_alloc", "OOM when allocating", "Cannot allocate")
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
-
-
-class Executor(Protocol):
-    """What runs claimed jobs: processes on this machine here; a cluster would start the same command elsewhere."""
-
-    def submit(self, held: Claim, manifest_sha256: str) -> Run: ...
-
-
-class Run(Protocol):
-    """One attempt of one job."""
-
-    def status(self) -> int | None:
-        """Exit status, None while it runs."""
-
-    def stop(self) -> None:
-        """End it now, and wait until it is gone."""
-
-    def memory_mib(self) -> int | None:
-        """Of the process, None where that cannot be told."""
 
 
 @dataclass(slots=True)
@@ -61,26 +43,21 @@ class LocalExecutor:
     command: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.queue.child"))
     comparison: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.publishing.score_live"))
 
-    def submit(self, held: Claim, manifest_sha256: str) -> LocalRun:
-        """Raises NotFound when the data set is damaged, Conflict when there is no space to begin in."""
+    def submit(self, lease: Lease, manifest_sha256: str) -> LocalRun:
+        """Raises NotFound when the data set is damaged, OSError when there is no space to begin in."""
         manifest = data_sets.checked_manifest(self.settings, manifest_sha256)
-        folder = trainings.folder_of(self.settings, held.job_id)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.rmtree(folder / "out", ignore_errors=True)
-            arguments = held.request.arguments(manifest, data_sets.files_dir(self.settings))
-            arguments += ["--out", str(folder / "out"), "--work", str(folder / "work")]
-            return LocalRun([*self.command, *arguments], folder / "log.txt", f"attempt {held.attempt}")
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Conflict(
-                    "The disk is full, so the training could not begin. Make room and start it anew."
-                ) from error
-            raise
+        folder = trainings.folder_of(self.settings, lease.id)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        request = replace(
+            FitRequest.from_json(lease.row.request),
+            data=manifest, root=data_sets.files_dir(self.settings), out=folder / "out", work=folder / "work",
+        )  # fmt: skip
+        return LocalRun([*self.command, *request.to_arguments()], folder / "log.txt", f"attempt {lease.attempt}")
 
-    def compare(self, held: Claim, folders: Sequence[Path]) -> LocalRun:
+    def compare(self, lease: Lease, folders: Sequence[Path]) -> LocalRun:
         """Score a live model on the candidate's test cases (`train.publishing.score_live`)."""
-        log = trainings.folder_of(self.settings, held.job_id) / "log.txt"
+        log = trainings.folder_of(self.settings, lease.id) / "log.txt"
         return LocalRun([*self.comparison, *map(str, folders)], log, "comparison with the live model")
 
 
@@ -88,30 +65,45 @@ class LocalRun:
     """A running child process. heading: above its words in the log."""
 
     def __init__(self, command: Sequence[str], log: Path, heading: str) -> None:
+        self.log, self.heading = log, f"--- {heading}\n".encode()
         with log.open("ab") as file:
-            file.write(f"--- {heading}\n".encode())
-            file.flush()
-            self.log_from = file.tell()
-            self.log = log
-            # A group of its own: Ctrl-C in the terminal ends the worker, which then ends this in order.
-            self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
-            )
+            file.write(self.heading)
+        # A group of its own: Ctrl-C in the terminal ends the worker, which then ends this in order.
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        self.writer = threading.Thread(target=self._write_log, name="log of a training", daemon=True)
+        self.writer.start()
 
-    def status(self) -> int | None:
-        return self.process.poll()
+    def _write_log(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as source, self.log.open("ab", buffering=0) as file:
+            while words := os.read(source.fileno(), 64 * 1024):
+                with suppress(OSError):  # where the disk is full it must not wait for us: it finds that out itself
+                    file.write(words)
+                    cut_log(self.log)
+
+    def wait(self, seconds: float) -> int | None:
+        """Exit status, None while it runs after these seconds. Once it ended, everything it wrote is in its log."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        self.writer.join(STOP_SECONDS)
+        return status
 
     def stop(self) -> None:
+        """End it now, and wait until it is gone."""
         self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        if self.wait(STOP_SECONDS) is None:
             self.process.kill()
-            self.process.wait()
+            self.wait(STOP_SECONDS)
         if self.process.stdin is not None:
             self.process.stdin.close()
 
     def memory_mib(self) -> int | None:
+        """Of the process, None where that cannot be said."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -122,8 +114,23 @@ class LocalRun:
     def text(self) -> str:
         """What this process wrote, the end of it."""
         with self.log.open("rb") as file:
-            file.seek(max(self.log_from, self.log.stat().st_size - trainings.LOG_BYTES))
-            return file.read().decode("utf-8", "replace")
+            file.seek(max(0, self.log.stat().st_size - trainings.LOG_BYTES))
+            return file.read().rpartition(self.heading)[2].decode("utf-8", "replace")
+
+
+def cut_log(log: Path, most: int | None = None) -> None:
+    """Keep the newest half of a log that grew beyond `most` bytes (`LOG_BYTES_MOST`), and say so where it begins now.
+
+    Whoever else writes must append: it goes on at the new end.
+    """
+    most = most or LOG_BYTES_MOST
+    if log.stat().st_size <= most:
+        return
+    with log.open("a+b") as file:
+        file.seek(-(most // 2), os.SEEK_END)
+        newest = file.read().partition(b"\n")[2]
+        file.truncate(0)
+        file.write(b"--- What was written before this was removed: a log holds %d bytes at most.\n" % most + newest)
 
 
 _LESS_MEMORY = {"training": "Choose a smaller side, or a smaller architecture.", "comparison": "Try again later."}
@@ -163,9 +170,9 @@ def trials_in(work: Path) -> dict[str, Any]:
         return {}
 
 
-def store_candidate(db: Database, held: Claim) -> dict[str, Any]:
+def store_candidate(db: Database, lease: Lease) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it (`result`)."""
-    folder, candidate = trainings.folder_of(db.settings, held.job_id), candidate_dir(db.settings, held.job_id)
+    folder, candidate = trainings.folder_of(db.settings, lease.id), candidate_dir(db.settings, lease.id)
     (card_path,) = (folder / "out").glob("*/card.json")
     card = json.loads(card_path.read_text(encoding="utf-8"))
     candidate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

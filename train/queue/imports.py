@@ -1,11 +1,8 @@
-"""The queue of imports: what an administrator asked to become a data set, and how far it is. Loads no TensorFlow.
+"""The queue of imports: what an administrator asked to become a data set, how far it is, and how it is made.
 
 An import is a row, committed before anything runs, with its files in a folder of its own: closing the page, signing out
-or restarting the server changes nothing. `train.queue.import_worker` is the other side of the same rows.
-
-What a worker does to the queue of imports: claim one under a lease, keep the lease alive, say how it ended.
-
-As `train.queue.trainings` for trainings: what is written by a worker whose lease ran out is refused.
+or restarting the server changes nothing. One that is ended in whatever way leaves neither pictures nor rows; one whose
+worker died begins anew. Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, or_, select, update
+from sqlalchemy import Row, Select, insert, or_, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.records import data_sets
@@ -27,25 +24,29 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.files import undone_by
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, ProcessActor, require_permission
+from core.records.queue import DONE, LOST, OPEN, OVER, QUEUED, RUNNING, Held, Lease, Queue
 from core.settings import Settings
 from core.types import Modality
+from train.datasets import ingest, own_reads
+from train.datasets.hospital import link
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets
-from train.datasets.staging import folder_below_root
-from train.queue.trainings import (
-    ATTEMPTS,
-    CANCELLED,
-    DEAD,
-    DONE,
-    FAILED,
-    GO_ON,
-    LEASE_SECONDS,
-    LOST,
-    QUEUED,
-    RUNNING,
-    STOP,
-)
+from train.datasets.hospital.link import Sources
+from train.datasets.ingest import Ingested
+from train.datasets.staging import Progress, folder_below_root
 
+QUEUE = Queue(
+    tables.data_import,
+    AdvisoryLock.IMPORTS,
+    kind="import",
+    subject="import",
+    begins="Begins.",
+    again="Waits for a worker, to begin anew: the last one does not answer any more.",
+    cancelled="Cancelled; nothing was added.",
+    dead="Nothing was added.",
+    failed="Nothing was added.",
+    anew={"done": 0.0},
+)
 ZIP, FOLDER, WORKBOOKS, READS = "zip", "folder", "workbooks", "own reads"
 WAITING_MOST = 10
 SHOWN_HOURS = 24
@@ -103,7 +104,7 @@ class ImportRow:
 
     @property
     def is_open(self) -> bool:
-        return self.state in (QUEUED, RUNNING)
+        return self.state in OPEN
 
 
 def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[str, Path]) -> int:
@@ -128,7 +129,7 @@ def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[s
     with undone_by(move_back), db.begin() as connection:
         person = require_permission(connection, actor, "manage_data")
         hold(connection, AdvisoryLock.IMPORTS)
-        waiting = connection.execute(select(table).where(table.c.state.in_((QUEUED, RUNNING)))).all()
+        waiting = connection.execute(select(table).where(table.c.state.in_(OPEN))).all()
         if any(row.request["name"] == name for row in waiting):
             raise Conflict(f"A data set called {name!r} is being imported already. Choose another name.")
         if len(waiting) >= WAITING_MOST:
@@ -150,21 +151,10 @@ def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[s
 
 
 def cancel(db: Database, actor: Actor, import_id: int) -> None:
-    """End an import: at once if it waits, within seconds if it runs. Raises NotAllowed, NotFound, Conflict."""
-    table = tables.data_import
+    """End an import: at once if it waits, within seconds if it runs. Raises NotFound, Conflict."""
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_data")
-        row = connection.execute(select(table).where(table.c.id == import_id).with_for_update()).one_or_none()
-        if row is None:
-            raise NotFound("There is no such import.")
-        if row.state not in (QUEUED, RUNNING):
-            raise Conflict(f"This import is {row.state} already.")
-        if row.cancel_asked_at is not None:
-            raise Conflict("This import is being cancelled already.")
-        asked: dict[str, Any] = {"cancel_asked_at": tables.now()}
-        if row.state == QUEUED:
-            asked |= {"state": CANCELLED, "ended_at": tables.now(), "message": "Cancelled before it began."}
-        connection.execute(update(table).where(table.c.id == import_id).values(**asked))
+        row = QUEUE.cancel(connection, import_id)
         trail.record(connection, person.id, "cancel import", f"import {import_id}", was=row.state)
     if row.state == QUEUED:
         shutil.rmtree(folder_of(db.settings, import_id), ignore_errors=True)
@@ -174,14 +164,14 @@ def list_imports(db: Database, actor: Actor) -> list[ImportRow]:
     """Those that are not over, and those of the last day that nobody has closed; oldest first. Raises NotAllowed."""
     table = tables.data_import
     recent = table.c.ended_at > tables.now() - timedelta(hours=SHOWN_HOURS)
-    shown = or_(table.c.state.in_((QUEUED, RUNNING)), recent & table.c.closed_at.is_(None))
+    shown = or_(table.c.state.in_(OPEN), recent & table.c.closed_at.is_(None))
     with db.read() as connection:
         require_permission(connection, actor, "manage_data")
         return [_row(found) for found in connection.execute(_query().where(shown).order_by(table.c.id))]
 
 
 def load_import(db: Database, actor: Actor, import_id: int) -> ImportRow:
-    """Raises NotAllowed, NotFound."""
+    """Raises NotFound."""
     with db.read() as connection:
         require_permission(connection, actor, "manage_data")
         found = connection.execute(_query().where(tables.data_import.c.id == import_id)).one_or_none()
@@ -203,7 +193,7 @@ def left_out(db: Database, actor: Actor, row: ImportRow) -> list[tuple[str, str]
 def close(db: Database, actor: Actor, import_id: int) -> None:
     """Show the end of an import no more, and forget the names of files that were left out. Raises NotAllowed."""
     table = tables.data_import
-    is_over = table.c.state.in_((DONE, FAILED, CANCELLED, DEAD))
+    is_over = table.c.state.in_(OVER)
     with db.begin() as connection:
         require_permission(connection, actor, "manage_data")
         connection.execute(update(table).where(table.c.id == import_id, is_over).values(closed_at=tables.now()))
@@ -241,106 +231,85 @@ def _row(found: Row[Any]) -> ImportRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An import in one worker's hands. attempt: from 1."""
+class ImportWork:
+    """What a worker does with an import (`train.queue.worker.Work`)."""
 
-    id: int
-    attempt: int
-    worker: str
-    person_id: int
-    request: ImportRequest
+    queue = QUEUE
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+
+    def run(self, held: Held) -> tuple[str, str, Mapping[str, Any]]:
+        """Make the data set. Where it is there already, nothing that happened afterwards denies it."""
+
+        def report(sentence: str, done: float) -> None:
+            held.values = lambda: {"message": sentence, "done": min(max(done, 0.0), 1.0)}
+            held.require()
+
+        try:
+            found = _do_import(self.db, held.lease, report)
+        except Exception:  # whatever it is: what an import has made is said
+            version_id = None if held.answer == LOST else _made(self.db, held.lease)
+            if version_id is None:
+                raise
+            found = Ingested(version_id, ())
+        folder = folder_of(self.db.settings, held.lease.id)
+        if found.refused and folder.is_dir():
+            (folder / LEFT_OUT).write_text(json.dumps(found.refused), encoding="utf-8")
+        return DONE, "The data set was added.", {"version_id": found.version_id, "notes": list(found.notes)}
+
+    def clean(self, import_id: int, ended_at: datetime) -> None:
+        """Remove the files of an import that is over; the names of those that were left out stay for a day."""
+        folder = folder_of(self.db.settings, import_id)
+        if ended_at < tables.now() - timedelta(hours=SHOWN_HOURS):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != LEFT_OUT:
+                path.unlink(missing_ok=True)
 
 
-def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEASE_SECONDS) -> Claim | None:
-    """The oldest waiting import, now running here; None when there is none or this machine imports already.
+def _do_import(db: Database, lease: Lease, progress: Progress) -> Ingested:
+    """Make the data set, as the person who asked for it. Raises AppError, and whatever `progress` raises."""
+    actor, folder = ProcessActor("worker", lease.row.created_by), folder_of(db.settings, lease.id)
+    request = ImportRequest.from_json(lease.row.request)
+    what: dict[str, Any] = {
+        "name": request.name,
+        "modality": request.modality,
+        "seed": request.seed,
+        "progress": progress,
+    }
+    if request.way == READS:
+        return own_reads.add_own_reads(db, actor, labelling=request.labelling, confirmed=request.is_confirmed, **what)
+    if request.way == FOLDER:
+        return ingest.add_folder(db, actor, request.folder, **what)
+    if request.way == ZIP:
+        return ingest.add_zip(db, actor, _there(folder / "archive"), **what)
+    assert request.columns is not None
+    images = folder_below_root(db.settings, request.folder) if request.folder else _there(folder / "images")
+    sources = Sources(_there(folder / "combined"), _there(folder / "validation"), images)
+    return link.add_linked(db, actor, sources, request.columns, **what)
 
-    Those whose worker died are put back first, or buried after `ATTEMPTS`.
+
+def _made(db: Database, lease: Lease) -> int | None:
+    """The version that this import has made, in this attempt or in one whose worker died before it could say so.
+
+    Names are taken once, and no two open imports have the same; so a data set of this name that this person made
+    since the import was asked for is the import's.
     """
-    table = tables.data_import
-    with db.begin() as connection:
-        hold(connection, AdvisoryLock.IMPORTS)
-        _put_back_expired(connection)
-        busy = select(table.c.id).where(table.c.state == RUNNING, table.c.machine == machine)
-        if connection.execute(busy).first() is not None:
-            return None
-        oldest = select(table.c.id).where(table.c.state == QUEUED).order_by(table.c.id).limit(1).scalar_subquery()
-        values: dict[str, Any] = {"state": RUNNING, "worker": worker, "machine": machine, "message": "Begins."}
-        values |= {"lease_until": tables.now() + timedelta(seconds=lease_seconds), "attempts": table.c.attempts + 1}
-        query = update(table).where(table.c.id == oldest, table.c.state == QUEUED).values(**values).returning(table)
-        found = connection.execute(query).one_or_none()
-    if found is None:
-        return None
-    return Claim(found.id, found.attempts, worker, found.created_by, ImportRequest.from_json(found.request))
-
-
-def heartbeat(db: Database, held: Claim, said: tuple[str, float], *, lease_seconds: float = LEASE_SECONDS) -> str:
-    """Renew the lease and say how far it is: GO_ON; STOP when somebody cancelled; LOST when it is not ours any more."""
-    table = tables.data_import
-    values: dict[str, Any] = {"lease_until": tables.now() + timedelta(seconds=lease_seconds)}
-    values |= {"message": said[0], "done": said[1]}
-    with db.begin() as connection:
-        query = update(table).where(*_is_held(held)).values(**values).returning(table.c.cancel_asked_at)
-        found = connection.execute(query).one_or_none()
-    if found is None:
-        return LOST
-    return GO_ON if found.cancel_asked_at is None else STOP
-
-
-def finish(db: Database, held: Claim, state: str, message: str, *, result: Mapping[str, Any] | None = None) -> bool:
-    """End the import with its sentence; False when it is not this claim's any more."""
-    with db.begin() as connection:
-        hold(connection, AdvisoryLock.IMPORTS)
-        query = select(tables.data_import.c.id).where(*_is_held(held)).with_for_update()
-        if connection.execute(query).one_or_none() is None:
-            return False
-        _end(connection, held.id, held.attempt, state, message, result)
-    return True
-
-
-def hand_back(db: Database, held: Claim) -> None:
-    """Put the import back into the queue when the worker is told to end: that is no failed attempt."""
-    table = tables.data_import
-    values = {"state": QUEUED, "lease_until": None, "worker": None, "attempts": table.c.attempts - 1, "done": 0.0}
-    with db.begin() as connection:
-        connection.execute(
-            update(table).where(*_is_held(held)).values(**values, message="Waits: its worker was stopped.")
-        )
-
-
-def _put_back_expired(connection: Connection) -> None:
-    table = tables.data_import
-    gone = select(table).where(table.c.state == RUNNING, table.c.lease_until < tables.now()).order_by(table.c.id)
-    for row in connection.execute(gone.with_for_update()).all():
-        _put_back(connection, row)
-
-
-def _put_back(connection: Connection, row: Row[Any]) -> None:
-    if row.cancel_asked_at is not None:
-        _end(connection, row.id, row.attempts, CANCELLED, "Cancelled; nothing was added.", None)
-    elif row.attempts >= ATTEMPTS:
-        words = f"Its worker died {row.attempts} times, so it is not tried again. Nothing was added."
-        _end(connection, row.id, row.attempts, DEAD, words, None)
-    else:
-        back = {"state": QUEUED, "lease_until": None, "worker": None, "done": 0.0}
-        back |= {"message": "Waits for a worker, to begin anew: the last one does not answer any more."}
-        connection.execute(update(tables.data_import).where(tables.data_import.c.id == row.id).values(**back))
-
-
-def _end(
-    connection: Connection, import_id: int, attempt: int, state: str, message: str, result: Mapping[str, Any] | None
-) -> None:
-    values = {"state": state, "message": message, "ended_at": tables.now(), "lease_until": None, "worker": None}
-    values |= {"result": dict(result) if result else None}
-    connection.execute(update(tables.data_import).where(tables.data_import.c.id == import_id).values(**values))
-    trail.record(connection, None, f"import {state}", f"import {import_id}", attempt=attempt)
-
-
-def _is_held(held: Claim) -> tuple[Any, ...]:
-    table = tables.data_import
-    return (
-        table.c.id == held.id,
-        table.c.state == RUNNING,
-        table.c.worker == held.worker,
-        table.c.attempts == held.attempt,
+    data_set, version = tables.data_set, tables.data_set_version
+    query = (
+        select(version.c.id)
+        .join_from(version, data_set, version.c.data_set_id == data_set.c.id)
+        .where(data_set.c.name == lease.row.request["name"], data_set.c.created_by == lease.row.created_by)
+        .where(data_set.c.created_at >= lease.row.created_at, version.c.number == 1)
     )
+    with db.read() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise NotFound("The uploaded files of this import are not there any more. Upload them again.")
+    return path

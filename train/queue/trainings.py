@@ -1,19 +1,15 @@
 """The queue of training jobs: what an administrator asks, and what everybody who may look sees. No TensorFlow.
 
-A job is a row, committed before anything runs; nothing but the database knows about it. `train.queue.trainings` is the
-other side of the same rows: what a worker takes, keeps alive and finishes.
-
-What a worker does to the queue: claim a job under a lease, keep the lease alive, add epochs, finish. No TensorFlow.
-
-A worker owns a job as long as it renews its lease in time. What it writes is refused once another attempt has the job,
-so that a worker that was only slow cannot spoil what its successor does. On one machine one training runs at a time.
+A job is a row, committed before anything runs; nothing but the database knows about it. `QUEUE` is the other side of
+the same rows: what a worker takes, keeps alive and finishes (`core.records.queue`). On one machine one training runs at
+a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +23,39 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, require_permission
+from core.records.queue import OPEN, OVER, QUEUED, RUNNING, Lease, Queue
 from core.settings import Settings
-from train.recipe.request import INITS, FitRequest, with_seeds
+from train.recipe.request import FitRequest
 
-__all__ = ["INITS", "FitRequest", "with_seeds"]
-
-QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD = "queued", "running", "done", "failed", "cancelled", "dead"
-STATES = (QUEUED, RUNNING, DONE, FAILED, CANCELLED, DEAD)
 WAITING_MOST = 50
 LOG_BYTES = 64 * 1024
+CANDIDATE_READY = "Done: the candidate is ready to be compared on the page Releases."
+
+
+def note(connection: Connection, job_id: int, attempt: int, sentence: str) -> None:
+    """Add to a job's history, in the transaction of what happened."""
+    values = {"job_id": job_id, "at": tables.now(), "attempt": attempt, "sentence": sentence}
+    connection.execute(insert(tables.job_event).values(**values))
+
+
+QUEUE = Queue(
+    tables.job,
+    AdvisoryLock.QUEUE,
+    kind="training",
+    subject="job",
+    begins="Reads the cases and prepares the network.",
+    again="Waits for a worker, to go on after its last epoch.",
+    cancelled="Cancelled; nothing of it was kept but the log.",
+    dead="The log may tell why.",
+    has_result=f"{CANDIDATE_READY} The worker ended before it had scored the live model; a button there does it.",
+    recorded=("model_id", "weights_sha256", "folder"),
+    note=note,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job as it is now. message: a sentence. result: where its candidate lies, once there is one (see `leases`).
+    """One job as it is now. message: a sentence. result: where its candidate lies, once there is one.
 
     progress: of a running job "part" ("" or the fold), "epoch", "step" and "steps" of what it does now; else empty.
     trials: of a search, what was tried so far, each with number, settings, state, epochs and validation_auc.
@@ -71,7 +86,7 @@ class JobRow:
     @property
     def is_open(self) -> bool:
         """Whether something can still happen to it."""
-        return self.state in (QUEUED, RUNNING)
+        return self.state in OPEN
 
     @property
     def is_comparing(self) -> bool:
@@ -155,20 +170,9 @@ def cancel(db: Database, actor: Actor, job_id: int) -> None:
 
     Once its candidate is made, only the comparison with the live model ends, and the candidate stays.
     """
-    table = tables.job
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_training")
-        job = connection.execute(select(table).where(table.c.id == job_id).with_for_update()).one_or_none()
-        if job is None:
-            raise NotFound(f"There is no training {job_id}.")
-        if job.state not in (QUEUED, RUNNING):
-            raise Conflict(f"Training {job_id} is {job.state} already.")
-        if job.cancel_asked_at is not None:
-            raise Conflict(f"Training {job_id} is being cancelled already.")
-        asked: dict[str, Any] = {"cancel_asked_at": tables.now()}
-        if job.state == QUEUED:
-            asked |= {"state": CANCELLED, "ended_at": tables.now(), "message": "Cancelled before it began."}
-        connection.execute(update(table).where(table.c.id == job_id).values(**asked))
+        job = QUEUE.cancel(connection, job_id)
         is_comparing = job.result is not None
         what = "Comparison with the live model cancelled" if is_comparing else "Cancelled"
         note(connection, job_id, job.attempts, f"{what} by {person.name}.")
@@ -244,12 +248,6 @@ def folder_of(settings: Settings, job_id: int) -> Path:
     return settings.state_dir / "jobs" / str(int(job_id))
 
 
-def note(connection: Connection, job_id: int, attempt: int, sentence: str) -> None:
-    """Add to a job's history, in the transaction of what happened."""
-    values = {"job_id": job_id, "at": tables.now(), "attempt": attempt, "sentence": sentence}
-    connection.execute(insert(tables.job_event).values(**values))
-
-
 def _query() -> Select[Any]:
     job, version, data_set = tables.job, tables.data_set_version, tables.data_set
     return (
@@ -266,7 +264,7 @@ def _query() -> Select[Any]:
 
 
 def _row(found: Row[Any]) -> JobRow:
-    if found.state not in STATES:
+    if found.state not in (*OPEN, *OVER):
         raise ValueError(f"job {found.id} has the unknown state {found.state!r}")
     told = found.progress or {}
     return JobRow(
@@ -292,191 +290,29 @@ def _row(found: Row[Any]) -> JobRow:
     )
 
 
-LEASE_SECONDS = 30
-DEVICE_LENGTH_MOST = 200
-ATTEMPTS = 3
-"""A job whose worker died this often is not tried again."""
-GO_ON, STOP, LOST = "go on", "stop", "lost"
-CANDIDATE_READY = "Done: the candidate is ready to be compared on the page Releases."
-_NOT_COMPARED = "The worker ended before it had scored the live model; a button there does it."
-_SENTENCES = {
-    FAILED: "training failed",
-    DONE: "training done",
-    CANCELLED: "training cancelled",
-    DEAD: "training dead",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job in one worker's hands. attempt: from 1; it tells this claim from any earlier or later one."""
-
-    job_id: int
-    attempt: int
-    worker: str
-    version_id: int
-    request: FitRequest
-
-
-def claim(db: Database, *, worker: str, machine: str, lease_seconds: float = LEASE_SECONDS) -> Claim | None:
-    """The oldest waiting job, now running here; None when there is none or this machine trains already.
-
-    Jobs whose worker died are put back into the queue first (or buried, after `ATTEMPTS`). Two workers that ask at once
-    are put in line: SQLite's writers already are, PostgreSQL's take a lock until the transaction ends.
-    """
-    job = tables.job
-    with db.begin() as connection:
-        hold(connection, AdvisoryLock.QUEUE)
-        _put_back_expired(connection)
-        busy = select(job.c.id).where(job.c.state == RUNNING, job.c.machine == machine)
-        if connection.execute(busy).first() is not None:
-            return None
-        oldest = select(job.c.id).where(job.c.state == QUEUED).order_by(job.c.id).limit(1).scalar_subquery()
-        now = tables.now()
-        found = connection.execute(
-            update(job)
-            .where(job.c.id == oldest, job.c.state == QUEUED)
-            .values(
-                state=RUNNING,
-                worker=worker,
-                machine=machine,
-                attempts=job.c.attempts + 1,
-                lease_until=now + timedelta(seconds=lease_seconds),
-                message="Reads the cases and prepares the network.",
-            )
-            .returning(job)
-        ).one_or_none()
-        if found is None:
-            return None
-        if found.started_at is None:
-            connection.execute(update(job).where(job.c.id == found.id).values(started_at=now))
-        again = "" if found.attempts == 1 else f", attempt {found.attempts} of {ATTEMPTS}"
-        note(connection, found.id, found.attempts, f"Taken by a worker on {machine}{again}.")
-        return Claim(found.id, found.attempts, worker, found.version_id, FitRequest.from_json(found.request))
-
-
-def heartbeat(
-    db: Database,
-    held: Claim,
-    *,
-    lease_seconds: float = LEASE_SECONDS,
-    memory_mib: int | None = None,
-    device: str = "",
-    message: str = "",
-    progress: Mapping[str, Any] | None = None,
-) -> str:
-    """Renew the lease: GO_ON; STOP when somebody cancelled; LOST when the job is not this claim's any more."""
-    job = tables.job
-    values: dict[str, Any] = {
-        "lease_until": tables.now() + timedelta(seconds=lease_seconds),
-        "memory_mib": memory_mib,
-    }
-    if progress is not None:
-        values["progress"] = dict(progress)
-    if message:
-        values["message"] = message
-    if device:
-        values["device"] = device[:DEVICE_LENGTH_MOST]
-    with db.begin() as connection:
-        query = update(job).where(*_is_held(held)).values(**values).returning(job.c.cancel_asked_at)
-        found = connection.execute(query).one_or_none()
-    if found is None:
-        return LOST
-    return GO_ON if found.cancel_asked_at is None else STOP
-
-
-def add_epochs(db: Database, held: Claim, part: str, rows: Sequence[Mapping[str, float]]) -> int:
+def add_epochs(db: Database, lease: Lease, part: str, rows: Sequence[Mapping[str, float]]) -> int:
     """Keep the epochs that are not known yet; how many that were. A resumed run may tell of one a second time."""
     table = tables.job_epoch
     with db.begin() as connection:
-        if not _lock_held(connection, held):
+        if not QUEUE.is_held(connection, lease):
             return 0
-        known = set(
-            connection.execute(
-                select(table.c.epoch).where(table.c.job_id == held.job_id, table.c.part == part)
-            ).scalars()
-        )
+        query = select(table.c.epoch).where(table.c.job_id == lease.id, table.c.part == part)
+        known = set(connection.execute(query).scalars())
         new = [row for row in rows if int(row["epoch"]) not in known]
         for row in new:
             measures = {name: float(value) for name, value in row.items() if name != "epoch"}
-            values = {"job_id": held.job_id, "part": part, "epoch": int(row["epoch"]), "attempt": held.attempt}
+            values = {"job_id": lease.id, "part": part, "epoch": int(row["epoch"]), "attempt": lease.attempt}
             connection.execute(insert(table).values(**values, at=tables.now(), measures=measures))
     return len(new)
 
 
-def store_result(db: Database, held: Claim, result: Mapping[str, Any]) -> bool:
+def store_result(db: Database, lease: Lease, result: Mapping[str, Any]) -> bool:
     """Note that the job has what it is for: from here on it ends as done, also when its worker dies.
 
-    False when it is not this claim's any more.
+    False when it is not this lease's any more.
     """
     with db.begin() as connection:
-        if not _lock_held(connection, held):
+        if not QUEUE.is_held(connection, lease):
             return False
-        connection.execute(update(tables.job).where(tables.job.c.id == held.job_id).values(result=dict(result)))
+        connection.execute(update(tables.job).where(tables.job.c.id == lease.id).values(result=dict(result)))
     return True
-
-
-def finish(db: Database, held: Claim, state: str, message: str, *, result: Mapping[str, Any] | None = None) -> bool:
-    """End the job as done, failed or cancelled, with its sentence; False when it is not this claim's any more."""
-    if state not in (DONE, FAILED, CANCELLED):
-        raise ValueError(f"a worker cannot end a job as {state!r}")
-    with db.begin() as connection:
-        hold(connection, AdvisoryLock.QUEUE)
-        if not _lock_held(connection, held):
-            return False
-        _end(connection, held.job_id, held.attempt, state, message, result)
-    return True
-
-
-def hand_back(db: Database, held: Claim) -> None:
-    """Put the job back into the queue when the worker is told to end: that is no failed attempt."""
-    job = tables.job
-    with db.begin() as connection:
-        if not _lock_held(connection, held):
-            return
-        back = {"state": QUEUED, "lease_until": None, "worker": None, "message": "Waits: its worker was stopped."}
-        connection.execute(update(job).where(job.c.id == held.job_id).values(**back, attempts=job.c.attempts - 1))
-        note(connection, held.job_id, held.attempt, "Its worker was stopped; back in the queue.")
-
-
-def _put_back_expired(connection: Connection) -> None:
-    job = tables.job
-    gone = select(job).where(job.c.state == RUNNING, job.c.lease_until < tables.now()).order_by(job.c.id)
-    for row in connection.execute(gone.with_for_update()).all():
-        note(connection, row.id, row.attempts, "Its worker does not answer any more.")
-        if row.result is not None:
-            _end(connection, row.id, row.attempts, DONE, f"{CANDIDATE_READY} {_NOT_COMPARED}", row.result)
-        elif row.cancel_asked_at is not None:
-            _end(connection, row.id, row.attempts, CANCELLED, "Cancelled.", None)
-        elif row.attempts >= ATTEMPTS:
-            words = f"Its worker died {row.attempts} times, so it is not tried again. The log may tell why."
-            _end(connection, row.id, row.attempts, DEAD, words, None)
-        else:
-            words = "Waits for a worker, to go on after its last epoch."
-            back = {"state": QUEUED, "lease_until": None, "worker": None, "message": words}
-            connection.execute(update(job).where(job.c.id == row.id).values(**back))
-
-
-def _end(
-    connection: Connection, job_id: int, attempt: int, state: str, message: str, result: Mapping[str, Any] | None
-) -> None:
-    values = {"state": state, "message": message, "ended_at": tables.now(), "lease_until": None, "worker": None}
-    connection.execute(
-        update(tables.job).where(tables.job.c.id == job_id).values(**values, result=dict(result) if result else None)
-    )
-    note(connection, job_id, attempt, message)
-    trail.record(connection, None, _SENTENCES[state], f"job {job_id}", attempt=attempt, **(result or {}))
-
-
-def _is_held(held: Claim) -> tuple[Any, ...]:
-    job = tables.job
-    return (
-        job.c.id == held.job_id,
-        job.c.state == RUNNING,
-        job.c.worker == held.worker,
-        job.c.attempts == held.attempt,
-    )
-
-
-def _lock_held(connection: Connection, held: Claim) -> Row[Any] | None:
-    return connection.execute(select(tables.job.c.id).where(*_is_held(held)).with_for_update()).one_or_none()

@@ -1,11 +1,13 @@
-"""The worker: takes trainings from the queue, one at a time, and watches over them; imports run beside them.
+"""The worker: takes what waits in a queue, one after the other, keeps its lease, and says how it ended.
 
 It is a process of its own, started with the application or by hand (`python -m train worker`), and is replaced when it
-dies: whatever it knew is in the database and in the job's folder.
+dies: whatever it knew is in the database and in the job's folder. Trainings and imports have a loop each, so that an
+import of minutes does not wait for a training of hours.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import platform
@@ -16,171 +18,223 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import datetime
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
-from core.errors import AppError
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from core.errors import AppError, traceback_of
 from core.models.cards import read_card
 from core.models.live import candidate_dir
 from core.records import data_sets
+from core.records.database import tables
 from core.records.database.db import Database, open_database
+from core.records.queue import CANCELLED, DONE, ENDING, FAILED, LEASE_SECONDS, LOST, STOP, Ended, Held, Lease, Queue
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from train.fitting.checkpoint import newest_step
 from train.publishing import score_live
 from train.queue import child, trainings
 from train.queue.child import LocalExecutor, LocalRun
-from train.queue.import_worker import ImportWorker
-from train.queue.trainings import GO_ON, LOST, STOP, Claim
+from train.queue.imports import ImportWork
+from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 2.0
-BEAT_SECONDS = 1.0
+POLL_SECONDS = 0.1
+SWEEP_SECONDS = 600.0
 RESTART_SECONDS = 3.0
-ENDING = "ending"
+DEVICE_LENGTH_MOST = 200
+
+
+class Work(Protocol):
+    """What is done with the rows of one queue."""
+
+    queue: Queue
+
+    def run(self, held: Held) -> tuple[str, str, Mapping[str, Any] | None]:
+        """State, sentence and result of a row. Raises AppError where it is refused, Ended where `held` says so."""
+
+    def clean(self, row_id: int, ended_at: datetime) -> None:
+        """Remove what a row that is over does not need any more."""
 
 
 class Worker:
-    """Runs jobs until `is_ending` says so. A job in hand is then finished (`finishes`) or handed back."""
+    """Does one kind of work until `is_ending` says so. A row in hand is then finished; `should_end`: handed back."""
 
     def __init__(
         self,
         db: Database,
-        runs: LocalExecutor,
+        work: Work,
         *,
         is_ending: Callable[[], bool] = lambda: False,
         should_end: Callable[[], bool] = lambda: False,
-        lease_seconds: float = trainings.LEASE_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        self.db, self.runs = db, runs
+        self.db, self.kind, self.queue = db, work, work.queue
         self.is_ending, self.should_end = is_ending, should_end
         self.lease_seconds = lease_seconds
         self.machine = platform.node()[:80] or "unnamed"
         self.name = f"{self.machine}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._swept = -SWEEP_SECONDS
 
     def work(self) -> None:
-        """Until it is time to end."""
-        log.info("worker %s is ready", self.name)
+        """Until it is time to end; an error of the database is waited out, with the row in hand under its lease."""
+        log.info("worker %s is ready for a %s", self.name, self.queue.kind)
         while not self.is_ending() and not self.should_end():
-            if not self.work_once():
-                time.sleep(IDLE_SECONDS)
+            try:
+                if self.work_once():
+                    continue
+            except Exception as error:  # the outermost loop: what is wrong now may be right in a moment
+                log.error("the worker of %ss: %s", self.queue.kind, traceback_of(error))
+            time.sleep(IDLE_SECONDS)
 
     def work_once(self) -> bool:
-        """Take and run one job; False when there is none."""
-        held = trainings.claim(self.db, worker=self.name, machine=self.machine, lease_seconds=self.lease_seconds)
-        if held is None:
+        """Take and run one row; False when there is none."""
+        lease = self.queue.claim(self.db, worker=self.name, machine=self.machine, lease_seconds=self.lease_seconds)
+        if lease is None:
+            self._sweep()
             return False
-        log.info("job %d, attempt %d", held.job_id, held.attempt)
-        try:
-            self._run(held)
-        except AppError as refused:
-            trainings.finish(self.db, held, trainings.FAILED, str(refused))
-        except Exception:  # the outermost loop: one job must not end the worker, nor be "running" for ever
-            log.exception("job %d failed", held.job_id)
-            trainings.finish(self.db, held, trainings.FAILED, "The worker failed at this job, and that is our fault.")
+        log.info("%s %d, attempt %d", self.queue.kind, lease.id, lease.attempt)
+        with self.queue.renewed(self.db, lease, seconds=self.lease_seconds, is_ending=self.should_end) as held:
+            ending = self._run(held)
+        if ending is None:
+            self.queue.hand_back(self.db, lease)
+        elif held.answer == LOST or not self.queue.finish(self.db, lease, *ending):
+            log.warning("%s %d is another worker's now", self.queue.kind, lease.id)
+        else:
+            self.kind.clean(lease.id, tables.now())
         return True
 
-    def _run(self, held: Claim) -> None:
+    def _run(self, held: Held) -> tuple[str, str, Mapping[str, Any] | None] | None:
+        """How it ended; None for a row that is to be handed back."""
+        queue = self.queue
+        try:
+            return self.kind.run(held)
+        except Ended:
+            return None if held.answer == ENDING else (CANCELLED, queue.cancelled, None)
+        except AppError as refused:
+            return FAILED, str(refused), None
+        except (OperationalError, InterfaceError):
+            raise  # the database is away, so nothing can be said: the row is taken up again once its lease is over
+        except Exception as error:  # whatever it is, one row must not end the worker, nor be "running" for ever
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                sentence = f"The disk is full. Make room in the state folder and start the {queue.kind} anew."
+            else:
+                log.error("%s %d failed:\n%s", queue.kind, held.lease.id, traceback_of(error))
+                sentence = f"The {queue.kind} stopped with an error that is our fault. The log tells where."
+            return FAILED, f"{sentence} {queue.failed}".strip(), None
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            for row_id, ended_at in self.queue.over(self.db):
+                self.kind.clean(row_id, ended_at)
+
+
+class TrainingWork:
+    """A training runs in a process of its own (`train.queue.child`); what it says of itself is in its folder."""
+
+    queue = trainings.QUEUE
+
+    def __init__(self, db: Database, runs: LocalExecutor) -> None:
+        self.db, self.runs = db, runs
+
+    def run(self, held: Held) -> tuple[str, str, Mapping[str, Any] | None]:
+        """Train, move the candidate to its place, and have the live model scored on the same test cases."""
+        lease, settings = held.lease, self.db.settings
         with self.db.read() as connection:
-            version = data_sets.find_version(connection, held.version_id)
-        work = trainings.folder_of(self.db.settings, held.job_id) / "work"
-        ending: dict[str, int] = {}  # epochs of each part that the database has from this attempt
-        run = self.runs.submit(held, version.manifest_sha256)
-        answer = self._follow(run, lambda: self._beat(held, run, work, ending))
-        if answer == LOST:
-            log.warning("job %d is another worker's now", held.job_id)
-        elif answer == STOP:
-            child.remove_work(self.db.settings, held.job_id)
-            trainings.finish(self.db, held, trainings.CANCELLED, "Cancelled; nothing of it was kept but the log.")
-        elif answer == ENDING:
-            trainings.hand_back(self.db, held)
-        else:
-            self._close(held, run)
-
-    def _follow(self, run: LocalRun, beat: Callable[[], str]) -> str:
-        """Watch a process: GO_ON once it ended by itself; STOP, LOST or ENDING when it was ended because of that."""
-        try:
-            while run.status() is None:
-                answer = beat()
-                if answer == GO_ON and self.should_end():
-                    answer = ENDING
-                if answer != GO_ON:
-                    return answer
-                time.sleep(BEAT_SECONDS)
-            return beat()  # what it said last
-        finally:
-            if run.status() is None:
-                run.stop()
-
-    def _beat(self, held: Claim, run: LocalRun, work: Path, ending: dict[str, int]) -> str:
-        message = self._store_epochs(held, work, ending)
-        part, told_last = newest_step(work) or ("", {})
-        step = dict(told_last)
-        return trainings.heartbeat(
-            self.db,
-            held,
-            lease_seconds=self.lease_seconds,
-            memory_mib=run.memory_mib(),
-            device=step.pop("device", ""),
-            message=message,
-            progress={**({"part": part, **step} if step else {}), **child.trials_in(work)},
-        )
-
-    def _store_epochs(self, held: Claim, work: Path, ending: dict[str, int]) -> str:
-        """Bring new epochs into the database; a sentence on where the run stands, "" before the first epoch."""
-        for part, rows in child.epochs_in(work):
-            if len(rows) > ending.get(part, 0):
-                trainings.add_epochs(self.db, held, part, rows)
-                ending[part] = len(rows)
-        n_epochs = sum(ending.values())
-        total = held.request.n_epochs * held.request.runs
-        return f"Trains: {n_epochs} of at most {total} epochs." if n_epochs else ""
-
-    def _close(self, held: Claim, run: LocalRun) -> None:
-        status = run.status()
+            version = data_sets.find_version(connection, lease.row.version_id)
+        run = self.runs.submit(lease, version.manifest_sha256)
+        status = _followed(run, held, _Progress(self.db, lease, run))
         if status != 0:
-            child.remove_work(self.db.settings, held.job_id)
-            trainings.finish(self.db, held, trainings.FAILED, child.ended_badly(int(status or 0), run.text()))
-            return
-        result = child.store_candidate(self.db, held)
-        if trainings.store_result(self.db, held, result):  # until then the run could be taken up
-            child.remove_work(self.db.settings, held.job_id)
-            words = f"{trainings.CANDIDATE_READY} {self._compare(held, result)}".strip()
-            trainings.finish(self.db, held, trainings.DONE, words, result=result)
+            return FAILED, child.ended_badly(status, run.text()), None
+        result = child.store_candidate(self.db, lease)
+        if not trainings.store_result(self.db, lease, result):
+            held.answer = LOST
+            raise Ended
+        self.clean(lease.id, tables.now())  # until now the run could be taken up
+        return DONE, f"{trainings.CANDIDATE_READY} {self._compare(held, settings, result)}".strip(), result
 
-    def _compare(self, held: Claim, result: Mapping[str, Any]) -> str:
+    def clean(self, job_id: int, ended_at: datetime) -> None:
+        """Remove the working files of a job; its log stays."""
+        child.remove_work(self.db.settings, job_id)
+
+    def _compare(self, held: Held, settings: Settings, result: Mapping[str, Any]) -> str:
         """Score the live model on the candidate's test cases; why it was not, or "". The candidate stays either way."""
+        lease = held.lease
         try:
-            card = read_card(candidate_dir(self.db.settings, held.job_id) / result["folder"])
-            live = next(iter(promotion_check.reference_models(self.db.settings, card)), None)
+            card = read_card(candidate_dir(settings, lease.id) / result["folder"])
+            live = next(iter(promotion_check.reference_models(settings, card)), None)
             if live is None:
                 return ""
-            run = self.runs.compare(held, score_live.folders_of(self.db, held.job_id, card, live))
-            answer = self._follow(run, lambda: self._beat_comparing(held, run))
+            run = self.runs.compare(lease, score_live.folders_of(self.db, lease.id, card, live))
+            status = _followed(run, held, lambda: _comparing(run))
+        except Ended:
+            why = {STOP: "It was cancelled.", LOST: "", ENDING: "The worker was stopped."}[held.answer]
         except AppError as refused:
             why = str(refused)
-        except Exception:  # whatever it is: the training was good
-            log.exception("job %d: the live model was not scored", held.job_id)
+        except Exception as error:  # whatever it is: the training was good
+            log.error("job %d: the live model was not scored:\n%s", lease.id, traceback_of(error))
             why = "The worker failed at it, and that is our fault."
         else:
-            if run.status() == 0:
+            if status == 0:
                 return ""
-            ended = {STOP: "It was cancelled.", LOST: "", ENDING: "The worker was stopped."}
-            why = ended.get(answer) or child.ended_badly(int(run.status() or 0), run.text(), "comparison")
+            why = child.ended_badly(status, run.text(), "comparison")
         return f"The live model was not scored on its test cases: {why} A button there does it."
 
-    def _beat_comparing(self, held: Claim, run: LocalRun) -> str:
-        said = score_live.newest_sentence(run.text()) or "starting"
-        return trainings.heartbeat(
-            self.db,
-            held,
-            lease_seconds=self.lease_seconds,
-            memory_mib=run.memory_mib(),
-            message=f"The training is over; now the comparison with the live model: {said.rstrip('.')}.",
-        )
+
+def _followed(run: LocalRun, held: Held, values: Callable[[], Mapping[str, Any]]) -> int:
+    """The exit status of a process that ended by itself. Raises Ended once it was ended because `held` said so."""
+    held.values = values
+    status = None
+    try:
+        while (status := run.wait(POLL_SECONDS)) is None:
+            held.require()
+        held.beat()  # what it said last
+        held.require()
+        return status
+    finally:
+        held.values = dict
+        if status is None:
+            run.stop()
+
+
+class _Progress:
+    """What a heartbeat writes of a training: where it stands; new epochs go into the database on the way."""
+
+    def __init__(self, db: Database, lease: Lease, run: LocalRun) -> None:
+        self.db, self.lease, self.run = db, lease, run
+        self.work = trainings.folder_of(db.settings, lease.id) / "work"
+        request = FitRequest.from_json(lease.row.request)
+        self.total = request.n_epochs * request.runs
+        self.stored: dict[str, int] = {}
+        """Epochs of each part that the database has from this attempt."""
+
+    def __call__(self) -> dict[str, Any]:
+        for part, rows in child.epochs_in(self.work):
+            if len(rows) > self.stored.get(part, 0):
+                trainings.add_epochs(self.db, self.lease, part, rows)
+                self.stored[part] = len(rows)
+        part, newest = newest_step(self.work) or ("", {})
+        step = dict(newest)
+        device = str(step.pop("device", ""))[:DEVICE_LENGTH_MOST]
+        n_epochs = sum(self.stored.values())
+        return {
+            "memory_mib": self.run.memory_mib(),
+            "progress": {**({"part": part, **step} if step else {}), **child.trials_in(self.work)},
+            **({"device": device} if device else {}),
+            **({"message": f"Trains: {n_epochs} of at most {self.total} epochs."} if n_epochs else {}),
+        }
+
+
+def _comparing(run: LocalRun) -> dict[str, Any]:
+    said = score_live.newest_sentence(run.text()) or "starting"
+    message = f"The training is over; now the comparison with the live model: {said.rstrip('.')}."
+    return {"memory_mib": run.memory_mib(), "message": message}
 
 
 def run_worker(settings: Settings, *, with_app: bool) -> None:
@@ -199,11 +253,14 @@ def run_worker(settings: Settings, *, with_app: bool) -> None:
     if with_app:
         threading.Thread(target=_wait_for_end_of_input, args=(app_is_gone,), daemon=True).start()
     db = open_database(settings)
-    imports = ImportWorker(db, is_ending=app_is_gone.is_set, should_end=ending.is_set)
+    imports, fits = (
+        Worker(db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set)
+        for work in (ImportWork(db), TrainingWork(db, LocalExecutor(settings)))
+    )
     lane = threading.Thread(target=imports.work, name="imports")
     lane.start()
     try:
-        Worker(db, LocalExecutor(settings), is_ending=app_is_gone.is_set, should_end=ending.is_set).work()
+        fits.work()
     finally:
         app_is_gone.set()
         lane.join()
@@ -231,7 +288,7 @@ def supervised(settings: Settings) -> Iterator[None]:
                     cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
                 )  # fmt: skip
             while process.poll() is None and not is_over.wait(0.5):
-                pass
+                child.cut_log(folder / "worker.log")
             if process.stdin is not None:
                 process.stdin.close()  # its sign that we go
             if not is_over.is_set():

@@ -99,7 +99,7 @@ def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
                 number = None
             if number is None or not low <= number <= high:
                 raise InvalidInput(f"{name} can be {low:g} to {high:g}, not {value!r}.")
-            config = replace(config, **{name: number})  # type: ignore[arg-type]
+            config = replace(config, **{name: number})
         else:
             known = ", ".join(field.name for field in fields(config) if field.name in {*SETTABLE, *CHOICES})
             raise InvalidInput(f"No setting is called {name!r}. Settings: {known}.")

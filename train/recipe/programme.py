@@ -5,8 +5,10 @@ Side, epochs and what is frozen come from `train.recipe.recipes`; here stands wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,20 +16,21 @@ from core.errors import NotFound
 from core.models.cards import read_card, read_test_scores
 from core.settings import REPOSITORY
 from core.types import Modality
+from train.recipe.request import FitRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
     """Where in DATA a modality's manifest lies and which of its rows are used.
 
-    options: of every fit on it. external: rows of the same manifest that its models are measured on, never trained.
-    split_of: the shipped model whose split all models on it take up again where the manifest holds its test cases, so
-    that they are compared on the same ones.
+    options: of every training on it, fields of its request. external: rows of the same manifest that its models are
+    measured on, never trained. split_of: the shipped model whose split all models on it take up again where the
+    manifest holds its test cases, so that they are compared on the same ones.
     """
 
     folder: str
     where: str
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     external: str = ""
     split_of: str = ""
 
@@ -35,14 +38,14 @@ class Collection:
 COLLECTIONS = {
     Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI", split_of="ultrasound-efficientnet_lite0"),
     # 121 women, 39 malignant images: one split would rest on eight of them.
-    Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options=("--folds", "5")),
+    Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options={"folds": 5}),
     Modality.HISTOLOGY: Collection("histopathology", "source=IDC (Cruz-Roa/Janowczyk)", external="source=BreakHis"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model. options: further arguments of `fit`. suffix: of the model's name.
+    """One model. options: further fields of its request. suffix: of the model's name.
 
     members: architectures of the same modality that an ensemble combines; () for a network.
     """
@@ -51,7 +54,7 @@ class Entry:
     architecture: str
     why: str
     ships_weights: bool = False
-    options: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ""
     limits: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ _SCRATCH = "Everything is learned from these cases; square and epochs are small 
 _ABLATION = "The same configuration with and without skips, so that only the skips differ."
 _LESSON = "Smaller squares and fewer epochs than the shipped model, because it is fitted twelve times in two splits."
 _NOT_FOR_READING = "Made to show what the way of splitting does to the numbers; it is no model to read with."
-_LESSON_OPTIONS = ("--side", "128", "--epochs", "12", "--folds", "5")
+_LESSON_OPTIONS = {"side": 128, "epochs": 12, "folds": 5}
 
 BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
 LESSON = "efficientnet_lite0"
@@ -90,7 +93,7 @@ def _ultrasound() -> tuple[Entry, ...]:
             Modality.ULTRASOUND,
             "cnn_resnet50",
             "Begins with the convolutions of the CNN that was trained before; trained whole on small squares.",
-            options=("--cnn", "ultrasound-cnn"),
+            options={"cnn": "ultrasound-cnn"},
         ),
     )
 
@@ -116,7 +119,7 @@ PROGRAMME: tuple[Entry, ...] = (
         Modality.ULTRASOUND,
         LESSON,
         _LESSON,
-        options=(*_LESSON_OPTIONS, "--split-by", "file", "--allow-leaks"),
+        options={**_LESSON_OPTIONS, "split_by": "file", "allow_leaks": True},
         suffix=BY_IMAGE,
         limits=(_NOT_FOR_READING,),
     ),
@@ -149,37 +152,50 @@ def distil_arguments(data: Path, out: Path) -> list[str]:
     return [*arguments, "--split-like", like]
 
 
+def request_of(
+    entry: Entry, data: Path, out: Path, budget_minutes: float | None = None, backbone: Path | None = None
+) -> FitRequest:
+    """The training that makes an entry's model; `backbone` is for those that can start from it."""
+    collection, manifest = COLLECTIONS[entry.modality], manifest_of(entry, data)
+    asked: dict[str, Any] = dict(entry.options)
+    if "folds" not in asked:
+        asked = {**asked, **collection.options, **_split_options(collection, manifest, out)}
+    return FitRequest(
+        entry.architecture,
+        entry.modality,
+        name=entry.model_id,
+        data=manifest,
+        root=data,
+        where=(collection.where,),
+        out=out,
+        no_weights=not entry.ships_weights,
+        backbone=backbone if entry.architecture == "fusion" else None,
+        budget_minutes=budget_minutes,
+        why=entry.why,
+        limits=entry.limits,
+        **asked,
+    )
+
+
 def arguments_of(
     entry: Entry, data: Path, out: Path, budget_minutes: float | None = None, backbone: Path | None = None
 ) -> list[str]:
-    """The arguments of `python -m train` that make an entry's model; `backbone` is for those that can start from it."""
+    """The arguments of `python -m train` that make an entry's model."""
     if entry.members:
         members = [f"{entry.modality.value}-{member}" for member in entry.members]
         return ["ensemble", *members, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
-    collection = COLLECTIONS[entry.modality]
-    arguments = ["fit", entry.architecture, "--modality", entry.modality.value, "--name", entry.model_id]
-    arguments += ["--data", str(manifest_of(entry, data)), "--root", str(data), "--where", collection.where]
-    arguments += ["--out", str(out), *entry.options]
-    if "--folds" not in entry.options:
-        arguments += [*collection.options, *_split_options(collection, manifest_of(entry, data), out)]
-    arguments += [] if entry.ships_weights else ["--no-weights"]
-    arguments += ["--backbone", str(backbone)] if backbone is not None and entry.architecture == "fusion" else []
-    arguments += ["--budget-minutes", f"{budget_minutes:g}"] if budget_minutes is not None else []
-    arguments += ["--why", entry.why]
-    for limit in entry.limits:
-        arguments += ["--limit", limit]
-    return arguments
+    return request_of(entry, data, out, budget_minutes, backbone).to_arguments()
 
 
-def _split_options(collection: Collection, manifest: Path, out: Path) -> list[str]:
+def _split_options(collection: Collection, manifest: Path, out: Path) -> dict[str, str]:
     for weights in (out, REPOSITORY / "weights") if collection.split_of else ():
         folder = weights / collection.split_of
         if (folder / "card.json").is_file():
             scores = read_test_scores(read_card(folder))
             files = pd.read_csv(manifest, dtype=str, usecols=["file"])["file"]
             is_held = scores is not None and set(scores["case"]) <= set(files)
-            return ["--split-like", collection.split_of] if is_held else []
-    return []
+            return {"split_like": collection.split_of} if is_held else {}
+    return {}
 
 
 def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:

@@ -59,11 +59,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "People": (
         "set up", "create person", "invite person", "create by single sign-on", "set password by link", "set roles",
         "roles by single sign-on", "change password", "reset password", "reset by link", "sign out person",
-        "disable person", "enable person", "set up second factor", "remove second factor",
+        "disable person", "enable person",
     ),
     "Settings": ("change setting", "change threshold"),
     "Backups": ("backup", "restore"),
-    "Software": ("start", "upgrade"),
 }  # fmt: skip
 """Kind of act -> its actions, as they stand in the rows."""
 

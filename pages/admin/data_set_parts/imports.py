@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from core.records import data_sets
+from core.records import data_sets, queue
 from core.records.people.permissions import Actor
 from pages.admin.data_set_parts.add import BEGUN
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from train.queue import imports, trainings
+from train.queue import imports
 from train.queue.imports import ImportRow
 
 
@@ -43,11 +43,11 @@ def _live(import_id: int) -> None:
         row = imports.load_import(database(), actor, import_id)
     if not row.is_open:
         st.rerun()
-    words = "waits to be imported" if row.state == trainings.QUEUED else "is being imported"
+    words = "waits to be imported" if row.state == queue.QUEUED else "is being imported"
     st.markdown(f"**{plain(row.request.name)}** {words} ({plain(row.request.way)})")
     st.progress(row.done, "Stopping" if row.is_stopping else plain(row.message))
     st.caption(f"Started by {plain(row.created_by_name)}. It goes on when this page is closed.")
-    if row.state == trainings.QUEUED and not settings().worker:
+    if row.state == queue.QUEUED and not settings().worker:
         st.caption("No worker is started with the application here: `python -m train worker` takes it.")
     if st.button("Cancel this import", key=f"cancel_import_{row.id}", disabled=row.is_stopping, icon=":material/stop:"):
         with refusals_shown():
@@ -57,7 +57,7 @@ def _live(import_id: int) -> None:
 
 def _draw_end(actor: Actor, row: ImportRow) -> None:
     """What became of an import, until somebody closes it."""
-    say = st.success if row.state == trainings.DONE else st.info if row.state == trainings.CANCELLED else st.error
+    say = st.success if row.state == queue.DONE else st.info if row.state == queue.CANCELLED else st.error
     say(f"**{plain(row.request.name)}**: {plain(row.message)}" + "".join(f"\n\n{plain(note)}" for note in row.notes))
     refused = imports.left_out(database(), actor, row)
     if refused:

@@ -6,6 +6,7 @@ import plotly.colors
 import plotly.graph_objects as go
 import streamlit as st
 
+from core.records import queue
 from core.records.people.permissions import Actor
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -43,13 +44,7 @@ def show(actor: Actor, job: JobRow) -> None:
     """Everything there is to see of one training."""
     epochs = trainings.epochs_of(database(), actor, job.id)
     st.markdown(f"**{job_title(job)}**")
-    say = (
-        st.error
-        if job.state in (trainings.FAILED, trainings.DEAD)
-        else st.success
-        if job.state == trainings.DONE
-        else st.info
-    )
+    say = st.error if job.state in (queue.FAILED, queue.DEAD) else st.success if job.state == queue.DONE else st.info
     say(plain("Stopping." if job.is_stopping else job.message))
     if job.is_open:
         _draw_progress(job, epochs)
@@ -78,7 +73,7 @@ def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:
     if not job.is_comparing:
         st.progress(trainings.share_done(job, epochs), progress_text(job, len(epochs), total))
     parts = [f"at most {duration_text(left)} left"] if left is not None else []
-    parts += [device_text(job)] if job.machine and job.state == trainings.RUNNING else []
+    parts += [device_text(job)] if job.machine and job.state == queue.RUNNING else []
     parts += [f"attempt {job.attempts}"] if job.attempts > 1 else []
     st.caption(" · ".join(parts))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from core.models.registry import ARCHITECTURES
@@ -14,8 +16,8 @@ from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
 from pages.parts.training_tables import duration_text
 from train.queue import duration, trainings
-from train.queue.trainings import INITS, FitRequest, with_seeds
 from train.recipe.config import CHOICES, SETTABLE
+from train.recipe.request import INITS, FitRequest, with_seeds
 
 PRESETS = {
     "Quick look": "5 epochs: shows in minutes whether the data can be learned at all.",
@@ -134,4 +136,5 @@ def _show_cost(actor: Actor, requests: list[FitRequest], version: VersionRow) ->
         st.caption(f"About {duration_text(60 * minutes)} at most, by {plain(took.source)}.")
     manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
     st.caption("The same from a terminal on this machine:")
-    st.code(request.command(manifest, data_sets.files_dir(settings())), language="bash", wrap_lines=True)
+    here = replace(request, data=manifest, root=data_sets.files_dir(settings()))
+    st.code(here.to_command(), language="bash", wrap_lines=True)

@@ -57,7 +57,7 @@ def site(records: Database) -> tuple[Person, str]:
     )  # fmt: skip
     version = trainings.load_job(records, ann, done).version_id
     trainings.enqueue(records, ann, FitRequest("cnn", SHIPPED.modality, init="random", epochs=3, side=64), version)
-    held = trainings.claim(records, worker="w", machine="m")
+    held = trainings.QUEUE.claim(records, worker="w", machine="m")
     assert held is not None
     trainings.add_epochs(records, held, "", [{"epoch": 1, "loss": 0.1 + 0.2, "seconds": 1.0}])
     heads.write_head(records)
@@ -98,7 +98,7 @@ def test_everything_arrives_in_either_kind_of_database_and_new_rows_follow_the_o
     bea = add_person(db, "Bea", "radiologist")  # numbered after those that came along
     second = studies.create_study(db, bea, display_name="Fall 2", images=[picture(3)])
     reads.record_first_read(db, bea, second, {"R": CALM})
-    held = trainings.claim(db, worker="w", machine="another")
+    held = trainings.QUEUE.claim(db, worker="w", machine="another")
     assert held is None  # the one that ran goes on here only when its lease is over
     made = candidate(db, add_candidate(db, at_terminal(ann), 2))
     assert made.weights_sha256 != SHIPPED.weights_sha256

@@ -34,7 +34,7 @@ from train.datasets.ingest import Ingested
 from train.datasets.manifest import read_manifest
 from train.datasets.versions import SplitRequest
 from train.queue import duration, trainings
-from train.queue.trainings import FitRequest
+from train.recipe.request import FitRequest
 
 
 @pytest.fixture

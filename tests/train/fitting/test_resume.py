@@ -20,7 +20,7 @@ from core.settings import REPOSITORY
 from train.__main__ import main
 from train.fitting.checkpoint import Checkpoint, Progress
 
-EPOCHS = 6
+EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(dataset: Path, out: Path, work: Path) -> list[str]:
     data = ["--modality", "ultrasound", "--data", str(dataset / "manifest.csv"), "--out", str(out)]
-    return ["fit", "cnn", *data, "--init", "random", "--epochs", str(EPOCHS), "--side", "64", "--work", str(work)]
+    return ["fit", "cnn", *data, "--init", "random", "--epochs", str(EPOCHS), "--side", "32", "--work", str(work)]
 
 
 def epochs(work: Path) -> list[dict[str, float]]:

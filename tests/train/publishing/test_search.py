@@ -35,7 +35,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(dataset: Path, out: Path, work: Path, *more: str) -> list[str]:
     words = ["search", "cnn", "--modality", "ultrasound", "--data", str(dataset / "manifest.csv"), "--out", str(out)]
-    return [*words, "--init", "random", "--epochs", "3", "--side", "64", "--work", str(work), *more]
+    return [*words, "--init", "random", "--epochs", "2", "--side", "32", "--work", str(work), *more]
 
 
 def card(out: Path) -> dict[str, object]:
@@ -46,23 +46,23 @@ def test_a_killed_search_goes_on_with_what_it_had_tried_and_publishes_the_best_o
     dataset: Path, tmp_path: Path
 ) -> None:
     work, out = tmp_path / "work", tmp_path / "weights"
-    words = arguments(dataset, out, work, "--trials", "4", "--refits", "2")
+    words = arguments(dataset, out, work, "--trials", "3", "--refits", "2")
     process = subprocess.Popen([sys.executable, "-m", "train", *words], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while len(trials := read_trials(work)) < 3:
+    while len(trials := read_trials(work)) < 2:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     over = [trial for trial in trials if trial["state"] != "running"]
-    assert len(over) >= 2 and not out.exists()
+    assert len(over) >= 1 and not out.exists()
 
     assert main(words) == 0
 
     found = card(out)["training"]["search"]  # type: ignore[index]
     assert found["trials"][: len(over)] == over
     ended = [trial for trial in found["trials"] if trial["state"] in ("complete", "pruned")]
-    assert len(ended) == 4 and len({tuple(trial["settings"]) for trial in ended}) == 4
+    assert len(ended) == 3 and len({tuple(trial["settings"]) for trial in ended}) == 3
     best = max((trial for trial in ended if trial["state"] == "complete"), key=lambda trial: trial["validation_auc"])
     training = card(out)["training"]
     for setting in best["settings"]:
@@ -76,7 +76,7 @@ def test_a_killed_search_goes_on_with_what_it_had_tried_and_publishes_the_best_o
     assert retained["test_auc"] == pytest.approx(
         roc_auc_score(scores["label"] == "malignant", scores["malignant"]), abs=1e-4
     )
-    assert any("best of 4" in limit or "best of 5" in limit for limit in card(out)["limits"])  # type: ignore[attr-defined]
+    assert any("best of 3" in limit or "best of 4" in limit for limit in card(out)["limits"])  # type: ignore[attr-defined]
 
 
 def read_trials(work: Path) -> list[dict[str, object]]:

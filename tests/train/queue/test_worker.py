@@ -16,22 +16,26 @@ import pytest
 from record_site import add_person
 from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import Person
+from core.records.queue import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Queue
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.fitting.checkpoint import StepFile, newest_step
-from train.queue import child, trainings
+from train.queue import child, trainings, worker
 from train.queue.child import LocalExecutor, ended_badly
-from train.queue.trainings import FitRequest
-from train.queue.worker import Worker, supervised
+from train.queue.trainings import QUEUE
+from train.queue.worker import TrainingWork, Worker, supervised
+from train.recipe.request import FitRequest
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
+STATEMENT = "SELECT 'Anna Muster'"
 EPOCH = '{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}'
 BEGIN = """
 import json, os, sys, time
@@ -84,6 +88,10 @@ def training(records: Database, tmp_path: Path) -> Callable[[str], LocalExecutor
     return of
 
 
+def trains(db: Database, runs: LocalExecutor, **more: object) -> Worker:
+    return Worker(db, TrainingWork(db, runs), **more)  # type: ignore[arg-type]
+
+
 def until(condition: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -95,9 +103,9 @@ def test_a_job_ends_with_a_candidate_and_all_its_epochs(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
 ) -> None:
     body = "print('hello');[epoch(n) for n in range(1, 5)]; card()"
-    assert Worker(records, training(body)).work_once()
+    assert trains(records, training(body)).work_once()
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.DONE and row.result == {
+    assert row.state == DONE and row.result == {
         "model_id": "ultrasound-cnn", "weights_sha256": "a" * 64, "folder": "ultrasound-cnn",
     }  # fmt: skip
     assert (candidate_dir(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
@@ -109,14 +117,14 @@ def test_a_job_ends_with_a_candidate_and_all_its_epochs(
 def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
 ) -> None:
-    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread = threading.Thread(target=trains(records, training("epoch(1); time.sleep(300)")).work_once)
     thread.start()
     until(lambda: trainings.epochs_of(records, admin, job_id))
     assert trainings.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs."
     trainings.cancel(records, admin, job_id)
     thread.join(60)
     assert not thread.is_alive()
-    assert trainings.load_job(records, admin, job_id).state == trainings.CANCELLED
+    assert trainings.load_job(records, admin, job_id).state == CANCELLED
     assert [path.name for path in trainings.folder_of(records.settings, job_id).iterdir()] == ["log.txt"]
     assert not candidate_dir(records.settings, job_id).exists()
 
@@ -136,33 +144,33 @@ def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
 def test_what_fails_is_failed_with_a_sentence_and_its_log(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor], body: str, sentence: str
 ) -> None:
-    Worker(records, training(body)).work_once()
+    trains(records, training(body)).work_once()
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.FAILED and sentence in row.message
+    assert row.state == FAILED and sentence in row.message
     assert "attempt 1" in trainings.log_tail(records, admin, job_id)
-    assert not Worker(records, training(body)).work_once()  # a failure is not tried again
+    assert not trains(records, training(body)).work_once()  # a failure is not tried again
 
 
 def test_a_data_set_that_was_damaged_is_told(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
 ) -> None:
     next((records.settings.state_dir / "data_sets" / "manifests").iterdir()).write_text("file,label\n")
-    Worker(records, training("card()")).work_once()
+    trains(records, training("card()")).work_once()
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.FAILED and "missing or damaged" in row.message
+    assert row.state == FAILED and "missing or damaged" in row.message
 
 
 def test_a_worker_that_lost_its_job_stops_training(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
 ) -> None:
-    thread = threading.Thread(target=Worker(records, training("epoch(1); time.sleep(300)")).work_once)
+    thread = threading.Thread(target=trains(records, training("epoch(1); time.sleep(300)")).work_once)
     thread.start()
     until(lambda: trainings.epochs_of(records, admin, job_id))
     with records.begin() as connection:
         connection.execute(update(tables.job).values(worker="another", attempts=2))
     thread.join(60)
     assert not thread.is_alive()
-    assert trainings.load_job(records, admin, job_id).state == trainings.RUNNING  # the other worker's
+    assert trainings.load_job(records, admin, job_id).state == RUNNING  # the other worker's
 
 
 def test_a_worker_that_is_told_to_end_gives_the_job_back(
@@ -170,7 +178,7 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(
 ) -> None:
     told = threading.Event()
     thread = threading.Thread(
-        target=Worker(records, training("epoch(1); time.sleep(300)"), should_end=told.is_set).work
+        target=trains(records, training("epoch(1); time.sleep(300)"), should_end=told.is_set).work
     )
     thread.start()
     until(lambda: trainings.epochs_of(records, admin, job_id))
@@ -178,7 +186,7 @@ def test_a_worker_that_is_told_to_end_gives_the_job_back(
     thread.join(60)
     assert not thread.is_alive()
     row = trainings.load_job(records, admin, job_id)
-    assert (row.state, row.attempts) == (trainings.QUEUED, 0)
+    assert (row.state, row.attempts) == (QUEUED, 0)
     assert (trainings.folder_of(records.settings, job_id) / "work" / "epochs.jsonl").is_file()  # to go on from
 
 
@@ -216,13 +224,12 @@ def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
     records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
 ) -> None:
     body = f"""
-        time.sleep(3)
+        time.sleep(1)
         shutil.copyfile(candidate + "/{{}}.test_scores.csv".format(__import__("json").load(open(candidate + "/card.json"
             ))["weights"]["sha256"][:8]), out + "/{SHIPPED.weights_sha256[:8]}.test_scores.csv")
         open(out + "/{SHIPPED.weights_sha256[:8]}.json", "w").write('{{"candidate": 0.1, "live": 0.2}}')
     """
-    worker = Worker(records, with_comparison(body))
-    thread = threading.Thread(target=worker.work_once)
+    thread = threading.Thread(target=trains(records, with_comparison(body)).work_once)
     thread.start()
     until(lambda: "Scoring 117 test cases" in trainings.load_job(records, admin, job_id).message)
     running = trainings.load_job(records, admin, job_id)
@@ -231,7 +238,7 @@ def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
     )
     thread.join(60)
     row = trainings.load_job(records, admin, job_id)
-    assert (row.state, row.message) == (trainings.DONE, trainings.CANDIDATE_READY)
+    assert (row.state, row.message) == (DONE, trainings.CANDIDATE_READY)
     found = promotion_check.examine(records, admin, job_id)
     assert found.is_scored and found.speeds == {"candidate": 0.1, "live": 0.2}
     assert "comparison with the live model" in trainings.log_tail(records, admin, job_id)
@@ -248,36 +255,34 @@ def test_at_the_end_of_a_training_the_live_model_is_scored_on_its_test_cases(
 def test_a_comparison_that_fails_does_not_lose_the_candidate(
     records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor], body: str, why: str
 ) -> None:
-    Worker(records, with_comparison(body)).work_once()
+    trains(records, with_comparison(body)).work_once()
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.DONE and why in row.message and "A button there does it." in row.message
+    assert row.state == DONE and why in row.message and "A button there does it." in row.message
     assert not promotion_check.examine(records, admin, job_id).speeds  # the page offers the button
 
 
 def test_a_cancel_during_the_comparison_ends_it_and_keeps_the_candidate(
     records: Database, admin: Person, job_id: int, with_comparison: Callable[[str], LocalExecutor]
 ) -> None:
-    thread = threading.Thread(target=Worker(records, with_comparison("time.sleep(300)")).work_once)
+    thread = threading.Thread(target=trains(records, with_comparison("time.sleep(300)")).work_once)
     thread.start()
     until(lambda: trainings.load_job(records, admin, job_id).is_comparing)
     trainings.cancel(records, admin, job_id)
     thread.join(60)
     assert not thread.is_alive()
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.DONE and "It was cancelled." in row.message
+    assert row.state == DONE and "It was cancelled." in row.message
     assert promotion_check.examine(records, admin, job_id).candidate.model_id == MODEL
 
 
 def test_a_job_whose_worker_dies_during_the_comparison_is_done(records: Database, admin: Person, job_id: int) -> None:
-    held = trainings.claim(records, worker="first", machine="here", lease_seconds=0)
+    held = QUEUE.claim(records, worker="first", machine="here", lease_seconds=0)
     assert held is not None and trainings.store_result(records, held, {"model_id": MODEL, "weights_sha256": "a" * 64})
     time.sleep(0.01)
-    assert trainings.claim(records, worker="second", machine="here") is None
+    assert QUEUE.claim(records, worker="second", machine="here") is None
     row = trainings.load_job(records, admin, job_id)
-    assert row.state == trainings.DONE and row.result is not None and "a button there does it" in row.message
-    assert not trainings.store_result(records, held, {}) and not trainings.finish(
-        records, held, trainings.FAILED, "late"
-    )
+    assert row.state == DONE and row.result is not None and "a button there does it" in row.message
+    assert not trainings.store_result(records, held, {}) and not QUEUE.finish(records, held, FAILED, "late")
 
 
 def test_the_training_ends_when_its_worker_is_killed(tmp_path: Path) -> None:
@@ -359,7 +364,7 @@ def test_a_running_job_tells_its_step(
     body = (
         """(work / "step.json").write_text('{"epoch": 1, "step": 7, "steps": 9, "device": "a GPU"}'); time.sleep(300)"""
     )
-    thread = threading.Thread(target=Worker(records, training(body)).work_once)
+    thread = threading.Thread(target=trains(records, training(body)).work_once)
     thread.start()
     until(lambda: trainings.load_job(records, admin, job_id).progress)
     assert trainings.load_job(records, admin, job_id).progress == {"part": "", "epoch": 1, "step": 7, "steps": 9}
@@ -367,3 +372,95 @@ def test_a_running_job_tells_its_step(
     trainings.cancel(records, admin, job_id)
     thread.join(60)
     assert not thread.is_alive() and trainings.load_job(records, admin, job_id).progress == {}
+
+
+def test_a_training_that_writes_endlessly_is_cut_with_a_sentence_and_the_newest_stays(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(child, "LOG_BYTES_MOST", 20_000)
+    log = trainings.folder_of(records.settings, job_id) / "log.txt"
+    body = """
+        n = 0
+        while not (work / "stop").exists():
+            n += 1
+            print(f"line {n} " + 90 * "x", flush=True)
+        sys.exit("The split leaks.")
+    """
+    sizes: list[int] = []
+    thread = threading.Thread(target=trains(records, training(body)).work_once)
+    thread.start()
+    until(lambda: log.is_file() and b"was removed" in log.read_bytes()[:200])
+    until(lambda: sizes.append(log.stat().st_size) or len(sizes) > 20)
+    (log.parent / "work" / "stop").touch()
+    thread.join(60)
+    assert not thread.is_alive() and max(sizes) < 20_000 + 64 * 1024  # one piece of what it writes comes on top
+    first, *lines, last = log.read_text().splitlines()
+    assert first == "--- What was written before this was removed: a log holds 20000 bytes at most."
+    assert last == "The split leaks." and trainings.load_job(records, admin, job_id).message == last
+    numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+    assert len(numbers) > 50 and numbers[-1] - numbers[0] == len(numbers) - 1
+
+
+def test_a_log_is_cut_just_beyond_its_bound(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"12345678\n" * 10)
+    child.cut_log(log, 90)
+    assert log.stat().st_size == 90
+    child.cut_log(log, 89)
+    assert log.read_bytes().partition(b"at most.\n")[2] == b"12345678\n" * 4
+
+
+@pytest.mark.parametrize("moment", ["claim", "finish"])
+def test_a_worker_outlives_an_error_of_the_database(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str,
+) -> None:  # fmt: skip
+    """The row stays under its lease, and is taken up again once that is over."""
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.01)
+    right, is_broken = getattr(Queue, moment), [True]
+
+    def away(*given: object, **more: object) -> object:
+        if is_broken.pop() if is_broken else False:
+            raise OperationalError(STATEMENT, {}, Exception("the server went away"))
+        return right(*given, **more)
+
+    monkeypatch.setattr(Queue, moment, away)
+    is_done = threading.Event()
+    body = "shutil = __import__('shutil'); shutil.rmtree(out, ignore_errors=True); card()"
+    one = trains(records, training(body), is_ending=is_done.is_set)
+    one.lease_seconds = 0.5
+    thread = threading.Thread(target=one.work)
+    thread.start()
+    until(lambda: trainings.load_job(records, admin, job_id).state == DONE, 30)
+    is_done.set()
+    thread.join(60)
+    assert not thread.is_alive() and "OperationalError" in caplog.text and "Muster" not in caplog.text
+
+
+def test_an_error_of_the_database_in_the_middle_of_a_training_fails_no_job(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def away(*_: object) -> object:
+        raise OperationalError("SELECT 1", {}, Exception("the server went away"))
+
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(trainings, "store_result", away)
+        trains(records, training("card()"), lease_seconds=0.1).work_once()
+    assert trainings.load_job(records, admin, job_id).state == RUNNING
+    time.sleep(0.2)
+    assert trains(records, training("card()")).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert (row.state, row.attempts) == (DONE, 2)
+
+
+def test_working_files_of_a_job_that_ended_without_its_worker_are_swept(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    work = trainings.folder_of(records.settings, job_id) / "work"
+    work.mkdir(parents=True)
+    assert QUEUE.claim(records, worker="dead", machine="here", lease_seconds=-1) is not None
+    trainings.cancel(records, admin, job_id)
+    assert not trains(records, training("card()")).work_once()
+    assert trainings.load_job(records, admin, job_id).state == CANCELLED and not work.exists()

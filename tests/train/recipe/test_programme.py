@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,13 @@ from core.models.registry import ARCHITECTURES
 from core.types import Modality
 from train.__main__ import main
 from train.commands import all as all_command
-from train.commands import fit
 from train.recipe import programme
-from train.recipe.programme import PROGRAMME, Entry, arguments_of, external_arguments
-from train.recipe.runs import is_done
+from train.recipe.programme import PROGRAMME, Entry, arguments_of, external_arguments, request_of
+from train.recipe.request import FitRequest
 
-SMALL = ("--side", "32", "--epochs", "1", "--init", "random")
+SMALL = {"side": 32, "epochs": 1, "init": "random"}
 QUICK = Entry(Modality.ULTRASOUND, "cnn", "Small enough for a test.", ships_weights=True, options=SMALL)
-OTHER = Entry(Modality.ULTRASOUND, "cnn", "Another seed.", options=(*SMALL, "--seed", "1"), suffix="-other")
+OTHER = Entry(Modality.ULTRASOUND, "cnn", "Another seed.", options={**SMALL, "seed": 1}, suffix="-other")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,8 @@ def arguments(data: Path, out: Path, **options: object) -> argparse.Namespace:
     )
 
 
-def parsed(entry: Entry, data: Path, out: Path, *more: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    fit.add_parser(parser.add_subparsers())
-    return parser.parse_args([*arguments_of(entry, data, out), *more])
+def asked(entry: Entry, data: Path, out: Path, **more: object) -> FitRequest:
+    return replace(request_of(entry, data, out), **more)
 
 
 def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_asked_for(data: Path) -> None:
@@ -61,9 +59,9 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
     for entry in PROGRAMME:
         if entry.members:
             continue
-        args = parsed(entry, data, data / "weights")
-        assert args.no_weights is not entry.ships_weights and args.why
-        assert args.folds == (5 if entry.modality is Modality.MAMMOGRAPHY or entry.suffix else 0)
+        request = asked(entry, data, data / "weights")
+        assert request.no_weights is not entry.ships_weights and request.why
+        assert request.folds == (5 if entry.modality is Modality.MAMMOGRAPHY or entry.suffix else 0)
     for modality in Modality:
         shipped = {entry.architecture for entry in PROGRAMME if entry.modality is modality and entry.ships_weights}
         assert shipped >= {"fusion", "efficientnet_lite0"}
@@ -93,17 +91,17 @@ def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
 
 
 def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest(data: Path, tmp_path: Path) -> None:
-    asked = []
+    made = []
 
     def command(words: Sequence[str]) -> int:
-        asked.append(words[words.index("--name") + 1])
-        return main(words) if "-other" not in asked[-1] else 7
+        made.append(words[words.index("--name") + 1])
+        return main(words) if "-other" not in made[-1] else 7
 
     args = arguments(data, tmp_path)
     assert all_command.train_all([OTHER, QUICK], args, command) == ["ultrasound-cnn-other"]
-    assert asked == ["ultrasound-cnn-other", "ultrasound-cnn"]
+    assert made == ["ultrasound-cnn-other", "ultrasound-cnn"]
     assert all_command.train_all([OTHER, QUICK], args, command) == ["ultrasound-cnn-other"]
-    assert asked[2:] == ["ultrasound-cnn-other"]
+    assert made[2:] == ["ultrasound-cnn-other"]
     card = json.loads((tmp_path / "ultrasound-cnn" / "card.json").read_text())
     assert card["training"]["why"] == QUICK.why
     assert card["training"]["command"].startswith(
@@ -119,42 +117,42 @@ def test_a_backbone_is_distilled_before_the_first_fusion_and_only_once(
         next(entry for entry in PROGRAMME if entry.model_id == name)
         for name in ("ultrasound-fusion", "mammography-fusion")
     )
-    asked = []
+    made = []
 
     def command(words: Sequence[str]) -> int:
-        asked.append(list(words))
+        made.append(list(words))
         if words[0] == "distil":
             Path(words[words.index("--out") + 1]).parent.mkdir(parents=True)
             Path(words[words.index("--out") + 1]).touch()
         return 0
 
     assert all_command.train_all([QUICK, fusion, other], arguments(data, tmp_path), command) == []
-    assert [words[0] for words in asked] == ["fit", "distil", "fit", "fit"]
-    backbone = asked[1][asked[1].index("--out") + 1]
-    assert "--split-like" in asked[1] and "mammography" not in " ".join(asked[1])
-    assert [words[words.index("--backbone") + 1] for words in asked[2:]] == [backbone, backbone]
-    assert "--backbone" not in asked[0]
+    assert [words[0] for words in made] == ["fit", "distil", "fit", "fit"]
+    backbone = made[1][made[1].index("--out") + 1]
+    assert "--split-like" in made[1] and "mammography" not in " ".join(made[1])
+    assert [words[words.index("--backbone") + 1] for words in made[2:]] == [backbone, backbone]
+    assert "--backbone" not in made[0]
 
 
 def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(data: Path, tmp_path: Path) -> None:
     assert main(arguments_of(QUICK, data, tmp_path)) == 0
-    assert is_done(parsed(QUICK, data, tmp_path))
-    assert is_done(parsed(QUICK, data, tmp_path, "--no-weights"))
-    assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "2"))
-    assert not is_done(parsed(QUICK, data, tmp_path, "--seed", "1"))
-    assert not is_done(parsed(QUICK, data, tmp_path, "--folds", "5"))
-    assert not is_done(parsed(QUICK, data, tmp_path, "--where", "patient=1"))
-    assert not is_done(parsed(QUICK, data, tmp_path / "elsewhere"))
+    assert all_command.is_done(asked(QUICK, data, tmp_path))
+    assert all_command.is_done(asked(QUICK, data, tmp_path, no_weights=True))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, epochs=2))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, seed=1))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, folds=5))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, where=("source=BUSI", "patient=1")))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path / "elsewhere"))
     next((tmp_path / "ultrasound-cnn").glob("*.safetensors")).unlink()
-    assert not is_done(parsed(QUICK, data, tmp_path))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path))
 
 
 def test_a_run_that_a_budget_ended_counts_until_the_budget_grows(data: Path, tmp_path: Path) -> None:
-    longer = ("--epochs", "5", "--budget-minutes")
-    assert main([*arguments_of(QUICK, data, tmp_path), *longer, "0.0001"]) == 0
-    assert is_done(parsed(QUICK, data, tmp_path, *longer, "0.0001"))
-    assert not is_done(parsed(QUICK, data, tmp_path, *longer, "1"))
-    assert not is_done(parsed(QUICK, data, tmp_path, "--epochs", "5"))
+    longer = {"epochs": 5, "budget_minutes": 0.0001}
+    assert main(asked(QUICK, data, tmp_path, **longer).to_arguments()) == 0
+    assert all_command.is_done(asked(QUICK, data, tmp_path, **longer))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, epochs=5, budget_minutes=1.0))
+    assert not all_command.is_done(asked(QUICK, data, tmp_path, epochs=5))
 
 
 def test_the_command_says_by_its_status_whether_all_are_there(
@@ -177,4 +175,4 @@ def test_the_ablation_is_of_the_skips_alone() -> None:
     ultrasound = [entry for entry in ablation if entry.modality is Modality.ULTRASOUND]
     assert len(ultrasound) == 2 and ultrasound[0].options == ultrasound[1].options
     lessons = [entry for entry in PROGRAMME if entry.suffix in (programme.BY_IMAGE, programme.BY_GROUP)]
-    assert lessons[0].options == (*lessons[1].options, "--split-by", "file", "--allow-leaks")
+    assert lessons[0].options == {**lessons[1].options, "split_by": "file", "allow_leaks": True}

@@ -20,18 +20,19 @@ from record_site import add_person, at_terminal, sqlite_only
 from sqlalchemy import select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
-from core.records import data_sets
+from core.records import data_sets, queue
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Person
+from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, QUEUED, RUNNING, Lease
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.datasets import ingest, own_reads
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, LinkSheets
-from train.queue import import_worker, imports, trainings
-from train.queue.import_worker import ImportWorker
-from train.queue.imports import READS, WORKBOOKS, ZIP, ImportRequest
+from train.queue import imports
+from train.queue.imports import QUEUE, READS, WORKBOOKS, ZIP, ImportRequest, ImportWork
+from train.queue.worker import Worker
 
 REQUEST = ImportRequest(ZIP, "Set", Modality.ULTRASOUND, seed=3)
 
@@ -52,7 +53,7 @@ def archive(records: Database, tmp_path: Path) -> Path:
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Once its pictures are kept an import goes on telling that it looks at them, until this is set."""
-    monkeypatch.setattr(import_worker, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "HEARTBEAT_SECONDS", 0.02)
     go_on, look_at = threading.Event(), ingest.look_at
 
     def wait(settings: Settings, cases: object, progress: Callable[[str, float], None]) -> object:
@@ -62,6 +63,10 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     monkeypatch.setattr(ingest, "look_at", wait)
     return go_on
+
+
+def imports_of(db: Database, **more: Callable[[], bool]) -> Worker:
+    return Worker(db, ImportWork(db), **more)  # type: ignore[arg-type]
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -92,12 +97,12 @@ def test_an_upload_becomes_a_data_set_and_what_was_left_out_is_told_to_who_added
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     assert not archive.exists()  # it is the import's now, however long it waits
     (row,) = imports.list_imports(records, admin)
-    assert (row.state, row.message, row.is_open) == (trainings.QUEUED, "Waits for a worker.", True)
-    worker = ImportWorker(records)
+    assert (row.state, row.message, row.is_open) == (QUEUED, "Waits for a worker.", True)
+    worker = imports_of(records)
     assert worker.work_once() and not worker.work_once()
 
     (row,) = imports.list_imports(records, admin)
-    assert (row.state, row.message) == (trainings.DONE, "The data set was added.") and row.version_id is not None
+    assert (row.state, row.message) == (DONE, "The data set was added.") and row.version_id is not None
     assert "1 pictures left out" in row.notes[0]
     version = data_sets.load_version(records, admin, row.version_id)
     assert (version.name, version.n_cases, version.split) == ("Set", 20, {"kind": "60/20/20", "seed": 3})
@@ -118,7 +123,7 @@ def test_a_cancel_in_the_middle_leaves_everything_as_it_was(
     records: Database, admin: Person, archive: Path, slow: threading.Event
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
-    thread = threading.Thread(target=ImportWorker(records).work_once)
+    thread = threading.Thread(target=imports_of(records).work_once)
     thread.start()
     until(lambda: state_of(records, import_id)[1] == "Looking at every picture")
     assert len(list(data_sets.files_dir(records.settings).glob("*/*"))) == 20
@@ -127,7 +132,7 @@ def test_a_cancel_in_the_middle_leaves_everything_as_it_was(
         imports.cancel(records, admin, import_id)
     thread.join(60)
     assert not thread.is_alive()
-    assert state_of(records, import_id)[:2] == (trainings.CANCELLED, "Cancelled; nothing was added.")
+    assert state_of(records, import_id)[:2] == (CANCELLED, "Cancelled; nothing was added.")
     assert_nothing_stored(records, import_id)
 
 
@@ -135,7 +140,7 @@ def test_a_cancel_in_the_middle_leaves_everything_as_it_was(
 def test_a_cancel_that_comes_when_the_data_set_is_there_does_not_deny_it(
     records: Database, admin: Person, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_worker, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(queue, "HEARTBEAT_SECONDS", 0.02)
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     listed = ingest.list_pairs
 
@@ -145,8 +150,8 @@ def test_a_cancel_that_comes_when_the_data_set_is_there_does_not_deny_it(
         listed(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ingest, "list_pairs", late)
-    ImportWorker(records).work_once()
-    assert state_of(records, import_id)[:2] == (trainings.DONE, "The data set was added.")
+    imports_of(records).work_once()
+    assert state_of(records, import_id)[:2] == (DONE, "The data set was added.")
 
 
 @sqlite_only
@@ -154,8 +159,11 @@ def test_a_cancel_that_comes_when_the_data_set_is_there_does_not_deny_it(
     ("error", "sentence"),
     [
         (InvalidInput("All pictures have the same label."), "All pictures have the same label."),
-        (OSError(28, "No space left on device", "/state/Anna Muster.png"), "The disk is full, so nothing was added."),
-        (ValueError("Anna Muster.png"), "an error that is our fault; nothing was added"),
+        (
+            OSError(28, "No space left on device", "/state/Anna Muster.png"),
+            "The disk is full. Make room in the state folder and start the import anew. Nothing was added.",
+        ),
+        (ValueError("Anna Muster.png"), "an error that is our fault. The log tells where. Nothing was added."),
     ],
 )
 def test_a_failure_in_the_middle_leaves_everything_as_it_was_and_says_a_sentence(
@@ -173,9 +181,10 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was_and_says_a_sentence
     monkeypatch.setattr(ingest, "look_at", fail)  # its pictures are kept by then
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     with caplog.at_level(logging.DEBUG):
-        ImportWorker(records).work_once()
+        imports_of(records).work_once()
     state, message, _ = state_of(records, import_id)
-    assert state == trainings.FAILED and sentence in message and "Muster" not in message + caplog.text
+    assert state == FAILED and sentence in message and "Muster" not in message + caplog.text
+    assert ("in add_zip" in caplog.text and "in fail\n" in caplog.text) == isinstance(error, ValueError)
     assert_nothing_stored(records, import_id)
     assert trail.entries(records, admin)[0].action == "import failed"
 
@@ -186,12 +195,14 @@ from pathlib import Path
 from core.records.database.db import open_database
 from core.settings import Settings
 from train.datasets import ingest
-from train.queue.import_worker import ImportWorker
+from train.queue.imports import ImportWork
+from train.queue.worker import Worker
 
 moment = sys.argv[2]
 name = {"before": "look_at", "after": "list_pairs"}[moment]  # the row of the data set is written between these
 setattr(ingest, name, lambda *given: os.kill(os.getpid(), signal.SIGKILL))
-ImportWorker(open_database(Settings(state_dir=Path(sys.argv[1]))), lease_seconds=0.1).work_once()
+db = open_database(Settings(state_dir=Path(sys.argv[1])))
+Worker(db, ImportWork(db), lease_seconds=0.1).work_once()
 """
 
 
@@ -204,11 +215,11 @@ def test_an_import_whose_worker_is_killed_is_made_once_by_the_next(
     words = [sys.executable, "-c", KILLED, str(records.settings.state_dir), moment]
     done = subprocess.run(words, cwd=REPOSITORY, check=False, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert state_of(records, import_id)[0] == trainings.RUNNING
+    assert state_of(records, import_id)[0] == RUNNING
     assert len(data_sets.list_versions(records, admin)) == n_before
     time.sleep(0.2)  # its lease
-    assert ImportWorker(records).work_once()
-    assert state_of(records, import_id) == (trainings.DONE, "The data set was added.", 2)
+    assert imports_of(records).work_once()
+    assert state_of(records, import_id) == (DONE, "The data set was added.", 2)
     (version,) = data_sets.list_versions(records, admin)
     assert version.n_cases == 20 and len(list(data_sets.files_dir(records.settings).glob("??/*.png"))) == 20
 
@@ -217,18 +228,18 @@ def test_two_workers_that_ask_at_once_do_not_get_the_same_import_and_a_dead_one_
     records: Database, admin: Person
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {})
-    for _ in range(imports.ATTEMPTS):
-        assert imports.claim(records, worker="w", machine="m", lease_seconds=-1) is not None
-    assert imports.claim(records, worker="w", machine="m") is None
+    for _ in range(ATTEMPTS):
+        assert QUEUE.claim(records, worker="w", machine="m", lease_seconds=-1) is not None
+    assert QUEUE.claim(records, worker="w", machine="m") is None
     state, message, attempts = state_of(records, import_id)
-    assert (state, attempts) == (trainings.DEAD, 3) and "died 3 times" in message
+    assert (state, attempts) == (DEAD, 3) and "died 3 times" in message
     second = imports.enqueue(records, admin, replace(REQUEST, name="Second"), {})
     claims: list[object] = []
     barrier = threading.Barrier(4)
 
     def race(number: int) -> None:
         barrier.wait()
-        claims.append(imports.claim(records, worker=f"w{number}", machine=f"m{number}"))
+        claims.append(QUEUE.claim(records, worker=f"w{number}", machine=f"m{number}"))
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -236,7 +247,7 @@ def test_two_workers_that_ask_at_once_do_not_get_the_same_import_and_a_dead_one_
     for thread in threads:
         thread.join()
     (held,) = [one for one in claims if one is not None]
-    assert isinstance(held, imports.Claim) and held.id == second
+    assert isinstance(held, Lease) and held.id == second
 
 
 @sqlite_only
@@ -245,15 +256,15 @@ def test_a_worker_that_is_told_to_end_hands_the_import_back(
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     told = threading.Event()
-    thread = threading.Thread(target=ImportWorker(records, should_end=told.is_set).work)
+    thread = threading.Thread(target=imports_of(records, should_end=told.is_set).work)
     thread.start()
     until(lambda: state_of(records, import_id)[1] == "Looking at every picture")
     told.set()
     thread.join(60)
     assert not thread.is_alive()
-    assert state_of(records, import_id) == (trainings.QUEUED, "Waits: its worker was stopped.", 0)
+    assert state_of(records, import_id) == (QUEUED, "Waits: its worker was stopped.", 0)
     slow.set()
-    assert ImportWorker(records).work_once() and state_of(records, import_id)[0] == trainings.DONE
+    assert imports_of(records).work_once() and state_of(records, import_id)[0] == DONE
 
 
 @sqlite_only
@@ -261,13 +272,13 @@ def test_a_worker_that_lost_its_import_adds_nothing(
     records: Database, admin: Person, archive: Path, slow: threading.Event
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
-    thread = threading.Thread(target=ImportWorker(records).work_once)
+    thread = threading.Thread(target=imports_of(records).work_once)
     thread.start()
     until(lambda: state_of(records, import_id)[1] == "Looking at every picture")
     with records.begin() as connection:
         connection.execute(update(tables.data_import).values(worker="another", attempts=2))
     thread.join(60)
-    assert not thread.is_alive() and state_of(records, import_id)[0] == trainings.RUNNING  # the other worker's
+    assert not thread.is_alive() and state_of(records, import_id)[0] == RUNNING  # the other worker's
     assert data_sets.list_versions(records, admin) == []
     assert (imports.folder_of(records.settings, import_id) / "archive").is_file()
 
@@ -290,7 +301,7 @@ def test_what_is_refused_at_the_door_leaves_the_upload_where_it_is(
         imports.enqueue(records, admin, replace(REQUEST, name="Other"), files)
     assert second.read_bytes() == b"zip" and [row.id for row in imports.list_imports(records, admin)] == [import_id]
     imports.cancel(records, admin, import_id)
-    assert state_of(records, import_id)[0] == trainings.CANCELLED and not ImportWorker(records).work_once()
+    assert state_of(records, import_id)[0] == CANCELLED and not imports_of(records).work_once()
     assert_nothing_stored(records, import_id)
 
 
@@ -300,7 +311,7 @@ def test_an_import_whose_files_or_whose_person_are_gone_says_so(
 ) -> None:
     first = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     (imports.folder_of(records.settings, first) / "archive").unlink()
-    ImportWorker(records).work_once()
+    imports_of(records).work_once()
     assert "Upload them again" in state_of(records, first)[1]
     for values, words in (
         ({"roles": ["researcher"]}, "needs the role administrator"),
@@ -309,9 +320,9 @@ def test_an_import_whose_files_or_whose_person_are_gone_says_so(
         again = imports.enqueue(records, at_terminal(admin), REQUEST, {"archive": zipped(archive, class_folders())})
         with records.begin() as connection:
             connection.execute(update(tables.person).values(**values))
-        ImportWorker(records).work_once()
+        imports_of(records).work_once()
         state, message, _ = state_of(records, again)
-        assert state == trainings.FAILED and words in message
+        assert state == FAILED and words in message
         assert_nothing_stored(records, again)
 
 
@@ -326,9 +337,9 @@ def test_workbooks_with_sheets_of_their_own_are_imported_from_the_folder_they_we
     assert ImportRequest.from_json(request.to_json()) == request
     files = {"combined": sources.combined, "validation": sources.validation, "images": arriving}
     import_id = imports.enqueue(records, admin, request, files)
-    ImportWorker(records).work_once()
+    imports_of(records).work_once()
     (row,) = imports.list_imports(records, admin)
-    assert row.state == trainings.DONE and row.notes[0] == "11 of 13 cancer rows found their picture."
+    assert row.state == DONE and row.notes[0] == "11 of 13 cancer rows found their picture."
     assert not list(imports.folder_of(records.settings, import_id).glob("*"))
     for path in records.settings.state_dir.rglob("*"):
         assert not path.is_file() or b"DIT43912" not in path.read_bytes()
@@ -340,9 +351,9 @@ def test_own_reads_are_imported_in_the_name_of_who_confirmed_them(
 ) -> None:
     request = ImportRequest(READS, "Own", Modality.ULTRASOUND, labelling=own_reads.TWO, is_confirmed=True)
     import_id = imports.enqueue(records, admin, request, {})
-    ImportWorker(records).work_once()
+    imports_of(records).work_once()
     assert state_of(records, import_id)[:2] == (
-        trainings.FAILED, "No study of this kind has a final read and a truth yet.",
+        FAILED, "No study of this kind has a final read and a truth yet.",
     )  # fmt: skip
 
 
@@ -351,13 +362,13 @@ def test_names_of_files_that_were_left_out_are_forgotten_after_a_day(
     records: Database, admin: Person, archive: Path
 ) -> None:
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
-    ImportWorker(records).work_once()
+    imports_of(records).work_once()
     folder = imports.folder_of(records.settings, import_id)
-    import_worker.sweep(records)
+    assert not imports_of(records).work_once()  # idle, it tidies up
     assert (folder / "left_out.json").is_file()
     with records.begin() as connection:
         connection.execute(update(tables.data_import).values(ended_at=tables.now() - timedelta(hours=25)))
-    assert not ImportWorker(records).work_once()  # idle, it tidies up
+    assert not imports_of(records).work_once()
     assert not folder.exists() and imports.list_imports(records, admin) == []
 
 
@@ -379,7 +390,7 @@ def test_only_an_administrator_imports(records: Database, admin: Person, action:
         ACTIONS[action](records, other, import_id)
     with pytest.raises(NotAllowed):
         imports.left_out(records, other, imports.load_import(records, admin, import_id))
-    assert [row.state for row in imports.list_imports(records, admin)] == [trainings.QUEUED]
+    assert [row.state for row in imports.list_imports(records, admin)] == [QUEUED]
     if action != "enqueue" and action != "list_imports":
         with pytest.raises(NotFound):
             ACTIONS[action](records, admin, 999)
@@ -397,7 +408,7 @@ def test_the_worker_process_takes_imports_too(tmp_path: Path) -> None:
         cwd=REPOSITORY, env={**os.environ, "SECONDREAD_STATE_DIR": str(tmp_path / "state")},
     )  # fmt: skip
     try:
-        until(lambda: state_of(db, import_id)[0] == trainings.DONE)
+        until(lambda: state_of(db, import_id)[0] == DONE)
         process.terminate()
         assert process.wait(60) == 0
     finally:
