@@ -23,7 +23,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY
-from train.queue.child import end_with_parent, ended_badly
+from train.queue.child import cut_log, end_with_parent, ended_badly
 
 TIMED_RUNS = 11
 _SAYS = "> "
@@ -59,7 +59,8 @@ def newest_sentence(words: str) -> str:
 
 
 def _sentences(folders: Sequence[Path], log: Path) -> Iterator[str]:
-    with log.open("wb") as errors:
+    log.unlink(missing_ok=True)
+    with log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "train.publishing.score_live", *map(str, folders)],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.PIPE, text=True,
@@ -67,7 +68,9 @@ def _sentences(folders: Sequence[Path], log: Path) -> Iterator[str]:
     try:
         yield "Starting"
         assert process.stdout is not None
-        yield from (line.strip().removeprefix(_SAYS) for line in process.stdout)
+        for line in process.stdout:
+            cut_log(log)
+            yield line.strip().removeprefix(_SAYS)
         if process.wait() != 0:
             words = log.read_text(encoding="utf-8", errors="replace")
             raise Conflict(ended_badly(process.returncode, words, "comparison"))
