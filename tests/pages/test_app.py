@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from running_app import REPOSITORY, RunningApp, running_app
 from streamlit.testing.v1 import AppTest
 from streamlit.web.server.app_discovery import discover_asgi_app
 
+from core import version
 from core.records.database.db import Database, open_database
-from core.records.people import accounts, invitations, passwords, sessions
+from core.records.people import accounts, invitations, passwords, sessions, totp
 from core.records.people.permissions import Person
 from core.settings import Settings
 from pages.parts import session as page_session
@@ -238,3 +240,32 @@ def test_the_setup_code_is_gone_once_there_is_an_administrator(tmp_path: Path) -
         assert second.setup_code == first.setup_code  # the terminal of both: nothing new was shown
         answer = httpx.post(f"{second.url}/setup", data=fields, headers={"Origin": second.url})
         assert answer.headers["location"] == "/?said=exists"
+
+
+def test_about_says_the_version_and_its_libraries(tab: Tab, anna: Person) -> None:
+    assert version.software() in tab.open("pages/public/about.py")
+
+
+def test_an_administrator_without_a_second_factor_sets_it_up_where_it_is_demanded(
+    tab: Tab, db: Database, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECONDREAD_SECOND_FACTOR", "administrators")
+    person = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["administrator"])
+    tab.cookie = sessions.start_session(db, person)
+    assert "Sign out" in tab.open() and "People" not in [title.value for title in tab.app.title]
+    tab.open("pages/reader/account.py")
+    assert "the role counts once it is set up" in " ".join(info.value for info in tab.app.info)
+    tab.app.button(key="factor_begin").click().run()
+    secret = base64.b32decode(tab.app.code[0].value.replace(" ", ""))
+    tab.app.text_input(key="factor_code").set_value("000000x")
+    tab.app.button(key="factor_confirm").click().run()
+    assert "This code is not right" in tab.app.error[0].value
+    tab.app.text_input(key="factor_code").set_value(totp.code_at(secret, totp.step_of(time.time())))
+    tab.app.button(key="factor_confirm").click().run()
+    assert len(tab.app.code[0].value.splitlines()) == totp.RECOVERY_CODES and not tab.app.exception
+    assert "People" in tab.open("pages/admin/people.py")
+
+
+def test_who_is_asked_for_a_code_finds_its_page(tab: Tab, anna: Person) -> None:
+    words = tab.open("pages/public/second_factor.py")
+    assert 'action="/second-factor"' in words
