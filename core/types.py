@@ -166,7 +166,12 @@ class Prediction:
 
     @property
     def is_above_threshold(self) -> bool:
-        return self.malignant >= self.threshold
+        return is_called(self.malignant, self.threshold)
+
+
+def is_called(score: float, threshold: float) -> bool:
+    """Whether a score counts as positive. At the threshold it does: thresholds are chosen among the scores."""
+    return score >= threshold
 
 
 def interval_of(samples: Sequence[float], value: float) -> tuple[float, float]:

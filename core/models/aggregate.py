@@ -1,13 +1,35 @@
-"""From images to breasts: one number a breast and model, with its interval. Loads no TensorFlow."""
+"""From images to breasts: one number a breast and model, with its interval. Loads no TensorFlow.
+
+The only place where images become a breast's number: what is shown beside the pictures, what reports say, what readers
+are compared with, and what is held against first impressions all come from `breast_scores`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of
+from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of, is_called
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """What one model said of one image, as far as a breast's number is made of it.
+
+    breast: "R", "L" or `SIDE_NOT_STATED`. malignant, threshold: in [0, 1]; samples: as in `Prediction`.
+    is_alone: it is no part of the breast's number.
+    """
+
+    breast: str
+    modality: Modality | None
+    model_id: str
+    weights_sha256: str
+    malignant: float
+    threshold: float
+    samples: tuple[float, ...] = ()
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +37,9 @@ class BreastScore:
     """What one model says of one breast.
 
     breast: "R", "L" or `SIDE_NOT_STATED`. malignant: in [0, 1]; samples: as in `Prediction`. rule: how the images were
-    brought together, in words. The threshold was chosen on single images. Of a model there are several scores a breast
-    only where its images were answered by different weights or against different thresholds.
+    brought together, in words. The threshold was chosen on single images. is_whole: the score comes from all of the
+    breast's images that the model answered. Of a model there are several scores a breast, none of them whole, only
+    where its images were answered by different weights or against different thresholds.
     """
 
     breast: str
@@ -26,6 +49,8 @@ class BreastScore:
     threshold: float
     n_images: int
     rule: str
+    weights_sha256: str = ""
+    is_whole: bool = True
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -34,7 +59,7 @@ class BreastScore:
 
     @property
     def is_above_threshold(self) -> bool:
-        return self.malignant >= self.threshold
+        return is_called(self.malignant, self.threshold)
 
 
 MEAN_RULE = "mean over the views of the breast"
@@ -43,28 +68,43 @@ ONE_RULE = "the breast's only image"
 _ONE_OF_SEVERAL = "one of the breast's images"
 
 
-def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
+def breast_scores(answers: Iterable[ImageScore]) -> list[BreastScore]:
     """One score for each (breast, model), breasts R, L, not stated, models in the order they come.
 
-    predictions: a sequence for each image. Images that stand alone (spot and magnification views, raw images) are in no
-    score: a part of the breast is no view of it. Mammography averages the views, as the published four-view model of
-    Wu et al. (2019) does; ultrasound and histology take the highest, because one frame with a finding is enough.
+    answers: each model's answer to each image, of a model one an image. Images that stand alone (spot and magnification
+    views, raw images) are in no score: a part of the breast is no view of it. Mammography averages the views, as the
+    published four-view model of Wu et al. (2019) does; ultrasound and histology take the highest, because one frame
+    with a finding is enough.
 
     Numbers of different weights are not one number, and a score has one threshold: where a model's answers on a breast
     differ in either, each kind has a score of its own, whose rule says so.
     """
-    grouped: dict[tuple[str, str], dict[tuple[str, float], list[tuple[Image, Prediction]]]] = {}
-    for image, answers in zip(images, predictions, strict=True):
-        for prediction in answers if counts_for_breast(image) else ():
-            kinds = grouped.setdefault((image.laterality or SIDE_NOT_STATED, prediction.model_id), {})
-            kinds.setdefault((prediction.weights_sha256, prediction.threshold), []).append((image, prediction))
+    grouped: dict[tuple[str, str], dict[tuple[str, float], list[ImageScore]]] = {}
+    for answer in answers:
+        if not answer.is_alone:
+            kinds = grouped.setdefault((answer.breast, answer.model_id), {})
+            kinds.setdefault((answer.weights_sha256, answer.threshold), []).append(answer)
     order = ("R", "L", SIDE_NOT_STATED)
-    in_order = sorted(grouped.items(), key=lambda item: order.index(item[0][0]))
-    return [
-        _score(breast, model_id, members, is_whole=len(kinds) == 1)
-        for (breast, model_id), kinds in in_order
-        for members in kinds.values()
-    ]
+    in_order = sorted(grouped.values(), key=lambda kinds: order.index(next(iter(kinds.values()))[0].breast))
+    return [_score(members, is_whole=len(kinds) == 1) for kinds in in_order for members in kinds.values()]
+
+
+def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Prediction]]) -> list[BreastScore]:
+    """The same of decoded images. predictions: a sequence for each image."""
+    return breast_scores(
+        ImageScore(
+            breast=image.laterality or SIDE_NOT_STATED,
+            modality=image.modality,
+            model_id=prediction.model_id,
+            weights_sha256=prediction.weights_sha256,
+            malignant=prediction.malignant,
+            threshold=prediction.threshold,
+            samples=prediction.malignant_samples,
+            is_alone=not counts_for_breast(image),
+        )
+        for image, answers in zip(images, predictions, strict=True)
+        for prediction in answers
+    )
 
 
 def counts_for_breast(image: Image) -> bool:
@@ -74,21 +114,23 @@ def counts_for_breast(image: Image) -> bool:
 
 def is_comparable(scores: Sequence[BreastScore]) -> bool:
     """Whether these scores of one breast can be counted against each other: each model has one."""
-    return len({score.model_id for score in scores}) == len(scores)
+    return all(score.is_whole for score in scores)
 
 
-def _score(breast: str, model_id: str, members: list[tuple[Image, Prediction]], *, is_whole: bool) -> BreastScore:
-    predictions = [prediction for _, prediction in members]
-    threshold = predictions[0].threshold
-    if len(predictions) == 1:
-        rule, value, samples = ONE_RULE, predictions[0].malignant, predictions[0].malignant_samples
-    elif members[0][0].modality is Modality.MAMMOGRAPHY:
-        rule, value = MEAN_RULE, float(np.mean([prediction.malignant for prediction in predictions]))
-        samples = tuple(np.mean([prediction.malignant_samples for prediction in predictions], axis=0).tolist())
+def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
+    first = members[0]
+    if len(members) == 1:
+        rule, value, samples = ONE_RULE, first.malignant, first.samples
+    elif first.modality is Modality.MAMMOGRAPHY:
+        rule, value = MEAN_RULE, float(np.mean([member.malignant for member in members]))
+        samples = tuple(np.mean([member.samples for member in members], axis=0).tolist())
     else:
-        highest = max(predictions, key=lambda prediction: prediction.malignant)
-        rule, value, samples = MAX_RULE, highest.malignant, highest.malignant_samples
+        highest = max(members, key=lambda member: member.malignant)
+        rule, value, samples = MAX_RULE, highest.malignant, highest.samples
     if not is_whole:
         rule = f"{_ONE_OF_SEVERAL if rule == ONE_RULE else rule}, as far as the weights "
-        rule += f"{predictions[0].weights_sha256[:8]} answered it against {100 * threshold:.1f}\u00a0%"
-    return BreastScore(breast, model_id, value, samples, threshold, len(predictions), rule)
+        rule += f"{first.weights_sha256[:8]} answered it against {100 * first.threshold:.1f}\u00a0%"
+    return BreastScore(
+        first.breast, first.model_id, value, samples, first.threshold, len(members), rule,
+        first.weights_sha256, is_whole,
+    )  # fmt: skip

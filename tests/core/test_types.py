@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UnreadableImage
-from core.types import Image, interval_of
+from core.types import Image, Prediction, interval_of, is_called
 
 
 def test_pixels_are_float32_between_black_and_white() -> None:
@@ -32,3 +32,11 @@ def test_an_interval_holds_its_value() -> None:
     assert (low, high) == (pytest.approx(0.205), pytest.approx(0.395))
     assert interval_of([0.2, 0.3], 0.9)[1] == 0.9
     assert interval_of([], 0.5) == (0.5, 0.5)
+
+
+def test_a_score_at_the_threshold_is_called_and_the_one_before_it_is_not() -> None:
+    below = float(np.nextafter(0.3, 0))
+    assert is_called(0.3, 0.3) and not is_called(below, 0.3)
+    for malignant, is_above in ((0.3, True), (below, False)):
+        made = Prediction("m", "w", "a", ("no", "yes"), (1 - malignant, malignant), malignant, (), 0.3, 0.1, "CPU")
+        assert made.is_above_threshold is is_above

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+import io
 from datetime import date
 
-from record_site import CALM, WORRIED, add_person, answer, explanation, finish, picture, sqlite_only
+import pytest
+from record_site import CALM, WORRIED, Somebody, add_person, answer, explanation, finish, picture, sqlite_only
 
 from core.evaluation.tables.scores import read_scores
+from core.models.aggregate import per_breast
 from core.records.database.db import Database
 from core.records.reads import predictions, reader_scores, reads, studies, truths
-from core.types import Modality
+from core.types import Image, Modality, Prediction
 
 
 @sqlite_only
@@ -56,19 +58,54 @@ def test_who_is_between_first_and_final_read_is_not_shown_the_study(records: Dat
     assert reader_scores.reader_scores(records, both).count(b"\n") == 2
 
 
-@sqlite_only
-def test_pictures_that_stand_alone_are_in_no_breast_s_score(records: Database) -> None:
-    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
-    full = replace(picture(1), modality=Modality.MAMMOGRAPHY, laterality="R", view="CC")
-    images = [full, replace(picture(2), modality=Modality.MAMMOGRAPHY, laterality="R", is_scored_alone=True)]
+def read_with(records: Database, ann: Somebody, images: list[Image], answers: list[Prediction]) -> str:
+    """A finished study whose breast has several images, each answered once."""
     study = studies.create_study(records, ann, display_name="x", images=images)
-    for stored, malignant in zip(studies.load_study(records, ann, study).images, (0.2, 0.9), strict=True):
-        given = answer(stored.image, malignant=malignant)
-        predictions.record_predictions(records, study, stored.id, given, explanation())
+    for stored, said in zip(studies.load_study(records, ann, study).images, answers, strict=True):
+        predictions.record_predictions(records, study, stored.id, said, explanation())
     reads.record_first_read(records, ann, study, {"R": WORRIED})
     reads.record_final_read(records, ann, study, {"R": WORRIED}, "")
     truths.record_truth(
         records, ann, study, breast="R", pathology="malignant", happened_on=date(2024, 1, 1), source="core biopsy"
     )
-    (row,) = csv.DictReader(reader_scores.reader_scores(records, ada).decode().splitlines())
+    return study
+
+
+@sqlite_only
+@pytest.mark.parametrize(("modality", "expected"), [(Modality.MAMMOGRAPHY, 0.4), (Modality.ULTRASOUND, 0.6)])
+def test_a_breast_of_two_images_has_the_number_that_is_shown_beside_its_pictures(
+    records: Database, modality: Modality, expected: float
+) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    images = [picture(1, modality=modality), picture(2, modality=modality)]
+    said = [answer(image, malignant=score) for image, score in zip(images, (0.2, 0.6), strict=True)]
+    read_with(records, ann, images, said)
+    (row,) = csv.DictReader(io.StringIO(reader_scores.reader_scores(records, ada).decode()))
+    assert float(row["model"]) == pytest.approx(expected)
+    assert float(row["model"]) == per_breast(images, [[one] for one in said])[0].malignant
+
+
+@sqlite_only
+def test_scores_of_a_model_promoted_in_between_are_never_one_number_nor_one_column(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    images = [picture(number) for number in range(1, 5)]
+    read_with(records, ann, images[:2], [
+        answer(images[0], malignant=0.2), answer(images[1], weights="f" * 64, malignant=0.6),
+    ])  # fmt: skip
+    (row,) = csv.DictReader(io.StringIO(reader_scores.reader_scores(records, ada).decode()))
+    assert [name for name in row if name.startswith("model")] == [] and row[f"reader {ann.id}"] == "0.85"
+    read_with(records, ann, images[2:3], [answer(images[2], malignant=0.3)])
+    read_with(records, ann, images[3:], [answer(images[3], weights="f" * 64, malignant=0.7)])
+    rows = list(csv.DictReader(io.StringIO(reader_scores.reader_scores(records, ada).decode())))
+    assert [(row["model (eeeeeeee)"], row["model (ffffffff)"]) for row in rows] == [("", ""), ("0.3", ""), ("", "0.7")]
+
+
+@sqlite_only
+def test_pictures_that_stand_alone_are_in_no_breast_s_score(records: Database) -> None:
+    ann, ada = add_person(records, "Ann", "radiologist"), add_person(records, "Ada", "researcher")
+    full = picture(1, modality=Modality.MAMMOGRAPHY, laterality="R", view="CC")
+    images = [full, picture(2, modality=Modality.MAMMOGRAPHY, laterality="R", is_scored_alone=True)]
+    said = [answer(image, malignant=score) for image, score in zip(images, (0.2, 0.9), strict=True)]
+    read_with(records, ann, images, said)
+    (row,) = csv.DictReader(io.StringIO(reader_scores.reader_scores(records, ada).decode()))
     assert float(row["model"]) == 0.2

@@ -18,14 +18,14 @@ from sqlalchemy import Connection, Row, insert, select
 from core.errors import ModelUnavailable
 from core.evaluation.charts.drift import NamedShift
 from core.evaluation.statistics.drift import LEAST, shift_of_numbers, shift_of_text
+from core.models.aggregate import breast_scores
 from core.models.card_cases import measured_cases, read_cases
 from core.models.cards import Card, read_test_scores
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people.permissions import Actor, require_permission
-from core.records.reads.reader_scores import together
-from core.types import SIDE_NOT_STATED, Modality
+from core.records.reads.rows import image_score
 
 SUSPICIOUS = ("4A", "4B", "4C", "5", "6")
 """BI-RADS categories that count as the reader's positive call."""
@@ -85,9 +85,10 @@ def seen(db: Database, actor: Actor, *, since: timedelta) -> Seen:
         ).all()
         answers = connection.execute(
             select(
-                retained.id, retained.study_id, retained.image_id, retained.weights_sha256, retained.payload,
+                retained.id, retained.study_id, retained.image_id, retained.model_id, retained.weights_sha256,
+                retained.payload,
                 study.created_at,
-                image.laterality, image.modality,
+                image.laterality, image.modality, image.meta,
             )
             .join_from(tables.prediction, tables.study)
             .join(tables.image, retained.image_id == image.id)
@@ -115,26 +116,26 @@ def _image(row: Row[Any]) -> SeenImage:
 
 
 def _calls(answers: Iterable[Any], reads: Iterable[Any]) -> list[Call]:
-    """Each reader's first impression against each model's answer about that breast, at the threshold it was given."""
-    found: dict[tuple[str, str], dict[str, list[tuple[str, float]]]] = {}
-    thresholds: dict[tuple[str, str], float] = {}
+    """Each reader's first impression against each model's newest answer about that breast, at the threshold it was
+    given; not where a breast's images were answered by different weights, which is no one answer.
+    """
+    newest: dict[str, dict[tuple[str, str], Any]] = {}
     for row in answers:
-        key = (row.study_id, row.weights_sha256)
-        breast = row.laterality or SIDE_NOT_STATED
-        score = (row.modality or Modality.ULTRASOUND.value, float(row.payload["malignant"]))
-        found.setdefault(key, {}).setdefault(breast, []).append(score)
-        thresholds[key] = float(row.payload["threshold"])
-    calls = []
-    for read in reads:
-        for (study_id, weights), breasts in found.items():
-            if study_id == read.study_id:
-                calls += [
-                    Call(read.created_at, weights, _is_positive(read.impressions, breast) == (together(scores) >= line))
-                    for breast, scores in breasts.items()
-                    if breast in read.impressions
-                    for line in (thresholds[study_id, weights],)
-                ]
-    return calls
+        newest.setdefault(row.study_id, {})[row.image_id, row.model_id] = row
+    scores = {
+        study_id: [score for score in breast_scores(image_score(row, row) for row in rows.values()) if score.is_whole]
+        for study_id, rows in newest.items()
+    }
+    return [
+        Call(
+            read.created_at,
+            score.weights_sha256,
+            _is_positive(read.impressions, score.breast) == score.is_above_threshold,
+        )
+        for read in reads
+        for score in scores.get(read.study_id, ())
+        if score.breast in read.impressions
+    ]
 
 
 def _is_positive(impressions: Mapping[str, Mapping[str, Any]], breast: str) -> bool:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from core.models.aggregate import breast_scores
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reads.rows import newest_predictions
-from core.types import SIDE_NOT_STATED, Modality
+from core.records.reads.rows import image_score, newest_predictions
+from core.types import SIDE_NOT_STATED
 
 MALIGNANT = "malignant"
 
@@ -27,12 +30,14 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     """CSV `case,patient,label,modality,...`: a row a breast whose truth is known, a column a reader (suspicion / 100 of
     the first impression) and a model (its probability). Cells are empty where somebody gave none.
 
-    A breast's score of a model is the mean of its views in mammography and the highest of its images elsewhere; images
-    that stand alone (spot views, raw images) are in neither. Of
-    several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
+    A breast's score of a model is that of `core.models.aggregate.breast_scores`. Scores of different weights are never
+    one column: where a model answered with several, each has its own, named with the weights. A breast whose images
+    were answered by different weights has no score of that model.
+
+    Of several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
     has a truth. Synthetic studies count only in a demonstration. Raises NotAllowed.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[_Row] = []
     with db.read() as connection:
         person = require_permission(connection, actor, "see_reader_scores")
         for study in connection.execute(finished(db)).all():
@@ -44,13 +49,33 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
             rows += _of_study(connection, study, reads)
     if not rows:
         return b""
+    columns = _model_columns(rows)
+    table = [{**row.cells, **{columns[key]: score for key, score in row.models.items()}} for row in rows]
     known = ["case", "patient", "label", "modality"]
-    names = sorted({name for row in rows for name in row} - set(known))
+    names = sorted({name for row in table for name in row} - set(known))
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, [*known, *names], restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(table)
     return out.getvalue().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One breast. cells: what it is and what readers said. models: (model id, weights' sha256) -> score."""
+
+    cells: dict[str, object]
+    models: dict[tuple[str, str], float]
+
+
+def _model_columns(rows: Sequence[_Row]) -> dict[tuple[str, str], str]:
+    """The name of each weights' column: the model's id alone, where only these weights of it answered here."""
+    keys = sorted({key for row in rows for key in row.models})
+    answered = Counter(model_id for model_id, _ in keys)
+    return {
+        (model_id, weights): model_id if answered[model_id] == 1 else f"{model_id} ({weights[:8]})"
+        for model_id, weights in keys
+    }
 
 
 def finished(db: Database) -> Any:
@@ -68,7 +93,7 @@ def is_reading(reads: Sequence[Row[Any]], person_id: int) -> bool:
     return own == {"first"}
 
 
-def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]) -> list[dict[str, object]]:
+def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]) -> list[_Row]:
     truth, image = tables.truth.c, tables.image.c
     truths = {
         row.breast: row.pathology
@@ -78,34 +103,25 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
     }
     images = connection.execute(
         select(image.id, image.laterality, image.modality, image.meta).where(image.study_id == study.id)
-    ).all()
-    sides = {row.id: (row.laterality or SIDE_NOT_STATED, row.modality or "") for row in images}
-    alone = {row.id for row in images if row.meta.get("is_scored_alone") or row.meta.get("not_scored")}
+    )
+    shown = {row.id: row for row in images}
+    scores = breast_scores(
+        image_score(answer, shown[answer.image_id]) for answer in newest_predictions(connection, study.id)
+    )
     # A key of the patient must not leave the records as it is; whoever has the file could join tables by it.
     patient = hashlib.sha256(f"reader scores {study.patient_hash or study.id}".encode()).hexdigest()[:16]
-    answers = newest_predictions(connection, study.id)
     rows = []
     for breast, pathology in sorted(truths.items()):
-        row: dict[str, object] = {
+        kinds = {row.modality or "" for row in shown.values() if (row.laterality or SIDE_NOT_STATED) == breast}
+        cells: dict[str, object] = {
             "case": f"{study.id}-{breast}",
             "patient": f"p{patient}",
             "label": int(pathology == MALIGNANT),
-            "modality": "+".join(sorted({kind for side, kind in sides.values() if side == breast})),
+            "modality": "+".join(sorted(kinds)),
         }
         for read in reads:
             if read.kind == "first" and breast in read.impressions:
-                row[f"reader {read.person_id}"] = read.impressions[breast]["suspicion"] / 100
-        by_model: dict[str, list[tuple[str, float]]] = {}
-        for one in answers:
-            side, kind = sides[one.image_id]
-            if side == breast and one.image_id not in alone:
-                by_model.setdefault(one.model_id, []).append((kind, float(one.payload["malignant"])))
-        row |= {name: together(found) for name, found in by_model.items()}
-        rows.append(row)
+                cells[f"reader {read.person_id}"] = read.impressions[breast]["suspicion"] / 100
+        own = [score for score in scores if score.breast == breast and score.is_whole]
+        rows.append(_Row(cells, {(score.model_id, score.weights_sha256): score.malignant for score in own}))
     return rows
-
-
-def together(found: Iterable[tuple[str, float]]) -> float:
-    """One score of the images of a breast, by the rule of `core.models.aggregate`."""
-    kinds, scores = zip(*found, strict=True)
-    return sum(scores) / len(scores) if kinds[0] == Modality.MAMMOGRAPHY else max(scores)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, exists, select
 
 from core.errors import NotFound
 from core.imaging.dicom.tags import ALLOWED_TAGS
+from core.models.aggregate import ImageScore
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.image_store import ImageStore
@@ -226,6 +227,22 @@ def prediction_of(row: Row[Any]) -> Prediction:
         seconds=payload["seconds"],
         device=payload["device"],
         threshold_rule=payload.get("threshold_rule", ""),
+    )
+
+
+def image_score(answer: Any, image: Any) -> ImageScore:
+    """What a stored answer means for its breast. answer, image: rows of `prediction` and `image`, or what has their
+    columns model_id, weights_sha256, payload and laterality, modality, meta."""
+    payload: Mapping[str, Any] = answer.payload
+    return ImageScore(
+        breast=image.laterality or SIDE_NOT_STATED,
+        modality=Modality(image.modality) if image.modality else None,
+        model_id=answer.model_id,
+        weights_sha256=answer.weights_sha256,
+        malignant=float(payload["malignant"]),
+        threshold=float(payload["threshold"]),
+        samples=tuple(payload["malignant_samples"]),
+        is_alone=bool(image.meta.get("is_scored_alone") or image.meta.get("not_scored")),
     )
 
 

@@ -13,7 +13,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reader_scores import MALIGNANT
 from core.records.reads.rows import find_study, newest_predictions
-from core.types import SIDE_NOT_STATED, Prediction
+from core.types import SIDE_NOT_STATED, Prediction, is_called
 
 
 def record_shadow_answer(db: Database, study_id: str, image_id: str, prediction: Prediction) -> None:
@@ -41,7 +41,7 @@ def shadow_answers(
 ) -> pd.DataFrame:
     """A row an image of a finished study that the silent and a live model both read.
 
-    beside: id of the live model, by default the silent one's. Columns case, patient (hashes), label (1 malignant, 0
+    reference: id of the live model, by default the silent one's. Columns case, patient (hashes), label (1 malignant, 0
     not, NaN where the truth is not known), live, shadow (scores), live_called, shadow_called. Studies that somebody
     may still be reading are left out. Raises NotAllowed.
     """
@@ -73,8 +73,8 @@ def shadow_answers(
                         "label": np.nan if pathology is None else float(pathology == MALIGNANT),
                         "live": float(answer["malignant"]),
                         "shadow": row.malignant,
-                        "live_called": float(answer["malignant"]) >= float(answer["threshold"]),
-                        "shadow_called": row.malignant >= row.threshold,
+                        "live_called": is_called(float(answer["malignant"]), float(answer["threshold"])),
+                        "shadow_called": is_called(row.malignant, row.threshold),
                     }
                 )
     columns = ["case", "patient", "label", "live", "shadow", "live_called", "shadow_called"]
@@ -84,7 +84,7 @@ def shadow_answers(
 def shadow_comparison(
     db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reference: str | None = None
 ) -> ShadowComparison:
-    """What the silent answers say beside the live ones so far. beside: as `shadow_answers`. Raises NotAllowed."""
+    """What the silent answers say beside the live ones so far. reference: as `shadow_answers`. Raises NotAllowed."""
     with db.read() as connection:
         require_permission(connection, actor, "manage_releases")
     return compare_shadow(shadow_answers(db, actor, model_id, weights_sha256, reference=reference))

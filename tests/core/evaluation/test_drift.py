@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from record_site import CALM, WORRIED, add_person, answer, explanation, picture
+from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
 from scipy.stats import ks_2samp
 from sqlalchemy import update
 
@@ -155,3 +155,32 @@ def test_size_and_brightness_are_kept_at_the_door(records: Database, ann: Person
     seen = drift.seen(records, ann, since=timedelta(days=1)).images[0]
     assert seen.megapixels == 24 * 20 / 1e6 and seen.brightness == pytest.approx(float(image.pixels.mean()))
     assert seen.vendor == "not stated"
+
+
+@sqlite_only
+@pytest.mark.parametrize(("malignant", "agrees"), [(0.5, True), (0.4999, False)])
+def test_a_breast_at_the_threshold_agrees_with_a_worried_reader(
+    records: Database, ann: Person, malignant: float, agrees: bool
+) -> None:
+    study_id = studies.create_study(records, ann, display_name="x", images=[picture(1)])
+    (stored,) = studies.load_study(records, ann, study_id).images
+    said = answer(stored.image, malignant=malignant)  # against a threshold of 0.5
+    predictions.record_predictions(records, study_id, stored.id, said, explanation())
+    reads.record_first_read(records, ann, study_id, {"R": WORRIED})
+    (call,) = drift.seen(records, ann, since=timedelta(days=1)).calls
+    assert (call.weights_sha256, call.agrees) == ("e" * 64, agrees)
+
+
+@sqlite_only
+def test_a_breast_whose_images_were_answered_by_different_weights_is_no_call(records: Database, ann: Person) -> None:
+    study_id = studies.create_study(records, ann, display_name="x", images=[picture(1), picture(2)])
+    first, second = studies.load_study(records, ann, study_id).images
+    for stored, weights in ((first, "e" * 64), (second, "f" * 64)):
+        predictions.record_predictions(
+            records, study_id, stored.id, answer(stored.image, weights=weights), explanation()
+        )
+    reads.record_first_read(records, ann, study_id, {"R": WORRIED})
+    assert drift.seen(records, ann, since=timedelta(days=1)).calls == ()
+    predictions.record_predictions(records, study_id, first.id, answer(first.image, weights="f" * 64), explanation())
+    (call,) = drift.seen(records, ann, since=timedelta(days=1)).calls
+    assert call.weights_sha256 == "f" * 64

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, per_breast
+from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, ImageScore, breast_scores, per_breast
 from core.reports.content import agreement_of, agreements_by_breast
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction
 
@@ -69,3 +69,20 @@ def test_pictures_that_stand_alone_are_no_part_of_the_breast_s_number() -> None:
     assert per_breast([spot, specimen], answers[2:]) == []
     (score,) = per_breast([full, spot], [answers[0], answers[2]])
     assert score.malignant == 0.2 and score.rule == ONE_RULE
+
+
+@pytest.mark.parametrize("modality", [Modality.MAMMOGRAPHY, Modality.ULTRASOUND])
+def test_a_model_promoted_between_two_images_of_a_breast_has_no_whole_number_of_it(modality: Modality) -> None:
+    before = ImageScore("L", modality, "m", "old", 0.2, 0.3)
+    after = replace(before, weights_sha256="new", malignant=0.8)
+    elsewhere = replace(after, breast="R", malignant=0.6)
+    scores = breast_scores([before, after, elsewhere])
+    assert [(s.breast, s.weights_sha256, s.malignant, s.is_whole) for s in scores] == [
+        ("R", "new", 0.6, True), ("L", "old", 0.2, False), ("L", "new", 0.8, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("malignant", "is_above"), [(0.3, True), (float(np.nextafter(0.3, 0)), False)])
+def test_a_breast_at_the_threshold_is_above_it(malignant: float, is_above: bool) -> None:
+    (score,) = breast_scores([ImageScore("L", Modality.ULTRASOUND, "m", "w", malignant, 0.3)])
+    assert score.is_above_threshold is is_above
