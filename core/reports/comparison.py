@@ -1,4 +1,4 @@
-"""A comparison of scorers as one file to keep or send: HTML that loads nothing from anywhere, or PDF."""
+"""The report of a comparison of scorers, as blocks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-
-import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from reportlab.graphics.shapes import Drawing
-from reportlab.platypus import Flowable, Spacer, Table
 
 from core.evaluation.cache import ComparisonCache
+from core.evaluation.charts.curves import decision_figure, precision_recall_figure, reliability_figure, roc_figure
 from core.evaluation.statistics.calibration import CalibrationLine
 from core.evaluation.statistics.comparison import McNemarTest
 from core.evaluation.statistics.operating_points import OperatingRow
 from core.models.cards import LEAKING
-from core.reports import blocks, content, plots
+from core.reports import content, plots
+from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
 from core.types import Estimate
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_SIDE = plots.WIDTH / 2 - 14
 TITLE = "Comparison of scorers"
 METHODS = (
     "Intervals are 95 %. AUC: DeLong's where every patient has one case, else from bootstrap draws of patients. Shares "
@@ -50,67 +46,16 @@ class ComparisonReport:
         return tuple(row.name for row in self.rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A heading with what stands under it. table: its first row heads it; shares: widths of its columns.
-
-    alarms: sentences in red.
-    """
-
-    heading: str
-    table: Sequence[Sequence[str]] = ()
-    shares: Sequence[float] = ()
-    drawings: Sequence[Drawing] = ()
-    facts: Sequence[tuple[str, str]] = ()
-    notes: Sequence[str] = ()
-    alarms: Sequence[str] = ()
+def comparison_document(report: ComparisonReport) -> Document:
+    """What was compared, how the scorers did, and how the numbers were made."""
+    parts = [_provenance, _curves, _operating, _measures, *([_pairs] if len(report.names) > 1 else []), _calibration]
+    blocks: list[Block] = [Banner(RESEARCH_USE), Heading(TITLE, level=1)]
+    for part in parts:
+        blocks += part(report)
+    return Document(TITLE, [*blocks, Heading("How these numbers were made"), *(Text(one, "soft") for one in METHODS)])
 
 
-def build_comparison_html(report: ComparisonReport) -> str:
-    """One self-contained page; plots are SVG pictures."""
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.filters["svg_address"] = plots.svg_address
-    template = environment.get_template("comparison.html")
-    return template.render(title=TITLE, research_use=content.RESEARCH_USE, parts=list(_parts(report)))
-
-
-def build_comparison_pdf(report: ComparisonReport) -> bytes:
-    """A4 pages, numbered."""
-    return blocks.build_document(TITLE, list(_story(report)))
-
-
-def _story(report: ComparisonReport) -> Iterator[Flowable]:
-    yield blocks.banner(content.RESEARCH_USE)
-    yield blocks.paragraph(TITLE, blocks.text_style(17, bold=True, before=8, after=2))
-    for part in _parts(report):
-        yield from blocks.heading(part.heading)
-        yield Spacer(1, 3)
-        if part.facts:
-            yield blocks.facts(part.facts)
-        if part.drawings:
-            pairs = [list(part.drawings[at : at + 2]) for at in range(0, len(part.drawings), 2)]
-            for pair in pairs:
-                yield pair[0] if len(pair) == 1 else Table([pair], colWidths=[blocks.WIDTH / 2] * 2)
-        if len(part.table) > 1:
-            yield blocks.table(part.table, part.shares)
-        for alarm in part.alarms:
-            yield blocks.paragraph(alarm, blocks.text_style(9, bold=True, colour=blocks.ALARM, before=3))
-        for note in part.notes:
-            yield blocks.paragraph(note, blocks.text_style(8, colour=blocks.SOFT, before=3))
-
-
-def _parts(report: ComparisonReport) -> Iterator[Part]:
-    yield _provenance(report)
-    yield _curves(report)
-    yield _operating(report)
-    yield _measures(report)
-    if len(report.names) > 1:
-        yield _pairs(report)
-    yield _calibration(report)
-    yield Part("How these numbers were made", notes=METHODS)
-
-
-def _provenance(report: ComparisonReport) -> Part:
+def _provenance(report: ComparisonReport) -> Iterator[Block]:
     cohort, table = report.numbers.cohort, report.numbers.cohort.table
     facts = [
         ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
@@ -125,51 +70,32 @@ def _provenance(report: ComparisonReport) -> Part:
         ("Operating point", report.mode),
         ("Bootstrap", f"{report.numbers.resamples:,} draws of patients"),
     ]
-    alarms = tuple(
-        f"LEAKING SPLIT, {name}: {leak} Its numbers here are too good."
-        for name in report.names
-        for leak in cohort.leaks.get(name, ())
-    )
-    return Part("What was compared", facts=facts, alarms=alarms)
+    yield Heading("What was compared")
+    yield Facts(facts)
+    for name in report.names:
+        for leak in cohort.leaks.get(name, ()):
+            yield Text(f"LEAKING SPLIT, {name}: {leak} Its numbers here are too good.", "alarm")
 
 
-def _curves(report: ComparisonReport) -> Part:
-    width, height = blocks.WIDTH / 2 - 14, blocks.WIDTH / 2 - 14
-    at = {row.name: row for row in report.rows}
-    roc = {
-        name: plots.Curve(
-            curve.false_positive_rate, curve.sensitivity, (at[name].false_positive_rate, at[name].sensitivity)
-        )
-        for name, curve in report.numbers.roc(report.names).items()
-    }
-    found = report.numbers.precision_recall(report.names)
-    precision_recall = {
-        name: plots.Curve(*_stairs(curve.recall, curve.precision), (at[name].sensitivity, _ppv(at[name])))
-        for name, curve in found.items()
-    }
-    share = next(iter(found.values())).prevalence
-    axes = (
-        plots.Axes("ROC", "1 - specificity", "sensitivity", guide=((0, 0), (1, 1))),
-        plots.Axes("Precision and recall", "recall", "precision", guide=((0, share), (1, share))),
-    )
+def _curves(report: ComparisonReport) -> Iterator[Block]:
+    roc = roc_figure(report.numbers.roc(report.names))
+    precision_recall = precision_recall_figure(report.numbers.precision_recall(report.names))
+    calls_right = [(row.sensitivity, _ppv(row)) for row in report.rows]
     drawings = [
-        plots.plot(axes[0], roc, width=width, height=height),
-        plots.plot(axes[1], precision_recall, width=width, height=height),
-        plots.legend([_marked(report, name) for name in report.names], width=blocks.WIDTH - 28),
-    ]
-    return Part("Curves, with the operating points", drawings=drawings)
-
-
-def _stairs(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The points with the corners between them: precision is not interpolated."""
-    return np.repeat(recall, 2)[:-1], np.repeat(precision, 2)[1:]
+        plots.plot(roc, plots.Axes("ROC"), side=_SIDE,
+                   marks=[(row.false_positive_rate, row.sensitivity) for row in report.rows]),
+        plots.plot(precision_recall, plots.Axes("Precision and recall"), side=_SIDE, marks=calls_right),
+        plots.legend([_marked(report, name) for name in report.names], width=plots.WIDTH - 28),
+    ]  # fmt: skip
+    yield Heading("Curves, with the operating points")
+    yield Plots(drawings, "ROC curves, and precision over recall")
 
 
 def _ppv(row: OperatingRow) -> float:
     return row.shares["ppv_at_threshold"].value
 
 
-def _operating(report: ComparisonReport) -> Part:
+def _operating(report: ComparisonReport) -> Iterator[Block]:
     head = ["Scorer", "Threshold", "TP", "FN", "FP", "TN", "Sensitivity", "Specificity", "PPV", "NPV"]
     rows = [
         [
@@ -188,10 +114,11 @@ def _operating(report: ComparisonReport) -> Part:
         ]
         for row in report.rows
     ]
-    return Part("At the operating point", [head, *rows], [0.17, 0.11, *[0.06] * 4, *[0.12] * 4])
+    yield Heading("At the operating point")
+    yield Table([head, *rows], [0.17, 0.11, *[0.06] * 4, *[0.12] * 4])
 
 
-def _measures(report: ComparisonReport) -> Part:
+def _measures(report: ComparisonReport) -> Iterator[Block]:
     head = ["Scorer", "Cases", "AUC", "Average precision", "Sens. at 88.9 % spec.", "Spec. at 86.9 % sens.", "Brier",
             "ECE"]  # fmt: skip
     keys = ("auc", "average_precision", "sensitivity_at_specificity_889", "specificity_at_sensitivity_869", "brier",
@@ -201,11 +128,14 @@ def _measures(report: ComparisonReport) -> Part:
         [_marked(report, name), f"{one.n} ({one.positives})", *(_cell(one.measures[key]) for key in keys)]
         for name, one in results.items()
     ]
-    missing = [f"{name} has no score for {one.missing} cases." for name, one in results.items() if one.missing]
-    return Part("At no threshold", [head, *rows], [0.19, 0.09, *[0.12] * 6], notes=missing)
+    yield Heading("At no threshold")
+    yield Table([head, *rows], [0.19, 0.09, *[0.12] * 6])
+    for name, one in results.items():
+        if one.missing:
+            yield Text(f"{name} has no score for {one.missing} cases.", "soft")
 
 
-def _pairs(report: ComparisonReport) -> Part:
+def _pairs(report: ComparisonReport) -> Iterator[Block]:
     calls = {(test.first, test.second): test for test in report.calls.get("accuracy", ())}
     head = ["First", "Second", "Cases", "AUC difference", "z", "p", "p, Holm", "McNemar p, Holm"]
     rows = [
@@ -221,31 +151,20 @@ def _pairs(report: ComparisonReport) -> Part:
         ]
         for test in report.numbers.pairs(report.names)
     ]
-    return Part("Are the differences real?", [head, *rows], [0.2, 0.2, 0.08, 0.17, 0.07, 0.09, 0.09, 0.1])
+    yield Heading("Are the differences real?")
+    yield Table([head, *rows], [0.2, 0.2, 0.08, 0.17, 0.07, 0.09, 0.09, 0.1])
 
 
-def _calibration(report: ComparisonReport) -> Part:
-    side = blocks.WIDTH / 2 - 14
-    bins = {
-        name: plots.Curve(np.array([one.mean_score for one in found]), np.array([one.observed.value for one in found]))
-        for name, found in report.numbers.reliability(report.names).items()
-    }
-    decisions = report.numbers.decision(report.names)
-    first = next(iter(decisions.values()))
-    top = max(0.001, *(float(curve.net_benefit.max()) for curve in decisions.values()))
-    curves = {name: plots.Curve(curve.thresholds, curve.net_benefit) for name, curve in decisions.items()}
-    reach = (0.0, float(first.thresholds[-1]))
+def _calibration(report: ComparisonReport) -> Iterator[Block]:
+    bins, decisions = report.numbers.reliability(report.names), report.numbers.decision(report.names)
+    decision = decision_figure(decisions)
+    reach = max(float(curve.thresholds[-1]) for curve in decisions.values())
     drawings = [
-        plots.plot(
-            plots.Axes("Calibration", "mean score of the bin", "share of positives", guide=((0, 0), (1, 1))),
-            bins, width=side, height=side,
-        ),
-        plots.plot(
-            plots.Axes("Decision curve", "threshold probability", "net benefit", reach, (-0.3 * top, 1.1 * top),
-                       guide=((0, 0), (reach[1], 0))),
-            curves, width=side, height=side,
-        ),
-    ]  # fmt: skip
+        plots.plot(reliability_figure(bins), plots.Axes("Calibration"), side=_SIDE),
+        plots.plot(decision, plots.Axes("Decision curve", (0.0, reach), decision.layout.yaxis.range), side=_SIDE),
+    ]
+    yield Heading("Calibration and net benefit")
+    yield Plots(drawings, "Calibration, and decision curves")
     head = ["Scorer", "Slope (1 is best)", "Intercept (0)", "In the large (0)", "Scores at 0 or 1"]
     rows = []
     for name, line in report.numbers.calibration(report.names).items():
@@ -254,7 +173,7 @@ def _calibration(report: ComparisonReport) -> Part:
         else:
             cells = ["none", "none", "none", ""]
         rows.append([_marked(report, name), *cells])
-    return Part("Calibration and net benefit", [head, *rows], [0.28, 0.18, 0.18, 0.18, 0.18], drawings)
+    yield Table([head, *rows], [0.28, 0.18, 0.18, 0.18, 0.18])
 
 
 def _marked(report: ComparisonReport, name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a report says, before it is laid out: the dataclasses that both layouts read, and the sentences they share."""
+"""What the report of a study is made from, and the sentences and numbers that reports and pages share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
 from core.models.aggregate import BreastScore, is_comparable
-from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction
+from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction, is_called
 
-RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or for decisions about patients."
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
 INTERVAL_NOTE = (
@@ -152,7 +151,7 @@ def breast_name(breast: str) -> str:
 
 def threshold_verdict(malignant: float, threshold: float) -> str:
     """Which side of the threshold, in words."""
-    side = "Above" if malignant >= threshold else "Below"
+    side = "Above" if is_called(malignant, threshold) else "Below"
     return f"{side} the threshold of {percent(threshold)}"
 
 
@@ -163,7 +162,7 @@ def agreement(scores: Sequence[tuple[float, float]]) -> str:
     values = [malignant for malignant, _ in scores]
     points = round(100 * (max(values) - min(values)))
     spread = f"their probabilities lie {points} points apart" if points else "their probabilities are the same"
-    above = sum(malignant >= threshold for malignant, threshold in scores)
+    above = sum(is_called(malignant, threshold) for malignant, threshold in scores)
     everyone = "Both" if len(scores) == 2 else f"All {len(scores)}"
     if above == len(scores):
         return f"{everyone} models are above their thresholds; {spread}."

@@ -1,70 +1,110 @@
-"""A report of one study as one file: HTML that loads nothing from anywhere, or PDF.
+"""A report before it is laid out: a title and blocks, which `core.reports.html` and `core.reports.pdf` write.
 
-Whatever came from a file or a person is escaped: Jinja2 escapes by itself in `templates/`, `core.reports.pdf` escapes
-every paragraph, and the HTML carries a content policy that permits no script.
+Whatever came from a file or a person stands in the blocks as it is. The writers escape it: Jinja2 does by itself, and
+the PDF escapes every paragraph.
 """
 
 from __future__ import annotations
 
-import base64
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from reportlab.graphics.shapes import Drawing
 
-from core.reports import content
-from core.reports.content import Report, ReportImage, ReportModel, ReportRead
-from core.reports.pdf import build_pdf
-from core.reports.pictures import attention_jpeg, picture_jpeg
-
-__all__ = ["Report", "ReportImage", "ReportModel", "ReportRead", "build_html", "build_pdf"]
-
-_TEMPLATES = Path(__file__).parent / "templates"
+RESEARCH_USE = "Research use only. Not a medical device; not for diagnosis or for decisions about patients."
 
 
-def build_html(report: Report) -> str:
-    """The report as one self-contained HTML page, pictures included as data."""
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            research_use=content.RESEARCH_USE,
-            ai_generated=content.AI_GENERATED,
-            attention_caption=content.ATTENTION_CAPTION,
-            interval_note=content.INTERVAL_NOTE,
-            reading_mode=content.READING_MODE_WORDS[report.reading_mode],
-            impressions=content.reads_by_breast(report.reads),
-            agreements=content.agreements_by_breast(report.scores),
-            pictures=[_picture(item) for item in report.images],
-            verdict=content.threshold_verdict,
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """A sentence in a box, at the top."""
+
+    kind: ClassVar = "banner"
+    words: str
 
 
-def _environment() -> Environment:
-    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    for words in (
-        content.percent,
-        content.percent_range,
-        content.measured,
-        content.class_text,
-        content.when,
-        content.breast_name,
-        content.read_title,
-    ):
-        environment.filters[words.__name__] = words
-    return environment
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """level 1: the report's title; 2: of a part; 3: of something in it. mark: a short word in a frame behind it."""
+
+    kind: ClassVar = "heading"
+    words: str
+    level: Literal[1, 2, 3] = 2
+    mark: str = ""
 
 
-def _picture(item: ReportImage) -> dict[str, object]:
-    attention = attention_jpeg(item)
-    return {
-        "label": item.label,
-        "picture": "" if item.removed else base64.b64encode(picture_jpeg(item)).decode(),
-        "removed": item.removed,
-        "attention": base64.b64encode(attention).decode() if attention else "",
-        "attention_words": item.attention.words if item.attention else "",
-        "predictions": item.predictions,
-        "warnings": content.warnings_of(item.image),
-        "sha256": item.image.sha256,
-    }
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph. look "comment": a person's own words, with their line breaks; "alarm": in red; "code": a hash."""
+
+    kind: ClassVar = "text"
+    words: str
+    look: Literal["plain", "soft", "alarm", "comment", "code"] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    kind: ClassVar = "bullets"
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values."""
+
+    kind: ClassVar = "facts"
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """rows: the first heads it. shares: widths of the columns in print, summing to 1."""
+
+    kind: ClassVar = "table"
+    rows: Sequence[Sequence[str]]
+    shares: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A JPEG. alternative: what stands for it where it cannot be seen. caption: below it; "" for none."""
+
+    jpeg: bytes
+    alternative: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Side by side."""
+
+    kind: ClassVar = "pictures"
+    items: Sequence[Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class Plots:
+    """Drawings, two in a row where they fit."""
+
+    kind: ClassVar = "plots"
+    drawings: Sequence[Drawing]
+    alternative: str
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Blocks that stand on one page if they can."""
+
+    kind: ClassVar = "together"
+    blocks: Sequence[Block]
+
+
+Block = Banner | Heading | Text | Bullets | Facts | Table | Pictures | Plots | Together
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """title: in the file's properties, and at the foot of every printed page."""
+
+    title: str
+    blocks: Sequence[Block]

@@ -1,134 +1,185 @@
-"""The report as a paginated A4 PDF, fonts embedded. `core.reports.content` has what it says."""
+"""A report as numbered A4 pages, fonts embedded. Markup in its words is shown, not obeyed.
+
+Characters that the font lacks are printed as U+FFFD.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape
 
 from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
+from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
+    BaseDocTemplate,
+    CondPageBreak,
     Flowable,
+    Frame,
     Image,
     KeepTogether,
+    PageTemplate,
+    Paragraph,
     Spacer,
-    Table,
 )
+from reportlab.platypus import Table as Grid
 
-from core.reports import content
-from core.reports.blocks import ALARM, SOFT, WIDTH, banner, build_document, facts, heading, paragraph, table, text_style
-from core.reports.content import Report, ReportImage, ReportModel
-from core.reports.pictures import attention_jpeg, picture_jpeg
+from core.reports.document import (
+    RESEARCH_USE,
+    Banner,
+    Block,
+    Bullets,
+    Document,
+    Facts,
+    Heading,
+    Picture,
+    Pictures,
+    Plots,
+    Table,
+    Text,
+    Together,
+)
+from core.reports.fonts import font_names, printable
+from core.reports.plots import INK, LINE, MARGIN, SOFT, WIDTH
 
 _PICTURE_HEIGHT = 88 * mm
+ALARM = colors.HexColor("#b3261e")
+ACCENT, WARN, WARN_PAPER = colors.HexColor("#0b5c7a"), colors.HexColor("#8a4b00"), colors.HexColor("#fff4e0")
 
 
-def build_pdf(report: Report) -> bytes:
-    """The report as PDF bytes. Characters that the font lacks are printed as U+FFFD."""
-    return build_document(report.study_name, list(_story(report)))
-
-
-def _story(report: Report) -> Iterator[Flowable]:
-    yield banner(content.RESEARCH_USE)
-    if report.is_synthetic:
-        yield banner("Synthetic study: the pictures were made by a program and show no patient.")
-    yield paragraph(report.study_name, text_style(17, bold=True, before=8, after=2))
-    state = "final" if report.is_final else "preliminary: no final assessment yet"
-    site = f" · {report.site_name}" if report.site_name else ""
-    yield paragraph(f"SecondRead report{site} · {state}", text_style(9, colour=SOFT, after=6))
-    yield facts(
-        [
-            ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
-            ("Reading mode", content.READING_MODE_WORDS[report.reading_mode]),
-            ("Images", str(len(report.images))),
-            ("Study", report.study_id),
-        ]
+def build_pdf(document: Document) -> bytes:
+    """PDF bytes; the title stands in the file's properties and in every footer."""
+    out = io.BytesIO()
+    font_names()
+    pages = BaseDocTemplate(
+        out,
+        pagesize=A4,
+        title=f"SecondRead report: {printable(document.title)}",
+        author="SecondRead",
+        subject=RESEARCH_USE,
+        lang="en",
     )
-    yield from _reads(report)
-    if report.has_ai:
-        yield from _scores(report)
-    for index, item in enumerate(report.images):
-        yield KeepTogether([*(heading("Images") if index == 0 else ()), *_image(item)])
-    if report.models:
-        yield from heading("The models and their limits")
-        for model in report.models:
-            yield from _model(model)
-    for note in report.notes:
-        yield paragraph(note, text_style(8, colour=SOFT))
+    frame = Frame(MARGIN, 18 * mm, WIDTH, A4[1] - 34 * mm, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0)
+    pages.addPageTemplates(PageTemplate("page", [frame]))
+    pages.build([flowable for block in document.blocks for flowable in _flowables(block)],
+                canvasmaker=_numbered_canvas(document.title))  # fmt: skip
+    return out.getvalue()
 
 
-def _reads(report: Report) -> Iterator[Flowable]:
-    yield from heading("The radiologist's reads")
-    if not report.reads:
-        yield paragraph("No read has been saved.")
-        return
-    heads = [f"{content.read_title(read)}\n{read.reader}, {content.when(read.at)}" for read in report.reads]
-    rows = [[breast, *cells] for breast, cells in content.reads_by_breast(report.reads)]
-    share = 0.8 / len(report.reads)
-    yield table([["Breast", *heads], *rows], [0.2, *[share] * len(report.reads)])
-    for read in report.reads:
-        if read.comment:
-            yield paragraph(f"Comment, {content.read_title(read).lower()}", text_style(9, bold=True, before=6))
-            yield paragraph(read.comment)
+def _flowables(block: Block) -> Iterator[Flowable]:
+    match block:
+        case Banner():
+            yield _banner(block.words)
+        case Heading():
+            yield from _heading(block)
+        case Text():
+            yield _paragraph(block.words, _look(block.look))
+        case Bullets():
+            yield from (_paragraph(f"•  {item}", _style(8.5)) for item in block.items)
+        case Facts():
+            yield _facts(block.rows)
+        case Table():
+            yield _table(block.rows, block.shares)
+        case Pictures():
+            yield _pictures(block.items)
+        case Plots():
+            for start in range(0, len(block.drawings), 2):
+                pair = list(block.drawings[start : start + 2])
+                yield pair[0] if len(pair) == 1 else Grid([pair], colWidths=[WIDTH / 2] * 2)
+        case Together():
+            yield KeepTogether([flowable for inner in block.blocks for flowable in _flowables(inner)])
 
 
-def _scores(report: Report) -> Iterator[Flowable]:
-    yield from heading(f"Second read by breast ({content.AI_GENERATED})")
-    head = ["Breast", "Model", "Malignant", "95 % interval", "Against the threshold", "From"]
-    rows = [
-        [
-            content.breast_name(score.breast),
-            score.model_id,
-            content.percent(score.malignant),
-            content.percent_range(score.interval),
-            content.threshold_verdict(score.malignant, score.threshold),
-            f"{score.n_images} image(s); {score.rule}",
-        ]
-        for score in report.scores
+def _style(
+    size: float = 9, *, bold: bool = False, colour: colors.Color = INK, before: float = 0, after: float = 2
+) -> ParagraphStyle:
+    regular, heavy = font_names()
+    return ParagraphStyle(
+        "text",
+        fontName=heavy if bold else regular,
+        fontSize=size,
+        leading=size * 1.35,
+        textColor=colour,
+        spaceBefore=before,
+        spaceAfter=after,
+        splitLongWords=True,
+    )
+
+
+def _look(look: str) -> ParagraphStyle:
+    match look:
+        case "soft":
+            return _style(8, colour=SOFT, before=3)
+        case "alarm":
+            return _style(9, bold=True, colour=ALARM, before=3)
+        case "code":
+            return _style(7, colour=SOFT)
+        case _:
+            return _style(9, before=3)
+
+
+def _paragraph(words: str, style: ParagraphStyle) -> Paragraph:
+    """Plain words: markup in them is shown, not obeyed."""
+    return Paragraph(escape(printable(words)).replace("\n", "<br/>"), style)
+
+
+def _heading(heading: Heading) -> Iterator[Flowable]:
+    """A part's heading stands over a rule, and never alone at the foot of a page."""
+    words = f"{heading.words} ({heading.mark})" if heading.mark else heading.words
+    if heading.level == 1:
+        yield _paragraph(words, _style(17, bold=True, before=8, after=2))
+    elif heading.level == 2:
+        yield CondPageBreak(40 * mm)
+        yield _paragraph(words, _style(12, bold=True, before=10, after=3))
+        yield Grid([[""]], colWidths=[WIDTH], rowHeights=[1.2], style=[("LINEABOVE", (0, 0), (-1, -1), 1.2, ACCENT)])
+        yield Spacer(1, 3)
+    else:
+        yield CondPageBreak(20 * mm)
+        yield _paragraph(words, _style(10, bold=True, before=8))
+
+
+def _banner(words: str) -> Grid:
+    look = [("BACKGROUND", (0, 0), (-1, -1), WARN_PAPER), ("BOX", (0, 0), (-1, -1), 0.5, WARN), *_padding(4, 5, 6)]
+    return Grid([[_paragraph(words, _style(9, bold=True, colour=WARN))]], colWidths=[WIDTH], style=look)
+
+
+def _padding(top: float, bottom: float, left: float = 0) -> list[tuple[str, tuple[int, int], tuple[int, int], float]]:
+    sides = {"TOPPADDING": top, "BOTTOMPADDING": bottom, "LEFTPADDING": left}
+    return [(name, (0, 0), (-1, -1), size) for name, size in sides.items()]
+
+
+def _table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> Grid:
+    """Its first row repeats on each page."""
+    cells = [
+        [_paragraph(cell, _style(8, bold=index == 0, colour=SOFT if index == 0 else INK)) for cell in row]
+        for index, row in enumerate(rows)
     ]
-    yield table([head, *rows], [0.14, 0.2, 0.11, 0.17, 0.18, 0.2])
-    for sentence in content.agreements_by_breast(report.scores):
-        yield paragraph(sentence, text_style(9, before=3))
-    yield paragraph(content.INTERVAL_NOTE, text_style(8, colour=SOFT, before=3))
+    look = [("LINEBELOW", (0, 0), (-1, -1), 0.5, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(2, 2)]
+    return Grid(cells, colWidths=[share * WIDTH for share in shares], repeatRows=1, style=look)
 
 
-def _image(item: ReportImage) -> list[Flowable]:
-    block: list[Flowable] = [paragraph(item.label, text_style(10, bold=True, before=8))]
-    block += [paragraph(item.removed, text_style(9))] if item.removed else _pictures(item)
-    if item.predictions:
-        head = [f"Model ({content.AI_GENERATED})", "Malignant", "95 % interval", "Against the threshold", "Classes"]
-        rows = [
-            [
-                p.model_id,
-                content.percent(p.malignant),
-                content.percent_range(p.interval),
-                content.threshold_verdict(p.malignant, p.threshold),
-                content.class_text(p),
-            ]
-            for p in item.predictions
-        ]
-        block.append(table([head, *rows], [0.24, 0.11, 0.18, 0.22, 0.25]))
-    block += [paragraph(warning, text_style(8, colour=SOFT)) for warning in content.warnings_of(item.image)]
-    return [*block, paragraph(f"image sha256 {item.image.sha256}", text_style(7, colour=SOFT))]
+def _facts(rows: Sequence[tuple[str, str]]) -> Grid:
+    """Two columns, no lines."""
+    cells = [[_paragraph(name, _style(8.5, colour=SOFT)), _paragraph(value, _style(8.5))] for name, value in rows]
+    look = [("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(0, 1)]
+    return Grid(cells, colWidths=[0.22 * WIDTH, 0.78 * WIDTH], style=look)
 
 
-def _pictures(item: ReportImage) -> list[Flowable]:
-    attention = attention_jpeg(item)
-    encoded = [picture_jpeg(item), *([attention] if attention else [])]
-    width = WIDTH / len(encoded) - 3 * mm
-    pictures = Table(
-        [[_fitted(jpeg, width) for jpeg in encoded]],
-        colWidths=[WIDTH / len(encoded)] * len(encoded),
-        style=[
-            ("BACKGROUND", (0, 0), (-1, -1), colors.black),
-            ("ALIGN", (0, 0), (-1, -1), "CENTER"),
-            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
-        ],
-    )
-    if not item.attention:
-        return [pictures]
-    words = f"Right: {content.ATTENTION_CAPTION.lower()}. {item.attention.words} ({content.AI_GENERATED})"
-    return [pictures, paragraph(words, text_style(8, colour=SOFT))]
+def _pictures(items: Sequence[Picture]) -> Grid:
+    """On black, the captions below on white."""
+    width = WIDTH / len(items)
+    rows = [[_fitted(picture.jpeg, width - 3 * mm) for picture in items]]
+    if any(picture.caption for picture in items):
+        rows.append([_paragraph(picture.caption, _style(8, colour=SOFT)) for picture in items])
+    look = [
+        ("BACKGROUND", (0, 0), (-1, 0), colors.black),
+        ("ALIGN", (0, 0), (-1, 0), "CENTER"),
+        ("VALIGN", (0, 0), (-1, 0), "MIDDLE"),
+    ]
+    return Grid(rows, colWidths=[width] * len(items), style=look)
 
 
 def _fitted(jpeg: bytes, width: float) -> Image:
@@ -138,17 +189,34 @@ def _fitted(jpeg: bytes, width: float) -> Image:
     return picture
 
 
-def _model(model: ReportModel) -> Iterator[Flowable]:
-    rows = [
-        ("Model", model.model_id),
-        ("Weights", f"sha256 {model.weights_sha256}"),
-        ("Threshold", model.threshold_text),
-        *([("Learnt from", model.data)] if model.data else []),
-        *((name, content.measured(estimate)) for name, estimate in model.headline.items()),
-    ]
-    yield KeepTogether([paragraph(model.title, text_style(10, bold=True, before=6)), facts(rows)])
-    for leak in model.leaks:
-        yield paragraph(leak, text_style(8.5, bold=True, colour=ALARM))
-    for limit in model.limits:
-        yield paragraph(f"•  {limit}", text_style(8.5))
-    yield Spacer(1, 3)
+def _numbered_canvas(title: str) -> type[Canvas]:
+    """A canvas that writes "page x of y": pages are kept until their number is known."""
+    title = printable(title)
+    shown = title if len(title) <= 50 else f"{title[:49]}…"
+
+    class NumberedCanvas(Canvas):  # type: ignore[misc]  # reportlab comes without types
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)
+            self._cached: list[dict[str, object]] = []
+
+        def showPage(self) -> None:  # the name that reportlab calls
+            self._cached.append(dict(self.__dict__))
+            self._startPage()
+
+        def save(self) -> None:
+            for number, state in enumerate(self._cached, 1):
+                self.__dict__.update(state)
+                _draw_footer(self, f"{shown} · page {number} of {len(self._cached)}")
+                Canvas.showPage(self)
+            super().save()
+
+    return NumberedCanvas
+
+
+def _draw_footer(canvas: Canvas, right: str) -> None:
+    canvas.setStrokeColor(LINE)
+    canvas.line(MARGIN, 14 * mm, A4[0] - MARGIN, 14 * mm)
+    canvas.setFillColor(SOFT)
+    canvas.setFont(font_names()[0], 7.5)
+    canvas.drawString(MARGIN, 10 * mm, "SecondRead · research use only, not for diagnosis")
+    canvas.drawRightString(A4[0] - MARGIN, 10 * mm, right)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 from PIL import Image as Raster
@@ -12,9 +11,9 @@ from PIL import ImageDraw, ImageFont
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import resize, square_pixels
 from core.reports.content import ReportImage
+from core.reports.fonts import FONTS
 from core.types import Image, Modality
 
-FONTS = Path(__file__).parent / "fonts"
 PRINT_SIDE_PX = 1100
 """Longest side: 9 cm wide at 300 dots an inch; more only makes the file heavy."""
 ATTENTION_OPACITY = 0.55

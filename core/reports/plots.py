@@ -1,71 +1,86 @@
-"""Small plots on white paper, drawn once for both layouts: a flowable in the PDF, an SVG picture in the HTML."""
+"""The figures of the screen on white paper: a flowable in the PDF, an SVG picture in the HTML."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from reportlab.graphics import renderSVG
+import plotly.graph_objects as go
 from reportlab.graphics.shapes import Circle, Drawing, Line, PolyLine, Rect, String
 from reportlab.lib import colors
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
 
-from core.reports.blocks import INK, LINE, SOFT, font_names, printable
+from core.evaluation.charts.base import GREYED
+from core.reports.fonts import font_names, printable
+
+MARGIN = 16 * mm
+WIDTH = A4[0] - 2 * MARGIN
+"""What is printed of an A4 page, in points."""
+INK, SOFT, LINE = colors.HexColor("#1b2126"), colors.HexColor("#5b6770"), colors.HexColor("#d5dbe0")
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#8a7a00", "#3aa0d8", "#4b4bb5", "#666666")
 """Okabe & Ito's palette, its light ones darkened for white paper."""
 DASHES = (None, (4, 2), (1, 2), (5, 2, 1, 2))
 _LEFT, _BOTTOM, _RIGHT, _TOP = 34, 30, 8, 18
 _MOST_POINTS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A line through (x, y), both (points,), and the place of its operating point, if it has one."""
-
-    x: np.ndarray
-    y: np.ndarray
-    marked: tuple[float, float] | None = None
+Box = tuple[float, float, float, float]
+"""Left, bottom, width, height of what the axes enclose, in points."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Titles and ranges; guide: the ends of a dotted line."""
+    """How a figure is framed in print. title: before the name of the y axis. Ranges: of what is drawn."""
 
     title: str
-    x_title: str
-    y_title: str
     x_range: tuple[float, float] = (0.0, 1.0)
     y_range: tuple[float, float] = (0.0, 1.0)
-    guide: tuple[tuple[float, float], tuple[float, float]] | None = None
 
 
-def plot(axes: Axes, curves: Mapping[str, Curve], *, width: float, height: float) -> Drawing:
-    """A plot with a line a curve, in the order of the legend."""
-    drawing = Drawing(width, height)
-    box = (_LEFT, _BOTTOM, width - _LEFT - _RIGHT, height - _BOTTOM - _TOP)
-    _draw_axes(drawing, axes, box)
-    if axes.guide:
-        (x0, y0), (x1, y1) = axes.guide
-        points = _placed(np.array([x0, x1]), np.array([y0, y1]), axes, box)
-        drawing.add(PolyLine(points, strokeColor=SOFT, strokeWidth=0.6, strokeDashArray=(1, 2)))
-    for index, curve in enumerate(curves.values()):
-        colour, dash = colour_of(index), DASHES[index // len(COLOURS) % len(DASHES)]
-        shown = np.isfinite(curve.x) & np.isfinite(curve.y)
-        x, y = curve.x[shown], curve.y[shown]
-        retained: np.ndarray = (
-            np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).round().astype(int))
-            if len(x)
-            else np.empty(0, int)
-        )
-        if len(retained) > 1:
-            points = _placed(x[retained], y[retained], axes, box)
-            drawing.add(PolyLine(points, strokeColor=colour, strokeWidth=1.2, strokeDashArray=dash))
-        if curve.marked is not None and np.isfinite(curve.marked).all():
-            left, up = _placed(np.array(curve.marked[:1]), np.array(curve.marked[1:]), axes, box)
-            drawing.add(Circle(left, up, 2.8, fillColor=colour, strokeColor=colors.white, strokeWidth=0.8))
+def plot(figure: go.Figure, axes: Axes, *, side: float, marks: Sequence[tuple[float, float]] = ()) -> Drawing:
+    """A figure of `core.evaluation.charts.curves` in print: its curves in the order of the legend, and its guides.
+
+    side: of the square drawing, in points. marks: the place of each curve's operating point, in the same order.
+    """
+    drawing = Drawing(side, side)
+    box = (_LEFT, _BOTTOM, side - _LEFT - _RIGHT, side - _BOTTOM - _TOP)
+    titles = (figure.layout.xaxis.title.text, f"{axes.title}: {figure.layout.yaxis.title.text}")
+    _draw_axes(drawing, axes, titles, box)
+    curves = [trace for trace in figure.data if "lines" in trace.mode and trace.fill is None]
+    guides = [trace for trace in curves if trace.line.color == GREYED]
+    for trace in guides:
+        _draw_line(drawing, trace, axes, box, colour=SOFT, width=0.6, dash=(1, 2))
+    for index, trace in enumerate(trace for trace in curves if trace.line.color != GREYED):
+        _draw_line(drawing, trace, axes, box, colour=colour_of(index), width=1.2, dash=_dash_of(index))
+    for index, mark in enumerate(marks):
+        if np.isfinite(mark).all():
+            left, up = _placed(np.array(mark[:1]), np.array(mark[1:]), axes, box)
+            drawing.add(Circle(left, up, 2.8, fillColor=colour_of(index), strokeColor=colors.white, strokeWidth=0.8))
     return drawing
+
+
+def _draw_line(
+    drawing: Drawing,
+    trace: go.Scatter,
+    axes: Axes,
+    box: Box,
+    *,
+    colour: colors.Color,
+    width: float,
+    dash: tuple[int, ...] | None,
+) -> None:
+    x, y = np.asarray(trace.x, np.float64), np.asarray(trace.y, np.float64)
+    shown = np.isfinite(x) & np.isfinite(y)
+    x, y = x[shown], y[shown]
+    if len(x) < 2:
+        return
+    places = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).round().astype(int))
+    x, y = x[places], y[places]
+    if trace.line.shape == "vh":  # first up, then across: precision is not interpolated
+        x, y = np.repeat(x, 2)[:-1], np.repeat(y, 2)[1:]
+    points = _placed(x, y, axes, box)
+    drawing.add(PolyLine(points, strokeColor=colour, strokeWidth=width, strokeDashArray=dash))
 
 
 def legend(names: Sequence[str], *, width: float) -> Drawing:
@@ -74,7 +89,7 @@ def legend(names: Sequence[str], *, width: float) -> Drawing:
     drawing = Drawing(width, 12 * rows + 2)
     for index, name in enumerate(names):
         x, y = (index % 2) * width / 2, 12 * (rows - 1 - index // 2) + 4
-        dash = DASHES[index // len(COLOURS) % len(DASHES)]
+        dash = _dash_of(index)
         drawing.add(Line(x, y + 2, x + 22, y + 2, strokeColor=colour_of(index), strokeWidth=2, strokeDashArray=dash))
         shown = name if len(name) <= 42 else f"{name[:41]}…"
         drawing.add(_label(x + 27, y, shown, 8, INK))
@@ -85,13 +100,11 @@ def colour_of(index: int) -> colors.Color:
     return colors.HexColor(COLOURS[index % len(COLOURS)])
 
 
-def svg_address(drawing: Drawing) -> str:
-    """The drawing as the address of a picture: nothing in it can run or load anything."""
-    svg = renderSVG.drawToString(drawing)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _dash_of(index: int) -> tuple[int, ...] | None:
+    return DASHES[index // len(COLOURS) % len(DASHES)]
 
 
-def _draw_axes(drawing: Drawing, axes: Axes, box: tuple[float, float, float, float]) -> None:
+def _draw_axes(drawing: Drawing, axes: Axes, titles: tuple[str, str], box: Box) -> None:
     left, bottom, width, height = box
     drawing.add(Rect(left, bottom, width, height, fillColor=None, strokeColor=LINE, strokeWidth=0.6))
     for step in range(6):
@@ -102,8 +115,8 @@ def _draw_axes(drawing: Drawing, axes: Axes, box: tuple[float, float, float, flo
             drawing.add(Line(left, y, left + width, y, strokeColor=LINE, strokeWidth=0.4))
         drawing.add(_label(x, bottom - 9, _tick(axes.x_range, share), 6.5, SOFT, "middle"))
         drawing.add(_label(left - 3, y - 2, _tick(axes.y_range, share), 6.5, SOFT, "end"))
-    drawing.add(_label(left + width / 2, 6, axes.x_title, 7.5, INK, "middle"))
-    drawing.add(_label(left, bottom + height + 6, f"{axes.title}: {axes.y_title}", 8, INK))
+    drawing.add(_label(left + width / 2, 6, titles[0], 7.5, INK, "middle"))
+    drawing.add(_label(left, bottom + height + 6, titles[1], 8, INK))
 
 
 def _tick(span: tuple[float, float], share: float) -> str:
@@ -114,7 +127,7 @@ def _label(x: float, y: float, words: str, size: float, colour: colors.Color, an
     return String(x, y, printable(words), fontName=font_names()[0], fontSize=size, fillColor=colour, textAnchor=anchor)
 
 
-def _placed(x: np.ndarray, y: np.ndarray, axes: Axes, box: tuple[float, float, float, float]) -> list[float]:
+def _placed(x: np.ndarray, y: np.ndarray, axes: Axes, box: Box) -> list[float]:
     """[x0, y0, x1, y1, ...] on the drawing; what lies outside the axes is held at their edge."""
     left, bottom, width, height = box
     across = np.clip((x - axes.x_range[0]) / (axes.x_range[1] - axes.x_range[0]), 0, 1)

@@ -28,7 +28,9 @@ from core.evaluation.statistics.operating_points import (
     thresholds_at_specificity,
 )
 from core.evaluation.tables.cohort import Cohort
-from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from core.reports.comparison import ComparisonReport, comparison_document
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure, picture_format, with_audit
 from pages.parts.markdown import plain
@@ -50,8 +52,8 @@ def draw_report_buttons(
         site_name=settings().site_name,
     )
     kinds = (
-        ("HTML", "html", "text/html", lambda: build_comparison_html(report).encode()),
-        ("PDF", "pdf", "application/pdf", lambda: build_comparison_pdf(report)),
+        ("HTML", "html", "text/html", lambda: build_html(comparison_document(report)).encode()),
+        ("PDF", "pdf", "application/pdf", lambda: build_pdf(comparison_document(report))),
     )
     with st.container(horizontal=True):
         for name, ending, mime, build in kinds:

@@ -11,17 +11,19 @@ from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
 from core.models.cards import headline, known_cards, leak_text, leaks_of
 from core.models.operating_point import operating_point
+from core.reading import second_read
+from core.reading.second_read import Answer
 from core.records.people.permissions import Person, SignedIn
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
 from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
-from core.reports.document import build_html, build_pdf
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
+from core.reports.study import study_document
 from core.settings import Settings
 from pages.parts.attention import default_choice
 from pages.parts.card_rows import data_text, headline_text
 from pages.parts.session import database, deferred, require, settings
-from pages.reader.parts import second_read
-from pages.reader.parts.second_read import Answer
 
 
 def gather(
@@ -49,10 +51,10 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
     site, db = settings(), database()
 
     def made(person: Person, what: str) -> bytes:
-        report = gather(person, study, answers, retained, site)
-        document = build_pdf(report) if what == "pdf" else build_html(report).encode()
+        document = study_document(gather(person, study, answers, retained, site))
+        written = build_pdf(document) if what == "pdf" else build_html(document).encode()
         record_export(db, actor, study.row.id, what=what)
-        return document
+        return written
 
     name = f"secondread-{study.row.id[:8]}"
     with st.container(horizontal=True):

@@ -27,7 +27,9 @@ from core.evaluation.tables import case_lists
 from core.evaluation.tables.cohort import cohort_of_cards, cohort_of_upload, group_cards
 from core.evaluation.tables.scores import ScoreTable, label_names, read_scores, safe_csv
 from core.models.cards import Card, all_cards
-from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from core.reports.comparison import ComparisonReport, comparison_document
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
 from core.settings import Settings
 
 RNG = np.random.default_rng(7)
@@ -220,8 +222,8 @@ def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert(
         made_at=datetime(2026, 1, 1, tzinfo=UTC),
         made_by="Ada",
     )
-    html = build_comparison_html(report)
-    pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_comparison_pdf(report))).pages)
+    html = build_html(comparison_document(report))
+    pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(comparison_document(report)))).pages)
     assert "<script" not in html and "&lt;script&gt;" in html
     area = f"{numbers.results([name])[name].measures['auc'].value:.3f}"
     for words in (area, "240", numbers.cohort.data_sha256[:8], "0.500", "Ada", "Holm"):

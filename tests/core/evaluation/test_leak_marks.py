@@ -22,7 +22,9 @@ from core.records.audit import trail
 from core.records.audit.trail import record_comparison_export
 from core.records.database.db import Database
 from core.records.people.permissions import Person
-from core.reports.comparison import ComparisonReport, build_comparison_html, build_comparison_pdf
+from core.reports.comparison import ComparisonReport, comparison_document
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
 from core.settings import Settings
 from pages.parts import tables
 
@@ -74,8 +76,8 @@ def test_every_table_and_both_reports_carry_the_mark(cohort: Cohort) -> None:
     pair = tables.pair_text(cohort, numbers.pairs(names)[0])
     assert shown.count('class="leak"') == matrices.count('class="leak"') == pair.count('class="leak"') == 1
     report = ComparisonReport(numbers, rows, calls, "x", datetime(2026, 1, 1, tzinfo=UTC), "Ada")
-    html = build_comparison_html(report)
-    pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_comparison_pdf(report))).pages)
+    html = build_html(comparison_document(report))
+    pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(comparison_document(report)))).pages)
     assert f"flattered ({LEAKING})" in html and f"clean ({LEAKING})" not in html
     for words in (SENTENCE, "LEAKING SPLIT"):
         assert words in html and words in " ".join(pdf.split()), words

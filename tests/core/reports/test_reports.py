@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -26,8 +27,11 @@ from core.reports.content import (
     percent,
     threshold_verdict,
 )
-from core.reports.document import build_html, build_pdf
+from core.reports.document import Block, Heading, Together
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
 from core.reports.pictures import PRINT_SIDE_PX, attention_jpeg, picture_jpeg
+from core.reports.study import study_document
 from core.types import Estimate, Image, Modality, Prediction
 
 AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
@@ -120,7 +124,9 @@ def html_text(html: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
     return re.sub(r"\s+", " ", " ".join(parser.text)), parser.elements
 
 
-@pytest.mark.parametrize("build", [lambda r: html_text(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+@pytest.mark.parametrize(
+    "build", [lambda r: html_text(build_html(study_document(r)))[0], lambda r: pdf_text(build_pdf(study_document(r)))]
+)
 def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
     words = build(report())
     for expected in (
@@ -155,7 +161,9 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
     assert "Synthetic" not in words
 
 
-@pytest.mark.parametrize("build", [lambda r: html_text(build_html(r))[0], lambda r: pdf_text(build_pdf(r))])
+@pytest.mark.parametrize(
+    "build", [lambda r: html_text(build_html(study_document(r)))[0], lambda r: pdf_text(build_pdf(study_document(r)))]
+)
 def test_without_predictions_nothing_is_called_ai_generated(build):
     image = ReportImage("R CC", phantom())
     words = build(report(images=(image,), scores=(), models=(), reads=(), is_synthetic=True))
@@ -168,16 +176,16 @@ def test_without_predictions_nothing_is_called_ai_generated(build):
 def test_markup_in_names_and_comments_is_shown_and_never_obeyed():
     final = ReportRead("final", HOSTILE, AT, {"R": ("1", 0)}, "concurrent", HOSTILE)
     hostile = report(study_name=HOSTILE, reads=(final,), made_by=HOSTILE, site_name=HOSTILE)
-    words, elements = html_text(build_html(hostile))
+    words, elements = html_text(build_html(study_document(hostile)))
     assert words.count('<script>alert("x")</script>') >= 4
     assert not [tag for tag, _ in elements if tag == "script"]
     assert all(attributes["src"].startswith("data:image/jpeg;base64,") for tag, attributes in elements if tag == "img")
     assert not [name for _, attributes in elements for name in attributes if name.startswith("on")]
-    assert "<script>alert" in pdf_text(build_pdf(hostile))
+    assert "<script>alert" in pdf_text(build_pdf(study_document(hostile)))
 
 
 def test_the_html_asks_the_network_for_nothing_and_forbids_scripts():
-    html = build_html(report())
+    html = build_html(study_document(report()))
     _, elements = html_text(html)
     policy = next(a["content"] for tag, a in elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -188,7 +196,7 @@ def test_the_html_asks_the_network_for_nothing_and_forbids_scripts():
 
 
 def test_the_html_holds_the_picture_and_the_picture_under_its_heat_map():
-    _, elements = html_text(build_html(report()))
+    _, elements = html_text(build_html(study_document(report())))
     sources = [a["src"] for tag, a in elements if tag == "img"]
     pictures = [np.asarray(Raster.open(io.BytesIO(base64.b64decode(s.partition(",")[2]))), np.float32) for s in sources]
     assert len(pictures) == 2
@@ -225,7 +233,7 @@ def test_pictures_in_print_are_bounded_and_colour_stays_colour():
 
 def test_the_pdf_numbers_its_pages_repeats_the_warning_and_embeds_its_fonts():
     many = report(images=report().images * 4)
-    reader = PdfReader(io.BytesIO(build_pdf(many)))
+    reader = PdfReader(io.BytesIO(build_pdf(study_document(many))))
     total = len(reader.pages)
     assert total >= 3
     for number, page in enumerate(reader.pages, 1):
@@ -239,14 +247,14 @@ def test_the_pdf_numbers_its_pages_repeats_the_warning_and_embeds_its_fonts():
 
 
 def test_names_in_other_alphabets_are_printed_and_an_unknown_letter_does_not_stop_the_pdf():
-    words = pdf_text(build_pdf(report(study_name="Öztürk Ωμέγα Жанна 漢字\x00\x07")))
+    words = pdf_text(build_pdf(study_document(report(study_name="Öztürk Ωμέγα Жанна 漢字\x00\x07"))))
     assert "Öztürk Ωμέγα Жанна" in words
     assert "\ufffd\ufffd" in words
 
 
 def test_a_very_long_comment_and_name_still_make_pages():
     final = ReportRead("final", "Dr One", AT, {"R": ("1", 0)}, "read_first", "word " * 3000 + "x" * 3000)
-    reader = PdfReader(io.BytesIO(build_pdf(report(study_name="n" * 400, reads=(final,)))))
+    reader = PdfReader(io.BytesIO(build_pdf(study_document(report(study_name="n" * 400, reads=(final,))))))
     assert len(reader.pages) >= 3
 
 
@@ -268,7 +276,44 @@ def test_agreement_says_whether_the_models_are_on_the_same_side():
     assert agreement([(0.1, 0.3), (0.2, 0.3)]).startswith("Both models are below")
     assert agreement([(0.1, 0.3)] * 3) == "All 3 models are below their thresholds; their probabilities are the same."
     assert agreement([(0.1, 0.3), (0.5, 0.3)]).startswith("The models disagree: 1 of 2")
+    assert agreement([(0.3, 0.3), (0.5, 0.3)]).startswith("Both models are above")
 
 
 def test_every_birads_category_has_its_meaning():
     assert set(content.BIRADS_MEANING) == {"0", "1", "2", "3", "4A", "4B", "4C", "5", "6"}
+
+
+def sections(text: str, headings: list[str]) -> list[str]:
+    """The text between the headings, with every white space removed: lines break where a page is narrow."""
+    bare, parts = re.sub(r"\s", "", text), []
+    for heading in [*headings[1:], ""]:
+        part, _, bare = bare.partition(re.sub(r"\s", "", heading)) if heading else (bare, "", "")
+        parts.append(part)
+    return parts
+
+
+def as_printed(heading: Heading) -> str:
+    return f"{heading.words} ({heading.mark})" if heading.mark else heading.words
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"is_synthetic": True, "notes": ("A note.",)}, {"reads": (), "scores": (), "models": (), "images": ()}],
+)
+def test_html_and_pdf_say_the_same_section_by_section(changes):
+    document = study_document(report(**changes))
+    parts = [block for block in flat(document.blocks) if isinstance(block, Heading) and block.level < 3]
+    html = html_text(build_html(document).partition("<main>")[2])[0]
+    pdf = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(document))).pages)
+    pdf = re.sub(r"SecondRead · research use only, not for diagnosis\s*Case twelve · page \d+ of \d+", "", pdf)
+    of_html = sections(html, [f"{part.words} {part.mark}" for part in parts])
+    of_pdf = sections(pdf, [as_printed(part) for part in parts])
+    assert len(of_html) == len(parts) and all(of_html)
+    for part, ours, theirs in zip(parts, of_html, of_pdf, strict=True):
+        # A list's points are drawn in print, and styled on the page.
+        assert sorted(ours) == sorted(theirs.replace("•", "")), part.words
+
+
+def flat(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield from flat(block.blocks) if isinstance(block, Together) else (block,)
