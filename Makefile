@@ -20,6 +20,7 @@ help:
 	@echo "make install  set up what make run needs, and start nothing"
 	@echo "make test     set up and run the tests"
 	@echo "make check    format, lint, types and code that nobody calls"
+	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make lock     make requirements.lock anew from requirements.txt; asks the package index"
@@ -40,6 +41,9 @@ check: $(DEV_STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(PY) -m vulture
+
+journeys: $(DEV_STAMP)
+	@$(PY) tests/journeys.py
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
