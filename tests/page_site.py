@@ -19,6 +19,7 @@ from record_site import Somebody, signed_in
 from streamlit.testing.v1 import AppTest
 
 from core.models.cards import Card
+from core.reading import second_read
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, passwords, sessions
 from core.records.reads import reads, studies
@@ -26,7 +27,6 @@ from core.records.reads.reads import Impression
 from core.settings import REPOSITORY, Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
 from pages.parts import session
-from pages.reader.parts import second_read
 
 PASSWORD = "a long enough password for tests"
 CLASSES = ("benign", "malignant", "normal")
@@ -59,7 +59,7 @@ def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     code = accounts.setup_code(db) or ""
     one = signed_in(db, accounts.create_first_administrator(db, code=code, name="Dr One", password=PASSWORD))
     two = signed_in(db, accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"]))
-    monkeypatch.setattr(second_read, "loaded", FakeModel)
+    monkeypatch.setattr(second_read, "load_model", FakeModel)
     yield PageSite(db, one, two, weights)
     db.close()
     st.cache_resource.clear()

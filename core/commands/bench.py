@@ -35,7 +35,7 @@ def explanation_lines(rounds: int) -> list[str]:
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.scores import CategoricalScore
 
-    from core.models.explain import explained
+    from core.models.inference import explained
     from core.models.registry import architecture
 
     graph = architecture("fusion").build(side=SIDE, channels=1, outputs=3)

@@ -8,17 +8,15 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.aggregate import counts_for_breast
 from core.models.cards import Card, leaks_of, live_card, live_cards
+from core.reading.second_read import cards_for, read_image
 from core.settings import Settings
 from core.types import Image, Modality
-
-if TYPE_CHECKING:
-    from core.models.inference import Reader
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +46,14 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput("--frame counts from 0.")
     named = [live_card(settings, model_id) for model_id in args.model]
     intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
-    loaded: dict[str, Reader] = {}
-    entries = [_entry(intake, _cards_for(intake.image, named, settings), loaded, args.out) for intake in intakes]
+    cards = named or live_cards(settings)
+    entries = [_entry(intake, cards_for(intake.image, cards) if intake.image else [], args.out) for intake in intakes]
     json.dump({"images": entries}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2
 
 
-def _cards_for(image: Image | None, named: Sequence[Card], settings: Settings) -> list[Card]:
-    if image is None or image.modality is None:
-        return []
-    return [card for card in (named or live_cards(settings)) if image.is_read_by(card.modality)]
-
-
-def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, Reader], out: Path | None) -> dict[str, Any]:
+def _entry(intake: Intake, cards: Sequence[Card], out: Path | None) -> dict[str, Any]:
     image = intake.image
     entry: dict[str, Any] = {
         "file": intake.name,
@@ -81,18 +73,14 @@ def _entry(intake: Intake, cards: Sequence[Card], loaded: dict[str, Reader], out
         entry["heatmaps"] = []
     for card in cards:
         assert image is not None
-        prediction, files = _read(image, card, loaded, out)
+        prediction, files = _read(image, card, out)
         entry["predictions"].append(prediction)
         entry.get("heatmaps", []).extend(files)
     return entry
 
 
-def _read(image: Image, card: Card, loaded: dict[str, Reader], out: Path | None) -> tuple[dict[str, Any], list[str]]:
-    from core.models.inference import load_model  # here, so that a study of refusals needs no TensorFlow
-
-    if card.model_id not in loaded:
-        loaded[card.model_id] = load_model(card)
-    prediction, explanation = loaded[card.model_id].read(image)
+def _read(image: Image, card: Card, out: Path | None) -> tuple[dict[str, Any], list[str]]:
+    prediction, explanation = read_image(card, image)
     fields = {
         "model_id": prediction.model_id,
         "weights_sha256": prediction.weights_sha256,

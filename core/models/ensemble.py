@@ -59,8 +59,8 @@ class Ensemble:
         if self.method == "stacking":
             values = _features(stack) @ np.asarray(self.coefficients).T + np.asarray(self.intercepts)
             exponents = np.exp(values - values.max(1, keepdims=True))
-            return exponents / exponents.sum(1, keepdims=True)
-        return np.einsum("m,mnc->nc", np.asarray(self.weights), stack)
+            return np.asarray(exponents / exponents.sum(1, keepdims=True))
+        return np.asarray(np.einsum("m,mnc->nc", np.asarray(self.weights), stack))
 
     def combine(self, tables: Tables) -> pd.DataFrame:
         """The members' tables as one of the same form; labels are carried along and change nothing."""
@@ -138,7 +138,7 @@ def simplex_weights(stack: np.ndarray, labels: np.ndarray, *, steps: int = 5000)
         change, weights = np.abs(updated - weights).max(), updated
         if change < 1e-10:
             break
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def out_of_fold(
@@ -188,7 +188,7 @@ class _Aligned:
 
     @property
     def patients(self) -> np.ndarray:
-        return self.frame["patient"].astype(str).to_numpy()
+        return np.asarray(self.frame["patient"].astype(str))
 
     def label_indices(self, classes: Sequence[str]) -> np.ndarray:
         indices = self.frame["label"].astype(str).map({name: number for number, name in enumerate(classes)})
@@ -198,7 +198,7 @@ class _Aligned:
                 "An ensemble is fitted on validation cases of just the models' classes, each at least once: "
                 f"{', '.join(classes)}."
             )
-        return indices.to_numpy().astype(int)
+        return np.asarray(indices, int)
 
 
 def _aligned(tables: Tables, members: Sequence[str], classes: Sequence[str]) -> _Aligned:
@@ -273,7 +273,7 @@ def _features(stack: np.ndarray) -> np.ndarray:
     """
     logs = np.log(np.maximum(stack, _SMALLEST))
     centred = logs - logs.mean(2, keepdims=True)
-    return centred.transpose(1, 0, 2).reshape(stack.shape[1], -1)
+    return np.asarray(centred.transpose(1, 0, 2).reshape(stack.shape[1], -1))
 
 
 def _require(method: str, members: Sequence[str], classes: Sequence[str]) -> None:

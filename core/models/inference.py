@@ -1,7 +1,17 @@
-"""From a card to a loaded model, and from an image to what the model says of it."""
+"""From a card to a loaded model, and from an image to what the model says of it and where it looked.
+
+Grad-CAM inside the forward pass: one compiled call gives logits and every branch's maps for every class. Grad-CAM
+(Selvaraju et al. 2017): the maps A of the last convolution, weighted by the mean gradient of a class score with respect
+to each map, summed, negative parts cut. From A to the score lies only a small head, so the gradient never enters the
+backbone and costs almost nothing.
+"""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,20 +26,23 @@ import tensorflow as tf
 from core.errors import InvalidInput
 from core.imaging.preprocess import fit_square
 from core.models.calibration import log_odds
-from core.models.cards import Card, members_of
-from core.models.device import gpu_text, processor_text
+from core.models.cards import Card
 from core.models.ensemble import Ensemble
-from core.models.explain import explained, fused_map
 from core.models.registry import architecture
 from core.models.weights import load_state, read_shards
 from core.types import Explanation, Image, Prediction
 
+Compiled = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
+ASK_SECONDS = 10
 _BUILDING = threading.Lock()
 """Keras's dtype policy is global while a graph is built."""
 
 
 class LoadedModel:
-    """A fitted model, in memory and warmed up. Make it once a process for each weights sha256, then share it."""
+    """A fitted model, in memory and warmed up. `core.models.loaded` makes it once a process and shares it.
+
+    n_bytes: of its weights, float32.
+    """
 
     def __init__(self, card: Card) -> None:
         entry = architecture(card.architecture)
@@ -42,6 +55,7 @@ class LoadedModel:
             finally:
                 keras.config.set_dtype_policy(before)
         load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+        self.n_bytes = 4 * self.graph.model.count_params()
         self.card = card
         self.branches = tuple(self.graph.maps)
         self.forward = explained(self.graph.model, tuple(self.graph.maps.values()))
@@ -123,35 +137,6 @@ class LoadedEnsemble:
 Reader = LoadedModel | LoadedEnsemble
 """What reads an image."""
 
-_LOADED: dict[str, Reader] = {}
-_LOADING = threading.RLock()
-
-
-def load_model(card: Card) -> Reader:
-    """The model of these weights, loaded and warmed up at the first call in this process and shared after it.
-
-    An ensemble shares its members with those who read with them alone.
-    """
-    with _LOADING:
-        if card.weights_sha256 not in _LOADED:
-            members = [load_model(member) for member in members_of(card)]
-            networks = [member for member in members if isinstance(member, LoadedModel)]
-            _LOADED[card.weights_sha256] = LoadedEnsemble(card, networks) if networks else LoadedModel(card)
-        return _LOADED[card.weights_sha256]
-
-
-def second_read(
-    models: Sequence[Reader], images: Sequence[Image], progress: Callable[[int, int], None] = lambda done, of: None
-) -> list[list[tuple[Prediction, Explanation]]]:
-    """What each model says of each image: a list an image; models that do not read it are left out of it."""
-    answers: list[list[tuple[Prediction, Explanation]]] = []
-    for number, image in enumerate(images):
-        progress(number, len(images))
-        fitting = [model for model in models if image.is_read_by(model.card.modality)]
-        answers.append([model.read(image) for model in fitting])
-    progress(len(images), len(images))
-    return answers
-
 
 @lru_cache(maxsize=1)
 def compute_policy() -> str:
@@ -175,6 +160,94 @@ def device_name() -> str:
     else:
         name = processor_text()
     return f"{name}, {compute_policy()}"
+
+
+def processor_text() -> str:
+    """The processor's model and how many cores this process may use: "AMD EPYC, 2 cores"."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{_processor_model()}, {n_cores} {'core' if n_cores == 1 else 'cores'}"
+
+
+def gpu_text(name: str) -> str:
+    """The GPU's name and memory: "NVIDIA H200, 140 GiB"; the name alone where the driver's tool does not tell."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return name
+    asked = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=ASK_SECONDS, check=True).stdout
+        of_name = dict(line.rsplit(",", 1) for line in told.strip().splitlines())
+        return f"{name}, {int(of_name[name]) / 1024:.0f} GiB"
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return name
+
+
+def _processor_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    found = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
+    words = found.replace("(R)", "").replace("(TM)", "").split()
+    return " ".join(words) or platform.processor() or platform.machine() or "processor"
+
+
+def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
+    """A compiled function: squares (n, side, side, c) -> logits (n, outputs), and for each layer in `map_layers` the
+    Grad-CAM maps (n, classes, h, w), >= 0, not normalised.
+
+    With one logit the classes are [against it, for it]: the maps of the first are those of the negated logit.
+    """
+    tensors = [model.get_layer(name).output for name in map_layers]
+    backbone = keras.Model(model.input, tensors)
+    head = keras.Model(tensors, model.output)
+    classes = 2 if model.output_shape[1] == 1 else model.output_shape[1]
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])  # type: ignore[untyped-decorator]
+    def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        maps = tf.nest.flatten(backbone(squares, training=False))  # each (n, h, w, k)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            # Watched here, not the variables: a model with every layer frozen has a gradient all the same.
+            tape.watch(maps)
+            logits = head(maps if len(maps) > 1 else maps[0], training=False)
+            scores = [_score(logits, index) for index in range(classes)]
+        cams = []
+        gradients = [tape.gradient(score, maps) for score in scores]
+        for branch, activation in enumerate(maps):
+            per_class = [_grad_cam(activation, gradients[index][branch]) for index in range(classes)]
+            cams.append(tf.stack(per_class, axis=1))  # (n, classes, h, w)
+        return tf.cast(logits, tf.float32), cams
+
+    compiled: Compiled = forward
+    return compiled
+
+
+def fused_map(cams: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The branches' maps (n, classes, h, w) as one, on the finest grid.
+
+    A cell of a map is that cell's part of the score; cells of a coarse grid cover more of the image, so each map is
+    multiplied by its number of cells (score per area) before the sum. The branch that spoke more counts more.
+    """
+    finest = max((cam.shape[2:] for cam in cams), key=lambda shape: shape[0])
+    total = None
+    for cam in cams:
+        n, classes, height, width = cam.shape
+        planes = tf.reshape(cam, (n * classes, height, width, 1)) * float(height * width)
+        scaled = tf.reshape(tf.image.resize(planes, finest, method="bilinear"), (n, classes, *finest))
+        total = scaled if total is None else total + scaled
+    return total
+
+
+def _score(logits: tf.Tensor, index: int) -> tf.Tensor:
+    if logits.shape[1] == 1:
+        return logits[:, 0] if index == 1 else -logits[:, 0]
+    return logits[:, index]
+
+
+def _grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+    activation, gradient = tf.cast(activation, tf.float32), tf.cast(gradient, tf.float32)
+    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)  # (n, 1, 1, k)
+    return tf.nn.relu(tf.reduce_sum(weights * activation, axis=3))  # (n, h, w)
 
 
 def _with_channels(image: Image, card: Card) -> Image:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from core.reading import second_read
+from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
@@ -16,9 +18,8 @@ from core.reports.content import removed_text
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, require
-from pages.reader.parts import impressions, new_study, pictures, second_read, study_report, study_tools
-from pages.reader.parts.second_read import Answer
+from pages.parts.session import database, require, settings
+from pages.reader.parts import impressions, new_study, pictures, scores, study_report, study_tools
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
@@ -48,19 +49,19 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
         return []
-    for modality in second_read.without_model(study):
+    for modality in second_read.without_model(settings(), study):
         st.info(f"No model released for this modality yet: {modality}.", icon=":material/info:")
-    second_read.show_not_scored(study, labels)
-    answers = second_read.answers_of(person, study)
-    work = second_read.unasked(study, answers)
+    scores.show_not_scored(study, labels)
+    answers = second_read.answers_of(database(), person, study)
+    work = scores.unasked(study, answers)
     if work:
         # The pictures first: what is drawn late is dimmed while the models compute.
         draw_pictures(study, labels, [], None)
-        second_read.ask(study, work)
+        scores.ask(study, work)
         st.rerun()
-    second_read.show_refusals(study)
+    scores.show_refusals(study)
     if answers:
-        second_read.show_scores(study, answers, labels)
+        scores.show_scores(study, answers, labels)
     return answers
 
 
@@ -121,7 +122,7 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
         return [], None
     choice = None
     if not study.pixels_removed_at:
-        choice = attention.attention_controls(answers, second_read.titles(), key=f"attention_{study.row.id}")
+        choice = attention.attention_controls(answers, second_read.titles(settings()), key=f"attention_{study.row.id}")
     conclude(person, study, known, answers)
     return answers, choice
 

@@ -21,7 +21,6 @@ SOURCES = sorted(
 WITH_TENSORFLOW = (
     "core/models/architectures/",
     "core/models/inference.py",
-    "core/models/explain.py",
     "train/fitting/",
     "core/commands/bench.py",
 )
@@ -84,6 +83,12 @@ def test_pages_and_app_import_neither_tensorflow_nor_the_database_library() -> N
     assert not wrong
 
 
+def test_no_page_runs_a_model_or_starts_a_thread_or_a_process() -> None:
+    """A page asks `core.reading` for a read, and the queue for a training."""
+    own = ("threading", "concurrent", "multiprocessing", "subprocess", "core.models.inference", "core.models.loaded")
+    assert not [pair for pair in imported_by("pages/") if within(pair[1], *own)]
+
+
 def test_pages_see_only_the_light_part_of_training() -> None:
     wrong = [
         (file, module)
@@ -104,10 +109,18 @@ def test_tensorflow_is_imported_only_where_networks_are() -> None:
 
 def test_inside_core_the_arrows_go_one_way() -> None:
     order = {
-        "core/imaging/": ("core.models", "core.records", "core.reports", "core.evaluation", "core.server"),
-        "core/evaluation/": ("core.records", "core.reports", "core.server"),
-        "core/models/": ("core.records", "core.reports", "core.server"),
-        "core/records/": ("core.reports", "core.server"),
+        "core/imaging/": (
+            "core.models",
+            "core.records",
+            "core.reading",
+            "core.reports",
+            "core.evaluation",
+            "core.server",
+        ),
+        "core/evaluation/": ("core.records", "core.reading", "core.reports", "core.server"),
+        "core/models/": ("core.records", "core.reading", "core.reports", "core.server"),
+        "core/records/": ("core.reading", "core.reports", "core.server"),
+        "core/reading/": ("core.server",),
     }
     for room, forbidden in order.items():
         assert not [pair for pair in imported_by(room) if within(pair[1], *forbidden)], room
@@ -156,7 +169,7 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_sign_in() -> None:
 LIGHT = (
     "from core.settings import Settings; from core.models.cards import all_cards, headline;"
     "[headline(card) for card in all_cards(Settings())]",
-    "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.document",
+    "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
     "import core.models.registry",
     "import core.evaluation.statistics.metrics, core.__main__, train.__main__",
     "import train.datasets.manifest, train.publishing.publish",

@@ -11,19 +11,22 @@ import pytest
 from page_site import REPOSITORY, FakeModel, PageSite, Tab, first_read, picture, release, store
 
 from core.models.cards import Card
+from core.reading import second_read
 from core.records import site_settings
 from core.records.database import tables
 from core.records.database.db import open_database
 from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.reads import Impression
-from core.reports.document import build_html, build_pdf
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
+from core.reports.study import study_document
 from core.server.inbox import InboxFile
 from core.settings import Settings
 from core.types import Image, Modality
 from pages.parts.markdown import plain
-from pages.reader.parts import new_study, second_read, study_report
+from pages.reader.parts import new_study, study_report
 from pages.reader.parts.new_study import hinted
-from pages.reader.parts.second_read import Bar, bars_html
+from pages.reader.parts.scores import Bar, bars_html
 
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
 
@@ -167,7 +170,7 @@ def test_models_are_asked_once_and_not_again_after_the_final_read(
         asked.append(card.model_id)
         return FakeModel(card)
 
-    monkeypatch.setattr(second_read, "loaded", counting)
+    monkeypatch.setattr(second_read, "load_model", counting)
     study = store(opened_site)
     first_read(opened_site, study)
     tab.open("reader/read", study).press("Show second read").settled()
@@ -198,7 +201,7 @@ def test_a_picture_that_no_model_reads_says_why_and_one_that_stands_alone_is_no_
             asked.append(image.sha256)
             return super().read(image)
 
-    monkeypatch.setattr(second_read, "loaded", Counting)
+    monkeypatch.setattr(second_read, "load_model", Counting)
     images = [
         picture(1, laterality="L", not_scored="This is a specimen, so no model reads it."),
         picture(2, laterality="L", is_scored_alone=True),
@@ -224,7 +227,7 @@ def test_a_model_that_cannot_answer_says_why_and_the_others_still_answer(
             raise ModelUnavailable("The weights are damaged. Fetch them again.")
         return FakeModel(card)
 
-    monkeypatch.setattr(second_read, "loaded", broken)
+    monkeypatch.setattr(second_read, "load_model", broken)
     study = store(opened_site)
     first_read(opened_site, study)
     words = tab.open("reader/read", study).press("Show second read").text
@@ -448,7 +451,7 @@ def test_pages_that_need_no_model_load_no_tensorflow(opened_site: PageSite):
 
     code = (
         "import sys\n"
-        "import pages.reader.parts.second_read, pages.reader.parts.pictures\n"
+        "import pages.reader.parts.scores, pages.reader.parts.pictures\n"
         "import pages.reader.parts.new_study, pages.reader.parts.study_report\n"
         "import pages.reader.parts.card_figures, pages.parts.card_rows, pages.parts.attention\n"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
@@ -506,10 +509,10 @@ def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_tha
     report = study_report.gather(
         opened_site.one,
         loaded,
-        second_read.answers_of(opened_site.one, loaded),
+        second_read.answers_of(opened_site.db, opened_site.one, loaded),
         known,
         site_settings.current(opened_site.db),
     )
-    html = build_html(report)
+    html = build_html(study_document(report))
     assert "The pictures were removed on" in html and "data:image/jpeg" not in html and "finds 90 %" in html
-    assert build_pdf(report).startswith(b"%PDF")
+    assert build_pdf(study_document(report)).startswith(b"%PDF")

@@ -32,7 +32,7 @@ def cases(opened_site: PageSite, tab: Tab, tmp_path: Path, monkeypatch: pytest.M
         raw["data"]["sha256"] = read_manifest(folder / "manifest.csv").sha256
         card.write_text(json.dumps(raw))
     monkeypatch.setenv("SECONDREAD_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.setattr(pictures, "loaded", FakeModel)
+    monkeypatch.setattr(pictures, "read_image", lambda card, image: FakeModel(card).read(image))
     tab.app.query_params["a"] = "ultrasound-cnn"
     tab.app.query_params["b"] = "ultrasound-fusion"
     tab.app.query_params["list"] = "All cases"

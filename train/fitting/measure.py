@@ -12,7 +12,7 @@ import tensorflow as tf
 from core.imaging.preprocess import resize
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
-from core.models.explain import explained, fused_map
+from core.models.inference import explained, fused_map
 from core.models.weights import load_state, state_of, to_float16
 from train.fitting.network import compiled
 from train.fitting.squares import Squares

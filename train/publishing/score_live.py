@@ -110,7 +110,8 @@ def _seconds(card: Card) -> float:
     """Median seconds for one image with its heat maps, as when reading, after a warm-up."""
     import numpy as np
 
-    from core.models.inference import LoadedModel, load_model
+    from core.models.inference import LoadedModel
+    from core.models.loaded import load_model
 
     reader = load_model(card)
     networks = [reader] if isinstance(reader, LoadedModel) else list(reader.members)

@@ -14,12 +14,12 @@ from core.imaging.intake import read_study
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import heat_map
 from core.models.cards import Card, candidate_cards, live_cards
+from core.reading.second_read import read_image
 from core.records.data_sets import files_dir
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Image, Modality
 from pages.parts.attention import FUSED
 from pages.parts.markdown import plain
-from pages.parts.models import loaded
 from pages.parts.progress import progress_bar
 from pages.parts.session import settings
 from pages.research.parts.data_here import manifest_here
@@ -122,7 +122,7 @@ def _small_map(path: Path, weights_sha256: str, _card: Card) -> np.ndarray | Non
 
 def _painted(image: Image, card: Card) -> tuple[np.ndarray, str]:
     """The picture under where a model looked for the positive class, uint8 (H, W, 3), and what to say of it."""
-    prediction, explanation = loaded(card).read(image)
+    prediction, explanation = read_image(card, image)
     heat = heat_map(explanation, FUSED, explanation.positive_index)
     nowhere = "" if heat.any() else f"; nothing in the picture spoke for {card.positive}"
     return paint(image.pixels, heat, _OPACITY), f"{card.title}, {prediction.malignant:.3f}{nowhere}"

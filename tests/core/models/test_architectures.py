@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from core.models.architectures import Graph
-from core.models.explain import explained
+from core.models.inference import explained
 from core.models.registry import ARCHITECTURES, Architecture, architecture
 from core.models.weights import load_state, read_shards, state_of, to_float16, write_shards
 from train.fitting.network import class_loss

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from core.models import device
+from core.models import inference
 
 
 def test_the_processor_is_named_with_the_cores_that_may_be_used() -> None:
     n_cores = len(os.sched_getaffinity(0))
-    assert re.fullmatch(rf"\S.*, {n_cores} cores?", device.processor_text())
+    assert re.fullmatch(rf"\S.*, {n_cores} cores?", inference.processor_text())
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_the_gpu_is_named_with_its_memory_where_the_driver_tells(
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert device.gpu_text("NVIDIA H200") == words
+    assert inference.gpu_text("NVIDIA H200") == words
 
 
 def test_without_the_driver_s_tool_the_name_stands_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert device.gpu_text("NVIDIA H200") == "NVIDIA H200"
+    assert inference.gpu_text("NVIDIA H200") == "NVIDIA H200"

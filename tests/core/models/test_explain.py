@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from core.models.explain import explained, fused_map
+from core.models.inference import explained, fused_map
 
 
 def brightness_model() -> keras.Model:

@@ -11,8 +11,9 @@ from PIL import Image as Raster
 
 from core.imaging.intake import read_upload
 from core.imaging.preprocess import heat_map
-from core.models import cards, inference
-from core.models.inference import LoadedModel, load_model
+from core.models import cards, inference, loaded
+from core.models.inference import LoadedModel
+from core.models.loaded import load_model
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
 
@@ -80,7 +81,7 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
     if "fold" in scores:
         return  # its test scores are those of the folds' networks
     live = load_model(card)
-    monkeypatch.setattr(inference, "_LOADED", {})
+    monkeypatch.setattr(loaded, "MODELS", loaded.LoadedModels(LoadedModel))
     monkeypatch.setattr(inference, "compute_policy", lambda: "float32")
     exact = load_model(card)
     for row in scores.sample(4, random_state=1).itertuples():

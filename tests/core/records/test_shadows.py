@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from record_site import CALM, add_person, answer, finish, picture, sqlite_only
+from record_site import CALM, add_person, answer, explanation, finish, picture, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate
 from sklearn.metrics import roc_auc_score
 from sqlalchemy import func, select
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.evaluation.statistics.shadow import compare_shadow
-from core.models import inference
 from core.models.cards import live_cards, shadow_cards
+from core.reading import second_read
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -24,7 +23,6 @@ from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, studies
 from core.records.releases import decisions, shadows
 from core.types import Image, Modality, Prediction
-from pages.reader.parts import second_read
 
 
 @pytest.fixture
@@ -128,6 +126,23 @@ def test_images_of_final_studies_that_both_read_are_compared(records: Database, 
     assert shadows.shadow_comparison(records, admin, "ours", "f" * 64, reference="model").n == 2
 
 
+@pytest.mark.parametrize(("malignant", "is_called"), [(0.5, True), (0.4999, False)])
+@sqlite_only
+def test_a_score_at_its_threshold_is_called_of_the_live_and_of_the_shadow_model(
+    records: Database, admin: Person, malignant: float, is_called: bool
+) -> None:
+    image = picture(1)
+    study = studies.create_study(records, admin, display_name="x", images=[image])
+    (stored,) = studies.load_study(records, admin, study).images
+    said = answer(image, malignant=malignant)  # against a threshold of 0.5
+    predictions.record_predictions(records, study, stored.id, said, explanation())
+    shadows.record_shadow_answer(records, study, stored.id, replace(said, weights_sha256="f" * 64))
+    reads.record_first_read(records, admin, study, {"R": CALM})
+    reads.record_final_read(records, admin, study, {"R": CALM}, "")
+    (row,) = shadows.shadow_answers(records, admin, "model", "f" * 64).itertuples()
+    assert (row.live_called, row.shadow_called) == (is_called, is_called)
+
+
 def test_areas_are_compared_where_the_truth_is_known() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([1.0, 0.0, np.nan], [20, 30, 10])
@@ -161,16 +176,13 @@ def test_a_silent_model_reads_after_the_live_ones_and_its_failure_is_only_logged
             return answer(seen, model_id=card.model_id, weights=card.weights_sha256, malignant=0.4), None
 
     model = ShadowGraph()
-    monkeypatch.setattr(inference, "load_model", lambda _: model)
-    monkeypatch.setattr(second_read, "settings", lambda: records.settings)
-    monkeypatch.setattr(second_read, "database", lambda: records)
+    monkeypatch.setattr(second_read, "load_model", lambda _: model)
     for is_broken in (True, False):
         model.is_broken = is_broken
-        second_read.ask_shadow_models(studies.load_study(records, admin, study))
-        for thread in threading.enumerate():
-            if thread.name == "silent models":
-                thread.join(60)
-    assert f"silent model {card.weights_sha256[:8]}: RuntimeError" in caplog.text
+        thread = second_read.ask_shadow_models(records, studies.load_study(records, admin, study))
+        assert thread is not None
+        thread.join(60)
+    assert f"shadow model {card.weights_sha256[:8]}: RuntimeError" in caplog.text
     with records.read() as connection:
         (row,) = connection.execute(select(tables.shadow_answer)).all()
     assert (row.study_id, row.model_id, row.malignant) == (study, MODEL, pytest.approx(0.4))

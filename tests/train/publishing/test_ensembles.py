@@ -15,7 +15,7 @@ from core.models import cards
 from core.models.calibration import log_odds
 from core.models.card_cases import read_cases
 from core.models.ensemble import Ensemble
-from core.models.inference import load_model
+from core.models.loaded import load_model
 from core.settings import Settings
 from core.types import Image, Modality
 from train.__main__ import main

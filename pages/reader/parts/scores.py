@@ -1,27 +1,22 @@
-"""The second read: what the models say, once the reader may see it.
+"""What the models said, on the screen, once the reader may see it.
 
 Probabilities side by side on one scale from 0 to 100 %: value, interval, threshold. One hue, no red, no green.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
-from core.errors import AppError
-from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import Card, known_cards, leak_text, leaks_of, live_cards, shadow_cards
-from core.models.operating_point import held_against, operating_point
-from core.records.people.permissions import SignedIn
-from core.records.reads import predictions
+from core.models.aggregate import BreastScore
+from core.models.cards import Card, known_cards, leak_text, leaks_of
+from core.models.operating_point import operating_point
+from core.reading import second_read
+from core.reading.second_read import Answer
 from core.records.reads.studies import StoredImage, StoredStudy
-from core.records.releases import shadows
-from core.records.site_settings import points_here
 from core.reports.content import (
     AI_GENERATED,
     INTERVAL_NOTE,
@@ -32,12 +27,8 @@ from core.reports.content import (
     percent_range,
     threshold_verdict,
 )
-from core.types import Explanation, Modality, Prediction
 from pages.parts.markdown import plain
-from pages.parts.models import loaded
 from pages.parts.session import database, settings
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,81 +69,21 @@ def _line(bar: Bar) -> str:
     )
 
 
-Answer = tuple[str, Prediction, Explanation]
-
-
-def answers_of(person: SignedIn, study: StoredStudy) -> list[Answer]:
-    """What the models said of the study: by image, and for each image in the order of the cards.
-
-    Refused with a sentence while the reader may not see it.
-    """
-    found = predictions.predictions_of(database(), person, study.row.id)
-    order = {model_id: place for place, model_id in enumerate(titles())}
-    places = {stored.id: place for place, stored in enumerate(study.images)}
-    return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
-
-
-def unasked(study: StoredStudy, found: Sequence[Answer]) -> list[tuple[Card, StoredImage]]:
-    """The live models that have not read an image of their modality yet, model by model.
-
-    Once a study is final no model is asked any more: what is shown is what the readers saw. A model that has just
-    refused is not asked again by itself.
-    """
-    if study.row.state == "final":
-        return []
-    answered = {(image_id, prediction.model_id) for image_id, prediction, _ in found}
-    return [
-        (card, stored)
-        for card in live_cards(settings())
-        for stored in study.images
-        if stored.image.is_read_by(card.modality)
-        and (stored.id, card.model_id) not in answered
-        and card.title not in _refusals(study)
-    ]
+def unasked(study: StoredStudy, answers: Sequence[Answer]) -> list[tuple[Card, StoredImage]]:
+    """What the live models have not answered yet; a model that has just refused is not asked again by itself."""
+    found = second_read.unanswered(settings(), study, answers)
+    return [(card, stored) for card, stored in found if card.title not in _refusals(study)]
 
 
 def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
-    """Have each model read each image and keep what it said; a bar moves meanwhile.
-
-    A model that cannot answer does not keep the others from answering; `show_refusals` says why it could not.
-    """
+    """Have the models answer while a bar moves; `show_refusals` says why one could not."""
     bar = st.progress(0.0, "Starting the models")
-    points = points_here(database(), tuple({card.weights_sha256: card for card, _ in work}.values()))
-    for number, (card, stored) in enumerate(work):
+
+    def show(number: int, card: Card) -> None:
         bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
-        try:
-            prediction, explanation = loaded(card).read(stored.image)
-            held = held_against(prediction, points[card.weights_sha256])
-            predictions.record_predictions(database(), study.row.id, stored.id, held, explanation)
-        except AppError as refused:
-            _refusals(study)[card.title] = str(refused)
+
+    _refusals(study).update(second_read.ask(database(), study, work, show))
     bar.empty()
-    ask_shadow_models(study)
-
-
-def ask_shadow_models(study: StoredStudy) -> None:
-    """Have the models that run silently read the study too, without anybody waiting for them or seeing them."""
-    work = [
-        (card, stored)
-        for card in shadow_cards(settings())
-        for stored in study.images
-        if stored.image.is_read_by(card.modality)
-    ]
-    if not work:
-        return
-    db = database()
-
-    def read_all() -> None:
-        from core.models.inference import load_model
-
-        for card, stored in work:
-            try:
-                prediction, _ = load_model(card).read(stored.image)
-                shadows.record_shadow_answer(db, study.row.id, stored.id, prediction)
-            except Exception as error:  # a thread's outermost loop; a silent model's failure is nobody's business here
-                log.error("silent model %s: %s", card.weights_sha256[:8], type(error).__name__, exc_info=error)
-
-    threading.Thread(target=read_all, name="silent models", daemon=True).start()
 
 
 def show_refusals(study: StoredStudy) -> None:
@@ -171,38 +102,10 @@ def _refusals(study: StoredStudy) -> dict[str, str]:
     return retained
 
 
-def without_model(study: StoredStudy) -> list[Modality]:
-    """The study's modalities that no model has been released for."""
-    live = {card.modality for card in live_cards(settings())}
-    kinds = {stored.image.modality for stored in study.images if stored.image.modality}
-    return sorted(kinds - live)
-
-
-def titles() -> dict[str, str]:
-    """Model id -> title, for every model that may have answered, in the order of the cards; a live card's counts."""
-    found: dict[str, str] = {}
-    for card in known_cards(settings()):
-        found.setdefault(card.model_id, card.title)
-    return found
-
-
-def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:
-    by_image = predictions_by_image(answers)
-    images = [stored.image for stored in study.images]
-    return per_breast(images, [by_image.get(stored.id, []) for stored in study.images])
-
-
-def predictions_by_image(answers: Sequence[Answer]) -> dict[str, list[Prediction]]:
-    grouped: dict[str, list[Prediction]] = {}
-    for image_id, prediction, _ in answers:
-        grouped.setdefault(image_id, []).append(prediction)
-    return grouped
-
-
 def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[str, str]) -> None:
     """Breast by breast, then the thresholds in words, then image by image. labels: image id -> as hung."""
-    names = titles()
-    scores = breast_scores(study, answers)
+    names = second_read.titles(settings())
+    scores = second_read.breast_scores(study, answers)
     st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]")
     if answers and not scores:
         st.caption("None of these pictures is a full view that counts for a breast's number; each has its own score.")
@@ -275,15 +178,3 @@ def _show_timing(answers: Sequence[Answer]) -> None:
     devices = sorted({prediction.device for _, prediction, _ in answers})
     seconds = sum(prediction.seconds for _, prediction, _ in answers)
     st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
-
-
-def explanations_by_image(study: StoredStudy, answers: Sequence[Answer]) -> list[dict[str, Explanation]]:
-    """For each image of the study, weights sha256 -> explanation."""
-    return [
-        {
-            prediction.weights_sha256: explanation
-            for image_id, prediction, explanation in answers
-            if image_id == stored.id
-        }
-        for stored in study.images
-    ]

@@ -1,0 +1,112 @@
+"""The models in memory: each network once a process, the least recently used given up beyond a bound.
+
+Loads TensorFlow only when a network is loaded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.models.cards import Card, members_of
+
+if TYPE_CHECKING:
+    from core.models.inference import LoadedModel, Reader
+
+BYTES_MOST = 1 << 30
+"""Of the networks' weights, float32: twice what the shipped models need together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    card: Card
+    network: Future[LoadedModel]
+
+    @property
+    def n_bytes(self) -> int:
+        """0 while it is being loaded; what failed is no entry any more."""
+        return self.network.result().n_bytes if self.network.done() else 0
+
+
+class LoadedModels:
+    """Networks by the sha256 of their weights, shared by all threads.
+
+    load: makes the network of a card, with its size as `n_bytes`. Two threads that ask for one network load it once,
+    and nobody waits for a network that somebody else is loading. The one that was asked for last always stays.
+    """
+
+    def __init__(self, load: Callable[[Card], LoadedModel], bytes_most: int = BYTES_MOST) -> None:
+        self._load, self._bytes_most = load, bytes_most
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+
+    def get(self, card: Card) -> LoadedModel:
+        """The network of these weights. Raises what loading raises, for everybody who waited; the next one may try."""
+        key = card.weights_sha256
+        with self._lock:
+            self._forget(key for key, entry in self._entries.items() if not entry.card.has_weights)
+            entry = self._entries.get(key)
+            is_first = entry is None
+            if entry is None:
+                entry = self._entries[key] = _Entry(card, Future())
+            self._entries.move_to_end(key)
+        if is_first:
+            try:
+                entry.network.set_result(self._load(card))
+            except BaseException as error:
+                with self._lock:
+                    if self._entries.get(key) is entry:
+                        del self._entries[key]
+                entry.network.set_exception(error)
+            with self._lock:
+                self._trim()
+        return entry.network.result()
+
+    def forget_all_but(self, weights_sha256s: Collection[str]) -> None:
+        """Forget all other networks, such as those of a release that is no longer live."""
+        with self._lock:
+            self._forget(key for key in self._entries if key not in weights_sha256s)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The weights in memory, the least recently asked for first."""
+        with self._lock:
+            return tuple(self._entries)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            del self._entries[key]
+
+    def _trim(self) -> None:
+        held = sum(entry.n_bytes for entry in self._entries.values())
+        for key in list(self._entries)[:-1]:
+            if held > self._bytes_most and self._entries[key].network.done():
+                held -= self._entries.pop(key).n_bytes
+
+
+def _network(card: Card) -> LoadedModel:
+    from core.models.inference import LoadedModel
+
+    return LoadedModel(card)
+
+
+MODELS = LoadedModels(_network)
+"""The one of this process."""
+
+
+def load_model(card: Card) -> Reader:
+    """The model of these weights, loaded and warmed up at the first call (seconds) and shared after it.
+
+    An ensemble is put together from its members, which it shares with those who read with them alone. Raises
+    ModelUnavailable.
+    """
+    members = members_of(card)
+    if not members:
+        return MODELS.get(card)
+    from core.models.inference import LoadedEnsemble
+
+    return LoadedEnsemble(card, [MODELS.get(member) for member in members])

@@ -1,0 +1,158 @@
+"""The second read of a study: which models are asked, against which thresholds, what is kept, and who is shown it.
+
+For pages, the command line and tests alike. Loads TensorFlow only when a model is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from core.errors import AppError
+from core.models.aggregate import BreastScore, per_breast
+from core.models.cards import Card, candidate_cards, known_cards, live_cards, shadow_cards
+from core.models.loaded import MODELS, load_model
+from core.models.operating_point import OperatingPoint, held_against
+from core.records.database.db import Database
+from core.records.people.permissions import SignedIn
+from core.records.reads import predictions
+from core.records.reads.studies import StoredImage, StoredStudy
+from core.records.releases import shadows
+from core.records.site_settings import current, points_here
+from core.settings import Settings
+from core.types import Explanation, Image, Modality, Prediction
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[str, Prediction, Explanation]
+"""What one model said of the image with this id."""
+Work = Sequence[tuple[Card, StoredImage]]
+"""Which models are to read which images."""
+
+_SHADOWS = threading.Lock()
+"""One study after the other: nobody waits for shadow models, and they must not slow down those who read."""
+
+
+def read_image(card: Card, image: Image, point: OperatingPoint | None = None) -> tuple[Prediction, Explanation]:
+    """What a model says of an image, against the threshold of `point` (the card's own without one).
+
+    The first call loads the model (seconds). Raises ModelUnavailable; InvalidInput for an image of another modality.
+    """
+    prediction, explanation = load_model(card).read(image)
+    return (prediction if point is None else held_against(prediction, point)), explanation
+
+
+def cards_for(image: Image, cards: Iterable[Card]) -> list[Card]:
+    """The models among these that read such an image."""
+    return [card for card in cards if image.is_read_by(card.modality)]
+
+
+def unanswered(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> list[tuple[Card, StoredImage]]:
+    """The live models that have not read an image of their modality yet, model by model.
+
+    Once a study is final no model is asked any more: what is shown is what the readers saw.
+    """
+    if study.row.state == "final":
+        return []
+    answered = {(image_id, prediction.model_id) for image_id, prediction, _ in answers}
+    return [
+        (card, stored) for card, stored in _work(live_cards(site), study) if (stored.id, card.model_id) not in answered
+    ]
+
+
+def ask(db: Database, study: StoredStudy, work: Work, progress: Callable[[int, Card], None]) -> dict[str, str]:
+    """Have each model read each image and keep what it said, against the threshold that counts at this site now.
+
+    progress: is told the number of each answer, from 0, and whose it will be. A model that cannot answer does not keep
+    the others from answering: the result is title -> why it could not. Shadow models read afterwards by themselves.
+    """
+    _forget_retired(db)
+    refusals: dict[str, str] = {}
+    points = points_here(db, tuple({card.weights_sha256: card for card, _ in work}.values()))
+    for number, (card, stored) in enumerate(work):
+        progress(number, card)
+        try:
+            prediction, explanation = read_image(card, stored.image, points[card.weights_sha256])
+            predictions.record_predictions(db, study.row.id, stored.id, prediction, explanation)
+        except AppError as refused:
+            refusals[card.title] = str(refused)
+    ask_shadow_models(db, study)
+    return refusals
+
+
+def ask_shadow_models(db: Database, study: StoredStudy) -> threading.Thread | None:
+    """Have the shadow models read the study too, in a thread, without anybody waiting for them or seeing them."""
+    work = _work(shadow_cards(current(db)), study)
+    if not work:
+        return None
+
+    def read_all() -> None:
+        for card, stored in work:
+            try:
+                with _SHADOWS:
+                    prediction, _ = read_image(card, stored.image)
+                shadows.record_shadow_answer(db, study.row.id, stored.id, prediction)
+            except Exception as error:  # a thread's outermost loop; a shadow model's failure stops no reader
+                log.error("shadow model %s: %s", card.weights_sha256[:8], type(error).__name__, exc_info=error)
+
+    thread = threading.Thread(target=read_all, name="shadow models", daemon=True)
+    thread.start()
+    return thread
+
+
+def answers_of(db: Database, person: SignedIn, study: StoredStudy) -> list[Answer]:
+    """What the models said of the study: by image, and for each image in the order of the cards.
+
+    Raises Conflict, with a sentence, while the reader may not see it; NotAllowed, NotFound.
+    """
+    found = predictions.predictions_of(db, person, study.row.id)
+    order = {model_id: place for place, model_id in enumerate(titles(current(db)))}
+    places = {stored.id: place for place, stored in enumerate(study.images)}
+    return sorted(found, key=lambda answer: (places[answer[0]], order.get(answer[1].model_id, len(order))))
+
+
+def titles(site: Settings) -> dict[str, str]:
+    """Model id -> title, for every model that may have answered, in the order of the cards; a live card's counts."""
+    found: dict[str, str] = {}
+    for card in known_cards(site):
+        found.setdefault(card.model_id, card.title)
+    return found
+
+
+def without_model(site: Settings, study: StoredStudy) -> list[Modality]:
+    """The study's modalities that no model has been released for."""
+    live = {card.modality for card in live_cards(site)}
+    return sorted({stored.image.modality for stored in study.images if stored.image.modality} - live)
+
+
+def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:
+    """The breasts' numbers, as `core.models.aggregate` makes them."""
+    said = [[prediction for image_id, prediction, _ in answers if image_id == stored.id] for stored in study.images]
+    return per_breast([stored.image for stored in study.images], said)
+
+
+def explanations_by_image(study: StoredStudy, answers: Sequence[Answer]) -> list[dict[str, Explanation]]:
+    """For each image of the study, weights sha256 -> explanation."""
+    return [
+        {
+            prediction.weights_sha256: explanation
+            for image_id, prediction, explanation in answers
+            if image_id == stored.id
+        }
+        for stored in study.images
+    ]
+
+
+def _work(cards: Iterable[Card], study: StoredStudy) -> list[tuple[Card, StoredImage]]:
+    return [(card, stored) for card in cards for stored in study.images if cards_for(stored.image, [card])]
+
+
+def _forget_retired(db: Database) -> None:
+    """Leave no network in memory that nobody can ask any more; a candidate can be asked until its files are removed."""
+    if not MODELS.held:
+        return
+    site = current(db)
+    cards = (*live_cards(site), *shadow_cards(site), *candidate_cards(site))
+    members = {named["weights_sha256"] for card in cards for named in card.raw.get("members", ())}
+    MODELS.forget_all_but({card.weights_sha256 for card in cards} | members)
