@@ -79,7 +79,7 @@ class FakeModel:
         probabilities = (0.5, MALIGNANT, 0.08)
         answer = Prediction(
             card.model_id, card.weights_sha256, image.sha256, card.classes, probabilities, MALIGNANT,
-            (0.35, 0.4, 0.5), card.threshold, 0.1, "a test's processor",
+            (0.35, 0.4, 0.5), card.threshold.value, 0.1, "a test's processor",
         )  # fmt: skip
         fit = Fit((image.height, image.width), (0, image.height, 0, image.width), 32, 0, 0, 32, 32)
         return answer, Explanation(card.classes, card.positive_index, {"vgg16": heat, "cnn": heat, "fused": heat}, fit)

@@ -49,7 +49,7 @@ def add_candidate(
     name = sorted(state)[0]
     state[name] = state[name] + np.float32(number / 100)
     sha256, files = write_shards(to_float16(state), folder)
-    raw = dict(SHIPPED.raw) | {"model_id": model_id, **(fields or {})}
+    raw = SHIPPED.content() | {"model_id": model_id, **(fields or {})}
     raw["weights"] = {**raw["weights"], "sha256": sha256, "files": list(files)}
     del raw["cases"]
     if cases is not None:

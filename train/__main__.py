@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from core.errors import AppError
 from train.commands import all as all_models
 from train.commands import (
+    amend,
     audit,
     bench,
     cases,
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         all_models,
         results,
         cases,
+        amend,
         distil,
         worker,
         bench,

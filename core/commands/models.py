@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
-from core.models.cards import LEAKING, Card, all_cards, headline, leaks_of, shipped_cards
+from core.evaluation.tables.of_cards import headline
+from core.models.cards import LEAKING, Card, CardFile, all_cards, leaks_of, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 
 README = REPOSITORY / "README.md"
+CARD_SCHEMA = REPOSITORY / "docs" / "card.schema.json"
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 
 
@@ -17,11 +20,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("models", help="print the models with their measured quality as a table")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md instead")
+    parser.add_argument("--card-schema", action="store_true", help="write docs/card.schema.json instead")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table, or put it between the README's markers."""
+    """Print the table, or put it between the README's markers; or write the schema of cards."""
+    if args.card_schema:
+        CARD_SCHEMA.write_text(card_schema(), encoding="utf-8")
+        return 0
     settings = Settings.from_environment()
     text = models_table(readme_cards(settings) if args.readme else all_cards(settings))
     if args.readme:
@@ -31,6 +38,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text + "\n")
     return 0
+
+
+def card_schema() -> str:
+    """`docs/card.schema.json`: what a card may hold (JSON Schema, draft 2020-12)."""
+    schema = CardFile.model_json_schema()
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
 
 
 def readme_cards(settings: Settings) -> tuple[Card, ...]:
@@ -46,12 +59,12 @@ def models_table(cards: tuple[Card, ...]) -> str:
     ]
     for card in cards:
         numbers = headline(card)
-        counts = card.raw["data"]["splits"]["test"]
+        counts = card.data.cases_in("test")
         cells = (
             f"`{card.model_id}`" + (f" **{LEAKING}**" if leaks_of(card) else ""),
             f"{sum(counts.values())} ({counts.get(card.positive, 0)})",
             *(_estimate_text(numbers.get(key)) for key in ("auc", "macro_auc", "ece")),
-            card.raw["initialisation"],
+            card.initialisation,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -131,12 +131,11 @@ def side_by_side(
             of_classes[name] = ClassScores(card.classes, probabilities)
         own = case_thresholds(card, table)
         thresholds[name] = own if isinstance(own, np.ndarray) else float(own)
-    data = candidate.raw.get("data", {})
     subgroups = pd.DataFrame(index=range(len(scores)))
     if groups is not None:
         subgroups = groups.set_index("case").reindex(scores["case"]).fillna("").astype(str).reset_index(drop=True)
     return Cohort(
-        dataset=str(data.get("name", "unnamed data")),
+        dataset=candidate.data.name or "unnamed data",
         split="test cases, out of fold" if "fold" in scores else "test",
         table=ScoreTable(
             cases=scores["case"].to_numpy(str),
@@ -149,11 +148,11 @@ def side_by_side(
             subgroups=subgroups,
             sha256=digest.hexdigest(),
         ),
-        data_sha256=str(data.get("sha256", "")),
+        data_sha256=candidate.data.sha256,
         weights={name: card.weights_sha256 for name, (card, _) in tables.items()},
         thresholds=thresholds,
         titles={name: f"{card.title} ({name})" for name, (card, _) in tables.items()},
-        runs={name: card.raw.get("training", {}) for name, (card, _) in tables.items()},
+        runs={name: card.training for name, (card, _) in tables.items()},
         leaks={name: found for name, (card, _) in tables.items() if (found := leaks_of(card))},
     )
 

@@ -8,25 +8,26 @@ anew; the spread of the refitted probabilities is the interval a reader is shown
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 from scipy.optimize import minimize
 
 _RIDGE = 1.0
 """Pull of log slope and biases towards the uncalibrated model, in cases: keeps a separable set from giving 0 and 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration(BaseModel):
     """slope: what logits are multiplied with (1 / temperature). biases: added, one a class (the first is 0).
 
     samples: the same (slope, *biases) for each bootstrap refit, shape (n, 1 + classes).
     """
 
-    slope: float
-    biases: tuple[float, ...]
-    samples: tuple[tuple[float, ...], ...] = ()
+    model_config = ConfigDict(frozen=True)
+
+    slope: FiniteFloat
+    biases: tuple[FiniteFloat, ...]
+    samples: tuple[tuple[FiniteFloat, ...], ...] = ()
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """(n, outputs) logits -> (n, classes) calibrated probabilities, rows summing to 1."""
@@ -54,7 +55,7 @@ def fit_calibration(
         drawn = np.concatenate([members[index] for index in rng.integers(0, len(names), len(names))])
         if len(np.unique(labels[drawn])) == per_class.shape[1]:
             refits.append(tuple(float(round(value, 5)) for value in _fit(per_class[drawn], labels[drawn], start=best)))
-    return Calibration(float(best[0]), tuple(float(value) for value in best[1:]), tuple(refits))
+    return Calibration(slope=float(best[0]), biases=tuple(float(value) for value in best[1:]), samples=tuple(refits))
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:

@@ -34,14 +34,13 @@ def read_cases(card: Card) -> pd.DataFrame | None:
 
     Raises ModelUnavailable where the table is missing or is not the one that the card names.
     """
-    named = card.raw.get("cases")
-    if not named:
+    if card.cases is None:
         return None
     try:
         content = (card.folder / cases_name(card.weights_sha256)).read_bytes()
     except OSError as error:
         raise ModelUnavailable(f"The list of cases of {card.model_id} is missing. Restore its folder.") from error
-    if hashlib.sha256(content).hexdigest() != named["sha256"]:
+    if hashlib.sha256(content).hexdigest() != card.cases.sha256:
         raise ModelUnavailable(
             f"The list of cases of {card.model_id} is not the one its card names. Restore its folder."
         )

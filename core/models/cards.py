@@ -1,59 +1,218 @@
-"""Model cards: what a fitted model is, what it was made from and what was measured. Loads no TensorFlow.
+"""Model cards: what a fitted model is, what it was made from and what was measured.
 
 A model is a folder `<model_id>/` with `card.json`, the weights' shards and `<sha8>.test_scores.csv`: shipped in
 `weights/`, or released by an administrator (`core.models.live`). Every number shown of a model's quality is computed
-from that table here and nowhere typed in.
+from that table (`core.evaluation.tables.of_cards`) and nowhere typed in.
 
-Whether a model's numbers come from a split that leaks: the card says so for ever, and whatever shows them asks here.
-
-Loads no TensorFlow.
+The JSON of a card is described by `docs/card.schema.json`, which is made from `CardFile`. Cards of earlier versions
+stay readable, so a key is only ever added, and one that this version does not know is kept. Whether a model's numbers
+come from a split that leaks: the card says so for ever, and whatever shows them asks here. Loads no TensorFlow.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import from_json
 
 from core.errors import ModelUnavailable
-from core.evaluation.statistics.metrics import evaluate_binary, evaluate_classes
 from core.models.calibration import Calibration
 from core.models.live import read_live, release_dir
 from core.settings import Settings
-from core.types import Estimate, Modality
+from core.types import Modality
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One fitted model.
+class _Part(BaseModel):
+    """A part of a card: never changed, and with the keys that a later version may have added."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class WeightsOnCard(_Part):
+    """sha256: of all shards together, the identity of the weights. files: in the model's folder; empty where they are
+    not shipped. bytes: of all files. storage: format, in words."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    files: tuple[str, ...] = ()
+    bytes: int | None = None
+    storage: str = ""
+
+
+class MemberOnCard(_Part):
+    """A model that an ensemble combines, by the weights it had then."""
+
+    model_id: str
+    weights_sha256: str
+
+
+class EnsembleOnCard(_Part):
+    """How an ensemble combines its members; see `core.models.ensemble.Ensemble`."""
+
+    method: str
+    members: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    coefficients: tuple[tuple[float, ...], ...] = ()
+    intercepts: tuple[float, ...] = ()
+    validation_n: int = 0
+
+
+class InputOnCard(_Part):
+    """The square that the graph reads: side in pixels, channels (1 grey, 3 RGB), how an image is brought there."""
+
+    side: int = Field(ge=1)
+    channels: int = Field(ge=1, le=3)
+    preprocessing: str = ""
+
+
+class LeakOnCard(_Part):
+    """What the check of the split found. check: which one; n: values or pairs found; sentence: for a reader."""
+
+    check: str = ""
+    n: int = 0
+    sentence: str = ""
+
+
+class DataOnCard(_Part):
+    """What a model was made from and measured on.
+
+    sha256: of the manifest. n: images. split_by: the columns whose equal values were kept in one split. folds: how
+    many, None for one split. leaks: None where the split was not checked. splits: split -> label -> cases. left_out:
+    reason -> cases.
+    """
+
+    name: str = ""
+    sha256: str = ""
+    split_sha256: str = ""
+    n: int | None = None
+    splits: Mapping[str, Mapping[str, int]] = {}
+    folds: int | None = None
+    patients: int | None = None
+    split_by: str = ""
+    leaks: tuple[LeakOnCard, ...] | None = None
+    left_out: Mapping[str, int] = {}
+    licence: str = ""
+
+    def cases_in(self, split: str) -> Mapping[str, int]:
+        """label -> cases of one split; {} where the card does not say."""
+        return self.splits.get(split, {})
+
+
+class TrainingOnCard(_Part):
+    """How the weights came about; beside these keys every setting of `train.recipe.config.FitConfig`.
+
+    minutes: wall time. history: a row an epoch. best_epoch: the one whose weights were kept, from 1.
+    """
+
+    command: str = ""
+    minutes: float | None = None
+    why: str = ""
+    architecture: str = ""
+    init: str = ""
+    side: int | None = None
+    best_epoch: int | None = None
+    history: tuple[Mapping[str, float | None], ...] = ()
+    budget_minutes: float | None = None
+    ended_by_budget: bool = False
+
+
+class FoldsOnCard(_Part):
+    """Of a model measured in folds. thresholds: each fold's own, by number from 0."""
+
+    n: int
+    thresholds: tuple[FiniteFloat, ...]
+    best_epochs: tuple[int, ...] = ()
+
+
+class CalibrationOnCard(_Part, Calibration):
+    """The fitted calibration, by which method and on which cases, in words."""
+
+    method: str = ""
+    fitted_on: str = ""
+
+
+class ThresholdOnCard(_Part):
+    """value: on the calibrated probability of the positive class; a case at it counts as positive. rule: how it was
+    chosen, in words. corrected: what was wrong with an earlier value and which it was; "" where nothing was."""
+
+    value: FiniteFloat
+    rule: str = ""
+    corrected: str = ""
+
+
+class LocalisationOnCard(_Part):
+    """The pointing game (Zhang et al. 2016, "Top-down neural attention by excitation backprop"): share of n lesions
+    whose outline holds the highest point of a branch's heat map, and the share that holds the image's centre."""
+
+    n: int = 0
+    pointing_game: Mapping[str, float] = {}
+    image_centre: float = 0.0
+
+
+class CasesOnCard(_Part):
+    """The table of cases beside the weights (`core.models.card_cases`) and its hash."""
+
+    file: str = ""
+    sha256: str
+
+
+class CardFile(_Part):
+    """`card.json`: one fitted model.
 
     classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
-    side, channels: the square the graph reads. threshold: on the calibrated probability of `positive`.
-    raw: all of card.json. folder: where the weights and the test scores lie.
+    localisation: which cases -> result. limits: what a reader must know, sentences. cases: absent from old cards.
     """
 
     model_id: str
     title: str
     architecture: str
+    description: str = ""
     modality: Modality
-    classes: tuple[str, ...]
+    created: str = ""
+    classes: tuple[str, ...] = Field(min_length=2)
     positive: str
-    side: int
-    channels: int
-    weights_sha256: str
-    weights_files: tuple[str, ...]
-    calibration: Calibration
-    threshold: float
-    raw: Mapping[str, Any]
+    reported_as: str = "malignant"
+    weights: WeightsOnCard
+    members: tuple[MemberOnCard, ...] = ()
+    ensemble: EnsembleOnCard | None = None
+    input: InputOnCard
+    data: DataOnCard = DataOnCard()
+    initialisation: str = ""
+    training: TrainingOnCard = TrainingOnCard()
+    folds: FoldsOnCard | None = None
+    seeds: tuple[int, ...] = ()
+    calibration: CalibrationOnCard
+    threshold: ThresholdOnCard
+    localisation: Mapping[str, LocalisationOnCard] = {}
+    limits: tuple[str, ...] = ()
+    data_licence: str = ""
+    cases: CasesOnCard | None = None
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        n = len(self.classes)
+        if self.positive not in self.classes:
+            raise ValueError("its positive class is none of its classes")
+        if len(self.calibration.biases) != n or any(len(one) != 1 + n for one in self.calibration.samples):
+            raise ValueError("its calibration is of another number of classes")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """What `card.json` holds: the keys that were set, unknown ones too, as JSON knows them."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"folder"})
+
+
+class Card(CardFile):
+    """A card and the folder where its weights and scores lie."""
+
     folder: Path
 
     @property
@@ -61,9 +220,25 @@ class Card:
         return self.classes.index(self.positive)
 
     @property
+    def side(self) -> int:
+        return self.input.side
+
+    @property
+    def channels(self) -> int:
+        return self.input.channels
+
+    @property
+    def weights_sha256(self) -> str:
+        return self.weights.sha256
+
+    @property
+    def weights_files(self) -> tuple[str, ...]:
+        return self.weights.files
+
+    @property
     def has_weights(self) -> bool:
         """Whether the weights' files are here; a card may be shipped without them. An ensemble has its members'."""
-        if self.raw.get("members"):
+        if self.members:
             try:
                 return all(member.has_weights for member in members_of(self))
             except ModelUnavailable:
@@ -72,45 +247,30 @@ class Card:
 
 
 def read_card(folder: Path) -> Card:
-    """The card in a model's folder; `ModelUnavailable` says what is wrong with it."""
+    """The card in a model's folder; `ModelUnavailable` says in one sentence what is wrong with it."""
     try:
-        raw = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        calibration = raw["calibration"]
-        card = Card(
-            model_id=raw["model_id"],
-            title=raw["title"],
-            architecture=raw["architecture"],
-            modality=Modality(raw["modality"]),
-            classes=tuple(raw["classes"]),
-            positive=raw["positive"],
-            side=int(raw["input"]["side"]),
-            channels=int(raw["input"]["channels"]),
-            weights_sha256=raw["weights"]["sha256"],
-            weights_files=tuple(raw["weights"]["files"]),
-            calibration=Calibration(
-                float(calibration["slope"]),
-                tuple(calibration["biases"]),
-                tuple(tuple(sample) for sample in calibration["samples"]),
-            ),
-            threshold=float(raw["threshold"]["value"]),
-            raw=raw,
-            folder=folder,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Not the standard library's parser: this one ends deep nesting with an error and not with the stack.
+        raw = from_json((folder / "card.json").read_bytes())
+        card = Card.model_validate({**raw, "folder": folder})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
+        raise ModelUnavailable(f"The card of the model in {folder.name} cannot be read ({what}).") from error
+    except (OSError, ValueError, TypeError) as error:
         raise ModelUnavailable(
             f"The card of the model in {folder.name} cannot be read ({type(error).__name__})."
         ) from error
-    if card.model_id != folder.name or card.positive not in card.classes:
-        raise ModelUnavailable(f"The card in {folder.name} describes another model or lacks its positive class.")
+    if card.model_id != folder.name:
+        raise ModelUnavailable(f"The card in {folder.name} describes another model.")
     return card
 
 
 def members_of(card: Card) -> tuple[Card, ...]:
     """The models that an ensemble combines; `ModelUnavailable` where one is gone or has other weights by now."""
     found = []
-    for named in card.raw.get("members", ()):
-        member = read_card(card.folder.parent / Path(named["model_id"]).name)
-        if member.weights_sha256 != named["weights_sha256"] or member.raw.get("members"):
+    for named in card.members:
+        member = read_card(card.folder.parent / Path(named.model_id).name)
+        if member.weights_sha256 != named.weights_sha256 or member.members:
             raise ModelUnavailable(
                 f"{member.model_id} has other weights than {card.model_id} was made from. Make it anew."
             )
@@ -143,7 +303,7 @@ def candidate_cards(settings: Settings) -> tuple[Card, ...]:
     released = {card.weights_sha256 for card in all_cards(settings)}
     found = _readable((settings.state_dir / "candidates").glob("*/*/card.json"))
     return tuple(
-        replace(card, model_id=f"{card.model_id} (training {card.folder.parent.name})")
+        card.model_copy(update={"model_id": f"{card.model_id} (training {card.folder.parent.name})"})
         for card in _in_order(found)
         if card.weights_sha256 not in released
     )
@@ -170,8 +330,7 @@ def live_cards(settings: Settings) -> tuple[Card, ...]:
     return tuple(
         card
         for card in cards
-        if card.has_weights
-        and all((named["model_id"], named["weights_sha256"]) in answering for named in card.raw.get("members", ()))
+        if card.has_weights and all((named.model_id, named.weights_sha256) in answering for named in card.members)
     )
 
 
@@ -201,52 +360,29 @@ def read_test_scores(card: Card) -> pd.DataFrame | None:
     return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
 
 
+def read_validation_scores(card: Card) -> pd.DataFrame | None:
+    """The validation cases in the form of `read_test_scores`; None if the file is absent."""
+    path = card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv"
+    return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
+
+
 def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:
     """The threshold each case of `scores` is judged at: the card's, or (n,) its own fold's.
 
     Where a card was measured in folds, a fold's threshold was fixed on that fold's validation cases.
     """
-    folds = card.raw.get("folds")
-    if not folds or "fold" not in scores:
-        return card.threshold
-    return np.asarray(folds["thresholds"], np.float64)[scores["fold"].to_numpy(int)]
+    if card.folds is None or "fold" not in scores:
+        return card.threshold.value
+    return np.asarray(card.folds.thresholds, np.float64)[scores["fold"].to_numpy(int)]
 
 
 def retrain_text(card: Card) -> str:
     """What to tell of a model whose weights are not shipped."""
-    training = card.raw.get("training", {})
-    if "command" not in training:
+    if not card.training.command:
         return "Trained and measured; its weights are not here, so it answers nothing."
-    minutes = max(1, round(float(training.get("minutes", 0))))
+    minutes = max(1, round(card.training.minutes or 0))
     duration = "about a minute" if minutes == 1 else f"about {minutes} minutes"
-    return f"Trained and measured; weights not shipped: retrain in {duration} with `{training['command']}`."
-
-
-def headline(card: Card) -> dict[str, Estimate]:
-    """The card's measured numbers, computed from its test scores; empty where there are none.
-
-    Keys are those of `core.evaluation.statistics.metrics`: of the positive class against the rest, and for three
-    classes or more also those over all classes.
-    """
-    return dict(_headline(card.folder, card.weights_sha256))
-
-
-@lru_cache(maxsize=64)
-def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], ...]:
-    card = read_card(folder)
-    scores = read_test_scores(card)
-    if scores is None or card.weights_sha256 != weights_sha256:
-        return ()
-    patients = scores["patient"].to_numpy()
-    labels = (scores["label"] == card.positive).to_numpy().astype(int)
-    estimates = evaluate_binary(
-        labels, scores[card.positive].to_numpy(), patients=patients, threshold=case_thresholds(card, scores)
-    )
-    if len(card.classes) > 2:
-        index = scores["label"].map({name: number for number, name in enumerate(card.classes)}).to_numpy()
-        probabilities = scores[list(card.classes)].to_numpy()
-        estimates = {**evaluate_classes(index, probabilities, card.classes, patients=patients), **estimates}
-    return tuple(estimates.items())
+    return f"Trained and measured; weights not shipped: retrain in {duration} with `{card.training.command}`."
 
 
 def _released(settings: Settings, model_id: str, weights_sha256: str) -> list[Card]:
@@ -288,9 +424,8 @@ def leaks_of(card: Card) -> tuple[str, ...]:
     What the audit found before the training is on the card. A card that says that single images were split, where a
     patient has several test cases, tells of a leak as well.
     """
-    data = card.raw.get("data", {})
-    found = [str(leak.get("sentence", "")) for leak in data.get("leaks", ())]
-    split_by = str(data.get("split_by", "")).strip().lower().split(",")[0]
+    found = [leak.sentence for leak in card.data.leaks or ()]
+    split_by = card.data.split_by.strip().lower().split(",")[0]
     if not found and split_by in ("image", "images", "case", "file"):
         scores = read_test_scores(card)
         if scores is not None and scores["patient"].duplicated().any():

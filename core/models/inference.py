@@ -93,7 +93,7 @@ class LoadedModel:
             malignant_samples=tuple(
                 float(value) for value in card.calibration.sampled(logits, card.positive_index)[0].round(5)
             ),
-            threshold=card.threshold,
+            threshold=card.threshold.value,
             seconds=seconds,
             device=self.device,
         )
@@ -105,7 +105,7 @@ class LoadedEnsemble:
 
     def __init__(self, card: Card, members: Sequence[LoadedModel]) -> None:
         self.card, self.members = card, tuple(members)
-        self.ensemble = Ensemble.from_card(card.raw["ensemble"])
+        self.ensemble = Ensemble.from_card(card.ensemble.model_dump() if card.ensemble else {})
         weights = self.ensemble.weights or (1.0,) * len(self.members)
         self.leading = int(np.argmax(weights))
         self.branches = self.members[self.leading].branches
@@ -128,7 +128,7 @@ class LoadedEnsemble:
             malignant_samples=tuple(
                 float(value) for value in card.calibration.sampled(logits, card.positive_index)[0].round(5)
             ),
-            threshold=card.threshold,
+            threshold=card.threshold.value,
             seconds=sum(prediction.seconds for prediction, _ in answers),
         )
         return prediction, answers[self.leading][1]

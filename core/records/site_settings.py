@@ -19,8 +19,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import InvalidInput
+from core.evaluation.tables.of_cards import site_operating_point
 from core.models.cards import Card
-from core.models.operating_point import OperatingPoint, site_operating_point
+from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database

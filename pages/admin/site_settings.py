@@ -57,12 +57,12 @@ def draw(actor: Actor, row: Chosen) -> None:
 def draw_threshold(actor: Actor, card: Card, own: OwnThreshold | None, point: OperatingPoint) -> None:
     """One model's threshold: the site's own value, and what the threshold that counts now means."""
     with st.container(border=True):
-        value = 100 * (own.value if own else card.threshold)
+        value = 100 * (own.value if own else card.threshold.value)
         percent = st.number_input(
             f"{plain(card.title)}, {card.modality} (%)",
             0.01, 99.99, value, 0.01, key=f"own_{card.weights_sha256}_{value:.3f}",
         )  # fmt: skip
-        st.caption(f"Default: {100 * card.threshold:.2f}, the card's. Counts now: {plain(point.text)}")
+        st.caption(f"Default: {100 * card.threshold.value:.2f}, the card's. Counts now: {plain(point.text)}")
         if own is not None:
             st.text(f"Set by {own.by_name or 'somebody'}, {own.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])

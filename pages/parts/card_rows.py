@@ -29,43 +29,39 @@ WEAK_AUC_LOW = 0.7
 
 def data_text(card: Card) -> str:
     """What the model learnt from, in one sentence."""
-    data = card.raw.get("data", {})
-    splits = data.get("splits", {})
-    sizes = ", ".join(f"{sum(counts.values())} {split}" for split, counts in splits.items())
-    total = f"{data['n']} images" if "n" in data else "an unknown number of images"
-    patients = f" of {data['patients']} patients or groups" if "patients" in data else ""
-    split_by = f", split by {data['split_by']}" if "split_by" in data else ""
-    return f"{data.get('name', 'unnamed data')}: {total}{patients}{split_by} ({sizes})"
+    data = card.data
+    sizes = ", ".join(f"{sum(counts.values())} {split}" for split, counts in data.splits.items())
+    total = f"{data.n} images" if data.n is not None else "an unknown number of images"
+    patients = f" of {data.patients} patients or groups" if data.patients is not None else ""
+    split_by = f", split by {data.split_by}" if data.split_by else ""
+    return f"{data.name or 'unnamed data'}: {total}{patients}{split_by} ({sizes})"
 
 
 def split_rows(card: Card) -> list[dict[str, str | int]]:
     """One row a split: how many cases of each class."""
-    splits = card.raw.get("data", {}).get("splits", {})
     return [
         {"Split": split, **{name: counts.get(name, 0) for name in card.classes}, "All": sum(counts.values())}
-        for split, counts in splits.items()
+        for split, counts in card.data.splits.items()
     ]
 
 
 def fact_rows(card: Card) -> list[tuple[str, str]]:
     """Name and value, in the order a reader asks: what it reads, what it is, what it came from."""
-    raw = card.raw
-    data, training, calibration = raw.get("data", {}), raw.get("training", {}), raw.get("calibration", {})
-    left_out = ", ".join(f"{count} {reason}" for reason, count in data.get("left_out", {}).items())
-    shape = raw.get("input", {})
+    fitted = card.calibration
+    left_out = ", ".join(f"{count} {reason}" for reason, count in card.data.left_out.items())
     rows = [
         ("Reads", f"{card.modality}; classes {', '.join(card.classes)}; positive class {card.positive}"),
-        ("Graph", str(raw.get("description", card.architecture))),
-        ("Input", f"{card.side} x {card.side} pixels; {shape.get('preprocessing', '')}"),
+        ("Graph", card.description or card.architecture),
+        ("Input", f"{card.side} x {card.side} pixels; {card.input.preprocessing}"),
         ("Learnt from", data_text(card)),
         ("Left out", left_out or "nothing"),
-        ("Started from", str(raw.get("initialisation", "not stated"))),
-        ("Training", _training_text(training)),
-        ("Why these settings", str(training.get("why", ""))),
-        ("Calibration", f"{calibration.get('method', 'not stated')}, fitted on {calibration.get('fitted_on', '?')}"),
-        ("Licence of the data", str(raw.get("data_licence") or data.get("licence") or "not stated")),
-        ("Weights", f"sha256 {card.weights_sha256}, {raw.get('weights', {}).get('storage', '')}"),
-        ("Made", str(raw.get("created", "not stated"))),
+        ("Started from", card.initialisation or "not stated"),
+        ("Training", _training_text(card.training.model_dump(exclude_unset=True))),
+        ("Why these settings", card.training.why),
+        ("Calibration", f"{fitted.method or 'not stated'}, fitted on {fitted.fitted_on or '?'}"),
+        ("Licence of the data", card.data_licence or card.data.licence or "not stated"),
+        ("Weights", f"sha256 {card.weights_sha256}, {card.weights.storage}"),
+        ("Made", card.created or "not stated"),
     ]
     return [(name, value) for name, value in rows if value]
 
@@ -78,11 +74,10 @@ def _training_text(training: Mapping[str, object]) -> str:
 def localisation_rows(card: Card) -> list[dict[str, str | int]]:
     """The pointing game: how often the map's peak lies inside the lesion's outline, beside the image's centre."""
     rows: list[dict[str, str | int]] = []
-    for cases, result in card.raw.get("localisation", {}).items():
-        shares = result.get("pointing_game", {})
-        row: dict[str, str | int] = {"Cases": cases, "Number": result.get("n", 0)}
-        row |= {f"Map: {branch}": f"{100 * share:.0f} %" for branch, share in shares.items()}
-        rows.append(row | {"Centre of the image": f"{100 * result.get('image_centre', 0):.0f} %"})
+    for cases, result in card.localisation.items():
+        row: dict[str, str | int] = {"Cases": cases, "Number": result.n}
+        row |= {f"Map: {branch}": f"{100 * share:.0f} %" for branch, share in result.pointing_game.items()}
+        rows.append(row | {"Centre of the image": f"{100 * result.image_centre:.0f} %"})
     return rows
 
 

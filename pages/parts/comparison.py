@@ -301,13 +301,13 @@ def _same(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_training(numbers: ComparisonCache, names: Sequence[str]) -> None:
     """Loss, accuracy, learning rate and time of the runs that made these models."""
-    runs = {name: run for name, run in numbers.cohort.runs.items() if name in names and run.get("history")}
+    runs = {name: run for name, run in numbers.cohort.runs.items() if name in names and run.history}
     if not runs:
         st.info("No card of these scorers keeps the history of its training. Models trained here keep one.")
         return
     # In the order of all scorers: a run keeps the colour that its scorer has in every figure.
-    histories = {name: runs[name]["history"] if name in runs else [] for name in names}
-    best = {name: run["best_epoch"] for name, run in runs.items() if "best_epoch" in run}
+    histories = {name: runs[name].history if name in runs else () for name in names}
+    best = {name: run.best_epoch for name, run in runs.items() if run.best_epoch is not None}
     st.caption("Solid: validation. Dotted: training. Star: the epoch whose weights were kept.")
     of = numbers.cohort.provenance(list(runs))
     columns = st.columns(2)
@@ -324,7 +324,7 @@ def draw_training(numbers: ComparisonCache, names: Sequence[str]) -> None:
         place += 1
 
 
-def _histories(histories: dict[str, Sequence[dict[str, float]]]) -> pd.DataFrame:
+def _histories(histories: dict[str, tuple[Mapping[str, float | None], ...]]) -> pd.DataFrame:
     return pd.DataFrame([{"scorer": name, **row} for name, rows in histories.items() for row in rows])
 
 

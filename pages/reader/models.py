@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from core.models.cards import Card, all_cards, headline, leak_text, leaks_of, retrain_text
+from core.evaluation.tables.of_cards import headline, measured_at
+from core.models.cards import Card, all_cards, leak_text, leaks_of, retrain_text
 from core.models.live import read_live
-from core.models.operating_point import OperatingPoint, measured_at, operating_point
+from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
 from core.records.site_settings import points_here
 from pages.parts import card_rows
@@ -52,7 +53,7 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
         st.info(plain(retrain_text(card)), icon=":material/info:")
     for leak in leaks_of(card):
         st.error(f"{plain(leak_text(leak))} Its numbers here are too good.", icon=":material/warning:")
-    for limit in card.raw.get("limits", ()):
+    for limit in card.limits:
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
     draw_headline(card)

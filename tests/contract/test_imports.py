@@ -118,7 +118,7 @@ def test_inside_core_the_arrows_go_one_way() -> None:
             "core.server",
         ),
         "core/evaluation/": ("core.records", "core.reading", "core.reports", "core.server"),
-        "core/models/": ("core.records", "core.reading", "core.reports", "core.server"),
+        "core/models/": ("core.evaluation", "core.records", "core.reading", "core.reports", "core.server"),
         "core/records/": ("core.reading", "core.reports", "core.server"),
         "core/reading/": ("core.server",),
     }
@@ -167,7 +167,8 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_sign_in() -> None:
 
 
 LIGHT = (
-    "from core.settings import Settings; from core.models.cards import all_cards, headline;"
+    "from core.settings import Settings; from core.models.cards import all_cards;"
+    "from core.evaluation.tables.of_cards import headline;"
     "[headline(card) for card in all_cards(Settings())]",
     "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
     "import core.models.registry",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import subprocess
 import sys
@@ -11,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
-from core.errors import AppError, InvalidInput
+from core.errors import AppError, InvalidInput, ModelUnavailable
+from core.models.cards import DataOnCard, read_card
 from core.settings import REPOSITORY, Settings
 from train.recipe.config import FitConfig
 from train.recipe.programme import (
@@ -124,31 +123,31 @@ def is_done(request: FitRequest) -> bool:
     """
     folder = request.out / request.model_id
     try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        card = read_card(folder)
+    except ModelUnavailable:
         return False
-    files = card.get("weights", {}).get("files", [])
-    if not request.no_weights and not (files and all((folder / name).is_file() for name in files)):
+    if not request.no_weights and not card.has_weights:
         return False
-    training = card.get("training", {})
-    if training.get("ended_by_budget") and (request.budget_minutes or float("inf")) > training["budget_minutes"]:
+    had = card.training.budget_minutes if card.training.ended_by_budget else None
+    if had is not None and (request.budget_minutes or float("inf")) > had:
         return False
+    training = card.training.model_dump(exclude_unset=True)
     # A knob that the card does not know yet stood where it stands by default.
     default = {field.name: field.default for field in fields(FitConfig)}
     is_same = all(training.get(name, default[name]) == value for name, value in asdict(request.config).items())
-    return is_same and _same_data(card.get("data", {}), request)
+    return is_same and _same_data(card.data, request)
 
 
-def _same_data(data: dict[str, Any], request: FitRequest) -> bool:
+def _same_data(data: DataOnCard, request: FitRequest) -> bool:
     from train.datasets.cases import divided, labelled, split_sha256
     from train.datasets.manifest import read_manifest
     from train.datasets.split import model_of_split
 
     manifest = read_manifest(request.data, root=request.root, where=request.where)
-    if data.get("sha256") != manifest.sha256:
+    if data.sha256 != manifest.sha256:
         return False
     cases, _, _ = labelled(manifest, request.modality, request.positive or None)
     like = model_of_split(request.split_like, request.out) if request.split_like else None
     by = request.split_by or None
     cases, _ = divided(cases, seed=request.seed, folds=request.folds, by=by, like=like)
-    return bool(data.get("split_sha256") == split_sha256(cases))
+    return bool(data.split_sha256 == split_sha256(cases))

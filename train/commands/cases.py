@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     names = args.models or sorted(path.parent.name for path in args.weights.glob("*/card.json"))
     folders = [args.weights / Path(name).name for name in names]
     # Ensembles last: their table is made of their members'.
-    folders.sort(key=lambda folder: bool(read_card(folder).raw.get("members")))
+    folders.sort(key=lambda folder: bool(read_card(folder).members))
     lister, failed = Lister(args.data, _log_progress), 0
     for folder in folders:
         try:

@@ -75,7 +75,7 @@ def as_json(done: Evaluation, notes: list[str]) -> dict[str, Any]:
         "weights_sha256": done.card.weights_sha256,
         "data_sha256": done.data_sha256,
         "split": done.split,
-        "threshold": done.card.threshold,
+        "threshold": done.card.threshold.value,
         "notes": notes,
         **found,
         **found["scorers"][done.card.model_id],
@@ -86,7 +86,10 @@ def as_text(done: Evaluation, notes: list[str]) -> list[str]:
     """Lines for a terminal."""
     from core.commands.metrics import as_text as of_table
 
-    lines = [f"{done.card.model_id}, split {done.split}, threshold {done.card.threshold:g}", *of_table(done.result)]
+    lines = [
+        f"{done.card.model_id}, split {done.split}, threshold {done.card.threshold.value:g}",
+        *of_table(done.result),
+    ]
     matrix, classes = done.result.scorers[0].matrix, done.result.scorers[0].classes
     if matrix is not None:
         width = max(map(len, classes))

@@ -1,4 +1,6 @@
-"""The table of cases for a model that was made before there were any: from its data, without training anew.
+"""What models lack that were made by an earlier version: their table of cases, and what their cards must own up to.
+
+The table is made from their data, without training anew; the card from what stands in the model's folder.
 
 Which case was in which split is read from the model's own scores and held against the hash of the split on its card.
 Loads TensorFlow only when pictures are read.
@@ -11,18 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable, NotFound
 from core.models.card_cases import read_cases
-from core.models.cards import Card, members_of, read_card
+from core.models.cards import Card, members_of, read_card, read_validation_scores
 from core.settings import Settings
 from train.datasets.cases import split_sha256
 from train.datasets.leakage import find_manifest, split_of
 from train.datasets.manifest import Manifest
 from train.datasets.subgroups import with_subgroups
 from train.publishing.ensembles import cases_of_members
-from train.publishing.publish import cases_table, put_cases, put_test_scores, trace_of, write_card
+from train.publishing.publish import THRESHOLD_RULE, cases_table, put_cases, put_test_scores, trace_of, write_card
+from train.publishing.threshold import choose_threshold, map_limits
 
 Traces = dict[str, dict[str, Any]]
 
@@ -48,8 +52,8 @@ class Lister:
                 return False
         except ModelUnavailable:
             pass  # missing or damaged: made again
-        table = self._of_ensemble(card) if card.raw.get("members") else self._of_network(card)
-        write_card(folder, {**card.raw, "cases": put_cases(folder, card.weights_sha256, table)})
+        table = self._of_ensemble(card) if card.members else self._of_network(card)
+        write_card(folder, {**card.content(), "cases": put_cases(folder, card.weights_sha256, table)})
         return True
 
     def group_cases(self, folder: Path) -> bool:
@@ -60,7 +64,7 @@ class Lister:
         card = read_card(folder)
         path = folder / f"{card.weights_sha256[:8]}.test_scores.csv"
         scores = pd.read_csv(path, dtype=str, keep_default_na=False)
-        known = members_of(card)[0] if card.raw.get("members") else card
+        known = members_of(card)[0] if card.members else card
         manifest = self._manifest(known)
         grouped = with_subgroups(scores, same_cases(known, manifest), manifest.root)
         if list(grouped.columns) == list(scores.columns):
@@ -81,11 +85,11 @@ class Lister:
         return cases_table(cases, [traces[file] for file in cases["file"]])
 
     def _manifest(self, card: Card) -> Manifest:
-        data = card.raw["data"]
-        manifest = find_manifest(self._settings, data["sha256"], str(data["name"]).split(", "))
+        data = card.data
+        manifest = find_manifest(self._settings, data.sha256, data.name.split(", "))
         if manifest is None:
             raise NotFound(
-                f"The cases of {card.model_id} ({data['name']}, data {data['sha256'][:8]}) were not found. Give with "
+                f"The cases of {card.model_id} ({data.name}, data {data.sha256[:8]}) were not found. Give with "
                 "--data the folder that holds their manifest.csv and files."
             )
         return manifest
@@ -107,15 +111,41 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
     Raises InvalidInput where they do not: other cases than it was trained and measured on must not be listed as its.
     """
     cases = split_of(manifest, card).cases
-    if card.raw.get("folds"):
+    if card.folds:
         cases = cases.drop(columns=["split", "fold"], errors="ignore").assign(
             fold=cases["split"].str.removeprefix("fold ")
         )
     scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv", dtype=str, keep_default_na=False)
     measured = set(cases["file"]) if "fold" in cases else set(cases.loc[cases["split"] == "test", "file"])
-    if measured != set(scores["case"]) or split_sha256(cases) != card.raw["data"].get("split_sha256"):
+    if measured != set(scores["case"]) or split_sha256(cases) != card.data.split_sha256:
         raise InvalidInput(
             f"The cases of {card.model_id} in this data are divided otherwise than its card and its scores say, so "
             "they are not listed. Give the data set as it was when the model was trained."
         )
     return cases
+
+
+def amend(folder: Path) -> list[str]:
+    """Let a published card say what this version would have it say; the changes in words, none where it does already.
+
+    Limits of its heat map that it does not state are added. A threshold that misses on the stored validation scores the
+    sensitivity that its rule promises is replaced, and the card says by what; weights and scores stay as they are.
+    """
+    card = read_card(folder)
+    changes = [limit for limit in map_limits(card.localisation) if limit not in card.limits]
+    update: dict[str, Any] = {"limits": [*card.limits, *changes]} if changes else {}
+    scores = read_validation_scores(card)
+    if scores is not None and card.threshold.rule == THRESHOLD_RULE:
+        is_positive, values = (scores["label"] == card.positive).to_numpy(), scores[card.positive].to_numpy()
+        chosen = choose_threshold(is_positive, values)
+        if _n_found(is_positive, values, card.threshold.value) < _n_found(is_positive, values, chosen):
+            why = f"{card.threshold.value} missed the sensitivity of its rule by rounding"
+            update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "corrected": why}
+            changes.append(f"Threshold {chosen}: {why}.")
+    if changes:
+        write_card(folder, {**card.content(), **update})
+    return changes
+
+
+def _n_found(is_positive: np.ndarray, scores: np.ndarray, threshold: float) -> int:
+    return int((scores[is_positive] >= threshold).sum())

@@ -19,10 +19,10 @@ from core.errors import InvalidInput, ModelUnavailable
 from core.evaluation.tables.scores import BOOKKEEPING, KEYS
 from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
-from core.models.cards import Card, read_card, read_test_scores
+from core.models.cards import Card, read_card, read_test_scores, read_validation_scores
 from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, out_of_fold, require_disjoint
 from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
-from train.publishing.threshold import choose_threshold, weakness
+from train.publishing.threshold import choose_threshold, map_limits, weakness
 
 WORDS: Mapping[str, str] = {"soft": "soft voting", "weighted": "weighted voting", "stacking": "stacking"}
 
@@ -37,7 +37,7 @@ def make_ensemble(
     first = cards[0]
     validation = {card.model_id: _scores(card, "validation") for card in cards}
     test = {card.model_id: _scores(card, "test") for card in cards}
-    if first.raw.get("folds"):
+    if first.folds:
         ensemble, tested, thresholds = _in_folds(method, validation, test, first, seed)
     else:
         require_disjoint(validation, test)
@@ -107,10 +107,7 @@ def _threshold(table: pd.DataFrame, card: Card) -> float:
 
 
 def _scores(card: Card, which: str) -> pd.DataFrame:
-    table = read_test_scores(card) if which == "test" else None
-    path = card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv"
-    if which == "validation" and path.is_file():
-        table = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+    table = read_test_scores(card) if which == "test" else read_validation_scores(card)
     if table is None:
         raise ModelUnavailable(f"{card.model_id} has no {which} scores beside its card, so it cannot be combined.")
     return table
@@ -133,11 +130,11 @@ def _leading(cards: Sequence[Card], ensemble: Ensemble) -> Card:
 
 def _limits(first: Card, cards: Sequence[Card], leading: Card) -> list[str]:
     limits = ["It is no better than the sum of its members' limits: read their cards, too."]
-    if any(card.raw["data"].get("leaks") for card in cards):
+    if any(card.data.leaks for card in cards):
         limits.insert(0, "The split of its members leaks. Its numbers are too good and say nothing of new patients.")
-    shared = [limit for limit in first.raw.get("limits", ()) if not limit.startswith("Weak")]
-    limits += [limit for limit in shared if all(limit in card.raw["limits"] for card in cards)]
-    return limits + [limit for limit in leading.raw["limits"] if limit.startswith("Its map") and limit not in limits]
+    shared = [limit for limit in first.limits if not limit.startswith("Weak")]
+    limits += [limit for limit in shared if all(limit in card.limits for card in cards)]
+    return list(dict.fromkeys([*limits, *map_limits(leading.localisation)]))
 
 
 def _card(
@@ -156,7 +153,7 @@ def _card(
         "created": datetime.now(UTC).date().isoformat(),
         "classes": list(first.classes),
         "positive": first.positive,
-        "reported_as": first.raw["reported_as"],
+        "reported_as": first.reported_as,
         "weights": {
             "sha256": hashlib.sha256(identity.encode()).hexdigest(),
             "files": [],
@@ -170,13 +167,13 @@ def _card(
             "channels": first.channels,
             "preprocessing": "each member's own",
         },
-        "data": dict(first.raw["data"]),
+        "data": first.data.model_dump(mode="json", exclude_unset=True),
         "initialisation": f"fitted models: {', '.join(card.model_id for card in cards)}",
-        "seeds": sorted({seed for card in cards for seed in card.raw.get("seeds", ())}),
+        "seeds": sorted({seed for card in cards for seed in card.seeds}),
         "calibration": calibration_on_card(calibration, len(first.classes), ensemble.validation_n),
         "threshold": {"value": threshold, "rule": THRESHOLD_RULE},
-        "localisation": dict(_leading(cards, ensemble).raw.get("localisation", {})),
-        "data_licence": first.raw["data_licence"],
+        "localisation": _leading(cards, ensemble).content().get("localisation", {}),
+        "data_licence": first.data_licence,
     }
 
 
@@ -187,5 +184,6 @@ def is_made(members: Sequence[str], method: Method, weights_dir: Path, *, name: 
         hashes = [read_card(weights_dir / member).weights_sha256 for member in members]
     except ModelUnavailable:
         return False
-    now = [{"model_id": name, "weights_sha256": sha256} for name, sha256 in zip(members, hashes, strict=True)]
-    return card.raw.get("members") == now and card.raw.get("ensemble", {}).get("method") == method
+    made_of = [(member.model_id, member.weights_sha256) for member in card.members]
+    same_method = card.ensemble is not None and card.ensemble.method == method
+    return same_method and made_of == list(zip(members, hashes, strict=True))

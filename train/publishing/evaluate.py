@@ -130,7 +130,7 @@ def as_classes(card: Card, labels: pd.Series, named: Mapping[str, str]) -> pd.Se
             found[label] = named[label]
         elif label in card.classes:
             found[label] = label
-        elif word in POSITIVE_WORDS or word == card.raw.get("reported_as"):
+        elif word in POSITIVE_WORDS or word == card.reported_as:
             found[label] = card.positive
         elif word in NEGATIVE_WORDS:
             others = [name for name in card.classes if name != card.positive]
@@ -162,7 +162,9 @@ def _logits(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
     members = members_of(card)
     if members:
         each = [member.calibration.probabilities(_logits(member, cases, root)) for member in members]
-        return log_odds(Ensemble.from_card(card.raw["ensemble"]).probabilities(np.stack(each)))
+        return log_odds(
+            Ensemble.from_card(card.ensemble.model_dump() if card.ensemble else {}).probabilities(np.stack(each))
+        )
     return _logits_of_network(card, cases, root)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.evaluation.tables.of_cards import headline
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
-from core.models.cards import headline, read_card, read_test_scores
+from core.models.cards import LocalisationOnCard, read_card, read_test_scores
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
@@ -31,14 +32,11 @@ from train.fitting.measure import Localisation, localisations, scores_table, sto
 from train.fitting.squares import Squares, load_squares
 from train.publishing import mlflow
 from train.publishing.publish import Candidate, cases_table, publish, trace_of
-from train.publishing.threshold import choose_threshold, weakness
+from train.publishing.threshold import choose_threshold, map_limits, weakness
 from train.recipe.config import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
-
-MAP_MARGIN = 0.05
-"""By how much of the cases a map must beat the image's centre to be called a place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,11 @@ def make(
     budget = Budget(request.budget_minutes, runs=request.folds + 1 if request.folds else 1)
     measured = _measured(squares, prepared, _fit_one(config, starter(request), budget, track, folder), folder)
     minutes = (time.monotonic() - began) / 60
+    localisation = _on_card(measured.localisation)
     limits = (
         *_leak_limits(prepared),
         *_limits(squares, prepared, request.modality),
+        *map_limits(localisation),
         *weakness(measured.test_scores, prepared.positive),
         *budget.limits,
         *request.limits,
@@ -143,8 +143,8 @@ def make(
         calibration=measured.calibration,
         threshold=measured.threshold,
         validation_n=len(measured.validation_scores),
-        localisation=_on_card(measured.localisation),
-        limits=limits,
+        localisation=localisation,
+        limits=tuple(dict.fromkeys(limits)),
         test_scores=with_subgroups(measured.test_scores, prepared.cases, prepared.manifest.root),
         validation_scores=measured.validation_scores,
         cases=loaded.table,
@@ -266,27 +266,11 @@ def starter(request: FitRequest) -> Callable[[Graph], str]:
     return start
 
 
-def _on_card(localisation: Mapping[str, Localisation]) -> dict[str, Any]:
+def _on_card(localisation: Mapping[str, Localisation]) -> dict[str, LocalisationOnCard]:
     return {
-        name: {"n": result.n, "pointing_game": result.hits, "image_centre": result.centre}
+        name: LocalisationOnCard(n=result.n, pointing_game=result.hits, image_centre=result.centre)
         for name, result in localisation.items()
     }
-
-
-def _map_limits(localisation: Mapping[str, Localisation]) -> tuple[str, ...]:
-    result = localisation.get("own class, all lesions")
-    if result is None or not result.n:
-        return ()
-    limits = [
-        f"The map of its branch {name} never lay on a lesion or was empty: look at another branch or at the fused map."
-        for name, share in result.hits.items()
-        if share == 0 and name != "fused"
-    ]
-    if result.hits["fused"] <= result.centre + MAP_MARGIN:
-        limits.append(
-            "Its map finds lesions no more often than the centre of the image does: do not read it as a place."
-        )
-    return tuple(limits)
 
 
 def _leak_limits(prepared: Prepared) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import pandas as pd
 from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
+from core.models.cards import CardFile, LocalisationOnCard
 from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from core.types import Image
@@ -100,7 +101,7 @@ class Candidate:
     calibration: Calibration
     threshold: float
     validation_n: int
-    localisation: Mapping[str, Any]
+    localisation: Mapping[str, LocalisationOnCard]
     limits: tuple[str, ...]
     test_scores: pd.DataFrame
     validation_scores: pd.DataFrame
@@ -164,8 +165,8 @@ def put_cases(folder: Path, weights_sha256: str, cases: pd.DataFrame) -> dict[st
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
-    """Replace a folder's card in one step."""
-    _write(folder / "card.json", json.dumps(card, indent=1) + "\n")
+    """Replace a folder's card in one step; a pydantic `ValidationError` for one that nobody could read again."""
+    _write(folder / "card.json", json.dumps(CardFile.model_validate(card).content(), indent=1) + "\n")
 
 
 def _title(entry: Architecture, model_id: str, modality: str) -> str:
@@ -217,7 +218,7 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
             "value": candidate.threshold,
             "rule": THRESHOLD_RULE,
         },
-        "localisation": dict(candidate.localisation),
+        "localisation": {name: one.model_dump() for name, one in candidate.localisation.items()},
         "limits": list(candidate.limits),
         "data_licence": candidate.data.get("licence", ""),
     }

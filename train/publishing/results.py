@@ -90,9 +90,8 @@ def difference_text(first: Card, second: Card) -> str:
 
 def why(card: Card, figure: PublishedFigure) -> str:
     """One sentence on why our figure and the published one differ."""
-    data = card.raw.get("data", {})
-    parts = [f"ours is of {data.get('name', 'other data')}, split by {data.get('split_by', 'patient')}"]
-    if str(card.raw.get("initialisation", "")).startswith("random"):
+    parts = [f"ours is of {card.data.name or 'other data'}, split by {card.data.split_by or 'patient'}"]
+    if card.initialisation.startswith("random"):
         parts.append("from random weights")
     if figure.modality not in (card.modality.value, ""):
         parts.append(f"and {card.modality.value} instead of {figure.modality}")
@@ -108,8 +107,7 @@ def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str
         return ["Not trained yet."]
     rows = []
     for card in cards:
-        own, data = measured[card.model_id], card.raw["data"]
-        counts = data["splits"]["test"]
+        own, counts = measured[card.model_id], card.data.cases_in("test")
         rows.append(
             (
                 f"`{card.model_id}`{f' **{LEAKING}**' if leaks_of(card) else ''}",
@@ -124,10 +122,10 @@ def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str
             )
         )
     head = ("model", "test cases (positive)", "AUC", "macro-AUC", "accuracy", "majority", "macro-F1", "ECE", "weights")
-    data = cards[0].raw["data"]
-    about = f"{data.get('name', '')}: {data['n']} images of {data['patients']} patients or groups."
-    if data.get("folds"):
-        about += f" Measured in {data['folds']} folds: each case by a network that was not trained on it."
+    data = cards[0].data
+    about = f"{data.name}: {data.n} images of {data.patients} patients or groups."
+    if data.folds:
+        about += f" Measured in {data.folds} folds: each case by a network that was not trained on it."
     return [about, "", *table(head, rows), *_missing(cards)]
 
 
@@ -257,7 +255,7 @@ def _pair(pair: Sequence[Card | None], words: Sequence[str], measured: Mapping[s
     rows = []
     for card, name in ((first, words[0]), (second, words[1])):
         own = measured[card.model_id]
-        leaks = sum(leak["n"] for leak in card.raw["data"].get("leaks", ()))
+        leaks = sum(leak.n for leak in card.data.leaks or ())
         values = (as_text(own.get(key)) for key in ("auc", "macro_auc", "accuracy", "macro_f1"))
         rows.append((name, f"`{card.model_id}`", str(leaks), *values))
     head = ("", "model", "leaks found", "AUC", "macro-AUC", "accuracy", "macro-F1")
@@ -270,11 +268,11 @@ def _ceilings() -> list[str]:
 
 
 def _shipped(card: Card) -> str:
-    if card.raw.get("members"):
+    if card.members:
         return "its members'" if card.has_weights else "its members' are not all here"
     if card.has_weights:
         return "shipped"
-    minutes = card.raw.get("training", {}).get("minutes")
+    minutes = card.training.minutes
     return "not shipped" if minutes is None else f"not shipped: about {max(1, round(minutes))} min to train"
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 
 from core.evaluation.statistics.metrics import evaluate_binary
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.evaluation.statistics.ranked import SENSITIVITY_TARGET
+from core.models.cards import LocalisationOnCard
 
-SENSITIVITY_TARGET = 0.869
-"""Sensitivity of US screening radiologists in the BCSC (Lehman et al. 2017): what the threshold aims at."""
+MAP_MARGIN = Fraction(5, 100)
+"""By how much of the cases a map must beat the image's centre to be called a place."""
 
 WEAK_AUC = 0.75
 """A model whose AUC may be lower than this says on its card that it is weak."""
@@ -27,3 +32,22 @@ def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
     if area.low >= WEAK_AUC:
         return ()
     return (f"Weak: the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
+
+
+def map_limits(localisation: Mapping[str, LocalisationOnCard]) -> tuple[str, ...]:
+    """Where a model's heat map is no place: a branch that never points at a lesion, a map no better than a guess."""
+    result = localisation.get("own class, all lesions")
+    if result is None or not result.n:
+        return ()
+    limits = [
+        f"The map of its branch {name} never lay on a lesion or was empty: look at another branch or at the fused map."
+        for name, share in result.pointing_game.items()
+        if share == 0 and name != "fused"
+    ]
+    # Shares of n lesions: counted, so that a map exactly at the margin is at it whatever its shares are rounded to.
+    hits, centre = (round(share * result.n) for share in (result.pointing_game["fused"], result.image_centre))
+    if Fraction(hits - centre, result.n) <= MAP_MARGIN:
+        limits.append(
+            "Its map finds lesions no more often than the centre of the image does: do not read it as a place."
+        )
+    return tuple(limits)

@@ -58,10 +58,10 @@ def _of_jobs(db: Database, actor: Actor) -> Iterator[Measured]:
 
 def _of_cards(db: Database) -> Iterator[Measured]:
     for card in all_cards(db.settings):
-        training, splits = card.raw.get("training", {}), card.raw.get("data", {}).get("splits", {})
-        seconds = sorted(row["seconds"] for row in training.get("history", []) if "seconds" in row)
-        n_training = sum(splits.get("train", {}).values())
+        training = card.training
+        seconds = sorted(one for row in training.history if (one := row.get("seconds")) is not None)
+        n_training = sum(card.data.cases_in("train").values())
         if len(seconds) > 1 and n_training:
-            pixels = n_training * training["side"] ** 2
+            pixels = n_training * (training.side or card.side) ** 2
             source = f"the card of {card.model_id}, on the machine that made it"
-            yield Measured(card.architecture, training["init"], seconds[len(seconds) // 2], pixels, source)
+            yield Measured(card.architecture, training.init, seconds[len(seconds) // 2], pixels, source)

@@ -10,6 +10,7 @@ import numpy as np
 from core.evaluation.statistics.comparison import McNemarTest, PairedTest, compare_calls
 from core.evaluation.statistics.curves import RocCurve
 from core.evaluation.statistics.metrics import Confusion, confusion, evaluate_threshold
+from core.evaluation.statistics.ranked import fewest_cases
 from core.evaluation.tables.scores import ScoreTable
 from core.types import Estimate
 
@@ -50,12 +51,14 @@ def thresholds_at_specificity(curves: Mapping[str, RocCurve], specificity: float
 def threshold_at_sensitivity(is_positive: np.ndarray, scores: np.ndarray, target: float) -> float:
     """The highest threshold that still finds the share `target` (0 to 1) of the positive cases; there must be some.
 
-    Laid half-way to the next lower score, so that rounding does not move a case across it. Arrays (n,).
+    Laid half-way to the next lower score, so that a score computed anew on another machine stays on its side. Arrays
+    (n,).
     """
     found = np.sort(scores[is_positive])[::-1]
-    last = found[max(1, int(np.ceil(target * len(found)))) - 1]
-    below = scores[scores < last]
-    return float(round((last + (below.max() if len(below) else 0.0)) / 2, 5))
+    last = float(found[max(1, int(fewest_cases(np.asarray(len(found)), target))) - 1])
+    below = float(scores[scores < last].max(initial=0.0))
+    middle = round((last + below) / 2, 7)  # scores are stored with six decimals: this is between them, exactly
+    return middle if below < middle <= last else last
 
 
 def operating_rows(table: ScoreTable, thresholds: Mapping[str, Threshold]) -> tuple[OperatingRow, ...]:

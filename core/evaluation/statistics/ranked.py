@@ -102,13 +102,13 @@ class Steps:
 
     def sensitivity_at_specificity(self, target: float = SPECIFICITY_TARGET) -> np.ndarray:
         """The highest sensitivity among thresholds (calling nobody positive is one) with specificity >= target."""
-        allowed = self.n_negatives - _needed(self.n_negatives, target)
+        allowed = self.n_negatives - fewest_cases(self.n_negatives, target)
         found = np.where(self.false_positives <= allowed, self.true_positives, 0).max(axis=0)
         return _ratio(np.where(self.n_negatives > 0, found, np.nan), self.n_positives)
 
     def specificity_at_sensitivity(self, target: float = SENSITIVITY_TARGET) -> np.ndarray:
         """The highest specificity among thresholds with sensitivity >= target."""
-        enough = self.true_positives >= _needed(self.n_positives, target)
+        enough = self.true_positives >= fewest_cases(self.n_positives, target)
         false = np.where(enough, self.false_positives, np.inf).min(axis=0)
         return _ratio(np.where(self.n_positives > 0, self.n_negatives - false, np.nan), self.n_negatives)
 
@@ -137,7 +137,7 @@ class Steps:
         return _ratio(np.abs(sums).sum(axis=0), self.called[-1].astype(np.float64))
 
 
-def _needed(n: np.ndarray, target: float) -> np.ndarray:
+def fewest_cases(n: np.ndarray, target: float) -> np.ndarray:
     """The smallest whole number k with k / n >= target, compared as the quotient is, so that 889 of 1000 is .889."""
     guess = np.floor(n * target)
     for _ in range(2):

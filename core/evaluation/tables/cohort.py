@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import pandas as pd
 from core.errors import InvalidInput
 from core.evaluation.charts.base import Provenance
 from core.evaluation.tables.scores import BOOKKEEPING, KEYS, ClassScores, ScoreTable
-from core.models.cards import Card, case_thresholds, leaks_of, read_test_scores
+from core.models.cards import Card, TrainingOnCard, case_thresholds, leaks_of, read_test_scores
 
 SOURCE_COLUMN = "source"
 UPLOADED = "split not stated"
@@ -36,7 +35,7 @@ class Cohort:
     weights: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float | np.ndarray] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
-    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runs: Mapping[str, TrainingOnCard] = field(default_factory=dict)
     leaks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -76,7 +75,7 @@ class CardGroup:
 
 def data_sha256(card: Card) -> str:
     """Which cases a model was made from and tested on, as the hash of their manifest; "" where the card is silent."""
-    return str(card.raw.get("data", {}).get("sha256", ""))
+    return card.data.sha256
 
 
 def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
@@ -87,9 +86,8 @@ def group_cards(cards: Sequence[Card]) -> tuple[CardGroup, ...]:
     """
     groups: dict[tuple[str, str, str, str, str], list[Card]] = {}
     for card in cards:
-        data = card.raw.get("data", {})
-        how = " in folds" if data.get("folds") else ""
-        name = str(data.get("name", "unnamed data"))
+        how = " in folds" if card.data.folds else ""
+        name = card.data.name or "unnamed data"
         groups.setdefault((name, data_sha256(card), card.modality, card.positive, how), []).append(card)
     return tuple(
         CardGroup(
@@ -157,7 +155,7 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
         weights={name: card.weights_sha256 for name, card in cards.items()},
         thresholds=thresholds,
         titles={name: card.title for name, card in cards.items()},
-        runs={name: card.raw.get("training", {}) for name, card in cards.items()},
+        runs={name: card.training for name, card in cards.items()},
         leaks={name: found for name, card in cards.items() if (found := leaks_of(card))},
     )
 

@@ -336,7 +336,7 @@ def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Ca
 def _store_shipped(db: Database, model_id: str) -> None:
     """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
     for card in _shipped(db, model_id):
-        if not card.raw.get("members"):
+        if not card.members:
             store_release(db.settings, card)
 
 

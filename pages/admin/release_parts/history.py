@@ -80,7 +80,7 @@ def _compared_text(one: Decision) -> str:
 
 
 def _release_text(card: Card) -> str:
-    return f"{card.weights_sha256[:8]}, made {card.raw.get('created', 'at an unknown time')}"
+    return f"{card.weights_sha256[:8]}, made {card.created or 'at an unknown time'}"
 
 
 def _note_and_rerun(note: str) -> None:

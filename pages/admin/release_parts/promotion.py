@@ -70,8 +70,8 @@ def _draw_models(found: Examination) -> None:
         ("Model", lambda card: f"{card.title} ({card.model_id})"),
         ("Weights", lambda card: card.weights_sha256[:8]),
         ("Learnt from", card_rows.data_text),
-        ("Started from", lambda card: str(card.raw.get("initialisation", "not stated"))),
-        ("Made", lambda card: str(card.raw.get("created", "not stated"))),
+        ("Started from", lambda card: card.initialisation or "not stated"),
+        ("Made", lambda card: card.created or "not stated"),
         ("Size", _size),
     )
     rows = [{"": what} | {name: plain(words(card)) for name, card in columns} for what, words in facts]
@@ -87,7 +87,7 @@ def _draw_models(found: Examination) -> None:
 
 
 def _size(card: Card) -> str:
-    size = card.raw.get("weights", {}).get("bytes")
+    size = card.weights.bytes
     return f"{size / MIB:.1f} MiB of weights" if size else "its members'"
 
 

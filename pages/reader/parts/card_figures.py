@@ -25,15 +25,14 @@ def _figures(model_id: str, weights_sha256: str, _card: Card) -> tuple[go.Figure
         return None
     labels = (scores["label"] == _card.positive).to_numpy().astype(int)
     values, patients = scores[_card.positive].to_numpy(), scores["patient"].to_numpy()
-    data = _card.raw.get("data", {})
     provenance = Provenance(
-        dataset=str(data.get("name", "")),
+        dataset=_card.data.name,
         split="test",
         n=len(scores),
         positives=int(labels.sum()),
-        data_sha256=str(data.get("sha256", "")),
+        data_sha256=_card.data.sha256,
         weights={model_id: weights_sha256},
     )
     curve = roc_curve(labels, values, Bootstrap(patients, len(scores)))
-    roc = roc_figure({model_id: curve}, thresholds={model_id: _card.threshold}, provenance=provenance)
+    roc = roc_figure({model_id: curve}, thresholds={model_id: _card.threshold.value}, provenance=provenance)
     return roc, reliability_figure({model_id: reliability(labels, values, patients)}, provenance=provenance)

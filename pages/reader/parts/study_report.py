@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
+from core.evaluation.tables.of_cards import headline
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
-from core.models.cards import headline, known_cards, leak_text, leaks_of
+from core.models.cards import known_cards, leak_text, leaks_of
 from core.models.operating_point import operating_point
 from core.reading import second_read
 from core.reading.second_read import Answer
@@ -107,6 +108,6 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             operating_point(card, prediction.threshold, prediction.threshold_rule).text,
             headline_text(headline(card)),
             data_text(card),
-            tuple(card.raw.get("limits", ())),
+            card.limits,
             tuple(map(leak_text, leaks_of(card))),
         )

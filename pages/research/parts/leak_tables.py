@@ -40,10 +40,10 @@ def draw_models(cards: Sequence[Card]) -> None:
     measured = measured_of(tuple(tested))
     rows = []
     for card in tested:
-        leaks, data, own = leaks_of(card), card.raw.get("data", {}), measured[card.model_id]
+        leaks, own = leaks_of(card), measured[card.model_id]
         mark = f'<span class="leak">{LEAKING}</span>' if leaks else ""
-        counts = data.get("splits", {}).get("test", {})
-        said = " ".join(leaks) or ("no leak was found" if "leaks" in data else "the card does not say")
+        counts = card.data.cases_in("test")
+        said = " ".join(leaks) or ("no leak was found" if card.data.leaks is not None else "the card does not say")
         rows.append(
             [
                 f'<th scope="row">{tables.escape(card.model_id)}{mark}</th>',
@@ -51,18 +51,18 @@ def draw_models(cards: Sequence[Card]) -> None:
                 f'<span class="interval">{counts.get(card.positive, 0)} positive</span></td>',
                 tables.estimate_cell(own["auc"]),
                 tables.estimate_cell(own["accuracy"]) if "accuracy" in own else "<td></td>",
-                f'<td class="text">{tables.escape(str(data.get("split_by", "not stated")))}</td>',
+                f'<td class="text">{tables.escape(card.data.split_by or "not stated")}</td>',
                 f'<td class="text">{tables.escape(said)}</td>',
             ]
         )
     head = ["Model", "Test cases", "AUC", "Accuracy", "Kept together by", "Audit before its training (on the card)"]
     if rows:
         st.html(tables.html_table(head, rows, label="Models and what their cards say of leaks", texts=head[-2:]))
-    data = cards[0].raw.get("data", {})
+    data = cards[0].data
     st.caption(
         plain(
-            f"{data.get('name', 'unnamed data')}: {data.get('n', '?')} cases of {data.get('patients', '?')} patients "
-            f"or groups, data {str(data.get('sha256', ''))[:8]}. 95 % intervals below the values."
+            f"{data.name or 'unnamed data'}: {data.n or '?'} cases of {data.patients or '?'} patients "
+            f"or groups, data {data.sha256[:8]}. 95 % intervals below the values."
         )
     )
 
@@ -70,8 +70,8 @@ def draw_models(cards: Sequence[Card]) -> None:
 def draw_findings(cards: Sequence[Card]) -> None:
     """The audit of the files themselves, for every way in which these models were split."""
     st.subheader("The files, audited here", anchor=False)
-    data = cards[0].raw.get("data", {})
-    manifest = manifest_here(str(data.get("sha256", "")), str(data.get("name", "")))
+    data = cards[0].data
+    manifest = manifest_here(data.sha256, data.name)
     if manifest is None:
         st.info(
             "The files of this data set are not on this machine, so above stands what the cards say. To audit them "
@@ -124,7 +124,7 @@ def draw_cost(cards: Sequence[Card]) -> None:
         rows = []
         for card, words in zip(pair, ("by image", "by group of near-duplicates"), strict=True):
             mark = f'<span class="leak">{LEAKING}</span>' if leaks_of(card) else ""
-            found = sum(int(leak.get("n", 0)) for leak in card.raw["data"].get("leaks", ()))
+            found = sum(leak.n for leak in card.data.leaks or ())
             cells = [
                 f'<th scope="row">split {words}{mark}</th>',
                 f'<td class="text">{tables.escape(card.model_id)}</td>',

@@ -92,16 +92,15 @@ def _tested(row: PublishedComparison) -> str:
     """How many cases of what, by which hash."""
     if row.card is None:
         return ""
-    data = row.card.raw.get("data", {})
-    counts = data.get("splits", {}).get("test", {})
+    data = row.card.data
+    counts = data.cases_in("test")
     return (
-        f"{data.get('name', 'unnamed')}: {sum(counts.values())}, {counts.get(row.card.positive, 0)} "
-        f"{row.card.positive}; data {str(data.get('sha256', ''))[:8]}, weights {row.card.weights_sha256[:8]}"
+        f"{data.name or 'unnamed'}: {sum(counts.values())}, {counts.get(row.card.positive, 0)} "
+        f"{row.card.positive}; data {data.sha256[:8]}, weights {row.card.weights_sha256[:8]}"
     )
 
 
 def _line(row: PublishedComparison) -> dict[str, object]:
-    data = row.card.raw.get("data", {}) if row.card is not None else {}
     return {
         "system": row.system,
         "published": "; ".join(row.theirs),
@@ -109,7 +108,7 @@ def _line(row: PublishedComparison) -> dict[str, object]:
         "ours": "; ".join(row.ours_text),
         "our_test_cases": _tested(row),
         "why_they_differ": row.why,
-        "data_sha256": data.get("sha256", ""),
+        "data_sha256": row.card.data.sha256 if row.card is not None else "",
         "weights_sha256": row.card.weights_sha256 if row.card is not None else "",
         "leaking_split": bool(row.card is not None and leaks_of(row.card)),
     }

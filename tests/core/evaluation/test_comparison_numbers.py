@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import changed
 from pypdf import PdfReader
 
 from core.errors import InvalidInput
@@ -59,7 +59,7 @@ def numbers() -> ComparisonCache:
 
 def fake_cards(tmp_path: Path, *, relabel: bool = False) -> list[Card]:
     """The shipped card twice: the second model lacks one case and calls every third one worse."""
-    card = next(card for card in all_cards(Settings()) if len(card.classes) == 3 and card.raw.get("data"))
+    card = next(card for card in all_cards(Settings()) if len(card.classes) == 3 and card.data.name)
     scores = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.test_scores.csv")
     cards = []
     for name, table in (("one", scores), ("two", scores.iloc[1:])):
@@ -68,7 +68,7 @@ def fake_cards(tmp_path: Path, *, relabel: bool = False) -> list[Card]:
         if relabel and name == "two":
             table = table.assign(label=card.classes[0])
         table.to_csv(folder / f"{card.weights_sha256[:8]}.test_scores.csv", index=False)
-        cards.append(replace(card, model_id=name, folder=folder))
+        cards.append(card.model_copy(update={"model_id": name, "folder": folder}))
     return cards
 
 
@@ -77,19 +77,19 @@ def test_models_of_one_data_set_stand_side_by_side_and_a_missing_case_is_missing
     cohort = cohort_of_cards(group)
     assert cohort is not None and cohort.names == ("one", "two")
     assert np.isnan(cohort.table.scorers["two"]).sum() == 1 and not np.isnan(cohort.table.scorers["one"]).any()
-    assert cohort.thresholds["one"] == group.cards[0].threshold
+    assert cohort.thresholds["one"] == group.cards[0].threshold.value
     assert cohort.provenance(["one"]).weights == {"one": group.cards[0].weights_sha256}
 
 
 def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:
     cards = fake_cards(tmp_path)
-    alone = replace(cards[0], raw={**cards[0].raw, "data": {"name": "another", "sha256": "0" * 64}})
+    alone = changed(cards[0], data={"name": "another", "sha256": "0" * 64})
     assert [len(group.cards) for group in group_cards([alone, *cards])] == [len(cards), 1]
 
 
 def test_models_tested_in_folds_stand_apart_from_those_tested_on_a_split(tmp_path: Path) -> None:
     one, *rest = fake_cards(tmp_path)
-    folded = replace(one, raw={**one.raw, "data": {**one.raw["data"], "folds": 5}})
+    folded = changed(one, data=one.content()["data"] | {"folds": 5})
     together, apart = group_cards([*rest, folded])
     assert [card.model_id for card in together.cards] == [card.model_id for card in rest]
     assert [card.model_id for card in apart.cards] == [one.model_id]
@@ -103,7 +103,7 @@ def test_models_that_disagree_about_a_label_are_not_compared(tmp_path: Path) -> 
 
 
 def test_models_without_test_scores_give_no_cohort(tmp_path: Path) -> None:
-    cards = [replace(card, folder=tmp_path / "empty") for card in fake_cards(tmp_path)]
+    cards = [changed(card, folder=tmp_path / "empty") for card in fake_cards(tmp_path)]
     assert cohort_of_cards(group_cards(cards)[0]) is None
 
 

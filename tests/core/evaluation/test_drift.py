@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import changed, made_card
 from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
 from scipy.stats import ks_2samp
 from sqlalchemy import update
 
 from core.evaluation.charts.drift import alarm_figure, score_figure
 from core.evaluation.statistics.drift import LEAST, PSI_LARGE, shift_of_numbers, shift_of_text
-from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_name
-from core.models.cards import Card
+from core.models.cards import Card, CasesOnCard
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.monitoring import drift
 from core.records.monitoring.drift import compared, record_intake, shift_rows, weekly_rows
 from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, studies
-from core.types import Modality
 from train.publishing.publish import put_cases
 
 
@@ -66,10 +64,7 @@ def card(folder: Path) -> Card:
     lines = ["case,patient,label,benign,malignant"]
     lines += [f"c{n},{n},benign,{1 - n / 100:.2f},{n / 100:.2f}" for n in range(100)]
     (folder / "eeeeeeee.test_scores.csv").write_text("\n".join(lines))
-    return Card(
-        "model", "Model", "cnn", Modality.ULTRASOUND, ("benign", "malignant"), "malignant", 32, 1, "e" * 64, (),
-        Calibration(1.0, (0.0,), ()), 0.5, {}, folder,
-    )  # fmt: skip
+    return made_card(folder, weights={"sha256": "e" * 64}, threshold={"value": 0.5})
 
 
 def test_what_was_stored_is_compared_with_the_year_before_and_answers_with_the_test_cases(
@@ -119,7 +114,9 @@ def listed(folder: Path, model_id: str, **columns: object) -> Card:
     ]
     rows.append({**row, "split": "train", "width": 9000, "height": 9000, "brightness": 1.0, "sha256": "f" * 64})
     cases = pd.DataFrame(rows).reindex(columns=COLUMNS)
-    made = replace(card(folder), model_id=model_id, raw={"cases": put_cases(folder, "e" * 64, cases)})
+    made = card(folder).model_copy(
+        update={"model_id": model_id, "cases": CasesOnCard(**put_cases(folder, "e" * 64, cases))}
+    )
     return made
 
 
@@ -139,7 +136,7 @@ def test_pictures_are_compared_with_the_live_models_test_cases_once_for_those_th
     assert inputs["Size, ultrasound"].shift.ks is not None and found.notes == ()
 
     other = listed(tmp_path / "three", "three", brightness=0.9, sha256="a" * 64)
-    mammogram = replace(listed(tmp_path / "four", "four"), modality=Modality.MAMMOGRAPHY)
+    mammogram = changed(listed(tmp_path / "four", "four"), modality="mammography")
     found = compared(records, ann, [alike[0], other, mammogram], weeks=4)
     alarms = [one.name for one in found.with_tests if one.shift.is_alarm]
     assert alarms == ["Brightness, ultrasound (three)"]  # the size is the same, and no mammogram came

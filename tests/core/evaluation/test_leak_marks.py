@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from made_cards import changed
 from pypdf import PdfReader
 from record_site import add_person, sqlite_only
 
@@ -32,7 +32,7 @@ SENTENCE = "12 values of patient (30 cases) are in more than one split."
 
 
 def with_data(card: Card, name: str, **data: Any) -> Card:
-    return replace(card, model_id=name, raw={**card.raw, "data": {**card.raw["data"], **data}})
+    return changed(card, model_id=name, data=card.content()["data"] | data)
 
 
 def shipped() -> Card:

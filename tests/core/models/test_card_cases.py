@@ -83,7 +83,7 @@ def test_a_fitted_model_lists_its_cases_and_nothing_of_a_patient(weights: Path, 
     card = read_card(weights / "one")
     cases, scores = listed(card), read_test_scores(card)
     assert scores is not None and cases["split"].value_counts().to_dict() == {
-        name: sum(labels.values()) for name, labels in card.raw["data"]["splits"].items()
+        name: sum(labels.values()) for name, labels in card.data.splits.items()
     }
     files = {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in dataset.glob("*.png")}
     assert {files[sha256] for sha256 in measured_cases(cases)["sha256"]} == set(scores["case"])
@@ -179,7 +179,7 @@ def test_perceptual_hashes_tell_copies_from_other_patients_pictures(test_data: P
 def test_every_shipped_model_lists_the_cases_its_numbers_come_from(card: Card, test_data: Path) -> None:
     cases, scores = listed(card), read_test_scores(card)
     assert scores is not None and len(measured_cases(cases)) == len(scores)
-    assert len(cases) == card.raw["data"]["n"]
+    assert len(cases) == card.data.n
     read = [hashlib.sha256((test_data / "data" / case).read_bytes()).hexdigest() for case in scores["case"][:20]]
     assert set(read) <= set(measured_cases(cases)["sha256"])
 

@@ -5,34 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made_cards import made_card
 
-from core.models.calibration import Calibration
+from core.evaluation.tables.of_cards import measured_at, site_operating_point
 from core.models.cards import Card
-from core.models.operating_point import measured_at, operating_point, site_operating_point
+from core.models.operating_point import operating_point
 from core.settings import Settings
-from core.types import Modality
 
 SHA = "12345678" + "0" * 56
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> Card:
-    return Card(
-        model_id="ultrasound-fusion",
-        title="Fusion",
-        architecture="fusion",
-        modality=Modality.ULTRASOUND,
-        classes=("benign", "malignant"),
-        positive="malignant",
-        side=32,
-        channels=1,
-        weights_sha256=SHA,
-        weights_files=(),
-        calibration=Calibration(1.0, (0.0,), ()),
-        threshold=0.3,
-        raw={"threshold": {"value": 0.3, "rule": "the highest that finds most of the positive cases"}},
-        folder=tmp_path,
-    )
+    threshold = {"value": 0.3, "rule": "the highest that finds most of the positive cases"}
+    return made_card(tmp_path, weights={"sha256": SHA}, threshold=threshold)
 
 
 def test_counts_come_from_the_validation_scores_and_a_score_at_the_threshold_is_above_it(card: Card):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Raster
 
+from core.evaluation.tables import of_cards
 from core.imaging.intake import read_upload
 from core.imaging.preprocess import heat_map
 from core.models import cards, inference, loaded
@@ -34,15 +35,15 @@ def test_the_models_a_reader_needs_are_shipped_and_small_enough() -> None:
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
 def test_a_card_says_what_a_reader_must_know(card: cards.Card) -> None:
-    assert card.raw["initialisation"] and card.raw["limits"] and card.raw["data_licence"]
-    assert len(card.raw["data"]["sha256"]) == 64
-    assert card.raw["reported_as"] == "malignant" and card.positive in card.classes
-    assert 0 < card.threshold < 1
-    headline = cards.headline(card)
+    assert card.initialisation and card.limits and card.data_licence
+    assert len(card.data.sha256) == 64
+    assert card.reported_as == "malignant" and card.positive in card.classes
+    assert 0 < card.threshold.value < 1
+    headline = of_cards.headline(card)
     scores = cards.read_test_scores(card)
     assert scores is not None and headline["auc"].n == len(scores)
     assert headline["auc"].low < headline["auc"].value < headline["auc"].high
-    counts = card.raw["data"]["splits"]["test"]
+    counts = card.data.cases_in("test")
     assert scores["label"].value_counts().to_dict() == counts
 
 
@@ -51,8 +52,8 @@ def test_no_patient_is_in_two_splits(card: cards.Card) -> None:
     scores = cards.read_test_scores(card)
     validation = pd.read_csv(card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv", dtype={"patient": str})
     assert scores is not None
-    if card.raw["data"].get("leaks"):  # shown for what a leak is worth, and never to read with
-        assert not card.has_weights and card.raw["limits"][0].startswith("Its split leaks")
+    if card.data.leaks:  # shown for what a leak is worth, and never to read with
+        assert not card.has_weights and card.limits[0].startswith("Its split leaks")
     elif "fold" in scores:  # then each case is tested in one fold and validates in another
         pairs = scores.merge(validation, on="patient", suffixes=("", "_validated"))
         assert (pairs["fold"] != pairs["fold_validated"]).all()
@@ -62,14 +63,14 @@ def test_no_patient_is_in_two_splits(card: cards.Card) -> None:
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
 def test_a_weak_model_says_so(card: cards.Card) -> None:
-    is_weak = cards.headline(card)["auc"].low < 0.75
-    assert any(limit.startswith("Weak") for limit in card.raw["limits"]) is is_weak
+    is_weak = of_cards.headline(card)["auc"].low < 0.75
+    assert any(limit.startswith("Weak") for limit in card.limits) is is_weak
 
 
 @pytest.mark.parametrize("card", SHIPPED, ids=ids)
 def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None:
-    is_small = card.raw["data"]["n"] < 300
-    assert any("emonstration" in limit for limit in card.raw["limits"]) is is_small
+    is_small = card.data.n < 300
+    assert any("emonstration" in limit for limit in card.limits) is is_small
 
 
 @pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
@@ -100,14 +101,14 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
 )
 def test_maps_find_the_lesion_as_often_as_the_card_says_or_the_card_warns(card: cards.Card, test_data: Path) -> None:
     """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
-    stated = card.raw["localisation"]["own class, all lesions"]
+    stated = card.localisation["own class, all lesions"]
     model = load_model(card)
     hits, centre = play(model, card, test_data / "data")
-    assert len(hits) == stated["n"]
-    assert np.mean(hits) == pytest.approx(stated["pointing_game"]["fused"], abs=0.06)
-    assert np.mean(centre) == pytest.approx(stated["image_centre"], abs=0.06)
+    assert len(hits) == stated.n
+    assert np.mean(hits) == pytest.approx(stated.pointing_game["fused"], abs=0.06)
+    assert np.mean(centre) == pytest.approx(stated.image_centre, abs=0.06)
     if np.mean(hits) <= np.mean(centre) + 0.05:
-        assert any("centre of the image" in limit for limit in card.raw["limits"])
+        assert any("centre of the image" in limit for limit in card.limits)
 
 
 def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], list[bool]]:
@@ -134,7 +135,7 @@ def test_where_another_model_did_better_on_the_same_cases_the_fusion_says_so() -
         fusions = [card for card in SHIPPED if card.modality is modality and card.architecture == "fusion"]
         others = [card for card in SHIPPED if card.modality is modality and card.architecture != "fusion"]
         for card in fusions:
-            own = cards.headline(card)["auc"].value
+            own = of_cards.headline(card)["auc"].value
             for other in others:
-                if cards.headline(other)["auc"].value > own:
-                    assert any(other.title in limit for limit in card.raw["limits"]), other.model_id
+                if of_cards.headline(other)["auc"].value > own:
+                    assert any(other.title in limit for limit in card.limits), other.model_id

@@ -106,7 +106,7 @@ def test_a_clearly_lower_area_and_a_leaking_split_are_red_lines(records: Databas
     scores = shipped_scores()
     rng = np.random.default_rng(0)
     noise = scores.assign(malignant=rng.random(len(scores)))
-    data = {**SHIPPED.raw["data"], "leaks": [{"check": "patient", "sentence": "3 patients are in two splits."}]}
+    data = {**SHIPPED.content()["data"], "leaks": [{"check": "patient", "sentence": "3 patients are in two splits."}]}
     found = promotion_check.examine(
         records, admin, add_candidate(records, admin, 1, scores=noise, fields={"data": data})
     )

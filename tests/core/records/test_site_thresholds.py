@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_cards import changed, made_card
 from record_site import add_person, answer, explanation, picture, stranger
 from sqlalchemy import select
 
 from core.errors import InvalidInput, NotAllowed
-from core.models.calibration import Calibration
 from core.models.cards import Card
 from core.models.operating_point import held_against
 from core.records import site_settings
@@ -20,7 +20,6 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, studies
-from core.types import Modality
 
 
 @pytest.fixture
@@ -30,10 +29,7 @@ def ada(records: Database) -> Person:
 
 @pytest.fixture
 def card(tmp_path: Path) -> Card:
-    return Card(
-        "model", "Model", "cnn", Modality.ULTRASOUND, ("benign", "malignant"), "malignant", 32, 1, "e" * 64, (),
-        Calibration(1.0, (0.0,), ()), 0.3, {"threshold": {"value": 0.3, "rule": "a rule"}}, tmp_path,
-    )  # fmt: skip
+    return made_card(tmp_path, weights={"sha256": "e" * 64}, threshold={"value": 0.3, "rule": "a rule"})
 
 
 def test_it_counts_for_its_weights_while_the_policy_says_so_and_tells_who_set_it(
@@ -43,7 +39,7 @@ def test_it_counts_for_its_weights_while_the_policy_says_so_and_tells_who_set_it
     assert site_settings.points_here(records, (card,))["e" * 64].threshold == 0.3
     site_settings.choose(records, ada, "thresholds", "site")
     assert site_settings.points_here(records, (card,))["e" * 64].threshold == 0.55
-    retrained = replace(card, weights_sha256="f" * 64)
+    retrained = changed(card, weights={"sha256": "f" * 64})
     assert site_settings.points_here(records, (retrained,))["f" * 64].threshold == 0.3
     assert site_settings.own_thresholds(records, ada)["e" * 64].by_name == "Ada"
 

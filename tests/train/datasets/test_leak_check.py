@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import changed
 from PIL import Image as Picture
 
 from core.errors import InvalidInput
@@ -56,7 +57,7 @@ def measured(tmp_path: Path, *, test: list[int], validation: list[int]) -> Card:
     for name, numbers in (("test", test), ("validation", validation)):
         table = pd.DataFrame({"case": [f"scans/{n}.png" for n in numbers], "patient": "p", "label": "benign"})
         table.to_csv(folder / f"{card.weights_sha256[:8]}.{name}_scores.csv", index=False)
-    return replace(card, model_id=folder.name, folder=folder)
+    return changed(card, model_id=folder.name, folder=folder)
 
 
 def test_the_files_of_a_cards_data_are_found_by_the_hash_of_its_cases(site: Settings, root: Path) -> None:

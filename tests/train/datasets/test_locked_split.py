@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_cards import changed
 
 from core.errors import InvalidInput
 from core.models.cards import Card, shipped_cards
@@ -17,7 +17,7 @@ from train.datasets.split import split_of_model
 @pytest.fixture
 def card(tmp_path: Path) -> Card:
     any_card = shipped_cards(REPOSITORY / "weights")[0]
-    card = replace(any_card, folder=tmp_path, weights_sha256="ab" * 32, model_id="ultrasound-first")
+    card = changed(any_card, folder=tmp_path, weights={"sha256": "ab" * 32}, model_id="ultrasound-first")
     write(card, "test", ["a.png", "b.png"])
     write(card, "validation", ["c.png"])
     return card

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Raster
 
 from core.errors import ModelUnavailable
+from core.evaluation.tables import of_cards
 from core.models import cards
 from core.models.inference import LoadedModel
 from core.models.registry import architecture
@@ -64,7 +65,7 @@ def test_a_card_tells_what_the_model_was_made_from(fitted: Path) -> None:
 
 def test_measured_numbers_come_from_the_test_scores(fitted: Path) -> None:
     (card,) = cards.live_cards(Settings(weights_dir=fitted))
-    headline = cards.headline(card)
+    headline = of_cards.headline(card)
     scores = cards.read_test_scores(card)
     assert scores is not None and set(card.classes) <= set(scores.columns)
     assert headline["auc"].n == len(scores)

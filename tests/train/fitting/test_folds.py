@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Raster
 
+from core.evaluation.tables import of_cards
 from core.evaluation.tables.scores import read_scores
 from core.models import cards
 from core.models.card_cases import measured_cases, read_cases
@@ -77,18 +78,18 @@ def test_every_case_is_listed_with_its_fold_also_afterwards(card: cards.Card, da
 def test_figures_at_the_threshold_use_each_folds_own(card: cards.Card) -> None:
     scores = cards.read_test_scores(card)
     assert scores is not None
-    thresholds = card.raw["folds"]["thresholds"]
+    thresholds = card.folds.thresholds
     assert len(thresholds) == FOLDS and len(set(thresholds)) > 1
     called = scores["malignant"] >= scores["fold"].map(dict(enumerate(thresholds)))
     right = float((called == (scores["label"] == "malignant")).mean())
-    assert cards.headline(card)["accuracy_at_threshold"].value == pytest.approx(right)
+    assert of_cards.headline(card)["accuracy_at_threshold"].value == pytest.approx(right)
 
 
 def test_the_card_says_that_the_shipped_weights_saw_all_cases(card: cards.Card) -> None:
-    assert card.raw["data"]["folds"] == FOLDS and card.raw["data"]["split_by"] == f"patient, {FOLDS} folds"
-    assert any("fitted on all cases" in limit for limit in card.raw["limits"])
-    assert "fold" in card.raw["calibration"]["fitted_on"] and len(card.raw["folds"]["best_epochs"]) == FOLDS
-    assert "--folds 3" in card.raw["training"]["command"] and card.raw["training"]["minutes"] > 0
+    assert card.data.folds == FOLDS and card.data.split_by == f"patient, {FOLDS} folds"
+    assert any("fitted on all cases" in limit for limit in card.limits)
+    assert "fold" in card.calibration.fitted_on and len(card.folds.best_epochs) == FOLDS
+    assert "--folds 3" in card.training.command and card.training.minutes > 0
     assert LoadedModel(card).card.has_weights
 
 
@@ -105,9 +106,9 @@ def test_a_card_may_come_without_weights_and_says_how_to_get_them(dataset: Path,
     (card,) = cards.all_cards(settings)
     assert not card.has_weights and cards.live_cards(settings) == ()
     assert not list(tmp_path.rglob("*.safetensors"))
-    assert len(card.weights_sha256) == 64 and cards.headline(card)["auc"].n > 0
+    assert len(card.weights_sha256) == 64 and of_cards.headline(card)["auc"].n > 0
     assert "weights not shipped: retrain in about a minute with `python -m train fit cnn" in cards.retrain_text(card)
-    assert str(dataset) not in json.dumps(dict(card.raw)) and card.raw["training"]["why"] == "Small enough for a test."
+    assert str(dataset) not in json.dumps(card.content()) and card.training.why == "Small enough for a test."
 
 
 def test_a_leaking_split_is_on_the_card_for_ever(dataset: Path, tmp_path: Path) -> None:

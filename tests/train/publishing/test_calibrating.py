@@ -51,5 +51,5 @@ def test_a_perfectly_separated_validation_set_still_gives_no_certainty() -> None
 
 
 def test_samples_are_those_of_the_class_asked_for() -> None:
-    calibration = Calibration(1.0, (0.0, 0.0), ((1.0, 0.0, 0.0), (1.0, 0.0, 1.0)))
+    calibration = Calibration(slope=1.0, biases=(0.0, 0.0), samples=((1.0, 0.0, 0.0), (1.0, 0.0, 1.0)))
     np.testing.assert_allclose(calibration.sampled(np.array([[0.0]]), 1), [[0.5, expit(1.0)]])

@@ -54,9 +54,9 @@ def weights(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_card_names_members_with_their_weights_and_what_was_fitted_on_validation(weights: Path) -> None:
     card = cards.read_card(weights / "both")
     hashes = {name: cards.read_card(weights / name).weights_sha256 for name in MEMBERS}
-    assert {one["model_id"]: one["weights_sha256"] for one in card.raw["members"]} == hashes
-    assert sum(card.raw["ensemble"]["weights"]) == pytest.approx(1)
-    assert card.raw["ensemble"]["validation_n"] == sum(card.raw["data"]["splits"]["validation"].values())
+    assert {one.model_id: one.weights_sha256 for one in card.members} == hashes
+    assert sum(card.ensemble.weights) == pytest.approx(1)
+    assert card.ensemble.validation_n == sum(card.data.cases_in("validation").values())
     assert card.has_weights and not list(card.folder.glob("*.safetensors"))
     assert card.model_id in {live.model_id for live in cards.live_cards(Settings(weights_dir=weights))}
     assert is_made(MEMBERS, "weighted", weights, name="both")
@@ -78,7 +78,7 @@ def test_it_lists_the_cases_of_its_members_also_afterwards(weights: Path, datase
 def test_its_test_scores_are_the_members_combined_and_calibrated(weights: Path) -> None:
     card = cards.read_card(weights / "both")
     tables = {name: cards.read_test_scores(cards.read_card(weights / name)) for name in MEMBERS}
-    combined = Ensemble.from_card(card.raw["ensemble"]).combine(tables)  # type: ignore[arg-type]
+    combined = Ensemble.from_card(card.ensemble.model_dump()).combine(tables)  # type: ignore[arg-type]
     expected = card.calibration.probabilities(log_odds(combined[list(card.classes)].to_numpy()))
     scores = cards.read_test_scores(card)
     assert scores is not None

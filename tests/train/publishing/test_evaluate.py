@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,8 +14,10 @@ from PIL import Image as Raster
 from core.commands.metrics import as_json
 from core.errors import InvalidInput
 from core.evaluation.statistics.summary import evaluate_table
+from core.evaluation.tables import of_cards
 from core.evaluation.tables.scores import read_scores
 from core.models import cards
+from core.models.cards import ThresholdOnCard
 from train.__main__ import main
 from train.datasets.manifest import read_manifest
 from train.publishing.evaluate import as_classes, measure, patient_score, select
@@ -100,11 +101,11 @@ def test_its_own_test_cases_give_the_cards_numbers_and_the_cards_scores_stay(
     before = {path.name: path.read_bytes() for path in card.folder.iterdir()}
     found = evaluated(capsys, weights, own_data)
     assert {path.name: path.read_bytes() for path in card.folder.iterdir()} == before
-    assert found["n"] == cards.headline(card)["auc"].n and any("reproduced" in note for note in found["notes"])
-    for name, estimate in cards.headline(card).items():
+    assert found["n"] == of_cards.headline(card)["auc"].n and any("reproduced" in note for note in found["notes"])
+    for name, estimate in of_cards.headline(card).items():
         if name in found["intervals"]:
             assert found["intervals"][name][0] == pytest.approx(estimate.low, abs=0.02), name
-    assert found["auc"] == pytest.approx(cards.headline(card)["auc"].value, abs=1e-3)
+    assert found["auc"] == pytest.approx(of_cards.headline(card)["auc"].value, abs=1e-3)
 
 
 def test_another_data_set_is_measured_whole_and_kept_beside_the_cards_scores(
@@ -156,9 +157,9 @@ def test_a_split_that_holds_what_the_model_was_trained_on_is_told(
     table.assign(split="test").to_csv(tmp_path / "all_test.csv", index=False)
     chosen = select(card, read_manifest(tmp_path / "all_test.csv"), "test")
     assert not chosen.is_own and "too good" in chosen.notes[0]
-    assert select(card, read_manifest(own_data), "validation").notes[-1].startswith(str(card.raw["data"]["n"] // 5)[:1])
+    assert select(card, read_manifest(own_data), "validation").notes[-1].startswith(str(card.data.n // 5)[:1])
     trained = select(card, read_manifest(own_data), "train")
-    assert len(trained.cases) == sum(card.raw["data"]["splits"]["train"].values())
+    assert len(trained.cases) == sum(card.data.cases_in("train").values())
 
 
 def test_a_model_measured_in_folds_keeps_its_out_of_fold_scores(weights: Path, own_data: Path) -> None:
@@ -197,7 +198,7 @@ def test_the_patient_score_counts_patients_not_tiles() -> None:
 
 
 def test_the_patient_score_is_also_given_at_the_threshold_of_the_card(weights: Path) -> None:
-    card = dataclasses.replace(card_of(weights), threshold=0.3)
+    card = card_of(weights).model_copy(update={"threshold": ThresholdOnCard(value=0.3)})
     scores = pd.DataFrame(
         {"case": list("abcd"), "patient": list("ppqq"), "label": ["idc", "idc", "non_idc", "non_idc"]}
     )

@@ -1,0 +1,69 @@
+"""What is computed from a card's own scores: its headline, and the threshold that counts at a site. No TensorFlow."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from core.evaluation.statistics.metrics import evaluate_binary, evaluate_classes, evaluate_threshold
+from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.models.cards import Card, case_thresholds, read_card, read_test_scores, read_validation_scores
+from core.models.operating_point import OperatingPoint, operating_point
+from core.settings import Settings
+from core.types import Estimate
+
+
+def headline(card: Card) -> dict[str, Estimate]:
+    """The card's measured numbers, computed from its test scores; empty where there are none.
+
+    Keys are those of `core.evaluation.statistics.metrics`: of the positive class against the rest, and for three
+    classes or more also those over all classes.
+    """
+    return dict(_headline(card.folder, card.weights_sha256))
+
+
+@lru_cache(maxsize=64)
+def _headline(folder: Path, weights_sha256: str) -> tuple[tuple[str, Estimate], ...]:
+    card = read_card(folder)
+    scores = read_test_scores(card)
+    if scores is None or card.weights_sha256 != weights_sha256:
+        return ()
+    patients = scores["patient"].to_numpy()
+    labels = (scores["label"] == card.positive).to_numpy().astype(int)
+    estimates = evaluate_binary(
+        labels, scores[card.positive].to_numpy(), patients=patients, threshold=case_thresholds(card, scores)
+    )
+    if len(card.classes) > 2:
+        index = scores["label"].map({name: number for number, name in enumerate(card.classes)}).to_numpy()
+        probabilities = scores[list(card.classes)].to_numpy()
+        estimates = {**evaluate_classes(index, probabilities, card.classes, patients=patients), **estimates}
+    return tuple(estimates.items())
+
+
+def site_operating_point(card: Card, site: Settings, own: float | None = None) -> OperatingPoint:
+    """The threshold that counts at this site now, by its policy; the card's own where the policy cannot be followed.
+
+    own: the site's own value for these weights, None where an administrator has set none.
+    """
+    if site.thresholds == "site" and own is not None:
+        return operating_point(card, own, "a value that this site has set itself")
+    if site.thresholds == "sensitivity":
+        scores = read_validation_scores(card)
+        if scores is not None and (scores["label"] == card.positive).any():
+            positive, target = (scores["label"] == card.positive).to_numpy(), site.threshold_sensitivity
+            value = threshold_at_sensitivity(positive, scores[card.positive].to_numpy(), target / 100)
+            return operating_point(card, value, f"the highest that finds {target} % of the positive validation cases")
+    return operating_point(card)
+
+
+def measured_at(card: Card, point: OperatingPoint) -> dict[str, Estimate]:
+    """Sensitivity, specificity and the like of the model's test scores at this threshold; {} without test scores.
+
+    Keys are those of `evaluate_threshold`. At the card's own, cases of a fold are held against their fold's.
+    """
+    scores = read_test_scores(card)
+    if scores is None:
+        return {}
+    labels, patients = (scores["label"] == card.positive).to_numpy().astype(int), scores["patient"].to_numpy()
+    at = case_thresholds(card, scores) if point.is_of_card else point.threshold
+    return evaluate_threshold(labels, scores[card.positive].to_numpy(), at, patients)

@@ -1,0 +1,115 @@
+"""What a threshold promises it holds, and a card says where its heat map is no place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.models.cards import Card, LocalisationOnCard, read_card, read_validation_scores, shipped_cards
+from core.settings import REPOSITORY
+from train.__main__ import main
+from train.publishing.publish import THRESHOLD_RULE
+from train.publishing.threshold import SENSITIVITY_TARGET, choose_threshold, map_limits
+
+SHIPPED = shipped_cards(REPOSITORY / "weights")
+NO_PLACE = "Its map finds lesions no more often"
+
+
+def positives(card: Card) -> tuple[np.ndarray, np.ndarray]:
+    scores = read_validation_scores(card)
+    assert scores is not None
+    return (scores["label"] == card.positive).to_numpy(), scores[card.positive].to_numpy()
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.model_id)
+def test_every_sensitivity_that_can_be_asked_for_is_found_and_by_the_highest_threshold(card: Card) -> None:
+    is_positive, scores = positives(card)
+    found = np.sort(scores[is_positive])[::-1]
+    for per_cent in range(1, 101):
+        threshold = threshold_at_sensitivity(is_positive, scores, per_cent / 100)
+        n_found = int((found >= threshold).sum())
+        assert 100 * n_found >= per_cent * len(found), per_cent
+        # Only cases with the very score of the last one needed may come on top of what was asked for.
+        needed = max(1, -(-per_cent * len(found) // 100))
+        assert n_found == (found >= found[needed - 1]).sum(), per_cent
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.model_id)
+def test_the_threshold_of_a_shipped_card_holds_what_its_rule_promises(card: Card) -> None:
+    is_positive, scores = positives(card)
+    assert card.threshold.rule == THRESHOLD_RULE
+    assert (scores[is_positive] >= card.threshold.value).mean() >= SENSITIVITY_TARGET
+
+
+@pytest.mark.parametrize(("per_cent", "n_found"), [(55, 55), (7, 7), (29, 29), (100, 100), (0, 1)])
+def test_a_share_that_binary_fractions_miss_asks_for_no_case_more(per_cent: int, n_found: int) -> None:
+    scores = np.arange(1, 101) / 200
+    threshold = threshold_at_sensitivity(np.ones(100, bool), scores, per_cent / 100)
+    assert (scores >= threshold).sum() == n_found
+
+
+def test_scores_one_millionth_apart_are_told_apart() -> None:
+    scores = np.array([0.314156, 0.314155, 0.314154, 0.9])
+    assert threshold_at_sensitivity(np.array([True, False, False, True]), scores, 1.0) == 0.3141555
+    assert threshold_at_sensitivity(np.array([True, True, False, True]), scores, 1.0) == 0.3141545
+
+
+def test_scores_nearer_than_the_stored_decimals_leave_the_threshold_at_the_case() -> None:
+    last, below = 0.30000001, 0.30000000
+    assert threshold_at_sensitivity(np.array([True, False]), np.array([last, below]), 1.0) == last
+    assert threshold_at_sensitivity(np.array([True]), np.array([0.0]), 1.0) == 0.0
+
+
+def of(n: int, fused: int, centre: int, **branches: float) -> dict[str, LocalisationOnCard]:
+    game = {**branches, "fused": fused / n}
+    return {"own class, all lesions": LocalisationOnCard(n=n, pointing_game=game, image_centre=centre / n)}
+
+
+def test_a_map_must_beat_the_centre_by_more_than_a_twentieth_of_the_lesions() -> None:
+    assert map_limits(of(100, 35, 30))[0].startswith(NO_PLACE)  # .35 - .30 is a little less than .05 in binary
+    assert map_limits(of(100, 36, 30)) == ()
+    assert map_limits(of(20, 14, 13))[0].startswith(NO_PLACE) and map_limits(of(20, 15, 13)) == ()
+    assert map_limits({}) == map_limits({"own class, all lesions": LocalisationOnCard()}) == ()
+
+
+def test_a_branch_that_never_points_at_a_lesion_is_named_and_one_that_did_once_is_not() -> None:
+    (limit,) = map_limits(of(100, 90, 30, vgg16=0.0, resnet50=0.01))
+    assert "branch vgg16 never" in limit
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.model_id)
+def test_a_shipped_card_says_where_its_map_is_no_place(card: Card) -> None:
+    assert set(map_limits(card.localisation)) <= set(card.limits)
+    assert any(limit.startswith(NO_PLACE) for limit in card.limits) is any(
+        limit.startswith(NO_PLACE) for limit in map_limits(card.localisation)
+    )
+
+
+def test_cards_of_before_are_amended_once_and_keep_their_weights(tmp_path: Path) -> None:
+    source = REPOSITORY / "weights" / "ultrasound-plain25"
+    folder = tmp_path / source.name
+    shutil.copytree(source, folder)
+    before = json.loads((folder / "card.json").read_text())
+    before["limits"] = [limit for limit in before["limits"] if "map" not in limit]
+    before["threshold"] = {"value": 0.27663, "rule": before["threshold"]["rule"]}
+    (folder / "card.json").write_text(json.dumps(before))
+
+    assert main(["amend", "--weights", str(tmp_path)]) == 0
+    after = read_card(folder)
+    assert after.limits[: len(before["limits"])] == tuple(before["limits"])
+    assert [limit[:10] for limit in after.limits[len(before["limits"]) :]] == ["The map of", "Its map fi"]
+    assert after.threshold.value == choose_threshold(*positives(after))
+    assert after.threshold.value < 0.27663 and "0.27663 missed" in after.threshold.corrected
+    changed = {"limits", "threshold"}
+    assert {k: v for k, v in after.content().items() if k not in changed} == {
+        k: v for k, v in before.items() if k not in changed
+    }
+
+    content = (folder / "card.json").read_bytes()
+    assert main(["amend", "--weights", str(tmp_path)]) == 0
+    assert (folder / "card.json").read_bytes() == content

@@ -1,0 +1,30 @@
+"""`python -m train amend`: published cards say what this version would have them say, without training anew."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from core.settings import REPOSITORY
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("amend", help="add to the cards of earlier versions what they must own up to")
+    parser.add_argument(
+        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Amend every card of the folder and log what changed."""
+    from train.publishing.backfill import amend
+
+    for path in sorted(args.weights.glob("*/card.json")):
+        for change in amend(path.parent):
+            log.info("%s: %s", path.parent.name, change)
+    return 0
