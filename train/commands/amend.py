@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Amend every card of the folder and log what changed."""
     from train.publishing.backfill import amend
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     for path in sorted(args.weights.glob("*/card.json")):
         for change in amend(path.parent):
             log.info("%s: %s", path.parent.name, change)

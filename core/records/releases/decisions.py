@@ -60,7 +60,7 @@ class Decision:
     created_at: datetime
 
 
-def promote(
+def _promote(
     db: Database,
     actor: Actor,
     job_id: int,
@@ -70,8 +70,7 @@ def promote(
     passed: Mapping[str, str],
     evidence: Mapping[str, Any],
 ) -> None:
-    """Let a candidate answer; `core.records.releases.promotion_check.promote` examines it first, and is what a page
-    calls.
+    """Let a candidate answer. Only `core.records.releases.promotion_check.promote` calls this: it examines it first.
 
     live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
     ModelUnavailable.

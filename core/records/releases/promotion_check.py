@@ -172,7 +172,7 @@ def promote(
     if missing:
         raise InvalidInput(f"This needs a written reason to be passed: {missing[0].sentence}")
     reasons = {line.key: decisions.reason_of(passed[line.key]) for line in found.lines}
-    decisions.promote(
+    decisions._promote(
         db, actor, job_id, live_sha256=live_sha256, reason=reason, passed=reasons, evidence=evidence_of(found)
     )
 

@@ -132,3 +132,14 @@ def test_the_breast_of_a_real_exam_is_where_the_published_algorithm_finds_it(tes
     pixels = np.asarray(Raster.open(path)).astype(np.float32) / 4095
     ours = breast_box(image_of(np.clip(pixels, 0, 1), Modality.MAMMOGRAPHY))
     assert overlap(ours, published_box(pixels, 100, 50)) >= 0.95
+
+
+@pytest.mark.parametrize(("shape", "is_found"), [((18, 24), True), ((20, 21), False)])
+def test_a_bright_region_of_less_than_a_twentieth_of_the_film_is_no_breast(
+    shape: tuple[int, int], is_found: bool
+) -> None:
+    """Of 120 x 120 pixels a twentieth are 720. The box is three pixels wider on each side: 24 x 30, or 26 x 27."""
+    pixels = np.zeros((120, 120))
+    pixels[40 : 40 + shape[0], 40 : 40 + shape[1]] = 0.8
+    box = (37, 43 + shape[0], 37, 43 + shape[1]) if is_found else (0, 120, 0, 120)
+    assert breast_box(image_of(pixels, Modality.MAMMOGRAPHY)) == box

@@ -10,7 +10,7 @@ import pytest
 import streamlit
 from argon2 import PasswordHasher
 from record_site import CALM, at_terminal, picture, signed_in, sqlite_only
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from streamlit.testing.v1 import AppTest
 from test_single_sign_on import SSO, claims
 
@@ -143,7 +143,7 @@ def releases_change(db: Database, ada: Person) -> None:
     new = candidate(db, job_id).weights_sha256
     decisions.start_shadow(db, ada, job_id, reason="Look first.")
     decisions.end_shadow(db, ada, MODEL, new, reason="Seen enough.")
-    decisions.promote(db, ada, job_id, live_sha256=SHIPPED.weights_sha256, reason="More.", passed={}, evidence={})
+    promote(db, ada, job_id, live_sha256=SHIPPED.weights_sha256, reason="More.")
     decisions.roll_back(db, ada, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="Less.")
     decisions.retire(db, ada, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Weak.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from record_site import CALM, PostgresServer, add_person, answer, at_terminal, explanation, picture, stored_files
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -22,7 +22,6 @@ from core.records.database import tables
 from core.records.database.db import Database, open_database, reachable_engine
 from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads import predictions, reads, studies, truths
-from core.records.releases import decisions
 from core.settings import Settings
 from train.queue import trainings
 from train.recipe.request import FitRequest
@@ -52,8 +51,8 @@ def site(records: Database) -> tuple[Person, str]:
         records, ann, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
     )  # fmt: skip
     done = add_candidate(records, ann, 1)
-    decisions.promote(
-        records, ann, done, live_sha256=SHIPPED.weights_sha256, reason="More.", passed={"size": "small"}, evidence={}
+    promote(
+        records, ann, done, live_sha256=SHIPPED.weights_sha256, reason="More."
     )  # fmt: skip
     version = trainings.load_job(records, ann, done).version_id
     trainings.enqueue(records, ann, FitRequest("cnn", SHIPPED.modality, init="random", epochs=3, side=64), version)

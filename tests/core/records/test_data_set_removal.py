@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from record_site import add_person
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 
 from core.errors import AppError, Conflict
 from core.records import data_sets
@@ -35,7 +35,7 @@ def files_of(db: Database) -> list[Path]:
 
 def test_a_data_set_that_a_release_came_from_stays_also_after_the_way_back(records: Database, admin: Person) -> None:
     job_id = add_candidate(records, admin, 1)
-    decisions.promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={})
+    promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY)
     before = files_of(records)
     with pytest.raises(Conflict, match=f"{MODEL} was released"):
         data_sets.remove_data_set(records, admin, data_set_of(records, admin))
@@ -53,9 +53,7 @@ def test_a_data_set_goes_whose_trainings_were_never_released_and_their_candidate
     data_sets.remove_data_set(records, admin, data_set_of(records, admin))
     assert files_of(records) == [] and data_sets.list_versions(records, admin) == []
     with pytest.raises(Conflict, match="was removed"):
-        decisions.promote(
-            records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed={}, evidence={}
-        )
+        promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY)
     assert candidate(records, job_id).has_weights
 
 
@@ -87,9 +85,7 @@ def test_promoting_and_removing_at_once_never_leave_a_release_without_its_data(
                 refused.append(str(error))
 
         acts = (
-            lambda job_id=job_id: decisions.promote(
-                records, admin, job_id, live_sha256=None, reason=WHY, passed={}, evidence={}
-            ),
+            lambda job_id=job_id: promote(records, admin, job_id, live_sha256=None, reason=WHY),
             lambda data_set=data_set: data_sets.remove_data_set(records, admin, data_set),
         )
         threads = [threading.Thread(target=attempt, args=(act,)) for act in acts]

@@ -75,7 +75,7 @@ def test_a_candidate_stands_beside_the_live_model_on_the_same_cases(records: Dat
 
 def test_less_sensitivity_than_the_margin_needs_a_written_reason_that_is_kept(records: Database, admin: Person) -> None:
     scores = shipped_scores()
-    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold)
+    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold.value)
     lost = called[called].index[:5]  # of 33 positives: 15 percentage points
     job_id = add_candidate(records, admin, 1, scores=with_lower(scores, np.asarray(lost)))
     found = promotion_check.examine(records, admin, job_id)
@@ -95,7 +95,7 @@ def test_less_sensitivity_than_the_margin_needs_a_written_reason_that_is_kept(re
 
 def test_a_site_may_choose_a_smaller_margin(records: Database, admin: Person) -> None:
     scores = shipped_scores()
-    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold)
+    called = (scores["label"] == "malignant") & (scores["malignant"] >= SHIPPED.threshold.value)
     job_id = add_candidate(records, admin, 1, scores=with_lower(scores, np.asarray(called[called].index[:1])))  # 3.0
     assert "sensitivity" not in keys(promotion_check.examine(records, admin, job_id))
     site_settings.choose(records, admin, "sensitivity_margin_percent", 2)

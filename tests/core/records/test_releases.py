@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from record_site import add_person, sqlite_only
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 
 from core.commands import read as read_command
 from core.errors import Conflict, InvalidInput, ModelUnavailable, NotAllowed, NotFound
@@ -29,10 +29,6 @@ WHY = "It finds more on the same cases."
 @pytest.fixture
 def admin(records: Database) -> Person:
     return add_person(records, "Ada", "administrator")
-
-
-def promote(db: Database, actor: Person, job_id: int, live_sha256: str | None = SHIPPED.weights_sha256) -> None:
-    decisions.promote(db, actor, job_id, live_sha256=live_sha256, reason=WHY, passed={}, evidence={})
 
 
 def live_sha(db: Database) -> str:
@@ -111,7 +107,7 @@ def test_an_ensemble_answers_only_with_the_members_it_was_made_from(records: Dat
 
 def test_a_candidate_under_a_new_name_becomes_a_new_model(records: Database, admin: Person) -> None:
     job_id = add_candidate(records, admin, 1, model_id="ours")
-    promote(records, admin, job_id, None)
+    promote(records, admin, job_id, live_sha256=None)
     assert {"ours", MODEL} <= {card.model_id for card in live_cards(records.settings)}
 
 
@@ -193,7 +189,7 @@ def test_a_reader_never_sees_half_a_release(records: Database, admin: Person) ->
     reader = threading.Thread(target=look)
     reader.start()
     for job_id in jobs:
-        promote(records, admin, job_id, live_sha(records))
+        promote(records, admin, job_id, live_sha256=live_sha(records))
     is_over.set()
     reader.join(60)
     assert not problems and len(seen) >= 2
@@ -270,7 +266,7 @@ def test_what_cannot_be_decided_is_refused_with_a_sentence(records: Database, ad
     job_id = add_candidate(records, admin, 1)
     seen = SHIPPED.weights_sha256
     with pytest.raises(InvalidInput, match="Write down why"):
-        decisions.promote(records, admin, job_id, live_sha256=seen, reason="  \n", passed={}, evidence={})
+        promote(records, admin, job_id, live_sha256=seen, reason="  \n")
     with pytest.raises(NotFound):
         promote(records, admin, 99)
     with pytest.raises(NotFound, match="never live"):

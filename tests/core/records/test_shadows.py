@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from record_site import CALM, add_person, answer, explanation, finish, picture, sqlite_only
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from sklearn.metrics import roc_auc_score
 from sqlalchemy import func, select
 
@@ -59,9 +59,7 @@ def test_a_candidate_runs_silently_until_somebody_ends_it_and_the_live_model_sta
 def test_a_promoted_candidate_runs_silently_no_more(records: Database, admin: Person) -> None:
     job_id = add_candidate(records, admin, 1)
     decisions.start_shadow(records, admin, job_id, reason="Look first.")
-    decisions.promote(
-        records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason="Better.", passed={}, evidence={}
-    )
+    promote(records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason="Better.")
     assert is_silent(records) == []
     with pytest.raises(Conflict, match="live already"):
         decisions.start_shadow(records, admin, job_id, reason="Again.")
