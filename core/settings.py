@@ -7,16 +7,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
 from core.errors import InvalidSettings
 
 MIB = 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parent.parent
-READING_MODES = ("read_first", "concurrent")
-THRESHOLD_POLICIES = ("card", "sensitivity", "site")
+ReadingMode = Literal["read_first", "concurrent"]
+ThresholdPolicy = Literal["card", "sensitivity", "site"]
+READING_MODES: tuple[str, ...] = get_args(ReadingMode)
+THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
+Folder = Annotated[Path, BeforeValidator(lambda one: Path(one).expanduser().resolve() if isinstance(one, str) else one)]
+Switch = Annotated[bool, BeforeValidator(lambda one: one or False if isinstance(one, str) else one)]
+"""Of the words that pydantic knows for yes and no; nothing at all is no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +65,25 @@ class Settings:
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
-    state_dir: Path = Path.home() / ".secondread"
+    state_dir: Folder = Path.home() / ".secondread"
     database_url: str = ""
-    weights_dir: Path = REPOSITORY / "weights"
+    weights_dir: Folder = REPOSITORY / "weights"
     site_name: str = ""
-    reading_mode: str = "read_first"
-    thresholds: str = "card"
-    threshold_sensitivity: int = 90
-    keep_pixels_days: int = 0
-    upload_mib: int = 512
-    study_mib: int = 2048
-    study_files: int = 200
-    image_megapixels: int = 80
-    decode_memory_mib: int = 3072
-    decode_seconds: int = 30
-    session_idle_minutes: int = 15
-    session_hours: int = 12
-    sensitivity_margin_percent: int = 5
-    cookie_secure: bool = False
-    worker: bool = True
+    reading_mode: ReadingMode = "read_first"
+    thresholds: ThresholdPolicy = "card"
+    threshold_sensitivity: Annotated[int, Field(ge=1, le=100)] = 90
+    keep_pixels_days: NonNegativeInt = 0
+    upload_mib: PositiveInt = 512
+    study_mib: PositiveInt = 2048
+    study_files: PositiveInt = 200
+    image_megapixels: PositiveInt = 80
+    decode_memory_mib: PositiveInt = 3072
+    decode_seconds: PositiveInt = 30
+    session_idle_minutes: PositiveInt = 15
+    session_hours: PositiveInt = 12
+    sensitivity_margin_percent: PositiveInt = 5
+    cookie_secure: Switch = False
+    worker: Switch = True
     data_root: str = ""
     public_url: str = ""
     sso_discovery_url: str = ""
@@ -74,43 +92,29 @@ class Settings:
     sso_name: str = "single sign-on"
     sso_role_claim: str = "roles"
     sso_roles: str = ""
-    demo: bool = False
+    demo: Switch = False
     log_level: str = "INFO"
 
-    def __post_init__(self) -> None:
-        if self.reading_mode not in READING_MODES:
-            raise InvalidSettings(
-                f"SECONDREAD_READING_MODE is {self.reading_mode!r}; it can be {' or '.join(READING_MODES)}."
-            )
-        if self.thresholds not in THRESHOLD_POLICIES:
-            raise InvalidSettings(
-                f"SECONDREAD_THRESHOLDS is {self.thresholds!r}; it can be {' or '.join(THRESHOLD_POLICIES)}."
-            )
-        if self.threshold_sensitivity > 100:
-            raise InvalidSettings(
-                f"SECONDREAD_THRESHOLD_SENSITIVITY is {self.threshold_sensitivity}; it is a per cent."
-            )
-        for knob in fields(self):
-            value = getattr(self, knob.name)
-            if isinstance(value, int) and not isinstance(value, bool) and value < (knob.name != "keep_pixels_days"):
-                raise InvalidSettings(f"SECONDREAD_{knob.name.upper()} is {value}; it must be 1 or more.")
-        _check_single_sign_on(self)
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refused_in_a_sentence(cls, values: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            settings = read(values)
+        except ValidationError as error:
+            raise InvalidSettings(_sentence(error.errors(include_url=False)[0])) from error
+        _check_single_sign_on(settings)
+        return settings
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Settings from `SECONDREAD_*` variables; a variable that no field has is refused by name."""
         environment = os.environ if environment is None else environment
-        known = {f"SECONDREAD_{knob.name.upper()}": knob for knob in fields(cls)}
+        known = {_variable(knob.name): knob.name for knob in fields(cls)}
         elsewhere = {"SECONDREAD_TEST_DATA", "SECONDREAD_TEST_POSTGRES_URL"}
-        values: dict[str, object] = {}
-        for variable, text in environment.items():
-            if not variable.startswith("SECONDREAD_") or variable in elsewhere:
-                continue
-            if variable not in known:
-                raise InvalidSettings(f"{variable} is not a setting. Known settings: {', '.join(sorted(known))}.")
-            knob = known[variable]
-            values[knob.name] = _converted(variable, text, type(knob.default))
-        return cls(**values)  # type: ignore[arg-type]
+        given = {name: text for name, text in environment.items() if name.startswith("SECONDREAD_")}
+        for variable in given.keys() - known.keys() - elsewhere:
+            raise InvalidSettings(f"{variable} is not a setting. Known settings: {', '.join(sorted(known))}.")
+        return cls(**{known[variable]: text for variable, text in given.items() if variable in known})  # type: ignore[arg-type]
 
     @property
     def has_sso(self) -> bool:
@@ -148,17 +152,22 @@ def _check_single_sign_on(settings: Settings) -> None:
             raise InvalidSettings(f"SECONDREAD_{name.upper()} must be an https:// address.")
 
 
-def _converted(variable: str, text: str, kind: type) -> object:
-    if kind is bool:
-        if text.lower() in ("1", "true", "yes", "on"):
-            return True
-        if text.lower() in ("", "0", "false", "no", "off"):
-            return False
-        raise InvalidSettings(f"{variable} is {text!r}; use 1 or 0.")
-    if kind is int:
-        if not text.strip().isdigit():
-            raise InvalidSettings(f"{variable} is {text!r}; it must be a whole number.")
-        return int(text)
-    if issubclass(kind, Path):
-        return Path(text).expanduser().resolve()
-    return text
+def _variable(field_name: str) -> str:
+    return f"SECONDREAD_{field_name.upper()}"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """What pydantic found, as one sentence for who set the variable."""
+    text, kind = error["input"], error["type"]
+    if kind == "literal_error":
+        options = error["ctx"]["expected"].replace("', '", "' or '").replace("'", "")
+        what = f"{text!r}; it can be {options}"
+    elif kind.startswith("bool"):
+        what = f"{text!r}; use 1 or 0"
+    elif kind == "less_than_equal":
+        what = f"{text}; it is a per cent"
+    elif kind.startswith("greater_than"):
+        what = f"{text}; it must be {error['ctx'].get('ge', 1)} or more"
+    else:
+        what = f"{text!r}; it must be a whole number"
+    return f"{_variable(str(error['loc'][0]))} is {what}."

@@ -5,17 +5,20 @@ The figures stand in `published.json` beside this file. Loads no TensorFlow.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 _FILE = Path(__file__).with_name("published.json")
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedFigure:
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PublishedFigure(_Entry):
     """One published result.
 
     architectures: ids it is of. modality: of its data, "" where that is not said. data: in words. measures: named as
@@ -27,59 +30,45 @@ class PublishedFigure:
     modality: str
     data: str
     measures: Mapping[str, float]
-    words: str
+    words: str = ""
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ceiling:
+class Ceiling(_Entry):
     """How good believable figures on a collection are, and what rather points to a leak ("" where unknown).
 
     modality: where it is the collection that a modality's models here are most like, else "".
     """
 
     data: str
-    modality: str
+    modality: str = ""
     believable: str
     leakage: str
+
+
+class OtherFigure(_Entry):
+    """A published figure that no model here stands against: what it is, and why not."""
+
+    what: str
+    words: str
+
+
+class Published(_Entry):
+    """Everything in `published.json`, in the order of the file. ceilings: what to judge any figure by, ours too."""
+
+    figures: tuple[PublishedFigure, ...]
+    ceilings: tuple[Ceiling, ...]
+    without_counterpart: tuple[OtherFigure, ...]
+
+
+@lru_cache(maxsize=1)
+def published() -> Published:
+    """The file, read once."""
+    return Published.model_validate_json(_FILE.read_bytes())
 
 
 def figures_of(architecture: str, modality: str) -> tuple[PublishedFigure, ...]:
     """The published figures of an architecture, those of the modality first; on other modalities only if there are
     none."""
-    own = [figure for figure in published_figures() if architecture in figure.architectures]
-    same = [figure for figure in own if figure.modality in (modality, "")]
-    return tuple(same or own)
-
-
-@lru_cache(maxsize=1)
-def published_figures() -> tuple[PublishedFigure, ...]:
-    """All of them, in the order of the file."""
-    return tuple(
-        PublishedFigure(
-            tuple(entry["architectures"]),
-            entry["modality"],
-            entry["data"],
-            {name: float(value) for name, value in entry["measures"].items()},
-            entry.get("words", ""),
-            entry["reason"],
-        )
-        for entry in _content()["figures"]
-    )
-
-
-def ceilings() -> tuple[Ceiling, ...]:
-    """What to judge any figure by, ours too."""
-    return tuple(
-        Ceiling(entry["data"], entry.get("modality", ""), entry["believable"], entry["leakage"])
-        for entry in _content()["ceilings"]
-    )
-
-
-def without_counterpart() -> tuple[tuple[str, str], ...]:
-    """Published figures that no model here stands against: what they are, and why not."""
-    return tuple((entry["what"], entry["words"]) for entry in _content()["without_counterpart"])
-
-
-def _content() -> dict[str, list[dict]]:  # type: ignore[type-arg]
-    return json.loads(_FILE.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    own = tuple(figure for figure in published().figures if architecture in figure.architectures)
+    return tuple(figure for figure in own if figure.modality in (modality, "")) or own

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import ModelUnavailable
 from core.settings import Settings
@@ -19,28 +20,27 @@ from core.settings import Settings
 NAME = "live.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(BaseModel):
     """chosen: model id -> sha256 of the weights that answer, None for a retired model. shadows: model id -> sha256 of
     the weights that also read new images and are shown to nobody who reads.
     """
 
-    chosen: Mapping[str, str | None] = field(default_factory=dict)
-    shadows: Mapping[str, str] = field(default_factory=dict)
+    model_config = ConfigDict(frozen=True)
+
+    chosen: Mapping[str, str | None]
+    shadows: Mapping[str, str]
 
 
 def read_live(settings: Settings) -> Live:
     """What was decided last; nothing decided where the file is missing. Raises ModelUnavailable for a damaged file."""
     try:
-        raw = json.loads((settings.state_dir / NAME).read_text(encoding="utf-8"))
-        live = Live(dict(raw["chosen"]), dict(raw["shadows"]))
+        return Live.model_validate_json((settings.state_dir / NAME).read_bytes())
     except FileNotFoundError:
-        return Live()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Live(chosen={}, shadows={})
+    except (OSError, ValidationError) as error:
         raise ModelUnavailable(
             "The list of live models cannot be read. Restart SecondRead: it makes the list anew from its database."
         ) from error
-    return live
 
 
 def write_live(settings: Settings, live: Live) -> None:

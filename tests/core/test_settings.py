@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,13 @@ def test_postgresql_gets_the_driver_that_is_installed() -> None:
     [
         ("SECONDREAD_UPLOAD_MB", "1", "is not a setting"),
         ("SECONDREAD_UPLOAD_MIB", "much", "whole number"),
-        ("SECONDREAD_UPLOAD_MIB", "0", "1 or more"),
+        ("SECONDREAD_UPLOAD_MIB", "0", "is 0; it must be 1 or more."),
+        ("SECONDREAD_UPLOAD_MIB", "1.5", "whole number"),
+        ("SECONDREAD_UPLOAD_MIB", "", "whole number"),
+        ("SECONDREAD_THRESHOLD_SENSITIVITY", "101", "is 101; it is a per cent."),
+        ("SECONDREAD_THRESHOLD_SENSITIVITY", "0", "1 or more"),
+        ("SECONDREAD_KEEP_PIXELS_DAYS", "-1", "0 or more"),
+        ("SECONDREAD_THRESHOLDS", "x", "card or sensitivity or site"),
         ("SECONDREAD_DEMO", "perhaps", "use 1 or 0"),
         ("SECONDREAD_READING_MODE", "ai_first", "read_first or concurrent"),
     ],
@@ -44,6 +50,31 @@ def test_a_wrong_value_is_refused_with_the_variable_s_name(variable: str, value:
     with pytest.raises(InvalidSettings, match=says) as refused:
         Settings.from_environment({variable: value})
     assert variable in str(refused.value)
+
+
+def test_limits_themselves_may_be_chosen() -> None:
+    chosen = {"SECONDREAD_THRESHOLD_SENSITIVITY": "100", "SECONDREAD_KEEP_PIXELS_DAYS": "0", "SECONDREAD_DEMO": ""}
+    settings = Settings.from_environment(chosen | {"SECONDREAD_UPLOAD_MIB": "1", "SECONDREAD_WORKER": "off"})
+    assert (settings.threshold_sensitivity, settings.keep_pixels_days, settings.upload_mib) == (100, 0, 1)
+    assert not settings.demo and not settings.worker
+
+
+def test_a_value_that_code_gives_is_checked_as_one_from_the_environment() -> None:
+    with pytest.raises(InvalidSettings, match="SECONDREAD_STUDY_FILES is 0; it must be 1 or more"):
+        replace(Settings(), study_files=0)
+    with pytest.raises(InvalidSettings, match="also needs SECONDREAD_SSO_CLIENT_ID"):
+        Settings(sso_discovery_url="https://x")
+    with pytest.raises(FrozenInstanceError):
+        Settings().demo = True  # type: ignore[misc]
+    assert "hidden" not in repr(
+        Settings(
+            sso_client_secret="hidden",
+            sso_discovery_url="https://x",
+            sso_client_id="y",
+            sso_roles="a=reader",
+            public_url="https://z",
+        )
+    )
 
 
 def test_the_readme_explains_every_setting() -> None:

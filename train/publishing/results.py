@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from core.evaluation.published import PublishedFigure, ceilings, figures_of, published_figures, without_counterpart
+from core.evaluation.published import PublishedFigure, figures_of, published
 from core.evaluation.statistics.comparison import compare_areas
 from core.evaluation.statistics.intervals import Bootstrap
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores, shipped_cards
@@ -47,7 +47,7 @@ def results_page(weights_dir: Path) -> str:
         own = [card for card in cards if card.modality is modality and card.model_id not in lesson_ids()]
         lines += [f"## {title}", "", *_models(own, measured), ""]
     lines += ["## Beside what was published", "", *_published(cards, measured), ""]
-    lines += [f"{what}: {words}.\n" for what, words in without_counterpart()]
+    lines += [f"{other.what}: {other.words}.\n" for other in published().without_counterpart]
     lines += ["## On other collections", "", *_elsewhere(cards), ""]
     lines += ["## Two lessons", "", *_lessons({card.model_id: card for card in cards}, measured), ""]
     lines += ["## What figures to believe", "", *_ceilings()]
@@ -174,7 +174,7 @@ def compare_with_published(cards: Iterable[Card], measured: Mapping[str, Measure
             rows.append(PublishedComparison(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
         if not figures:
             ours = {name: own[name] for name in ("auc", "accuracy") if name in own}
-            usual = next((one for one in ceilings() if one.modality == card.modality.value), None)
+            usual = next((one for one in published().ceilings if one.modality == card.modality.value), None)
             reason = (
                 "No figure of just this network is at hand; beside it stands what others reach, whose splits differ."
             )
@@ -187,7 +187,7 @@ def published_without_model(cards: Iterable[Card]) -> list[PublishedComparison]:
     """The published systems whose network has not been trained here yet."""
     there = {(card.architecture, card.modality.value) for card in cards}
     rows = []
-    for figure in published_figures():
+    for figure in published().figures:
         if not any(name in figure.architectures and figure.modality in (kind, "") for name, kind in there):
             reason = f"{figure.reason[0].upper()}{figure.reason[1:]}."
             system = f"{', '.join(figure.architectures)}{', ' * bool(figure.modality)}{figure.modality}"
@@ -263,7 +263,7 @@ def _pair(pair: Sequence[Card | None], words: Sequence[str], measured: Mapping[s
 
 
 def _ceilings() -> list[str]:
-    rows = [(one.data, one.believable, one.leakage or "-") for one in ceilings()]
+    rows = [(one.data, one.believable, one.leakage or "-") for one in published().ceilings]
     return table(("collection", "believable", "rather a leak"), rows)
 
 

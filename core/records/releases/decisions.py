@@ -307,7 +307,7 @@ def _live_of(connection: Connection) -> Live:
             chosen[row.model_id] = None if row.decision == RETIRE else row.weights_sha256
         if row.decision == END_SHADOW or shadows.get(row.model_id) == chosen.get(row.model_id):
             shadows.pop(row.model_id, None)
-    return Live(chosen, shadows)
+    return Live(chosen=chosen, shadows=shadows)
 
 
 def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:

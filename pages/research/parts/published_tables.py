@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.published import ceilings, without_counterpart
+from core.evaluation.published import published
 from core.evaluation.tables.scores import safe_csv
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from pages.parts import tables as tables
@@ -41,8 +41,8 @@ def draw_published(cards: Sequence[Card]) -> None:
         on_click="ignore",
         icon=":material/download:",
     )  # fmt: skip
-    for what, words in without_counterpart():
-        st.caption(f"{plain(what)}: {plain(words)}.")
+    for other in published().without_counterpart:
+        st.caption(f"{plain(other.what)}: {plain(other.words)}.")
 
 
 def believable_table() -> str:
@@ -53,7 +53,7 @@ def believable_table() -> str:
             _text(one.believable),
             _text(one.leakage or "not known"),
         ]
-        for one in ceilings()
+        for one in published().ceilings
     ]
     head = ["Collection", "Believable", "Rather a leak"]
     return tables.html_table(head, rows, label="What figures to believe", texts=head)

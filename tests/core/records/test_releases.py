@@ -127,7 +127,7 @@ def test_only_an_administrator_decides_about_releases(records: Database, admin: 
     others = add_person(records, "Otto", *(role for role in ROLES if role != "administrator"))
     with pytest.raises(NotAllowed):
         ACTIONS[action](records, others)
-    assert decisions.decisions(records, admin) == [] and read_live(records.settings) == live.Live()
+    assert decisions.decisions(records, admin) == [] and read_live(records.settings) == live.Live(chosen={}, shadows={})
 
 
 def test_a_decision_about_something_that_changed_meanwhile_is_refused(records: Database, admin: Person) -> None:
@@ -236,9 +236,10 @@ def test_the_list_is_made_anew_at_start_where_a_process_died_before_or_after_the
     assert not list(records.settings.state_dir.glob("release-*"))
 
 
-def test_a_damaged_list_makes_no_model_answer_and_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["{", "{}", '{"chosen": {"a": 1}, "shadows": {}}', "[" * 100_000])
+def test_a_damaged_list_makes_no_model_answer_and_says_what_to_do(tmp_path: Path, damaged: str) -> None:
     settings = Settings(state_dir=tmp_path)
-    (tmp_path / "live.json").write_text("{")
+    (tmp_path / "live.json").write_text(damaged)
     with pytest.raises(ModelUnavailable, match="Restart SecondRead"):
         live_cards(settings)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.evaluation.published import ceilings, figures_of, published_figures, without_counterpart
+from core.evaluation.published import figures_of, published
 from core.evaluation.statistics.metrics import evaluate_binary
 from core.models import cards
 from core.models.registry import ARCHITECTURES
@@ -111,12 +111,13 @@ def test_scores_on_another_collection_are_shown_apart(weights: Path) -> None:
 
 def test_every_published_figure_is_of_a_network_that_is_here() -> None:
     known = {entry.id for entry in ARCHITECTURES}
-    for figure in published_figures():
+    for figure in published().figures:
         assert set(figure.architectures) <= known and figure.reason and (figure.measures or figure.words)
         assert all(0 < value <= 1 for value in figure.measures.values())
     assert figures_of("vgg19", "ultrasound")[0].measures["macro_auc"] == 0.927
-    assert figures_of("fusion", "mammography")[0].text and not figures_of("cnn4", "ultrasound")
-    assert {one.modality for one in ceilings()} >= {"ultrasound", "mammography", "histology"} and without_counterpart()
+    assert figures_of("fusion", "mammography")[0].words and not figures_of("cnn4", "ultrasound")
+    assert {one.modality for one in published().ceilings} >= {"ultrasound", "mammography", "histology"}
+    assert published().without_counterpart
 
 
 def test_a_bar_in_a_cell_does_not_end_the_cell() -> None:
