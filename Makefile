@@ -13,7 +13,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test check bench demo lock help
+.PHONY: run install test check bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -23,6 +23,7 @@ help:
 	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
+	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
 	@echo "make lock     make requirements.lock anew from requirements.txt; asks the package index"
 
 run: $(RUN_STAMP)
@@ -48,6 +49,9 @@ journeys: $(DEV_STAMP)
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
 	@$(PY) -m train bench
+
+mutants: $(DEV_STAMP)
+	@$(PY) tests/mutants.py
 
 # The interpreter: the newest of 3.13, 3.12, 3.11 that can make a virtual environment; PYTHON=… chooses another.
 $(PY):
