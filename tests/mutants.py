@@ -88,12 +88,16 @@ def prepare(sample: int, *, fresh: bool) -> None:
     (WORK / "commit").write_text(commit.stdout.strip())
     os.chdir(TREE)
     items = [one for one in _all_work_items(sorted(modules()), {}) if is_of_interest(one.mutations[0])]
-    items.sort(key=lambda one: (str(one.mutations[0].module_path), one.mutations[0].operator_name,
-                                one.mutations[0].occurrence))  # fmt: skip
+    items.sort(key=_order)
     (WORK / "population").write_text(str(len(items)))
     session = WorkDB(str(WORK / "session.sqlite"), WorkDB.Mode.create)
     session.add_work_items(random.Random(SEED).sample(items, min(sample, len(items))))
     session.close()
+
+
+def _order(item: WorkItem) -> tuple[str, str, int]:
+    change = item.mutations[0]
+    return str(change.module_path), change.operator_name, change.occurrence
 
 
 def modules() -> set[Path]:
@@ -149,9 +153,9 @@ def imports_of(path: Path) -> set[str]:
 
 
 def run(session: WorkDB, most: int | None) -> None:
-    """Test what is pending, `most` of it at the most. A module whose tests fail unchanged is refused with a sentence."""
+    """Test what is pending, `most` of it at the most. Ends where the tests of a module fail without a change."""
     seconds: dict[Path, float] = {}
-    pending = sorted(session.pending_work_items, key=lambda one: str(one.mutations[0].module_path))
+    pending = sorted(session.pending_work_items, key=_order)
     random.Random(SEED).shuffle(pending)
     for done, item in enumerate(pending[:most]):
         module = item.mutations[0].module_path
@@ -170,10 +174,8 @@ def run(session: WorkDB, most: int | None) -> None:
 
 def report(session: WorkDB, minutes: float) -> str:
     """`docs/mutants.md`: what was changed, how much of it was noticed, and what was not."""
-    results = dict(session.results)
     tested: dict[str, list[tuple[WorkItem, WorkResult]]] = defaultdict(list)
-    for item in session.completed_work_items:
-        one, result = item if isinstance(item, tuple) else (item, results[item.job_id])
+    for one, result in session.completed_work_items:
         tested[one.mutations[0].module_path.parent.as_posix()].append((one, result))
     everything = [pair for pairs in tested.values() for pair in pairs]
     lines = [

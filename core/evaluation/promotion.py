@@ -7,7 +7,6 @@ A candidate and a live model on the same test cases, as a cohort that everything
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,9 +16,9 @@ import pandas as pd
 from core.errors import InvalidInput
 from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import operating_rows
-from core.evaluation.tables.cohort import Cohort
-from core.evaluation.tables.scores import ClassScores, ScoreTable
-from core.models.cards import Card, case_thresholds, leaks_of
+from core.evaluation.tables.cohort import Cohort, cohort_of_scores
+from core.evaluation.tables.scores import KEYS
+from core.models.cards import Card
 
 _COLUMNS = ("sha256", "pixels_sha256", "perceptual_hash", "patient")
 
@@ -120,40 +119,16 @@ def side_by_side(
         live_scores = live_scores.set_index("case").loc[list(scores["case"])].reset_index()
         _require_same_truth(candidate, scores, live, live_scores)
         tables = {CANDIDATE: (candidate, scores), LIVE: (live, live_scores)}
-    labels = scores["label"].to_numpy(str)
-    digest = hashlib.sha256()
-    scorers, of_classes, thresholds = {}, {}, {}
-    for name, (card, table) in tables.items():
-        digest.update(card.weights_sha256.encode() + table.to_csv(index=False).encode())
-        probabilities = table[list(card.classes)].to_numpy(np.float64)
-        scorers[name] = probabilities[:, card.positive_index]
-        if len(card.classes) > 2 and set(labels) == set(card.classes):
-            of_classes[name] = ClassScores(card.classes, probabilities)
-        own = case_thresholds(card, table)
-        thresholds[name] = own if isinstance(own, np.ndarray) else float(own)
     subgroups = pd.DataFrame(index=range(len(scores)))
     if groups is not None:
-        subgroups = groups.set_index("case").reindex(scores["case"]).fillna("").astype(str).reset_index(drop=True)
-    return Cohort(
+        subgroups = groups.set_index("case").reindex(scores["case"])
+    return cohort_of_scores(
+        tables,
+        scores[list(KEYS)],
         dataset=candidate.data.name or "unnamed data",
-        split="test cases, out of fold" if "fold" in scores else "test",
-        table=ScoreTable(
-            cases=scores["case"].to_numpy(str),
-            patients=scores["patient"].to_numpy(str),
-            labels=labels,
-            positive=candidate.positive,
-            is_positive=labels == candidate.positive,
-            scorers=scorers,
-            class_scorers=of_classes,
-            subgroups=subgroups,
-            sha256=digest.hexdigest(),
-        ),
-        data_sha256=candidate.data.sha256,
-        weights={name: card.weights_sha256 for name, (card, _) in tables.items()},
-        thresholds=thresholds,
+        in_folds="fold" in scores,
         titles={name: f"{card.title} ({name})" for name, (card, _) in tables.items()},
-        runs={name: card.training for name, (card, _) in tables.items()},
-        leaks={name: found for name, (card, _) in tables.items() if (found := leaks_of(card))},
+        subgroups=subgroups,
     )
 
 

@@ -234,9 +234,10 @@ def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
     """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
     with db.read() as connection:
         require_permission(connection, actor, "manage_settings")
+    value = round(float(value), 5)
     if not 0 < value < 1:
         raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
-    _change_threshold(db, actor, card, round(float(value), 5))
+    _change_threshold(db, actor, card, value)
 
 
 def forget_own(db: Database, actor: Actor, card: Card) -> None:

@@ -111,52 +111,67 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
     keys = pd.concat([scores[list(KEYS)] for _, scores in known.values()]).drop_duplicates()
     if keys["case"].duplicated().any():
         raise InvalidInput("The models of this data set disagree about the label or the patient of a case.")
-    keys = keys.set_index("case")
+    subgroups = pd.DataFrame(index=pd.Index(keys["case"]))
+    for card, scores in known.values():
+        taken = (*card.classes, *BOOKKEEPING, *KEYS, *subgroups.columns)
+        others = [name for name in scores.columns if name not in taken]
+        subgroups = subgroups.join(scores.set_index("case")[others]) if others else subgroups
+    sources = np.array([_source(case) for case in keys["case"]], object)
+    if len(set(sources)) > 1 and SOURCE_COLUMN not in subgroups:
+        subgroups[SOURCE_COLUMN] = sources
+    in_folds = any(np.ndim(case_thresholds(card, scores)) for card, scores in known.values())
+    titles = {name: card.title for name, (card, _) in known.items()}
+    return cohort_of_scores(known, keys, dataset=group.title, in_folds=in_folds, titles=titles, subgroups=subgroups)
+
+
+def cohort_of_scores(
+    known: Mapping[str, tuple[Card, pd.DataFrame]],
+    keys: pd.DataFrame,
+    *,
+    dataset: str,
+    in_folds: bool,
+    titles: Mapping[str, str],
+    subgroups: pd.DataFrame,
+) -> Cohort:
+    """Models side by side on the cases of `keys` (case, patient, label), NaN where one has no score of a case.
+
+    known: scorer -> its card and scores, as `read_test_scores`. Each is judged at its own threshold, fixed on its
+    validation cases. in_folds: whether the scores are out of fold. subgroups: rows as in `keys`.
+    """
+    cases, labels = keys["case"].to_numpy(str), keys["label"].to_numpy(str)
+    digest = hashlib.sha256()
     scorers: dict[str, np.ndarray] = {}
     of_classes: dict[str, ClassScores] = {}
     thresholds: dict[str, float | np.ndarray] = {}
-    subgroups = pd.DataFrame(index=keys.index)
-    digest = hashlib.sha256()
     for name, (card, scores) in known.items():
         digest.update(card.weights_sha256.encode() + scores.to_csv(index=False).encode())
-        indexed = scores.set_index("case")
         own = case_thresholds(card, scores)
-        if not np.isscalar(own):
-            own = pd.Series(np.asarray(own), index=scores["case"]).reindex(keys.index).to_numpy()
-        thresholds[name] = own if isinstance(own, np.ndarray) else float(own)
-        probabilities = indexed[list(card.classes)].reindex(keys.index).to_numpy(np.float64)
+        thresholds[name] = pd.Series(own, index=scores["case"]).reindex(cases).to_numpy() if np.ndim(own) else own
+        probabilities = scores.set_index("case")[list(card.classes)].reindex(cases).to_numpy(np.float64)
         scorers[name] = probabilities[:, card.positive_index]
-        if len(card.classes) > 2:
+        if len(card.classes) > 2 and set(labels) == set(card.classes):
             of_classes[name] = ClassScores(card.classes, probabilities)
-        others = [c for c in indexed.columns if c not in (*card.classes, *BOOKKEEPING, *KEYS, *subgroups.columns)]
-        subgroups = subgroups.join(indexed[others]) if others else subgroups
-    sources = np.array([_source(case) for case in keys.index], object)
-    if len(set(sources)) > 1 and SOURCE_COLUMN not in subgroups:
-        subgroups[SOURCE_COLUMN] = sources
-    labels = keys["label"].to_numpy(str)
-    positive = group.cards[0].positive
-    cards = {name: card for name, (card, _) in known.items()}
-    first = group.cards[0]
+    first = next(card for card, _ in known.values())
     return Cohort(
-        dataset=group.title,
-        split="test cases, out of fold" if any(np.ndim(one) for one in thresholds.values()) else "test",
+        dataset=dataset,
+        split="test cases, out of fold" if in_folds else "test",
         table=ScoreTable(
-            cases=keys.index.to_numpy(str),
+            cases=cases,
             patients=keys["patient"].to_numpy(str),
             labels=labels,
-            positive=positive,
-            is_positive=labels == positive,
+            positive=first.positive,
+            is_positive=labels == first.positive,
             scorers=scorers,
             class_scorers=of_classes,
             subgroups=subgroups.fillna("").astype(str).reset_index(drop=True),
             sha256=digest.hexdigest(),
         ),
-        data_sha256=data_sha256(first),
-        weights={name: card.weights_sha256 for name, card in cards.items()},
+        data_sha256=first.data.sha256,
+        weights={name: card.weights_sha256 for name, (card, _) in known.items()},
         thresholds=thresholds,
-        titles={name: card.title for name, card in cards.items()},
-        runs={name: card.training for name, card in cards.items()},
-        leaks={name: found for name, card in cards.items() if (found := leaks_of(card))},
+        titles=titles,
+        runs={name: card.training for name, (card, _) in known.items()},
+        leaks={name: found for name, (card, _) in known.items() if (found := leaks_of(card))},
     )
 
 

@@ -98,7 +98,7 @@ def test_set_by_many_at_once_the_last_one_counts(records: Database, ada: Person,
     assert trail.verify(records).n == 12
 
 
-@pytest.mark.parametrize("value", [0, 1, -0.1, float("nan")])
+@pytest.mark.parametrize("value", [0, 1, -0.1, float("nan"), 0.000004, 0.999996])
 def test_what_is_no_threshold_is_refused(records: Database, ada: Person, card: Card, value: float) -> None:
     with pytest.raises(InvalidInput, match="between 0 and 100"):
         site_settings.set_own(records, ada, card, value)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.models.calibration import fit_calibration, log_odds
 from core.models.cards import Card, LocalisationOnCard, read_card, read_validation_scores, shipped_cards
 from core.settings import REPOSITORY
 from train.__main__ import main
@@ -113,3 +114,23 @@ def test_cards_of_before_are_amended_once_and_keep_their_weights(tmp_path: Path)
     content = (folder / "card.json").read_bytes()
     assert main(["amend", "--weights", str(tmp_path)]) == 0
     assert (folder / "card.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "card", [card for card in SHIPPED if card.folds and not card.members], ids=lambda c: c.model_id
+)
+def test_the_threshold_of_each_fold_holds_too(card: Card) -> None:
+    """A fold's calibration is not stored: it is fitted again, on the logits that the stored scores came from."""
+    scores, folds = read_validation_scores(card), card.folds
+    assert scores is not None and folds is not None and len(folds.thresholds) == folds.n
+    logits = log_odds(scores[list(card.classes)].to_numpy())
+    if len(card.classes) == 2:
+        logits = (logits - card.calibration.biases[1]) / card.calibration.slope
+    else:
+        logits = (logits - np.asarray(card.calibration.biases)) / card.calibration.slope
+    labels = scores["label"].map({name: index for index, name in enumerate(card.classes)}).to_numpy(int)
+    for number, threshold in enumerate(folds.thresholds):
+        own = (scores["fold"] == number).to_numpy()
+        fitted = fit_calibration(logits[own], labels[own], scores["patient"][own].tolist(), samples=0)
+        found = fitted.probabilities(logits[own])[labels[own] == card.positive_index, card.positive_index].round(6)
+        assert (found >= threshold).mean() >= SENSITIVITY_TARGET, number
