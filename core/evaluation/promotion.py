@@ -77,7 +77,7 @@ def overlap(tested: pd.DataFrame, known: pd.DataFrame, *, alike_bits: int) -> Ov
 
 
 def _shared(rows: pd.DataFrame, others: pd.DataFrame, column: str) -> np.ndarray:
-    return rows[column].isin(set(others[column]) - {""}).to_numpy()
+    return np.asarray(rows[column].isin(set(others[column]) - {""}))
 
 
 def _near(rows: pd.Series, others: pd.Series, bits: int) -> np.ndarray:

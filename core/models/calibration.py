@@ -94,4 +94,4 @@ def _per_class(logits: np.ndarray) -> np.ndarray:
 
 def _softmax(values: np.ndarray) -> np.ndarray:
     exponents = np.exp(values - values.max(-1, keepdims=True))
-    return exponents / exponents.sum(-1, keepdims=True)
+    return np.asarray(exponents / exponents.sum(-1, keepdims=True))

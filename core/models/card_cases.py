@@ -66,7 +66,7 @@ def named_on_card(weights_sha256: str, cases: pd.DataFrame) -> dict[str, str]:
 
 def cases_csv(cases: pd.DataFrame) -> str:
     """The table as it is stored."""
-    return cases[list(COLUMNS)].to_csv(index=False, lineterminator="\n")
+    return str(cases[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
 def measured_cases(cases: pd.DataFrame) -> pd.DataFrame:

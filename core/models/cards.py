@@ -373,7 +373,8 @@ def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:
     """
     if card.folds is None or "fold" not in scores:
         return card.threshold.value
-    return np.asarray(card.folds.thresholds, np.float64)[scores["fold"].to_numpy(int)]
+    own: np.ndarray = np.asarray(card.folds.thresholds, np.float64)[scores["fold"].to_numpy(int)]
+    return own
 
 
 def retrain_text(card: Card) -> str:

@@ -202,7 +202,7 @@ N_FOLDS = 5
 
 def mean_of(table: ScoreTable, first: str, second: str) -> np.ndarray:
     """(n,) the mean of both scores, NaN where one is missing."""
-    return (table.scorers[first] + table.scorers[second]) / 2
+    return np.asarray((table.scorers[first] + table.scorers[second]) / 2)
 
 
 def cross_validated(

@@ -134,7 +134,8 @@ def _sensitivity_on_grid(steps: Steps) -> np.ndarray:
         found = np.concatenate([zero, steps.true_positives / steps.n_positives]).T
     # Draw after draw on one rising axis, 2 apart, so that a single interpolation serves all.
     offset = 2.0 * np.arange(bootstrap)[:, None]
-    return np.interp((GRID + offset).ravel(), (rates + offset).ravel(), found.ravel()).reshape(bootstrap, len(GRID))
+    values = np.interp((GRID + offset).ravel(), (rates + offset).ravel(), found.ravel())
+    return np.asarray(values.reshape(bootstrap, len(GRID)))
 
 
 def _precision_on_grid(steps: Steps) -> np.ndarray:
@@ -206,4 +207,5 @@ def _net_benefit(steps: Steps, thresholds: np.ndarray) -> np.ndarray:
     true, false = (
         np.where(nobody, 0.0, counts[at]).astype(np.float64) for counts in (steps.true_positives, steps.false_positives)
     )
-    return (true - false * (thresholds / (1 - thresholds))[:, None]) / steps.called[-1].astype(np.float64)
+    benefit = true - false * (thresholds / (1 - thresholds))[:, None]
+    return np.asarray(benefit / steps.called[-1].astype(np.float64))

@@ -173,7 +173,7 @@ class Bootstrap:
         counts = np.empty((n_patients, bootstrap), np.float32)
         for column in range(bootstrap):
             counts[:, column] = np.bincount(rng.integers(0, n_patients, n_patients), minlength=n_patients)
-        return counts[self._patient_of]
+        return np.asarray(counts[self._patient_of])
 
 
 class _SubsetBootstrap(Bootstrap):

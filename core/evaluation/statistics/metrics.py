@@ -310,7 +310,7 @@ def checked_labels(labels: np.ndarray) -> np.ndarray:
     strange = np.flatnonzero((values != 0) & (values != 1))
     if len(strange):
         raise InvalidInput(f"The label of case {strange[0] + 1} is neither 0 nor 1. Correct it or leave the case out.")
-    return values == 1
+    return np.asarray(values == 1)
 
 
 def checked_scores(scores: np.ndarray, n: int) -> np.ndarray:

@@ -91,7 +91,7 @@ def compare_calls_by_class(
         measure: compare_calls(
             table.is_positive[which],
             {name: table.scorers[name][which] for name in thresholds},
-            {name: one[which] if isinstance(one, np.ndarray) else one for name, one in thresholds.items()},  # type: ignore[misc]
+            {name: one[which] if isinstance(one, np.ndarray) else one for name, one in thresholds.items()},
         )
         for measure, which in chosen.items()
     }

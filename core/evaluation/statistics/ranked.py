@@ -75,16 +75,16 @@ class Steps:
 
     @property
     def n_positives(self) -> np.ndarray:
-        return self.true_positives[-1].astype(np.float64)
+        return np.asarray(self.true_positives[-1], np.float64)
 
     @property
     def n_negatives(self) -> np.ndarray:
-        return (self.called[-1] - self.true_positives[-1]).astype(np.float64)
+        return np.asarray(self.called[-1] - self.true_positives[-1], np.float64)
 
     @cached_property
     def false_positives(self) -> np.ndarray:
         """(steps, draws): negatives scoring at or above each threshold."""
-        return self.called - self.true_positives
+        return np.asarray(self.called - self.true_positives)
 
     def auc(self) -> np.ndarray:
         """Area under the ROC curve; a tie between a positive and a negative counts one half."""
@@ -126,7 +126,7 @@ class Steps:
         """
         total = self.called[-1].astype(np.int32)
         twice_middle = (2 * (total - self.called) + self.cases).astype(np.int32)
-        return np.minimum(n_bins * twice_middle // np.maximum(2 * total, 1), n_bins - 1)
+        return np.asarray(np.minimum(n_bins * twice_middle // np.maximum(2 * total, 1), n_bins - 1))
 
     def expected_calibration_error(self, n_bins: int = N_BINS) -> np.ndarray:
         """Mean over cases of |mean label - mean score| in the case's equal-mass bin."""

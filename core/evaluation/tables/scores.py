@@ -134,7 +134,7 @@ def safe_csv(table: pd.DataFrame) -> str:
     for position, kind in enumerate(safe.dtypes):
         if not pd.api.types.is_numeric_dtype(kind):
             safe.isetitem(position, safe.iloc[:, position].astype(object).map(plain))
-    return safe.to_csv(index=False)
+    return str(safe.to_csv(index=False))
 
 
 def starts_formula(text: str) -> bool:

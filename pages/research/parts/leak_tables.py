@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import pandas as pd
 import streamlit as st
 
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from core.records.data_sets import VersionRow
-from pages.parts import tables as tables
+from pages.parts import tables
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
@@ -46,13 +47,13 @@ def draw_models(cards: Sequence[Card]) -> None:
         said = " ".join(leaks) or ("no leak was found" if card.data.leaks is not None else "the card does not say")
         rows.append(
             [
-                f'<th scope="row">{tables.escape(card.model_id)}{mark}</th>',
+                f'<th scope="row">{escape(card.model_id)}{mark}</th>',
                 f'<td><span class="value">{sum(counts.values())}</span>'
                 f'<span class="interval">{counts.get(card.positive, 0)} positive</span></td>',
                 tables.estimate_cell(own["auc"]),
                 tables.estimate_cell(own["accuracy"]) if "accuracy" in own else "<td></td>",
-                f'<td class="text">{tables.escape(card.data.split_by or "not stated")}</td>',
-                f'<td class="text">{tables.escape(said)}</td>',
+                f'<td class="text">{escape(card.data.split_by or "not stated")}</td>',
+                f'<td class="text">{escape(said)}</td>',
             ]
         )
     head = ["Model", "Test cases", "AUC", "Accuracy", "Kept together by", "Audit before its training (on the card)"]
@@ -127,7 +128,7 @@ def draw_cost(cards: Sequence[Card]) -> None:
             found = sum(leak.n for leak in card.data.leaks or ())
             cells = [
                 f'<th scope="row">split {words}{mark}</th>',
-                f'<td class="text">{tables.escape(card.model_id)}</td>',
+                f'<td class="text">{escape(card.model_id)}</td>',
             ]
             cells += [f"<td>{found}</td>", *(f"<td>{as_text(measured[card.model_id].get(key))}</td>" for key in _COST)]
             rows.append(cells)
@@ -141,7 +142,7 @@ def _draw_counts(counts: pd.DataFrame) -> None:
     """Cases by split (rows) and label (columns)."""
     head = ["Split", *(str(label) for label in counts.columns)]
     rows = [
-        [f'<th scope="row">{tables.escape(str(split))}</th>', *(f"<td>{int(n)}</td>" for n in row)]
+        [f'<th scope="row">{escape(str(split))}</th>', *(f"<td>{int(n)}</td>" for n in row)]
         for split, row in zip(counts.index, counts.to_numpy(), strict=True)
     ]
     st.html(tables.html_table(head, rows, label="Cases by split and label"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +11,7 @@ import streamlit as st
 from core.evaluation.published import published
 from core.evaluation.tables.scores import safe_csv
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
-from pages.parts import tables as tables
+from pages.parts import tables
 from pages.parts.figures import with_audit
 from pages.parts.markdown import plain
 from train.publishing.results import (
@@ -49,7 +50,7 @@ def believable_table() -> str:
     """Collections, believable figures, and those that rather show a leak."""
     rows = [
         [
-            f'<th scope="row">{tables.escape(one.data)}</th>',
+            f'<th scope="row">{escape(one.data)}</th>',
             _text(one.believable),
             _text(one.leakage or "not known"),
         ]
@@ -72,11 +73,11 @@ def _measured(weights: tuple[tuple[str, str], ...], _cards: Sequence[Card]) -> d
 def _cells(row: PublishedComparison) -> list[str]:
     mark = ""
     if row.card is not None and (leaks := leaks_of(row.card)):
-        mark = f'<span class="leak" title="{tables.escape(" ".join(leaks))}">{LEAKING}</span>'
-    ours = "<br>".join(tables.escape(one) for one in row.ours_text) or "not trained here yet"
+        mark = f'<span class="leak" title="{escape(" ".join(leaks))}">{LEAKING}</span>'
+    ours = "<br>".join(escape(one) for one in row.ours_text) or "not trained here yet"
     return [
-        f'<th scope="row">{tables.escape(row.system)}{mark}</th>',
-        f"<td class='text'>{'<br>'.join(tables.escape(one) for one in row.theirs)}</td>",
+        f'<th scope="row">{escape(row.system)}{mark}</th>',
+        f"<td class='text'>{'<br>'.join(escape(one) for one in row.theirs)}</td>",
         _text(row.on),
         f"<td class='text'>{ours}</td>",
         _text(_tested(row)),
@@ -85,7 +86,7 @@ def _cells(row: PublishedComparison) -> list[str]:
 
 
 def _text(words: str) -> str:
-    return f"<td class='text'>{tables.escape(words)}</td>"
+    return f"<td class='text'>{escape(words)}</td>"
 
 
 def _tested(row: PublishedComparison) -> str:
