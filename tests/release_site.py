@@ -17,7 +17,7 @@ from core.models.weights import read_shards, to_float16, write_shards
 from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Person
+from core.records.people.permissions import Actor, Person
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY
 from core.types import Modality
@@ -67,7 +67,7 @@ def add_candidate(
 
 def promote(
     db: Database,
-    actor: Person,
+    actor: Actor,
     job_id: int,
     *,
     live_sha256: str | None = SHIPPED.weights_sha256,
