@@ -50,7 +50,6 @@ class ComparisonCache:
     def __init__(self, cohort: Cohort) -> None:
         self.cohort = cohort
         self.resamples = resamples_for(cohort.table.n)
-        self.computed = 0
         self._bootstrap = Bootstrap(cohort.table.patients, cohort.table.n, resamples=self.resamples)
         self._cached: dict[Hashable, object] = {}
         self._lock = RLock()
@@ -126,7 +125,6 @@ class ComparisonCache:
         with self._lock:
             if key not in self._cached:
                 self._cached[key] = compute()
-                self.computed += 1
             return self._cached[key]  # type: ignore[return-value]
 
     def _each(self, what: str, names: Sequence[str], compute: Callable[[str], T]) -> dict[str, T]:
@@ -140,5 +138,4 @@ class ComparisonCache:
             else:
                 found = [compute(name) for name in missing]
             self._cached |= {(what, name): one for name, one in zip(missing, found, strict=True)}
-            self.computed += len(missing)
             return {name: self._cached[what, name] for name in names}  # type: ignore[misc]

@@ -17,9 +17,8 @@ from core.models.cards import Card
 COLUMNS = ("split", "sha256", "pixels_sha256", "perceptual_hash", "width", "height", "brightness", "vendor")
 """split: "train", "validation" or "test"; "fold 0" … where the model was measured in folds: such a case was tested by
 the network of its fold, and the weights were fitted on all of them. sha256: of the file's bytes, as for an upload.
-pixels_sha256: of what the file shows, whatever holds it. perceptual_hash: `HASH_BITS` bits as hex, "" for a picture of
+pixels_sha256: of what the file shows, whatever holds it. perceptual_hash: 256 bits as hex, "" for a picture of
 one grey. width, height: pixels. brightness: mean, 0 to 1. vendor: as the data set names it, "" where it does not."""
-HASH_BITS = 256
 NEAR_DUPLICATE_BITS = 40
 """Perceptual hashes that differ in no more bits are of nearly the same picture.
 

@@ -46,6 +46,8 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
     is_of_card = not rule
     at = card.threshold.value if threshold is None else threshold
     rule = rule or card.threshold.rule or "the rule is not on the card"
+    if is_of_card and card.threshold.corrected:
+        rule = f"{rule}; corrected, because {card.threshold.corrected}"
     scores = read_validation_scores(card)
     if scores is None:
         return OperatingPoint(at, card.positive, rule, is_of_card)

@@ -20,7 +20,6 @@ class Architecture:
     builder: "module:function"; the function takes (side, channels, outputs) and returns a `Graph`.
     branches: names of the last convolution maps that Grad-CAM reads, in the order of the graph's outputs.
     offline: what `--init offline` starts from, in words; None means random.
-    imagenet: whether `--init imagenet` has weights for it (from `keras.applications`).
     """
 
     id: str
@@ -29,7 +28,6 @@ class Architecture:
     branches: tuple[str, ...]
     description: str
     offline: str | None = None
-    imagenet: bool = False
 
     def build(self, *, side: int, channels: int, outputs: int) -> Graph:
         """The graph with random weights (imports TensorFlow)."""
@@ -50,7 +48,6 @@ ARCHITECTURES = (
         branches=("vgg16", "resnet50v2"),
         description="VGG16 and ResNet50V2 without their tops, each pooled, concatenated, dense layers with dropout.",
         offline="VGG16 from the edge detector HED (ImageNet, BSDS500); ResNet50V2 random, or a distilled backbone",
-        imagenet=True,
     ),
     Architecture(
         "cnn",
@@ -95,7 +92,6 @@ ARCHITECTURES = (
         branches=("vgg16",),
         description="VGG16 without its top, a dense layer with batch normalisation and dropout.",
         offline=_HED,
-        imagenet=True,
     ),
     Architecture(
         "vgg16_gap",
@@ -104,7 +100,6 @@ ARCHITECTURES = (
         branches=("vgg16",),
         description="VGG16 without its top, global average pooling and dropout.",
         offline=_HED,
-        imagenet=True,
     ),
     Architecture(
         "resnet50_dense",
@@ -112,7 +107,6 @@ ARCHITECTURES = (
         f"{_HERE}:resnet50_dense",
         branches=("resnet50",),
         description="ResNet50 without its top, a dense layer with batch normalisation and dropout.",
-        imagenet=True,
     ),
     Architecture(
         "resnet50_gap",
@@ -120,7 +114,6 @@ ARCHITECTURES = (
         f"{_HERE}:resnet50_gap",
         branches=("resnet50",),
         description="ResNet50 without its top, global average pooling and dropout.",
-        imagenet=True,
     ),
     Architecture(
         "vgg19",
@@ -129,7 +122,6 @@ ARCHITECTURES = (
         branches=("vgg19",),
         description="VGG19 without its top, flattened, batch normalisation, a dense layer with L2, dropout.",
         offline=f"{_HED}; the three convolutions that VGG16 lacks start as the identity",
-        imagenet=True,
     ),
     Architecture(
         "densenet201",
@@ -137,7 +129,6 @@ ARCHITECTURES = (
         f"{_HERE}:densenet201",
         branches=("densenet201",),
         description="DenseNet201 without its top, global average pooling, a dense layer with dropout.",
-        imagenet=True,
     ),
     Architecture(
         "inceptionv3",
@@ -145,7 +136,6 @@ ARCHITECTURES = (
         f"{_HERE}:inceptionv3",
         branches=("inceptionv3",),
         description="Inception-v3 without its top, global average pooling, a dense layer with dropout.",
-        imagenet=True,
     ),
     Architecture(
         "plain25",
@@ -167,7 +157,6 @@ ARCHITECTURES = (
         f"{_HERE}:cnn_resnet50",
         branches=("resnet50",),
         description="The small CNN's feature maps are what ResNet50 reads; the CNN's weights can be carried over.",
-        imagenet=True,
     ),
 )
 

@@ -154,5 +154,5 @@ def _forget_retired(db: Database) -> None:
         return
     site = current(db)
     cards = (*live_cards(site), *shadow_cards(site), *candidate_cards(site))
-    members = {named["weights_sha256"] for card in cards for named in card.raw.get("members", ())}
+    members = {named.weights_sha256 for card in cards for named in card.members}
     MODELS.forget_all_but({card.weights_sha256 for card in cards} | members)

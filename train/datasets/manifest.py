@@ -31,10 +31,6 @@ class Manifest:
     sha256: str
     lines: tuple[int, ...] = ()
 
-    @property
-    def n_unlabelled(self) -> int:
-        return self.left_out.get(NO_LABEL, 0)
-
 
 def read_manifest(
     path: Path, *, root: Path | None = None, where: Sequence[str] = (), allow_repeats: bool = False

@@ -64,25 +64,6 @@ def balanced_subset(cases: pd.DataFrame, per_class: int, *, seed: int = 0) -> pd
     return cases.iloc[np.sort(np.concatenate(drawn))].reset_index(drop=True)
 
 
-def resampled_training(cases: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Training cases of rarer labels repeated, by seed, until every label has as many; validation and test untouched.
-
-    Needs the column `split`: repeating before the split is how copies of one picture get into training and test.
-    """
-    if "split" not in cases or not cases["split"].isin(SPLITS).all():
-        raise InvalidInput("Split the cases before any is repeated: every row needs train, validation or test.")
-    rng = np.random.default_rng(seed)
-    training = np.flatnonzero(cases["split"] == "train")
-    labels = cases["label"].to_numpy()[training]
-    most = max((int((labels == label).sum()) for label in set(labels)), default=0)
-    repeats = [
-        rng.choice(training[labels == label], most - int((labels == label).sum()), replace=True)
-        for label in sorted(set(labels))
-    ]
-    order = np.concatenate([np.arange(len(cases)), *repeats]).astype(int)
-    return cases.iloc[order].reset_index(drop=True)
-
-
 def _dealt(cases: pd.DataFrame, units: pd.Series, fractions: Sequence[float], seed: int) -> pd.Series:
     """For each case the position in `fractions` that its unit was dealt to."""
     rarity = cases["label"].value_counts()

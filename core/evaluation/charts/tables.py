@@ -10,18 +10,7 @@ import plotly.graph_objects as go
 
 from core.evaluation.charts.base import COLOURS, GREYED, Provenance, blank_figure
 from core.evaluation.statistics.comparison import PairedTest
-from core.evaluation.statistics.metrics import Confusion
 from core.evaluation.statistics.subgroups import Subgroup
-
-
-def confusion_figure(
-    counts: Confusion, *, positive: str = "positive", provenance: Provenance | None = None
-) -> go.Figure:
-    """The four counts at one threshold."""
-    matrix = np.array(
-        [[counts.true_negatives, counts.false_positives], [counts.false_negatives, counts.true_positives]]
-    )
-    return matrix_figure(matrix, (f"not {positive}", positive), provenance=provenance)
 
 
 def matrix_figure(matrix: np.ndarray, classes: Sequence[str], *, provenance: Provenance | None = None) -> go.Figure:

@@ -17,7 +17,7 @@ from core.types import Estimate
 class Agreement:
     """Over the `n` cases that both scored; each scorer's calls are made at its own threshold.
 
-    pearson, spearman: correlation of the scores, NaN where one scorer gives every case the same. kappa: Cohen's, of
+    spearman: rank correlation of the scores, NaN where one scorer gives every case the same. kappa: Cohen's, of
     the calls; NaN where both call all cases alike. disagreement: share of cases called differently. only_first: cases
     that only the first called positive.
     """
@@ -25,7 +25,6 @@ class Agreement:
     first: str
     second: str
     n: int
-    pearson: float
     spearman: float
     kappa: float
     disagreement: Estimate
@@ -47,7 +46,6 @@ def agreement(
                 first=first,
                 second=second,
                 n=int(both.sum()),
-                pearson=correlation(one, other),
                 spearman=correlation(rankdata(one), rankdata(other)) if both.any() else float("nan"),
                 kappa=cohen_kappa(calls, other_calls),
                 disagreement=share(calls != other_calls, None if patients is None else np.asarray(patients)[both]),

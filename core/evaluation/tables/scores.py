@@ -64,11 +64,6 @@ class ScoreTable:
     def positives(self) -> int | None:
         return None if self.is_positive is None else int(self.is_positive.sum())
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The labels there are, sorted."""
-        return tuple(sorted(set(self.labels)))
-
 
 def read_scores(
     source: Path | bytes, *, positive: str | None = None, scorers: Sequence[str] | None = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 import streamlit as st
 
 from core.evaluation.cache import ComparisonCache
-from core.evaluation.tables.cohort import UPLOADED, CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.tables.cohort import CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
 from core.evaluation.tables.scores import label_names, read_scores
 from core.models.cards import all_cards, candidate_cards
 from core.records.reads.reader_scores import reader_scores
@@ -147,8 +147,3 @@ def _cohort_of_upload(sha256: str, positive: str | None, _data: bytes) -> Cohort
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the test scores")
 def _cohort_of_cards(weights: tuple[str, ...], _group: CardGroup) -> Cohort | None:
     return cohort_of_cards(_group)
-
-
-def is_uploaded(cohort: Cohort) -> bool:
-    """Whether the cases came from a file of the person."""
-    return cohort.split == UPLOADED

@@ -14,7 +14,6 @@ from core.evaluation.statistics.calibration import reliability
 from core.evaluation.statistics.comparison import compare_areas
 from core.evaluation.statistics.curves import decision_curve, precision_recall_curve, roc_curve
 from core.evaluation.statistics.intervals import Bootstrap
-from core.evaluation.statistics.metrics import confusion
 from core.evaluation.statistics.subgroups import number_bands, subgroups
 
 RNG = np.random.default_rng(0)
@@ -98,7 +97,7 @@ def test_every_figure_escapes_names_and_states_where_it_comes_from():
             {NAME: precision_recall_curve(LABELS, SCORES, bootstrap)}, provenance=provenance
         ),
         curve_charts.reliability_figure({NAME: reliability(LABELS, SCORES)}, provenance=provenance),
-        table_charts.confusion_figure(confusion(LABELS, SCORES, 0.5), positive=NAME, provenance=provenance),
+        table_charts.matrix_figure(np.array([[70, 14], [9, 27]]), ("others", NAME), provenance=provenance),
         curve_charts.decision_figure({NAME: decision_curve(LABELS, SCORES, bootstrap)}, provenance=provenance),
         table_charts.forest_figure(groups, provenance=provenance),
         table_charts.pairs_figure(compare_areas(LABELS, scorers, bootstrap), provenance=provenance),
@@ -108,14 +107,6 @@ def test_every_figure_escapes_names_and_states_where_it_comes_from():
         assert "<b>" not in text and "<i>" not in text
         assert "data aaaaaaaa" in text and "120 cases" in text and "bbbbbbbb" in text
         assert figure.layout.paper_bgcolor == base.PAPER  # a saved picture keeps a ground under its light ink
-
-
-def test_the_confusion_figure_has_the_counts_where_a_reader_looks_for_them():
-    counts = confusion(LABELS, SCORES, 0.5)
-    figure = table_charts.confusion_figure(counts, positive="malignant")
-    assert figure.data[0].text[1][1].startswith(f"{counts.true_positives}<br>")
-    assert figure.data[0].text[0][1].startswith(f"{counts.false_positives}<br>")
-    assert figure.data[0].y == ("not malignant", "malignant")
 
 
 def test_small_subgroups_are_grey_and_those_of_one_class_have_no_area():

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.errors import ModelUnavailable
 from core.imaging.intake import read_upload
-from core.models.card_cases import COLUMNS, HASH_BITS, NEAR_DUPLICATE_BITS, measured_cases, read_cases
+from core.models.card_cases import COLUMNS, NEAR_DUPLICATE_BITS, measured_cases, read_cases
 from core.models.cards import Card, read_card, read_test_scores, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
@@ -169,7 +169,7 @@ def test_perceptual_hashes_tell_copies_from_other_patients_pictures(test_data: P
         picture.resize((int(picture.width * 1.4), int(picture.height * 1.4))).save(out, "JPEG", quality=75)
         for retained, one in ((hashes, picture), (copies, Raster.open(out))):
             retained.append(long_hash(np.asarray(one, np.float32) / 255))
-    assert len(hashes) > 10 and all(len(one) == HASH_BITS // 4 for one in hashes)
+    assert len(hashes) > 10 and all(len(one) == 256 // 4 for one in hashes)
     assert max(distance(*pair) for pair in zip(hashes, copies, strict=True)) <= NEAR_DUPLICATE_BITS // 4
     others = [distance(a, b) for place, a in enumerate(hashes) for b in hashes[place + 1 :]]
     assert min(others) > NEAR_DUPLICATE_BITS

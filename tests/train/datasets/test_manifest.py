@@ -31,7 +31,6 @@ def test_rows_without_a_label_and_conflicting_look_alikes_are_left_out_and_count
     )
     read = read_manifest(manifest)
     assert list(read.cases["file"]) == ["a.png", "d.png"] and read.lines == (2, 5)
-    assert read.n_unlabelled == 1
     assert read.left_out == {"no label": 1, "look-alike with another label": 1}
 
 

@@ -13,7 +13,7 @@ from PIL import Image as Raster
 from core.errors import InvalidInput
 from train.commands import split as split_command
 from train.datasets.manifest import read_manifest
-from train.datasets.split import balanced_subset, fold_cases, resampled_training, split_cases, units_of
+from train.datasets.split import balanced_subset, fold_cases, split_cases, units_of
 
 
 @pytest.fixture
@@ -88,18 +88,6 @@ def test_a_balanced_subset_has_as_many_of_each_label(cases: pd.DataFrame) -> Non
     assert not subset["file"].equals(balanced_subset(cases, 100, seed=6)["file"])
     with pytest.raises(InvalidInput, match="'malignant' has 150"):
         balanced_subset(cases, 151)
-
-
-def test_only_training_cases_are_ever_repeated(cases: pd.DataFrame) -> None:
-    with pytest.raises(InvalidInput, match="Split the cases before"):
-        resampled_training(cases)
-    cases = cases.assign(split=split_cases(cases))
-    resampled = resampled_training(cases, seed=2)
-    training = resampled[resampled["split"] == "train"]["label"].value_counts()
-    assert training["benign"] == training["malignant"]
-    for name in ("validation", "test"):
-        before, after = cases[cases["split"] == name], resampled[resampled["split"] == name]
-        assert list(after["file"]) == list(before["file"])
 
 
 def test_groups_and_copies_of_the_ultrasound_data_stay_together(test_data: Path) -> None:
