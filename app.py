@@ -21,16 +21,18 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
-from core.records.audit import heads
+from core.records.audit import heads, starts
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import retention
 from core.records.releases import decisions
 from core.server import inbox
 from core.server.callback import SingleSignOn
+from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
+from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
 from train.queue import worker
@@ -39,6 +41,9 @@ log = logging.getLogger("secondread")
 HERE = Path(__file__).parent
 ICON = (HERE / "pages" / "parts" / "icon.svg").read_text(encoding="utf-8")
 
+
+ACCOUNT = "pages/reader/account.py"
+"""Everybody's who is signed in: an administrator's role may count only once the second factor is set up there."""
 
 ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "record_first_read"),
@@ -56,7 +61,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),
     ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),
-    ("pages/reader/account.py", "Account", ":material/person:", "see_models"),
+    (ACCOUNT, "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
 )
 """Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""
@@ -76,7 +81,7 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
             *(room for room in ROOMS if not room[3]),
         ]
     else:
-        rooms = [room for room in ROOMS if not room[3] or allowed(person, room[3])]
+        rooms = [room for room in ROOMS if not room[3] or room[0] == ACCOUNT or allowed(person, room[3])]
     found: dict[str, list[StreamlitPage]] = {"": []}
     for path, title, icon, _ in rooms:
         page = st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
@@ -84,6 +89,9 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
     # Whoever has a one-time link finds its page; the menu does not show it.
     link = st.Page("pages/public/invitation.py", title="Password", url_path="invitation", visibility="hidden")
     found[""].append(link)
+    if person is None:
+        code = "pages/public/second_factor.py"
+        found[""].append(st.Page(code, title="Second factor", url_path="second_factor", visibility="hidden"))
     return found
 
 
@@ -103,7 +111,9 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     """What must be right before the first visitor: log, database, live models, inbox, setup code."""
     settings = session.environment()
     configure_logging(settings)
+    log.info("%s starts", software())
     db = session.database()
+    starts.record_start(db)
     decisions.project(db)
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
@@ -117,9 +127,11 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
     supervised = worker.supervised(settings) if settings.worker else nullcontext()
+    connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     with heads.written_daily(db), retention.applied(db), supervised:
-        log.info("SecondRead is ready")
-        yield
+        async with limited(connections):
+            log.info("SecondRead is ready")
+            yield
 
 
 def show_failure(error: Exception) -> bool:
@@ -147,7 +159,7 @@ else:
             index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
             is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,
             may_fetch=media.may_fetch,
-            has_sso=environment.has_sso,
+            settings=environment,
         )
         if environment.has_sso:
             middleware.append(

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from core.commands import audit, backup, bench, licences, metrics, models, read, restore
+from core.commands import audit, backup, bench, licences, metrics, models, people, read, restore
 from core.errors import AppError
+from core.version import software
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,8 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     parser = argparse.ArgumentParser(prog="python -m core", description=__doc__)
     parser.exit_on_error = False
+    parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, models, bench, licences, audit, backup, restore):
+    for command in (read, metrics, models, bench, licences, audit, backup, restore, people):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)

@@ -6,8 +6,10 @@ No other module reads `os.environ`. Importing this module creates nothing.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -30,7 +32,9 @@ MIB = 1024 * 1024
 REPOSITORY = Path(__file__).resolve().parent.parent
 ReadingMode = Literal["read_first", "concurrent"]
 ThresholdPolicy = Literal["card", "sensitivity", "site"]
+SecondFactor = Literal["optional", "administrators"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
+SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
 Folder = Annotated[Path, BeforeValidator(lambda one: Path(one).expanduser().resolve() if isinstance(one, str) else one)]
 Switch = Annotated[bool, BeforeValidator(lambda one: one or False if isinstance(one, str) else one)]
@@ -54,10 +58,15 @@ class Settings:
     session_idle_minutes, session_hours: when a sign-in ends by itself.
     sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
         reason, in percentage points.
+    second_factor: "administrators" lets the administrator's role of a person with a password count only once they have
+        set up a second factor; "optional" leaves it to each person.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
     worker: start a worker for trainings and imports with the application, on this machine.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
+    allowed_hosts: names beside localhost, this machine's own and that of `public_url` under which the server answers.
+    trusted_proxies: addresses or networks whose word is taken for where a request came from (X-Forwarded-For).
+    metrics_token: whoever sends it as a bearer token may read `/metrics`; empty leaves it to this machine alone.
     sso_discovery_url: the provider's …/.well-known/openid-configuration; empty for no single sign-on.
     sso_client_id, sso_client_secret: as the provider registered SecondRead. sso_name: what the button calls it.
     sso_role_claim: the claim of the identity token that holds roles; dots lead into nested claims.
@@ -82,10 +91,14 @@ class Settings:
     session_idle_minutes: PositiveInt = 15
     session_hours: PositiveInt = 12
     sensitivity_margin_percent: PositiveInt = 5
+    second_factor: SecondFactor = "optional"
     cookie_secure: Switch = False
     worker: Switch = True
     data_root: str = ""
     public_url: str = ""
+    allowed_hosts: str = ""
+    trusted_proxies: str = ""
+    metrics_token: str = field(default="", repr=False)
     sso_discovery_url: str = ""
     sso_client_id: str = ""
     sso_client_secret: str = field(default="", repr=False)
@@ -102,6 +115,8 @@ class Settings:
             settings = read(values)
         except ValidationError as error:
             raise InvalidSettings(_sentence(error.errors(include_url=False)[0])) from error
+        _networks(settings.trusted_proxies)
+        _hosts(settings.allowed_hosts)
         _check_single_sign_on(settings)
         return settings
 
@@ -121,6 +136,17 @@ class Settings:
         """Whether people can sign in with the site's identity provider."""
         return bool(self.sso_discovery_url)
 
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """`trusted_proxies`, each address as a network of its own."""
+        return _networks(self.trusted_proxies)
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names of `allowed_hosts` and the host of `public_url`, in lower case and without ports."""
+        host = urlsplit(self.public_url).hostname if self.public_url else None
+        return _hosts(self.allowed_hosts) | ({host} if host else set())
+
     @staticmethod
     def mlflow_tracking_uri() -> str:
         """MLflow's own variable, "" where it is not set."""
@@ -135,6 +161,27 @@ class Settings:
             if self.database_url.startswith(prefix):
                 return "postgresql+pg8000://" + self.database_url.removeprefix(prefix)
         return self.database_url
+
+
+def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Addresses and networks between commas or blanks. Raises InvalidSettings."""
+    try:
+        return tuple(ip_network(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise InvalidSettings(
+            f"SECONDREAD_TRUSTED_PROXIES is {text!r}; it lists addresses or networks, as in 127.0.0.1, 10.1.0.0/24."
+        ) from None
+
+
+def _hosts(text: str) -> frozenset[str]:
+    """Host names or addresses between commas or blanks. Raises InvalidSettings."""
+    names = frozenset(part.lower() for part in text.replace(",", " ").split())
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+", name):
+            raise InvalidSettings(
+                f"SECONDREAD_ALLOWED_HOSTS is {text!r}; it lists names without http:// and port, as in reads.example."
+            )
+    return names
 
 
 def _check_single_sign_on(settings: Settings) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from core.errors import AppError
+from core.version import software
 from train.commands import all as all_models
 from train.commands import (
     amend,
@@ -30,6 +31,7 @@ from train.commands import (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command: its exit status; 1 refused, 2 a usage error, 3 from `audit` a leak."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (
         import_,

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from core.errors import InvalidInput
+from core.errors import Conflict, InvalidInput
 from core.evaluation.tables.of_cards import site_operating_point
 from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
@@ -26,8 +26,9 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.site_choices import PREFIX, stored_choices
-from core.records.people.permissions import Actor, Person, require_permission
-from core.settings import READING_MODES, THRESHOLD_POLICIES, Settings
+from core.records.people import accounts
+from core.records.people.permissions import Actor, Person, person_now, require_permission
+from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ CHOICES = (
     Choice("upload_mib", "Largest file (MiB)", "What one uploaded file may have.", is_cap=True),
     Choice("study_mib", "Largest study (MiB)", "What all files of a study may have, unpacked.", is_cap=True),
     Choice("study_files", "Files of a study", "How many files one study may have.", is_cap=True),
+    Choice(
+        "second_factor",
+        "Second factor",
+        "administrators: the administrator's role of somebody with a password counts only once they have set up a "
+        "second factor on the page Account. optional: everybody decides for themselves.",
+        options=SECOND_FACTORS,
+    ),
     Choice("session_idle_minutes", "Minutes without work", "After these a sign-in ends.", is_cap=True),
     Choice("session_hours", "Hours of a sign-in", "After these a sign-in ends, whatever happens.", is_cap=True),
     Choice(
@@ -140,6 +148,8 @@ def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
     if choice is None:
         raise InvalidInput("There is no such setting.")
     _check(choice, value, db.settings)
+    if key == "second_factor" and value == "administrators":
+        _require_own_second_factor(db, actor)
 
     def put(connection: Connection, person: Person) -> None:
         content = json.dumps({"value": value, "by": person.id, "at": tables.now().isoformat()})
@@ -168,6 +178,15 @@ def _change(
         connection.execute(tables.site.delete().where(tables.site.c.key == PREFIX + choice.key))
         put(connection, person)
         trail.record(connection, person.id, "change setting", f"setting {choice.key}", before=before, after=value)
+
+
+def _require_own_second_factor(db: Database, actor: Actor) -> None:
+    """Who demands it would lose their own role at once without it. Raises Conflict."""
+    with db.read() as connection:
+        person = person_now(connection, actor)
+        row = accounts.row_of(connection, person.id)
+        if row.issuer is None and not accounts.has_second_factor(connection, person.id):
+            raise Conflict("Set up your own second factor on the page Account first: your role would end now.")
 
 
 def _check(choice: Choice, value: str | int, settings: Settings) -> None:

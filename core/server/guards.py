@@ -1,6 +1,7 @@
-"""ASGI middleware around everything the server answers: headers, same origin, and who may fetch what.
+"""ASGI middleware around everything the server answers: headers, host, same origin, crowds, and who may fetch what.
 
-Order matters and is that of `build_middleware`: headers outermost (refusals carry them too), then origin, then gate.
+Order matters and is that of `build_middleware`: headers outermost (refusals carry them too), then host, origin, crowd,
+gate.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable
-from urllib.parse import urlsplit
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,6 +19,9 @@ from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.server.addresses import Network, client_address, host_of, own_names, peer_of, schemes_of
+from core.settings import Settings
 
 SESSION_COOKIE = "secondread_session"
 
@@ -102,26 +107,119 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-class SameOrigin:
-    """Refuses what changes something, and every websocket, unless a page of this very origin asks."""
+class AllowedHosts:
+    """Answers under its own names only: another name that leads here would make somebody else's page our origin.
 
-    def __init__(self, app: ASGIApp) -> None:
+    names: in lower case. The address that the connection came in by is always one of them.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: frozenset[str]) -> None:
         self.app = app
+        self.names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._is_ours(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            refusal = (
+                "SecondRead does not answer under this name. Whoever runs it can add it to SECONDREAD_ALLOWED_HOSTS."
+            )
+            await PlainTextResponse(refusal, 421)(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) != 1:
+            return False
+        name = host_of(hosts[0])
+        server = scope.get("server")
+        return bool(name) and (name in self.names or (server is not None and name == str(server[0]).lower()))
+
+
+class SameOrigin:
+    """Refuses what changes something, and every websocket, unless a page of this very origin asks.
+
+    is_behind_tls: people reach the site by HTTPS only. trusted: proxies that may say by what they are reached.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_behind_tls: bool = False, trusted: Sequence[Network] = ()) -> None:
+        self.app = app
+        self.is_behind_tls = is_behind_tls
+        self.trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_asking = scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] not in SAFE_METHODS)
-        if not is_asking or _is_same_origin(Headers(scope=scope)):
+        if not is_asking or self._is_same_origin(scope):
             await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await PlainTextResponse("Refused: this form comes from another site.", 403)(scope, receive, send)
 
+    def _is_same_origin(self, scope: Scope) -> bool:
+        """Whether `Origin` is scheme and host that were asked. Every browser sends it with forms and websockets."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        schemes = schemes_of(scope, self.trusted, is_behind_tls=self.is_behind_tls)
+        if host_of(host) in LOOPBACK_NAMES:  # nobody else's page has this origin, with TLS in front or without
+            schemes |= {peer_of(scope)[1]}
+        return bool(host_of(host)) and headers.get("origin", "") in {f"{scheme}://{host}" for scheme in schemes}
 
-def _is_same_origin(headers: Headers) -> bool:
-    """Whether `Origin` names the host that was asked. Every browser sends it with forms, uploads and websockets."""
-    origin = headers.get("origin", "")
-    return bool(origin) and urlsplit(origin).netloc == headers.get("host", "")
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+FORMS_AT_ONCE = 32
+"""Requests that change something, of one address, that are not answered yet."""
+NOBODYS_SOCKETS = 64
+"""Websockets of one address without a living session: so many sign-in pages may be open there."""
+
+
+class Crowd:
+    """Keeps one address from taking every place: 429, or a closed websocket, until something of it has ended."""
+
+    def __init__(self, app: ASGIApp, *, is_signed_in: Callable[[str], bool], trusted: Sequence[Network] = ()) -> None:
+        self.app = app
+        self.is_signed_in = is_signed_in
+        self.trusted = trusted
+        self._forms: Counter[str] = Counter()
+        self._sockets: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+            with _counted(self._forms, client_address(scope, self.trusted), FORMS_AT_ONCE) as has_room:
+                if has_room:
+                    await self.app(scope, receive, send)
+                    return
+            sentence = "Too much is being sent from your address at the same time. Wait a moment and try again."
+            headers = {"Retry-After": "5", "Connection": "close"}
+            await PlainTextResponse(sentence, 429, headers=headers)(scope, receive, send)
+        elif scope["type"] == "websocket" and not await self._has_session(scope):
+            with _counted(self._sockets, client_address(scope, self.trusted), NOBODYS_SOCKETS) as has_room:
+                if has_room:
+                    await self.app(scope, receive, send)
+                    return
+            await send({"type": "websocket.close", "code": 1013})
+        else:
+            await self.app(scope, receive, send)
+
+    async def _has_session(self, scope: Scope) -> bool:
+        token = HTTPConnection(scope).cookies.get(SESSION_COOKIE, "")
+        return bool(token) and await run_in_threadpool(self.is_signed_in, token)
+
+
+@contextmanager
+def _counted(counter: Counter[str], address: str, most: int) -> Iterator[bool]:
+    """Counts one more of this address within the block; False, and not counted, where there are `most` already."""
+    if counter[address] >= most:
+        yield False
+        return
+    counter[address] += 1
+    try:
+        yield True
+    finally:
+        counter[address] -= 1
+        if not counter[address]:
+            del counter[address]
 
 
 class Gate:
@@ -153,15 +251,18 @@ class Gate:
 
 
 def build_middleware(
-    *, index_html: str, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, has_sso: bool = False
+    *, index_html: str, is_signed_in: Callable[[str], bool], may_fetch: MayFetch, settings: Settings
 ) -> list[Middleware]:
     """The guards, outermost first. `is_signed_in` takes the session token of the cookie; it may block.
 
     may_fetch: whether the file at this path (`core.server.media_owners`) answers the session of this token; may block.
-    has_sso: opens what signing in with an identity provider needs.
+    settings: which names the server has, whether TLS and which proxies stand before it, whether single sign-on is open.
     """
+    trusted = settings.proxy_networks
     return [
         Middleware(SecurityHeaders, policy=content_security_policy(index_html)),
-        Middleware(SameOrigin),
-        Middleware(Gate, is_signed_in=is_signed_in, may_fetch=may_fetch, has_sso=has_sso),
+        Middleware(AllowedHosts, names=own_names() | settings.host_names),
+        Middleware(SameOrigin, is_behind_tls=settings.cookie_secure, trusted=trusted),
+        Middleware(Crowd, is_signed_in=is_signed_in, trusted=trusted),
+        Middleware(Gate, is_signed_in=is_signed_in, may_fetch=may_fetch, has_sso=settings.has_sso),
     ]

@@ -6,27 +6,38 @@ address cannot put words of its own on our pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs, quote
 
 import anyio
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from core.errors import SignedOut
 from core.records import site_settings
 from core.records.database.db import Database
-from core.records.people import accounts, invitations, sessions
-from core.records.people.accounts import AccountRefused
+from core.records.people import accounts, invitations, second_factor, sessions, throttle, totp
+from core.records.people.accounts import AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import Person
+from core.records.people.throttle import Origin
+from core.server.addresses import client_address
 from core.server.guards import SESSION_COOKIE
+from core.server.health import health_routes
 from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes
 from core.settings import Settings
 
+DEVICE_COOKIE = "secondread_device"
+"""Who has signed in with this browser before: their sign-ins are counted apart. It opens nothing by itself."""
+PENDING_COOKIE = "secondread_pending"
+DEVICE_SECONDS = 400 * 24 * 3600
 FORM_BYTES = 16 * 1024
+FORM_FIELDS = 20
+FORM_SECONDS = 10
+"""From the first byte to the last; whoever fills a form in has sent none of it yet."""
 SIMULTANEOUS_HASHES = 2
 """Password hashes computed at the same time: 64 MiB and a core each. The others wait their turn."""
 
@@ -37,59 +48,64 @@ class AccountForms:
     def __init__(self, database: Callable[[], Database], settings: Settings) -> None:
         self._database = database
         self._settings = settings
+        self._trusted = settings.proxy_networks
         self._provider = ProviderLogout(settings)
         self._hashing = anyio.CapacityLimiter(SIMULTANEOUS_HASHES)
 
-    async def sign_in(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def sign_in(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(
-                accounts.sign_in,
-                self._database(),
-                self._settings,
+                self._check,
                 fields.get("who", ""),
                 fields.get("password", ""),
+                self._origin(request),
                 limiter=self._hashing,
             )
+        except SecondFactorNeeded as needed:
+            return self._ask_for_code(needed)
         except AccountRefused as refused:
             return _back(refused)
         return await self._signed_in(request, token)
 
-    async def set_up(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def give_code(self, request: Request, fields: Mapping[str, str]) -> Response:
+        pending = request.cookies.get(PENDING_COOKIE, "")
+        try:
+            token = await run_in_threadpool(self._check_code, pending, fields.get("code", ""), self._origin(request))
+        except AccountRefused as refused:
+            return _back(refused, "/second_factor" if refused.reason == "second" else "/")
+        response = await self._signed_in(request, token)
+        response.delete_cookie(
+            PENDING_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
+        )
+        return response
+
+    async def set_up(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(self._create_first, fields, limiter=self._hashing)
         except AccountRefused as refused:
             return _back(refused)
         return await self._signed_in(request, token)
 
-    async def change_password(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def change_password(self, request: Request, fields: Mapping[str, str]) -> Response:
         token = request.cookies.get(SESSION_COOKIE, "")
         now = await run_in_threadpool(site_settings.current, self._database())
         person = await run_in_threadpool(sessions.person_of, self._database(), now, token)
         if person is None:
             return RedirectResponse("/", 303)
         try:
-            token = await anyio.to_thread.run_sync(self._change, person, token, fields, limiter=self._hashing)
+            origin = self._origin(request)
+            token = await anyio.to_thread.run_sync(self._change, person, token, fields, origin, limiter=self._hashing)
         except SignedOut:
             return RedirectResponse("/", 303)
         except AccountRefused as refused:
             return _back(refused, "/account")
         return await self._signed_in(request, token, "/account?said=changed")
 
-    async def use_link(self, request: Request) -> Response:
-        fields = await _fields(request)
-        if fields is None:
-            return _too_large()
+    async def use_link(self, request: Request, fields: Mapping[str, str]) -> Response:
         try:
             token = await anyio.to_thread.run_sync(self._use_link, fields, limiter=self._hashing)
+        except SecondFactorNeeded as needed:
+            return self._ask_for_code(needed)
         except AccountRefused as refused:
             return _back(refused, f"/invitation?link={quote(fields.get('link', ''), safe='')}")
         return await self._signed_in(request, token)
@@ -102,6 +118,21 @@ class AccountForms:
             SESSION_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
         )
         return response
+
+    def _ask_for_code(self, needed: SecondFactorNeeded) -> Response:
+        response = RedirectResponse("/second_factor", 303)
+        self._set_cookie(response, PENDING_COOKIE, needed.pending, max_age=totp.PENDING_SECONDS)
+        return response
+
+    def _check_code(self, pending: str, code: str, origin: Origin) -> str:
+        return second_factor.sign_in(self._database(), self._settings, pending, code, origin=origin)
+
+    def _origin(self, request: Request) -> Origin:
+        devices = request.cookies.get(DEVICE_COOKIE, "").split("~")
+        return Origin(client_address(request.scope, self._trusted), tuple(filter(None, devices)))
+
+    def _check(self, name: str, password: str, origin: Origin) -> str:
+        return accounts.sign_in(self._database(), self._settings, name, password, origin=origin)
 
     def _create_first(self, fields: Mapping[str, str]) -> str:
         password = fields.get("password", "")
@@ -118,22 +149,36 @@ class AccountForms:
         if password != fields.get("repeated", ""):
             raise AccountRefused("repeat")
         db = self._database()
-        return sessions.start_session(db, invitations.use_link(db, fields.get("link", ""), password))
+        return accounts.enter(db, invitations.use_link(db, fields.get("link", ""), password))
 
-    def _change(self, person: Person, token: str, fields: Mapping[str, str]) -> str:
+    def _change(self, person: Person, token: str, fields: Mapping[str, str], origin: Origin) -> str:
         db, new = self._database(), fields.get("password", "")
         if new != fields.get("repeated", ""):
             raise AccountRefused("repeat")
-        accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new)
+        accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new, origin=origin)
         return sessions.start_session(db, person)
 
     async def _signed_in(self, request: Request, token: str, where: str = "/") -> Response:
         await self._end(request)  # of whoever sat here before
         response = RedirectResponse(where, 303)
-        response.set_cookie(
-            SESSION_COOKIE, token, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
-        )
+        self._set_cookie(response, SESSION_COOKIE, token)
+        device = await run_in_threadpool(self._new_device, token)
+        known = [one for one in self._origin(request).devices if one.partition(".")[0] != device.partition(".")[0]]
+        devices = "~".join([device, *known][: throttle.DEVICES_MOST])
+        self._set_cookie(response, DEVICE_COOKIE, devices, max_age=DEVICE_SECONDS)
         return response
+
+    def _set_cookie(self, response: Response, name: str, value: str, *, max_age: int | None = None) -> None:
+        response.set_cookie(
+            name, value, max_age=max_age, path="/", secure=self._settings.cookie_secure, httponly=True,
+            samesite="strict",
+        )  # fmt: skip
+
+    def _new_device(self, token: str) -> str:
+        """What the browser is known by from now on for whoever has just signed in with this session."""
+        db = self._database()
+        person = sessions.person_of(db, self._settings, token)
+        return throttle.device_token(db.site_key, person.id) if person is not None else ""
 
     async def _end(self, request: Request) -> bool:
         return await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
@@ -143,29 +188,55 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
     """All routes of our own. `database` is called at the first request, not here."""
     forms = AccountForms(database, settings)
     return [
-        Route("/login", forms.sign_in, methods=["POST"]),
-        Route("/setup", forms.set_up, methods=["POST"]),
-        Route("/password", forms.change_password, methods=["POST"]),
-        Route("/set-password", forms.use_link, methods=["POST"]),
+        Route("/login", with_fields(forms.sign_in), methods=["POST"]),
+        Route("/second-factor", with_fields(forms.give_code), methods=["POST"]),
+        Route("/setup", with_fields(forms.set_up), methods=["POST"]),
+        Route("/password", with_fields(forms.change_password), methods=["POST"]),
+        Route("/set-password", with_fields(forms.use_link), methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
+        *health_routes(database, settings),
     ]
-
-
-async def _fields(request: Request) -> dict[str, str] | None:
-    """The fields of a small form, the first value of each; None when it is larger than any form of ours."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES:
-            return None
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
-    return {name: values[0] for name, values in fields.items()}
 
 
 def _back(refused: AccountRefused, where: str = "/") -> Response:
     return RedirectResponse(f"{where}{'&' if '?' in where else '?'}said={refused.reason}", 303)
 
 
-def _too_large() -> Response:
-    return PlainTextResponse("This form is larger than any of ours.", 413)
+def with_fields(act: Callable[[Request, Mapping[str, str]], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    """An endpoint that reads a small form first and acts on its fields, the first value of each.
+
+    What is no form of ours is refused with a sentence, and the connection is not used again.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(FORM_SECONDS):
+                body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+        except TimeoutError:
+            return _refused("The form did not arrive in time. Send it again.", 408)
+        if body is None:
+            return _refused("This form is larger than any of ours.", 413)
+        try:
+            found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS)
+        except ValueError:
+            return _refused("This form has more fields than any of ours.", 400)
+        return await act(request, {name: values[0] for name, values in found.items()})
+
+    return endpoint
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body; None when it is larger than any form of ours. Raises ClientDisconnect."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES:
+            return None
+    return bytes(body)
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return PlainTextResponse(sentence, status, headers={"Connection": "close"})

@@ -8,9 +8,7 @@ sent: they may hold a patient's name, and the server has no use for them.
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -24,7 +22,7 @@ from core.records.people import sessions
 from core.records.people.permissions import Person, allowed, require_role_for
 from core.server import inbox
 from core.server.guards import SESSION_COOKIE
-from core.settings import MIB, Settings
+from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -77,55 +75,26 @@ def _refusal(refused: AppError, status: int) -> Response:
 async def _receive(request: Request, settings: Settings, person: Person) -> str:
     """Streams the body into a new inbox item and gives its id. Nothing is left behind unless the file is whole."""
     together = request.headers.get("x-together", "")
-    await run_in_threadpool(inbox.remove_old, settings)
-    limits = await run_in_threadpool(_limits, settings, person, together)
     announced = request.headers.get("content-length", "")
-    _check(int(announced) if announced.isdigit() else 0, limits)
-    folder = await run_in_threadpool(inbox.new_item, settings, person, together=together)
+    n_announced = int(announced) if announced.isdigit() and len(announced) < 19 else 0
+    place = await run_in_threadpool(inbox.open_place, settings, person, together=together, n_bytes=n_announced)
     try:
-        n_bytes = await _stream_to(request, folder / "partial", limits)
+        n_bytes = await _stream_to(request, place)
         if n_bytes == 0:
             raise InvalidInput("The file is empty.")
-        (folder / "partial").rename(folder / "data")
+        place.finish()
     except BaseException:  # also when the browser goes away or the server stops
-        shutil.rmtree(folder, ignore_errors=True)
+        place.give_back()
         raise
     log.info("Received a file of %d bytes from person %d", n_bytes, person.id)
-    return folder.name
+    return place.item
 
 
-async def _stream_to(request: Request, path: Path, limits: Sequence[tuple[int, str]]) -> int:
+async def _stream_to(request: Request, place: inbox.Place) -> int:
     n_bytes = 0
-    with path.open("wb") as file:
+    with place.path.open("wb") as file:
         async for chunk in request.stream():
             n_bytes += len(chunk)
-            _check(n_bytes, limits)
+            place.reserve(n_bytes)
             await run_in_threadpool(file.write, chunk)
     return n_bytes
-
-
-def _limits(settings: Settings, person: Person, together: str) -> tuple[tuple[int, str], ...]:
-    """How many bytes this file may have, for each reason there is, and the sentence when it has more."""
-    return (
-        (
-            settings.upload_mib * MIB,
-            f"The file is larger than {settings.upload_mib} MiB, the most this site accepts. "
-            "Export fewer frames, or ask an administrator to raise the limit on the page Settings.",
-        ),
-        (
-            inbox.room_in_study(settings, person, together=together),
-            f"The files together are larger than {settings.study_mib} MiB, the most one study may have. "
-            "Remove some, or make two studies.",
-        ),
-        (
-            inbox.room_of(settings, person),
-            "Your earlier uploads, which no study was made of, fill all the room you have. "
-            "Save or remove them where you chose them, or wait an hour.",
-        ),
-    )
-
-
-def _check(n_bytes: int, limits: Sequence[tuple[int, str]]) -> None:
-    for most, sentence in limits:
-        if n_bytes > most:
-            raise InvalidInput(sentence)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import streamlit as st
 
-from core.records.people import accounts, invitations
+from core.records.people import accounts, invitations, second_factor
 from core.records.people.accounts import PersonRow
 from core.records.people.permissions import ROLES
 from pages.parts.markdown import plain
@@ -47,6 +47,10 @@ def change(row: PersonRow) -> None:
         if st.button("Reset the password with a link", key=f"reset_{row.id}", disabled=row.is_disabled):
             with refusals_shown():
                 show_link(row.name, invitations.reset_by_link(db, actor, row.id))
+        if row.has_second_factor and st.button("Remove the second factor", key=f"factor_{row.id}"):
+            with refusals_shown():
+                second_factor.remove_of(db, actor, row.id)
+                st.rerun()
     if st.button("Sign out everywhere", key=f"sign_out_{row.id}"):
         with refusals_shown():
             accounts.sign_out_everywhere(db, actor, row.id)

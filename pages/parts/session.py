@@ -71,8 +71,10 @@ def forget_others(person: Person | None) -> None:
     st.session_state[_PERSON] = whose
 
 
-def require(role_or_action: str, *, is_activity: bool = True) -> SignedIn:
+def require(role_or_action: str | None, *, is_activity: bool = True) -> SignedIn:
     """Who is signed in, if they hold this role or may do this action now; else a sentence, and what runs ends there.
+
+    None asks for no role: what is one's own.
 
     Every page begins with it, and so does whatever runs later on its own: a dialog, a fragment, a callback. What it
     gives is what acts, too; the functions of the records ask again. is_activity: False keeps nobody signed in.
@@ -83,7 +85,9 @@ def require(role_or_action: str, *, is_activity: bool = True) -> SignedIn:
         st.error(str(SignedOut()))
         st.stop()
     try:
-        if role_or_action in ROLES:
+        if role_or_action is None:
+            pass
+        elif role_or_action in ROLES:
             if role_or_action not in person.roles:
                 raise NotAllowed(f"This page is for the role {role_or_action}. Ask an administrator if you need it.")
         else:
@@ -91,7 +95,7 @@ def require(role_or_action: str, *, is_activity: bool = True) -> SignedIn:
     except NotAllowed as refused:
         st.error(str(refused))
         st.stop()
-    if role_or_action in ACTIONS:
+    if role_or_action is not None and role_or_action in ACTIONS:
         DRAWN_FOR.set(role_or_action)
     return SignedIn(sessions.digest(token), person.id, person.name)
 

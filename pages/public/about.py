@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.settings import REPOSITORY
+from core.version import software
 
 INTENDED = """
 SecondRead shows a radiologist what trained models say of a breast image **after** the radiologist has looked at it
@@ -46,6 +47,7 @@ def draw_licences() -> None:
 
 
 st.title("About SecondRead")
+st.caption(software())
 text, _ = st.columns([2, 1])
 with text:
     st.subheader("What it is for")

@@ -7,6 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -67,3 +68,10 @@ def test_the_table_of_models_is_made_from_their_cards() -> None:
 def test_files_the_readme_links_to_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_setting_is_in_the_table_of_the_readme_and_no_other() -> None:
+    table = README.partition("## Configuration")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`SECONDREAD_(\w+)`", "\n".join(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE))))
+    known = {knob.name.upper() for knob in fields(Settings)}
+    assert named == known

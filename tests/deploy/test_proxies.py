@@ -55,7 +55,9 @@ SENT_ONCE = (
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     state_dir = tmp_path_factory.mktemp("behind") / "state"
-    with running_app(state_dir, cookie_secure=1, upload_mib=1, study_mib=4) as running:
+    with running_app(
+        state_dir, cookie_secure=1, upload_mib=1, study_mib=4, allowed_hosts=HOST, trusted_proxies="127.0.0.1,::1"
+    ) as running:
         yield running
 
 

@@ -360,6 +360,8 @@ class _Ingester:
     def _of_frame(self, case: Mapping[str, str], image: Image) -> tuple[dict[str, str], str]:
         """The case with what the tags say where it is silent, and the file of its pixels."""
         self._require_modality(str(image.modality), "its tags")
+        if image.not_scored and image.n_frames == 1:  # a specimen, a phantom: what is not read is not learned from
+            raise UnreadableImage(image.not_scored)
         told = {"laterality": image.laterality or "", "view": image.view or "", "modality": str(image.modality)}
         told |= {"patient": image.patient_hash or "", "manufacturer": str(image.tags.get("Manufacturer", ""))}
         merged = {**case, **{column: value for column, value in told.items() if not case.get(column)}}

@@ -21,6 +21,7 @@ from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores, read_validation_scores
 from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, out_of_fold, require_disjoint
+from core.version import versions
 from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
 from train.publishing.threshold import choose_threshold, map_limits, weakness
 
@@ -151,6 +152,7 @@ def _card(
         "description": f"{words.capitalize()} over {', '.join(card.title for card in cards)}.",
         "modality": first.modality.value,
         "created": datetime.now(UTC).date().isoformat(),
+        "software": dict(versions()),
         "classes": list(first.classes),
         "positive": first.positive,
         "reported_as": first.reported_as,

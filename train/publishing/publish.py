@@ -26,6 +26,7 @@ from core.models.cards import CardFile, LocalisationOnCard
 from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from core.types import Image
+from core.version import versions
 from train.datasets.duplicates import long_hash
 from train.recipe.config import FitConfig
 
@@ -187,6 +188,7 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         "description": entry.description,
         "modality": config.modality,
         "created": datetime.now(UTC).date().isoformat(),
+        "software": dict(versions()),
         "classes": list(candidate.classes),
         "positive": candidate.positive,
         "reported_as": "malignant",

@@ -59,10 +59,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "People": (
         "set up", "create person", "invite person", "create by single sign-on", "set password by link", "set roles",
         "roles by single sign-on", "change password", "reset password", "reset by link", "sign out person",
-        "disable person", "enable person",
+        "disable person", "enable person", "set up second factor", "remove second factor",
     ),
     "Settings": ("change setting", "change threshold"),
     "Backups": ("backup", "restore"),
+    "Software": ("start", "upgrade"),
 }  # fmt: skip
 """Kind of act -> its actions, as they stand in the rows."""
 

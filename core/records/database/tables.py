@@ -70,6 +70,7 @@ person = Table(
     Column("password_hash", Text, nullable=False),
     Column("roles", JSON, nullable=False),
     Column("disabled", Boolean, nullable=False, default=False),
+    # Of version 0.1.0, which locked a name for everybody; `sign_in_attempt` counts since. Nothing reads these.
     Column("failed_count", Integer, nullable=False, default=0),
     Column("locked_until", Moment),
     Column("created_at", Moment, nullable=False),
@@ -78,6 +79,28 @@ person = Table(
     Column("subject", String(255)),
 )
 Index("uq_person_issuer_subject", person.c.issuer, person.c.subject, unique=True)
+
+# Failed sign-ins in a row, by name and origin: an address or a browser, as a digest under the site's key.
+sign_in_attempt = Table(
+    "sign_in_attempt",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("origin", SHA256, primary_key=True),
+    Column("n_failed", Integer, nullable=False),
+    Column("last_at", Moment, nullable=False),
+    Column("locked_until", Moment),
+)
+
+# secret: sealed under the site's key. confirmed_at: None until a first code was right. last_step: of the last code.
+second_factor = Table(
+    "second_factor",
+    metadata,
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("confirmed_at", Moment),
+    Column("last_step", Integer, nullable=False),
+    Column("recovery", JSON, nullable=False),
+)
 
 session = Table(
     "session",

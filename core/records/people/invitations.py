@@ -16,7 +16,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people import accounts, passwords, sessions
+from core.records.people import accounts, passwords, sessions, throttle
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import Actor, Person, require_permission
 
@@ -34,7 +34,7 @@ def invite_person(db: Database, actor: Actor, *, name: str, roles: Iterable[str]
         if accounts.find_person(connection, name) is not None:
             raise AccountRefused("taken")
         person = accounts.insert_person(connection, name, NO_PASSWORD, chosen)
-        token = _new_link(connection, administrator, person.id)
+        token = _new_link(connection, person.id, created_by=administrator.id)
         trail.record(connection, administrator.id, "invite person", f"person {person.id}", roles=list(chosen))
     return person, token
 
@@ -48,14 +48,20 @@ def reset_by_link(db: Database, actor: Actor, person_id: int) -> str:
         administrator = require_permission(connection, actor, "manage_people")
         if person_id == administrator.id:
             raise Conflict("You would lock yourself out. Change your own password on the page Account.")
-        row = accounts.row_of(connection, person_id)
-        accounts.require_own_password(row)
-        if row.disabled:
-            raise Conflict("This person is disabled. Let them sign in again first.")
-        accounts.change_row(connection, person_id, password_hash=NO_PASSWORD, failed_count=0, locked_until=None)
-        sessions.revoke_all(connection, person_id)
-        token = _new_link(connection, administrator, person_id)
+        token = _reset(connection, person_id, created_by=administrator.id)
         trail.record(connection, administrator.id, "reset by link", f"person {person_id}")
+    return token
+
+
+def link_at_terminal(db: Database, name: str) -> str:
+    """As `reset_by_link`, for the server's own terminal: also for the only administrator, and for oneself.
+
+    Raises NotFound; Conflict for somebody who is disabled and for single sign-on.
+    """
+    with db.begin() as connection:
+        person_id = accounts.person_named(connection, name)
+        token = _reset(connection, person_id, created_by=person_id)
+        trail.record(connection, None, "reset by link", f"person {person_id}", by=accounts.TERMINAL)
     return token
 
 
@@ -83,21 +89,34 @@ def use_link(db: Database, token: str, password: str) -> Person:
         )
         if used.rowcount != 1:  # somebody else was faster with the same link
             raise AccountRefused("link")
-        accounts.change_row(connection, person_id, password_hash=password_hash, failed_count=0, locked_until=None)
+        accounts.change_row(connection, person_id, password_hash=password_hash)
+        throttle.forget_attempts(connection, person_id)
         sessions.revoke_all(connection, person_id)
         row = accounts.row_of(connection, person_id)
         trail.record(connection, person_id, "set password by link", f"person {person_id}")
     return Person(row.id, row.name, row.roles)
 
 
-def _new_link(connection: Connection, administrator: Person, person_id: int) -> str:
+def _reset(connection: Connection, person_id: int, *, created_by: int) -> str:
+    """Ends password, sessions and earlier links of this person; the token of the new link. Raises Conflict."""
+    row = accounts.row_of(connection, person_id)
+    accounts.require_own_password(row)
+    if row.disabled:
+        raise Conflict("This person is disabled. Let them sign in again first.")
+    accounts.change_row(connection, person_id, password_hash=NO_PASSWORD)
+    throttle.forget_attempts(connection, person_id)
+    sessions.revoke_all(connection, person_id)
+    return _new_link(connection, person_id, created_by=created_by)
+
+
+def _new_link(connection: Connection, person_id: int, *, created_by: int) -> str:
     token, moment = secrets.token_urlsafe(32), now()
     connection.execute(tables.invitation.delete().where(tables.invitation.c.person_id == person_id))
     connection.execute(
         insert(tables.invitation).values(
             token_sha256=sessions.digest(token),
             person_id=person_id,
-            created_by=administrator.id,
+            created_by=created_by,
             created_at=moment,
             expires_at=moment + timedelta(hours=VALID_HOURS),
         )

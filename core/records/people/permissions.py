@@ -187,16 +187,25 @@ def _of_session(connection: Connection, actor: SessionActor) -> Person:
     ]  # fmt: skip
     if row is None or not is_living(row, tables.now(), idle_minutes=limits[0], hours=limits[1]):
         raise SignedOut
-    return Person(row.id, row.name, row.roles)
+    demand = str(chosen.get("second_factor", {}).get("value", settings.second_factor))
+    return Person(row.id, row.name, counted_roles(row, demand))
+
+
+def counted_roles(row: Row[Any], demand: str) -> list[str]:
+    """The roles of a row of `session_query` that count now. demand: `Settings.second_factor`."""
+    is_demanded = demand == "administrators" and row.issuer is None and row.factor_at is None
+    return [role for role in row.roles if role != "administrator" or not is_demanded]
 
 
 def session_query(token_sha256: str) -> Any:
     """A session with its person: what `is_living` looks at, and id, name, roles."""
-    session, person = tables.session.c, tables.person.c
+    session, person, factor = tables.session.c, tables.person.c, tables.second_factor.c
+    # Not a join: PostgreSQL locks no rows on the outer side of one.
+    factor_at = select(factor.confirmed_at).where(factor.person_id == person.id).scalar_subquery()
     return (
         select(
-            person.id, person.name, person.roles, person.disabled,
-            session.created_at, session.last_seen_at, session.revoked_at,
+            person.id, person.name, person.roles, person.disabled, person.issuer,
+            factor_at.label("factor_at"), session.created_at, session.last_seen_at, session.revoked_at,
         )
         .join_from(tables.session, tables.person, session.person_id == person.id)
         .where(session.token_sha256 == token_sha256)

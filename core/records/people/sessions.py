@@ -15,7 +15,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Person, SessionActor, is_living, session_query
+from core.records.people.permissions import Person, SessionActor, counted_roles, is_living, session_query
 from core.settings import Settings
 
 TOUCH_SECONDS = 30
@@ -47,7 +47,7 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
         with db.begin() as connection:
             touched = tables.session.c.token_sha256 == token_sha256
             connection.execute(update(tables.session).where(touched).values(last_seen_at=moment))
-    return Person(row.id, row.name, row.roles)
+    return Person(row.id, row.name, counted_roles(row, settings.second_factor))
 
 
 def actor_of(token: str) -> SessionActor:

@@ -71,11 +71,19 @@ def sign_in(db: Database, settings: Settings, claims: Mapping[str, Any]) -> str:
     """
     found = identity_of(claims, settings)
     with db.begin() as connection:
+        _hold(connection, found)
         trail.lock_trail(connection)  # two first sign-ins at once make one person
         refusal, token = _admit(connection, settings, found)
     if refusal:
         raise AccountRefused(refusal)
     return token
+
+
+def _hold(connection: Connection, found: Identity) -> None:
+    """The person's row first and the trail after it, as in every act of theirs: neither waits for the other."""
+    person = tables.person.c
+    mine = select(person.id).where(person.issuer == found.issuer, person.subject == found.subject)
+    connection.execute(mine.with_for_update())
 
 
 def record_failure(db: Database) -> None:

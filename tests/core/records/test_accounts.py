@@ -17,9 +17,10 @@ from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database, open_database
-from core.records.people import accounts, passwords, sessions
+from core.records.people import accounts, passwords, sessions, throttle
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, LOCK_MINUTES, AccountRefused
 from core.records.people.permissions import ROLES, Person
+from core.records.people.throttle import NAME_FAILURES, Origin, device_token
 from core.settings import Settings
 
 PASSWORD = "correct horse battery"
@@ -53,7 +54,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = timedelta()
-        for module in (accounts, sessions):
+        for module in (accounts, sessions, throttle):
             monkeypatch.setattr(module, "now", lambda: tables.now() + self.ahead)
 
 
@@ -195,11 +196,11 @@ def test_guesses_at_the_same_moment_do_not_slip_past_the_lock(
     count = accounts._count_attempt
     allowed: list[bool] = []
 
-    def counted(db: Database, name: str) -> object:
+    def counted(db: Database, name: str, origin: Origin) -> object:
         begun.wait(10)
-        row = count(db, name)
-        allowed.append(not accounts._is_locked(row))
-        return row
+        row, attempt = count(db, name, origin)
+        allowed.append(not attempt.is_locked)
+        return row, attempt
 
     monkeypatch.setattr(accounts, "_count_attempt", counted)
     guesses = [
@@ -211,6 +212,80 @@ def test_guesses_at_the_same_moment_do_not_slip_past_the_lock(
     for guess in guesses:
         guess.join()
     assert sum(allowed) == FAILURES_BEFORE_LOCK and len(allowed) == n_guesses
+
+
+HERE, THERE = Origin("192.0.2.1"), Origin("198.51.100.7")
+
+
+def fail(db: Database, settings: Settings, origin: Origin, times: int = FAILURES_BEFORE_LOCK) -> None:
+    for _ in range(times):
+        with pytest.raises(AccountRefused):
+            accounts.sign_in(db, settings, "Anna Berg", "wrong password", origin=origin)
+
+
+def test_whoever_fails_on_purpose_locks_the_name_for_themselves_alone(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    fail(db, settings, THERE, FAILURES_BEFORE_LOCK + 3)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=THERE)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+def test_one_failure_fewer_locks_nothing(db: Database, settings: Settings, anna: Person) -> None:
+    fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    fail(db, settings, HERE)
+    clock.ahead = timedelta(minutes=LOCK_MINUTES, seconds=-30)
+    fail(db, settings, HERE)
+    clock.ahead = timedelta(minutes=LOCK_MINUTES)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+def test_a_browser_that_is_known_counts_by_itself(db: Database, settings: Settings, anna: Person) -> None:
+    known = Origin(HERE.address, (device_token(db.site_key, anna.id + 1), device_token(db.site_key, anna.id)))
+    fail(db, settings, HERE)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=known)
+    fail(db, settings, known)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=known)
+
+
+@pytest.mark.parametrize("device", ["", "1", "1.x.", "1.nonce.00", "other", "1.é.ü"])
+def test_a_browser_cannot_say_itself_that_it_is_known(
+    db: Database, settings: Settings, anna: Person, device: str
+) -> None:
+    fail(db, settings, HERE)
+    others = device_token(db.site_key, anna.id + 1).replace(f"{anna.id + 1}.", f"{anna.id}.", 1)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=Origin(HERE.address, (device, others)))
+
+
+def test_guessing_from_very_many_addresses_leaves_known_browsers_in_and_ends(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    known = Origin("203.0.113.9", (device_token(db.site_key, anna.id),))
+    for number in range(NAME_FAILURES - 1):
+        fail(db, settings, Origin(f"10.0.{number // 250}.{number % 250}"), 1)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+    fail(db, settings, Origin("10.9.9.9"), 1)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=THERE)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=known)
+    clock.ahead = timedelta(minutes=LOCK_MINUTES, seconds=1)
+    assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=THERE)
+
+
+def test_the_database_does_not_say_from_where_anybody_works(db: Database, settings: Settings, anna: Person) -> None:
+    fail(db, settings, HERE, 1)
+    with db.read() as connection:
+        rows = connection.execute(select(tables.sign_in_attempt)).all()
+    assert len(rows) == 1 and HERE.address not in str(rows)
 
 
 def test_success_forgets_earlier_failures(db: Database, settings: Settings, anna: Person) -> None:

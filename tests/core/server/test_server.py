@@ -22,11 +22,12 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from core.errors import InvalidInput
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
-from core.server import inbox
+from core.server import inbox, routes
 from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
 from core.server.logs import configure_logging
 from core.server.media_owners import MediaOwners, media_id
@@ -72,6 +73,7 @@ def application(db: Database, settings: Settings) -> Starlette:
         index_html="<script>inline</script>",
         is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
         may_fetch=lambda path, token: owners.may_fetch(db, media_id(path), sessions.actor_of(token)),
+        settings=settings,
     )
     application = Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
     application.state.owners = owners
@@ -145,7 +147,47 @@ def test_the_cookie_cannot_be_read_by_scripts_or_sent_by_other_sites(client: Tes
 
 def test_behind_tls_the_cookie_is_for_https_only(db: Database, settings: Settings, anna: Person) -> None:
     with TestClient(application(db, replace(settings, cookie_secure=True)), follow_redirects=False) as client:
-        assert "Secure" in post(client, "/login", who="Anna Berg", password=PASSWORD).headers["set-cookie"]
+        fields = urlencode({"who": "Anna Berg", "password": PASSWORD})
+        answer = client.post("/login", content=fields, headers={"Origin": "https://testserver"})
+        assert "Secure" in answer.headers["set-cookie"]
+
+
+def test_nobody_who_fails_from_the_same_address_locks_out_a_browser_that_is_known(
+    signed_in: TestClient, db: Database, settings: Settings
+) -> None:
+    post(signed_in, "/logout")
+    with TestClient(application(db, settings), follow_redirects=False) as nobody:
+        for _ in range(accounts.FAILURES_BEFORE_LOCK + 1):
+            post(nobody, "/login", who="Anna Berg", password="wrong password")
+        answer = post(nobody, "/login", who="Anna Berg", password=PASSWORD)
+        assert answer.headers["location"] == "/?said=wrong"
+    assert post(signed_in, "/login", who="Anna Berg", password=PASSWORD).headers["location"] == "/"
+
+
+def test_the_address_of_an_attempt_is_what_the_trusted_proxy_says(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    site = replace(settings, trusted_proxies="192.0.2.1")
+
+    def attempt(client_address: str, password: str) -> str:
+        headers = {**ORIGIN, "X-Forwarded-For": client_address}
+        with TestClient(application(db, site), follow_redirects=False, client=("192.0.2.1", 1)) as client:
+            fields = urlencode({"who": "Anna Berg", "password": password})
+            return client.post("/login", content=fields, headers=headers).headers["location"]
+
+    for _ in range(accounts.FAILURES_BEFORE_LOCK):
+        attempt("198.51.100.7", "wrong password")
+    assert attempt("6.6.6.6, 198.51.100.7", PASSWORD) == "/?said=wrong"
+    assert attempt("198.51.100.8", PASSWORD) == "/"
+
+
+def test_the_device_cookie_cannot_be_read_by_scripts_and_opens_nothing(signed_in: TestClient) -> None:
+    post(signed_in, "/logout")
+    assert set(signed_in.cookies) == {routes.DEVICE_COOKIE}
+    assert signed_in.get("/media/picture.png").status_code == 403
+    answer = post(signed_in, "/login", who="Anna Berg", password=PASSWORD)
+    (cookie,) = (one for one in answer.headers.get_list("set-cookie") if one.startswith(routes.DEVICE_COOKIE))
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "~" not in cookie
 
 
 def test_a_wrong_password_sets_no_cookie_and_puts_no_words_into_the_address(client: TestClient, anna: Person) -> None:
@@ -202,6 +244,63 @@ def test_nobody_changes_a_password_without_being_signed_in(client: TestClient, a
 @pytest.mark.parametrize("path", ["/login", "/setup", "/password"])
 def test_a_form_larger_than_any_of_ours_is_refused(client: TestClient, path: str) -> None:
     assert post(client, path, who="x" * 20_000).status_code == 413
+
+
+@pytest.mark.parametrize("path", ["/login", "/setup", "/password", "/set-password"])
+def test_a_form_with_more_fields_than_any_of_ours_is_refused(client: TestClient, path: str) -> None:
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    for n_fields, expected in ((routes.FORM_FIELDS, 303), (routes.FORM_FIELDS + 1, 400)):
+        answer = client.post(path, content="&".join(f"f{n}=x" for n in range(n_fields)), headers=headers)
+        assert answer.status_code == expected
+    assert "more fields" in answer.text
+
+
+def test_a_form_of_exactly_the_largest_size_is_read(client: TestClient) -> None:
+    headers = {**ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    body = "who=".ljust(routes.FORM_BYTES, "x")
+    assert client.post("/login", content=body, headers=headers).status_code == 303
+    assert client.post("/login", content=body + "x", headers=headers).status_code == 413
+
+
+def asked_by_hand(app: Starlette, messages: list[Message]) -> tuple[int, list[Message]]:
+    """POST /login whose body comes as these messages, and then not at all: the status and what was sent."""
+    sent: list[Message] = []
+
+    async def run() -> None:
+        given = iter(messages)
+
+        async def receive() -> Message:
+            for message in given:
+                return message
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waited that long")
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        headers = {"host": "testserver", "origin": "http://testserver", "content-length": "100"}
+        scope = {
+            "type": "http", "method": "POST", "path": "/login", "raw_path": b"/login", "query_string": b"",
+            "root_path": "", "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1),
+            "server": ("testserver", 80), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    return sent[0]["status"], sent
+
+
+def test_half_a_form_is_not_waited_for(db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "FORM_SECONDS", 0.05)
+    half: Message = {"type": "http.request", "body": b"who=An", "more_body": True}
+    status, sent = asked_by_hand(application(db, settings), [half])
+    assert status == 408 and (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_a_browser_that_goes_away_in_a_form_is_no_failure(db: Database, settings: Settings) -> None:
+    half: Message = {"type": "http.request", "body": b"who=An", "more_body": True}
+    status, _ = asked_by_hand(application(db, settings), [half, {"type": "http.disconnect"}])
+    assert status == 499
 
 
 def test_a_get_does_nothing(signed_in: TestClient) -> None:
@@ -370,6 +469,97 @@ def test_what_was_abandoned_an_hour_ago_makes_room(signed_in: TestClient, settin
         os.utime(path.parent, (long_ago, long_ago))
     assert signed_in.post("/upload", content=b"x" * MIB, headers=UPLOAD).status_code == 201
     assert len(stored(settings)) == 1
+
+
+def test_many_uploads_at_once_share_the_room_of_one_person(
+    db: Database, settings: Settings, anna: Person, signed_in: TestClient
+) -> None:
+    """Each announces 1 MiB and waits until all have begun: four of them fit into the 4 MiB of one person."""
+    statuses: list[int] = []
+
+    async def run() -> None:
+        app, go_on = application(db, settings), asyncio.Event()
+        answered = asyncio.Semaphore(0)
+
+        async def upload(number: int) -> None:
+            is_sent = False
+
+            async def receive() -> Message:
+                nonlocal is_sent
+                await go_on.wait()
+                is_last, is_sent = is_sent, True
+                return {"type": "http.request", "body": b"" if is_last else b"x" * MIB, "more_body": not is_last}
+
+            async def send(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                    answered.release()
+
+            headers = {
+                "host": "testserver", "origin": "http://testserver", "content-length": str(MIB),
+                "x-together": f"{number:032x}", "cookie": f"{SESSION_COOKIE}={signed_in.cookies[SESSION_COOKIE]}",
+            }  # fmt: skip
+            scope = {
+                "type": "http", "method": "POST", "path": "/upload", "raw_path": b"/upload", "query_string": b"",
+                "root_path": "", "scheme": "http", "http_version": "1.1", "client": ("127.0.0.1", 1),
+                "server": ("testserver", 80), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+            }  # fmt: skip
+            await app(scope, receive, send)
+
+        tasks = [asyncio.create_task(upload(number)) for number in range(24)]
+        for _ in range(20):
+            await asyncio.wait_for(answered.acquire(), 30)
+        assert statuses == [413] * 20, "refused before a byte of them was read"
+        go_on.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert statuses[20:] == [201] * 4
+    assert sum(path.stat().st_size for path in stored(settings)) == 4 * MIB
+
+
+def test_a_person_has_a_limit_of_files_in_all_however_small(signed_in: TestClient, settings: Settings) -> None:
+    most = inbox.INBOX_STUDIES * settings.study_files
+    answers = [
+        signed_in.post("/upload", content=b"x", headers={**UPLOAD, "X-Together": f"{n:032x}"}) for n in range(most + 1)
+    ]
+    assert [answer.status_code for answer in answers] == [201] * most + [413]
+    assert "earlier uploads" in answers[-1].json()["refused"]
+
+
+def test_small_files_count_as_whole_blocks(db: Database, settings: Settings, anna: Person) -> None:
+    site = replace(settings, study_files=10_000)
+    place = inbox.open_place(site, anna, together=TOGETHER, n_bytes=MIB)
+    other = inbox.open_place(site, anna, together=TOGETHER, n_bytes=MIB - inbox.BLOCK_BYTES)
+    last = inbox.open_place(site, anna, together=TOGETHER, n_bytes=1)
+    with pytest.raises(InvalidInput, match="together are larger"):
+        last.reserve(inbox.BLOCK_BYTES + 1)
+    with pytest.raises(InvalidInput, match="together are larger"):
+        inbox.open_place(site, anna, together=TOGETHER, n_bytes=1)
+    for one in (place, other, last):
+        one.give_back()
+    inbox.open_place(site, anna, together=TOGETHER, n_bytes=1).give_back()
+    assert not list((settings.state_dir / "inbox").rglob("data"))
+
+
+def test_the_inbox_is_not_walked_for_each_upload(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+    monkeypatch.setattr(inbox, "_measure", lambda *_: pytest.fail("walked"))
+    monkeypatch.setattr(inbox, "remove_old", lambda *_: pytest.fail("walked"))
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+
+
+def test_what_a_restart_finds_in_the_inbox_counts(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+    monkeypatch.setattr(inbox, "_accounts", {})
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 413
+
+
+def test_an_upload_that_is_taken_back_gives_its_room_back(signed_in: TestClient) -> None:
+    ids = [signed_in.post("/upload", content=b"x", headers=UPLOAD).json()["id"] for _ in range(3)]
+    assert signed_in.delete(f"/upload/{TOGETHER}/{ids[0]}", headers=ORIGIN).status_code == 204
+    assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
 
 
 def test_an_empty_file_is_refused(signed_in: TestClient, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_images import dicom
+from made_images import dicom, mammogram
 from PIL import Image as Raster
 from record_site import add_person
 
@@ -26,6 +26,7 @@ from core.types import Modality
 from train.datasets import deidentify, ingest, overview
 from train.datasets.deidentify import FRAMES_MOST, IngestedPictures, frames_of, store_pixels
 from train.datasets.ingest import Ingested
+from train.fitting.squares import read_case
 
 US_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 
@@ -141,6 +142,40 @@ def test_a_dark_grey_picture_comes_back_as_dark_as_it_was(records: Database) -> 
             kind = "TIFF" if name.endswith("tiff") else "PNG"
             again = read_raster(stream, kind, limits=Limits.of(records.settings)).pixels
         np.testing.assert_allclose(again, pixels, atol=1 / 65535)
+
+
+def test_the_pictures_of_a_patient_are_kept_on_one_grey_scale_with_square_pixels(
+    records: Database, tmp_path: Path
+) -> None:
+    """What is written anew says how bright and how wide it is; nobody can settle that afterwards."""
+    picture = mammogram(120, 90)
+    for name, highest in (("a", 935), ("b", 1050), ("c", 1023)):
+        values = np.round(picture * highest / picture.max()).astype(np.uint16)
+        Raster.fromarray(values).save(tmp_path / f"{name}.tiff")
+    (tmp_path / "d.dcm").write_bytes(dicom(np.round(picture * 4095).astype(np.uint16), PixelSpacing=[0.2, 0.1]))
+    cases = pd.DataFrame(
+        {"file": ["a.tiff", "b.tiff", "c.tiff", "d.dcm"], "label": ["benign", "malignant"] * 2,
+         "patient": ["p1", "p1", "p2", ""]}
+    )  # fmt: skip
+    retained = IngestedPictures([])
+    deidentify.ingest_cases(records, cases, tmp_path, retained, modality=Modality.MAMMOGRAPHY, progress=lambda *_: None)
+    files = [data_sets.files_dir(records.settings) / name for name in retained.cases["file"]]
+    pixels = [read_case(path, Modality.MAMMOGRAPHY).pixels for path in files]
+    assert [float(one.max()) for one in pixels[:3]] == pytest.approx([935 / 4095, 1050 / 4095, 1], abs=1e-3)
+    assert pixels[3].shape == (240, 90)
+
+
+def test_what_no_model_reads_is_not_learned_from(records: Database, tmp_path: Path) -> None:
+    values = np.round(mammogram(120, 90) * 4095).astype(np.uint16)
+    (tmp_path / "a.dcm").write_bytes(dicom(values))
+    (tmp_path / "b.dcm").write_bytes(dicom(values, QualityControlImage="YES"))
+    (tmp_path / "c.dcm").write_bytes(dicom(np.ascontiguousarray(values[:, ::-1])))
+    cases = pd.DataFrame({"file": ["a.dcm", "b.dcm", "c.dcm"], "label": ["benign", "malignant", "malignant"]})
+    retained = IngestedPictures([])
+    deidentify.ingest_cases(records, cases, tmp_path, retained, modality=Modality.MAMMOGRAPHY, progress=lambda *_: None)
+    assert len(retained.cases) == 2 and [("b.dcm", "phantom" in why) for _, why in retained.refused] == [
+        ("b.dcm", True)
+    ]
 
 
 def test_folders_named_after_patients_never_become_labels(

@@ -1,0 +1,55 @@
+"""`python -m core people …`: help for who cannot get in, from the server's own terminal.
+
+Whoever may run it reads the site's key and the database anyway; each act is in the audit trail as the terminal's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from core.errors import NotFound
+from core.records.database.db import open_database
+from core.records.people import accounts, invitations, second_factor
+from core.settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its verbs."""
+    parser = subparsers.add_parser("people", help="let somebody in again who cannot sign in")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
+    for verb, what in (
+        ("unlock", "end the lock after failed attempts, and let a disabled person sign in again"),
+        ("make-administrator", "give the administrator's role to somebody, beside the roles they have"),
+        ("remove-second-factor", "let somebody sign in who lost their authenticator and the recovery codes"),
+        ("link", "reset a lost password: print a one-time link that sets a new one"),
+    ):
+        one = verbs.add_parser(verb, help=what)
+        one.add_argument("name", help="the person's name, as the page People shows it")
+        one.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do it and say so; 0. Raises NotFound, Conflict."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():  # opening would make an empty site of a mistyped folder
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    db = open_database(settings)
+    try:
+        if args.verb == "unlock":
+            accounts.unlock_at_terminal(db, args.name)
+            sentence = "This person can sign in again."
+        elif args.verb == "make-administrator":
+            accounts.make_administrator_at_terminal(db, args.name)
+            sentence = "This person is an administrator, from their next click on."
+        elif args.verb == "remove-second-factor":
+            second_factor.remove_at_terminal(db, args.name)
+            sentence = "No code is asked for any more when this person signs in."
+        else:
+            token = invitations.link_at_terminal(db, args.name)
+            address = f"{settings.public_url.rstrip('/') or 'http://localhost:8501'}/invitation?link={token}"
+            sentence = f"Works once, for {invitations.VALID_HOURS} hours: {address}"
+    finally:
+        db.close()
+    sys.stdout.write(sentence + "\n")
+    return 0
