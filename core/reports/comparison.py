@@ -16,6 +16,7 @@ from core.models.cards import LEAKING
 from core.reports import content, plots
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
 from core.types import Estimate
+from core.version import software
 
 _SIDE = plots.WIDTH / 2 - 14
 TITLE = "Comparison of scorers"
@@ -59,6 +60,7 @@ def _provenance(report: ComparisonReport) -> Iterator[Block]:
     cohort, table = report.numbers.cohort, report.numbers.cohort.table
     facts = [
         ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
+        ("Software", software()),
         *([("Site", report.site_name)] if report.site_name else []),
         ("Data set", cohort.dataset),
         ("Split", cohort.split),

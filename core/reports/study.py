@@ -21,6 +21,7 @@ from core.reports.document import (
     Together,
 )
 from core.reports.pictures import attention_jpeg, picture_jpeg
+from core.version import software
 
 _MALIGNANT = ("Probability of malignancy", "95 % interval", "Against the threshold")
 
@@ -43,6 +44,7 @@ def _blocks(report: Report) -> Iterator[Block]:
             ("Reading mode", content.READING_MODE_WORDS[report.reading_mode]),
             ("Images", str(len(report.images))),
             ("Study", report.study_id),
+            ("Software", software()),
         ]
     )
     yield from _reads(report)

@@ -26,6 +26,10 @@ ROOT = REPOSITORY
 WITHOUT_A_ROLE = {
     "core.records.people.accounts.change_password": "one's own password, proved by the old one",
     "core.records.people.accounts.has_password": "says something about oneself",
+    "core.records.people.second_factor.begin": "one's own second factor",
+    "core.records.people.second_factor.confirm": "one's own second factor, proved by a code of it",
+    "core.records.people.second_factor.is_set_up": "says something about oneself",
+    "core.records.people.second_factor.remove": "one's own second factor, proved by a code of it",
     "core.records.reads.reads.ai_visible": "answers False for whoever may not see the AI",
     "train.queue.trainings.enqueue": "is enqueue_all for one",
     "train.queue.duration.estimate": "asks list_jobs, which demands the role",
@@ -34,6 +38,7 @@ WITHOUT_A_ROLE = {
 
 OF_A_PERSON = {
     "core.records.people.permissions": "is where the question is answered",
+    "core.records.people.accounts.enter": "of somebody who has just set a password with a link",
     "core.records.people.sessions.start_session": "of somebody who has just proved who they are",
     "core.server.inbox": "one's own inbox; the route asks for the role",
 }

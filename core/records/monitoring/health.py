@@ -16,12 +16,11 @@ from core.models.cards import live_cards
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
+from core.records.queue import QUEUED
 from core.settings import MIB
 from core.version import versions
 
 log = logging.getLogger(__name__)
-
-QUEUED = "queued"
 
 
 @dataclass(frozen=True, slots=True)

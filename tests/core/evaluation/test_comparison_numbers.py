@@ -31,6 +31,7 @@ from core.reports.comparison import ComparisonReport, comparison_document
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.settings import Settings
+from core.version import software
 
 RNG = np.random.default_rng(7)
 N = 240
@@ -224,7 +225,7 @@ def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert(
     pdf = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(comparison_document(report)))).pages)
     assert "<script" not in html and "&lt;script&gt;" in html
     area = f"{numbers.results([name])[name].measures['auc'].value:.3f}"
-    for words in (area, "240", numbers.cohort.data_sha256[:8], "0.500", "Ada", "Holm"):
+    for words in (area, "240", numbers.cohort.data_sha256[:8], "0.500", "Ada", "Holm", software()):
         assert words in html and words in pdf, words
 
 

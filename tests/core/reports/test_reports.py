@@ -33,6 +33,7 @@ from core.reports.pdf import build_pdf
 from core.reports.pictures import PRINT_SIDE_PX, attention_jpeg, picture_jpeg
 from core.reports.study import study_document
 from core.types import Estimate, Image, Modality, Prediction
+from core.version import software
 
 AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 WEIGHTS = "cd" * 32
@@ -156,6 +157,7 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
         "Demonstration only.",
         "Leaking split: one patient lies on both sides.",
         "0f" * 16,
+        software(),
     ):
         assert expected in words, expected
     assert "Synthetic" not in words
