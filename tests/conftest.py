@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from real_data import forbidden_skips, real_folder, why_skipped
 from record_site import PostgresServer, find_postgres
 
 from core.records.database.db import Database, open_database
@@ -18,18 +19,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def test_data() -> Path:
-    """The folder with real images (`data/`) and hostile files (`corpus/`), from SECONDREAD_TEST_DATA.
+def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with images (`data/`) and hostile files (`corpus/`): real where they are there, else made."""
+    folder = real_folder()
+    if folder:
+        return folder
+    from made_test_data import make_test_data  # here, because most runs of a few tests need none
 
-    Skips with a reason where it is unset, and fails where CI=true.
-    """
-    folder = os.environ.get("SECONDREAD_TEST_DATA", "")
-    if folder and (Path(folder) / "data").is_dir():
-        return Path(folder)
-    reason = "SECONDREAD_TEST_DATA does not name the folder with the real test images (data/ and corpus/)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return make_test_data(tmp_path_factory.mktemp("made"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What measures real images is skipped, with a sentence that says what it measures, where they are not there."""
+    for item in items:
+        if reason := why_skipped(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +68,12 @@ def records(record_settings: Settings) -> Iterator[Database]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where CI=true nothing may be skipped: a skip there hides a missing tool or a missing file."""
+    """Where CI=true nothing may be skipped but what `forbidden_skips` allows."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") == "true" and reporter is not None and reporter.stats.get("skipped"):
-        reporter.write_line("Skipped tests fail the run where CI=true.")
+    if os.environ.get("CI") != "true" or reporter is None:
+        return
+    if forbidden := forbidden_skips(reporter.stats.get("skipped", [])):
+        reporter.write_line(f"{len(forbidden)} skipped tests fail the run where CI=true: {forbidden[0]}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

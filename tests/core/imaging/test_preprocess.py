@@ -126,6 +126,7 @@ def overlap(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     return shared / ((a[1] - a[0]) * (a[3] - a[2]) + (b[1] - b[0]) * (b[3] - b[2]) - shared)
 
 
+@pytest.mark.real_data("where the published algorithm finds the breast in a complete exam")
 @pytest.mark.parametrize("name", ["L_CC", "R_CC", "L_MLO", "R_MLO"])
 def test_the_breast_of_a_real_exam_is_where_the_published_algorithm_finds_it(test_data: Path, name: str) -> None:
     path = test_data / "data" / "mammography" / "nyu_gmic_exam0_16bit" / f"{name}.png"

@@ -79,6 +79,7 @@ def test_an_inverted_mammogram_is_told_what_to_do() -> None:
     assert "inverted" in (look_at(1 - mammogram()).doubt or "")
 
 
+@pytest.mark.real_data("the look at a chest film of a person")
 def test_a_real_chest_film_is_doubted(test_data: Path) -> None:
     import pydicom
 
@@ -88,6 +89,7 @@ def test_a_real_chest_film_is_doubted(test_data: Path) -> None:
     assert "chest film" in (look_at(pixels).doubt or "")
 
 
+@pytest.mark.real_data("the share of real images that are recognised")
 @pytest.mark.parametrize(
     ("folder", "modality", "allowed_unsure"),
     [("mammography", "mammography", 0.01), ("ultrasound", "ultrasound", 0.01), ("histopathology", "histology", 0.01)],

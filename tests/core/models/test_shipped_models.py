@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,12 @@ from PIL import Image as Raster
 from core.evaluation.tables import of_cards
 from core.imaging.intake import read_upload
 from core.imaging.preprocess import heat_map
-from core.models import cards, inference, loaded
-from core.models.inference import LoadedModel
-from core.models.loaded import load_model
+from core.models import cards
 from core.settings import REPOSITORY, Settings
-from core.types import Modality
+from core.types import Image, Modality
+
+if TYPE_CHECKING:
+    from core.models.inference import LoadedModel
 
 SHIPPED = cards.shipped_cards(REPOSITORY / "weights")
 MIB = 1024 * 1024
@@ -24,6 +27,14 @@ MIB = 1024 * 1024
 
 def ids(card: cards.Card) -> str:
     return card.model_id
+
+
+@cache
+def upload(path: Path, modality: Modality) -> Image:
+    """The image that an upload of the file is; the models share their cases, and each upload costs a process."""
+    (intake,) = read_upload(path.read_bytes(), "x.png", settings=Settings(), modality=modality)
+    assert intake.image is not None, intake.refused
+    return intake.image
 
 
 def test_the_models_a_reader_needs_are_shipped_and_small_enough() -> None:
@@ -73,10 +84,15 @@ def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None
     assert any("emonstration" in limit for limit in card.limits) is is_small
 
 
+@pytest.mark.real_data("scores of shipped models on their own test cases")
 @pytest.mark.parametrize("card", [card for card in SHIPPED if card.has_weights], ids=ids)
 def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
     card: cards.Card, test_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from core.models import inference, loaded
+    from core.models.inference import LoadedModel
+    from core.models.loaded import load_model
+
     scores = cards.read_test_scores(card)
     assert scores is not None
     if "fold" in scores:
@@ -86,21 +102,21 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
     monkeypatch.setattr(inference, "compute_policy", lambda: "float32")
     exact = load_model(card)
     for row in scores.sample(4, random_state=1).itertuples():
-        (intake,) = read_upload(
-            (test_data / "data" / row.case).read_bytes(), "x.png", settings=Settings(), modality=card.modality
-        )
-        assert intake.image is not None, intake.refused
+        image = upload(test_data / "data" / row.case, card.modality)
         wanted = getattr(row, card.positive)
-        assert exact.read(intake.image)[0].malignant == pytest.approx(wanted, abs=2e-3)
+        assert exact.read(image)[0].malignant == pytest.approx(wanted, abs=2e-3)
         # With bfloat16, whose mantissa has eight bits, a steep calibration may move the second decimal.
-        assert live.read(intake.image)[0].malignant == pytest.approx(wanted, abs=3e-2)
+        assert live.read(image)[0].malignant == pytest.approx(wanted, abs=3e-2)
 
 
+@pytest.mark.real_data("where the heat maps of shipped models peak on validation images with outlines")
 @pytest.mark.parametrize(
     "card", [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights], ids=ids
 )
 def test_maps_find_the_lesion_as_often_as_the_card_says_or_the_card_warns(card: cards.Card, test_data: Path) -> None:
     """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
+    from core.models.loaded import load_model
+
     stated = card.localisation["own class, all lesions"]
     model = load_model(card)
     hits, centre = play(model, card, test_data / "data")
@@ -120,9 +136,7 @@ def play(model: LoadedModel, card: cards.Card, root: Path) -> tuple[list[bool], 
         if not row["mask"]:
             continue
         outline = np.asarray(Raster.open(root / row["mask"]).convert("L")) > 127
-        (intake,) = read_upload((root / case).read_bytes(), "x.png", settings=Settings(), modality=Modality.ULTRASOUND)
-        assert intake.image is not None
-        _, explanation = model.read(intake.image)
+        _, explanation = model.read(upload(root / case, Modality.ULTRASOUND))
         heat = heat_map(explanation, "fused", card.classes.index(row["label"]))
         assert heat.shape == outline.shape
         hits.append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))

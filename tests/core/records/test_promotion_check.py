@@ -26,7 +26,6 @@ from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.releases import decisions, promotion_check
 from core.types import Modality
-from train.fitting.squares import read_case
 from train.publishing import score_live
 from train.publishing.publish import cases_table, trace_of
 
@@ -176,6 +175,8 @@ def with_live_scores(db: Database, job_id: int, live_sha256: str, scores: pd.Dat
 
 def listed(db: Database, split: dict[str, str]) -> pd.DataFrame:
     """What a model lists of these stored files: name -> split."""
+    from train.fitting.squares import read_case
+
     read = [read_case(data_sets.files_dir(db.settings) / name, Modality.ULTRASOUND) for name in split]
     return cases_table(pd.DataFrame({"split": list(split.values())}), [trace_of(image) for image in read])
 
@@ -192,6 +193,7 @@ def copies_of(db: Database, content: bytes) -> tuple[str, str]:
     )
 
 
+@pytest.mark.real_data("whether the lists of shipped models know the images they were trained on")
 def test_what_a_shipped_model_was_trained_on_is_known_from_its_list_whatever_file_holds_it(
     records: Database, admin: Person, test_data: Path
 ) -> None:

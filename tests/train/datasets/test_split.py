@@ -96,7 +96,8 @@ def test_groups_and_copies_of_the_ultrasound_data_stay_together(test_data: Path)
         for column in ("group", "md5"):
             assert assigned.groupby(cases[column]).nunique().max() == 1
         shares = pd.crosstab(assigned, cases["label"], normalize="index")
-        assert (shares.max() - shares.min()).max() < 0.05
+        one_group = 4 / assigned.value_counts().min()  # what moving one group of four would change
+        assert (shares.max() - shares.min()).max() < max(0.05, one_group)
 
 
 def test_the_command_writes_the_split_and_keeps_copies_together(tmp_path: Path, test_data: Path) -> None:
