@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import streamlit as st
 from argon2 import PasswordHasher
 from record_site import Somebody, signed_in
-from streamlit.testing.v1 import AppTest
 
 from core.models.cards import Card
 from core.reading import second_read
@@ -26,7 +24,6 @@ from core.records.reads import reads, studies
 from core.records.reads.reads import Impression
 from core.settings import REPOSITORY, Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
-from pages.parts import session
 
 PASSWORD = "a long enough password for tests"
 CLASSES = ("benign", "malignant", "normal")
@@ -45,6 +42,8 @@ class PageSite:
 
 def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageSite]:
     """The site; closed when it is over."""
+    import streamlit as st
+
     for name in [name for name in os.environ if name.startswith("SECONDREAD_") and name != "SECONDREAD_TEST_DATA"]:
         monkeypatch.delenv(name)
     weights = tmp_path / "weights"
@@ -135,6 +134,10 @@ class Tab:
     """A browser tab of one person."""
 
     def __init__(self, opened_site: PageSite, person: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
+        from streamlit.testing.v1 import AppTest
+
+        from pages.parts import session
+
         token = sessions.start_session(opened_site.db, person)
         monkeypatch.setattr(session, "session_token", lambda: token)
         self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)

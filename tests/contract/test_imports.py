@@ -128,6 +128,7 @@ def test_inside_core_the_arrows_go_one_way() -> None:
     assert {module.split(".")[1] for _, module in nouns} <= {"errors"}
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of ours by its dotted name."""
     return {name_of(path)[:-3].replace("/", ".").removesuffix(".__init__"): path for path in SOURCES}

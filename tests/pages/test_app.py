@@ -10,19 +10,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-import streamlit as st
 from argon2 import PasswordHasher
 from record_site import at_terminal
 from running_app import REPOSITORY, RunningApp, running_app
-from streamlit.testing.v1 import AppTest
-from streamlit.web.server.app_discovery import discover_asgi_app
 
 from core import version
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions, totp
 from core.records.people.permissions import Person
 from core.settings import Settings
-from pages.parts import session as page_session
 
 PASSWORD = "correct horse battery"
 
@@ -30,6 +26,8 @@ PASSWORD = "correct horse battery"
 @pytest.fixture
 def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     """A database that the pages find by themselves."""
+    import streamlit as st
+
     for name in [name for name in os.environ if name.startswith("SECONDREAD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
@@ -53,6 +51,10 @@ class Tab:
     """A browser tab in AppTest; `cookie` is what the browser would send."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from streamlit.testing.v1 import AppTest
+
+        from pages.parts import session as page_session
+
         self.cookie = ""
         monkeypatch.setattr(page_session, "session_token", lambda: self.cookie)
         self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
@@ -91,6 +93,8 @@ def test_no_page_lies_where_streamlit_would_serve_it_without_app_py() -> None:
 
 
 def test_streamlit_finds_the_server_in_app_py() -> None:
+    from streamlit.web.server.app_discovery import discover_asgi_app
+
     found = discover_asgi_app(REPOSITORY / "app.py")
     assert found.is_asgi_app and found.import_string == "app:app"
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import streamlit as st
 from page_site import PageSite, Tab, first_read, store
 from record_site import CALM, add_person
 
@@ -16,7 +15,6 @@ from core.records.people import accounts
 from core.records.people.permissions import LocalTerminal, SessionActor
 from core.records.reads import reads
 from core.server.media_owners import MediaOwners, media_id, wrapped
-from pages.parts.session import MADE_FOR
 
 Made = Callable[[], bytes]
 
@@ -24,6 +22,8 @@ Made = Callable[[], bytes]
 @pytest.fixture
 def downloads(opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch) -> dict[str, Made]:
     """What the buttons of a finished study's page would call, by their key; the page was drawn once."""
+    import streamlit as st
+
     study_id = store(opened_site, "Case")
     first_read(opened_site, study_id)
     reads.reveal(opened_site.db, opened_site.one, study_id)
@@ -79,6 +79,8 @@ def test_the_page_says_one_sentence_to_who_lost_the_role_and_offers_nothing(open
 def test_a_stored_file_belongs_to_the_session_and_the_action_that_it_was_made_for(
     opened_site: PageSite,
 ) -> None:
+    from pages.parts.session import MADE_FOR
+
     db, one, owners = opened_site.db, opened_site.one, MediaOwners()
     stored = wrapped(lambda content, kind: f"id-of-{content}", owners, MADE_FOR.get)
     mine, other = SessionActor(one.token_sha256), SessionActor(opened_site.two.token_sha256)

@@ -24,9 +24,6 @@ from core.server.inbox import InboxFile
 from core.settings import Settings
 from core.types import Image, Modality
 from pages.parts.markdown import plain
-from pages.reader.parts import new_study, study_report
-from pages.reader.parts.new_study import hinted
-from pages.reader.parts.scores import Bar, bars_html
 
 OF_THE_AI = ("Probability", "AI-generated", "42 %", "threshold", "Fusion", "model looked", "attention")
 
@@ -125,6 +122,8 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
 def test_a_model_from_a_leaking_split_is_marked_beside_its_probability_on_its_card_and_in_the_report(
     opened_site: PageSite, tab: Tab
 ):
+    from pages.reader.parts import study_report
+
     release(opened_site.weights, "ultrasound-fusion")
     release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, leaks=["3 patients lie in two splits."])
     study = store(opened_site)
@@ -343,6 +342,8 @@ def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_
 ):
     from PIL import Image as Raster
 
+    from pages.reader.parts import new_study
+
     good, bad = tmp_path / "good", tmp_path / "bad"
     for path in (good, bad):
         path.mkdir()
@@ -385,6 +386,8 @@ class FakeIntake:
 def test_a_study_is_not_saved_while_the_kind_of_a_picture_is_unknown(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
+    from pages.reader.parts import new_study
+
     monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "x", "scan.png")])
     monkeypatch.setattr(new_study, "read_upload", FakeIntake())
     words = tab.open("reader/read").text
@@ -472,6 +475,8 @@ def test_pages_that_need_no_model_load_no_tensorflow(opened_site: PageSite):
     ],
 )
 def test_a_file_name_suggests_side_and_view_only_where_it_is_clear(name: str, expected: tuple[str | None, str | None]):
+    from pages.reader.parts.new_study import hinted
+
     assert hinted(name) == expected
 
 
@@ -481,6 +486,8 @@ def test_plain_words_lose_line_breaks_controls_and_direction_changes():
 
 
 def test_the_bars_escape_names_and_say_aloud_what_they_draw():
+    from pages.reader.parts.scores import Bar, bars_html
+
     html = bars_html([Bar("<script>", 0.42, (0.3, 0.5), 0.3)]).replace("\u00a0", " ")
     assert "<script>" not in html
     assert 'aria-label="&lt;script&gt;: 42 %, 95 % interval 30 % to 50 %. Above the threshold of 30 %"' in html
@@ -489,6 +496,8 @@ def test_the_bars_escape_names_and_say_aloud_what_they_draw():
 def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_that_were_removed(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ):
+    from pages.reader.parts import study_report
+
     release(opened_site.weights, "ultrasound-fusion")
     site_settings.choose(opened_site.db, opened_site.one, "thresholds", "sensitivity")
     study = store(opened_site)

@@ -9,7 +9,6 @@ import pytest
 from made_images import encoded, ultrasound
 from page_site import CLASSES, FakeModel, PageSite, Tab, release
 
-from pages.research.parts import pictures
 from train.datasets.manifest import read_manifest
 
 ROWS, COLUMNS, N = 150, 200, 60
@@ -18,6 +17,8 @@ ROWS, COLUMNS, N = 150, 200, 60
 @pytest.fixture
 def cases(opened_site: PageSite, tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tab:
     """The page, two models tested on sixty cases, and the files of those in the site's folder for data."""
+    from pages.research.parts import pictures
+
     folder = tmp_path / "data" / "made"
     folder.mkdir(parents=True)
     lines = ["file,label,patient,modality"]

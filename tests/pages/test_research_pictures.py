@@ -6,10 +6,11 @@ from pathlib import Path
 
 from core.records.data_sets import files_dir
 from core.settings import Settings
-from pages.research.parts import pictures
 
 
 def test_a_case_is_shown_from_the_data_sets_folders_and_its_name_never_leads_out_of_them(tmp_path: Path) -> None:
+    from pages.research.parts import pictures
+
     settings = Settings(state_dir=tmp_path)
     folder = files_dir(settings)
     (folder / "ab").mkdir(parents=True)

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from core.models.architectures import Graph
-from core.models.inference import explained
 from core.models.registry import ARCHITECTURES, Architecture, architecture
 from core.models.weights import load_state, read_shards, state_of, to_float16, write_shards
-from train.fitting.network import class_loss
+
+if TYPE_CHECKING:
+    from core.models.architectures import Graph
 
 SIDE = 64
-Build = Callable[[str, int, int], Graph]
+Build = Callable[[str, int, int], "Graph"]
 
 
 @pytest.fixture(scope="module")
 def build() -> Build:
     """Graphs by architecture, channels and outputs, each built once: a large one takes seconds."""
+    import keras
 
     @cache
     def built(architecture_id: str, channels: int, outputs: int) -> Graph:
@@ -37,30 +37,38 @@ def squares(n: int, channels: int, side: int = SIDE) -> np.ndarray:
     return np.random.default_rng(n).random((n, side, side, channels)).astype(np.float32)
 
 
-def two_steps(graph: Graph, pixels: np.ndarray, labels: list[int]) -> list[float]:
-    """Two steps of gradient descent on everything; the loss before each."""
+def a_step(graph: Graph, pixels: np.ndarray, labels: list[int]) -> list[float]:
+    """The loss before and after a step of gradient descent on everything."""
+    import tensorflow as tf
+
+    from train.fitting.network import class_loss
+
+    def loss() -> tf.Tensor:
+        return class_loss(graph.model(pixels, training=True), tf.constant(labels), tf.ones(2), 0.0)
+
     variables = graph.model.trainable_variables
-    losses = []
-    for _ in range(2):
-        with tf.GradientTape() as tape:
-            loss = class_loss(graph.model(pixels, training=True), tf.constant(labels), tf.ones(2), 0.0)
-        gradients = tape.gradient(loss, variables)
-        assert all(gradient is not None for gradient in gradients)
-        # As in training: unlimited, the first steps of an untrained Inception-v3 make its maps explode.
-        limited, _ = tf.clip_by_global_norm(gradients, 1.0)
-        for variable, gradient in zip(variables, limited, strict=True):
-            variable.assign_sub(1e-3 * gradient)
-        losses.append(float(loss))
-    return losses
+    with tf.GradientTape() as tape:
+        before = loss()
+    gradients = tape.gradient(before, variables)
+    assert all(gradient is not None for gradient in gradients)
+    # As in training: unlimited, the first steps of an untrained Inception-v3 make its maps explode.
+    limited, _ = tf.clip_by_global_norm(gradients, 1.0)
+    for variable, gradient in zip(variables, limited, strict=True):
+        variable.assign_sub(1e-3 * gradient)
+    return [float(before), float(loss())]
 
 
 @pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.id)
 def test_it_learns_is_stored_comes_back_the_same_and_explains(
     entry: Architecture, build: Build, tmp_path: Path
 ) -> None:
+    import tensorflow as tf
+
+    from core.models.inference import explained
+
     graph = build(entry.id, 1, 1)  # grey, two classes
     before = state_of(graph.model)
-    losses = two_steps(graph, squares(2, 1), [0, 1])
+    losses = a_step(graph, squares(2, 1), [0, 1])
     after = state_of(graph.model)
     assert np.isfinite(losses).all()
     assert any(not np.array_equal(before[path], after[path]) for path in before if path.startswith("logits"))
@@ -86,6 +94,8 @@ def test_it_learns_is_stored_comes_back_the_same_and_explains(
 
 @pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.id)
 def test_it_reads_colour_in_three_classes_and_is_flat_with_the_same_names(entry: Architecture, build: Build) -> None:
+    import keras
+
     graph, grey = build(entry.id, 3, 3), build(entry.id, 1, 1)
     assert graph.model.input_shape == (None, SIDE, SIDE, 3)
     assert graph.model.output_shape == (None, 3)
@@ -98,6 +108,8 @@ def test_it_reads_colour_in_three_classes_and_is_flat_with_the_same_names(entry:
 
 @pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.id)
 def test_it_can_be_cut_where_it_says(entry: Architecture, build: Build) -> None:
+    import keras
+
     graph = build(entry.id, 1, 1)
     order = {layer.name: number for number, layer in enumerate(graph.model.layers)}
     assert set(graph.blocks) in ({}.keys(), set(graph.maps))
@@ -120,6 +132,8 @@ def test_dense_layers_stay_small_at_any_side(architecture_id: str, side: int) ->
 
 
 def test_the_two_networks_of_25_layers_differ_in_their_skips_alone(build: Build) -> None:
+    import keras
+
     plain, residual = build("plain25", 1, 1).model, build("residual25", 1, 1).model
     for model in (plain, residual):
         kinds = [type(layer) for layer in model.layers]
@@ -132,6 +146,8 @@ def test_the_two_networks_of_25_layers_differ_in_their_skips_alone(build: Build)
 
 
 def test_skips_bring_the_signal_through_twenty_convolutions() -> None:
+    import keras
+
     spread = {}
     for name in ("plain25", "residual25"):
         keras.utils.set_random_seed(0)
@@ -142,6 +158,8 @@ def test_skips_bring_the_signal_through_twenty_convolutions() -> None:
 
 
 def test_the_cnn_before_resnet50_is_the_cnn(build: Build) -> None:
+    import keras
+
     small, joined = build("cnn", 1, 1).model, build("cnn_resnet50", 1, 1).model
     for name in ("conv_1", "conv_2", "conv_3"):
         joined.get_layer(name).set_weights(small.get_layer(name).get_weights())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-import tensorflow as tf
-from keras import layers
 
-from core.models.inference import explained, fused_map
+if TYPE_CHECKING:
+    import keras
 
 
 def brightness_model() -> keras.Model:
     """Says "bright" from the mean of its input; its map is the input at a quarter of the size."""
+    import keras
+    from keras import layers
+
     inputs = keras.Input((32, 32, 1))
     maps = layers.AveragePooling2D(4, name="maps")(inputs)
     pooled = layers.GlobalAveragePooling2D()(maps)
@@ -23,6 +26,9 @@ def brightness_model() -> keras.Model:
 
 
 def small_model(outputs: int = 3) -> keras.Model:
+    import keras
+    from keras import layers
+
     keras.utils.set_random_seed(4)
     inputs = keras.Input((24, 24, 1))
     x = layers.Conv2D(6, 3, activation="relu", padding="same")(inputs)
@@ -34,6 +40,10 @@ def small_model(outputs: int = 3) -> keras.Model:
 
 
 def test_grad_cam_points_at_the_only_bright_spot() -> None:
+    import tensorflow as tf
+
+    from core.models.inference import explained
+
     square = np.zeros((1, 32, 32, 1), np.float32)
     square[0, 20:24, 4:8] = 1
     _, (cam,) = explained(brightness_model(), ["maps"])(tf.constant(square))
@@ -44,8 +54,11 @@ def test_grad_cam_points_at_the_only_bright_spot() -> None:
 
 @pytest.mark.parametrize("class_index", [0, 1, 2])
 def test_maps_agree_with_tf_keras_vis(class_index: int) -> None:
+    import tensorflow as tf
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.scores import CategoricalScore
+
+    from core.models.inference import explained
 
     model = small_model()
     square = np.random.default_rng(0).random((1, 24, 24, 1)).astype(np.float32)
@@ -63,6 +76,10 @@ def test_maps_agree_with_tf_keras_vis(class_index: int) -> None:
 
 
 def test_one_logit_explains_both_sides() -> None:
+    import tensorflow as tf
+
+    from core.models.inference import explained
+
     model = small_model(outputs=1)
     square = tf.constant(np.random.default_rng(1).random((2, 24, 24, 1)).astype(np.float32))
     logits, (cam,) = explained(model, ["last"])(square)
@@ -71,6 +88,10 @@ def test_one_logit_explains_both_sides() -> None:
 
 
 def test_randomised_weights_change_the_map() -> None:
+    import tensorflow as tf
+
+    from core.models.inference import explained
+
     model = small_model()
     square = tf.constant(np.random.default_rng(2).random((1, 24, 24, 1)).astype(np.float32))
     _, (before,) = explained(model, ["last"])(square)
@@ -81,6 +102,10 @@ def test_randomised_weights_change_the_map() -> None:
 
 
 def test_fusing_counts_each_branch_by_its_share_of_the_score_not_by_its_grid() -> None:
+    import tensorflow as tf
+
+    from core.models.inference import fused_map
+
     fine, coarse = np.zeros((1, 1, 8, 8), np.float32), np.zeros((1, 1, 2, 2), np.float32)
     fine[0, 0, 0, 0] = 1.0  # one cell of 64 carries a score of 1
     coarse[0, 0, 1, 1] = 1.0  # one cell of 4 carries a score of 1, spread over 16 fine cells

@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 import pytest
-import streamlit
 from argon2 import PasswordHasher
 from record_site import CALM, at_terminal, picture, signed_in, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
-from streamlit.testing.v1 import AppTest
 from test_single_sign_on import SSO, claims
 
 from core.records import data_sets, site_settings
@@ -27,7 +25,6 @@ from core.records.reads import reads, retention, studies, truths
 from core.records.releases import decisions
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
-from pages.parts import session
 from train.queue import imports, trainings
 from train.queue.imports import ImportRequest
 from train.recipe.request import FitRequest
@@ -212,6 +209,11 @@ def test_each_action_has_one_kind() -> None:
 def test_the_page_shows_what_is_of_the_chosen_kind(
     records: Database, record_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import streamlit
+    from streamlit.testing.v1 import AppTest
+
+    from pages.parts import session
+
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(record_settings.state_dir))
     monkeypatch.setenv("SECONDREAD_DATABASE_URL", record_settings.database_url)
     ada = set_up(records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image as Raster
 
 from train.commands import audit as audit_command
-from train.datasets.duplicates import Pair, grouped, near_duplicate_pairs, traces_of
+from train.datasets.duplicates import Looks, Pair, grouped, near_duplicate_pairs, traces_of
 from train.datasets.leakage import LeakageReport, check_leakage, leaks
 from train.datasets.manifest import read_manifest
 
@@ -197,12 +198,12 @@ def test_the_command_exits_3_on_leaks_and_prints_json(dataset: Dataset, capsys: 
 def test_ultrasound_split_by_group_is_clean_and_split_by_file_is_not(test_data: Path) -> None:
     data = test_data / "data"
     manifest = read_manifest(data / "ultrasound" / "manifest.csv", root=data, where=["source=BUSI"])
-    assert not check_leakage(manifest).is_leaking
-    cases = manifest.cases.drop(columns=["group", "md5"])
-    traces = traces_of(list(cases["file"]), data)
+    looks = Looks.at(list(manifest.cases["file"]), data)
+    assert not check_leakage(manifest, looks=looks).is_leaking
     group = manifest.cases["group"]
-    pairs = near_duplicate_pairs(traces)
-    assert len(pairs) > 100 and all(group[pair.first] == group[pair.second] for pair in pairs)
+    assert len(looks.pairs) > 100 and all(group[pair.first] == group[pair.second] for pair in looks.pairs)
+    by_file = replace(manifest, cases=manifest.cases.drop(columns=["group", "md5"]))
+    assert check_leakage(by_file, looks=looks).is_leaking
 
 
 def test_mammograms_of_different_women_are_no_look_alikes(test_data: Path) -> None:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from core.types import Modality
-from train.fitting.inputs import NO_CHANGE, PRESETS, Augmentation, augment
 
-SEED = tf.constant([3, 4])
+if TYPE_CHECKING:
+    from train.fitting.inputs import Augmentation
+
+SEED = (3, 4)
 
 
 def changed(preset: Augmentation, channels: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Squares before, squares after, masks after."""
+    import tensorflow as tf
+
+    from train.fitting.inputs import augment
+
     squares = np.random.default_rng(0).uniform(0.1, 0.9, (6, 32, 32, channels)).astype(np.float32)
     masks = np.zeros((6, 32, 32, 1), np.float32)
     masks[:, :, 20:] = 1
-    after, moved = augment(tf.constant(squares), tf.constant(masks), preset, SEED)
+    after, moved = augment(tf.constant(squares), tf.constant(masks), preset, tf.constant(SEED))
     return squares, after.numpy(), moved.numpy()
 
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_a_seed_gives_the_same_changes_again_and_values_stay_in_range(modality: Modality) -> None:
+    from train.fitting.inputs import PRESETS
+
     channels = 3 if modality is Modality.HISTOLOGY else 1
     before, after, _ = changed(PRESETS[modality], channels)
     assert np.array_equal(after, changed(PRESETS[modality], channels)[1])
@@ -32,17 +40,23 @@ def test_a_seed_gives_the_same_changes_again_and_values_stay_in_range(modality: 
 
 
 def test_no_change_changes_nothing() -> None:
+    from train.fitting.inputs import NO_CHANGE
+
     before, after, masks = changed(NO_CHANGE)
     np.testing.assert_allclose(after, before, atol=1e-5)
     assert masks[:, :, :20].max() == 0 and masks[:, :, 20:].min() == 1
 
 
 def test_only_tiles_are_turned_upside_down() -> None:
+    from train.fitting.inputs import PRESETS
+
     assert PRESETS[Modality.ULTRASOUND].flip_up_down == PRESETS[Modality.MAMMOGRAPHY].flip_up_down == 0
     assert PRESETS[Modality.HISTOLOGY].flip_up_down == 0.5
 
 
 def test_a_mask_moves_with_its_picture() -> None:
+    from train.fitting.inputs import NO_CHANGE
+
     flip = replace(NO_CHANGE, flip_left_right=1.0)
     before, after, masks = changed(flip)
     np.testing.assert_allclose(after, before[:, :, ::-1], atol=1e-4)

@@ -14,7 +14,6 @@ from PIL import Image as Raster
 from core.errors import ModelUnavailable
 from core.evaluation.tables import of_cards
 from core.models import cards
-from core.models.inference import LoadedModel
 from core.models.registry import architecture
 from core.settings import Settings
 from core.types import Image, Modality
@@ -81,6 +80,8 @@ def test_no_patient_of_the_test_scores_is_in_the_training_split(fitted: Path, da
 
 
 def test_the_published_model_gives_the_scores_on_its_card(fitted: Path, dataset: Path) -> None:
+    from core.models.inference import LoadedModel
+
     (card,) = cards.live_cards(Settings(weights_dir=fitted))
     model = LoadedModel(card)
     scores = cards.read_test_scores(card)
@@ -95,6 +96,8 @@ def test_the_published_model_gives_the_scores_on_its_card(fitted: Path, dataset:
 
 
 def test_changed_weights_are_refused(fitted: Path, tmp_path: Path) -> None:
+    from core.models.inference import LoadedModel
+
     folder = tmp_path / "ultrasound-cnn"
     shutil.copytree(fitted / "ultrasound-cnn", folder)
     shard = next(folder.glob("*.safetensors"))

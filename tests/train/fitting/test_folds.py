@@ -15,11 +15,8 @@ from core.evaluation.tables import of_cards
 from core.evaluation.tables.scores import read_scores
 from core.models import cards
 from core.models.card_cases import measured_cases, read_cases
-from core.models.inference import LoadedModel
 from core.settings import Settings
 from train.__main__ import main
-from train.fitting.folds import after
-from train.fitting.measure import Localisation, pooled
 
 FOLDS = 3
 
@@ -86,6 +83,8 @@ def test_figures_at_the_threshold_use_each_folds_own(card: cards.Card) -> None:
 
 
 def test_the_card_says_that_the_shipped_weights_saw_all_cases(card: cards.Card) -> None:
+    from core.models.inference import LoadedModel
+
     assert card.data.folds == FOLDS and card.data.split_by == f"patient, {FOLDS} folds"
     assert any("fitted on all cases" in limit for limit in card.limits)
     assert "fold" in card.calibration.fitted_on and len(card.folds.best_epochs) == FOLDS
@@ -140,11 +139,15 @@ def test_a_budget_ends_training_between_epochs_and_the_card_says_so(dataset: Pat
 
 
 def test_stopping_after_some_epochs_says_yes_at_the_last_of_them() -> None:
+    from train.fitting.folds import after
+
     stop = after(3)
     assert [stop() for _ in range(4)] == [False, False, True, True]
 
 
 def test_games_of_several_folds_count_by_their_cases() -> None:
+    from train.fitting.measure import Localisation, pooled
+
     one = {"all": Localisation(10, {"fused": 0.5}, 0.2)}
     other = {"all": Localisation(30, {"fused": 0.9}, 0.4), "few": Localisation(2, {"fused": 1.0}, 0.5)}
     both = pooled([one, other, {}])

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from core.models.architectures import Graph
 from core.models.registry import architecture
-from train.fitting.head import feature_layers, features_of, fit_head, standardise_on
-from train.fitting.network import called, class_loss, make_trainable
 from train.recipe.config import FitConfig
+
+if TYPE_CHECKING:
+    from core.models.architectures import Graph
 
 
 @pytest.fixture(scope="module")
 def fusion() -> Graph:
+    import keras
+
     keras.utils.set_random_seed(3)
     return architecture("fusion").build(side=64, channels=1, outputs=3)
 
 
 def features(graph: Graph, squares: np.ndarray) -> list[np.ndarray]:
+    from train.fitting.head import features_of
+    from train.fitting.network import called, make_trainable
+
     trainable = make_trainable(graph, frozen="nothing", freeze_batch_norm=True)
     return features_of(graph, lambda parts: called(trainable.body, list(parts), training=False), [squares], batch=4)
 
 
 def test_the_classifier_reads_what_lies_before_its_first_weights_or_dropout(fusion: Graph) -> None:
+    from train.fitting.head import feature_layers
+
     assert feature_layers(fusion) == ["vgg16_pool", "resnet50v2_pool"]
     lite = architecture("efficientnet_lite0").build(side=64, channels=1, outputs=3)
     assert feature_layers(lite) == ["efficientnet_pool"]
 
 
 def test_features_are_what_the_whole_graph_gives_there(fusion: Graph) -> None:
+    import keras
+
+    from train.fitting.head import feature_layers
+
     squares = np.random.default_rng(0).random((6, 64, 64, 1), np.float32)
     direct = keras.Model(fusion.model.input, [fusion.model.get_layer(name).output for name in feature_layers(fusion)])
     for ours, expected in zip(features(fusion, squares), direct(squares, training=False), strict=True):
@@ -40,6 +51,8 @@ def test_features_are_what_the_whole_graph_gives_there(fusion: Graph) -> None:
 
 
 def test_standardised_features_have_mean_zero_and_none_shouts(fusion: Graph) -> None:
+    from train.fitting.head import standardise_on
+
     rng = np.random.default_rng(1)
     views = [[rng.normal(5, 3, (200, 512)), rng.normal(-1, 0.1, (200, 2048))] for _ in range(2)]
     views[0][0][:, 7] = views[1][0][:, 7] = 2.0  # a silent feature
@@ -53,6 +66,12 @@ def test_standardised_features_have_mean_zero_and_none_shouts(fusion: Graph) -> 
 
 
 def test_the_head_learns_and_the_backbone_stays(fusion: Graph) -> None:
+    import keras
+    import tensorflow as tf
+
+    from train.fitting.head import feature_layers, fit_head, standardise_on
+    from train.fitting.network import class_loss
+
     rng = np.random.default_rng(2)
     labels = np.arange(96, dtype=np.int32) % 3
     views = []
@@ -76,6 +95,8 @@ def test_the_head_learns_and_the_backbone_stays(fusion: Graph) -> None:
 
 
 def test_without_validation_cases_the_last_epoch_stays(fusion: Graph) -> None:
+    from train.fitting.head import fit_head
+
     rng = np.random.default_rng(3)
     view = [rng.normal(0, 1, (16, 512)).astype(np.float32), rng.normal(0, 1, (16, 2048)).astype(np.float32)]
     before = np.asarray(fusion.model.get_layer("logits").kernel).copy()

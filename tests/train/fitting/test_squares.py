@@ -10,10 +10,11 @@ from made_images import mammogram
 from PIL import Image as Raster
 
 from core.types import Modality
-from train.fitting.squares import load_squares
 
 
 def test_several_masks_of_a_picture_are_one_target(tmp_path: Path) -> None:
+    from train.fitting.squares import load_squares
+
     pixels = np.random.default_rng(0).integers(60, 200, (64, 64), dtype=np.uint8)
     Raster.fromarray(pixels).save(tmp_path / "a.png")
     lesions = np.zeros((2, 64, 64), np.uint8)
@@ -31,6 +32,8 @@ def test_several_masks_of_a_picture_are_one_target(tmp_path: Path) -> None:
 
 def test_the_pictures_of_a_patient_are_on_one_grey_scale_and_square_pixels(tmp_path: Path) -> None:
     """As an upload of the exam would show them: 16 bits in a file do not say how many of them are used."""
+    from train.fitting.squares import load_squares
+
     picture = mammogram(120, 90)
     for name, highest in (("a", 935), ("b", 1050), ("c", 1023)):
         Raster.fromarray(np.round(picture * highest / picture.max()).astype(np.uint16)).save(tmp_path / f"{name}.png")

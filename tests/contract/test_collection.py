@@ -1,0 +1,34 @@
+"""Collecting the tests is quick: what takes seconds to import is imported inside the test that needs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from core.settings import REPOSITORY
+
+HEAVY = ("tensorflow", "keras", "tf_keras_vis", "streamlit")
+PLUGIN = f"""
+import sys
+
+class Refusal:
+    def find_spec(self, name, path=None, target=None):
+        if name in {HEAVY}:
+            raise ImportError(f"{{name}} is imported while tests are collected")
+
+sys.meta_path.insert(0, Refusal())
+"""
+
+
+def test_no_test_file_loads_tensorflow_or_streamlit_before_a_test_runs(tmp_path: Path) -> None:
+    (tmp_path / "refusal.py").write_text(PLUGIN)
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "--tb=line", "-p", "refusal"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"], cwd=REPOSITORY, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("ERROR") or "is imported while" in line]
+    assert done.returncode == 0 and not wrong, wrong or done.stdout[-2000:]
