@@ -15,6 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from core.files import write_whole
 from core.settings import REPOSITORY
 
 BEGIN, END = "<!-- dependencies: begin -->", "<!-- dependencies: end -->"
@@ -132,6 +133,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Rewrite the page between its markers."""
     entries = dependencies(REPOSITORY / "requirements.txt")
-    PAGE.write_text(page_with(PAGE.read_text(encoding="utf-8"), table(entries)), encoding="utf-8")
+    write_whole(PAGE, page_with(PAGE.read_text(encoding="utf-8"), table(entries)))
     sys.stdout.write(f"{len(entries)} packages, {sum(entry.is_copyleft for entry in entries)} under the GPL or AGPL\n")
     return 0

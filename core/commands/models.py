@@ -8,6 +8,7 @@ import sys
 
 from core.evaluation.tables.of_cards import headline
 from core.models.cards import LEAKING, Card, CardFile, all_cards, leaks_of, shipped_cards
+from core.files import write_whole
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.readme:
         page = README.read_text(encoding="utf-8")
         before, _, rest = page.partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_whole(README, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
     else:
         sys.stdout.write(text + "\n")
     return 0

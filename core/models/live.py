@@ -8,13 +8,13 @@ is shipped. Loads no TensorFlow.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.errors import ModelUnavailable
+from core.files import write_whole
 from core.settings import Settings
 
 NAME = "live.json"
@@ -46,13 +46,8 @@ def read_live(settings: Settings) -> Live:
 def write_live(settings: Settings, live: Live) -> None:
     """Replace the file in one step. The caller holds the lock of `core.records.releases.decisions`."""
     path = settings.state_dir / NAME
-    half = path.with_name(f"{NAME}.half")
     content = json.dumps({"chosen": dict(live.chosen), "shadows": dict(live.shadows)}, indent=1, sort_keys=True)
-    with half.open("w", encoding="utf-8") as file:
-        file.write(content + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(path)
+    write_whole(path, content + "\n")
 
 
 def candidate_dir(settings: Settings, job_id: int) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from core.errors import ModelUnavailable
+from core.files import write_whole
 
 if TYPE_CHECKING:
     import keras
@@ -69,9 +70,7 @@ def write_shards(state: dict[str, np.ndarray], folder: Path) -> tuple[str, tuple
     sha256 = _combined([hashlib.sha256(blob).hexdigest() for blob in blobs])
     names = tuple(f"{sha256[:8]}-{number:05d}.safetensors" for number in range(1, len(blobs) + 1))
     for name, blob in zip(names, blobs, strict=True):
-        partial = folder / f".{name}.part"
-        partial.write_bytes(blob)
-        partial.replace(folder / name)
+        write_whole(folder / name, blob)
     return sha256, names
 
 

@@ -8,7 +8,6 @@ whoever makes a manifest (`train.datasets.ingest`) writes hashes in their place.
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import os
@@ -25,6 +24,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
+from core.files import write_whole
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -342,19 +342,7 @@ def write_once(path: Path, content: bytes) -> None:
     if path.is_file():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    half = path.with_name(f"{uuid4().hex}.half")
-    try:
-        with half.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Conflict(_FULL) from error
-        raise
-    finally:
-        half.unlink(missing_ok=True)
+    write_whole(path, content, full=_FULL)
 
 
 def _tidy(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import InvalidInput
+from core.files import write_whole
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -112,11 +113,9 @@ def _write_scores(done: Evaluation, out: Path | None) -> str:
             return f"The card's own test scores are reproduced (largest difference {distance:.4f}) and stay."
         return f"CAUTION: these scores differ from the card's own by up to {distance:.4f}; the card's stay. See --out."
     path = out or (own if done.is_own else scores_path(done.card, done.data_sha256, done.split))
-    partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(done.scores.to_csv(index=False), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, done.scores.to_csv(index=False))
     except OSError as error:
         raise InvalidInput(
             f"The scores cannot be written ({type(error).__name__}). Say with --out where to."

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from core.files import write_whole
 from core.settings import REPOSITORY
 
 
@@ -22,6 +23,6 @@ def run(args: argparse.Namespace) -> int:
     from train.publishing.results import results_page
 
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(results_page(args.weights), encoding="utf-8")
+    write_whole(args.out, results_page(args.weights))
     sys.stdout.write(f"written: {args.out}\n")
     return 0

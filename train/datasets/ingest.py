@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InvalidInput
+from core.files import undone_by
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.database.files import undone_by
 from core.records.people.permissions import Actor, require_permission
 from core.types import Modality
 from train.datasets.deidentify import IngestedPictures, ingest_cases

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 
 from core.errors import AppError, InvalidInput
+from core.files import write_whole
 from core.models.cards import Card
 from core.records.data_sets import files_dir
 from core.settings import Settings
@@ -305,11 +305,9 @@ def looks_at(settings: Settings, manifest: Manifest, *, progress: Callable[[int,
         return Looks(tuple(retained["sha256"]), tuple(retained["unreadable"]), pairs)
     looks = Looks.at(files, manifest.root, progress=progress)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    half = path.with_name(f"{uuid4().hex}.half")
     pairs_kept = [(pair.first, pair.second, pair.correlation) for pair in looks.pairs]
     content = {"sha256": looks.sha256, "unreadable": [int(place) for place in looks.unreadable], "pairs": pairs_kept}
-    half.write_text(json.dumps(content), encoding="utf-8")
-    half.replace(path)
+    write_whole(path, json.dumps(content))
     return looks
 
 

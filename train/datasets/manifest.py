@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
+from core.files import write_whole
 
 NO_LABEL = "no label"
 
@@ -78,9 +79,7 @@ def read_manifest(
 def write_manifest(cases: pd.DataFrame, path: Path) -> None:
     """Write a manifest, whole or not at all; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    cases.to_csv(partial, index=False)
-    partial.replace(path)
+    write_whole(path, cases.to_csv(index=False))
 
 
 def _require_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:

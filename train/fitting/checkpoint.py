@@ -21,6 +21,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from core.files import whole_file, write_whole
+
 log = logging.getLogger(__name__)
 
 FILE = "state.safetensors"
@@ -88,9 +90,8 @@ class Checkpoint:
 
 
 def _write(arrays: dict[str, np.ndarray], path: Path, metadata: dict[str, str]) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    save_file({name: np.array(values, order="C") for name, values in arrays.items()}, partial, metadata)
-    partial.replace(path)
+    with whole_file(path) as half:
+        save_file({name: np.array(values, order="C") for name, values in arrays.items()}, half, metadata)
 
 
 STEP_FILE = "step.json"
@@ -110,9 +111,8 @@ class StepFile:
         if time.monotonic() - self._last < _STEP_SECONDS:
             return
         self._last = time.monotonic()
-        partial = self.path.with_name(f".{STEP_FILE}.part")
-        partial.write_text(json.dumps({"epoch": epoch, "step": step, "steps": steps, "device": self.device}))
-        partial.replace(self.path)
+        told = {"epoch": epoch, "step": step, "steps": steps, "device": self.device}
+        write_whole(self.path, json.dumps(told), durable=False)
 
 
 def newest_step(work: Path) -> tuple[str, Mapping[str, Any]] | None:

@@ -18,6 +18,7 @@ from keras import layers
 from safetensors.numpy import load_file, save_file
 
 from core.errors import ModelUnavailable
+from core.files import whole_file
 from core.models.registry import architecture
 from core.types import Modality
 from train.fitting.inputs import PRESETS, augment
@@ -107,9 +108,8 @@ def _backbone(model: keras.Model) -> list[keras.Variable]:
 
 def _write(model: keras.Model, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    save_file({variable.path: np.asarray(variable, np.float32) for variable in _backbone(model)}, partial)
-    partial.replace(out)
+    with whole_file(out) as half:
+        save_file({variable.path: np.asarray(variable, np.float32) for variable in _backbone(model)}, half)
 
 
 def _statistics(teacher_map: tf.Module, pixels: np.ndarray, batch: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from core.files import whole_folder
+
 log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT_BYTES = 8 * 1024**3
@@ -36,14 +38,10 @@ class FeatureCache:
         return [np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))]
 
     def _write(self, entry: Path, arrays: list[np.ndarray]) -> None:
-        partial = entry.with_name(f".{entry.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for number, array in enumerate(arrays):
-            np.save(partial / f"{number:02d}.npy", array)
-        (partial / "complete").touch()
-        shutil.rmtree(entry, ignore_errors=True)
-        partial.rename(entry)
+        with whole_folder(entry) as half:
+            for number, array in enumerate(arrays):
+                np.save(half / f"{number:02d}.npy", array)
+            (half / "complete").touch()
 
     def _prune(self, keep: Path) -> None:
         entries = sorted(self.folder.glob("*/complete"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
+from core.files import write_whole
 from core.models.architectures import Graph
 from core.models.inference import device_name
 from core.models.weights import state_of
@@ -147,7 +148,7 @@ class EpochLoop:
         for row in progress.history:
             on_epoch(row)
         is_over = any(stop() for _ in progress.history) or _is_patience_over(progress.history, self.config)
-        (self.folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in progress.history))
+        write_whole(self.folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
         within = StepFile(self.folder, device_name())
         for epoch in range(len(progress.history) + 1, 1 if is_over else self.config.epochs + 1):
             self._epoch(epoch, progress, within)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.files import write_whole
 from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
@@ -243,6 +244,4 @@ def calibration_on_card(
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text)

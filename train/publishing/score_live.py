@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.errors import AppError, Conflict, NotFound
+from core.files import write_whole
 from core.models.cards import Card, read_card, read_test_scores
 from core.records import data_sets
 from core.records.database.db import Database
@@ -136,9 +137,7 @@ def _say(sentence: str) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+    write_whole(path, text)
 
 
 if __name__ == "__main__":

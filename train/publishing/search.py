@@ -25,6 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import roc_auc_score
 
+from core.files import write_whole
 from train.fitting.fit import fit
 from train.publishing import mlflow
 from train.publishing.pipeline import Loaded, Made, feature_cache, load_cases, make, starter
@@ -102,7 +103,7 @@ def _study(folder: Path, config: FitConfig, loaded: Loaded) -> optuna.Study:
             shutil.rmtree(old, ignore_errors=True)
         for old in (folder / _JOURNAL, folder / TRIALS_FILE):
             old.unlink(missing_ok=True)
-        marker.write_text(name)
+        write_whole(marker, name)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -179,9 +180,7 @@ def trials_of(study: optuna.Study) -> list[Trial]:
 
 
 def _write_trials(study: optuna.Study, folder: Path) -> None:
-    partial = folder / f".{TRIALS_FILE}.part"
-    partial.write_text(json.dumps([asdict(trial) for trial in trials_of(study)]))
-    partial.replace(folder / TRIALS_FILE)
+    write_whole(folder / TRIALS_FILE, json.dumps([asdict(trial) for trial in trials_of(study)]))
 
 
 def _validation_loss(made: Made) -> float:

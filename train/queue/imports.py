@@ -18,11 +18,11 @@ from typing import Any
 from sqlalchemy import Row, Select, insert, or_, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
+from core.files import undone_by
 from core.records import data_sets
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.database.files import undone_by
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, ProcessActor, require_permission
 from core.records.queue import DONE, LOST, OPEN, OVER, QUEUED, RUNNING, Held, Lease, Queue

@@ -35,12 +35,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Conflict, InvalidInput
+from core.files import undone_by
 from core.records.audit import heads, trail
 from core.records.backup import database_copy
 from core.records.backup.database_copy import Report
 from core.records.database import tables
 from core.records.database.db import Database, open_database, reachable_engine
-from core.records.database.files import undone_by
 from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
 

@@ -19,7 +19,6 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
@@ -29,8 +28,9 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from core.errors import Conflict, InvalidSettings
-from core.records.database.files import undone_by
-from core.records.database.image_store import ImageStore, sweep
+from core.files import sweep, undone_by, whole_file, write_whole
+from core.records.database.image_store import ImageStore
+from core.records.database.image_store import sweep as sweep_store
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import site
 from core.settings import Settings
@@ -128,7 +128,8 @@ def open_database(settings: Settings) -> Database:
         with db.begin() as connection:
             hold(connection, AdvisoryLock.START)
             _check_key(connection, site_key)
-            removed = sweep(connection, db.store)
+            sweep(settings.state_dir)
+            removed = sweep_store(connection, db.store)
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db
@@ -167,19 +168,10 @@ def _site_key(folder: Path) -> bytes:
     """The site's key, made on the first start. Of two processes that start at once, both get the first one's."""
     path = folder / "site.key"
     if not path.exists():
-        half = folder / f"site.key.{uuid4().hex}"
         try:
-            descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(half, path)  # unlike a rename, a link never replaces what is there
-            except FileExistsError:
-                log.info("Another process has just made the site's key")
-        finally:
-            half.unlink(missing_ok=True)
+            write_whole(path, os.urandom(KEY_BYTES), mode=0o600, replaces=False)
+        except FileExistsError:
+            log.info("Another process has just made the site's key")
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise InvalidSettings("The file site.key in the state folder is damaged. Restore it from a backup.")
@@ -296,14 +288,12 @@ def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     copy = folder / f"secondread-{revision}-{stamp}.sqlite3"
-    half = copy.with_suffix(".half")
-    try:
-        with closing(sqlite3.connect(str(url.database))) as source, closing(sqlite3.connect(str(half))) as target:
-            source.backup(target)
-        half.chmod(0o600)
-        half.replace(copy)
-    finally:
-        half.unlink(missing_ok=True)
+    with (
+        whole_file(copy, mode=0o600) as half,
+        closing(sqlite3.connect(str(url.database))) as source,
+        closing(sqlite3.connect(str(half))) as target,
+    ):
+        source.backup(target)
     log.info("Kept a copy of the database before its migration in %s", folder)
 
 

@@ -1,16 +1,14 @@
 """Where pixels and heat maps lie: files named by the SHA-256 of their content, each written once, in whole.
 
 Grey pixels are 16-bit PNG, colour is 8-bit RGB PNG, heat maps are NumPy archives in half precision. A file is removed
-only by `release` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever adds a
+only by `delete_unused` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever adds a
 row calls `keep` under the same lock. So a file that a row refers to is always there.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
 import re
 import threading
 import time
@@ -18,14 +16,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngImageFile
 from sqlalchemy import Connection, select
 
-from core.errors import Conflict, NotFound
+from core.errors import NotFound
+from core.files import write_whole
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import image, prediction
 
@@ -33,6 +31,7 @@ PIXELS, MAPS = "png", "npz"
 _KEY = re.compile(r"[0-9a-f]{64}\.(png|npz)")
 _GREY_MOST, _COLOUR_MOST = 65535, 255
 _ORPHAN_SECONDS = 24 * 3600
+_FULL = "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +81,12 @@ class ImageStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, blob: Blob) -> None:
-        """Write the content unless it is there: to a temporary file first, so that nobody sees half of it.
-
-        Raises Conflict when the disk is full.
-        """
+        """Write the content, whole or not at all, unless it is there. Raises Conflict when the disk is full."""
         path = self._path(blob.key)
         if path.exists():
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        half = path.with_name(f"{uuid4().hex}.half")
-        try:
-            with half.open("xb") as file:
-                file.write(blob.content)
-                file.flush()
-                os.fsync(file.fileno())
-            half.replace(path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Conflict(
-                    "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
-                ) from error
-            raise
-        finally:
-            half.unlink(missing_ok=True)
+        write_whole(path, blob.content, full=_FULL)
 
     def has(self, key: str) -> bool:
         return self._path(key).exists()
@@ -143,7 +125,7 @@ class ImageStore:
         return sorted(found)
 
     def remove(self, key: str) -> None:
-        """For `release` and `sweep` only."""
+        """For `delete_unused` and `sweep` only."""
         with self._lock:
             self._decoded.pop(key, None)
         self._path(key).unlink(missing_ok=True)
@@ -189,10 +171,6 @@ def sweep(connection: Connection, store: ImageStore) -> int:
     orphans = set(store.keys(older_than_seconds=_ORPHAN_SECONDS)) - referred
     for key in orphans:
         store.remove(key)
-    before = time.time() - _ORPHAN_SECONDS
-    for half in store.folder.glob("??/*.half"):
-        if half.stat().st_mtime <= before:
-            half.unlink(missing_ok=True)
     return len(orphans)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlalchemy import insert, select
 
 from core.errors import Conflict, NotFound
+from core.files import undone_by
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.database.files import undone_by
 from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reads import is_ai_visible
 from core.records.reads.rows import (

@@ -20,11 +20,11 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, select, up
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Conflict, InvalidInput, NotFound
+from core.files import undone_by
 from core.records import site_settings
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.database.files import undone_by
 from core.records.people.permissions import Actor, Person, require_permission
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality

@@ -11,7 +11,6 @@ Weights that were decided about, kept in the state folder: put there whole or no
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
+from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
 from core.models.cards import Card, known_cards, read_card, shipped_cards
 from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
@@ -221,10 +220,9 @@ def _require_data_set(connection: Connection, job_id: int) -> None:
 
 
 def project(db: Database) -> None:
-    """Make `live.json` anew from the decisions where it differs, and remove what a killed process left half done."""
+    """Make `live.json` anew from the decisions where it differs."""
     with db.begin() as connection:
         hold(connection, AdvisoryLock.RELEASES)
-        remove_halves(db.settings)
         decided = _live_of(connection)
         try:
             is_right = read_live(db.settings) == decided
@@ -254,7 +252,6 @@ def _deciding(db: Database) -> Iterator[Connection]:
     try:
         with db.begin() as connection:
             hold(connection, AdvisoryLock.RELEASES)
-            remove_halves(db.settings)
             yield connection
             write_live(db.settings, _live_of(connection))
     except BaseException as error:
@@ -349,9 +346,6 @@ def _require_same_kind(db: Database, card: Card) -> None:
             )
 
 
-_HALF = "release-"
-
-
 def candidate_card(settings: Settings, job_id: int, model_id: str, weights_sha256: str) -> Card:
     """The card of a finished training, with the weights that its job names. Raises NotFound."""
     folder = candidate_dir(settings, job_id) / Path(model_id).name
@@ -376,29 +370,14 @@ def store_release(settings: Settings, card: Card) -> None:
     if target.is_dir():
         return
     check_shards(card.folder, card.weights_files, card.weights_sha256)
-    half = settings.state_dir / f"{_HALF}{uuid4().hex}"
     short = card.weights_sha256[:8]
     tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
     names = ["card.json", *card.weights_files, *tables]
-    try:
-        half.mkdir(mode=0o700)
+    full = "The disk is full, so nothing was released. Make room and try again."
+    with whole_folder(target, within=temporary_parent(settings.state_dir), full=full) as half:
         for name in names:
             if (card.folder / name).is_file():
                 _put(card.folder / name, half / name, settings)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        half.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Conflict("The disk is full, so nothing was released. Make room and try again.") from error
-        raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-
-
-def remove_halves(settings: Settings) -> None:
-    """What a process left that was killed while it put a release in place. The caller holds the lock of releases."""
-    for half in settings.state_dir.glob(f"{_HALF}*"):
-        shutil.rmtree(half, ignore_errors=True)
 
 
 def _put(source: Path, target: Path, settings: Settings) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles
 from train.datasets.hospital.keys import Key, full_ids, key_of, name_text, plain, stem_text, without_zeros
 from train.datasets.hospital.workbooks import Sheet, read_sheets
@@ -386,9 +387,7 @@ def _write_found(path: Path, rows: Sequence[Row], images: Path) -> None:
 
 def _write(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """A CSV file in UTF-8, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path) as half, half.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(tuple(header))
         writer.writerows(rows)
-    partial.replace(path)
