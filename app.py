@@ -21,6 +21,7 @@ from streamlit.starlette import App
 
 from core.demo import site
 from core.errors import AppError
+from core.files import own_temporary_folder
 from core.records.audit import heads, starts
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
@@ -128,7 +129,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         sys.stdout.flush()
     supervised = worker.supervised(settings) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
-    with heads.written_daily(db), retention.applied(db), supervised:
+    temporary = own_temporary_folder(settings.state_dir)
+    with temporary, heads.written_daily(db), retention.applied(db), supervised:
         async with limited(connections):
             log.info("SecondRead is ready")
             yield

@@ -10,9 +10,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from core.commands import audit, backup, bench, licences, metrics, models, people, read, restore
 from core.errors import AppError
+from core.files import end_cleanly_on_sigterm, own_temporary_folder
+from core.settings import Settings
 from core.version import software
 
 
@@ -32,9 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except argparse.ArgumentError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
+    end_cleanly_on_sigterm()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        status = int(args.run(args))
+        with ExitStack() as stack:
+            if args.run in (read.run, bench.run):  # what loads TensorFlow
+                stack.enter_context(own_temporary_folder(Settings.from_environment().state_dir))
+            status = int(args.run(args))
         sys.stdout.flush()
         return status
     except AppError as error:

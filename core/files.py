@@ -19,11 +19,14 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from uuid import uuid4
 
 from core.errors import Conflict
@@ -170,6 +173,20 @@ def own_temporary_folder(state_dir: Path) -> Iterator[Path]:
             tempfile.tempdir = before
 
 
+def end_cleanly_on_sigterm() -> None:
+    """From now on SIGTERM ends this process as Ctrl-C does: what was begun is taken back on the way out, status 143.
+
+    For programs that have no loop of their own to end; in the main thread only.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the taking back
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
+
+
 def sweep(state_dir: Path) -> int:
     """Remove what killed processes left below the state folder, and nothing a living one holds; gives their number."""
     n_removed = 0
@@ -179,6 +196,19 @@ def sweep(state_dir: Path) -> int:
     if n_removed:
         log.info("Removed %d temporary files and folders that stopped processes had left", n_removed)
     return n_removed
+
+
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes left directly in a folder outside the state folder, where a backup is written."""
+    for path in list(folder.glob(".*.half")):
+        with contextlib.suppress(OSError):  # finished meanwhile, or another user's
+            if _HALF.fullmatch(path.name):
+                _removed_unless_held(path, has_lock=True)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is not finished: to be left out where a folder is copied."""
+    return _HALF.fullmatch(name) is not None or _EARLIER.fullmatch(name) is not None
 
 
 def _left_behind(state_dir: Path) -> Iterator[Path]:

@@ -6,8 +6,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from core.errors import AppError
+from core.files import end_cleanly_on_sigterm, own_temporary_folder
+from core.settings import Settings
 from core.version import software
 from train.commands import all as all_models
 from train.commands import (
@@ -26,6 +29,9 @@ from train.commands import (
     split,
     worker,
 )
+
+WITHOUT_TENSORFLOW = frozenset(one.__name__ for one in (import_, link, split, audit, results, cases, worker))
+"""The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,8 +59,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    end_cleanly_on_sigterm()
     try:
-        return int(args.run(args))
+        with ExitStack() as stack:
+            if args.run.__module__ not in WITHOUT_TENSORFLOW:
+                stack.enter_context(own_temporary_folder(Settings.from_environment().state_dir))
+            return int(args.run(args))
     except AppError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,7 +7,7 @@ import sys
 
 from core.errors import NotFound
 from core.records.audit import heads
-from core.records.database.db import open_database
+from core.records.database.db import Database, open_database
 from core.settings import Settings
 
 BROKEN = 3
@@ -19,15 +19,37 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     verify = verbs.add_parser("verify", help="recompute the whole chain; status 3 if it is not as it was written")
     verify.set_defaults(run=run)
+    begin_anew = verbs.add_parser(
+        "repair-heads", help="begin audit_heads.jsonl anew from its whole lines; what was lost is recorded"
+    )
+    begin_anew.set_defaults(run=run_repair)
+
+
+def _opened() -> Database:
+    """Opening makes what is missing, and an empty trail verifies: a mistyped folder must not look good."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    return open_database(settings)
+
+
+def run_repair(args: argparse.Namespace) -> int:
+    """Say how many lines were lost; that they were is in the audit trail from now on."""
+    db = _opened()
+    try:
+        lost = heads.repair(db)
+        heads.write_head(db)
+    finally:
+        db.close()
+    sys.stdout.write(
+        f"{lost} lines were lost; this is recorded in the audit trail.\n" if lost else "Nothing was lost.\n"
+    )
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the verdict: 0 for an intact chain, `BROKEN` for any other."""
-    settings = Settings.from_environment()
-    # Opening makes what is missing, and an empty trail verifies: a mistyped folder must not look like a good answer.
-    if not (settings.state_dir / "site.key").is_file():
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
-    db = open_database(settings)
+    db = _opened()
     try:
         verdict = heads.verify(db)
     finally:

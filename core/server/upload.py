@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.errors import AppError, InvalidInput, NotAllowed
+from core.errors import AppError, Conflict, InvalidInput, NotAllowed
+from core.files import DISK_FULL, is_disk_full
 from core.records import site_settings
 from core.records.database.db import Database
 from core.records.people import sessions
@@ -45,10 +46,13 @@ def upload_routes(database: Callable[[], Database], settings: Settings) -> list[
             person = await person_of(request)
             now = await run_in_threadpool(site_settings.current, database())
             item = await _receive(request, now, person)
+            await run_in_threadpool(database().require_state_dir)  # moved away meanwhile, the file is not there
         except AppError as refused:
             return _refusal(refused, 413)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody is there to read it
+        except OSError as error:
+            return _refusal(Conflict(_no_room_or_moved(error)), 409)
         return JSONResponse({"id": item}, 201)
 
     async def take_back(request: Request) -> Response:
@@ -68,8 +72,15 @@ def upload_routes(database: Callable[[], Database], settings: Settings) -> list[
 
 def _refusal(refused: AppError, status: int) -> Response:
     # Of a refused upload the rest of the body is not read: the connection cannot be used again.
-    status = 403 if isinstance(refused, NotAllowed) else status
+    status = 403 if isinstance(refused, NotAllowed) else 409 if isinstance(refused, Conflict) else status
     return JSONResponse({"refused": str(refused)}, status, headers={"Connection": "close"})
+
+
+def _no_room_or_moved(error: OSError) -> str:
+    if is_disk_full(error):
+        return DISK_FULL
+    log.error("An upload could not be written: %s", type(error).__name__)
+    return "The state folder cannot be written to any more, so nothing was kept. Ask an administrator to look at it."
 
 
 async def _receive(request: Request, settings: Settings, person: Person) -> str:

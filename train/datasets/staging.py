@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from core.errors import InvalidInput, NotFound
+from core.files import temporary_folder, temporary_parent
 from core.imaging.zip_members import members
 from core.settings import Settings
 
@@ -33,11 +34,8 @@ Progress = Callable[[str, float], None]
 @contextmanager
 def unpacked(archive: Path, settings: Settings, progress: Progress) -> Iterator[tuple[Path, list[str]]]:
     """The folder a zip was unpacked into, gone at the end, and sentences on what was refused."""
-    folder = new_folder(settings)
-    try:
+    with temporary_folder(temporary_parent(settings.state_dir)) as folder:
         yield folder, unpack(archive, folder, settings, progress)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_folder(settings: Settings) -> Path:

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.errors import AppError, Conflict, NotFound
-from core.files import write_whole
+from core.files import end_cleanly_on_sigterm, own_temporary_folder, write_whole
 from core.models.cards import Card, read_card, read_test_scores
 from core.records import data_sets
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.releases import promotion_check
-from core.settings import REPOSITORY
+from core.settings import REPOSITORY, Settings
 from train.queue.child import cut_log, end_with_parent, ended_badly
 
 TIMED_RUNS = 11
@@ -142,7 +142,9 @@ def _write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
+    end_cleanly_on_sigterm()
     try:
-        main(*map(Path, sys.argv[1:]))
+        with own_temporary_folder(Settings.from_environment().state_dir):
+            main(*map(Path, sys.argv[1:]))
     except AppError as refused:
         sys.exit(str(refused))

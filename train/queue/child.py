@@ -141,6 +141,7 @@ def ended_badly(status: int, words: str, what: str = "training") -> str:
 
     status: of the process, negative for a signal. words: the end of its log.
     """
+    status = 128 - status if status > 128 else status  # a command that a signal ended in order
     if any(word in words for word in _OUT_OF_MEMORY):
         return f"The memory of this machine was not enough. {_LESS_MEMORY[what]}"
     if any(word in words for word in _DISK_FULL):

@@ -11,55 +11,101 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
+import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Connection, insert, select, update
 
+from core.files import sync_folder, write_whole
 from core.periodic import repeated
 from core.records.audit import trail
 from core.records.database.db import Database
 from core.records.database.tables import audit as rows
-from core.records.database.tables import now
+from core.records.database.tables import now, site
 from core.settings import Settings
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 600
 FIRST_LOOK_SECONDS = 5
 """Until there is a first line: on a new site the first row comes with the first administrator."""
-_NAME = "audit_heads.jsonl"
+NAME = "audit_heads.jsonl"
+_REMEMBERED = "audit_heads"
+"""In the table `site`: how many lines were written, with a seal."""
 
 
 def heads_path(settings: Settings) -> Path:
-    return settings.state_dir / _NAME
+    return settings.state_dir / NAME
 
 
 def write_head(db: Database) -> None:
-    """One more line: where the chain ends now. An empty chain writes nothing. Raises OSError."""
-    with db.read() as connection:
+    """One more line: where the chain ends now. An empty chain writes nothing. Raises OSError, Conflict.
+
+    The line is on the disk before the database remembers that there is one more, so the file is never behind what the
+    database remembers unless somebody took lines away. A last line that a crash tore apart is cut off first.
+    """
+    with db.begin() as connection:
+        trail.lock_trail(connection)
         last = connection.execute(select(rows.c.id, rows.c.mac).order_by(rows.c.id.desc()).limit(1)).one_or_none()
-    if last is None:
-        return
-    at = now().isoformat(timespec="seconds")
-    line = {"at": at, "id": last.id, "mac": last.mac, "seal": _seal(db.site_key, at, last.id, last.mac)}
-    path = heads_path(db.settings)
-    is_new = not path.exists()
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    if is_new:
-        path.chmod(0o600)
+        if last is None:
+            return
+        at = now().isoformat(timespec="seconds")
+        line = {"at": at, "id": last.id, "mac": last.mac, "seal": _seal(db.site_key, at, last.id, last.mac)}
+        path = heads_path(db.settings)
+        _cut_torn_line(path)
+        _append(path, json.dumps(line) + "\n")
+        remembered = _remembered(connection, db.site_key)
+        if remembered != _FORGED:  # which stays, and goes on failing
+            _remember(connection, db.site_key, len(_lines(path)) if remembered is None else remembered + 1)
+
+
+def repair(db: Database) -> int:
+    """Begin the second file anew with the lines that are whole and the site's own; how many lines were lost.
+
+    That and how many is a row of the audit trail, so nobody can lose a line unseen; the damaged file stays beside the
+    new one. Lines that contradict the chain are not lost but evidence: they stay, and go on failing. Raises OSError.
+    """
+    with db.begin() as connection:
+        trail.lock_trail(connection)
+        path = heads_path(db.settings)
+        lines = _lines(path)
+        whole = [line for line in lines if _parsed(line) is not None]
+        lost = max(len(lines), _remembered(connection, db.site_key) or 0) - len(whole)
+        if lost <= 0:
+            return 0
+        trail.record(connection, None, "repair audit heads", "site", lost=lost)
+        if path.is_file():
+            stamp = now().strftime("%Y%m%dT%H%M%SZ")
+            write_whole(path.with_name(f"{NAME}.damaged-{stamp}"), path.read_bytes(), mode=0o600)
+        write_whole(path, "".join(line + "\n" for line in whole), mode=0o600)
+        _remember(connection, db.site_key, len(whole))
+    return lost
+
+
+def stage_for(copy: Path, own: Path, staged: Path) -> None:
+    """For a backup: as many lines as the copy of the database remembers, where `staged` has fewer of them."""
+    with closing(sqlite3.connect(copy)) as database:
+        found = database.execute("SELECT value FROM site WHERE key = ?", (_REMEMBERED,)).fetchone()
+    n = int(str(found[0]).partition(" ")[0]) if found else 0
+    if n > len(_lines(staged)) and own.is_file():
+        write_whole(staged, "".join(line + "\n" for line in _lines(own)[:n]), mode=0o600)
 
 
 def verify(db: Database) -> trail.Verdict:
     """The chain itself, and that it still holds every row that the second file knows. Asks for no role."""
     found = trail.verify(db)
-    return trail.Verdict(found.n, (*found.problems, *_problems(db)))
+    problems, lost = _problems(db)
+    return trail.Verdict(found.n, (*found.problems, *problems, *lost), tuple(lost))
 
 
 def last_written(db: Database) -> datetime | None:
     """When the newest line of the second file was written; None without one that can be read."""
-    for line in reversed(_lines(db.settings)):
+    for line in reversed(_lines(heads_path(db.settings))):
         try:
             return datetime.fromisoformat(json.loads(line)["at"])
         except (ValueError, KeyError, TypeError):
@@ -84,37 +130,106 @@ def written_daily(db: Database) -> Iterator[None]:
         yield
 
 
-def _problems(db: Database) -> Iterator[str]:
-    lines = _lines(db.settings)
+def _problems(db: Database) -> tuple[list[str], list[str]]:
+    """What contradicts the chain, and what only is lost: lines that cannot be read or are not there any more."""
+    lines = _lines(heads_path(db.settings))
     with db.read() as connection:
         macs = {row.id: row.mac for row in connection.execute(select(rows.c.id, rows.c.mac))}
+        remembered = _remembered(connection, db.site_key)
+    problems, lost = [], []
+    if remembered == _FORGED:
+        problems.append(f"How many lines {NAME} has was changed in the database after it was written.")
     if not lines and macs:
-        yield f"The file {_NAME}, which keeps the head of the chain a second time, is missing or empty."
+        lost.append(f"The file {NAME}, which keeps the head of the chain a second time, is missing or empty.")
+    elif remembered is not None and len(lines) < remembered:
+        n = remembered - len(lines)
+        lost.append(f"{n} {'line is' if n == 1 else 'lines are'} missing from {NAME}: {remembered} were written.")
     for number, line in enumerate(lines, 1):
-        try:
-            retained = json.loads(line)
-            at, row_id, mac, seal = (
-                str(retained["at"]),
-                int(retained["id"]),
-                str(retained["mac"]),
-                str(retained["seal"]),
-            )
-        except (ValueError, KeyError, TypeError):
-            yield f"Line {number} of {_NAME} cannot be read."
+        parsed = _parsed(line)
+        if parsed is None:
+            lost.append(f"Line {number} of {NAME} cannot be read.")
             continue
+        at, row_id, mac, seal = parsed
         if not hmac.compare_digest(seal.encode(), _seal(db.site_key, at, row_id, mac).encode()):
-            yield f"Line {number} of {_NAME} was changed after it was written."
+            problems.append(f"Line {number} of {NAME} was changed after it was written.")
         elif row_id not in macs:
-            yield f"On {at[:10]} the chain reached row {row_id}, which is not there: rows were removed at the end."
+            problems.append(
+                f"On {at[:10]} the chain reached row {row_id}, which is not there: rows were removed at the end."
+            )
         elif macs[row_id] != mac:
-            yield f"Row {row_id} is another one than on {at[:10]}: the chain was replaced from there or before."
+            problems.append(
+                f"Row {row_id} is another one than on {at[:10]}: the chain was replaced from there or before."
+            )
+    return problems, lost
 
 
-def _lines(settings: Settings) -> list[str]:
-    path = heads_path(settings)
+def _parsed(line: str) -> tuple[str, int, str, str] | None:
+    """Time, row, code and seal of a line; None for one that cannot be read."""
+    try:
+        told = json.loads(line)
+        return str(told["at"]), int(told["id"]), str(told["mac"]), str(told["seal"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines; a last one without its end that cannot be read was torn by a crash and was never promised."""
     if not path.is_file():
         return []
-    return [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8", errors="replace")
+    *whole, last = text.split("\n")
+    if last.strip() and (_parsed(last) is not None or not whole):
+        whole.append(last)
+    return [line for line in whole if line.strip()]
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    kept, _, last = content.rpartition(b"\n")
+    if not last.strip():
+        return
+    if _parsed(last.decode("utf-8", "replace")) is not None:
+        write_whole(path, content + b"\n", mode=0o600)
+        return
+    log.warning("The last line of %s was torn when a process or the machine stopped; it was cut off", NAME)
+    write_whole(path, kept + b"\n" if kept else b"", mode=0o600)
+
+
+def _append(path: Path, line: str) -> None:
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
+
+
+_FORGED = -1
+
+
+def _remembered(connection: Connection, key: bytes) -> int | None:
+    """How many lines were written; None before the first (or under version 0.1), `_FORGED` for a wrong seal."""
+    value = connection.execute(select(site.c.value).where(site.c.key == _REMEMBERED)).scalar_one_or_none()
+    if value is None:
+        return None
+    n, _, seal = value.partition(" ")
+    is_ours = n.isdigit() and hmac.compare_digest(seal.encode(), _seal_of_number(key, int(n)).encode())
+    return int(n) if is_ours else _FORGED
+
+
+def _remember(connection: Connection, key: bytes, n: int) -> None:
+    value = f"{n} {_seal_of_number(key, n)}"
+    done = connection.execute(update(site).where(site.c.key == _REMEMBERED).values(value=value))
+    if done.rowcount == 0:
+        connection.execute(insert(site).values(key=_REMEMBERED, value=value))
+
+
+def _seal_of_number(key: bytes, n: int) -> str:
+    return hmac.new(key, f"audit head lines\n{n}".encode(), hashlib.sha256).hexdigest()
 
 
 def _seal(key: bytes, at: str, row_id: int, mac: str) -> str:

@@ -62,7 +62,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "disable person", "enable person", "set up second factor", "remove second factor",
     ),
     "Settings": ("change setting", "change threshold"),
-    "Backups": ("backup", "restore"),
+    "Backups": ("backup", "restore", "repair audit heads"),
     "Software": ("start", "upgrade"),
 }  # fmt: skip
 """Kind of act -> its actions, as they stand in the rows."""
@@ -91,10 +91,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verifying the chain found. n: rows that were read. problems: one sentence each, in order of the rows."""
+    """What verifying the chain found. n: rows that were read. problems: one sentence each, in order of the rows.
+
+    lost: those of them that contradict nothing: lines of the second file of heads that are torn or not there.
+    """
 
     n: int
     problems: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
     @property
     def is_intact(self) -> bool:

@@ -13,7 +13,6 @@ The file of a backup: a tar without compression that begins with a list of all o
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -22,29 +21,38 @@ import shutil
 import sqlite3
 import stat
 import tarfile
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
-from uuid import uuid4
+from typing import IO, Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import Conflict, InvalidInput
-from core.files import undone_by
+from core.errors import AppError, Conflict, InvalidInput, InvalidSettings
+from core.files import (
+    is_disk_full,
+    is_temporary,
+    sweep,
+    sweep_folder,
+    sync_folder,
+    temporary_folder,
+    temporary_parent,
+    undone_by,
+    whole_file,
+)
 from core.records.audit import heads, trail
 from core.records.backup import database_copy
 from core.records.backup.database_copy import Report
-from core.records.database import tables
+from core.records.database import image_store, tables
 from core.records.database.db import Database, open_database, reachable_engine
 from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
 
 _BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
+_NO_SPACE = "There is no space left for the backup, there or in the state folder. No backup was made; make room first."
 _NOT_EMPTY = (
     "The database that SECONDREAD_DATABASE_URL names is not empty, so nothing was restored. Name a new, empty one."
 )
@@ -56,23 +64,58 @@ def back_up(db: Database, target: Path, report: Report = lambda _: None) -> Summ
         raise Conflict("There is a file of this name already. Choose another name.")
     if not target.parent.is_dir():
         raise InvalidInput("The folder for the backup does not exist. Make it first.")
-    half = target.with_name(f"{target.name}.{uuid4().hex}.half")
+    sweep_folder(target.parent)
+    parent = temporary_parent(db.settings.state_dir)
     try:
-        with tempfile.TemporaryDirectory(dir=db.settings.state_dir, prefix="backup-") as folder:
-            staged = Path(folder)
-            _stage(db, staged, report)
-            with closing(sqlite3.connect(staged / DATABASE)) as copy:
-                n_audit = copy.execute("SELECT count(*) FROM audit").fetchone()[0]
-            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                summary = write_archive(staged, file, n_audit, report)
-                file.flush()
-                os.fsync(file.fileno())
-        half.replace(target)
-    except OSError as error:
-        raise Conflict(f"The backup could not be written ({error.strerror or type(error).__name__}).") from error
-    finally:
-        half.unlink(missing_ok=True)
+        with whole_file(target, mode=0o600, replaces=False, full=_NO_SPACE) as half:
+            with temporary_folder(parent) as staged:
+                _stage(db, staged, report)
+                with closing(sqlite3.connect(staged / DATABASE)) as copy:
+                    n_audit = copy.execute("SELECT count(*) FROM audit").fetchone()[0]
+                with half.open("wb") as file:
+                    summary = write_archive(staged, file, n_audit, report)
+            with temporary_folder(parent) as again:
+                check_backup(half, again, report)
+    except FileExistsError:
+        raise Conflict("There is a file of this name already. Choose another name.") from None
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        words = (error.strerror or "") if isinstance(error, OSError) else str(getattr(error, "orig", None) or error)
+        if "full" in words.lower():
+            raise Conflict(_NO_SPACE) from error
+        raise Conflict(f"The backup could not be written ({words or type(error).__name__}).") from error
     return summary
+
+
+def check_backup(source: Path, folder: Path, report: Report = lambda _: None) -> None:
+    """Whether `restore` would take this file: read again whole, each file's hash, its database opened and verified.
+
+    Only what is small is unpacked, into `folder`: database, key and heads. Says through `report` what is restored but
+    not whole: heads that were lost, pictures that the store had lost before. Raises Conflict where it would refuse.
+    """
+    try:
+        summary = unpack_archive(source, folder, lambda _: None, only=(DATABASE, *FILES))
+        db = open_database(Settings(state_dir=folder))
+        try:
+            _require_verified(heads.verify(db), summary, report)
+            with db.read() as connection:
+                named = image_store.all_referred(connection)
+        finally:
+            db.close()
+    except (InvalidInput, InvalidSettings, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError) as error:
+        told = str(error) if isinstance(error, AppError) else "it reads otherwise than it was written"
+        raise Conflict(f"No backup was made, because it could not be restored: {told}") from error
+    lost = len(named - {PurePosixPath(name).name for name in names_in(source)})
+    if lost:
+        report(f"{lost} stored pictures are missing from the image store, so the backup is without them.")
+
+
+def _require_verified(verdict: trail.Verdict, summary: Summary, report: Report) -> None:
+    """Raises InvalidInput where the trail is not as it was written; what only its second file lost is said."""
+    if verdict.n != summary.n_audit or set(verdict.problems) - set(verdict.lost):
+        problem = next((one for one in verdict.problems if one not in verdict.lost), "rows are missing.")
+        raise InvalidInput(f"The audit trail in this backup is not as it was written. Nothing was restored. {problem}")
+    for sentence in verdict.lost:
+        report(f"{sentence} The chain of the audit trail itself verifies. See `python -m core audit repair-heads`.")
 
 
 def restore(settings: Settings, source: Path, report: Report = lambda _: None) -> Summary:
@@ -82,23 +125,30 @@ def restore(settings: Settings, source: Path, report: Report = lambda _: None) -
     a broken file, InvalidSettings for a database that cannot be reached; nothing has changed then.
     """
     state = settings.state_dir
-    if state.exists() and (not state.is_dir() or any(state.iterdir())):
+    if state.is_dir():
+        sweep(state)  # of a restore that was killed
+    if state.exists() and (not state.is_dir() or any(path != temporary_parent(state) for path in state.iterdir())):
         raise Conflict("The state folder is not empty. Name an empty or new one in SECONDREAD_STATE_DIR.")
     if settings.database_url and settings.resolved_database_url.startswith("sqlite"):
         raise Conflict("A backup restores SQLite into the state folder. Unset SECONDREAD_DATABASE_URL for it.")
     with _empty_database(settings):
         pass  # asked before anything is unpacked
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(dir=state, prefix=".restore-"))  # within: the folder may be a volume of its own
-    with undone_by(lambda: _empty(state)), _failures_as_sentences():
+    # Within the state folder, which may be a volume of its own.
+    with (
+        undone_by(lambda: _empty(state)),
+        _failures_as_sentences(),
+        temporary_folder(temporary_parent(state)) as half,
+    ):
         summary = unpack_archive(source, half, report)
-        _check_and_sign_out(half, summary)
+        _check_and_sign_out(half, summary, report)
         with _empty_database(settings) as connection:
             if connection is not None:
                 _fill(connection, half, report)
             for path in sorted(half.iterdir(), key=lambda path: path.name == DATABASE):  # the database last
-                path.replace(state / path.name)
-    half.rmdir()
+                if path.name != temporary_parent(state).name:
+                    path.replace(state / path.name)
+            sync_folder(state)
     return summary
 
 
@@ -110,7 +160,7 @@ def _failures_as_sentences() -> Iterator[None]:
     except SQLAlchemyError as error:
         raise Conflict("The database did not take the rows of this backup, so nothing was restored.") from error
     except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and is_disk_full(error):
             raise Conflict("There is no space for this backup in the state folder, so nothing was restored.") from error
         raise InvalidInput(_BROKEN) from error
 
@@ -149,13 +199,11 @@ def _empty(state: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _check_and_sign_out(folder: Path, summary: Summary) -> None:
+def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
     """Opens what was unpacked, verifies its trail, and ends the sessions that were alive when it was made."""
     db = open_database(Settings(state_dir=folder))
     try:
-        verdict = heads.verify(db)
-        if not verdict.is_intact or verdict.n != summary.n_audit:
-            raise InvalidInput("The audit trail in this backup is not as it was written. Nothing was restored.")
+        _require_verified(heads.verify(db), summary, report)
         with db.begin() as connection:
             connection.execute(tables.session.delete())
             trail.record(connection, None, "restore", "site", rows=summary.n_audit)
@@ -167,7 +215,8 @@ def _stage(db: Database, staged: Path, report: Report) -> None:
     """A copy of the database and links to the files, all of one moment.
 
     Files are written before the rows that name them and removed after, so what is copied while nobody removes any has
-    every file that its rows name. The heads come first: they must not know rows that the copy has not.
+    every file that its rows name. The heads come first: they must not know rows that the copy has not. Where a head
+    was written meanwhile, and the copy knows of it, they are taken again.
     """
     state = db.settings.state_dir
     for name in FILES:
@@ -183,6 +232,7 @@ def _stage(db: Database, staged: Path, report: Report) -> None:
                 copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         else:
             database_copy.to_sqlite(db.engine, staged / DATABASE, report)
+        heads.stage_for(staged / DATABASE, heads.heads_path(db.settings), staged / heads.NAME)
         if (state / "live.json").is_file():
             shutil.copyfile(state / "live.json", staged / "live.json")
         for path in _files_to_back_up(state):
@@ -198,7 +248,8 @@ def _files_to_back_up(state: Path) -> list[Path]:
     files: list[Path] = []
     for folder in FOLDERS:
         files += [path for path in (state / folder).rglob("*") if path.is_file() and not path.is_symlink()]
-    return [path for path in files if path.suffix not in (".half", ".part")]
+    arriving = state / "data_sets" / "arriving"
+    return [path for path in files if not is_temporary(path.name) and not path.is_relative_to(arriving)]
 
 
 FORMAT = 1
@@ -239,19 +290,31 @@ def write_archive(folder: Path, file: IO[bytes], n_audit: int, report: Report) -
     return Summary(len(paths), n_bytes, n_audit)
 
 
-def unpack_archive(source: Path, folder: Path, report: Report) -> Summary:
+def names_in(source: Path) -> set[str]:
+    """The names of all files that a backup lists."""
+    with tarfile.open(source, mode="r:") as archive:
+        return set(_listing(archive)["files"])
+
+
+def _listing(archive: tarfile.TarFile) -> dict[str, Any]:
+    head = archive.next()
+    if head is None or head.name != LIST or not head.isreg():
+        raise ValueError("no list")
+    stream = archive.extractfile(head)
+    return dict(json.loads(stream.read() if stream else b""))
+
+
+def unpack_archive(source: Path, folder: Path, report: Report, only: Collection[str] | None = None) -> Summary:
     """Every listed file, no other, each with its hash. Names are checked before anything is written.
+
+    only: the files that are written; all are read and their hashes compared nevertheless. None writes all.
 
     Raises InvalidInput for another format; ValueError, KeyError, TypeError, EOFError, OSError, tarfile.TarError or
     zlib.error for a file that is broken or none of ours.
     """
     n_bytes, reported = 0, 0
     with tarfile.open(source, mode="r:") as archive:
-        head = archive.next()
-        if head is None or head.name != LIST or not head.isreg():
-            raise ValueError("no list")
-        stream = archive.extractfile(head)
-        listing = json.loads(stream.read() if stream else b"")
+        listing = _listing(archive)
         if listing["format"] != FORMAT:
             raise InvalidInput("This backup was made by another version of SecondRead. Restore it with that one.")
         expected = dict(listing["files"])
@@ -262,18 +325,33 @@ def unpack_archive(source: Path, folder: Path, report: Report) -> Summary:
             stream = archive.extractfile(entry) if entry.isreg() and _is_ours(entry.name) else None
             if stream is None:
                 raise ValueError("not a name of ours")
-            path = folder / entry.name
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                shutil.copyfileobj(stream, file, _CHUNK)
-            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            if _sha256(path) != wanted:
+            path = folder / entry.name if only is None or entry.name in only else None
+            if _unpacked(stream, path) != wanted:
                 raise ValueError("damaged")
             n_bytes += entry.size
             reported = _report_progress(report, "Unpacked", n_bytes, reported)
         if expected:
             raise ValueError("cut off")
     return Summary(len(listing["files"]), n_bytes, int(listing["n_audit"]))
+
+
+def _unpacked(stream: IO[bytes], path: Path | None) -> str:
+    """The SHA-256 of an entry, which is written, on the disk and readable by its owner only, if it has a path."""
+    digest = hashlib.sha256()
+    with ExitStack() as stack:
+        file = None
+        if path is not None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("xb"))
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            if file is not None:
+                file.write(chunk)
+        if file is not None:
+            file.flush()
+            os.fsync(file.fileno())
+    return digest.hexdigest()
 
 
 def _report_progress(report: Report, word: str, n_bytes: int, reported: int) -> int:

@@ -25,9 +25,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, insert, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
-from core.errors import Conflict, InvalidSettings
+from core.errors import Conflict, InvalidInput, InvalidSettings
 from core.files import sweep, undone_by, whole_file, write_whole
 from core.records.database.image_store import ImageStore
 from core.records.database.image_store import sweep as sweep_store
@@ -40,6 +40,14 @@ log = logging.getLogger(__name__)
 _CONFLICT_SENTENCE = (
     "Somebody else changed this at the same moment, so nothing was saved. Reload the page and try again."
 )
+_MOVED = (
+    "The state folder is not where it was when SecondRead started, so nothing was saved. Put it back, or restart "
+    "SecondRead."
+)
+_AWAY = "The database was restarted or cannot be reached. Look whether your last step was saved, and try again."
+_NO_SPACE = "The disk with the database is full, so nothing was saved. Make room, or ask an administrator to."
+_READ_ONLY = "The database cannot be written to, so nothing was saved. Ask an administrator to look at its disk."
+_NUL = "A text here holds a character that cannot be stored (NUL). Remove it and try again."
 _SQLSTATES = {"23505", "23503", "40001", "40P01", "55P03"}
 """Unique and foreign key violation, serialization failure, deadlock, lock not available."""
 _SQLITE = {
@@ -48,14 +56,33 @@ _SQLITE = {
 }  # fmt: skip
 
 
-def _is_conflict(error: DBAPIError) -> bool:
-    """Whether the same act, begun anew, would see what the other one did and succeed or refuse with its own words."""
+def _code_of(error: DBAPIError) -> str:
+    """SQLite's name of the error, or PostgreSQL's SQLSTATE; "" where the driver says neither."""
     driver = error.orig
     name = getattr(driver, "sqlite_errorname", None)
     if name is not None:
-        return name in _SQLITE
+        return str(name)
     told = driver.args[0] if driver is not None and driver.args else None
-    return isinstance(told, Mapping) and told.get("C") in _SQLSTATES
+    return str(told.get("C", "")) if isinstance(told, Mapping) else ""
+
+
+def _sentence_of(error: DBAPIError) -> str | None:
+    """Why nothing was saved, where that is no bug of ours: somebody was faster, or disk, rights or server say no."""
+    code = _code_of(error)
+    if code in _SQLITE or code in _SQLSTATES:
+        return _CONFLICT_SENTENCE
+    if code == "SQLITE_FULL" or code.startswith("53"):  # class 53: insufficient resources
+        return _NO_SPACE
+    if code.startswith(("SQLITE_READONLY", "SQLITE_IOERR", "SQLITE_CANTOPEN")) or code in ("25006", "58030"):
+        return _READ_ONLY
+    return _AWAY if _is_away(error) else None
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether the server went away in the middle (class 57P: by its operator; 08: the connection is broken)."""
+    return (
+        error.connection_invalidated or isinstance(error, InterfaceError) or _code_of(error).startswith(("57P", "08"))
+    )
 
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -72,6 +99,8 @@ class Database:
         self.settings = settings
         self.site_key = site_key
         self.store = store
+        is_file = engine.dialect.name == "sqlite"
+        self._file = Path(str(engine.url.database)).stat() if is_file else None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -80,24 +109,46 @@ class Database:
         On SQLite it takes the write lock at once: a transaction that reads, then writes, would otherwise fail when
         another one wrote in between. Raises Conflict where the database refuses because of another transaction.
         """
+        self.require_state_dir()
         try:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(**{_WRITES: True})
                 with connection.begin():
                     yield connection
+                    self.require_state_dir()  # before the commit: moved away meanwhile, nothing is acknowledged
         except DBAPIError as error:
-            if not _is_conflict(error):
+            sentence = _sentence_of(error)
+            if sentence is None:
                 raise
-            log.warning("The database refused one of two that acted at once: %s", type(error.orig).__name__)
-            raise Conflict(_CONFLICT_SENTENCE) from error
+            log.warning("The database refused: %s", _code_of(error) or type(error.orig).__name__)
+            raise Conflict(sentence) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only looks, at one moment, never waits for writers, and is undone at the end."""
-        with self.engine.connect() as connection:
-            if connection.dialect.name == "postgresql":  # SQLite sees one moment by itself
-                connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            yield connection
+        self.require_state_dir()
+        try:
+            with self.engine.connect() as connection:
+                if connection.dialect.name == "postgresql":  # SQLite sees one moment by itself
+                    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+                yield connection
+        except DBAPIError as error:
+            if not _is_away(error):
+                raise
+            raise Conflict(_AWAY) from error
+
+    def require_state_dir(self) -> None:
+        """Raises Conflict unless the state folder is the one that was opened: SQLite's open file would go on taking
+        writes that nobody finds again, and uploads would make a new, empty folder in its place.
+        """
+        try:
+            is_same = (self.settings.state_dir / "site.key").read_bytes() == self.site_key
+            if is_same and self._file is not None:
+                is_same = os.path.samestat(Path(str(self.engine.url.database)).stat(), self._file)
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise Conflict(_MOVED)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -196,12 +247,24 @@ def _engine(settings: Settings, site_key: bytes) -> Engine:
         engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "handle_error", _forget_the_row)
 
+    event.listen(engine, "before_cursor_execute", _refuse_nul)
+
     @event.listens_for(engine, "connect")
     def _attach_key(_connection: Any, record: Any) -> None:
         record.info["site_key"] = site_key
         record.info["settings"] = settings
 
     return engine
+
+
+def _refuse_nul(
+    _connection: Connection, _cursor: Any, _statement: str, parameters: Any, _context: Any, is_many: bool
+) -> None:
+    """PostgreSQL stores no NUL in a text and would fail; so neither kind of database takes one, also in a search."""
+    for one in parameters if is_many else (parameters,):
+        values = one.values() if isinstance(one, Mapping) else one or ()
+        if any(isinstance(value, str) and "\x00" in value for value in values):
+            raise InvalidInput(_NUL)
 
 
 def _forget_the_row(context: ExceptionContext) -> None:

@@ -1,8 +1,8 @@
 """Where pixels and heat maps lie: files named by the SHA-256 of their content, each written once, in whole.
 
 Grey pixels are 16-bit PNG, colour is 8-bit RGB PNG, heat maps are NumPy archives in half precision. A file is removed
-only by `delete_unused` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever adds a
-row calls `keep` under the same lock. So a file that a row refers to is always there.
+only by `delete_unused` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever
+adds a row calls `lock` first. So a file that a row refers to is always there.
 """
 
 from __future__ import annotations
@@ -166,12 +166,16 @@ def delete_unused(connection: Connection, store: ImageStore, keys: Iterable[str]
 def sweep(connection: Connection, store: ImageStore) -> int:
     """Remove what a process that was killed left behind a day ago or earlier; how many files that was."""
     lock(connection)
-    referred = set(connection.execute(select(image.c.stored)).scalars())
-    referred |= set(connection.execute(select(prediction.c.maps)).scalars())
-    orphans = set(store.keys(older_than_seconds=_ORPHAN_SECONDS)) - referred
+    orphans = set(store.keys(older_than_seconds=_ORPHAN_SECONDS)) - all_referred(connection)
     for key in orphans:
         store.remove(key)
     return len(orphans)
+
+
+def all_referred(connection: Connection) -> set[str]:
+    """The keys of all files that a row names."""
+    referred = set(connection.execute(select(image.c.stored)).scalars())
+    return (referred | set(connection.execute(select(prediction.c.maps)).scalars())) - {None}
 
 
 def _referred(connection: Connection, keys: Iterable[str]) -> set[str]:

@@ -74,6 +74,86 @@ def test_a_damaged_second_file_is_told(records: Database, damage: str) -> None:
     )
 
 
+def written(db: Database, n: int) -> Path:
+    """Their file, with so many lines."""
+    for _ in range(n):
+        act(db)
+        heads.write_head(db)
+    return heads.heads_path(db.settings)
+
+
+def test_a_deleted_or_shortened_second_file_stays_red_whatever_is_written_afterwards(records: Database) -> None:
+    path = written(records, 3)
+    last = path.read_text().splitlines()[-1]
+    path.unlink()
+    heads.write_head(records)
+    assert heads.verify(records).lost == ("3 lines are missing from audit_heads.jsonl: 4 were written.",)
+    path.write_text(last + "\n" + path.read_text())
+    assert not heads.verify(records).is_intact
+    with records.begin() as connection:
+        connection.execute(text("UPDATE site SET value = '2 00' WHERE key = 'audit_heads'"))
+    heads.write_head(records)
+    assert "changed in the database" in heads.verify(records).problems[0]
+
+
+def test_a_line_that_a_crash_tore_was_never_promised_and_is_cut_off(
+    records: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = written(records, 2)
+    whole = path.read_text()
+    path.write_text(whole + '{"at": "2026-')
+    assert heads.verify(records).is_intact
+    heads.write_head(records)
+    assert path.read_text().startswith(whole + '{"at"') and len(path.read_text().splitlines()) == 3
+    assert heads.verify(records).is_intact and "cut off" in caplog.text
+
+
+def test_a_last_line_that_only_lacks_its_end_is_kept(records: Database) -> None:
+    path = written(records, 2)
+    path.write_text(path.read_text().rstrip("\n"))
+    heads.write_head(records)
+    assert len(path.read_text().splitlines()) == 3 and heads.verify(records).is_intact
+
+
+def test_a_repair_begins_anew_and_says_in_the_trail_what_was_lost(
+    records: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(records, 3)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1][:20], lines[2], ""]))
+    assert len(heads.verify(records).lost) == 1
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(records.settings.state_dir))
+    assert program.main(["audit", "verify"]) == 3
+    assert program.main(["audit", "repair-heads"]) == 0
+    assert program.main(["audit", "verify"]) == 0
+    assert "1 lines were lost" in capsys.readouterr().out
+    entry = trail.entries(records, add_person(records, "Ada", "administrator"), action="repair audit heads")[0]
+    assert entry.detail == {"lost": 1}
+    assert path.read_text().startswith(f"{lines[0]}\n{lines[2]}\n") and len(list(path.parent.glob("*.damaged-*"))) == 1
+    assert program.main(["audit", "repair-heads"]) == 0 and "Nothing was lost" in capsys.readouterr().out
+
+
+def test_what_contradicts_the_chain_is_no_loss_and_no_repair_removes_it(records: Database) -> None:
+    path = written(records, 2)
+    line = json.loads(path.read_text().splitlines()[0])
+    path.write_text(json.dumps({**line, "id": 2}) + "\n" + path.read_text().splitlines()[1] + "\n")
+    assert heads.repair(records) == 0
+    assert "was changed" in heads.verify(records).problems[0] and not heads.verify(records).lost
+
+
+def test_the_line_is_on_the_disk_before_the_database_knows_of_it(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(records, 1)
+    monkeypatch.setattr(heads, "_remember", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        heads.write_head(records)
+    monkeypatch.undo()
+    assert len(path.read_text().splitlines()) == 2 and heads.verify(records).is_intact
+    heads.write_head(records)
+    assert heads.verify(records).is_intact
+
+
 def test_the_head_is_written_at_start_and_again_on_another_day(
     records: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

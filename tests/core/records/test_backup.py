@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -19,7 +24,7 @@ from core.records.people import sessions
 from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads.reads import reads_of, record_first_read
 from core.records.reads.studies import create_study, load_study
-from core.settings import Settings
+from core.settings import REPOSITORY, Settings
 
 pytestmark = sqlite_only
 
@@ -57,7 +62,7 @@ def test_everything_is_there_again(records: Database, site: tuple[Person, str], 
     assert sessions.person_of(db, new, cookie) is None
     assert new.state_dir.stat().st_mode & 0o077 == 0
     db.close()
-    assert not list(new.state_dir.glob(".restore-*")) and not list(records.settings.state_dir.glob("backup-*"))
+    assert not any(path for state in (new, records.settings) for path in state.state_dir.glob("tmp/*"))
 
 
 def test_a_state_folder_with_something_in_it_is_left_alone(
@@ -89,6 +94,112 @@ def test_a_broken_backup_is_a_sentence_and_changes_nothing(
         with pytest.raises(InvalidInput, match="Nothing was restored"):
             site_backup.restore(new, tmp_path / name)
         assert not any(new.state_dir.iterdir()), name
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing"])
+def test_a_backup_with_lost_heads_says_so_and_can_be_restored(
+    records: Database, site: tuple[Person, str], tmp_path: Path, damage: str
+) -> None:
+    path = heads.heads_path(records.settings)
+    for _ in range(2):
+        heads.write_head(records)
+    lines = path.read_text().splitlines()
+    lines[1:2] = [lines[1][:9]] if damage == "torn" else []
+    path.write_text("\n".join([*lines, ""]))
+    told: list[str] = []
+    site_backup.back_up(records, tmp_path / "site.backup", told.append)
+    assert "audit_heads.jsonl" in " ".join(told)
+    site_backup.restore(Settings(state_dir=tmp_path / "new"), tmp_path / "site.backup")
+    db = open_database(Settings(state_dir=tmp_path / "new"))
+    assert heads.verify(db).lost and heads.verify(db).problems == heads.verify(db).lost
+    db.close()
+
+
+def test_a_backup_that_could_not_be_restored_is_none(
+    records: Database, site: tuple[Person, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = heads.heads_path(records.settings)
+    path.write_text(path.read_text().replace('"id": ', '"id": 1'))
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(records.settings.state_dir))
+    assert program.main(["backup", str(tmp_path / "site.backup")]) == 1
+    assert not (tmp_path / "site.backup").exists() and not list(tmp_path.glob(".*.half"))
+
+
+def test_a_picture_that_the_store_lost_is_said(records: Database, site: tuple[Person, str], tmp_path: Path) -> None:
+    records.store.remove(records.store.keys()[0])
+    told: list[str] = []
+    site_backup.back_up(records, tmp_path / "site.backup", told.append)
+    assert "1 stored pictures are missing" in " ".join(told)
+
+
+def test_a_head_written_while_a_backup_is_made_is_in_it(
+    records: Database, site: tuple[Person, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copyfile
+
+    def late(source: Path, target: Path) -> Path:
+        done = copy(source, target)
+        if Path(source).name == heads.NAME:
+            heads.write_head(records)
+        return done
+
+    monkeypatch.setattr(shutil, "copyfile", late)
+    site_backup.back_up(records, tmp_path / "site.backup")
+    monkeypatch.undo()
+    site_backup.restore(Settings(state_dir=tmp_path / "new"), tmp_path / "site.backup")
+    db = open_database(Settings(state_dir=tmp_path / "new"))
+    assert heads.verify(db).is_intact
+    db.close()
+
+
+BACKUP = """
+import sys, time
+from pathlib import Path
+from core.commands import backup
+from core.records.backup import site_backup
+def slow(*arguments):
+    print("staged", flush=True)
+    time.sleep(60)
+site_backup.write_archive = slow
+from core import __main__ as program
+sys.exit(program.main(["backup", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, 0), (signal.SIGKILL, 1)])
+def test_a_killed_backup_leaves_nothing_that_the_next_start_does_not_remove(
+    records: Database, site: tuple[Person, str], tmp_path: Path, number: int, left: int
+) -> None:
+    """Database, site key and links of pictures lay there for ever: no deletion and no retention reached them."""
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", BACKUP, tmp_path / "out" / "site.backup"], cwd=REPOSITORY, stdout=subprocess.PIPE,
+        env={**os.environ, "SECONDREAD_STATE_DIR": str(records.settings.state_dir)},
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == b"staged\n"
+    assert list(records.settings.state_dir.glob("tmp/*/site.key"))
+    process.send_signal(number)
+    assert process.wait(30) == (143 if number == signal.SIGTERM else -number)
+    assert len(list(records.settings.state_dir.glob("tmp/*"))) == left == len(list((tmp_path / "out").iterdir()))
+    open_database(records.settings).close()
+    assert not list(records.settings.state_dir.glob("tmp/*"))
+    site_backup.back_up(records, tmp_path / "out" / "site.backup")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["site.backup"]
+
+
+def test_a_full_disk_is_a_sentence_and_no_backup(records: Database, site: tuple[Person, str], tmp_path: Path) -> None:
+    """Of SQLite's own words for it, too: they are no OSError."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000));"
+        "from core import __main__ as program; sys.exit(program.main(['backup', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, tmp_path / "site.backup"], cwd=REPOSITORY, capture_output=True, text=True,
+        env={**os.environ, "SECONDREAD_STATE_DIR": str(records.settings.state_dir)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "no space" in done.stderr or "could not be written" in done.stderr, done.stderr
+    assert not list(tmp_path.glob("*.backup")) and not list(records.settings.state_dir.glob("tmp/*"))
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "store/../../escaped", "pages/evil.py"])
