@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.errors import AppError
 from core.server.addresses import Network, client_address, host_of, own_names, peer_of, schemes_of
 from core.settings import Settings
 
@@ -241,7 +242,12 @@ class Gate:
                 return
             if path.startswith(SIGNED_IN_PATHS):
                 token = HTTPConnection(scope).cookies.get(SESSION_COOKIE, "")
-                if not token or not await run_in_threadpool(self.is_signed_in, token):
+                try:
+                    is_signed_in = bool(token) and await run_in_threadpool(self.is_signed_in, token)
+                except AppError as refused:  # the state folder was moved away, the database is restarted
+                    await PlainTextResponse(str(refused), 503)(scope, receive, send)
+                    return
+                if not is_signed_in:
                     await PlainTextResponse("Please sign in first.", 403)(scope, receive, send)
                     return
                 if path.startswith(MEDIA_PATH) and not await run_in_threadpool(self.may_fetch, path, token):

@@ -80,9 +80,8 @@ def _sentence_of(error: DBAPIError) -> str | None:
 
 def _is_away(error: DBAPIError) -> bool:
     """Whether the server went away in the middle (class 57P: by its operator; 08: the connection is broken)."""
-    return (
-        error.connection_invalidated or isinstance(error, InterfaceError) or _code_of(error).startswith(("57P", "08"))
-    )
+    is_broken = isinstance(error, InterfaceError) and type(error.orig).__module__.startswith("pg8000")
+    return is_broken or error.connection_invalidated or _code_of(error).startswith(("57P", "08"))
 
 
 MIGRATIONS = Path(__file__).with_name("migrations")

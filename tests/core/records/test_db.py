@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from record_site import CALM, add_person, picture
+from record_site import CALM, add_person, picture, sqlite_only
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from core.errors import Conflict, InvalidSettings
+from core.errors import Conflict, InvalidInput, InvalidSettings
 from core.records.audit import trail
 from core.records.database import db, tables
 from core.records.database.db import Database, open_database
@@ -332,3 +332,85 @@ def _fill(opened: Database) -> None:
         connection.execute(
             insert(tables.release).values(evidence={}, person_id=reader.id, created_at=moment, **decided)
         )
+
+
+@sqlite_only
+@pytest.mark.parametrize("what", ["moved", "replaced", "other key"])
+def test_nothing_is_acknowledged_that_is_not_in_the_state_folder(records: Database, tmp_path: Path, what: str) -> None:
+    """SQLite's open file would go on taking reads, into a folder that nobody opens again."""
+    state, elsewhere = records.settings.state_dir, tmp_path / "elsewhere"
+    ann = add_person(records, "Ann", "radiologist")
+    shutil.move(state, elsewhere)
+    if what != "moved":
+        shutil.copytree(elsewhere, state)
+    if what == "other key":
+        (state / "site.key").write_bytes(bytes(32))
+    for act in (
+        lambda: add_person(records, "Bob"),
+        lambda: studies.create_study(records, ann, display_name="x", images=[picture()]),
+    ):
+        with pytest.raises(Conflict, match="state folder is not where it was"):
+            act()
+    with pytest.raises(Conflict), records.read():
+        pass
+    if what != "moved":
+        shutil.rmtree(state)
+    assert not state.exists()
+    shutil.move(elsewhere, state)
+    assert add_person(records, "Bob").id == ann.id + 1
+
+
+@sqlite_only
+def test_what_was_begun_before_the_folder_went_is_not_committed(records: Database, tmp_path: Path) -> None:
+    state = records.settings.state_dir
+    with pytest.raises(Conflict), records.begin() as connection:
+        trail.record(connection, None, "sign in", "person 1")
+        shutil.move(state, tmp_path / "elsewhere")
+    shutil.move(tmp_path / "elsewhere", state)
+    assert trail.verify(records).n == 0
+
+
+def test_a_text_with_nul_is_a_sentence_in_both_kinds_of_database(records: Database) -> None:
+    """As it comes in an address, `?study=%00`: PostgreSQL failed, SQLite looked for it."""
+    ann = add_person(records, "Ann", "radiologist")
+    with pytest.raises(InvalidInput, match="NUL"):
+        studies.load_study(records, ann, "\x00")
+    with pytest.raises(InvalidInput, match="NUL"), records.begin() as connection:
+        connection.execute(insert(tables.site), [{"key": "a", "value": "b"}, {"key": "c", "value": "\x00"}])
+    with records.read() as connection:
+        assert connection.execute(select(tables.site.c.key).where(tables.site.c.key.in_(["a", "c"]))).all() == []
+
+
+@sqlite_only
+def test_a_full_disk_is_a_sentence_and_nothing_is_saved(records: Database) -> None:
+    with records.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    with pytest.raises(Conflict, match="disk with the database is full"), records.begin() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        for number in range(1000):
+            connection.execute(insert(tables.site).values(key=f"key {number}", value="x" * 4000))
+    with records.read() as connection:
+        assert connection.execute(select(tables.site.c.key).where(tables.site.c.key == "key 0")).all() == []
+
+
+@sqlite_only
+def test_a_database_that_may_not_be_written_is_a_sentence(records: Database) -> None:
+    with pytest.raises(Conflict, match="cannot be written to"), records.begin() as connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        connection.execute(insert(tables.site).values(key="a", value="b"))
+
+
+def test_a_restarted_server_is_a_sentence_and_the_next_act_works(records: Database) -> None:
+    if records.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server")
+    with pytest.raises(Conflict, match="restarted"), records.begin() as connection:
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with records.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
+        connection.execute(insert(tables.site).values(key="a", value="b"))
+    with pytest.raises(Conflict, match="restarted"), records.read() as connection:
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with records.engine.connect() as other:
+            other.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
+        connection.execute(select(tables.site)).all()
+    assert add_person(records, "Ann").id

@@ -410,6 +410,25 @@ def test_an_upload_lands_whole_in_the_inbox(signed_in: TestClient, settings: Set
     assert path.is_relative_to(settings.state_dir / "inbox" / str(anna.id))
 
 
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+def test_no_upload_is_acknowledged_when_the_state_folder_was_moved_away(
+    signed_in: TestClient, settings: Settings, tmp_path: Path, when: str
+) -> None:
+    def move() -> None:
+        settings.state_dir.rename(tmp_path / "elsewhere")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * 1000
+        move()
+        yield b"x" * 1000
+
+    if when == "before":
+        move()
+    answer = signed_in.post("/upload", content=b"x" if when == "before" else chunks(), headers=UPLOAD)
+    assert answer.status_code in (409, 503) and "state folder" in answer.text
+    assert not settings.state_dir.exists()
+
+
 def test_nobody_uploads_without_the_role(client: TestClient, db: Database, settings: Settings, anna: Person) -> None:
     assert client.post("/upload", content=b"x", headers=UPLOAD).status_code == 403
     accounts.create_person(db, anna, name="Rosa", password=PASSWORD, roles=["researcher"])
