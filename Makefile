@@ -13,7 +13,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test check bench demo lock mutants help
+.PHONY: run install test check faults journeys bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -21,6 +21,7 @@ help:
 	@echo "make test     set up and run the tests"
 	@echo "make check    format, lint, types and code that nobody calls"
 	@echo "make journeys the files that three journeys through the code pass"
+	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
@@ -45,6 +46,12 @@ check: $(DEV_STAMP)
 
 journeys: $(DEV_STAMP)
 	@$(PY) tests/journeys.py
+
+KILLS := 500
+SEED := 1
+FOLDER := .state/faults
+faults: $(DEV_STAMP)
+	@$(PY) tests/faults/kill_rounds.py --kills $(KILLS) --seed $(SEED) --folder "$(FOLDER)"
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench

@@ -43,6 +43,7 @@ TEMPORARY = "tmp"
 DISK_FULL = "There is no space left on the disk, so nothing was saved. Make room, or ask an administrator to."
 ABANDONED_SECONDS = 24 * 3600
 """Without locks, and for the names of earlier versions: how long ago something was touched last."""
+_AGAIN_SECONDS = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HALF = re.compile(r"\.[0-9a-f]{32}\.half")
 _EARLIER = re.compile(r".+\.half|\..+\.(part|partial)")
@@ -176,13 +177,22 @@ def own_temporary_folder(state_dir: Path) -> Iterator[Path]:
 def end_cleanly_on_sigterm() -> None:
     """From now on SIGTERM ends this process as Ctrl-C does: what was begun is taken back on the way out, status 143.
 
-    For programs that have no loop of their own to end; in the main thread only.
+    For programs that have no loop of their own to end; in the main thread only. Python drops an exception that comes
+    while it runs a destructor or a callback of a library, so the signal is given again until the process is gone.
     """
 
+    def again() -> None:
+        while True:
+            time.sleep(_AGAIN_SECONDS)
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def end(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the taking back
+        if not is_told:
+            is_told.append(True)
+            threading.Thread(target=again, daemon=True).start()
         raise SystemExit(128 + signal.SIGTERM)
 
+    is_told: list[bool] = []
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, end)
 

@@ -186,3 +186,29 @@ def test_libraries_get_their_temporary_files_in_the_state_folder(tmp_path: Path)
     with files.own_temporary_folder(tmp_path) as folder, tempfile.NamedTemporaryFile(delete=False) as file:
         assert Path(file.name).parent == folder
     assert tempfile.gettempdir() == before and not any((tmp_path / "tmp").iterdir())
+
+
+DROPPED = """
+import os, signal, sys, time
+from core import files
+files._AGAIN_SECONDS = 0.2
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+files.end_cleanly_on_sigterm()
+try:
+    Dropped()
+    print("goes on", flush=True)
+    time.sleep(60)
+finally:
+    print("taken back")
+"""
+
+
+def test_sigterm_ends_a_command_also_where_python_drops_the_first_exception() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED], cwd=REPOSITORY, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 143 and done.stdout == "goes on\ntaken back\n"

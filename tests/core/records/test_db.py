@@ -12,6 +12,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -414,3 +415,15 @@ def test_a_restarted_server_is_a_sentence_and_the_next_act_works(records: Databa
             other.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
         connection.execute(select(tables.site)).all()
     assert add_person(records, "Ann").id
+
+
+@sqlite_only
+def test_a_database_that_stays_locked_is_a_sentence(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 0.1)
+    again = open_database(records.settings)
+    with closing(sqlite3.connect(records.settings.state_dir / "secondread.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Conflict, match="at the same moment"):
+            add_person(again, "Ann")
+    assert add_person(again, "Bob").id
+    again.close()
