@@ -31,9 +31,10 @@ def test_the_judge_finds_what_is_lost_half_or_left_over(tmp_path: Path) -> None:
     site = Site(tmp_path)
     db = open_database(site.settings)
     study = studies.create_study(db, site.person, display_name="x", images=[picture(7)])
-    acts = [("study", study), ("first read", study), ("study", "0" * 32), ("import", "9"), ("deleted", study)]
+    db.store.remove(db.store.keys()[0])
+    there = studies.create_study(db, site.person, display_name="y", images=[picture(8)])
+    acts = [("study", study), ("first read", there), ("study", "0" * 32), ("import", "9"), ("deleted", there)]
     acts.append(("release", "f" * 64))
-    db.store.remove(studies.load_study(db, site.person, study).images[0].stored)
     db.close()
     (site.out / "half.backup").write_bytes(b"half")
     (site.out / "left").touch()
@@ -43,6 +44,6 @@ def test_the_judge_finds_what_is_lost_half_or_left_over(tmp_path: Path) -> None:
     assert not figures.is_clean
     told = {name: " ".join(getattr(figures, name)) for name in ("lost", "half", "left_over")}
     assert "0" * 32 in told["lost"] and "import 9" in told["lost"] and "release ffffffff" in told["lost"]
-    assert f"first read of {study}" in told["lost"]
+    assert f"first read of {there}" in told["lost"]
     assert "is named and not there" in told["half"] and "half.backup" in told["half"]
     assert "left" in told["left_over"] and ".half" in told["left_over"] and "deleted study" in told["left_over"]
