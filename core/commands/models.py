@@ -7,8 +7,8 @@ import json
 import sys
 
 from core.evaluation.tables.of_cards import headline
-from core.models.cards import LEAKING, Card, CardFile, all_cards, leaks_of, shipped_cards
 from core.files import write_whole
+from core.models.cards import LEAKING, Card, CardFile, all_cards, leaks_of, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Estimate
 
@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Print the table, or put it between the README's markers; or write the schema of cards."""
     if args.card_schema:
-        CARD_SCHEMA.write_text(card_schema(), encoding="utf-8")
+        write_whole(CARD_SCHEMA, card_schema())
         return 0
     settings = Settings.from_environment()
     text = models_table(readme_cards(settings) if args.readme else all_cards(settings))

@@ -63,7 +63,6 @@ class Connections:
         self.most = most
         self.per_address = per_address
         self.trusted = trusted
-        self.n_closed = 0
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._open: dict[Any, Open] = {}
 
@@ -132,7 +131,6 @@ class Connections:
 
     def _close(self, one: Open) -> None:
         self._open.pop(one.transport, None)
-        self.n_closed += 1
         one.transport.abort()  # at once: nobody listens, and a polite end would wait for them
 
     def _forget_closed(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Row, Select, insert, or_, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.files import undone_by
+from core.files import undone_by, write_whole
 from core.records import data_sets
 from core.records.audit import trail
 from core.records.database import tables
@@ -255,7 +255,7 @@ class ImportWork:
             found = Ingested(version_id, ())
         folder = folder_of(self.db.settings, held.lease.id)
         if found.refused and folder.is_dir():
-            (folder / LEFT_OUT).write_text(json.dumps(found.refused), encoding="utf-8")
+            write_whole(folder / LEFT_OUT, json.dumps(found.refused))
         return DONE, "The data set was added.", {"version_id": found.version_id, "notes": list(found.notes)}
 
     def clean(self, import_id: int, ended_at: datetime) -> None:

@@ -7,7 +7,6 @@ import of minutes does not wait for a training of hours.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import platform
@@ -26,6 +25,7 @@ from uuid import uuid4
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from core.errors import AppError, traceback_of
+from core.files import is_disk_full
 from core.models.cards import read_card
 from core.models.live import candidate_dir
 from core.records import data_sets
@@ -121,7 +121,7 @@ class Worker:
         except (OperationalError, InterfaceError):
             raise  # the database is away, so nothing can be said: the row is taken up again once its lease is over
         except Exception as error:  # whatever it is, one row must not end the worker, nor be "running" for ever
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and is_disk_full(error):
                 sentence = f"The disk is full. Make room in the state folder and start the {queue.kind} anew."
             else:
                 log.error("%s %d failed:\n%s", queue.kind, held.lease.id, traceback_of(error))
