@@ -133,14 +133,15 @@ def _mammogram(laterality: str, view: str, *, has_mass: bool, seed: int) -> np.n
     pixels = np.where(inside, thickness * tissue + skin, 0) * 1.2
     pixels = ndimage.gaussian_filter(pixels, 0.8) + rng.normal(0, 0.008, (height, width)) * inside
     pixels = np.clip(pixels, 0, 1)
-    return pixels[:, ::-1] if laterality == "R" else pixels
+    turned: np.ndarray = pixels[:, ::-1] if laterality == "R" else pixels
+    return turned
 
 
 def _mass(rng: np.random.Generator) -> np.ndarray:
     """What an irregular, spiculated mass adds to the tissue around it: (256, 256), the mass in the middle."""
     down, right = np.mgrid[-128:128, -128:128].astype(np.float32)
     ragged = np.hypot(down, right) + 6 * _fractal(rng, down.shape, slope=1.6)
-    added = 0.20 * expit((36 - ragged) / 5)
+    added: np.ndarray = 0.20 * expit((36 - ragged) / 5)
     for direction in np.arange(19) / 19 * 2 * np.pi + rng.uniform(-0.14, 0.14, 19):
         along = down * np.sin(direction) + right * np.cos(direction)
         across = down * np.cos(direction) - right * np.sin(direction) + 0.003 * along**2 * rng.normal()
@@ -155,7 +156,8 @@ def _strands(rng: np.random.Generator, angle: np.ndarray, away: np.ndarray) -> n
     ridges = ndimage.map_coordinates(
         noise / noise.std(), [(angle / (2 * np.pi) + 0.5) * 719, np.clip(away / 5, 0, 199)], order=1
     )
-    return np.maximum(ridges, 0) * 1.7 - 0.7
+    folded: np.ndarray = np.maximum(ridges, 0) * 1.7 - 0.7
+    return folded
 
 
 def _fractal(rng: np.random.Generator, shape: tuple[int, ...], *, slope: float, stretch: float = 1.0) -> np.ndarray:
@@ -167,7 +169,8 @@ def _fractal(rng: np.random.Generator, shape: tuple[int, ...], *, slope: float, 
     frequency = np.hypot(down, right)
     frequency[0, 0] = np.inf
     noise = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) / frequency**slope, shape)
-    return (noise / noise.std()).astype(np.float32)
+    scaled: np.ndarray = (noise / noise.std()).astype(np.float32)
+    return scaled
 
 
 def _image(pixels: np.ndarray, modality: Modality, *, position: tuple[int, int], **fields: object) -> Image:

@@ -24,7 +24,8 @@ def to_uint8(pixels: np.ndarray, center: float = 0.5, width: float = 1.0, invert
     shown = np.clip((np.asarray(pixels, np.float32) - (center - width / 2)) / max(width, 1e-6), 0, 1)
     if invert:
         shown = 1 - shown
-    return np.round(shown * 255).astype(np.uint8)
+    grey: np.ndarray = np.round(shown * 255).astype(np.uint8)
+    return grey
 
 
 def paint(pixels: np.ndarray, heat: np.ndarray, opacity: float, *, low_cut: float = LOW_CUT) -> np.ndarray:
@@ -40,7 +41,8 @@ def paint(pixels: np.ndarray, heat: np.ndarray, opacity: float, *, low_cut: floa
     strength = np.clip((np.asarray(heat, np.float32) - low_cut) / (1 - low_cut), 0, 1)
     alpha = (min(max(opacity, 0.0), 1.0) * strength)[..., None]  # (H, W, 1)
     hue = np.array(HUE, np.float32) / 255
-    return np.round((base * (1 - alpha) + hue * alpha) * 255).astype(np.uint8)
+    blended: np.ndarray = np.round((base * (1 - alpha) + hue * alpha) * 255).astype(np.uint8)
+    return blended
 
 
 def write_heat_maps(image: Image, model_id: str, explanation: Explanation, folder: Path) -> list[Path]:

@@ -64,7 +64,8 @@ def in_colours_of(modality: Modality | None, pixels: np.ndarray) -> np.ndarray:
     """Histology as RGB (H, W, 3), everything else grey (H, W); float32 in [0, 1]."""
     if modality is Modality.HISTOLOGY:
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    return np.clip(to_grey(pixels), 0, 1)
+    clipped: np.ndarray = np.clip(to_grey(pixels), 0, 1)
+    return clipped
 
 
 def to_grey(pixels: np.ndarray) -> np.ndarray:

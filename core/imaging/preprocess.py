@@ -91,7 +91,8 @@ def heat_map(explanation: Explanation, branch: str, class_index: int) -> np.ndar
     """
     heat = np.maximum(unfit(explanation.maps[branch][class_index], explanation.fit), 0)
     peak = float(heat.max())
-    return heat / peak if peak > 0 else heat
+    scaled: np.ndarray = heat / peak if peak > 0 else heat
+    return scaled
 
 
 def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int, int, int]:

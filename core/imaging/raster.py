@@ -162,7 +162,8 @@ def _from_floats(values: np.ndarray, decoded: Decoded) -> np.ndarray:
         "The file holds decimal numbers and does not say which are black and white; its own range is shown, so its "
         "brightness is a guess. Send the DICOM file."
     )
-    return ((values - low) / max(high - low, 1e-12)).astype(np.float32)
+    stretched: np.ndarray = ((values - low) / max(high - low, 1e-12)).astype(np.float32)
+    return stretched
 
 
 def _over_black(values: np.ndarray, decoded: Decoded) -> np.ndarray:

@@ -26,7 +26,8 @@ def peer_of(scope: Scope) -> tuple[str, str]:
     """Address and scheme ("http" or "https") of the connection, whatever any header says; "" for an unknown address."""
     noted = scope.get("state", {}).get(PEER)
     if noted is not None:
-        return noted
+        address, scheme = noted
+        return str(address), str(scheme)
     client = scope.get("client")
     return (str(client[0]) if client else ""), _plain(scope.get("scheme", "http"))
 

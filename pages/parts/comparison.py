@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -65,7 +66,7 @@ def _draw_table(numbers: ComparisonCache, found: Mapping[str, Sequence[str]], sp
     rows = []
     for model, measured in spreads.items():
         marks = {tables.leak_mark(numbers.cohort, name) for name in found[model]} - {""}
-        cells = [f'<th scope="row">{tables.escape(model)}{next(iter(marks), "")}</th>', f"<td>{len(found[model])}</td>"]
+        cells = [f'<th scope="row">{escape(model)}{next(iter(marks), "")}</th>', f"<td>{len(found[model])}</td>"]
         rows.append([*cells, *(_cell(measured.get(key)) for key in keys)])
     head = ["Model", "Seeds", *(SHOWN[key] for key in keys)]
     st.html(tables.html_table(head, rows, label="Mean and spread over seeds"))
@@ -182,7 +183,7 @@ def draw_calibration(numbers: ComparisonCache, names: Sequence[str]) -> None:
             cells += [tables.estimate_cell(one) for one in (line.slope, line.intercept, line.in_the_large)]
             cells.append(f"<td>{line.clipped}</td>")
         else:
-            cells.append(f'<td colspan="4" style="white-space:normal;text-align:left">{tables.escape(line)}</td>')
+            cells.append(f'<td colspan="4" style="white-space:normal;text-align:left">{escape(line)}</td>')
         terms = (part.brier, part.reliability, part.resolution, part.uncertainty, part.within_bins)
         rows.append([*cells, *(f"<td>{one:.4f}</td>" for one in terms)])
     head = ["Scorer", "Slope (1 is best)", "Intercept (0)", "In the large (0)", "Scores at 0 or 1", "Brier",

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from running_app import RunningApp, chromium, running_app, set_up, sign_in
 
-from core.records.people.accounts import FAILURES_BEFORE_LOCK
+from core.records.people.throttle import FAILURES_BEFORE_LOCK
 
 pytestmark = pytest.mark.browser
 

@@ -57,6 +57,7 @@ from core.records.monitoring import drift
 from core.records.people import accounts, invitations, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import LocalTerminal
+from core.records.people.throttle import FAILURES_BEFORE_LOCK
 from core.records.queue import ATTEMPTS, CANCELLED, DONE, FAILED, LEASE_SECONDS, STOP, Lease
 from core.records.reads import predictions, reads, retention, studies, truths
 from core.records.reads.reads import Impression
@@ -198,7 +199,7 @@ def _people(site: Site) -> None:
     accounts.reset_password(db, admin, site.people["Otto Operator"].person_id, PASSWORD)
     with suppress(AccountRefused):
         accounts.sign_in(db, db.settings, "an unknown name", PASSWORD)
-    for _ in range(accounts.FAILURES_BEFORE_LOCK):
+    for _ in range(FAILURES_BEFORE_LOCK):
         with suppress(AccountRefused):
             accounts.sign_in(db, db.settings, "Lena Locked", "not her password")
     accounts.change_password(db, site.people["Rolf Reader"], old=PASSWORD, new=PASSWORD + " again")

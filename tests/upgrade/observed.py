@@ -60,7 +60,7 @@ def files_of(state: Path) -> dict[str, str]:
 
 def seen_in(db: Database, admin: LocalTerminal) -> dict[str, Any]:
     """What the public functions tell this administrator, and each person of the studies."""
-    return _jsonable(
+    seen: dict[str, Any] = _jsonable(
         {
             "people": [_fields(row, "id name roles is_disabled is_sso created_at") for row in _people(db, admin)],
             "studies": {
@@ -90,6 +90,7 @@ def seen_in(db: Database, admin: LocalTerminal) -> dict[str, Any]:
             "drift": _drift(db, admin),
         }
     )
+    return seen
 
 
 def command_words(request: Any) -> list[str]:

@@ -44,7 +44,7 @@ def head_training_lines(n_cases: int, rounds: int) -> list[str]:
     theirs()
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(1, rounds + 1):
-        for call, retained in ((lambda number=number: ours(number), times[0]), (theirs, times[1])):  # type: ignore[misc]
+        for call, retained in ((lambda number=number: ours(number), times[0]), (theirs, times[1])):
             began = time.perf_counter()
             call()
             retained.append(time.perf_counter() - began)

@@ -48,7 +48,7 @@ def distil_resnet50v2(pixels: np.ndarray, out: Path, *, steps: int, batch: int =
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
     optimizer.build(student.trainable_variables)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(squares: tf.Tensor) -> tf.Tensor:
         target = tf.clip_by_value((teacher_map(squares) - mean) / spread, -4.0, 4.0)
         with tf.GradientTape() as tape:

@@ -147,7 +147,7 @@ def _start_classifier(
 def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:
     """A function that gives the logits of what a frozen stem made of the cases (`held`), under the present weights."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def head(*tensors: tf.Tensor) -> tf.Tensor:
         return called(trainable.head, called(trainable.body, list(tensors), training=False), training=False)[0]
 

@@ -104,7 +104,7 @@ def fit_head(
     optimizer = keras.optimizers.AdamW(_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     optimizer.build(variables)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(tensors: list[tf.Tensor], wanted: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             logits = head(tensors if len(tensors) > 1 else tensors[0], training=True)

@@ -63,7 +63,7 @@ def training_step(
     grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
     uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(
         inputs: list[tf.Tensor],
         masks: tf.Tensor,

@@ -86,7 +86,8 @@ def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: boo
     """The model's outputs as a list, whether it takes and gives one tensor or several; no model changes nothing."""
     if model is None:
         return tensors
-    return tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
+    outputs: list[tf.Tensor] = tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
+    return outputs
 
 
 class MovingAverage:
@@ -112,7 +113,7 @@ class MovingAverage:
             shadow.assign(live)
 
 
-@tf.function
+@tf.function  # type: ignore[untyped-decorator]
 def _move(shadows: list[tf.Variable], values: list[tf.Variable], decay: tf.Tensor) -> None:
     for shadow, value in zip(shadows, values, strict=True):
         shadow.assign(decay * shadow + (1 - decay) * value)
@@ -175,7 +176,8 @@ def class_weights(labels: np.ndarray, classes: int, kind: str = "root") -> np.nd
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     inverse = len(labels) / (classes * np.maximum(counts, 1))
     weights = inverse ** {"root": 0.5, "balanced": 1.0, "none": 0.0}[kind]
-    return (weights / weights[labels].mean()).astype(np.float32)
+    scaled: np.ndarray = (weights / weights[labels].mean()).astype(np.float32)
+    return scaled
 
 
 def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tensor], tape: tf.GradientTape) -> tf.Tensor:
@@ -201,4 +203,7 @@ def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tenso
 def compiled(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """The forward pass without dropout, traced once for every batch size."""
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)]
-    return tf.function(lambda x: model(x, training=False), input_signature=signature)
+    compiled_call: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+        lambda x: model(x, training=False), input_signature=signature
+    )
+    return compiled_call

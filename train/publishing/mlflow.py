@@ -58,8 +58,8 @@ class Tracked:
 
         # A server that is away must not hold the training up for MLflow's many minutes of trying again.
         for variable, value in ((MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1), (MLFLOW_HTTP_REQUEST_TIMEOUT, 10)):
-            if not variable.is_set():
-                variable.set(value)
+            if not variable.is_set():  # type: ignore[no-untyped-call]
+                variable.set(value)  # type: ignore[no-untyped-call]
 
         def begin() -> None:
             client = MlflowClient()

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels import apply_color_lut
+from pydicom.pixels.processing import apply_color_lut
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits, frame_warning

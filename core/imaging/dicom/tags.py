@@ -70,7 +70,8 @@ def functional_group(header: Dataset, frame: int, group: str) -> Dataset:
     for item in [*per_frame[frame : frame + 1], *shared[:1]]:
         inner = item.get(group) or []
         if inner:
-            return inner[0]
+            first: Dataset = inner[0]
+            return first
     return Dataset()
 
 

@@ -254,7 +254,8 @@ def _head_value(key: bytes, last_id: int, last_mac: str) -> str:
 
 def _key(connection: Connection) -> bytes:
     """The site's key travels with the connection, so that no act can be recorded under another one."""
-    return connection.info["site_key"]
+    key: bytes = connection.info["site_key"]
+    return key
 
 
 COLUMNS = ("number", "time (UTC)", "person", "person number", "action", "subject", "detail")

@@ -368,7 +368,7 @@ def find_person(connection: Connection, name: str) -> int | None:
     wanted = passwords.folded(name)
     for person_id, known in connection.execute(select(tables.person.c.id, tables.person.c.name)):
         if passwords.folded(known) == wanted:
-            return person_id
+            return int(person_id)
     return None
 
 

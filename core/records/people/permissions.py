@@ -217,4 +217,4 @@ def is_living(row: Row[Any], moment: datetime, *, idle_minutes: int, hours: int)
     if row.revoked_at is not None or row.disabled:
         return False
     idle, age = moment - row.last_seen_at, moment - row.created_at
-    return idle <= timedelta(minutes=idle_minutes) and age <= timedelta(hours=hours)
+    return bool(idle <= timedelta(minutes=idle_minutes) and age <= timedelta(hours=hours))

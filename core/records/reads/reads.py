@@ -205,7 +205,7 @@ def _insert_read(
             }
             for row in newest_predictions(connection, study.id)
         ]
-    return connection.execute(
+    read_id: int = connection.execute(
         insert(tables.read)
         .values(
             study_id=study.id,
@@ -219,6 +219,7 @@ def _insert_read(
         )
         .returning(tables.read.c.id)
     ).scalar_one()
+    return read_id
 
 
 def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
