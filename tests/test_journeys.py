@@ -18,9 +18,7 @@ def test_what_runs_in_a_child_is_counted_and_what_is_only_imported_is_not() -> N
     import subprocess
     import sys
 
-    code = (
-        "import core.evaluation.statistics.agreement; from core.models.live import Live; from core.demo.site import log"
-    )
+    code = "import core.evaluation.statistics.agreement; from core.models.live import Live; import core.demo.site"
     code += "; from core.imaging.hanging import hang; hang([])"
     with journeys.noted() as found:
         subprocess.run([sys.executable, "-c", code], cwd=journeys.ROOT, check=True)

@@ -244,9 +244,10 @@ def _releases(db: Database, admin: LocalTerminal) -> dict[str, Any]:
 
 
 def _card(card: Any) -> dict[str, Any]:
-    names = "model_id title architecture modality classes positive side channels weights_sha256 threshold has_weights"
+    names = "model_id title architecture modality classes positive side channels weights_sha256 has_weights"
     scores = read_test_scores(card)
-    return {**_fields(card, names), "test_cases": None if scores is None else len(scores)}
+    n_cases = None if scores is None else len(scores)
+    return {**_fields(card, names), "threshold": card.threshold.value, "test_cases": n_cases}
 
 
 def _drift(db: Database, admin: LocalTerminal) -> dict[str, Any]:

@@ -337,7 +337,7 @@ def test_cards_of_versions_before_can_be_read(path: Path) -> None:
     assert (card.model_id, card.modality.value, card.architecture) == (
         raw["model_id"], raw["modality"], raw["architecture"],
     )  # fmt: skip
-    assert (list(card.classes), card.positive, card.threshold) == (
+    assert (list(card.classes), card.positive, card.threshold.value) == (
         raw["classes"], raw["positive"], raw["threshold"]["value"],
     )  # fmt: skip
     assert (card.weights_sha256, list(card.weights_files)) == (raw["weights"]["sha256"], raw["weights"]["files"])

@@ -132,10 +132,12 @@ def written_daily(db: Database) -> Iterator[None]:
 
 def _problems(db: Database) -> tuple[list[str], list[str]]:
     """What contradicts the chain, and what only is lost: lines that cannot be read or are not there any more."""
+    # In this order, because others write meanwhile: a row is there before its line, a line before it is remembered.
+    with db.read() as connection:
+        remembered = _remembered(connection, db.site_key)
     lines = _lines(heads_path(db.settings))
     with db.read() as connection:
         macs = {row.id: row.mac for row in connection.execute(select(rows.c.id, rows.c.mac))}
-        remembered = _remembered(connection, db.site_key)
     problems, lost = [], []
     if remembered == _FORGED:
         problems.append(f"How many lines {NAME} has was changed in the database after it was written.")

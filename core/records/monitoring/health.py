@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import AppError
+from core.errors import AppError, Conflict
 from core.models.cards import live_cards
 from core.records.database import tables
 from core.records.database.db import Database
@@ -47,6 +47,8 @@ def _database(db: Database) -> str:
     try:
         with db.read() as connection:
             connection.execute(text("SELECT 1"))
+    except Conflict as refused:
+        return str(refused)
     except SQLAlchemyError as error:
         log.warning("The database does not answer: %s", type(error).__name__)
         return "The database does not answer."

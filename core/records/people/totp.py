@@ -18,7 +18,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 STEP_SECONDS = 30
 DIGITS = 6
-STEPS_BESIDE = 1
+CLOCK_STEPS = 1
 """How many steps a clock may be early or late."""
 SECRET_BYTES = 20
 RECOVERY_CODES = 10
@@ -45,7 +45,7 @@ def matching_step(secret: bytes, code: str, *, at: float, after: int) -> int | N
     """
     tidy = "".join(code.split())
     now = step_of(at)
-    for step in range(now - STEPS_BESIDE, now + STEPS_BESIDE + 1):
+    for step in range(now - CLOCK_STEPS, now + CLOCK_STEPS + 1):
         if step > after and hmac.compare_digest(code_at(secret, step).encode(), tidy.encode()):
             return step
     return None

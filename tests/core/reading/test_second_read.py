@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
-from release_site import MODEL, SHIPPED, add_candidate, candidate
+from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 
 from core.errors import ModelUnavailable
 from core.models import loaded
@@ -123,9 +123,7 @@ def test_a_promotion_between_two_images_leaves_a_breast_with_two_scores_and_forg
     ask_about(0)
     assert models.held == (SHIPPED.weights_sha256,)
     job_id = add_candidate(records, admin, 1)
-    decisions.promote(
-        records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason="Better.", passed={}, evidence={}
-    )
+    promote(records, admin, job_id)
     new = candidate(records, job_id).weights_sha256
     ask_about(1)
     assert models.held == (new,)

@@ -165,6 +165,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
         "upgrade",
         "set up second factor",
         "remove second factor",
+        "repair audit heads",
     }  # these are of a whole site
     assert {"Ada", "Ben", "Fay"} == set(people.values())
     for word in words:

@@ -69,7 +69,7 @@ def test_a_zip_of_class_folders_becomes_a_split_and_audited_version(
     assert set(row.counts) == {"train", "validation", "test"} and row.split == {"kind": "60/20/20", "seed": 3}
     assert not row.is_leaking and row.audit["findings"]
     assert next(entry.action for entry in trail.entries(records, admin)) == "add data set"
-    assert not list((records.settings.state_dir / "data_sets" / "arriving").iterdir())
+    assert not list((records.settings.state_dir / "tmp").iterdir())
 
 
 def test_no_name_of_a_file_or_a_patient_is_kept(records: Database, admin: Person, tmp_path: Path) -> None:
@@ -188,12 +188,9 @@ def test_what_an_import_kept_is_removed_again_when_it_is_refused_or_stopped(
 def test_what_a_killed_import_left_is_swept_a_day_later(records: Database, admin: Person, tmp_path: Path) -> None:
     orphan = data_sets.files_dir(records.settings) / data_sets.store_file(records.settings, picture(99), "png")
     young = data_sets.files_dir(records.settings) / data_sets.store_file(records.settings, picture(98), "png")
-    half = records.settings.state_dir / "data_sets" / "arriving" / "half"
-    half.mkdir(parents=True)
-    for path in (orphan, half):
-        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    os.utime(orphan, (time.time() - 25 * 3600,) * 2)
     added(records, admin, zipped(tmp_path / "a.zip", class_folders()))
-    assert not orphan.exists() and young.exists() and not half.exists()
+    assert not orphan.exists() and young.exists()
 
 
 KILLED = """

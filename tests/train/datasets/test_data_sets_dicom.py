@@ -26,7 +26,6 @@ from core.types import Modality
 from train.datasets import deidentify, ingest, overview
 from train.datasets.deidentify import FRAMES_MOST, IngestedPictures, frames_of, store_pixels
 from train.datasets.ingest import Ingested
-from train.fitting.squares import read_case
 
 US_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 
@@ -159,6 +158,8 @@ def test_the_pictures_of_a_patient_are_kept_on_one_grey_scale_with_square_pixels
     )  # fmt: skip
     retained = IngestedPictures([])
     deidentify.ingest_cases(records, cases, tmp_path, retained, modality=Modality.MAMMOGRAPHY, progress=lambda *_: None)
+    from train.fitting.squares import read_case  # loads TensorFlow
+
     files = [data_sets.files_dir(records.settings) / name for name in retained.cases["file"]]
     pixels = [read_case(path, Modality.MAMMOGRAPHY).pixels for path in files]
     assert [float(one.max()) for one in pixels[:3]] == pytest.approx([935 / 4095, 1050 / 4095, 1], abs=1e-3)

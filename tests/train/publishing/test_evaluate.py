@@ -127,7 +127,7 @@ def test_the_measures_are_those_of_core_metrics_under_the_same_names(
     weights: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = evaluated(capsys, weights, other_data, "--out", str(tmp_path / "scores.csv"))
-    threshold = card_of(weights).threshold
+    threshold = card_of(weights).threshold.value
     table = read_scores(tmp_path / "scores.csv", positive="idc", scorers=None)
     (same,) = as_json(evaluate_table(table, threshold=threshold), with_pairs=False)["scorers"].values()
     for name, value in same.items():
