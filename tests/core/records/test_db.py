@@ -401,9 +401,9 @@ def test_a_database_that_may_not_be_written_is_a_sentence(records: Database) -> 
         connection.execute(insert(tables.site).values(key="a", value="b"))
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgresql"], indirect=True)
 def test_a_restarted_server_is_a_sentence_and_the_next_act_works(records: Database) -> None:
-    if records.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite has no server")
     with pytest.raises(Conflict, match="restarted"), records.begin() as connection:
         own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         with records.engine.connect() as other:
