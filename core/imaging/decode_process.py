@@ -49,7 +49,7 @@ _TOO_COSTLY = (
 def decode(source: bytes | Path, kind: str, *, limits: Limits, frame: int, window: int | None) -> Decoded:
     """The picture in `source`; raises `UnreadableImage` with the child's sentence, or ours when the child was stopped.
 
-    kind: "DICOM", "PNG", "JPEG" or "TIFF", as found in the content.
+    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content.
     """
     request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits)}
     command = [sys.executable, "-m", "core.imaging.decode_process", json.dumps(request)]

@@ -209,7 +209,7 @@ def _require_kind(head: bytes) -> str:
         return kind
     raise UnreadableImage(
         f"This is {kind or 'not a file this product knows'}, whatever its name says. "
-        "Read are DICOM, PNG, JPEG and TIFF pictures, and zips of them."
+        "Read are DICOM, PNG, JPEG, TIFF and WebP pictures, and zips of them."
     )
 
 

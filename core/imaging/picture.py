@@ -28,7 +28,7 @@ _PNG_DEPTH = 24
 def decode_here(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0, window: int | None = None) -> Decoded:
     """One picture of a file, decoded in this process. Raises `UnreadableImage`.
 
-    kind: "DICOM", "PNG", "JPEG" or "TIFF", as found in the content. frame, window: as in `read_dicom`.
+    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content. frame, window: as in `read_dicom`.
     """
     if kind == "DICOM":
         from core.imaging.dicom.read import read_dicom  # pydicom loads only where needed

@@ -1,4 +1,4 @@
-"""PNG, JPEG and TIFF bytes to a picture: header and caps first, then pixels, range by content, upright.
+"""PNG, JPEG, TIFF and WebP bytes to a picture: header and caps first, then pixels, range by content, upright.
 
 Runs inside the decoding process (`core.imaging.decode_process`).
 """
@@ -24,7 +24,7 @@ _RED_PNG_DEPTH = 24  # offset of IHDR's bit depth in a PNG file
 
 
 def read_raster(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0) -> Decoded:
-    """`kind` ("PNG", "JPEG", "TIFF") as found in the content; grey (H, W) or RGB (H, W, 3) float32 in [0, 1].
+    """`kind` ("PNG", "JPEG", "TIFF", "WebP") as found in the content; grey (H, W) or RGB (H, W, 3) float32 in [0, 1].
 
     frame: the page of a TIFF with several; ignored for a file with one picture.
     """
@@ -41,8 +41,10 @@ def read_raster(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0) 
 
 def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, frame: int) -> Decoded:
     n_frames = getattr(raster, "n_frames", 1) if kind != "JPEG" else 1
-    if kind == "PNG" and n_frames > 1:
-        raise UnreadableImage("This PNG is animated. Save the one picture that should be read as a PNG of its own.")
+    if kind in ("PNG", "WebP") and n_frames > 1:
+        raise UnreadableImage(
+            f"This {kind} is animated. Save the one picture that should be read as a {kind} of its own."
+        )
     if n_frames > 1 and not 0 <= frame < n_frames:
         raise UnreadableImage(f"This file has {n_frames} pages; choose one from 0 to {n_frames - 1}.")
     if n_frames > 1:

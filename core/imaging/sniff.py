@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-READ = ("DICOM", "PNG", "JPEG", "TIFF", "ZIP")
+READ = ("DICOM", "PNG", "JPEG", "TIFF", "WebP", "ZIP")
 HEAD_BYTES = 512
 
 _SIGNATURES = (
@@ -48,7 +48,7 @@ def kind_of(head: bytes) -> str:
     if head[4:8] == b"ftyp":
         return "a HEIC, AVIF or video file"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "a WebP file"
+        return "WebP"
     if head[344:348] in (b"n+1\0", b"ni1\0"):
         return "a NIfTI file"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

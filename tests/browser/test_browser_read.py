@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 from pypdf import PdfReader
 from running_app import RunningApp, chromium, running_app, set_up
 
@@ -78,7 +78,15 @@ def shown_text(page: Page) -> str:
 
 def picture(page: Page, index: int = 0) -> bytes:
     """What one canvas of the viewer shows, as PNG bytes."""
-    return page.locator(".st-key-sr-pictures .cell canvas").nth(index).screenshot()
+    canvas = page.locator(".st-key-sr-pictures .cell canvas").nth(index)
+    for _ in range(5):  # a rerun may put a new canvas there while it is looked at
+        try:
+            return canvas.screenshot()
+        except Error as error:
+            if "not attached" not in str(error):
+                raise
+            settled(page)
+    return canvas.screenshot()
 
 
 def downloaded(page: Page, button: str) -> bytes:

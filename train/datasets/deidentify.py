@@ -43,6 +43,9 @@ from train.datasets.staging import FILES_MOST, UNPACKED_MIB, Progress
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD",
              b"acTL", b"fcTL", b"fdAT"}  # fmt: skip
+_WEBP_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP"}
+_WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
+"""Flags of the VP8X chunk (RFC 9649, 2.7)."""
 _ORIENTATION = 0x0112
 _SOI, _EOI, _SOS, _COM, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xEE
 _ALONE = {0x01, *range(0xD0, 0xD8)}
@@ -50,13 +53,15 @@ _DAMAGED = "The file is damaged or cut short."
 
 
 def without_metadata(content: bytes, kind: str) -> bytes:
-    """The same picture; the same bytes where there was nothing to leave out. kind: "PNG" or "JPEG".
+    """The same picture; the same bytes where there was nothing to leave out. kind: "PNG", "JPEG" or "WebP".
 
     Raises UnreadableImage for a file whose parts do not follow each other as the format asks.
     """
     try:
         if kind == "PNG":
             return _PNG + b"".join(_png_parts(content, _orientation(content)))
+        if kind == "WebP":
+            return _webp(content, _orientation(content))
         return b"\xff\xd8" + b"".join(_jpeg_parts(content, _orientation(content)))
     except (struct.error, IndexError):
         raise UnreadableImage(_DAMAGED) from None
@@ -67,7 +72,7 @@ def _orientation(content: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Raster.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as raster:
+            with Raster.open(io.BytesIO(content), formats=["PNG", "JPEG", "WEBP"]) as raster:
                 found = raster.getexif().get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error):
         raise UnreadableImage(_DAMAGED) from None
@@ -77,6 +82,33 @@ def _orientation(content: bytes) -> int:
 def _exif(orientation: int) -> bytes:
     """A TIFF header with one entry: which way is up (EXIF 2.32, 4.6.4)."""
     return b"MM\x00*\x00\x00\x00\x08\x00\x01" + struct.pack(">HHIHHI", _ORIENTATION, 3, 1, orientation, 0, 0)
+
+
+def _webp(content: bytes, orientation: int) -> bytes:
+    """The RIFF container (RFC 9649) anew, without XMP and EXIF; which way is up stays."""
+    end_of_file = 8 + struct.unpack_from("<I", content, 4)[0]
+    if end_of_file > len(content):
+        raise UnreadableImage(_DAMAGED)
+    content, chunks, place = content[:end_of_file], [], 12
+    while place + 8 <= len(content):
+        name, size = struct.unpack_from("<4sI", content, place)
+        end = place + 8 + size + size % 2
+        if place + 8 + size > len(content):
+            raise UnreadableImage(_DAMAGED)
+        body = content[place + 8 : place + 8 + size]
+        if name == b"VP8X":
+            flags = body[0] & ~(_WEBP_EXIF | _WEBP_XMP) | (_WEBP_EXIF if orientation != 1 else 0)
+            body = bytes([flags]) + body[1:]
+        if name in _WEBP_CHUNKS:
+            chunks.append((name, body))
+        place = end
+    if not any(name in (b"VP8 ", b"VP8L") for name, _ in chunks):
+        raise UnreadableImage(_DAMAGED)
+    if orientation != 1:
+        chunks.append((b"EXIF", _exif(orientation)))
+    parts = (struct.pack("<4sI", name, len(body)) + body + b"\0" * (len(body) % 2) for name, body in chunks)
+    riff = b"WEBP" + b"".join(parts)
+    return b"RIFF" + struct.pack("<I", len(riff)) + riff
 
 
 def _png_parts(content: bytes, orientation: int) -> Iterator[bytes]:
@@ -300,13 +332,13 @@ class _Ingester:
             raise NotFound(_NOT_THERE)
         with path.open("rb") as stream:
             kind = kind_of(stream.read(HEAD_BYTES)) or ""
-        is_picture = path.suffix.lower() in PICTURES and kind in ("PNG", "JPEG", "TIFF")
+        is_picture = path.suffix.lower() in PICTURES and kind in ("PNG", "JPEG", "TIFF", "WebP")
         if not is_picture and kind != "DICOM":
             raise UnreadableImage(_NO_PICTURE)
         return path, kind
 
     def _picture(self, path: Path, kind: str, bits: int | None = None) -> str:
-        """PNG and JPEG without the words beside them; a TIFF has them between its pixels, so it is written anew."""
+        """PNG, JPEG and WebP without the words beside them; a TIFF has them between its pixels and is written anew."""
         if kind != "TIFF":
             suffix = path.suffix.lower().removeprefix(".")
             return _store_file(self.db.settings, without_metadata(path.read_bytes(), kind), suffix, self.retained)

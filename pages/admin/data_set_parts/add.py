@@ -43,8 +43,8 @@ def add_pictures(actor: Actor) -> None:
     name, modality, seed = ask_what("pictures", kind=Modality.ULTRASOUND)
     st.caption(
         "One folder a class (benign, malignant, …), masks beside the pictures as name_mask.png; or a manifest.csv with "
-        "file,label and, if known, patient, group and split. PNG, JPEG, TIFF and DICOM are read; of DICOM the pixels "
-        "are kept and what they show, never who. Names of files and patients do not go into a data set."
+        "file,label and, if known, patient, group and split. PNG, JPEG, TIFF, WebP and DICOM are read; of DICOM the "
+        "pixels are kept and what they show, never who. Names of files and patients do not go into a data set."
     )
     files = upload_files(
         f"data_set_zip_{round_()}", action="manage_data", words=f"One zip, of at most {settings().upload_mib} MiB."

@@ -39,7 +39,7 @@ def add_workbooks(actor: Actor) -> None:
     with right:
         st.markdown("**data_validation_x** (column AbsolutePath)")
         validation = _one_file("link_validation", "One workbook (.xlsx).")
-    st.markdown("**Pictures** (PNG or JPEG in any sub-folders)")
+    st.markdown("**Pictures** (PNG, JPEG or WebP in any sub-folders)")
     archive = _one_file("link_images", f"One zip, of at most {settings().upload_mib} MiB.")
     folder = ""
     if settings().data_root:

@@ -46,7 +46,7 @@ class Uploader {
   sayLimits() {
     const { upload_mib, study_mib, study_files, words } = this.limits;
     this.find(".limits").textContent = words ||
-      `DICOM, PNG, JPEG, TIFF or zip. At most ${upload_mib} MiB a file; ` +
+      `DICOM, PNG, JPEG, TIFF, WebP or zip. At most ${upload_mib} MiB a file; ` +
       `${study_files} files and ${study_mib} MiB a study.`;
   }
 

@@ -113,7 +113,8 @@ def begin_study(person: SignedIn) -> str | None:
 def choose_files(person: SignedIn) -> list[Draft]:
     """The upload and, once every file has arrived, its drafts. Ends the page while there is nothing to show."""
     st.caption(
-        "DICOM, PNG, JPEG or TIFF, or a zip of them. All files that you choose here become one study of one patient."
+        "DICOM, PNG, JPEG, TIFF or WebP, or a zip of them. All files that you choose here become one study of one "
+        "patient."
     )
     files = upload_files(f"upload_{st.session_state.get(_ROUND, 0)}")
     if files is None:

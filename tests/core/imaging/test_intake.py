@@ -119,7 +119,7 @@ def test_patient_ids_leave_only_as_keyed_hashes() -> None:
         (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
         (b"%PDF-1.7", "PDF"),
         (b"BM" + b"\0" * 60, "BMP"),
-        (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "damaged"),
         (b"patient name: SECRET", "text file"),
         (bytes(range(200, 256)) * 4, "not a file this product knows"),
         (b"PK\x05\x06" + b"\0" * 18, "no files"),

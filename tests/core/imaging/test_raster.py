@@ -47,7 +47,7 @@ def test_a_palette_is_applied() -> None:
     assert read(saved(palette)).pixels.shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WebP"])
 def test_exif_rotation_is_honoured(kind: str) -> None:
     exif = Raster.Exif()
     exif[0x0112] = 6
@@ -100,6 +100,7 @@ REFUSED = {
     "CMYK": (saved(Raster.new("CMYK", (64, 64)), "JPEG"), "JPEG", "CMYK"),
     "transparent": (saved(Raster.new("RGBA", (64, 64))), "PNG", "transparent"),
     "animated": (saved(ANIMATED[0], "PNG", save_all=True, append_images=ANIMATED[1:]), "PNG", "animated"),
+    "animated WebP": (saved(ANIMATED[0], "WebP", save_all=True, append_images=ANIMATED[1:]), "WebP", "animated"),
     "small": (saved(Raster.new("L", (31, 200), 90)), "PNG", "fewer than 32"),
     "cut PNG": (encoded(GREY)[:900], "PNG", "cut short"),
     "cut JPEG": (encoded(GREY, "JPEG")[:1500], "JPEG", "cut short"),

@@ -70,13 +70,26 @@ def test_a_jpeg_loses_its_words_and_no_pixel(options: dict[str, Any], orientatio
         assert without_metadata(after, "JPEG") == after
 
 
+@pytest.mark.parametrize("options", [{}, {"lossless": True}])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_webp_loses_its_words_and_no_pixel(options: dict[str, Any], orientation: int) -> None:
+    for raster in (GREY, COLOUR):
+        before = encoded(raster, "WebP", xmp=NAME.encode(), exif=exif(orientation), **options)
+        after = without_metadata(before, "WebP")
+        assert NAME.encode() in before and NAME.encode() not in after
+        np.testing.assert_array_equal(pixels(after), pixels(before))
+        with Raster.open(io.BytesIO(after)) as read:
+            assert read.getexif().get(0x0112, 1) == orientation
+        assert without_metadata(after, "WebP") == after
+
+
 def test_what_follows_the_end_of_a_picture_goes_too() -> None:
-    for kind in ("PNG", "JPEG"):
+    for kind in ("PNG", "JPEG", "WebP"):
         content = encoded(GREY, kind)
         assert without_metadata(content + NAME.encode(), kind) == content
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WebP"])
 def test_a_file_that_is_cut_is_refused(kind: str) -> None:
     content = encoded(COLOUR, kind)
     for share in (0.1, 0.5, 0.99):

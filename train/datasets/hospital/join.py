@@ -24,7 +24,7 @@ from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_
 from train.datasets.hospital.keys import Key, full_ids, key_of, name_text, plain, stem_text, without_zeros
 from train.datasets.hospital.workbooks import Sheet, read_sheets
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-FILE_SUFFIXES = {".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".tif", ".tiff", ".bmp"}
+FILE_SUFFIXES = {".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp"}
 _EXCEL_DAY_ZERO = dt.datetime(1899, 12, 30)  # Excel's serial 1 is 1 January 1900, and it believes in 29 February 1900.
 _SERIAL_DATES = range(10_000, 80_000)  # 1927 to 2119; a date written YYYYMMDD has eight digits
 _DATE_ORDERS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y")
