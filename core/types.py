@@ -120,10 +120,11 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How an image was laid into a square of `side` pixels, and so the way back.
+    """How an image was laid into a model's input of `side` rows and `columns` columns, and so the way back.
 
-    The box (row0, row1, column0, column1) of the image, half-open, was scaled to (height, width) pixels and laid at
-    (top, left) of the square; what is outside is padding.
+    The box (row0, row1, column0, column1) of the image, half-open, was scaled to (height, width) pixels, turned left to
+    right where it `is_mirrored`, and laid at (top, left) of the input; what is outside is padding. columns: 0 for a
+    square.
     """
 
     image_shape: tuple[int, int]
@@ -133,6 +134,8 @@ class Fit:
     left: int
     height: int
     width: int
+    columns: int = 0
+    is_mirrored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,25 +25,41 @@ def breast_box(image: Image) -> tuple[int, int, int, int]:
     return 0, image.height, 0, image.width
 
 
-def fit_square(image: Image, side: int) -> tuple[np.ndarray, Fit]:
-    """Crop to `breast_box`, scale with antialiasing so that the longer side is `side`, centre on black.
+def fit_square(image: Image, side: int, columns: int = 0, chest_wall: str = "") -> tuple[np.ndarray, Fit]:
+    """Crop to `breast_box`, scale with antialiasing until it fits `side` rows and `columns`, centre on black.
 
-    Pixels that are not square become square on the way: the longer side is the one that is longer in millimetres.
-    Returns float32 (side, side, 1) for grey or (side, side, 3) for colour, in [0, 1], and the way back.
+    columns: 0 for as many as rows. chest_wall: "left" turns a breast whose chest wall lies on the right, so that all
+    face one way, and lays it at the left edge; "" leaves it as it is. Pixels that are not square become square on the
+    way. Returns float32 (side, columns, 1) for grey or (side, columns, 3) for colour, in [0, 1], and the way back.
     """
+    n_columns = columns or side
     row0, row1, column0, column1 = box = breast_box(image)
     long = (row1 - row0) * (image.aspect if _is_stretched(image.aspect) else 1)
-    scale = side / max(long, column1 - column0)
-    height = max(1, round(long * scale))
-    width = max(1, round((column1 - column0) * scale))
-    top, left = (side - height) // 2, (side - width) // 2
+    scale = min(side / long, n_columns / (column1 - column0))
+    height = min(side, max(1, round(long * scale)))
+    width = min(n_columns, max(1, round((column1 - column0) * scale)))
+    top, left = (side - height) // 2, 0 if chest_wall else (n_columns - width) // 2
     pixels = image.pixels[row0:row1, column0:column1]
+    is_mirrored = chest_wall == "left" and is_chest_wall_right(pixels)
     channels = pixels[..., None] if pixels.ndim == 2 else pixels
-    square = np.zeros((side, side, channels.shape[2]), np.float32)
+    channels = channels[:, ::-1] if is_mirrored else channels
+    square = np.zeros((side, n_columns, channels.shape[2]), np.float32)
     for channel in range(channels.shape[2]):
         square[top : top + height, left : left + width, channel] = resize(channels[..., channel], (height, width))
-    fit = Fit((image.height, image.width), box, side, top, left, height, width)
-    return square, fit
+    return square, Fit((image.height, image.width), box, side, top, left, height, width, columns, is_mirrored)
+
+
+def is_chest_wall_right(pixels: np.ndarray) -> bool:
+    """Whether the breast in its box (`breast_box`), (H, W) or (H, W, 3), lies with the chest wall on the right.
+
+    By the pixels, because files may be stored mirrored whatever their tags say: towards the chest wall the breast is
+    tall, towards the nipple it ends in air.
+    """
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
+    air, bright = np.percentile(grey, (2, 99))
+    tissue = grey > air + max(0.02, 0.08 * (bright - air))
+    tenth = max(1, grey.shape[1] // 10)
+    return bool(tissue[:, -tenth:].sum() > tissue[:, :tenth].sum())
 
 
 def resize(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -72,12 +88,13 @@ def _is_stretched(aspect: float) -> bool:
 
 
 def unfit(square_map: np.ndarray, fit: Fit) -> np.ndarray:
-    """A map over the model's square, (h, w) at any resolution, in the image's own geometry: float32 (H, W).
+    """A map over the model's input, (h, w) at any resolution, in the image's own geometry: float32 (H, W).
 
-    Undoes letterbox and crop; outside the crop the map is 0.
+    Undoes letterbox, turn and crop; outside the crop the map is 0.
     """
-    full = resize(np.asarray(square_map, np.float32), (fit.side, fit.side))
+    full = resize(np.asarray(square_map, np.float32), (fit.side, fit.columns or fit.side))
     inside = full[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
+    inside = inside[:, ::-1] if fit.is_mirrored else inside
     row0, row1, column0, column1 = fit.box
     out = np.zeros(fit.image_shape, np.float32)
     out[row0:row1, column0:column1] = resize(inside, (row1 - row0, column1 - column0))

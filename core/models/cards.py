@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -66,9 +66,14 @@ class EnsembleOnCard(_Part):
 
 
 class InputOnCard(_Part):
-    """The square that the graph reads: side in pixels, channels (1 grey, 3 RGB), how an image is brought there."""
+    """What the graph reads: rows (side) and columns in pixels, 0 for a square; channels (1 grey, 3 RGB).
+
+    chest_wall: where every breast's chest wall is turned to, "left" or "" (as it lies). preprocessing: in words.
+    """
 
     side: int = Field(ge=1)
+    columns: int = Field(default=0, ge=0)
+    chest_wall: Literal["", "left"] = ""
     channels: int = Field(ge=1, le=3)
     preprocessing: str = ""
 
@@ -222,6 +227,10 @@ class Card(CardFile):
     @property
     def side(self) -> int:
         return self.input.side
+
+    @property
+    def columns(self) -> int:
+        return self.input.columns or self.input.side
 
     @property
     def channels(self) -> int:

@@ -51,7 +51,7 @@ class LoadedModel:
             before = keras.config.dtype_policy()
             keras.config.set_dtype_policy(compute_policy())
             try:
-                self.graph = entry.build(side=card.side, channels=card.channels, outputs=outputs)
+                self.graph = entry.build(side=card.side, channels=card.channels, outputs=outputs, columns=card.columns)
             finally:
                 keras.config.set_dtype_policy(before)
         load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
@@ -60,7 +60,7 @@ class LoadedModel:
         self.branches = tuple(self.graph.maps)
         self.forward = explained(self.graph.model, tuple(self.graph.maps.values()))
         self.device = device_name()
-        self.forward(tf.zeros((1, card.side, card.side, card.channels)))  # traced now, not at the first patient
+        self.forward(tf.zeros((1, card.side, card.columns, card.channels)))  # traced now, not at the first patient
 
     def read(self, image: Image) -> tuple[Prediction, Explanation]:
         """The calibrated prediction of one image and where the model looked.
@@ -75,7 +75,7 @@ class LoadedModel:
             )
         if image.not_scored:
             raise InvalidInput(image.not_scored)
-        square, fit = fit_square(_with_channels(image, card), card.side)
+        square, fit = fit_square(_with_channels(image, card), card.side, card.input.columns, card.input.chest_wall)
         began = time.perf_counter()
         logits, cams = self.forward(tf.constant(square[None]))
         logits = logits.numpy()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Architecture:
     """A graph that can be fitted to any modality.
 
-    builder: "module:function"; the function takes (side, channels, outputs) and returns a `Graph`.
+    builder: "module:function"; the function takes (side, channels, outputs, columns) and returns a `Graph`.
     branches: names of the last convolution maps that Grad-CAM reads, in the order of the graph's outputs.
     offline: what `--init offline` starts from, in words; None means random.
     """
@@ -29,11 +29,11 @@ class Architecture:
     description: str
     offline: str | None = None
 
-    def build(self, *, side: int, channels: int, outputs: int) -> Graph:
-        """The graph with random weights (imports TensorFlow)."""
+    def build(self, *, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
+        """The graph with random weights (imports TensorFlow). columns: 0 for as many as rows (`side`)."""
         module, function = self.builder.split(":")
         builder: Callable[..., Graph] = getattr(import_module(module), function)
-        return builder(side=side, channels=channels, outputs=outputs)
+        return builder(side=side, channels=channels, outputs=outputs, columns=columns)
 
 
 _HERE = "core.models.architectures"

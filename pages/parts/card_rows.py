@@ -52,7 +52,7 @@ def fact_rows(card: Card) -> list[tuple[str, str]]:
     rows = [
         ("Reads", f"{card.modality}; classes {', '.join(card.classes)}; positive class {card.positive}"),
         ("Graph", card.description or card.architecture),
-        ("Input", f"{card.side} x {card.side} pixels; {card.input.preprocessing}"),
+        ("Input", f"{card.side} x {card.columns} pixels; {card.input.preprocessing}"),
         ("Learnt from", data_text(card)),
         ("Left out", left_out or "nothing"),
         ("Started from", card.initialisation or "not stated"),

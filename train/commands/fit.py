@@ -27,8 +27,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("architecture", choices=[entry.id for entry in ARCHITECTURES])
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    parser.add_argument(
+        "--also", action="append", type=Path, metavar="MANIFEST", help="a further collection, trained on together"
+    )
+    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="keep only such rows"
+    )
     parser.add_argument("--name", metavar="MODEL_ID", help="default: <modality>-<architecture>")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
     parser.add_argument("--init", choices=sorted(INITS), default="offline")

@@ -36,7 +36,8 @@ class Manifest:
 def read_manifest(
     path: Path, *, root: Path | None = None, where: Sequence[str] = (), allow_repeats: bool = False
 ) -> Manifest:
-    """Read and check a manifest; `root` defaults to its folder, `where` keeps rows with COLUMN=VALUE (all of them).
+    """Read and check a manifest; `root` defaults to its folder, `where` keeps rows with COLUMN=VALUE, or
+    one of several values with "|" between (all conditions).
 
     Rows without a label, and rows whose `label_conflict_with` names look-alikes of another label, are left out and
     counted. `allow_repeats` is for looking at a manifest that lists a file twice. Raises `NotFound` or `InvalidInput`.
@@ -56,7 +57,7 @@ def read_manifest(
         column, equals, value = condition.partition("=")
         if not equals or column not in cases.columns:
             raise InvalidInput(f"--where needs COLUMN=VALUE with one of the columns: {', '.join(cases.columns)}.")
-        cases = cases[cases[column] == value]
+        cases = cases[cases[column].isin(value.split("|"))]
     left_out = {NO_LABEL: int((cases["label"] == "").sum())}
     cases = cases[cases["label"] != ""]
     if "label_conflict_with" in cases:
@@ -72,8 +73,30 @@ def read_manifest(
             _require_inside(cases[column], lines, path.name, column)
     if not allow_repeats:
         _require_once(cases["file"], lines, path.name)
-    digest = hashlib.sha256("\n".join(f"{f}\t{k}" for f, k in zip(cases["file"], cases["label"], strict=True)).encode())
-    return Manifest(cases, root or path.parent, left_out, digest.hexdigest(), lines)
+    return Manifest(cases, root or path.parent, left_out, _digest(cases), lines)
+
+
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """Several collections as one, their files relative to the same root. Raises `InvalidInput` where they are not."""
+    if len(manifests) == 1:
+        return manifests[0]
+    first = manifests[0]
+    if any(one.root.resolve() != first.root.resolve() for one in manifests):
+        raise InvalidInput("Several manifests need one --root that the files of all of them are relative to.")
+    cases = pd.concat([one.cases for one in manifests], ignore_index=True).fillna("")
+    if cases["file"].duplicated().any():
+        raise InvalidInput("Two of the manifests name the same file. Leave it out of one of them with --where.")
+    left_out: dict[str, int] = {}
+    for one in manifests:
+        for reason, n in one.left_out.items():
+            left_out[reason] = left_out.get(reason, 0) + n
+    lines = tuple(line for one in manifests for line in one.lines)
+    return Manifest(cases, first.root, left_out, _digest(cases), lines)
+
+
+def _digest(cases: pd.DataFrame) -> str:
+    pairs = zip(cases["file"], cases["label"], strict=True)
+    return hashlib.sha256("\n".join(f"{file}\t{label}" for file, label in pairs).encode()).hexdigest()
 
 
 def write_manifest(cases: pd.DataFrame, path: Path) -> None:

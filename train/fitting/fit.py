@@ -58,7 +58,7 @@ def fit(
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
-        side=config.side, channels=squares.pixels.shape[3], outputs=squares.outputs
+        side=config.side, channels=squares.pixels.shape[3], outputs=squares.outputs, columns=config.columns
     )
     started_from = start(graph)
     pretrained = started_from != "random"
@@ -66,7 +66,7 @@ def fit(
         _set_dropout(graph, config.dropout)
     trainable = make_trainable(graph, frozen=config.frozen, unfreeze=config.unfreeze, freeze_batch_norm=pretrained)
     train, validation = squares.split("train"), squares.split("validation")
-    source = Views(trainable, train, config, cache) if trainable.stem is not None else Fresh(train, config)
+    source = Views(trainable, squares, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
     headed = 0
     if pretrained and are_maps_learned(graph):
@@ -139,9 +139,9 @@ def _start_classifier(
     if not config.head_epochs:
         return 0
     if exactly is not None:
-        return fit_head(graph, views, source.cases.labels, None, replace(config, head_epochs=exactly))
+        return fit_head(graph, views, source.cases.labels, None, replace(config, head_epochs=exactly), source.chance)
     held_features = features_of(graph, body, held)
-    return fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config)
+    return fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config, source.chance)
 
 
 def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:

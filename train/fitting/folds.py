@@ -6,14 +6,16 @@ The shipped weights are fitted on all cases afterwards, for as many epochs as th
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from core.files import write_whole
 from core.models.calibration import Calibration, fit_calibration
 from train.datasets.cases import fold_splits
 from train.fitting.fit import Fitted, logits_of
@@ -22,6 +24,9 @@ from train.fitting.squares import Squares
 from train.publishing.threshold import choose_threshold
 
 log = logging.getLogger(__name__)
+
+_FINISHED = "fold.json"
+"""Written last, so that a fold that has it has its scores."""
 
 FitOne = Callable[[Squares, Path, Callable[[], bool], int | None], Fitted]
 """Trains on the "train" and "validation" cases of squares in a folder, until done or told to stop.
@@ -48,35 +53,51 @@ class CrossValidated:
     localisation: dict[str, Localisation]
 
 
-def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path) -> CrossValidated:
-    """Fit `folds` networks and one more; `squares.cases` has the column `fold`."""
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What is kept of a finished fold: logits of its validation and test cases, (n, outputs) each."""
+
+    validation: np.ndarray
+    test: np.ndarray
+    best_epoch: int
+    head_epochs: int
+    places: dict[str, Localisation]
+
+
+def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, key: str = "") -> CrossValidated:
+    """Fit `folds` networks and one more; `squares.cases` has the column `fold`.
+
+    The scores of a finished fold lie in `folder/foldN` as CSV and are not computed again where the `key`, which names
+    what is trained on what, is the same: another machine that is given `folder` goes on with the next fold.
+    """
     tested, validated, logits, order = [], [], [], []
-    thresholds, best_epochs, head_epochs, places = [], [], [], []
+    thresholds, found = [], []
     for number in range(folds):
         splits = fold_splits(squares.cases, number, folds).to_numpy()
         part = replace(squares, splits=splits)
-        log.info("fold %d of %d", number + 1, folds)
-        fitted = fit_one(part, folder / f"fold{number}", lambda: False, None)
         validation, test = part.split("validation"), part.split("test")
-        forward = stored(fitted.graph)
-        validation_logits = logits_of(forward, validation.pixels)
-        calibration = calibrated(validation, validation_logits)
-        scores = scores_table(validation, validation_logits, calibration)
+        fold = _finished(folder / f"fold{number}", key, validation, test)
+        if fold is None:
+            log.info("fold %d of %d", number + 1, folds)
+            fold = _fold(part, validation, test, fit_one, folder / f"fold{number}", key)
+        calibration = calibrated(validation, fold.validation)
+        scores = scores_table(validation, fold.validation, calibration)
         thresholds.append(choose_threshold(*_positives(validation, scores)))
-        tested.append(_in_fold(scores_table(test, logits_of(forward, test.pixels), calibration), number))
+        tested.append(_in_fold(scores_table(test, fold.test, calibration), number))
         validated.append(np.full(len(validation), number))
-        logits.append(validation_logits)
+        logits.append(fold.validation)
         order.append(np.flatnonzero(splits == "validation"))
-        best_epochs.append(fitted.best_epoch)
-        head_epochs.append(fitted.head_epochs)
-        places.append(localisations(fitted.graph, validation))
+        found.append(fold)
+    best_epochs = [fold.best_epoch for fold in found]
     every = squares.chosen(np.concatenate(order))
     calibration = calibrated(every, np.concatenate(logits))
     scores = scores_table(every, np.concatenate(logits), calibration)
     scores.insert(3, "fold", np.concatenate(validated))
     epochs = int(np.median(best_epochs))
     log.info("all cases, %d epochs", epochs)
-    fitted = fit_one(on_all_cases(squares), folder / "all", after(epochs), int(np.median(head_epochs)))
+    fitted = fit_one(
+        on_all_cases(squares), folder / "all", after(epochs), int(np.median([fold.head_epochs for fold in found]))
+    )
     stored(fitted.graph)
     return CrossValidated(
         fitted,
@@ -86,8 +107,46 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path) 
         tuple(best_epochs),
         pd.concat(tested, ignore_index=True),
         scores,
-        pooled(places),
+        pooled([fold.places for fold in found]),
     )
+
+
+def _fold(part: Squares, validation: Squares, test: Squares, fit_one: FitOne, folder: Path, key: str) -> _Fold:
+    fitted = fit_one(part, folder, lambda: False, None)
+    forward = stored(fitted.graph)
+    fold = _Fold(
+        logits_of(forward, validation.pixels),
+        logits_of(forward, test.pixels),
+        fitted.best_epoch,
+        fitted.head_epochs,
+        localisations(fitted.graph, validation),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cases, values in (("validation", validation, fold.validation), ("test", test, fold.test)):
+        table = pd.DataFrame(values, columns=[f"logit_{index}" for index in range(values.shape[1])])
+        table.insert(0, "case", cases.cases["file"].to_numpy())
+        write_whole(folder / f"{name}_logits.csv", table.to_csv(index=False))
+    told = {"key": key, "best_epoch": fold.best_epoch, "head_epochs": fold.head_epochs,
+            "places": {name: asdict(place) for name, place in fold.places.items()}}  # fmt: skip
+    write_whole(folder / _FINISHED, json.dumps(told))
+    return fold
+
+
+def _finished(folder: Path, key: str, validation: Squares, test: Squares) -> _Fold | None:
+    if not key or not (folder / _FINISHED).is_file():
+        return None
+    told = json.loads((folder / _FINISHED).read_text())
+    tables = [pd.read_csv(folder / f"{name}_logits.csv", dtype={"case": str}) for name in ("validation", "test")]
+    same = [
+        table["case"].tolist() == cases.cases["file"].tolist()
+        for table, cases in zip(tables, (validation, test), strict=True)
+    ]
+    if told["key"] != key or not all(same):
+        return None
+    log.info("%s is finished", folder.name)
+    logits = [table.drop(columns="case").to_numpy(np.float32) for table in tables]
+    places = {name: Localisation(**place) for name, place in told["places"].items()}
+    return _Fold(logits[0], logits[1], told["best_epoch"], told["head_epochs"], places)
 
 
 def on_all_cases(squares: Squares) -> Squares:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 from core.models.architectures import Graph
+from train.fitting.inputs import order_of
 from train.fitting.network import class_loss, class_weights
 from train.recipe.config import FitConfig
 
@@ -89,11 +90,12 @@ def fit_head(
     labels: np.ndarray,
     validation: tuple[Sequence[np.ndarray], np.ndarray] | None,
     config: FitConfig,
+    chance: np.ndarray | None = None,
 ) -> int:
     """Train what reads the features for `config.head_epochs`: for each view a list of arrays (n, …), a branch each.
 
     The weights of the lowest validation loss, looked at every few epochs, stay in the graph; without validation cases
-    the last ones. Returns the epoch that they are of.
+    the last ones. chance: see `train.fitting.inputs.shares`. Returns the epoch that they are of.
     """
     epochs = config.head_epochs
     inputs = [graph.model.get_layer(name).output for name in feature_layers(graph)]
@@ -116,7 +118,7 @@ def fit_head(
     rng = np.random.default_rng(config.seed)
     best, best_epoch, retained = np.inf, epochs, [np.asarray(variable) for variable in variables]
     for epoch in range(1, epochs + 1):
-        order, drawn = rng.permutation(len(labels)), rng.integers(0, len(features), len(labels))
+        order, drawn = order_of(rng, len(labels), chance), rng.integers(0, len(features), len(labels))
         for index in range(0, len(order) - config.batch + 1, config.batch):
             chosen = order[index : index + config.batch]
             parts = [np.stack([features[drawn[i]][part][i] for i in chosen]) for part in range(len(inputs))]

@@ -53,7 +53,7 @@ def pointing_game(graph: Graph, cases: Squares, *, only_positive: bool) -> Local
         wanted &= cases.labels == cases.positive
     chosen = cases.chosen(np.flatnonzero(wanted))
     forward = explained(graph.model, tuple(graph.maps.values()))
-    side = chosen.pixels.shape[1]
+    shape = chosen.pixels.shape[1:3]
     hits: dict[str, list[bool]] = {name: [] for name in [*graph.maps, "fused"]}
     centre = []
     for index in range(len(chosen)):
@@ -61,7 +61,7 @@ def pointing_game(graph: Graph, cases: Squares, *, only_positive: bool) -> Local
         maps = dict(zip(graph.maps, cams, strict=True)) | {"fused": fused_map(cams)}
         outline = chosen.masks[index] > 0.5
         for name, cam in maps.items():
-            heat = resize(cam.numpy()[0, chosen.labels[index]], (side, side))
+            heat = resize(cam.numpy()[0, chosen.labels[index]], shape)
             hits[name].append(bool(heat.max() > 0 and outline[np.unravel_index(heat.argmax(), heat.shape)]))
         fit = chosen.fits[index]
         centre.append(bool(outline[fit.top + fit.height // 2, fit.left + fit.width // 2]))

@@ -23,8 +23,8 @@ from train.datasets.split import units_of
 class Squares:
     """Cases ready for a network, in memory.
 
-    pixels: float16 (n, side, side, c) in [0, 1]. labels: int32 (n,), index into `classes`. positive: the class index
-    that counts as positive. masks: float16 (n, side, side), share of lesion; zero where `has_mask` is False.
+    pixels: float16 (n, rows, columns, c) in [0, 1]. labels: int32 (n,), index into `classes`. positive: the class index
+    that counts as positive. masks: float16 (n, rows, columns), share of lesion; zero where `has_mask` is False.
     splits: "train", "validation" or "test" for each case. cases: the manifest's rows, in the same order.
     """
 
@@ -64,7 +64,7 @@ class Squares:
         )
 
     def tensors(self, index: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Squares (n, side, side, c) and masks (n, side, side, 1) at these positions, float32."""
+        """Inputs (n, rows, columns, c) and masks (n, rows, columns, 1) at these positions, float32."""
         pixels = tf.constant(self.pixels[index].astype(np.float32))
         return pixels, tf.constant(self.masks[index, :, :, None].astype(np.float32))
 
@@ -77,15 +77,17 @@ def load_squares(
     side: int,
     classes: Sequence[str],
     positive: str,
+    columns: int = 0,
+    chest_wall: str = "",
     seen: Callable[[Image], object] = lambda image: None,
 ) -> Squares:
     """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file.
 
-    seen: is given each picture as it was read, in order.
+    columns, chest_wall: see `fit_square`. seen: is given each picture as it was read, in order.
     """
     n, channels = len(cases), 3 if modality is Modality.HISTOLOGY else 1
-    pixels = np.zeros((n, side, side, channels), np.float16)
-    masks = np.zeros((n, side, side), np.float16)
+    pixels = np.zeros((n, side, columns or side, channels), np.float16)
+    masks = np.zeros((n, side, columns or side), np.float16)
     has_mask = np.zeros(n, bool)
     fits = []
     units = units_of(cases).astype(str).tolist()
@@ -93,7 +95,7 @@ def load_squares(
     for position, row in enumerate(cases.itertuples()):
         image = read_case(root / row.file, modality, bits=bits.get(units[position]))
         seen(image)
-        square, fit = fit_square(image, side)
+        square, fit = fit_square(image, side, columns, chest_wall)
         pixels[position] = square
         fits.append(fit)
         mask = _mask_square(root, getattr(row, "mask", ""), image, fit)
@@ -133,7 +135,8 @@ def _mask_square(root: Path, mask_file: object, image: Image, fit: Fit) -> np.nd
                 mask, np.asarray(raster.convert("L").resize((image.width, image.height)), np.float32) / 255
             )
     row0, row1, column0, column1 = fit.box
-    square = np.zeros((fit.side, fit.side), np.float32)
+    square = np.zeros((fit.side, fit.columns or fit.side), np.float32)
     inside = resize((mask[row0:row1, column0:column1] > 0.5).astype(np.float32), (fit.height, fit.width))
+    inside = inside[:, ::-1] if fit.is_mirrored else inside
     square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = inside
     return square

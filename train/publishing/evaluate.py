@@ -183,7 +183,9 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         )
     state = read_shards(card.folder, card.weights_files, card.weights_sha256)
     outputs = 1 if len(card.classes) == 2 else len(card.classes)
-    graph: Graph = architecture(card.architecture).build(side=card.side, channels=card.channels, outputs=outputs)
+    graph: Graph = architecture(card.architecture).build(
+        side=card.side, channels=card.channels, outputs=outputs, columns=card.columns
+    )
     load_state(graph.model, state)
     forward = compiled(graph.model)
     logits = []
@@ -191,8 +193,9 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         # Labels do not matter for the answer, and need not be classes of the model.
         part = cases.iloc[begin : begin + CHUNK].assign(label=card.positive, split="", mask="")
         squares = load_squares(
-            part, root, modality=card.modality, side=card.side, classes=card.classes, positive=card.positive
-        )
+            part, root, modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
+            columns=card.input.columns, chest_wall=card.input.chest_wall,
+        )  # fmt: skip
         logits.append(logits_of(forward, squares.pixels))
         log.info("%d of %d cases scored", min(begin + CHUNK, len(cases)), len(cases))
     return np.concatenate(logits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
 from train.datasets.cases import Prepared, data_of, prepare, split_for_training
-from train.datasets.manifest import read_manifest
+from train.datasets.manifest import joined, read_manifest
 from train.datasets.split import model_of_split, split_of_model
 from train.datasets.subgroups import with_subgroups
 from train.fitting import pretrained
 from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
-from train.fitting.feature_cache import FeatureCache
+from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.fit import Fitted, fit, logits_of
 from train.fitting.folds import FitOne, calibrated, cross_validate
 from train.fitting.measure import Localisation, localisations, scores_table, stored
@@ -84,7 +84,7 @@ def train_model(request: FitRequest, folder: Path) -> Path:
 def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
     """Read the manifest, split it and bring every case into the configuration's square."""
     prepared = prepare(
-        read_manifest(request.data, root=request.root, where=request.where),
+        joined([read_manifest(path, root=request.root, where=request.where) for path in (request.data, *request.also)]),
         request.modality,
         positive=request.positive or None,
         seed=request.seed,
@@ -100,6 +100,8 @@ def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
         prepared.manifest.root,
         modality=request.modality,
         side=config.side,
+        columns=config.columns,
+        chest_wall=config.chest_wall,
         classes=prepared.classes,
         positive=prepared.positive,
         seen=lambda image: traces.append(trace_of(image)),
@@ -120,7 +122,9 @@ def make(
     """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
     prepared, squares = loaded.prepared, loaded.squares
     budget = Budget(request.budget_minutes, runs=request.folds + 1 if request.folds else 1)
-    measured = _measured(squares, prepared, _fit_one(config, starter(request), budget, track, folder), folder)
+    key = key_of([squares.pixels, squares.labels], asdict(config), prepared.folds)
+    fit_one = _fit_one(config, starter(request), budget, track, folder)
+    measured = _measured(squares, prepared, fit_one, folder, key)
     minutes = (time.monotonic() - began) / 60
     localisation = _on_card(measured.localisation)
     limits = (
@@ -219,9 +223,10 @@ def _measured(
     prepared: Prepared,
     fit_one: FitOne,
     folder: Path,
+    key: str,
 ) -> Measured:
     if prepared.folds:
-        crossed = cross_validate(squares, prepared.folds, fit_one, folder)
+        crossed = cross_validate(squares, prepared.folds, fit_one, folder, key=key)
         return Measured(
             crossed.fitted,
             crossed.calibration,

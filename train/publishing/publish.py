@@ -201,6 +201,8 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
         },
         "input": {
             "side": config.side,
+            **({"columns": config.columns} if config.columns else {}),
+            **({"chest_wall": config.chest_wall} if config.chest_wall else {}),
             "channels": 3 if config.modality == "histology" else 1,
             "preprocessing": PREPROCESSING[config.modality],
         },

@@ -120,7 +120,7 @@ def _seconds(card: Card) -> float:
     for _ in range(TIMED_RUNS):
         began = time.perf_counter()
         for network in networks:
-            square = np.zeros((1, network.card.side, network.card.side, network.card.channels), np.float32)
+            square = np.zeros((1, network.card.side, network.card.columns, network.card.channels), np.float32)
             network.forward(square)[0].numpy()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[1:])

@@ -39,7 +39,7 @@ def estimate(db: Database, actor: Actor, request: FitRequest, n_training: int) -
     """
     for timed in (*_of_jobs(db, actor), *_of_cards(db)):
         if (timed.architecture, timed.init) == (request.architecture, request.init) and timed.pixels:
-            share = n_training * request.n_side**2 / timed.pixels
+            share = n_training * request.n_pixels / timed.pixels
             seconds = timed.seconds * share * request.n_epochs * request.runs
             return Duration(seconds / 60, timed.source)
     return None
@@ -52,7 +52,7 @@ def _of_jobs(db: Database, actor: Actor) -> Iterator[Measured]:
             continue
         n_training = load_version(db, actor, job.version_id).n_training
         seconds = sorted(epoch.measures["seconds"] for epoch in epochs)[len(epochs) // 2]
-        pixels = n_training * job.request.n_side**2
+        pixels = n_training * job.request.n_pixels
         yield Measured(job.request.architecture, job.request.init, seconds, pixels, f"training {job.id} on this site")
 
 
@@ -62,6 +62,6 @@ def _of_cards(db: Database) -> Iterator[Measured]:
         seconds = sorted(one for row in training.history if (one := row.get("seconds")) is not None)
         n_training = sum(card.data.cases_in("train").values())
         if len(seconds) > 1 and n_training:
-            pixels = n_training * (training.side or card.side) ** 2
+            pixels = n_training * card.side * card.columns
             source = f"the card of {card.model_id}, on the machine that made it"
             yield Measured(card.architecture, training.init, seconds[len(seconds) // 2], pixels, source)

@@ -13,6 +13,7 @@ CHOICES = {
     "keep": ("loss", "accuracy"),
     "class_weights": ("root", "balanced", "none"),
     "augmentation": ("modality", "none"),
+    "chest_wall": ("left", ""),
 }
 
 
@@ -21,7 +22,8 @@ class FitConfig:
     """Every knob of one training run; saved on the card.
 
     init: "imagenet", "offline" or "random" (what that was is said on the card).
-    side: pixels of the square input.
+    side: rows of the input in pixels. columns: 0 for as many. chest_wall: "left" turns every breast so that its
+        chest wall lies there, "" leaves it as it lies.
     views: where something is frozen, how many augmented views of each case are computed once and kept.
     frozen: what stays as it started: "nothing", "backbone" (all up to the last maps), or "blocks" (all of the backbone
         but its last `unfreeze` blocks). Batch normalisation that came with statistics always stays in inference mode.
@@ -31,6 +33,8 @@ class FitConfig:
     dropout: rate of every dropout layer; None for the architecture's own.
     mixup: Beta(mixup, mixup) draws by how much two cases are mixed (Zhang et al. 2017); 0 mixes none.
     class_weights: by "root" of the inverse frequency, by the inverse frequency ("balanced"), or "none".
+    balance_by: a column of the manifest ("machine", "source"); classes are weighed within each of its values, and its
+        values against each other, so that none of them tells the class. "" weighs classes over all cases.
     augmentation: the preset of the "modality", or "none".
     mask_weight: weight of the lesion-mask target beside the class target (0 where the data has no masks).
     attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
@@ -43,6 +47,9 @@ class FitConfig:
     modality: str
     init: str = "offline"
     side: int = 224
+    columns: int = 0
+    chest_wall: str = ""
+    balance_by: str = ""
     epochs: int = 30
     batch: int = 16
     frozen: str = "nothing"
@@ -67,6 +74,7 @@ class FitConfig:
 
 
 SETTABLE = {
+    "columns": (int, 0, 4096),
     "batch": (int, 2, 256),
     "views": (int, 1, 16),
     "head_epochs": (int, 0, 500),
@@ -91,6 +99,8 @@ def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
             if value not in CHOICES[name]:
                 raise InvalidInput(f"{name} can be {' or '.join(CHOICES[name])}, not {value!r}.")
             config = replace(config, **{name: value})  # type: ignore[arg-type]
+        elif name == "balance_by":
+            config = replace(config, balance_by=value)
         elif name in SETTABLE:
             kind, low, high = SETTABLE[name]
             try:
@@ -101,6 +111,8 @@ def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
                 raise InvalidInput(f"{name} can be {low:g} to {high:g}, not {value!r}.")
             config = replace(config, **{name: number})
         else:
-            known = ", ".join(field.name for field in fields(config) if field.name in {*SETTABLE, *CHOICES})
+            known = ", ".join(
+                field.name for field in fields(config) if field.name in {*SETTABLE, *CHOICES, "balance_by"}
+            )
             raise InvalidInput(f"No setting is called {name!r}. Settings: {known}.")
     return config

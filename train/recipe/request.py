@@ -29,14 +29,14 @@ WEIGHTS = REPOSITORY / "weights"
 _SEEDS_MOST = 10
 _LIMITS = {"epochs": (1, 100_000), "side": (32, 4096), "seed": (0, 2**31 - 1)}
 _OPTIONS = {
-    "root": "root", "init": "init", "seed": "seed", "epochs": "epochs", "side": "side", "folds": "folds",
-    "unfreeze": "unfreeze", "name": "name", "positive": "positive", "why": "why", "where": "where", "settings": "set",
-    "split_by": "split-by", "split_like": "split-like", "cnn": "cnn", "backbone": "backbone",
+    "root": "root", "also": "also", "init": "init", "seed": "seed", "epochs": "epochs", "side": "side",
+    "folds": "folds", "unfreeze": "unfreeze", "name": "name", "positive": "positive", "why": "why", "where": "where",
+    "settings": "set", "split_by": "split-by", "split_like": "split-like", "cnn": "cnn", "backbone": "backbone",
     "budget_minutes": "budget-minutes", "limits": "limit", "allow_leaks": "allow-leaks", "no_weights": "no-weights",
     "out": "out", "work": "work",
 }  # fmt: skip
 """Field and option of the command line, in the order of printing; `seed` and `init` are always said."""
-_MACHINE = {"data", "root", "out", "work"}
+_MACHINE = {"data", "also", "root", "out", "work"}
 """Where things lie on the machine that trains: no part of what is asked, so a row does not keep it."""
 _ADDED = {"where", "split_by", "split_like", "cnn", "backbone", "budget_minutes", "limits", "allow_leaks", "no_weights"}
 """Rows of version 0.1.0 lack them; a row keeps those that say something."""
@@ -50,7 +50,8 @@ class FitRequest:
     `in_regime`. settings: "name=value", see `with_settings`. refits: seeds that a search fits its best settings with.
     where: "column=value", rows of the manifest to use. split_by: the one column that keeps cases together, "" for all
     that say so. split_like: the model whose split is taken up again. cnn, backbone: what the network begins with.
-    limits: sentences for the card. data: the manifest; root: what its files are relative to, None for its folder.
+    limits: sentences for the card. data: the manifest; also: further ones; root: what
+    their files are relative to, None for its folder.
     out: folder of weights. work: working files that outlive the run, None for none. Raises InvalidInput for what cannot
     be run.
     """
@@ -79,6 +80,7 @@ class FitRequest:
     budget_minutes: float | None = None
     limits: tuple[str, ...] = ()
     data: Path = Path("manifest.csv")
+    also: tuple[Path, ...] = ()
     root: Path | None = None
     out: Path = WEIGHTS
     work: Path | None = None
@@ -157,9 +159,9 @@ class FitRequest:
         return self.config.epochs
 
     @property
-    def n_side(self) -> int:
-        """Pixels of the square input."""
-        return self.config.side
+    def n_pixels(self) -> int:
+        """Of one input."""
+        return self.config.side * (self.config.columns or self.config.side)
 
     @property
     def runs(self) -> int:
@@ -190,10 +192,14 @@ class FitRequest:
     def portable(self) -> FitRequest:
         """The same training on another machine: DATA stands for where the files are; what the card says is left out."""
         root = (self.root or self.data.parent).resolve()
-        inside = self.data.resolve().is_relative_to(root)
-        manifest = self.data.resolve().relative_to(root).as_posix() if inside else self.data.name
+
+        def moved(path: Path) -> Path:
+            inside = path.resolve().is_relative_to(root)
+            return Path("DATA", path.resolve().relative_to(root).as_posix() if inside else path.name)
+
         return replace(
-            self, data=Path("DATA", manifest), root=Path("DATA"), out=WEIGHTS, work=None, why="", limits=(),
+            self, data=moved(self.data), also=tuple(map(moved, self.also)), root=Path("DATA"),
+            out=WEIGHTS, work=None, why="", limits=(),
             budget_minutes=None, no_weights=False, backbone=self.backbone and Path(self.backbone.name),
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The graphs: one function an architecture, intensity normalisation inside, linear outputs.
 
 Each function takes
-    side: pixels of the square input (64 or more), channels: 1 (grey) or 3 (RGB), values in [0, 1];
+    side: rows of the input (64 or more), columns: 0 for as many; channels: 1 (grey) or 3 (RGB), values in [0, 1];
     outputs: 1 (two classes, one logit for the second) or the number of classes (one logit each);
 and returns a `Graph`. Graphs are flat (no nested models), so that every last map is reachable, and layer names are
 unique and stable: weights are stored under them.

@@ -11,7 +11,7 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 """(filters, blocks) of ResNet50's stages conv2 to conv5 (He et al. 2015, Table 1)."""
 
 
-def cnn_resnet50(*, side: int, channels: int, outputs: int) -> Graph:
+def cnn_resnet50(*, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
     """The convolutions of `cnn` in the place of ResNet50's own first layers, then its stages conv2 to conv5.
 
     ResNet50 begins with a convolution and a pooling that bring an image to a quarter of its side and 64 channels; it
@@ -19,7 +19,7 @@ def cnn_resnet50(*, side: int, channels: int, outputs: int) -> Graph:
     1 x 1 convolution fits its 128 channels to 64. Layers are named as in `cnn` and in `keras.applications.ResNet50`,
     so that trained weights of both can be carried over.
     """
-    inputs = keras.Input((side, side, channels), name="image")
+    inputs = keras.Input((side, columns or side, channels), name="image")
     x = layers.Rescaling(2.0, -1.0, name="scale")(inputs)
     for number, filters in enumerate((32, 64, 128), start=1):
         x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv_{number}")(x)

@@ -23,9 +23,9 @@ EFFICIENTNET_LITE0_CUTS = ("block_0_out", "block_2_out", "block_4_out", "block_7
 """The last layer of each group of blocks but the last."""
 
 
-def efficientnet_lite0(*, side: int, channels: int, outputs: int) -> Graph:
+def efficientnet_lite0(*, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
     """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le 2019) without squeeze-excitation, with ReLU6."""
-    inputs, rgb = image_input(side, channels)
+    inputs, rgb = image_input(side, channels, columns)
     x = layers.Rescaling(255.0 / 128, -127.0 / 128, name="efficientnet_scale")(rgb)
     x = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(x)
     x = layers.ReLU(6.0, name="stem_relu")(batch_norm("stem_bn")(x))

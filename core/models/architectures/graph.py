@@ -12,7 +12,7 @@ from keras import layers
 class Graph:
     """A built network.
 
-    model: (n, side, side, channels) -> logits (n, outputs), float32.
+    model: (n, rows, columns, channels) -> logits (n, outputs), float32.
     maps: name of the layer whose output is the last convolution map, for each branch.
     blocks: for each branch, the layers where its backbone can be cut, from the input to the end, the same number for
         each. Cut at `blocks[branch][-n]`, the last n blocks lie behind the cut; what lies before can stay frozen and be
@@ -31,9 +31,9 @@ class Graph:
         return {branch: names[-last_blocks] for branch, names in self.blocks.items() if last_blocks <= len(names)}
 
 
-def image_input(side: int, channels: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The input (n, side, side, channels) and the same as RGB: a grey image three times."""
-    inputs = keras.Input((side, side, channels), name="image")
+def image_input(side: int, channels: int, columns: int = 0) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """The input (n, side, columns or side, channels) and the same as RGB: a grey image three times."""
+    inputs = keras.Input((side, columns or side, channels), name="image")
     if channels == 3:
         return inputs, inputs
     return inputs, layers.Concatenate(name="grey_to_rgb")([inputs, inputs, inputs])

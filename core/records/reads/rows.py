@@ -209,6 +209,8 @@ def payload_of(prediction: Prediction, explanation: Explanation) -> dict[str, An
             "left": int(fit.left),
             "height": int(fit.height),
             "width": int(fit.width),
+            "columns": int(fit.columns),
+            "is_mirrored": bool(fit.is_mirrored),
         },
     }
 

@@ -144,3 +144,31 @@ def test_a_bright_region_of_less_than_a_twentieth_of_the_film_is_no_breast(
     pixels[40 : 40 + shape[0], 40 : 40 + shape[1]] = 0.8
     box = (37, 43 + shape[0], 37, 43 + shape[1]) if is_found else (0, 120, 0, 120)
     assert breast_box(image_of(pixels, Modality.MAMMOGRAPHY)) == box
+
+
+def _breast(*, chest_wall: str) -> np.ndarray:
+    """A D-shaped breast (90, 60) with a spot towards the nipple, its chest wall on the named side."""
+    rows, columns = np.mgrid[:90, :60]
+    pixels = np.where((rows - 45) ** 2 / 40**2 + columns**2 / 45**2 < 1, 0.4, 0.0)
+    pixels[30:34, 28:32] = 1.0
+    return pixels if chest_wall == "left" else pixels[:, ::-1]
+
+
+@pytest.mark.parametrize("lies", ["left", "right"])
+def test_every_breast_faces_one_way_in_a_portrait_input_and_its_map_comes_back_turned(lies: str) -> None:
+    image = image_of(_breast(chest_wall=lies), Modality.MAMMOGRAPHY)
+    portrait, fit = fit_square(image, 96, 64, "left")
+    assert portrait.shape == (96, 64, 1) and (fit.columns, fit.is_mirrored) == (64, lies == "right")
+    expected, _ = fit_square(image_of(_breast(chest_wall="left"), Modality.MAMMOGRAPHY), 96, 64, "left")
+    np.testing.assert_allclose(portrait, expected, atol=0.02)
+    assert portrait[:, 0].max() > 0.3  # it stands at the edge where the chest wall is
+    back = unfit(portrait[..., 0], fit)
+    row, column = np.unravel_index(back.argmax(), back.shape)
+    assert back.shape == (90, 60) and image.pixels[row, column] == 1
+
+
+def test_a_wide_breast_fits_a_portrait_by_its_width() -> None:
+    pixels = np.full((40, 80), 0.4)
+    portrait, fit = fit_square(image_of(pixels, Modality.HISTOLOGY), 96, 64)
+    assert portrait.shape == (96, 64, 1) and (fit.height, fit.width, fit.top) == (32, 64, 32)
+    assert not fit.is_mirrored

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import InvalidInput, NotFound
-from train.datasets.manifest import read_manifest, write_manifest
+from train.datasets.manifest import joined, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -105,3 +105,27 @@ def test_the_ultrasound_data_leaves_its_conflicting_images_out(test_data: Path) 
     assert conflicting >= 6 and read.left_out["look-alike with another label"] == conflicting
     assert len(read.cases) == len(rows) - conflicting
     assert all((read.root / file).is_file() for file in read.cases["file"])
+
+
+def test_where_takes_several_values(manifest: Path) -> None:
+    manifest.write_text("file,label,source\na,x,BUSI\nb,x,BUS-BRA\nc,x,other\n")
+    assert list(read_manifest(manifest, where=["source=BUSI|BUS-BRA"]).cases["file"]) == ["a", "b"]
+
+
+def test_collections_are_joined_under_one_root(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "one.csv", tmp_path / "b" / "two.csv"
+    for path, text in ((first, "file,label,group\na/1,x,g\na/2,,\n"), (second, "file,label,patient\nb/1,y,p\nb/2,,\n")):
+        path.parent.mkdir()
+        path.write_text(text)
+    both = joined([read_manifest(path, root=tmp_path) for path in (first, second)])
+    assert both.cases.to_dict("records") == [
+        {"file": "a/1", "label": "x", "group": "g", "patient": ""},
+        {"file": "b/1", "label": "y", "group": "", "patient": "p"},
+    ]
+    assert both.left_out == {"no label": 2} and both.root == tmp_path and both.lines == (2, 2)
+    one = read_manifest(first, root=tmp_path)
+    assert joined([one]) is one and both.sha256 != one.sha256
+    with pytest.raises(InvalidInput, match="one --root"):
+        joined([one, read_manifest(second)])
+    with pytest.raises(InvalidInput, match="same file"):
+        joined([one, one])

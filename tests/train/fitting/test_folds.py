@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ from core.evaluation.tables.scores import read_scores
 from core.models import cards
 from core.models.card_cases import measured_cases, read_cases
 from core.settings import Settings
+from core.types import Modality
 from train.__main__ import main
+from train.fitting.fit import fit
 
 FOLDS = 3
 
@@ -153,3 +156,67 @@ def test_games_of_several_folds_count_by_their_cases() -> None:
     both = pooled([one, other, {}])
     assert both["all"].n == 40 and both["all"].hits["fused"] == pytest.approx(0.8)
     assert both["all"].centre == pytest.approx(0.35) and both["few"].n == 2
+
+
+def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, tmp_path: Path) -> None:
+    from train.fitting.folds import cross_validate
+    from train.publishing import pipeline
+    from train.recipe.request import FitRequest
+
+    request = FitRequest(
+        "cnn", Modality.MAMMOGRAPHY, init="random", epochs=1, side=32, folds=FOLDS, data=dataset / "manifest.csv"
+    )
+    loaded = pipeline.load_cases(request, request.config)
+    fitted: list[str] = []
+
+    def fit_one(squares: Any, folder: Path, stop: Any, head_epochs: int | None) -> Any:
+        fitted.append(folder.name)
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        return fit(request.config, squares, start=lambda graph: "random", folder=folder, stop=stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="k")
+    assert sorted(path.name for path in (tmp_path / "work" / "fold0").glob("*.csv")) == [
+        "test_logits.csv",
+        "validation_logits.csv",
+    ]
+    resumed = cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="k")
+    assert fitted == ["fold0", "fold1", "fold2", "fold2", "all"]
+    fitted[:] = [""] * 3
+    whole = cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="another")
+    assert fitted[3:] == ["fold0", "fold1", "fold2", "all"]  # of another run, nothing is taken
+    pd.testing.assert_frame_equal(resumed.test_scores, whole.test_scores, atol=1e-5)
+    assert resumed.thresholds == pytest.approx(whole.thresholds, abs=1e-5)
+
+
+def test_frozen_views_are_made_once_for_all_folds(dataset: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from core.models.registry import architecture
+    from train.datasets.cases import fold_splits
+    from train.fitting.feature_cache import FeatureCache
+    from train.fitting.folds import on_all_cases
+    from train.fitting.inputs import Views
+    from train.fitting.network import make_trainable
+    from train.publishing import pipeline
+    from train.recipe.request import FitRequest
+
+    request = FitRequest(
+        "efficientnet_lite0", Modality.MAMMOGRAPHY, init="random", side=32, folds=FOLDS, data=dataset / "manifest.csv"
+    )
+    squares = pipeline.load_cases(request, request.config).squares
+    graph = architecture("efficientnet_lite0").build(side=32, channels=1, outputs=1)
+    trainable = make_trainable(graph, frozen="blocks", freeze_batch_norm=False, unfreeze=2)
+    config = replace(request.config, frozen="blocks", unfreeze=2, views=2)
+    cache = FeatureCache(tmp_path)
+    plain = Views(trainable, replace(squares, cases=squares.cases.drop(columns="fold"),
+                                     splits=fold_splits(squares.cases, 1, FOLDS).to_numpy()), config, None)  # fmt: skip
+    for splits in (fold_splits(squares.cases, number, FOLDS).to_numpy() for number in range(FOLDS)):
+        views = Views(trainable, replace(squares, splits=splits), config, cache)
+        assert len(views.cases) == (splits == "train").sum()
+    Views(trainable, on_all_cases(squares), config, cache)
+    assert len(list(tmp_path.glob("*/complete"))) == config.views
+    views = Views(trainable, replace(squares, splits=fold_splits(squares.cases, 1, FOLDS).to_numpy()), config, cache)
+    for one, other in zip(views.samples(1), plain.samples(1), strict=True):
+        np.testing.assert_allclose(np.float32(one[0]), np.float32(other[0]), atol=1e-2)

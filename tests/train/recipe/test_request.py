@@ -30,6 +30,7 @@ EVERYTHING = FitRequest(
     where=("source=A b", "view=CC"),
     split_like="histology-cnn4",
     backbone=Path("b.safetensors"),
+    also=(Path("further.csv"), Path("more.csv")),
     allow_leaks=True,
     no_weights=True,
     budget_minutes=2.5,
@@ -125,10 +126,9 @@ def test_the_card_keeps_the_request_without_folders_of_this_machine_and_it_can_b
 
 def test_a_row_keeps_what_was_asked_but_not_where_it_lies() -> None:
     row = EVERYTHING.to_json()
-    assert not {"data", "root", "out", "work"} & set(row)
-    nowhere = {
-        field.name: field.default for field in fields(FitRequest) if field.name in ("data", "root", "out", "work")
-    }
+    assert not {"data", "also", "root", "out", "work"} & set(row)
+    places = ("data", "also", "root", "out", "work")
+    nowhere = {field.name: field.default for field in fields(FitRequest) if field.name in places}
     assert FitRequest.from_json(row) == replace(EVERYTHING, **nowhere)
 
 
