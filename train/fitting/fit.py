@@ -64,7 +64,14 @@ def fit(
     pretrained = started_from != "random"
     if config.dropout is not None:
         _set_dropout(graph, config.dropout)
-    trainable = make_trainable(graph, frozen=config.frozen, unfreeze=config.unfreeze, freeze_batch_norm=pretrained)
+    trainable = make_trainable(
+        graph,
+        frozen=config.frozen,
+        unfreeze=config.unfreeze,
+        freeze_batch_norm=pretrained,
+        is_kept=config.views > 0,
+        depthwise=config.depthwise,
+    )
     train, validation = squares.split("train"), squares.split("validation")
     source = Views(trainable, squares, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
@@ -134,7 +141,7 @@ def _start_classifier(
     Returns for how many epochs; `exactly` so many, without looking at the validation cases, where that is said.
     """
     body = tf.function(lambda tensors: called(trainable.body, list(tensors), training=False), reduce_retracing=True)
-    views = [features_of(graph, body, parts) for parts in source.samples(min(config.views, HEAD_VIEWS))]
+    views = [features_of(graph, body, parts) for parts in source.samples(min(config.views or HEAD_VIEWS, HEAD_VIEWS))]
     standardise_on(graph, views)
     if not config.head_epochs:
         return 0

@@ -31,14 +31,26 @@ class Trainable:
     variables: list[keras.Variable]
 
 
-def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool, unfreeze: int = 0) -> Trainable:
+def make_trainable(
+    graph: Graph,
+    *,
+    frozen: str,
+    freeze_batch_norm: bool,
+    unfreeze: int = 0,
+    is_kept: bool = True,
+    depthwise: str = "learned",
+) -> Trainable:
     """Cut after what is `frozen` (see `FitConfig`) and add a mask head on every last map.
+
+    is_kept: what the frozen part gives is computed once; otherwise there is no stem, and its layers do not learn.
 
     Batch normalisation runs on the statistics it was given when `freeze_batch_norm`: with batches this small,
     new statistics would be worse than the old ones. A layer that was given none learns its own.
     """
     model = graph.model
     for layer in model.layers:
+        if depthwise == "fixed" and isinstance(layer, layers.DepthwiseConv2D):
+            layer.trainable = False
         if freeze_batch_norm and isinstance(layer, layers.BatchNormalization) and _is_informed(layer):
             layer.trainable = False
     maps = [model.get_layer(name).output for name in graph.maps.values()]
@@ -56,8 +68,12 @@ def make_trainable(graph: Graph, *, frozen: str, freeze_batch_norm: bool, unfree
     else:
         tensors = [model.get_layer(name).output for name in cuts.values()]
         stem = keras.Model(model.input, tensors)
-        body = keras.Model(tensors, maps) if frozen == "blocks" else None
         fixed = {id(variable) for variable in stem.variables}
+        body = keras.Model(tensors, maps) if frozen == "blocks" else None
+        if not is_kept:
+            for layer in stem.layers:
+                layer.trainable = False
+            stem, body = None, keras.Model(model.input, maps)
     learned = {
         id(variable): variable
         for part in (*([body] if body is not None else []), head, *masks)

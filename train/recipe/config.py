@@ -14,6 +14,7 @@ CHOICES = {
     "class_weights": ("root", "balanced", "none"),
     "augmentation": ("modality", "none"),
     "chest_wall": ("left", ""),
+    "depthwise": ("learned", "fixed"),
 }
 
 
@@ -24,9 +25,12 @@ class FitConfig:
     init: "imagenet", "offline" or "random" (what that was is said on the card).
     side: rows of the input in pixels. columns: 0 for as many. chest_wall: "left" turns every breast so that its
         chest wall lies there, "" leaves it as it lies.
-    views: where something is frozen, how many augmented views of each case are computed once and kept.
+    views: where something is frozen, how many augmented views of each case are computed once and kept; 0 keeps none,
+        and what is frozen reads newly augmented cases every epoch.
     frozen: what stays as it started: "nothing", "backbone" (all up to the last maps), or "blocks" (all of the backbone
         but its last `unfreeze` blocks). Batch normalisation that came with statistics always stays in inference mode.
+    depthwise: "learned", or "fixed" where depthwise filters stay as they started too: on processors their gradients
+        cost a third of a step, and the 1 x 1 convolutions around them learn.
     head_epochs: epochs in which, with pretrained weights, the classifier alone is fitted first.
     learning_rate: peak. schedule: "cosine" falls to 2 % of it by the last epoch, "constant" stays; both begin with one
         epoch of warm-up. optimizer: "adamw" (decoupled weight_decay) or "sgd" (Nesterov momentum 0.9).
@@ -54,6 +58,7 @@ class FitConfig:
     batch: int = 16
     frozen: str = "nothing"
     unfreeze: int = 0
+    depthwise: str = "learned"
     views: int = 4
     head_epochs: int = 0
     optimizer: str = "adamw"
@@ -76,7 +81,7 @@ class FitConfig:
 SETTABLE = {
     "columns": (int, 0, 4096),
     "batch": (int, 2, 256),
-    "views": (int, 1, 16),
+    "views": (int, 0, 16),
     "head_epochs": (int, 0, 500),
     "learning_rate": (float, 1e-7, 1.0),
     "weight_decay": (float, 0.0, 1.0),

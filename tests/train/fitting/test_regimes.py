@@ -145,3 +145,13 @@ def test_class_weights_are_what_their_word_says() -> None:
     assert root[1] / root[0] == pytest.approx(3)
     for weights in (none, root, balanced):
         assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_frozen_blocks_that_are_run_anew_stay_and_fixed_depthwise_filters_too(squares: Squares, tmp_path: Path) -> None:
+    squares = squares.chosen(np.r_[:8, 32:40])  # one step
+    kept = changed_layers("efficientnet_lite0", squares, tmp_path / "kept", frozen="blocks", unfreeze=1)
+    anew = changed_layers("efficientnet_lite0", squares, tmp_path / "anew", frozen="blocks", unfreeze=1, views=0)
+    assert anew == kept and "block_15_depthwise" in anew and not any(name.startswith("block_1_") for name in anew)
+    fixed = changed_layers("efficientnet_lite0", squares, tmp_path / "fixed", frozen="nothing", depthwise="fixed")
+    assert {"block_1_expand", "block_15_project", "logits"} <= fixed
+    assert not {name for name in fixed if name.endswith("_depthwise")}
