@@ -13,7 +13,7 @@ from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import N_RESAMPLES
 from core.evaluation.statistics.metrics import PREVALENCES, predictive_values
 from core.evaluation.statistics.summary import ScorerResult, TableResult, evaluate_table
-from core.evaluation.tables.scores import read_scores
+from core.evaluation.tables.scores import Scale, read_scores
 
 MAX_RESAMPLES = 100_000
 
@@ -26,6 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--pairs", action="store_true", help="compare every pair of scorers (DeLong, Holm)")
     parser.add_argument("--positive", metavar="LABEL", help="the label that counts as positive, if not 0 and 1")
     parser.add_argument("--scorers", metavar="A,B", help="default: columns of numbers between 0 and 1")
+    parser.add_argument("--percent", metavar="A,B", help="columns of scores from 0 to 100")
+    parser.add_argument("--logits", metavar="A,B", help="columns of log odds")
     parser.add_argument("--threshold", type=float, metavar="T", help="adds the measures at this threshold, for all")
     parser.add_argument("--resamples", type=int, default=N_RESAMPLES, help="bootstrap draws of patients")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
@@ -40,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidInput(f"--seed is {args.seed}; it must be 0 or more.")
     if args.threshold is not None and not 0 <= args.threshold <= 1:
         raise InvalidInput(f"--threshold is {args.threshold:g}; scores lie between 0 and 1.")
-    scorers = None
-    if args.scorers is not None:
-        scorers = [name.strip() for name in args.scorers.split(",") if name.strip()]
-        if not scorers:
-            raise InvalidInput("--scorers names no column. Give one or more, separated by commas.")
-    table = read_scores(args.scores, positive=args.positive, scorers=scorers)
+    scorers = None if args.scorers is None else _columns(args.scorers, "--scorers")
+    scales: dict[str, Scale] = {}
+    for option, text, scale in (("--percent", args.percent, Scale.PER_CENT), ("--logits", args.logits, Scale.LOG_ODDS)):
+        if text is not None:
+            scales |= dict.fromkeys(_columns(text, option), scale)
+    table = read_scores(args.scores, positive=args.positive, scorers=scorers, scales=scales)
     result = evaluate_table(
         table, with_pairs=args.pairs, threshold=args.threshold, resamples=args.resamples, seed=args.seed
     )
@@ -57,8 +59,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _columns(text: str, option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InvalidInput(f"{option} names no column. Give one or more, separated by commas.")
+    return names
+
+
 def as_json(result: TableResult, *, with_pairs: bool) -> dict[str, Any]:
-    """Plain values; a number that does not exist is null."""
+    """Plain values; a number that does not exist is null.
+
+    `se`, `z`, `p`, `p_holm` and `delong_se` are those of DeLong's own test, which takes cases to be independent; the
+    same keys with `_patients` take patients to be, and are what the page shows.
+    """
     found: dict[str, Any] = {
         "n": result.n,
         "positives": result.positives,
@@ -68,16 +81,21 @@ def as_json(result: TableResult, *, with_pairs: bool) -> dict[str, Any]:
         "resamples": result.resamples,
         "seed": result.seed,
         "warnings": list(result.warnings),
+        "left_out": list(result.left_out),
         "scorers": {scorer.name: _scorer_json(scorer) for scorer in result.scorers},
     }
     if with_pairs:
         found["pairs"] = {
             test.name: {
                 "difference": test.difference,
-                "se": _known(test.se),
-                "z": _known(test.z),
-                "p": _known(test.p),
-                "p_holm": _known(test.p_holm),
+                "se": _known(test.by_case.se),
+                "z": _known(test.by_case.z),
+                "p": _known(test.by_case.p),
+                "p_holm": _known(test.by_case.p_holm),
+                "se_patients": _known(test.se),
+                "z_patients": _known(test.z),
+                "p_patients": _known(test.p),
+                "p_holm_patients": _known(test.p_holm),
                 "ci": [_known(test.low), _known(test.high)],
                 "n": test.n,
                 "positives": test.positives,
@@ -104,6 +122,7 @@ def _scorer_json(scorer: ScorerResult) -> dict[str, Any]:
             "positives": scorer.positives,
             "auc": measures["auc"].value,
             "delong_se": _known(scorer.delong_se),
+            "delong_se_patients": _known(scorer.delong_se_patients),
             "ci": [measures["auc"].low, measures["auc"].high],
             "ci_method": scorer.area_by,
             "delong_ci": [by_delong.low, by_delong.high],
@@ -142,13 +161,16 @@ def as_text(result: TableResult) -> list[str]:
         f"sha256 {result.sha256}",
         *result.warnings,
     ]
+    if result.left_out:
+        lines.append("--percent NAME and --logits NAME take such a column as scores.")
     width = max((len(name) for scorer in result.scorers for name in scorer.measures), default=0)
     for scorer in result.scorers:
         lines += ["", f"{scorer.name} ({scorer.n} cases)"]
         for name, estimate in scorer.measures.items():
             lines.append(f"  {name:<{width}}  {_text(estimate.value)}  {_text(estimate.low)} to {_text(estimate.high)}")
     if result.pairs:
-        lines += ["", "Difference of areas, first minus second (DeLong; p adjusted by Holm over all pairs)"]
+        how = "DeLong" if result.patients == result.n else "DeLong over patients, as Obuchowski 1997"
+        lines += ["", f"Difference of areas, first minus second ({how}; p adjusted by Holm over all pairs)"]
     for test in result.pairs:
         lines.append(
             f"  {test.name}: {test.difference:+.4f}  ({_text(test.low)} to {_text(test.high)}), se {_text(test.se)}, "

@@ -24,7 +24,8 @@ METHODS = (
     "Intervals are 95 %. AUC: DeLong's where every patient has one case, else from bootstrap draws of patients. Shares "
     "at the operating point: Wilson's, widened where a patient has several cases. Others: bootstrap draws of patients.",
     "Pairs: DeLong's test on the cases both scored, p adjusted by Holm over the pairs of this report; the interval of "
-    "the difference is from draws of patients. DeLong's and McNemar's tests take cases to be independent.",
+    "the difference is from draws of patients. Where a patient has several cases, the tests count patients: variance "
+    "of Obuchowski 1997 for areas, signs of the patients' differences in McNemar's test.",
     "Predictive values hold for this set's own share of positives. Sensitivity at 88.9 % specificity, and specificity "
     "at 86.9 % sensitivity: the working points of US screening radiologists (BCSC, Lehman et al. 2017).",
 )

@@ -125,8 +125,8 @@ def draw_pairs(numbers: ComparisonCache, names: Sequence[str]) -> None:
     figure.update_layout(margin_t=min(30 + 5 * longest, 200), height=220 + 34 * len(names) + min(5 * longest, 170))
     st.caption(
         f"DeLong's paired test of the areas, p adjusted by Holm over these {len(tests)} pairs; coloured below 0.05. "
-        "The test takes cases to be independent. The interval of the difference draws patients; where the two "
-        "disagree, believe the interval."
+        "Where a patient has several cases, its variance is over patients (Obuchowski 1997). The interval of the "
+        "difference draws patients and assumes no distribution; where the two disagree, believe the interval."
     )
     draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs", of=of)
     rows = [

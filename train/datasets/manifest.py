@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
+from core.evaluation.tables.scores import require_one_spelling
 from core.files import write_whole
 
 NO_LABEL = "no label"
@@ -66,6 +67,9 @@ def read_manifest(
     if cases.empty:
         raise InvalidInput(f"{path.name} has no labelled row left to use.")
     lines = tuple(int(position) + 2 for position in cases.index)
+    require_one_spelling(
+        cases["label"], dict(zip(reversed(cases["label"].tolist()), reversed(lines), strict=True)), "line"
+    )
     cases = cases.reset_index(drop=True)
     for column in ("file", "mask"):
         if column in cases:

@@ -1,8 +1,8 @@
 """Is the difference real? Paired tests between scorers on the same cases.
 
 DeLong, DeLong & Clarke-Pearson 1988 for two areas; McNemar 1947 for two sets of calls at thresholds; Holm 1979 over
-all pairs of a table. Both tests take cases to be independent; the interval of a difference, from draws of patients,
-does not.
+all pairs of a table. Where a patient has several cases, patients are the samples of both: the variance of Obuchowski
+1997 for areas, and for calls the signs of the patients' differences instead of the cases'.
 
 Does reader + AI beat both? The mean of two scorers, and the weight that is best on other cases.
 """
@@ -24,6 +24,8 @@ from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import (
     Bootstrap,
     Placements,
+    clustered_variance,
+    one_case_each,
     patient_indices,
     percentile,
     placement_variance,
@@ -37,12 +39,25 @@ EXACT_BELOW = 25
 
 
 @dataclass(frozen=True, slots=True)
+class ByCase:
+    """DeLong's own test, which takes cases to be independent: what other software and papers print.
+
+    Fields as in `PairedTest`.
+    """
+
+    se: float
+    z: float
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
 class PairedTest:
     """Area of `first` minus area of `second`, on the `n` cases that both scored.
 
-    se: DeLong's, of the difference. z: difference / se, infinite where se is 0 and the areas differ. p: two-sided,
-    unadjusted. p_holm: adjusted over all pairs compared. low, high: 95 % interval of the difference from draws of
-    patients (NaN without draws).
+    se: of the difference, DeLong's, over patients where one has several cases. z: difference / se, infinite where se is
+    0 and the areas differ. p: two-sided, unadjusted. p_holm: adjusted over all pairs compared. low, high: 95 % interval
+    of the difference from draws of patients (NaN without draws). by_case: the same where no patient has several cases.
     """
 
     first: str
@@ -56,6 +71,7 @@ class PairedTest:
     p_holm: float
     low: float
     high: float
+    by_case: ByCase
 
     @property
     def name(self) -> str:
@@ -78,24 +94,56 @@ class McNemarTest:
 def compare_areas(
     labels: np.ndarray, scorers: Mapping[str, np.ndarray], bootstrap: Bootstrap | None = None
 ) -> tuple[PairedTest, ...]:
-    """Every pair of scorers in their order. labels (n,) bool; scores (n,), NaN where a scorer has none."""
+    """Every pair of scorers in their order. labels (n,) bool; scores (n,), NaN where a scorer has none.
+
+    bootstrap: of the same n cases; it also says which of them are of one patient. Without it every case is a patient.
+    """
     labels = np.asarray(labels).astype(bool)
     areas = _Areas(labels, scorers, bootstrap)
     tests = [areas.compare(first, second) for first, second in combinations(scorers, 2)]
-    adjusted = holm([test[3] for test in tests])
+    adjusted = holm([test.p for test in tests]), holm([test.p_by_case for test in tests])
     found = []
-    for (first, second), (both, difference, se, p, samples), p_holm in zip(
-        combinations(scorers, 2), tests, adjusted, strict=True
-    ):
-        n = int(both.sum())
-        interval = percentile(difference, samples, n)
-        z = difference / se if se > 0 else (0.0 if difference == 0 else float(np.copysign(np.inf, difference)))
+    for (first, second), test, p_holm, p_holm_by_case in zip(combinations(scorers, 2), tests, *adjusted, strict=True):
+        n, difference = int(test.both.sum()), test.difference
+        interval = percentile(difference, test.samples, n)
+        by_case = ByCase(test.se_by_case, _z_of(difference, test.se_by_case), test.p_by_case, p_holm_by_case)
+        positives, z = int(labels[test.both].sum()), _z_of(difference, test.se)
         found.append(
             PairedTest(
-                first, second, n, int(labels[both].sum()), difference, se, z, p, p_holm, interval.low, interval.high
+                first,
+                second,
+                n,
+                positives,
+                difference,
+                test.se,
+                z,
+                test.p,
+                p_holm,
+                interval.low,
+                interval.high,
+                by_case,
             )
         )
     return tuple(found)
+
+
+def _z_of(difference: float, se: float) -> float:
+    if se > 0 or np.isnan(se):
+        return difference / se
+    return 0.0 if difference == 0 else float(np.copysign(np.inf, difference))
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """both (n,) bool: the cases that both scored. samples: resampled differences."""
+
+    both: np.ndarray
+    difference: float
+    se: float
+    p: float
+    se_by_case: float
+    p_by_case: float
+    samples: np.ndarray
 
 
 class _Areas:
@@ -109,8 +157,7 @@ class _Areas:
         self._placed: dict[tuple[str, bytes], Placements] = {}
         self._sampled: dict[tuple[str, bytes], np.ndarray] = {}
 
-    def compare(self, first: str, second: str) -> tuple[np.ndarray, float, float, float, np.ndarray]:
-        """(cases both scored, difference, se, p, resampled differences)."""
+    def compare(self, first: str, second: str) -> _Difference:
         both = self._scored[first] & self._scored[second]
         labels = self._labels[both]
         if not labels.any() or labels.all():
@@ -123,9 +170,16 @@ class _Areas:
         over_positives = one.of_positives - other.of_positives
         over_negatives = one.of_negatives - other.of_negatives
         difference = float(over_positives.sum()) / (len(over_positives) * len(over_negatives))
-        se = float(np.sqrt(placement_variance(over_positives, over_negatives)))
+        se_by_case = float(np.sqrt(placement_variance(over_positives, over_negatives)))
+        p_by_case = _p_of(difference, se_by_case, len(over_positives), len(over_negatives))
         samples = self._samples(first, both) - self._samples(second, both)
-        return both, difference, se, _p_of(difference, se, len(over_positives), len(over_negatives)), samples
+        patients = patient_indices(None if self._bootstrap is None else self._bootstrap.patients[both], len(labels))
+        if one_case_each(patients):
+            return _Difference(both, difference, se_by_case, p_by_case, se_by_case, p_by_case, samples)
+        se = float(np.sqrt(clustered_variance(over_positives, over_negatives, labels, patients)))
+        n_positives = len(np.unique(patients[labels]))
+        p = _p_of(difference, se, n_positives, int(patients.max()) + 1 - n_positives)
+        return _Difference(both, difference, se, p, se_by_case, p_by_case, samples)
 
     def _placements(self, name: str, both: np.ndarray) -> Placements:
         key = (name, both.tobytes())
@@ -145,7 +199,7 @@ class _Areas:
 
 
 def _p_of(difference: float, se: float, n_positives: int, n_negatives: int) -> float:
-    """Two-sided p.
+    """Two-sided p. n_positives, n_negatives: patients with a positive case, and the others.
 
     With a standard error of 0 and different areas every case speaks the same way, and the normal approximation would
     say 0. The share of ways to deal the labels that order all cases, both directions, is what so few cases can show.
@@ -158,18 +212,29 @@ def _p_of(difference: float, se: float, n_positives: int, n_negatives: int) -> f
 
 
 def compare_calls(
-    labels: np.ndarray, scorers: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+    labels: np.ndarray,
+    scorers: Mapping[str, np.ndarray],
+    thresholds: Mapping[str, float],
+    patients: np.ndarray | None = None,
 ) -> tuple[McNemarTest, ...]:
-    """McNemar's test of every pair, each scorer at its own threshold, on the cases that both scored."""
+    """McNemar's test of every pair, each scorer at its own threshold, on the cases that both scored.
+
+    patients (n,): where one has several cases, `signs_p` over patients takes the place of McNemar's test over cases.
+    """
     labels = np.asarray(labels).astype(bool)
     right = {name: (scores >= thresholds[name]) == labels for name, scores in scorers.items()}
-    counts = []
+    counts, p_values = [], []
     for first, second in combinations(scorers, 2):
         both = ~np.isnan(scorers[first]) & ~np.isnan(scorers[second])
         one, other = right[first][both], right[second][both]
         only_first, only_second = int((one & ~other).sum()), int((~one & other).sum())
         counts.append((first, second, int(both.sum()), only_first, only_second))
-    p_values = [mcnemar_p(only_first, only_second) for *_, only_first, only_second in counts]
+        some = None if patients is None else np.asarray(patients)[both]
+        if one_case_each(some):
+            p_values.append(mcnemar_p(only_first, only_second))
+        else:
+            leads = np.bincount(patient_indices(some, len(one)), one.astype(np.float64) - other)
+            p_values.append(signs_p(np.rint(leads).astype(np.int64)))
     return tuple(
         McNemarTest(*count, p, p_holm) for count, p, p_holm in zip(counts, p_values, holm(p_values), strict=True)
     )
@@ -183,6 +248,26 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return float(mcnemar([[0, only_first], [only_second, 0]], exact=discordant < EXACT_BELOW).pvalue)
+
+
+def signs_p(leads: np.ndarray) -> float:
+    """Two-sided p of McNemar's test with patients as samples: were each patient's lead as likely the other way round?
+
+    leads (patients,) whole numbers: cases that only the first called correctly less those that only the second did.
+    Fisher's randomisation of signs, exact below `EXACT_BELOW` patients who are not 0, and with McNemar's continuity
+    correction above; where every lead is 1 or -1 both are McNemar's own.
+    """
+    sizes = np.abs(leads[leads != 0])
+    total = abs(int(leads.sum()))
+    if len(sizes) == 0:
+        return 1.0
+    if len(sizes) >= EXACT_BELOW:
+        return float(2 * norm.sf(max(total - 1, 0) / np.sqrt(float((sizes.astype(np.float64) ** 2).sum()))))
+    ways = np.ones(1)  # of each sum of the leads that point to the first, by its size
+    for size in sizes:
+        ways = np.convolve(ways, np.concatenate([[0.5], np.zeros(int(size) - 1), [0.5]]))
+    sums = 2 * np.arange(len(ways)) - int(sizes.sum())
+    return float(min(1.0, ways[np.abs(sums) >= total].sum()))
 
 
 def holm(p_values: list[float]) -> list[float]:

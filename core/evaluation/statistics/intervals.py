@@ -1,7 +1,8 @@
 """How sure a number is: DeLong for areas under the curve, Wilson for shares, a bootstrap that draws patients.
 
-References: DeLong, DeLong & Clarke-Pearson 1988, computed from mid-ranks as in Sun & Xu 2014; Wilson 1927, with the
-design effect of Dean & Pagano 2015 where one patient gives several cases; Efron & Tibshirani 1993 for percentiles.
+References: DeLong, DeLong & Clarke-Pearson 1988, computed from mid-ranks as in Sun & Xu 2014, with the variance over
+patients of Obuchowski 1997 (Biometrics 53:567) where one patient gives several cases; Wilson 1927, with the design
+effect of Dean & Pagano 2015 there; Efron & Tibshirani 1993 for percentiles.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Placements:
         """DeLong's variance of the area; exactly 0 where all placements of a kind are equal."""
         return placement_variance(self.of_positives, self.of_negatives)
 
+    def clustered_variance(self, labels: np.ndarray, patients: np.ndarray) -> float:
+        """The area's variance where cases of one patient are alike; arguments as `clustered_variance`."""
+        return clustered_variance(self.of_positives, self.of_negatives, labels, patients)
+
 
 def placements(labels: np.ndarray, scores: np.ndarray) -> Placements:
     """labels (n,) bool, scores (n,); O(n log n)."""
@@ -58,6 +63,29 @@ def placement_variance(of_positives: np.ndarray, of_negatives: np.ndarray) -> fl
     return float(over_positives / n_negatives**2 + over_negatives / n_positives**2)
 
 
+def clustered_variance(
+    of_positives: np.ndarray, of_negatives: np.ndarray, labels: np.ndarray, patients: np.ndarray
+) -> float:
+    """As `placement_variance`, with patients as the samples (Obuchowski 1997); the same where each has one case.
+
+    labels (n,) bool and patients (n,) numbers from 0 are of all cases, in the order of the placements. NaN where one
+    patient has all positives or all negatives.
+    """
+    n_patients = int(patients.max()) + 1
+    with_positives, with_negatives = np.unique(patients[labels]), np.unique(patients[~labels])
+    if len(with_positives) < 2 or len(with_negatives) < 2:
+        return float("nan")
+    scale = len(of_positives) * len(of_negatives)
+    over_positives = np.bincount(patients[labels], of_positives - of_positives.mean(), n_patients) / scale
+    over_negatives = np.bincount(patients[~labels], of_negatives - of_negatives.mean(), n_patients) / scale
+    n = len(np.union1d(with_positives, with_negatives))
+    return float(
+        (over_positives**2).sum() * len(with_positives) / (len(with_positives) - 1)
+        + (over_negatives**2).sum() * len(with_negatives) / (len(with_negatives) - 1)
+        + 2 * (over_positives * over_negatives).sum() * n / (n - 1)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DeLong:
     """Area under the ROC curve with its standard error and 95 % interval. se: NaN with a single case of a kind."""
@@ -68,13 +96,24 @@ class DeLong:
     high: float
 
 
-def delong(labels: np.ndarray, scores: np.ndarray) -> DeLong:
-    """labels (n,) bool or 0/1, scores (n,). The interval is symmetric and cut at 0 and 1."""
+def delong(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray | None = None) -> DeLong:
+    """labels (n,) bool or 0/1, scores (n,). The interval is symmetric and cut at 0 and 1.
+
+    patients (n,): where one has several cases, the standard error is that of `clustered_variance`, and the interval
+    of a perfect order counts patients.
+    """
     labels = np.asarray(labels).astype(bool)
     require_both_classes(labels, "The area under the ROC curve")
     placed = placements(labels, np.asarray(scores, np.float64))
-    se = float(np.sqrt(placed.variance))
-    low, high = delong_interval(placed.auc, se, int(labels.sum()), int((~labels).sum()))
+    n_positives, n_negatives = int(labels.sum()), int((~labels).sum())
+    if one_case_each(patients):
+        variance = placed.variance
+    else:
+        patient_of = patient_indices(patients, len(labels))
+        variance = placed.clustered_variance(labels, patient_of)
+        n_positives, n_negatives = len(np.unique(patient_of[labels])), len(np.unique(patient_of[~labels]))
+    se = float(np.sqrt(variance))
+    low, high = delong_interval(placed.auc, se, n_positives, n_negatives)
     return DeLong(placed.auc, se, low, high)
 
 
@@ -158,6 +197,11 @@ class Bootstrap:
         self._cached = list(self._drawn())
         yield from self._cached
 
+    @property
+    def patients(self) -> np.ndarray:
+        """(n,) the number of each case's patient, from 0."""
+        return self._patient_of
+
     def only(self, chosen: np.ndarray) -> Bootstrap:
         """The same draws, seen from some of the cases: `chosen` (n,) bool."""
         return _SubsetBootstrap(self, chosen)
@@ -182,6 +226,7 @@ class _SubsetBootstrap(Bootstrap):
         self.resamples = whole.resamples
         self._whole = whole
         self._chosen = chosen
+        self._patient_of = whole.patients[chosen]
 
     def blocks(self) -> Iterator[np.ndarray]:
         for weights in self._whole.blocks():
@@ -201,8 +246,12 @@ def patient_indices(patients: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def one_case_each(patients: np.ndarray | None) -> bool:
-    """Whether no patient has two cases; only then are cases independent, as DeLong and Wilson take them to be."""
-    return patients is None or int(patient_indices(patients, len(patients)).max()) + 1 == len(patients)
+    """Whether no patient has two cases; only then are cases independent."""
+    return (
+        patients is None
+        or len(patients) == 0
+        or int(patient_indices(patients, len(patients)).max()) + 1 == len(patients)
+    )
 
 
 def percentile(value: float, samples: np.ndarray, n: int) -> Estimate:

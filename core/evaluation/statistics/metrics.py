@@ -87,7 +87,8 @@ def _areas(
     by_bootstrap = Estimate(area.auc, min(bootstrapped.low, area.auc), max(bootstrapped.high, area.auc), len(scores))
     if area.auc in (0.0, 1.0):
         # Every resample of a perfect order is perfect, too; the width must come from the number of cases.
-        by_bootstrap = by_delong
+        over_patients = delong(is_positive, scores, patients)
+        by_bootstrap = Estimate(area.auc, over_patients.low, over_patients.high, len(scores))
     headline = by_delong if one_case_each(patients) else by_bootstrap
     return {"auc": headline, "auc_delong": by_delong, "auc_bootstrap": by_bootstrap}
 

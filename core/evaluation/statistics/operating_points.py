@@ -92,6 +92,7 @@ def compare_calls_by_class(
             table.is_positive[which],
             {name: table.scorers[name][which] for name in thresholds},
             {name: one[which] if isinstance(one, np.ndarray) else one for name, one in thresholds.items()},
+            table.patients[which],
         )
         for measure, which in chosen.items()
     }
@@ -109,7 +110,7 @@ def clear_best(values: Mapping[str, float], differs: Callable[[str, str], bool])
 def differ_by(tests: Sequence[PairedTest] | Sequence[McNemarTest]) -> Callable[[str, str], bool]:
     """Whether two scorers differ: adjusted p below 5 % and, for areas, an interval of the difference without 0.
 
-    DeLong's test takes cases to be independent, the interval draws patients: both must agree.
+    The test assumes a normal distribution, the interval from draws of patients does not: both must agree.
     """
     found = {frozenset((test.first, test.second)): _is_clear(test) for test in tests}
     return lambda one, other: found.get(frozenset((one, other)), False)

@@ -74,7 +74,7 @@ def subgroups(
 def _area(
     is_positive: np.ndarray, scores: np.ndarray, patients: np.ndarray | None, resamples: int, seed: int
 ) -> Estimate:
-    area = delong(is_positive, scores)
+    area = delong(is_positive, scores, patients)
     if one_case_each(patients) or area.auc in (0.0, 1.0):
         return Estimate(area.auc, area.low, area.high, len(scores))
     ranked = Ranked(is_positive, scores)

@@ -25,8 +25,9 @@ class ScorerResult:
     """What one scorer achieved on the cases it scored.
 
     positives: None where only classes are compared. missing: cases of the table without its score. delong_se: of the
-    area, NaN where unknown. measures: as `evaluate_binary` and `evaluate_classes` name them. matrix: counts, rows the
-    true class, columns the predicted one, in the order of `classes`; None for a single score.
+    area with cases as the samples, NaN where unknown; delong_se_patients: with patients (Obuchowski 1997). measures: as
+    `evaluate_binary` and `evaluate_classes` name them. matrix: counts, rows the true class, columns the predicted one,
+    in the order of `classes`; None for a single score.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ScorerResult:
     missing: int
     measures: Mapping[str, Estimate]
     delong_se: float = math.nan
+    delong_se_patients: float = math.nan
     area_by: str = ""
     classes: tuple[str, ...] = ()
     matrix: np.ndarray | None = None
@@ -42,7 +44,7 @@ class ScorerResult:
 
 @dataclass(frozen=True, slots=True)
 class TableResult:
-    """All of a table. warnings: sentences that belong beside the numbers."""
+    """All of a table. warnings: sentences that belong beside the numbers. left_out: columns that may be scorers."""
 
     n: int
     positives: int | None
@@ -55,6 +57,7 @@ class TableResult:
     pairs: tuple[PairedTest, ...] = ()
     calls: tuple[McNemarTest, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
 
 
 def evaluate_table(
@@ -75,7 +78,8 @@ def evaluate_table(
     if with_pairs and table.is_positive is not None:
         pairs = compare_areas(table.is_positive, table.scorers, bootstrap)
         if threshold is not None:
-            calls = compare_calls(table.is_positive, table.scorers, dict.fromkeys(table.scorers, threshold))
+            at = dict.fromkeys(table.scorers, threshold)
+            calls = compare_calls(table.is_positive, table.scorers, at, table.patients)
     return TableResult(
         n=table.n,
         positives=table.positives,
@@ -88,6 +92,7 @@ def evaluate_table(
         pairs=pairs,
         calls=calls,
         warnings=tuple(table_warnings(table, scorers)),
+        left_out=tuple(column.name for column in table.left_out if column.scale is not None),
     )
 
 
@@ -120,6 +125,7 @@ def evaluate_scorer(table: ScoreTable, name: str, bootstrap: Bootstrap, threshol
         missing=int((~scored).sum()),
         measures=found,
         delong_se=delong(labels, scores[scored]).se,
+        delong_se_patients=delong(labels, scores[scored], patients).se,
         area_by="delong" if one_case_each(patients) else "bootstrap of patients",
         classes=of_classes.classes if of_classes is not None else (),
         matrix=matrix,
@@ -145,7 +151,7 @@ def _over_classes(
 
 
 def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[str]:
-    """What belongs beside the numbers of these scorers: missing scores, few cases."""
+    """What belongs beside the numbers of these scorers: missing scores, few cases, columns that are no scorers."""
     found = []
     incomplete = {result.name: result.missing for result in scorers if result.missing}
     if incomplete:
@@ -155,7 +161,12 @@ def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[s
         )
     if table.positives is not None and min(table.positives, table.n - table.positives) < 20:
         found.append("There are fewer than 20 cases of one class: intervals are wide, and no claim rests on them.")
-    return found
+    if not one_case_each(table.patients):
+        found.append(
+            "Some patients have several cases. Paired tests and intervals count patients; standard errors and p of "
+            "the plain DeLong test, where they are printed, take cases to be independent."
+        )
+    return [*found, *(str(column) for column in table.left_out)]
 
 
 _SEED = re.compile(r"^(?P<model>.+?)[-_ @:]*seed[-_ =]?(?P<seed>\d+)(?P<rest>.*)$", re.IGNORECASE)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from core.errors import InvalidInput, NotFound
 
@@ -28,12 +31,48 @@ MISSING = ("", "NA")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
+class Scale(StrEnum):
+    """What the numbers of a column are, where they are not probabilities."""
+
+    PER_CENT = "per cent"
+    LOG_ODDS = "log odds"
+
+    def to_probability(self, values: np.ndarray) -> np.ndarray:
+        """values (n,): in per cent divided by 100, log odds (logits) through the logistic function."""
+        return values / 100 if self is Scale.PER_CENT else np.asarray(expit(values))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassScores:
     """One scorer's probability for each class: probabilities (n, classes), NaN rows where it has no scores."""
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A column of numbers that was not taken as scores. name: of the column, or of the model of `model:class` columns.
+
+    low, high: its range. scale: what its numbers would be, if they are scores; None where they cannot be.
+    has_commas: whether its decimals are written with commas.
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Scale | None
+    has_commas: bool = False
+
+    def __str__(self) -> str:
+        what = f"The column {self.name!r} was not taken as scores"
+        if self.has_commas:
+            return f"{what}: its decimals are written with commas. Write them with points."
+        what = f"{what}, which lie between 0 and 1: its numbers run from {self.low:g} to {self.high:g}. If it holds"
+        if self.scale is None:
+            return f"{what} scores, bring them to 0 to 1 first."
+        how = "divided by 100" if self.scale is Scale.PER_CENT else "turned into probabilities"
+        return f"{what} scores in {self.scale}, say so, and they are {how}."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +82,8 @@ class ScoreTable:
     cases, patients, labels: (n,) text. positive: the label that counts as positive, None where only classes are
     compared. is_positive: (n,) bool, None with it. scorers: name -> (n,) float64 in [0, 1], NaN where the scorer has
     no score, in the order of the columns. class_scorers: those that gave a probability for each class. subgroups: all
-    other columns, as text, one row a case. sha256: of the file.
+    other columns, as text, one row a case. left_out: those of them that hold numbers, which may be scores on another
+    scale. sha256: of the file and of what was said of its scales.
     """
 
     cases: np.ndarray
@@ -54,6 +94,7 @@ class ScoreTable:
     scorers: Mapping[str, np.ndarray]
     class_scorers: Mapping[str, ClassScores] = field(default_factory=dict)
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
+    left_out: tuple[LeftOut, ...] = ()
     sha256: str = ""
 
     @property
@@ -66,34 +107,42 @@ class ScoreTable:
 
 
 def read_scores(
-    source: Path | bytes, *, positive: str | None = None, scorers: Sequence[str] | None = None
+    source: Path | bytes,
+    *,
+    positive: str | None = None,
+    scorers: Sequence[str] | None = None,
+    scales: Mapping[str, Scale] | None = None,
 ) -> ScoreTable:
     """Read and check a CSV file (UTF-8, commas).
 
     positive: the label that counts as positive; not needed where labels are 0 and 1. scorers: names of columns, or of
     models with columns `model:class`; by default the columns whose values are mostly numbers within [0, 1], and the
     columns `model:class` as one scorer a model. Columns named as the labels are one scorer's probabilities of them:
-    it has the name of its positive column.
+    it has the name of its positive column. scales: columns or models whose numbers are no probabilities -> what they
+    are; they are scorers, too.
     """
     data = _bytes_of(source)
     cells = _cells(data)
     _check_keys(cells)
     labels, positive_label = _labels(cells, positive)
-    classes = tuple(sorted(set(labels)))
+    classes = tuple(sorted(set(labels.tolist())))
     names = [name for name in cells.columns if name not in KEYS]
     groups = _class_groups(names, classes)
+    scaled = _scaled(cells, scales or {}, groups)
+    left_out: tuple[LeftOut, ...] = ()
     if scorers is None:
-        names = [name for name in names if name not in BOOKKEEPING and _is_mostly_scores(cells[name])]
+        numbers = [name for name in names if name not in BOOKKEEPING]
+        names = [name for name in numbers if name in scaled or _is_mostly_scores(cells[name])]
+        left_out = _left_out(cells, [name for name in numbers if name not in names], groups)
         groups = {name: columns for name, columns in groups.items() if set(columns) <= set(names)}
         of_classes = {column for columns in groups.values() for column in columns}
         wanted = list(dict.fromkeys(_owner(name, groups) if name in of_classes else name for name in names))
     else:
         wanted = _named(scorers, names, groups)
     if not wanted:
-        raise InvalidInput(
-            "No column holds scores: mostly numbers between 0 and 1. Divide percentages by 100, or name the scorers."
-        )
-    found, of_classes_found = _read_scorers(cells, wanted, groups, classes, positive_label)
+        words = [str(one) for one in left_out[:3]] or ["Divide percentages by 100, or name the scorers."]
+        raise InvalidInput(" ".join(["No column holds scores: mostly numbers between 0 and 1.", *words]))
+    found, of_classes_found = _read_scorers(cells, wanted, groups, classes, positive_label, scaled)
     used = set(wanted) | {column for name in wanted for column in groups.get(name, ())}
     return ScoreTable(
         cases=cells["case"].to_numpy(str),
@@ -104,8 +153,35 @@ def read_scores(
         scorers=found,
         class_scorers=of_classes_found,
         subgroups=cells[[name for name in cells.columns if name not in KEYS and name not in used]],
-        sha256=hashlib.sha256(data).hexdigest(),
+        left_out=left_out,
+        sha256=hashlib.sha256(
+            data + "".join(f"\0{name}\0{scale}" for name, scale in sorted(scaled.items())).encode()
+        ).hexdigest(),
     )
+
+
+def left_out_columns(data: bytes) -> tuple[LeftOut, ...]:
+    """The columns that `read_scores` does not take as scores by itself, for the question what they are."""
+    cells = _cells(_bytes_of(data))
+    _check_keys(cells)
+    labels, _ = _labels(cells, None)
+    names = [name for name in cells.columns if name not in (*KEYS, *BOOKKEEPING) and not _is_mostly_scores(cells[name])]
+    return _left_out(cells, names, _class_groups(list(cells.columns), tuple(sorted(set(labels.tolist())))))
+
+
+def require_one_spelling(labels: Iterable[str], row_of: Mapping[str, int], row_word: str = "row") -> None:
+    """Refuse labels that differ only in capital letters, blanks or forms of one letter: one class would become two.
+
+    row_of: label -> a row that holds it, for the sentence.
+    """
+    first: dict[str, str] = {}
+    for label in sorted(set(labels), key=lambda label: row_of[label]):
+        other = first.setdefault(_spelling(label), label)
+        if other != label:
+            raise InvalidInput(
+                f"The labels {other!r} ({row_word} {row_of[other]}) and {label!r} ({row_word} {row_of[label]}) differ "
+                "only in how they are spelled. Spell each class in one way."
+            )
 
 
 def label_names(data: bytes) -> tuple[str, ...]:
@@ -116,7 +192,7 @@ def label_names(data: bytes) -> tuple[str, ...]:
     cells = _cells(_bytes_of(data))
     _check_keys(cells)
     labels, positive = _labels(cells, None)
-    return () if positive is not None else tuple(sorted(set(labels)))
+    return () if positive is not None else tuple(sorted(set(labels.tolist())))
 
 
 def safe_csv(table: pd.DataFrame) -> str:
@@ -228,7 +304,7 @@ def _check_keys(cells: pd.DataFrame) -> None:
 def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str | None]:
     """(n,) text labels, "0" and "1" where they are numbers, and the positive one, if it is known."""
     labels = cells["label"].to_numpy(str)
-    different = sorted(set(labels))
+    different = sorted(set(labels.tolist()))
     numbers = {text: _number(text) for text in different}
     if all(not np.isnan(value) for value in numbers.values()):
         strange = [text for text, value in numbers.items() if value not in (0, 1)]
@@ -236,7 +312,10 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
             row = cells.index[labels == strange[0]][0]
             raise InvalidInput(f"The label in row {row} is a number other than 0 and 1. Use 0 and 1, or class names.")
         labels = np.array([str(int(numbers[text])) for text in labels])
-        different, positive = sorted(set(labels)), positive if positive is not None else "1"
+        different, positive = sorted(set(labels.tolist())), positive if positive is not None else "1"
+    else:
+        row_of = dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
+        require_one_spelling(different, row_of)
     known = ", ".join(different) if len(different) <= 10 else f"{len(different)} different ones"
     if len(different) < 2:
         raise InvalidInput(f"All {len(labels)} cases have the same label. Measures need positive and negative cases.")
@@ -258,10 +337,11 @@ def _class_groups(names: Sequence[str], classes: tuple[str, ...]) -> dict[str, l
     complete = {
         model: columns
         for model, columns in groups.items()
-        if set(classes) <= {column.rpartition(":")[2] for column in columns}
+        if {_spelling(label) for label in classes} <= {_spelling(column.rpartition(":")[2]) for column in columns}
     }
-    if set(classes) <= set(names):
-        complete[""] = list(classes)
+    by_spelling = {_spelling(name): name for name in names}
+    if all(_spelling(label) in by_spelling for label in classes):
+        complete[""] = [by_spelling[_spelling(label)] for label in classes]
     return complete
 
 
@@ -283,7 +363,9 @@ def _read_scorers(
     groups: Mapping[str, list[str]],
     classes: tuple[str, ...],
     positive: str | None,
+    scaled: Mapping[str, Scale],
 ) -> tuple[dict[str, np.ndarray], dict[str, ClassScores]]:
+    labels = {_spelling(label): label for label in classes}
     scorers: dict[str, np.ndarray] = {}
     of_classes: dict[str, ClassScores] = {}
     for name in wanted:
@@ -293,11 +375,14 @@ def _read_scorers(
                     f"Labels are class names, and {name!r} is one score a case: say which label counts as positive. "
                     f"The labels are: {', '.join(classes[:10])}."
                 )
-            scorers[name] = _column(cells, name)
+            scorers[name] = _column(cells, name, scaled.get(name))
             continue
         columns = groups[name]
         suffixes = tuple(column.rpartition(":")[2] for column in columns)
-        values = np.column_stack([_column(cells, column) for column in columns])
+        suffixes = tuple(labels.get(_spelling(suffix), suffix) for suffix in suffixes)
+        if len(set(suffixes)) < len(suffixes):
+            raise InvalidInput(f"Two columns of {name or 'the labels'} are of one class. Leave one of them out.")
+        values = np.column_stack([_column(cells, column, scaled.get(column)) for column in columns])
         values[np.isnan(values).any(axis=1)] = np.nan
         shown = name or (positive if positive is not None else "probabilities")
         of_classes[shown] = ClassScores(suffixes, values)
@@ -314,16 +399,64 @@ def _is_mostly_scores(column: pd.Series) -> bool:
     return len(values) > 0 and float(((values >= 0) & (values <= 1)).mean()) > 0.5
 
 
-def _column(cells: pd.DataFrame, name: str) -> np.ndarray:
+def _scaled(cells: pd.DataFrame, scales: Mapping[str, Scale], groups: Mapping[str, list[str]]) -> dict[str, Scale]:
+    """Column -> its scale; a scale said of one column of a model is that of all its columns."""
+    found: dict[str, Scale] = {}
+    for name, scale in scales.items():
+        columns = [columns for model, columns in groups.items() if name in (model, *columns)]
+        if not columns and (name not in cells.columns or name in KEYS):
+            raise InvalidInput(f"There is no column of scores {name!r} to take as {scale}.")
+        for column in columns[0] if columns else [name]:
+            found[column] = scale
+    return found
+
+
+def _left_out(cells: pd.DataFrame, names: Iterable[str], groups: Mapping[str, Sequence[str]]) -> tuple[LeftOut, ...]:
+    """Of these columns, that hold no probabilities, those that are mostly numbers; one for the columns of a model."""
+    found: dict[str, list[float]] = {}
+    with_commas: set[str] = set()
+    for name in names:
+        texts = [text for text in cells[name] if text not in MISSING]
+        values = [value for text in texts if np.isfinite(value := _score(text.replace(",", ".", 1)))]
+        if len(values) > 0.5 * len(texts):
+            model = next((model for model, columns in groups.items() if model and name in columns), name)
+            found.setdefault(model, []).extend(values)
+            if sum("," in text for text in texts) > 0.5 * len(texts):
+                with_commas.add(model)
+    left_out = []
+    for name, values in found.items():
+        low, high = min(values), max(values)
+        scale = Scale.LOG_ODDS if low < 0 else Scale.PER_CENT if high <= 100 else None
+        has_commas = name in with_commas
+        left_out.append(LeftOut(name, low, high, None if has_commas else scale, has_commas))
+    return tuple(left_out)
+
+
+def _spelling(text: str) -> str:
+    """The same for texts that differ in capital letters, blanks or forms of one letter only (Unicode, TR 15 and 21)."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _score(text: str) -> float:
+    """As `_number`, of a cell that may end in a sign of per cent."""
+    return _number(text.removesuffix("%").rstrip())
+
+
+def _column(cells: pd.DataFrame, name: str, scale: Scale | None = None) -> np.ndarray:
     """(n,) float64; NaN for an absent score; everything else that is no number in [0, 1] is refused."""
     texts = cells[name].to_numpy(object)
-    values = np.array([_number(text) for text in texts])
+    values = np.array([_number(text) if scale is None else _score(text) for text in texts])
+    if scale is not None:
+        values = scale.to_probability(values)
     absent = np.isin(texts.astype(str), MISSING)
     wrong = np.flatnonzero(~absent & ~((values >= 0) & (values <= 1)))
     if len(wrong):
         row = cells.index[wrong[0]]
         what = "is not a number" if np.isnan(values[wrong[0]]) else "lies outside 0 to 1"
-        raise InvalidInput(f"The score in row {row}, column {name!r}, {what}. Correct it, or leave the cell empty.")
+        raise InvalidInput(
+            f"The score in row {row}, column {name!r}, {what}. Correct it, leave the cell empty, or say what the "
+            "column holds, if these are per cent or log odds."
+        )
     return np.where(absent, np.nan, values)
 
 

@@ -10,9 +10,9 @@ import streamlit as st
 
 from core.evaluation.cache import ComparisonCache
 from core.evaluation.tables.cohort import CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
-from core.evaluation.tables.scores import label_names, read_scores
+from core.evaluation.tables.scores import Scale, label_names, left_out_columns, read_scores
 from core.models.cards import all_cards, candidate_cards
-from core.records.reads.reader_scores import reader_scores
+from core.records.reads.reader_scores import MALIGNANT, reader_scores
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -30,7 +30,8 @@ case,patient,label,model A,model B,density
 
 `case` is unique. `patient` groups the cases of one person, whom the intervals draw together. `label` is 0 or 1, or a
 class name. Every column of numbers from 0 to 1 is a scorer; a model with three classes has columns `model:class`. Other
-columns become subgroups. The file stays in this server's memory and is not stored.
+columns become subgroups; of those that hold numbers you can say that they are scores in per cent or log odds. The file
+stays in this server's memory and is not stored.
 """
 
 
@@ -115,10 +116,26 @@ def _uploaded_cohort() -> Cohort:
         classes = label_names(data)
         positive = None
         if classes:
-            guess = classes.index("malignant") if "malignant" in classes else 0
+            guess = next((at for at, name in enumerate(classes) if name.casefold() == MALIGNANT), 0)
             positive = st.selectbox("Positive class", classes, index=guess, key="positive", bind="query-params")
-        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, data)
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, _choose_scales(data), data)
     return cohort
+
+
+def _choose_scales(data: bytes) -> tuple[tuple[str, Scale], ...]:
+    """Which columns of numbers outside 0 to 1 are scores all the same; a widget where there are such columns."""
+    options = {f"{one.name} ({one.scale})": (one.name, one.scale) for one in left_out_columns(data) if one.scale}
+    if not options:
+        return ()
+    chosen = st.multiselect(
+        "Also scores, on another scale",
+        list(options),
+        key="scales",
+        bind="query-params",
+        placeholder="Columns that were not taken as scores",
+        help="Per cent are divided by 100; log odds (logits) become probabilities by the logistic function.",
+    )
+    return tuple(options[text] for text in chosen)
 
 
 def _readers_cohort() -> Cohort:
@@ -135,13 +152,13 @@ def _readers_cohort() -> Cohort:
         )
         st.stop()
     with refusals_shown(stops=True):
-        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), None, data)
+        cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), None, (), data)
     return replace(cohort, dataset="readers of this site", split="all breasts with first impression and truth")
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the table")
-def _cohort_of_upload(sha256: str, positive: str | None, _data: bytes) -> Cohort:
-    return cohort_of_upload(read_scores(_data, positive=positive))
+def _cohort_of_upload(sha256: str, positive: str | None, scales: tuple[tuple[str, Scale], ...], _data: bytes) -> Cohort:
+    return cohort_of_upload(read_scores(_data, positive=positive, scales=dict(scales)))
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner="Reading the test scores")

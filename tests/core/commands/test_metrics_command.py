@@ -53,6 +53,38 @@ def test_json_has_every_measure_with_its_interval(table: str, capsys: pytest.Cap
     assert found["scorers"]["b"]["missing"] == 1 and "b has no score for 1" in found["warnings"][0]
 
 
+def test_eight_rows_of_a_patient_are_one_patient_in_the_paired_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = []
+    for rows in (1, 8):
+        lines = ["case,patient,label,a,b,percent"]
+        for number in range(40):
+            a, b = (number * 7 % 40) / 80 + 0.4 * (number < 15), (number * 11 % 40) / 40
+            lines += [f"{number}-{row},{number},{int(number < 15)},{a},{b},{100 * a}" for row in range(rows)]
+        path = tmp_path / f"{rows}.csv"
+        path.write_text("\n".join(lines))
+        assert (
+            run(str(path), "--json", "--pairs", "--threshold", ".5", "--resamples", "50", "--percent", "percent") == 0
+        )
+        found.append(json.loads(capsys.readouterr().out))
+        run(str(path), "--pairs", "--resamples", "20")
+        text = capsys.readouterr().out
+        assert ("over patients" in text) == (rows == 8)
+        assert "'percent' was not taken as scores" in text and "--percent NAME" in text
+    one, eight = (result["pairs"]["a vs b"] for result in found)
+    assert (one["n"], eight["n"]) == (40, 320) and eight["p_patients"] == pytest.approx(one["p"])
+    assert one["p_patients"] == one["p"] and eight["p"] < one["p"] / 100
+    for key in ("se", "z", "p_holm"):
+        assert eight[f"{key}_patients"] == pytest.approx(one[key])
+    alone, repeated = (result["scorers"]["a"] for result in found)
+    assert repeated["delong_se_patients"] == pytest.approx(alone["delong_se"]) and alone["delong_se_patients"] > 0
+    assert not [words for words in found[0]["warnings"] if "several cases" in words]
+    assert [words for words in found[1]["warnings"] if "several cases" in words]
+    assert found[0]["scorers"]["percent"]["auc"] == found[0]["scorers"]["a"]["auc"]
+    assert found[0]["left_out"] == []
+
+
 def test_without_pairs_there_are_none_and_scorers_can_be_chosen(table: str, capsys: pytest.CaptureFixture[str]):
     run(table, "--json", "--positive", "malignant", "--scorers", "b", "--resamples", "20")
     found = json.loads(capsys.readouterr().out)
@@ -76,6 +108,8 @@ def test_text_is_readable(table: str, capsys: pytest.CaptureFixture[str]):
         ("--positive", "malignant", "--threshold", "2"),
         ("--positive", "malignant", "--resamples", "0"),
         ("--positive", "malignant", "--seed", "-1"),
+        ("--positive", "malignant", "--percent", ","),
+        ("--positive", "malignant", "--logits", "c"),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(table: str, options: tuple[str, ...]):

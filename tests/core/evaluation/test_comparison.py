@@ -12,8 +12,8 @@ from scipy.stats import binomtest
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import agreement
-from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p
-from core.evaluation.statistics.intervals import Bootstrap
+from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p, signs_p
+from core.evaluation.statistics.intervals import Bootstrap, delong
 
 
 def slow_paired(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -44,7 +44,7 @@ def test_paired_delong_is_what_the_covariance_matrix_gives_and_pairs_keep_their_
     labels = rng.random(120) < 0.3
     base = rng.normal(labels.astype(float), 1)
     scorers = {name: np.round(base + rng.normal(0, 1, 120), 1) for name in ("b", "a", "c")}
-    tests = compare_areas(labels, scorers, Bootstrap(np.arange(120) // 2, 120, resamples=300))
+    tests = compare_areas(labels, scorers, Bootstrap(np.arange(120), 120, resamples=300))
     assert [test.name for test in tests] == ["b vs a", "b vs c", "a vs c"]
     for test in tests:
         difference, se = slow_paired(labels, scorers[test.first], scorers[test.second])
@@ -84,6 +84,71 @@ def test_areas_that_never_differ_are_rejected_about_5_times_in_100():
         (test,) = compare_areas(labels, {"a": base + rng.normal(size=100), "b": base + rng.normal(size=100)})
         rejected += test.p < 0.05
     assert 0.025 <= rejected / 400 <= 0.08
+
+
+def slow_over_patients(labels: np.ndarray, difference: np.ndarray, patients: np.ndarray) -> float:
+    """Obuchowski 1997, formula by formula. difference (positives, negatives): of two scorers' kernels."""
+    theta, n_positives, n_negatives = difference.mean(), *difference.shape
+    people = sorted(set(patients))
+    of_positives = [difference.mean(1)[patients[labels] == one] for one in people]
+    of_negatives = [difference.mean(0)[patients[~labels] == one] for one in people]
+    first = [one.sum() - len(one) * theta for one in of_positives]
+    second = [one.sum() - len(one) * theta for one in of_negatives]
+    i10, i01, i = sum(len(one) > 0 for one in of_positives), sum(len(one) > 0 for one in of_negatives), len(people)
+    s10 = i10 / ((i10 - 1) * n_positives) * np.square(first).sum()
+    s01 = i01 / ((i01 - 1) * n_negatives) * np.square(second).sum()
+    s11 = i / (i - 1) * np.multiply(first, second).sum()
+    return float(np.sqrt(s10 / n_positives + s01 / n_negatives + 2 * s11 / (n_positives * n_negatives)))
+
+
+def test_areas_of_patients_with_several_cases_have_the_variance_over_patients():
+    rng = np.random.default_rng(5)
+    patients = rng.integers(0, 40, 160)
+    labels = rng.random(160) < 0.4
+    one, other = (np.round(rng.normal(labels, 1) + rng.normal(0, 0.8, 40)[patients], 1) for _ in range(2))
+    (test,) = compare_areas(labels, {"one": one, "other": other}, Bootstrap(patients, 160, resamples=50))
+    kernels = [
+        (scores[labels][:, None] > scores[~labels]) + 0.5 * (scores[labels][:, None] == scores[~labels])
+        for scores in (one, other)
+    ]
+    assert test.se == pytest.approx(slow_over_patients(labels, kernels[0] - kernels[1], patients), abs=1e-12)
+    assert delong(labels, one, patients).se == pytest.approx(
+        slow_over_patients(labels, kernels[0], patients), abs=1e-12
+    )
+
+
+def test_eight_equal_rows_of_a_patient_say_no_more_than_one():
+    rng = np.random.default_rng(3)
+    labels = np.arange(60) < 24
+    one, other = rng.normal(1.2 * labels, 1), rng.normal(0.3 * labels, 1)
+    (single,) = compare_areas(labels, {"one": one, "other": other}, Bootstrap(None, 60, resamples=50))
+    eight = {name: np.repeat(scores, 8) for name, scores in (("one", one), ("other", other))}
+    patients = np.repeat(np.arange(60), 8)
+    (test,) = compare_areas(np.repeat(labels, 8), eight, Bootstrap(patients, 480, resamples=50))
+    assert (test.difference, test.se, test.p) == pytest.approx((single.difference, single.se, single.p), abs=1e-12)
+    assert single.p > 1e-3
+    (calls,) = compare_calls(np.repeat(labels, 8), eight, {"one": 0.6, "other": 0.6}, patients)
+    (alone,) = compare_calls(labels, {"one": one, "other": other}, {"one": 0.6, "other": 0.6})
+    assert calls.only_first == 8 * alone.only_first and calls.p == pytest.approx(alone.p, rel=0.3)
+
+
+def test_areas_of_alike_cases_that_never_differ_are_rejected_about_5_times_in_100():
+    rng, rejected = np.random.default_rng(4), 0
+    patients = np.repeat(np.arange(60), 4)
+    labels = patients < 25
+    for _ in range(300):
+        one, other = (rng.normal(labels, 1) + rng.normal(0, 1, 60)[patients] for _ in range(2))
+        (test,) = compare_areas(labels, {"a": one, "b": other}, Bootstrap(patients, 240, resamples=1))
+        rejected += test.p < 0.05
+    assert 0.02 <= rejected / 300 <= 0.09
+
+
+def test_signs_of_patients_are_mcnemars_test_where_each_has_one_case():
+    assert signs_p(np.array([1, 1, 1, -1, 0, 0])) == pytest.approx(mcnemar_p(3, 1))
+    assert signs_p(np.repeat([1, -1], [30, 55])) == pytest.approx(mcnemar_p(30, 55))
+    # Of the eight ways to sign 3, 2 and 2, all three leads point one way in two.
+    assert signs_p(np.array([3, 2, 2])) == pytest.approx(2 / 8)
+    assert signs_p(np.zeros(3, int)) == signs_p(np.array([2, -2])) == 1
 
 
 def test_mcnemar_is_the_binomial_test_for_few_and_chi_squared_for_many():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.evaluation.statistics.comparison import McNemarTest, PairedTest
+from core.evaluation.statistics.comparison import ByCase, McNemarTest, PairedTest
 from core.evaluation.statistics.curves import roc_curve
 from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.operating_points import clear_best, differ_by, thresholds_at_specificity
 
 
 def areas(p: float, p_holm: float, low: float = 0.01, high: float = 0.2) -> PairedTest:
-    return PairedTest("a", "b", 100, 50, 0.1, 0.05, 2.0, p, p_holm, low, high)
+    return PairedTest("a", "b", 100, 50, 0.1, 0.05, 2.0, p, p_holm, low, high, ByCase(0.05, 2.0, p, p_holm))
 
 
 def calls(p: float, p_holm: float) -> McNemarTest:

@@ -11,7 +11,7 @@ import pytest
 
 from core.errors import AppError, InvalidInput, NotFound
 from core.evaluation.statistics.summary import evaluate_table
-from core.evaluation.tables.scores import MAX_ROWS, read_scores, safe_csv
+from core.evaluation.tables.scores import MAX_ROWS, LeftOut, Scale, left_out_columns, read_scores, safe_csv
 
 GOOD = """case,patient,label,model,other,density,size,fold
 a,p1,0,0.1,0,b,12,0
@@ -75,6 +75,76 @@ def test_columns_model_class_are_one_scorer():
     assert "macro_auc" not in result.scorers[1].measures
     only = evaluate_table(read_scores(THREE.encode(), scorers=["net"]), resamples=50)
     assert only.positives is None and "auc" not in only.scorers[0].measures
+
+
+@pytest.mark.parametrize("other", ["Malignant", "MALIGNANT", "\uff4dalignant"])
+def test_labels_that_differ_only_in_spelling_are_refused_and_never_count_as_negative(other: str):
+    text = f"case,patient,label,m\na,1,benign,.1\nb,2,malignant,.9\nc,3,{other},.8\n"
+    with pytest.raises(InvalidInput, match=f"'malignant' .row 3. and '{other}' .row 4. differ only in how"):
+        read_scores(text.encode(), positive="malignant")
+
+
+def test_columns_of_classes_find_their_labels_in_any_spelling():
+    table = read_scores(THREE.replace("net:malignant", "net:Malignant").encode(), positive="malignant")
+    assert list(table.scorers) == ["net", "reader"] and list(table.scorers["net"]) == [0.2, 0.7, 0.1, 0.6]
+    twice = "case,patient,label,net:no,net:yes,net:YES\na,1,no,.9,.1,.2\nb,2,yes,.1,.8,.3\n"
+    with pytest.raises(InvalidInput, match="Two columns of net are of one class"):
+        read(twice, positive="yes")
+
+
+OTHER_SCALES = """case,patient,label,p,percent,sign,logit,comma,age,bird
+a,1,0,.1,10,10 %,-2.2,"0,1",150,x
+b,2,1,.9,90,90%,2.2,"0,9",140,y
+c,3,0,.2,20,20 %,-1.4,"0,2",130,x
+d,4,1,.7,NA,,0.8,"0,7",,y
+"""
+
+
+def test_a_scorer_on_another_scale_is_named_with_what_is_right():
+    table = read_scores(OTHER_SCALES.encode())
+    assert list(table.scorers) == ["p"]
+    assert [(one.name, one.low, one.high, one.scale) for one in table.left_out] == [
+        ("percent", 10, 90, Scale.PER_CENT), ("sign", 10, 90, Scale.PER_CENT), ("logit", -2.2, 2.2, Scale.LOG_ODDS),
+        ("comma", 0.1, 0.9, None), ("age", 130, 150, None),
+    ]  # fmt: skip
+    assert table.left_out == left_out_columns(OTHER_SCALES.encode())
+    said = " ".join(evaluate_table(table, resamples=20).warnings)
+    for words in ("'percent'", "in per cent, say so", "in log odds, say so", "with commas. Write them with points"):
+        assert words in said, words
+    with pytest.raises(InvalidInput, match=r"No column holds scores.*'percent' was not taken as scores"):
+        read(OTHER_SCALES.replace(",p,", ",p_,").replace(",.1,", ",x,").replace(",.9,", ",x,").replace(",.2,", ",x,"))
+
+
+def test_what_is_said_to_be_per_cent_or_log_odds_is_a_scorer():
+    scales = {"percent": Scale.PER_CENT, "sign": Scale.PER_CENT, "logit": Scale.LOG_ODDS}
+    table = read_scores(OTHER_SCALES.encode(), scales=scales)
+    assert list(table.scorers) == ["p", "percent", "sign", "logit"]
+    assert np.allclose(table.scorers["percent"], [0.1, 0.9, 0.2, np.nan], equal_nan=True)
+    assert np.array_equal(table.scorers["percent"], table.scorers["sign"], equal_nan=True)
+    assert np.allclose(table.scorers["logit"], 1 / (1 + np.exp([2.2, -2.2, 1.4, -0.8])))
+    assert table.sha256 != read_scores(OTHER_SCALES.encode()).sha256
+    with pytest.raises(InvalidInput, match="column 'age', lies outside 0 to 1"):
+        read(OTHER_SCALES, scales={"age": Scale.PER_CENT})
+    with pytest.raises(InvalidInput, match="no column of scores 'nobody' to take as per cent"):
+        read(OTHER_SCALES, scales={"nobody": Scale.PER_CENT})
+
+
+def test_a_model_with_classes_in_per_cent_is_one_scorer():
+    text = "case,patient,label,net:no,net:yes\na,1,no,90,10\nb,2,yes,20,80\nc,3,no,60,40\n"
+    assert left_out_columns(text.encode()) == (LeftOut("net", 10, 90, Scale.PER_CENT),)
+    for name in ("net", "net:yes"):
+        table = read_scores(text.encode(), positive="yes", scales={name: Scale.PER_CENT})
+        assert list(table.scorers) == ["net"] and list(table.scorers["net"]) == [0.1, 0.8, 0.4]
+
+
+def test_no_sentence_shows_how_a_text_is_stored():
+    text = "case,patient,label,benign,malignant\na,1,benign,.7,2\nb,2,malignant,.2,.7\nc,3,benign,.2,.1\n"
+    for options in ({}, {"positive": "malignant"}, {"positive": "cancer"}, {"scorers": ["x"]}):
+        with pytest.raises(AppError) as refusal:
+            read(text, **options)
+        assert "np." not in str(refusal.value), str(refusal.value)
+    table = read_scores(text.replace(",2\n", ",.3\n").encode(), positive="malignant")
+    assert all(type(name) is str for name in (*table.scorers, *table.class_scorers["malignant"].classes))
 
 
 def test_columns_named_as_the_labels_are_one_scorer_as_in_a_shipped_table():

@@ -129,3 +129,10 @@ def test_collections_are_joined_under_one_root(tmp_path: Path) -> None:
         joined([one, read_manifest(second)])
     with pytest.raises(InvalidInput, match="same file"):
         joined([one, one])
+
+
+def test_labels_that_differ_only_in_capital_letters_are_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text("file,label\na.png,benign\nb.png,malignant\nc.png,Malignant\n")
+    with pytest.raises(InvalidInput, match=r"'malignant' \(line 3\) and 'Malignant' \(line 4\) differ only"):
+        read_manifest(path)
