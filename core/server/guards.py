@@ -1,17 +1,18 @@
 """ASGI middleware around everything the server answers: headers, host, same origin, crowds, and who may fetch what.
 
 Order matters and is that of `build_middleware`: headers outermost (refusals carry them too), then host, origin, crowd,
-gate.
+what reads the rest of a refused body, gate.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.errors import AppError
 from core.server.addresses import Network, client_address, host_of, own_names, peer_of, schemes_of
-from core.settings import Settings
+from core.settings import MIB, Settings
 
 SESSION_COOKIE = "secondread_session"
 
@@ -171,6 +172,10 @@ class SameOrigin:
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 FORMS_AT_ONCE = 32
 """Requests that change something, of one address, that are not answered yet."""
+REST_BYTES = 64 * MIB
+"""How much more of a refused body is read than the largest upload has; pages refuse what is larger themselves."""
+REST_SECONDS, REST_STALL_SECONDS = 30.0, 2.0
+"""How long the rest of a refused body may take, and how long nothing of it may come."""
 NOBODYS_SOCKETS = 64
 """Websockets of one address without a living session: so many sign-in pages may be open there."""
 
@@ -223,6 +228,51 @@ def _counted(counter: Counter[str], address: str, most: int) -> Iterator[bool]:
             del counter[address]
 
 
+class Drained:
+    """Reads what is left of a request's body before it is answered, so that the answer is read.
+
+    Who is still sending when the connection is closed often loses the answer, a proxy always: people see "bad gateway"
+    instead of the sentence. After `most` bytes, `REST_SECONDS` or a stall the answer goes out as it stands, and the
+    connection is closed. Who has asked whether to send at all (`Expect`, RFC 9110 10.1.1) sends nothing.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS:
+            await self.app(scope, receive, send)
+            return
+        is_whole = False
+        is_begun = "expect" not in Headers(scope=scope)
+
+        async def receive_and_look() -> Message:
+            nonlocal is_whole, is_begun
+            is_begun = True
+            message = await receive()
+            is_whole = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            n_left = self.most
+            while not is_whole and n_left >= 0:
+                async with asyncio.timeout(REST_STALL_SECONDS):
+                    n_left -= len((await receive_and_look()).get("body", b""))
+
+        async def send_when_drained(message: Message) -> None:
+            if message["type"] == "http.response.start" and not is_whole:
+                if is_begun:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(REST_SECONDS):
+                            await drain()
+                if not is_whole:
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        await self.app(scope, receive_and_look, send_when_drained)
+
+
 class Gate:
     """Closes routes that nobody needs, and keeps pictures and uploads for people who are signed in."""
 
@@ -270,5 +320,6 @@ def build_middleware(
         Middleware(AllowedHosts, names=own_names() | settings.host_names),
         Middleware(SameOrigin, is_behind_tls=settings.cookie_secure, trusted=trusted),
         Middleware(Crowd, is_signed_in=is_signed_in, trusted=trusted),
+        Middleware(Drained, most=settings.upload_mib * MIB + REST_BYTES),
         Middleware(Gate, is_signed_in=is_signed_in, may_fetch=may_fetch, has_sso=settings.has_sso),
     ]

@@ -110,7 +110,7 @@ def deferred(action: str, build: Callable[[Person], bytes]) -> Callable[[], byte
     """A file for `st.download_button`, made when it is asked for, which may be long after the page was drawn.
 
     Whoever the page was drawn for is asked for anew then: `build` gets who they are at that moment. The function
-    raises SignedOut or NotAllowed, and the browser says that there is no file.
+    raises SignedOut or NotAllowed, whose sentence the browser shows beside the button (`pages.parts.media`).
     """
     actor, db = sessions.actor_of(session_token()), database()
 

@@ -80,6 +80,21 @@ def test_a_demoted_administrator_ends_with_a_sentence_and_a_report_answers_its_m
         assert ada.request.get(address).status == 404
 
 
+def test_a_download_that_is_refused_says_why(site: tuple[RunningApp, Database, str]) -> None:
+    app, db, study_id = site
+    accounts.set_roles(db, TERMINAL, 2, ["radiologist"])
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        sign_in(page, app, name="Ada", password=PASSWORD)
+        page.get_by_text("Sign out").first.wait_for()
+        page.goto(f"{app.url}/read?study={study_id}")
+        page.get_by_role("button", name="Report as PDF").wait_for()
+        accounts.set_roles(db, TERMINAL, 2, ["researcher"])
+        page.get_by_role("button", name="Report as PDF").click()
+        page.get_by_test_id("stDownloadButtonError").get_by_text("role radiologist").wait_for()
+
+
 def test_an_administrator_whose_sessions_were_ended_does_nothing_more_from_an_open_dialog(
     site: tuple[RunningApp, Database, str],
 ) -> None:

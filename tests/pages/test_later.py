@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from core.records.people import accounts
 from core.records.people.permissions import LocalTerminal, SessionActor
 from core.records.reads import reads
 from core.server.media_owners import MediaOwners, media_id, wrapped
+from pages.parts import media
 
 Made = Callable[[], bytes]
 
@@ -37,6 +39,37 @@ def downloads(opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch) 
     tab.open("reader/read", study_id)
     assert set(found) == {"report_pdf", "report_html"}
     return found
+
+
+def answered(error: Exception | None, *, is_known: bool = True) -> tuple[str, str]:
+    """(address, sentence) of a download whose making ends with `error`, as Streamlit's server would send it."""
+    from streamlit.proto.BackMsg_pb2 import BackendOperationRequest
+    from streamlit.runtime.backend_operation_handler import DeferredFileHandler
+    from streamlit.runtime.media_file_manager import MediaFileManager
+    from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
+
+    def made() -> bytes:
+        if error is not None:
+            raise error
+        return b"a file"
+
+    media.install()
+    files = MediaFileManager(MemoryMediaFileStorage("/media"))
+    known = files.add_deferred(made, "text/plain", "1", "a.txt")
+    request = BackendOperationRequest(request_id="1", deferred_file={"file_id": known if is_known else "other"})
+    answer = asyncio.run(DeferredFileHandler(lambda: files).handle(request, "session"))
+    return answer.deferred_file.url, answer.error_msg
+
+
+def test_a_refused_download_says_why_and_a_failed_one_gives_a_number(caplog: pytest.LogCaptureFixture) -> None:
+    url, sentence = answered(None)
+    assert url.startswith("/media/") and not sentence
+    assert answered(SignedOut()) == ("", str(SignedOut()))
+    url, sentence = answered(ValueError("Frau Berg"))
+    number = sentence.removesuffix(".").rpartition(" ")[2]
+    assert not url and "our fault" in sentence and "Berg" not in sentence
+    assert any(number in record.getMessage() for record in caplog.records)
+    assert answered(None, is_known=False)[1].startswith("This download is not offered any more.")
 
 
 def exports(site: PageSite) -> int:

@@ -322,3 +322,53 @@ def test_connections_leave_descriptors_for_everything_else(monkeypatch: pytest.M
     for soft, expected in ((1024, 1024 - connections.RESERVED_DESCRIPTORS), (100, 32), (10**6, 8192)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
         assert connections.most_connections() == expected
+
+
+def _asked(
+    guard: guards.Drained, parts: list[Message], headers: dict[str, str] | None = None
+) -> tuple[list[Message], int]:
+    """What is sent to whoever sends `parts`, and how many of them were read."""
+    sent: list[Message] = []
+    n_read = 0
+
+    async def receive() -> Message:
+        nonlocal n_read
+        if n_read == len(parts):
+            await asyncio.sleep(3600)
+        n_read += 1
+        return parts[n_read - 1]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    head = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    asyncio.run(guard({"type": "http", "method": "POST", "path": "/upload", "headers": head}, receive, send))
+    return sent, n_read
+
+
+async def _refusing(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 413, "headers": []})
+    await send({"type": "http.response.body", "body": b"No."})
+
+
+def _part(n_bytes: int, *, more_body: bool = True) -> Message:
+    return {"type": "http.request", "body": b"x" * n_bytes, "more_body": more_body}
+
+
+def test_the_rest_of_a_refused_body_is_read_before_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = guards.Drained(_refusing, most=100)
+    whole = [_part(60), _part(40, more_body=False)]
+    sent, n_read = _asked(guard, whole)
+    assert n_read == 2 and sent[0]["headers"] == [] and sent[1]["body"] == b"No."
+    closing = [(b"connection", b"close")]
+    sent, n_read = _asked(guard, [_part(60), _part(41), _part(1, more_body=False)])
+    assert n_read == 2 and sent[0]["headers"] == closing
+    sent, n_read = _asked(guard, whole, {"expect": "100-continue"})
+    assert n_read == 0 and sent[0]["headers"] == closing
+    sent, n_read = _asked(guard, [_part(10), {"type": "http.disconnect"}])
+    assert n_read == 2 and sent[0]["headers"] == []
+    for limit in ("REST_STALL_SECONDS", "REST_SECONDS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(guards, limit, 0.05)
+            sent, n_read = _asked(guard, [_part(10)])
+        assert n_read == 1 and sent[0]["headers"] == closing

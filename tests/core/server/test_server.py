@@ -27,7 +27,7 @@ from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
-from core.server import inbox, routes
+from core.server import guards, inbox, routes
 from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
 from core.server.logs import configure_logging
 from core.server.media_owners import MediaOwners, media_id
@@ -292,6 +292,7 @@ def asked_by_hand(app: Starlette, messages: list[Message]) -> tuple[int, list[Me
 
 def test_half_a_form_is_not_waited_for(db: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "FORM_SECONDS", 0.05)
+    monkeypatch.setattr(guards, "REST_STALL_SECONDS", 0.05)
     half: Message = {"type": "http.request", "body": b"who=An", "more_body": True}
     status, sent = asked_by_hand(application(db, settings), [half])
     assert status == 408 and (b"connection", b"close") in sent[0]["headers"]
@@ -435,6 +436,28 @@ def test_nobody_uploads_without_the_role(client: TestClient, db: Database, setti
     post(client, "/login", who="Rosa", password=PASSWORD)
     answer = client.post("/upload", content=b"x", headers=UPLOAD)
     assert answer.status_code == 403 and "radiologist" in answer.json()["refused"]
+    assert stored(settings) == []
+
+
+@pytest.mark.parametrize("end", ["signed out", "disabled", "demoted"])
+def test_a_file_whose_sender_may_send_no_more_when_it_is_whole_is_not_kept(
+    signed_in: TestClient, db: Database, settings: Settings, anna: Person, end: str
+) -> None:
+    chief = at_terminal(accounts.create_person(db, anna, name="Chief", password=PASSWORD, roles=["administrator"]))
+
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * 1000
+        if end == "signed out":
+            accounts.sign_out_everywhere(db, chief, anna.id)
+        elif end == "disabled":
+            accounts.disable_person(db, chief, anna.id)
+        else:
+            accounts.set_roles(db, chief, anna.id, ["researcher"])
+        yield b"x" * 1000
+
+    answer = signed_in.post("/upload", content=chunks(), headers=UPLOAD)
+    assert answer.status_code == 403
+    assert ("radiologist" if end == "demoted" else "not signed in any more") in answer.json()["refused"]
     assert stored(settings) == []
 
 
