@@ -19,7 +19,6 @@ from core.models.card_cases import measured_cases, read_cases
 from core.settings import Settings
 from core.types import Modality
 from train.__main__ import main
-from train.fitting.fit import fit
 
 FOLDS = 3
 
@@ -159,6 +158,7 @@ def test_games_of_several_folds_count_by_their_cases() -> None:
 
 
 def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, tmp_path: Path) -> None:
+    from train.fitting.fit import fit
     from train.fitting.folds import cross_validate
     from train.publishing import pipeline
     from train.recipe.request import FitRequest
