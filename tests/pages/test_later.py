@@ -16,7 +16,6 @@ from core.records.people import accounts
 from core.records.people.permissions import LocalTerminal, SessionActor
 from core.records.reads import reads
 from core.server.media_owners import MediaOwners, media_id, wrapped
-from pages.parts import media
 
 Made = Callable[[], bytes]
 
@@ -52,6 +51,8 @@ def answered(error: Exception | None, *, is_known: bool = True) -> tuple[str, st
         if error is not None:
             raise error
         return b"a file"
+
+    from pages.parts import media
 
     media.install()
     files = MediaFileManager(MemoryMediaFileStorage("/media"))
