@@ -140,10 +140,11 @@ def is_done(request: FitRequest) -> bool:
 
 def _same_data(data: DataOnCard, request: FitRequest) -> bool:
     from train.datasets.cases import divided, labelled, split_sha256
-    from train.datasets.manifest import read_manifest
+    from train.datasets.manifest import joined, read_manifest
     from train.datasets.split import model_of_split
 
-    manifest = read_manifest(request.data, root=request.root, where=request.where)
+    paths = (request.data, *request.also)
+    manifest = joined([read_manifest(path, root=request.root, where=request.where) for path in paths])
     if data.sha256 != manifest.sha256:
         return False
     cases, _, _ = labelled(manifest, request.modality, request.positive or None)

@@ -47,7 +47,8 @@ COLLECTIONS = {
 class Entry:
     """One model. options: further fields of its request. suffix: of the model's name.
 
-    members: architectures of the same modality that an ensemble combines; () for a network.
+    members: architectures of the same modality that an ensemble combines; () for a network. also: further manifests in
+    DATA, trained on together with the modality's; where: the rows of all of them, "" for those of the modality.
     """
 
     modality: Modality
@@ -58,6 +59,8 @@ class Entry:
     suffix: str = ""
     limits: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    where: str = ""
 
     @property
     def model_id(self) -> str:
@@ -71,6 +74,22 @@ _ABLATION = "The same configuration with and without skips, so that only the ski
 _LESSON = "Smaller squares and fewer epochs than the shipped model, because it is fitted twelve times in two splits."
 _NOT_FOR_READING = "Made to show what the way of splitting does to the numbers; it is no model to read with."
 _LESSON_OPTIONS = {"side": 128, "epochs": 12, "folds": 5}
+
+_TWO_COLLECTIONS = {
+    "folds": 5,
+    "unfreeze": "3",
+    "epochs": 12,
+    "settings": (
+        "views=6",
+        "learning_rate=3e-4",
+        "patience=12",
+        "balance_by=source",
+        "class_weights=none",
+        "head_epochs=20",
+        "mask_weight=1.0",
+    ),
+}
+"""Cases of two hospitals, drawn so that neither tells the class; folds, so that every case of both is tested."""
 
 BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
 LESSON = "efficientnet_lite0"
@@ -94,6 +113,16 @@ def _ultrasound() -> tuple[Entry, ...]:
             "cnn_resnet50",
             "Begins with the convolutions of the CNN that was trained before; trained whole on small squares.",
             options={"cnn": "ultrasound-cnn"},
+        ),
+        Entry(
+            Modality.ULTRASOUND,
+            "efficientnet_lite0",
+            "Trained on two hospitals together, because a model of one does not travel to the other.",
+            ships_weights=True,
+            options=_TWO_COLLECTIONS,
+            suffix="-two-collections",
+            also=("ultrasound/bus_bra/manifest.csv",),
+            where="source=BUSI|BUS-BRA",
         ),
     )
 
@@ -166,7 +195,8 @@ def request_of(
         name=entry.model_id,
         data=manifest,
         root=data,
-        where=(collection.where,),
+        also=tuple(data / one for one in entry.also),
+        where=(entry.where or collection.where,),
         out=out,
         no_weights=not entry.ships_weights,
         backbone=backbone if entry.architecture == "fusion" else None,

@@ -111,7 +111,9 @@ def test_a_test_case_read_as_an_upload_scores_what_the_table_says(
 
 @pytest.mark.real_data("where the heat maps of shipped models peak on validation images with outlines")
 @pytest.mark.parametrize(
-    "card", [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights], ids=ids
+    "card",
+    [card for card in SHIPPED if card.modality is Modality.ULTRASOUND and card.has_weights and not card.folds],
+    ids=ids,  # in folds, the card's figures are those of the folds' networks
 )
 def test_maps_find_the_lesion_as_often_as_the_card_says_or_the_card_warns(card: cards.Card, test_data: Path) -> None:
     """The pointing game on BUSI validation images, through the image's own geometry, and the card's figures of it."""
@@ -151,5 +153,6 @@ def test_where_another_model_did_better_on_the_same_cases_the_fusion_says_so() -
         for card in fusions:
             own = of_cards.headline(card)["auc"].value
             for other in others:
-                if of_cards.headline(other)["auc"].value > own:
+                is_same = other.data.split_sha256 == card.data.split_sha256
+                if is_same and of_cards.headline(other)["auc"].value > own:
                     assert any(other.title in limit for limit in card.limits), other.model_id
