@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 import numpy as np
@@ -59,6 +60,7 @@ class Image:
     warnings: sentences the reader should see before trusting the picture.
     tags: DICOM keywords and values from the allow-list of `core.imaging.dicom.tags`; never identifying.
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
+    exam_hash: the same of StudyInstanceUID. taken_on: the day of the exam as the file says it, or None.
     """
 
     pixels: np.ndarray
@@ -81,6 +83,8 @@ class Image:
     not_scored: str = ""
     is_scored_alone: bool = False
     guessed_bits: int | None = None
+    exam_hash: str | None = None
+    taken_on: date | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import islice
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def read_upload(
     """One Intake for a picture, one a member for a zip; never raises for a bad file.
 
     modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
-    the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash`; without it there is none.
+    the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash` and `Image.exam_hash`; without it
+    there are none. Pictures of a zip may be of several studies, so their guessed bits are not settled together here.
     """
     request = _Request(settings, modality, frame, window, site_key)
     return tuple(_read_all(_expand(data, name, settings), request, None, None))
@@ -93,7 +95,7 @@ def read_study(
     request = _Request(settings, modality, frame, window, site_key)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
-    return tuple(_read_all(sources, request, progress, len(files)))
+    return tuple(_on_one_scale(_read_all(sources, request, progress, len(files))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def _read_all(
         for future in running:
             done.append(future.result())
             _report_progress(progress, len(done), known)
-    return _on_one_scale(done)
+    return done
 
 
 def _on_one_scale(done: list[Intake]) -> list[Intake]:
@@ -222,9 +224,6 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
     pixels = _settle_colour(decoded)
     if decoded.modality in (Modality.MAMMOGRAPHY, Modality.ULTRASOUND) and decoded.laterality is None:
         decoded.warnings.append(SIDE_UNKNOWN)
-    patient_hash = None
-    if request.site_key and decoded.patient:
-        patient_hash = hmac.new(request.site_key, decoded.patient.encode(), hashlib.sha256).hexdigest()
     return Image(
         pixels=pixels,
         sha256=sha256,
@@ -240,13 +239,20 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         notes=tuple(decoded.notes),
         warnings=tuple(decoded.warnings),
         tags=decoded.tags,
-        patient_hash=patient_hash,
+        patient_hash=_keyed_hash(decoded.patient, request.site_key),
         pixel_aspect=decoded.pixel_aspect,
         view_modifiers=decoded.view_modifiers,
         not_scored=decoded.not_scored if decoded.modality is Modality.MAMMOGRAPHY else "",
         is_scored_alone=decoded.is_scored_alone and decoded.modality is Modality.MAMMOGRAPHY,
         guessed_bits=decoded.guessed_bits,
+        exam_hash=_keyed_hash(decoded.exam, request.site_key),
+        taken_on=date.fromisoformat(decoded.taken_on) if decoded.taken_on else None,
     )
+
+
+def _keyed_hash(value: str, site_key: bytes) -> str | None:
+    """HMAC-SHA256, hex; None where the file says nothing or there is no key."""
+    return hmac.new(site_key, value.encode(), hashlib.sha256).hexdigest() if site_key and value else None
 
 
 def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> None:

@@ -64,6 +64,7 @@ class BreastScore:
 
 MEAN_RULE = "mean over the views of the breast"
 MAX_RULE = "highest of the breast's images"
+UNSIDED_RULE = "highest of the images whose side is not stated, which may be of both breasts"
 ONE_RULE = "the breast's only image"
 _ONE_OF_SEVERAL = "one of the breast's images"
 
@@ -74,7 +75,7 @@ def breast_scores(answers: Iterable[ImageScore]) -> list[BreastScore]:
     answers: each model's answer to each image, of a model one an image. Images that stand alone (spot and magnification
     views, raw images) are in no score: a part of the breast is no view of it. Mammography averages the views, as the
     published four-view model of Wu et al. (2019) does; ultrasound and histology take the highest, because one frame
-    with a finding is enough.
+    with a finding is enough. So do images whose side is not stated: they may show both breasts.
 
     Numbers of different weights are not one number, and a score has one threshold: where a model's answers on a breast
     differ in either, each kind has a score of its own, whose rule says so.
@@ -121,12 +122,13 @@ def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
     first = members[0]
     if len(members) == 1:
         rule, value, samples = ONE_RULE, first.malignant, first.samples
-    elif first.modality is Modality.MAMMOGRAPHY:
+    elif first.modality is Modality.MAMMOGRAPHY and first.breast != SIDE_NOT_STATED:
         rule, value = MEAN_RULE, float(np.mean([member.malignant for member in members]))
         samples = tuple(np.mean([member.samples for member in members], axis=0).tolist())
     else:
         highest = max(members, key=lambda member: member.malignant)
-        rule, value, samples = MAX_RULE, highest.malignant, highest.samples
+        rule = MAX_RULE if first.breast != SIDE_NOT_STATED else UNSIDED_RULE
+        value, samples = highest.malignant, highest.samples
     if not is_whole:
         rule = f"{_ONE_OF_SEVERAL if rule == ONE_RULE else rule}, as far as the weights "
         rule += f"{first.weights_sha256[:8]} answered it against {100 * first.threshold:.1f}\u00a0%"

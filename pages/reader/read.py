@@ -131,9 +131,11 @@ person = require("record_first_read")
 study_id = st.query_params.get("study", "")
 if not study_id:
     st.title("New study", anchor=False)
-    saved_id = new_study.begin_study(person)
-    if saved_id:
-        st.switch_page("pages/reader/read.py", query_params={"study": saved_id})
+    saved = new_study.begin_studies(person)
+    if len(saved) == 1:
+        st.switch_page("pages/reader/read.py", query_params={"study": saved[0]})
+    if saved:
+        st.switch_page("pages/reader/worklist.py")
     st.stop()
 with refusals_shown(stops=True):
     study = studies.load_study(database(), person, study_id)

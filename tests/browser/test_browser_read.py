@@ -57,6 +57,10 @@ def begin_study(page: Page, files: list[Path], name: str) -> None:
 
 
 def save_study(page: Page) -> None:
+    whose = page.get_by_text("I checked: these pictures show one patient in one exam.")
+    if whose.count():
+        whose.click()
+        settled(page)
     page.get_by_role("button", name="Save the study").click()
     page.get_by_text("Your first impression").wait_for()
     page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()

@@ -370,6 +370,77 @@ def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_
     assert not good.exists()
 
 
+def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_before_a_picture_is_drawn(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    drawn: list[str] = []
+    monkeypatch.setattr(viewer, "show", lambda cells, *, key, **_: drawn.append(key))
+    patients = {"a1.dcm": "a" * 64, "b1.dcm": "b" * 64, "a2.dcm": "a" * 64}
+    intakes = tuple(
+        Intake(name, f"{number:064x}", picture(number, laterality="L", patient_hash=patient), None)
+        for number, (name, patient) in enumerate(patients.items())
+    )
+    upload = tmp_path / "upload" / "data"
+    upload.parent.mkdir()
+    upload.write_bytes(b"")
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(upload, "all.zip")])
+    monkeypatch.setattr(new_study, "read_upload", lambda *_, **__: intakes)
+    assert "These 3 pictures are 2 studies." in tab.open("reader/read").text
+    tab.app.text_input(key="new_name").set_value("Teaching")
+    tab.settled()
+    for toggle in tab.app.toggle:
+        toggle.set_value(True)
+    tab.settled()
+    assert len(drawn) == 3
+
+    drawn.clear()
+    tab.app.selectbox(key="new_1_study_1").set_value(0)
+    words = tab.settled().text
+    assert "belong to 2 patients by their tags" in words and drawn == []
+    assert next(button for button in tab.app.button if button.label.startswith("Save")).disabled
+
+    tab.app.selectbox(key="new_1_study_0").set_value(1)
+    tab.settled().press("Save 2 studies")
+    rows = studies.list_studies(opened_site.db, opened_site.one)
+    assert {(row.display_name, row.n_images) for row in rows} == {("Teaching 1", 2), ("Teaching 2", 1)}
+    assert not upload.exists()
+
+
+def test_files_that_say_nothing_of_their_patient_are_drawn_and_saved_once_somebody_says_whose_they_are(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    drawn: list[str] = []
+    monkeypatch.setattr(viewer, "show", lambda cells, **_: drawn.append(cells[0].label))
+    intakes = tuple(
+        Intake(name, f"{number:064x}", picture(number, modality=Modality.MAMMOGRAPHY), None)
+        for number, name in enumerate(("L_CC.png", "scan.png"))
+    )
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "upload" / "x", "all.zip")])
+    monkeypatch.setattr(new_study, "read_upload", lambda *_, **__: intakes)
+    words = tab.open("reader/read").text
+    assert "Nothing in these files says whose pictures they are." in words and drawn == []
+
+    tab.app.checkbox[0].check()
+    words = tab.settled().text
+    assert drawn == ["L CC", "side not stated, view not stated"]  # a suggested side is not "not stated"
+    assert "Choose the side of scan.png" in words
+
+    next(group for group in tab.app.button_group if group.key == "new_1_side").select("U")
+    tab.settled()
+    tab.app.text_input(key="new_name").set_value("Case")
+    tab.settled().press("Save the study")
+    (row,) = studies.list_studies(opened_site.db, opened_site.one)
+    assert studies.load_study(opened_site.db, opened_site.one, row.id).breasts == ("L", "U")
+
+
 class FakeIntake:
     """Reads any file named *.png but "bad.png" as a picture whose kind nobody knows until somebody says."""
 
@@ -460,24 +531,6 @@ def test_pages_that_need_no_model_load_no_tensorflow(opened_site: PageSite):
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("exam/L_CC.png", ("L", "CC")),
-        ("RMLO.dcm", ("R", "MLO")),
-        ("left-mlo 2.png", ("L", "MLO")),
-        ("P_00820_R_CC.png", ("R", "CC")),
-        ("Miller.png", (None, None)),
-        ("calcification.png", (None, None)),
-        ("LCC and RCC.png", (None, "CC")),
-    ],
-)
-def test_a_file_name_suggests_side_and_view_only_where_it_is_clear(name: str, expected: tuple[str | None, str | None]):
-    from pages.reader.parts.new_study import hinted
-
-    assert hinted(name) == expected
 
 
 def test_plain_words_lose_line_breaks_controls_and_direction_changes():

@@ -1,7 +1,8 @@
 """The door of the DICOM reader: transfer syntax first, then the header, then how large the picture says it is.
 
-Only the elements in `HEADER_TAGS` are ever parsed into values, so names and numbers of the patient (but for PatientID,
-which is hashed) never exist in this process. A deflated file is refused before pydicom could inflate it.
+Only the elements in `HEADER_TAGS` are ever parsed into values, so names and numbers of the patient (but for PatientID
+and StudyInstanceUID, which are hashed) never exist in this process. A deflated file is refused before pydicom could
+inflate it.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ HEADER_TAGS = (
     "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID", "IssuerOfPatientID",
     "PixelAspectRatio", "QualityControlImage", "QualityControlSubject", "CalibrationImage", "MaskSubtractionSequence",
-    "SpecimenDescriptionSequence", "DerivationCodeSequence", "ViewModifierCodeSequence",
+    "SpecimenDescriptionSequence", "DerivationCodeSequence", "ViewModifierCodeSequence", "StudyInstanceUID",
+    "StudyDate", "AcquisitionDate",
 )
 # fmt: on
 PIXEL_TAGS = ["PixelData", "BitsAllocated", "PixelRepresentation"]

@@ -75,6 +75,8 @@ def _read(stream: BinaryIO, limits: Limits, frame: int, window: int | None) -> D
         warnings=[*warnings, *geometry.warnings],
         tags=tags.allowed_tags(header),
         patient=tags.read_patient(header),
+        exam=tags.read_exam(header),
+        taken_on=tags.read_taken_on(header),
     )
     _add_place(decoded, header)
     if geometry.frames > 1:

@@ -6,6 +6,9 @@ Coded sequences come before free text; SeriesDescription is never asked, because
 from __future__ import annotations
 
 import math
+import re
+from contextlib import suppress
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,15 @@ _PROJECTION_CLASSES = {"1", "1.1", "1.1.1"}
 _SECONDARY_CAPTURE = {"7", "7.1", "7.2", "7.3", "7.4"}
 _MICROSCOPY_MODALITIES = {"SM", "GM"}
 _FILM_MODALITIES = {"RG", "CR", "DX", "OT"}
+
+_SAYS_NOBODY = re.compile(
+    r"(0+|x+|-+|\?+|n/?a|nn|none|null|anon\w*|unknown|unbekannt|patient|patient_?id|de-?identified|removed|test)",
+    re.IGNORECASE,
+)
+"""What de-identification and test files write as PatientID: it tells no patient from another."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_FIRST_YEAR = 1960
+"""Before mammography was; de-identified files are dated 1900 or 1."""
 
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
 
@@ -247,9 +259,29 @@ def allowed_tags(header: Dataset) -> dict[str, str]:
 
 
 def read_patient(header: Dataset) -> str:
-    """ "PatientID|IssuerOfPatientID", only to be hashed; "" without a PatientID."""
+    """ "PatientID|IssuerOfPatientID", only to be hashed; "" without a PatientID, or with one that many files share."""
     patient = str(header.get("PatientID") or "").strip()
+    if _SAYS_NOBODY.fullmatch(patient):
+        return ""
     return f"{patient}|{str(header.get('IssuerOfPatientID') or '').strip()}" if patient else ""
+
+
+def read_exam(header: Dataset) -> str:
+    """StudyInstanceUID, only to be hashed; "" where it is missing or no UID (PS3.5 9.1)."""
+    uid = str(header.get("StudyInstanceUID") or "").strip("\0 ")
+    return uid if _UID.fullmatch(uid) else ""
+
+
+def read_taken_on(header: Dataset) -> str:
+    """The day of the exam as "2026-01-31": StudyDate, else AcquisitionDate; "" where neither is a day that can be."""
+    for keyword in ("StudyDate", "AcquisitionDate"):
+        digits = str(header.get(keyword) or "").strip().replace(".", "")  # dots: the form of ACR-NEMA (PS3.5 6.2)
+        if len(digits) == 8 and digits.isdecimal():
+            with suppress(ValueError):
+                day = date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+                if day.year >= _FIRST_YEAR and day <= date.today() + timedelta(days=1):
+                    return day.isoformat()
+    return ""
 
 
 def is_for_processing(header: Dataset) -> bool:

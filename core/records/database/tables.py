@@ -121,6 +121,7 @@ study = Table(
     Column("created_at", Moment, nullable=False, index=True),
     Column("reading_mode", String(16), nullable=False),
     Column("patient_hash", SHA256, index=True),
+    Column("taken_on", Date),  # by the files; None where they do not say it, and for studies from before it was kept
     Column("is_synthetic", Boolean, nullable=False),
     Column("deleted_at", Moment),
     Column("deleted_by", ForeignKey("person.id")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +29,10 @@ STATES = ("new", "first read saved", "final")
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
-    """One line of the worklist. modalities: in order of the images, each once. state: one of `STATES`."""
+    """One line of the worklist. modalities: in order of the images, each once. state: one of `STATES`.
+
+    taken_on: the day of the exam where the files say it.
+    """
 
     id: str
     display_name: str
@@ -40,12 +43,14 @@ class StudyRow:
     n_images: int
     is_synthetic: bool
     reading_mode: str
+    taken_on: date | None = None
 
 
 def breasts_of(lateralities: Iterable[str | None]) -> tuple[str, ...]:
-    """The breasts that are assessed: those that an image shows, right before left; else one, side not stated."""
-    shown = set(lateralities)
-    return tuple(side for side in LATERALITIES if side in shown) or (SIDE_NOT_STATED,)
+    """What is assessed: the breasts that an image shows, right before left, then what images without a side show, so
+    that nothing is answered by a model that no reader can assess."""
+    shown = {laterality or SIDE_NOT_STATED for laterality in lateralities} or {SIDE_NOT_STATED}
+    return tuple(side for side in (*LATERALITIES, SIDE_NOT_STATED) if side in shown)
 
 
 def find_study(connection: Connection, study_id: str, *, is_for_change: bool = False) -> Row[Any]:
@@ -84,6 +89,7 @@ def study_rows(connection: Connection, where: Any) -> list[StudyRow]:
             n_images=len(kinds.get(row.id, [])),
             is_synthetic=row.is_synthetic,
             reading_mode=row.reading_mode,
+            taken_on=row.taken_on,
         )
         for row in rows
     ]
@@ -130,6 +136,8 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
             "not_scored": image.not_scored,
             "is_scored_alone": image.is_scored_alone,
             "guessed_bits": image.guessed_bits,
+            "exam_hash": image.exam_hash,
+            "taken_on": image.taken_on.isoformat() if image.taken_on else None,
         },
     }
 
@@ -153,11 +161,13 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
         warnings=tuple(meta["warnings"]),
         tags=dict(meta["tags"]),
         patient_hash=patient_hash,
-        pixel_aspect=meta.get("pixel_aspect", 1.0),  # images of versions before lack these five
+        pixel_aspect=meta.get("pixel_aspect", 1.0),  # images of versions before lack these
         view_modifiers=tuple(meta.get("view_modifiers", ())),
         not_scored=meta.get("not_scored", ""),
         is_scored_alone=meta.get("is_scored_alone", False),
         guessed_bits=meta.get("guessed_bits"),
+        exam_hash=meta.get("exam_hash"),
+        taken_on=date.fromisoformat(meta["taken_on"]) if meta.get("taken_on") else None,
     )
 
 

@@ -50,7 +50,7 @@ class StoredImage:
 class StoredStudy:
     """A study with its pixels. breasts: "R", "L" as far as an image shows them, else `SIDE_NOT_STATED`.
 
-    n_earlier: how many studies of the same patient were stored before.
+    n_earlier: how many studies of the same patient were taken before.
     """
 
     row: StudyRow
@@ -65,10 +65,17 @@ class StoredStudy:
 
 
 def create_study(
-    db: Database, actor: Actor, *, display_name: str, images: Sequence[Image], is_synthetic: bool = False
+    db: Database,
+    actor: Actor,
+    *,
+    display_name: str,
+    images: Sequence[Image],
+    is_synthetic: bool = False,
+    confirmed: Sequence[str] = (),
 ) -> str:
     """Keep images of one patient as a study; its id. The same picture given twice is kept once.
 
+    confirmed: what the tags left open on whose pictures they are and the person confirmed, for the audit trail.
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
     with db.read() as connection:
@@ -93,6 +100,7 @@ def create_study(
                     created_at=tables.now(),
                     reading_mode=site.reading_mode,
                     patient_hash=patient_hash,
+                    taken_on=min((image.taken_on for image in images if image.taken_on), default=None),
                     is_synthetic=is_synthetic,
                 )
             )
@@ -102,7 +110,7 @@ def create_study(
             trail.record(
                 connection, person.id, "create study", f"study {study_id}",
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
-                reading_mode=site.reading_mode,
+                reading_mode=site.reading_mode, **({"confirmed": list(confirmed)} if confirmed else {}),
             )  # fmt: skip
     return study_id
 
@@ -132,11 +140,12 @@ def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
 
 
 def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
-    """Studies of the same patient that were stored before this one, newest first. Raises NotAllowed, NotFound."""
+    """Studies of the same patient that were taken before this one, newest first. Raises NotAllowed, NotFound."""
     with db.read() as connection:
         require_permission(connection, actor, "see_worklist")
         retained = find_study(connection, study_id)
-        return study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
+        rows = study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
+    return sorted(rows, key=lambda row: row.taken_on or row.created_at.date(), reverse=True)
 
 
 def correct_image(
@@ -256,12 +265,21 @@ def _has_read(connection: Connection, study_id: str, kind: str | None = None) ->
 
 
 def _earlier(retained: Row[Any]) -> Select[Any]:
-    """Ids of undeleted studies of the same patient that were stored before; none where the patient is not known."""
+    """Ids of undeleted studies of the same patient that were taken before; none where the patient is not known.
+
+    Where not both files say their day, or it is the same, the one that was stored before counts as the earlier.
+    """
     study = tables.study.c
+    is_undecided = study.taken_on.is_(None) | (study.taken_on == retained.taken_on)
+    is_stored_before = study.created_at < retained.created_at
+    if retained.taken_on is None:
+        is_earlier = is_stored_before
+    else:
+        is_earlier = (study.taken_on < retained.taken_on) | (is_undecided & is_stored_before)
     return select(study.id).where(
         study.patient_hash.is_not(None),  # a comparison with None asks for all others that are unknown, too
         study.patient_hash == retained.patient_hash,
-        study.created_at < retained.created_at,
+        is_earlier,
         undeleted(),
     )
 

@@ -60,5 +60,5 @@ def received(settings: Settings, person: SignedIn, said: Any) -> tuple[list[Inbo
         except NotFound:
             n_gone += 1
             continue
-        found.append(InboxFile(path, str(file.get("name", ""))[:NAME_LENGTH_MOST] or "unnamed"))
+        found.append(InboxFile(path, str(file.get("name", ""))[-NAME_LENGTH_MOST:] or "unnamed"))
     return found, n_gone

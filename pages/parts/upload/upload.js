@@ -133,7 +133,7 @@ class Uploader {
     this.find(".told").textContent = waiting
       ? `${here.length} of ${here.length + waiting} files uploaded`
       : here.length ? `${here.length} ${here.length === 1 ? "file" : "files"} uploaded` : "";
-    const files = waiting ? [] : here.map((item) => ({ id: item.id, name: item.file.name }));
+    const files = waiting ? [] : here.map((item) => ({ id: item.id, name: item.file.place || item.file.name }));
     const value = { together: this.together, is_busy: waiting > 0, files };
     const text = JSON.stringify(value);
     if (text !== this.told && (this.told || files.length || waiting)) {
@@ -194,7 +194,11 @@ async function droppedFiles(transfer) {
 }
 
 async function filesUnder(entry) {
-  if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+  if (entry.isFile) {
+    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+    file.place = entry.fullPath.replace(/^\/+/, ""); // its folder says which files belong together
+    return [file];
+  }
   const reader = entry.createReader();
   const found = [];
   for (;;) {

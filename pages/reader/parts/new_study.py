@@ -1,57 +1,41 @@
-"""From chosen files to a stored study: read each, say what was refused, let the reader complete what files do not say.
+"""From chosen files to stored studies: read each, say what was refused, show which study each picture goes into.
 
-Drafts live in the session until they are saved: nothing of them is in the database before.
-
-Side and view that a file's name suggests, for pictures whose content cannot say: only ever a suggestion.
+Whose picture belongs where is decided in `core.reading.new_studies`; the page asks what is open there, and draws no
+picture before that. Drafts live in the session until they are saved: nothing of them is in the database before.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from core.errors import InvalidInput
-from core.imaging.hanging import hang
-from core.imaging.intake import Intake, read_upload
+from core.imaging.hanging import label_of
+from core.imaging.intake import read_upload
 from core.imaging.picture import on_one_scale
+from core.reading import new_studies
+from core.reading.new_studies import NewPicture, NewStudy, hinted
 from core.records.monitoring.drift import record_intake
 from core.records.people.permissions import SignedIn
-from core.records.reads.studies import NAME_LENGTH_MOST, create_study
+from core.records.reads.studies import NAME_LENGTH_MOST
 from core.reports.content import warnings_of
 from core.server import inbox
 from core.server.inbox import InboxFile
-from core.types import LATERALITIES, VIEWS, Image, Modality, Window
+from core.types import SIDE_NOT_STATED, VIEWS, Image, Modality, Window
 from pages.parts import viewer
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, settings
+from pages.parts.session import database, require, settings
 from pages.parts.upload import upload_files
 from pages.parts.viewer import Cell
-
-_HINT = re.compile(r"(?<![A-Za-z])(left|right|l|r)?[ _.\-]?(cc|mlo)?(?![A-Za-z])", re.IGNORECASE)
-
-
-def hinted(name: str) -> tuple[str | None, str | None]:
-    """(laterality, view) from the last part of a name like "exam/L_CC.png", "RMLO.dcm" or "left-mlo 2.png".
-
-    Nothing is suggested where a name says two different sides or views.
-    """
-    stem = name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
-    sides, views = set(), set()
-    for side, view in _HINT.findall(stem):
-        if side:
-            sides.add(side[0].upper())
-        if view:
-            views.add(view.upper())
-    return (sides.pop() if len(sides) == 1 else None), (views.pop() if len(views) == 1 else None)
-
 
 _DRAFTS = "new_study_drafts"
 _READ = "new_study_files_read"
 _ROUND = "studies_begun"
+_CHOICES = {**SIDE_WORDS, SIDE_NOT_STATED: "Cannot be told"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,56 +49,54 @@ class ReadingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One picture that will be part of the study. found: as the file gave it; its own words win over corrections."""
+    """One file that was read. number: its own among the drafts. study: the study it goes into, from 0, and -1 for a
+    refused file."""
 
+    number: int
     file: InboxFile
-    found: Intake
+    picture: NewPicture
     options: ReadingOptions = ReadingOptions()
-    laterality: str | None = None
-    view: str | None = None
+    study: int = -1
 
     @property
-    def image(self) -> Image:
-        """The picture with the reader's corrections. Only for a draft that was not refused."""
-        image = self.found.image
-        if image is None:
-            raise InvalidInput("A refused file has no picture.")
-        source = "reader" if self.options.modality and image.modality_source == "argument" else image.modality_source
-        return replace(
-            image,
-            modality_source=source,
-            laterality=image.laterality or self.laterality,
-            view=image.view or self.view,
-        )
+    def name(self) -> str:
+        return self.picture.found.name
 
 
-def begin_study(person: SignedIn) -> str | None:
-    """Choose files, see what was refused, complete what they do not say, name it; the id once it is saved."""
+def begin_studies(person: SignedIn) -> list[str]:
+    """Choose files, see what was refused and which studies they make, complete them; the ids once they are saved."""
     drafts = choose_files(person)
     show_refusals(drafts)
-    complete_drafts(drafts)
-    missing = missing_text(drafts)
-    if missing:
-        st.info(missing, icon=":material/edit:")
-    name = st.text_input(
-        "Name of the study",
+    groups = _groups(drafts)
+    if not groups:
+        st.info("None of the files could be read, so there is nothing to save.", icon=":material/edit:")
+    n_read = sum(map(len, groups.values()))
+    if len(groups) > 1:
+        st.info(f"These {n_read} pictures are {len(groups)} studies. Check what goes where.", icon=":material/folder:")
+    base = st.text_input(
+        "Name of the study" if len(groups) < 2 else "Name of the studies, which are numbered",
         max_chars=NAME_LENGTH_MOST,
         key="new_name",
         placeholder="For example: Teaching case 12",
         help="Choose a name that says nothing about the patient.",
     )
+    new = [_study(drafts, members, number, len(groups), base) for number, members in enumerate(groups.values())]
+    missing = _missing_text(new)
+    if missing:
+        st.info(plain(missing), icon=":material/edit:")
     space = st.container()  # a refusal stands above the button, where it is seen
-    if st.button("Save the study", type="primary", disabled=bool(missing), icon=":material/save:"):
+    words = "Save the study" if len(groups) < 2 else f"Save {len(groups)} studies"
+    if st.button(words, type="primary", disabled=bool(missing) or not groups, icon=":material/save:"):
         with space:
-            return save(person, name, drafts)
-    return None
+            return save(person, new, list(groups.values()), drafts)
+    return []
 
 
 def choose_files(person: SignedIn) -> list[Draft]:
     """The upload and, once every file has arrived, its drafts. Ends the page while there is nothing to show."""
     st.caption(
-        "DICOM, PNG, JPEG, TIFF or WebP, or a zip of them. All files that you choose here become one study of one "
-        "patient."
+        "DICOM, PNG, JPEG, TIFF or WebP, or a zip of them. Files of several patients or exams become several studies: "
+        "by their tags, else by folders, dates and names. You see which before anything is saved."
     )
     files = upload_files(f"upload_{st.session_state.get(_ROUND, 0)}")
     if files is None:
@@ -132,59 +114,160 @@ def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
     space = st.empty()  # there in every run, so that what follows never changes its place
     if waiting:
         bar = space.progress(0.0, "Reading the files")
+        next_number = max((draft.number for draft in drafts), default=-1) + 1
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
             found = read_upload(file.path, file.name, settings=settings(), site_key=database().site_key)
             n_refused = sum(intake.refused is not None for intake in found)
             record_intake(database(), person, n_read=len(found) - n_refused, n_refused=n_refused)
-            drafts.extend(Draft(file, intake) for intake in found)
+            pictures = (NewPicture(intake, *hinted(intake.name)) for intake in found)
+            drafts.extend(Draft(next_number + place, file, picture) for place, picture in enumerate(pictures))
+            next_number += len(found)
             done.add(str(file.path))
         bar.empty()
+        _assign(drafts)
     done &= wanted
     return drafts
 
 
+def _assign(drafts: list[Draft]) -> None:
+    """New drafts go where the rest of what belongs with them is already; what the reader moved stays there."""
+    for members in new_studies.propose([draft.picture.found for draft in drafts]):
+        known = [drafts[position].study for position in members if drafts[position].study >= 0]
+        study = known[0] if known else max(draft.study for draft in drafts) + 1
+        for position in members:
+            if drafts[position].study < 0:
+                drafts[position] = replace(drafts[position], study=study)
+
+
+def _groups(drafts: Sequence[Draft]) -> Mapping[int, list[int]]:
+    """Study -> positions of its drafts, in the order of the studies' numbers."""
+    groups: dict[int, list[int]] = {}
+    for position, draft in enumerate(drafts):
+        if draft.study >= 0:
+            groups.setdefault(draft.study, []).append(position)
+    return dict(sorted(groups.items()))
+
+
 def show_refusals(drafts: Sequence[Draft]) -> None:
     """File by file, why it was refused. The others stay."""
-    refused = [draft for draft in drafts if draft.found.refused is not None]
+    refused = [draft.picture.found for draft in drafts if draft.picture.found.refused is not None]
     if not refused:
         return
-    lines = "\n".join(f"- **{plain(draft.found.name)}**: {plain(draft.found.refused or '')}" for draft in refused)
+    lines = "\n".join(f"- **{plain(found.name)}**: {plain(found.refused or '')}" for found in refused)
     count = "1 file was" if len(refused) == 1 else f"{len(refused)} files were"
     retained = len(drafts) - len(refused)
     rest = f" The other {retained} stay." if retained > 1 else " The other one stays." if retained else ""
     st.warning(f"{count} refused.{rest}\n\n{lines}", icon=":material/block:")
 
 
-def complete_drafts(drafts: list[Draft]) -> None:
+def _study(drafts: list[Draft], members: Sequence[int], number: int, n_studies: int, base: str) -> NewStudy:
+    """One study: what has to be asked of it, then its pictures, which are drawn only once that is answered."""
+    is_one_of_several = n_studies > 1
+    with st.container(border=is_one_of_several, key=f"new_study_{number}"):
+        name = _heading(drafts, members, number, base) if is_one_of_several else base
+        is_settled = _ask_whose([drafts[position] for position in members])
+        is_open = not is_one_of_several or st.toggle("Pictures and details", key=f"new_open_{number}")
+        if is_open:
+            _pictures(drafts, members, is_drawn=is_settled)
+    return NewStudy(name, tuple(drafts[position].picture for position in members), is_confirmed=is_settled)
+
+
+def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base: str) -> str:
+    images = [drafts[position].picture.image for position in members]
+    taken = sorted({image.taken_on for image in images if image.taken_on})
+    is_tagged = all(image.exam_hash or image.patient_hash for image in images)
+    words = [
+        "1 picture" if len(images) == 1 else f"{len(images)} pictures",
+        f"taken {taken[0]}" if taken else "",
+        "together by their tags" if is_tagged else "together by folder and name",
+    ]
+    st.markdown(f"**Study {number + 1}** · {' · '.join(filter(None, words))}")
+    st.caption(", ".join(plain(drafts[position].name) for position in members))
+    numbered = f"{base.strip()} {number + 1}" if base.strip() else ""
+    own = st.text_input(
+        f"Name of study {number + 1}", max_chars=NAME_LENGTH_MOST, placeholder=numbered, key=f"new_name_{number}",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return own.strip() or numbered
+
+
+def _ask_whose(drafts: Sequence[Draft]) -> bool:
+    """Whether these can be one study: by their tags, or because the reader says so of exactly these pictures."""
+    found = new_studies.doubts([draft.picture.found for draft in drafts])
+    if found.refusal:
+        st.error(found.refusal, icon=":material/group:")
+        return False
+    if not found.questions:
+        return True
+    st.warning(" ".join(found.questions), icon=":material/help:")
+    exactly = hashlib.sha256(" ".join(str(draft.number) for draft in drafts).encode()).hexdigest()[:12]
+    return st.checkbox("I checked: these pictures show one patient in one exam.", key=f"new_confirmed_{exactly}")
+
+
+def _pictures(drafts: list[Draft], members: Sequence[int], *, is_drawn: bool) -> None:
     """A row for each picture: how it looks, what its file says, and choices where the file says nothing."""
-    read = [position for position, draft in enumerate(drafts) if draft.found.image is not None]
-    settled = on_one_scale([drafts[position].image for position in read])  # as the study will have them
-    for position, image in zip(read, settled, strict=True):
+    settled: Sequence[Image | None] = [None] * len(members)
+    if is_drawn:
+        settled = on_one_scale([drafts[position].picture.image for position in members])  # as the study will have them
+    n_read = sum(draft.study >= 0 for draft in drafts)
+    for position, image in zip(members, settled, strict=True):
         with st.container(border=True):
-            drafts[position] = _row(drafts[position], image, position)
+            drafts[position] = _row(drafts[position], image, is_movable=n_read > 1)
 
 
-def _row(draft: Draft, image: Image, position: int) -> Draft:
-    key = f"new_{draft.found.sha256[:12]}_{position}"
+def _row(draft: Draft, image: Image | None, *, is_movable: bool) -> Draft:
+    key = f"new_{draft.number}"
     picture, words = st.columns([1, 2.2])
     with picture:
-        cell = Cell(hang([image]).places[0].label, _thumbnail(image), size=(image.width, image.height))
-        viewer.show([cell], key=f"{key}_picture", cell_height=("15rem", "15rem"))
+        if image is None:
+            st.caption("Drawn once it is settled whose pictures these are.")
+        else:
+            cell = Cell(label_of([image], 0), _thumbnail(image), size=(image.width, image.height))
+            viewer.show([cell], key=f"{key}_picture", cell_height=("15rem", "15rem"))
     with words:
-        st.markdown(f"**{plain(draft.found.name)}**")
-        lines = [f":material/warning: {plain(warning)}" for warning in warnings_of(image)]
+        title, moved = st.columns([2.4, 1], vertical_alignment="center")
+        title.markdown(f"**{plain(draft.name)}**")
+        lines = [f":material/warning: {plain(warning)}" for warning in warnings_of(draft.picture.image)]
         if lines:
             st.caption("  \n".join(lines))
         options = _options(draft, key)
         if options != draft.options:
             draft = _read_again(draft, options)
-        return _sides(draft, key)
+        draft = _sides(draft, key)
+    if is_movable:
+        with moved:
+            _offer_studies(draft, f"{key}_study_{draft.study}")
+    return draft
+
+
+def _offer_studies(draft: Draft, key: str) -> None:
+    """Into which study the picture goes; one more than there are makes a new one."""
+    drafts: list[Draft] = st.session_state[_DRAFTS]
+    numbers = list(_groups(drafts))
+    choices = [*numbers, max(numbers) + 1]
+    st.selectbox(
+        "Study",
+        choices,
+        index=choices.index(draft.study),
+        format_func=lambda study: f"Study {numbers.index(study) + 1}" if study in numbers else "A new study",
+        key=key,
+        on_change=_move,
+        args=(draft.number, key),
+        label_visibility="collapsed",
+    )
+
+
+def _move(number: int, key: str) -> None:
+    """Before the page is drawn anew, so that no picture is ever drawn where it does not belong."""
+    require("create_study")
+    drafts: list[Draft] = st.session_state.get(_DRAFTS, [])
+    drafts[:] = [replace(draft, study=st.session_state[key]) if draft.number == number else draft for draft in drafts]
 
 
 def _options(draft: Draft, key: str) -> ReadingOptions:
     """What kind of picture, which frame, which window: asked only where the file leaves it open."""
-    image, options = draft.image, draft.options
+    image, options = draft.picture.image, draft.options
     modality = options.modality
     columns = st.columns(3)
     if image.modality_source == "tags":
@@ -215,31 +298,27 @@ def _options(draft: Draft, key: str) -> ReadingOptions:
 
 
 def _sides(draft: Draft, key: str) -> Draft:
-    found = draft.found.image
+    found = draft.picture.found.image
     if found is None:
         return draft
     columns = st.columns(3)
-    laterality, view = draft.laterality, draft.view
-    side_in_name, view_in_name = hinted(draft.found.name)
+    laterality, view = draft.picture.laterality, draft.picture.view
+    side_in_name, view_in_name = hinted(draft.name)
     if found.laterality:
         columns[0].markdown(f"Side: **{SIDE_WORDS[found.laterality]}**, from the file")
     else:
         laterality = columns[0].segmented_control(
-            "Side",
-            LATERALITIES,
-            default=side_in_name,
-            format_func=lambda side: SIDE_WORDS[side],
-            key=f"{key}_side",
+            "Side", list(_CHOICES), default=laterality, format_func=lambda side: _CHOICES[side], key=f"{key}_side"
         )
     if found.modality is Modality.MAMMOGRAPHY:
         if found.view:
             columns[1].markdown(f"View: **{found.view}**, from the file")
         else:
-            start = VIEWS.index(view_in_name) if view_in_name else None
+            start = VIEWS.index(view) if view else None
             view = columns[1].selectbox("View", VIEWS, index=start, placeholder="not stated", key=f"{key}_view")
     if (side_in_name and not found.laterality) or (view_in_name and not found.view):
         st.caption("Side and view were suggested by the name of the file: please check.")
-    return replace(draft, laterality=laterality, view=view)
+    return replace(draft, picture=replace(draft.picture, laterality=laterality, view=view))
 
 
 def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
@@ -254,11 +333,12 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
             window=options.window,
             site_key=database().site_key,
         )
-    same = next((intake for intake in found if intake.name == draft.found.name), None)
+    same = next((intake for intake in found if intake.name == draft.name), None)
     if same is None or same.image is None:
         st.error(same.refused if same and same.refused else "The file cannot be read this way.")
         return draft
-    return replace(draft, found=same, options=options)
+    picture = replace(draft.picture, found=same, is_kind_stated=options.modality is not None)
+    return replace(draft, picture=picture, options=options)
 
 
 def _window_text(window: Window, number: int) -> str:
@@ -278,26 +358,35 @@ def _thumbnail_of(
     return viewer.jpeg(pixels)
 
 
-def missing_text(drafts: Sequence[Draft]) -> str:
-    """What still keeps the study from being saved, as one sentence; "" when nothing does."""
-    good = [draft for draft in drafts if draft.found.image is not None]
-    if not good:
-        return "None of the files could be read, so there is nothing to save."
-    unknown = [draft for draft in good if draft.image.modality is None]
-    if unknown:
-        return f"Choose the kind of picture of {plain(unknown[0].found.name)}: no model reads it otherwise."
+def _missing_text(new: Sequence[NewStudy]) -> str:
+    """What still keeps the studies from being saved, as one sentence; a missing name is said when they are."""
+    for number, study in enumerate(new):
+        try:
+            new_studies.require_settled(replace(study, display_name=study.display_name or "without a name yet"))
+        except InvalidInput as open_question:
+            return f"Study {number + 1}: {open_question}" if len(new) > 1 else str(open_question)
     return ""
 
 
-def save(person: SignedIn, display_name: str, drafts: Sequence[Draft]) -> str | None:
-    """Store the study and empty the inbox; the new study's id, or None where it was refused with a sentence."""
-    images = on_one_scale([draft.image for draft in drafts if draft.found.image is not None])
+def save(person: SignedIn, new: Sequence[NewStudy], groups: Sequence[Sequence[int]], drafts: list[Draft]) -> list[str]:
+    """Store the studies and empty the inbox; their ids. A refusal is a sentence, and what was stored is not asked for
+    again."""
+    members = [{drafts[position].number for position in group} for group in groups]
+    saved: list[str] = []
     with refusals_shown():
-        study_id = create_study(database(), person, display_name=display_name, images=images)
-        inbox.discard([draft.file for draft in drafts])
-        forget_drafts()
-        return study_id
-    return None
+        try:
+            for study_id in new_studies.save(database(), person, new):
+                stored = members[len(saved)]
+                saved.append(study_id)
+                files = [draft.file for draft in drafts]
+                drafts[:] = [draft for draft in drafts if draft.number not in stored]
+                still = {draft.file.path for draft in drafts if draft.study >= 0}
+                inbox.discard(file for file in files if file.path not in still)
+        finally:
+            if len(saved) == len(new):
+                forget_drafts()
+        return saved
+    return []
 
 
 def forget_drafts() -> None:

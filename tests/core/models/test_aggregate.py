@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, ImageScore, breast_scores, per_breast
+from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, UNSIDED_RULE, ImageScore, breast_scores, per_breast
 from core.reports.content import agreement_of, agreements_by_breast
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction
 
@@ -33,8 +33,14 @@ def test_the_views_of_a_breast_are_averaged_and_each_breast_stands_alone() -> No
 def test_one_suspicious_frame_of_ultrasound_is_enough() -> None:
     images = [image(None, Modality.ULTRASOUND)] * 2
     (score,) = per_breast(images, [[prediction(0.1, (0.05, 0.2))], [prediction(0.8, (0.7, 0.9))]])
-    assert (score.breast, score.rule, score.malignant) == (SIDE_NOT_STATED, MAX_RULE, 0.8)
+    assert (score.breast, score.rule, score.malignant) == (SIDE_NOT_STATED, UNSIDED_RULE, 0.8)
     assert score.interval[0] < 0.8 < score.interval[1]
+
+
+def test_mammograms_whose_side_is_not_stated_are_not_averaged_over_two_breasts() -> None:
+    images = [image(None, Modality.MAMMOGRAPHY)] * 2
+    (score,) = per_breast(images, [[prediction(0.1, (0.05, 0.2))], [prediction(0.8, (0.7, 0.9))]])
+    assert (score.rule, score.malignant) == (UNSIDED_RULE, 0.8)
 
 
 def test_models_are_kept_apart() -> None:

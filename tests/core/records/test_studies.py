@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_an_image_comes_back_as_it_went_in(records: Database, ann: Person) -> No
         windows=(Window(2048, 4096, "SIGMOID", "soft"), Window(1, 2)), notes=("inverted", "windowed"),
         warnings=("Names may be burnt in.",), tags={"KVP": "28", "BitsStored": "12"}, patient_hash=PATIENT,
         pixel_aspect=1.5, view_modifiers=("spot compression",), not_scored="This is a specimen.", is_scored_alone=True,
-        guessed_bits=12,
+        guessed_bits=12, exam_hash=OTHER_PATIENT, taken_on=date(2026, 1, 31),
     )  # fmt: skip
 
     study = load_study(records, ann, create_study(records, ann, display_name="Case 12", images=[given]))
@@ -225,12 +226,12 @@ def test_search_finds_part_of_a_name_in_any_case_and_takes_signs_as_they_are(rec
     [
         (["L", "R", "L"], ("R", "L")),
         (["L"], ("L",)),
-        ([None, "R"], ("R",)),
+        ([None, "R"], ("R", "U")),
         ([None, None], ("U",)),
     ],
 )
 @sqlite_only
-def test_the_breasts_are_those_that_an_image_shows_right_before_left(
+def test_every_image_is_of_something_that_is_assessed_right_before_left_before_side_not_stated(
     records: Database, ann: Person, sides: list[str | None], breasts: tuple[str, ...]
 ) -> None:
     images = [picture(number, laterality=side) for number, side in enumerate(sides)]
@@ -251,6 +252,26 @@ def test_earlier_studies_are_those_of_the_same_patient_stored_before(records: Da
     assert [load_study(records, ann, one).n_earlier for one in (first, second, third, unknown)] == [0, 1, 2, 0]
     assert earlier_studies(records, ann, unknown) == earlier_studies(records, ann, also_unknown) == []
     assert load_study(records, ann, also_unknown).n_earlier == 0
+
+
+def test_the_day_on_which_a_study_was_taken_wins_over_when_it_was_stored(records: Database, ann: Person) -> None:
+    def create(number: int, taken_on: date | None) -> str:
+        image = picture(number, patient_hash=PATIENT, taken_on=taken_on)
+        return create_study(records, ann, display_name=f"{number}", images=[image])
+
+    new, old = create(1, date(2026, 2, 1)), create(2, date(2024, 2, 1))
+    oldest, undated, same_day = create(3, date(2022, 2, 1)), create(4, None), create(5, date(2026, 2, 1))
+
+    def earlier(study_id: str) -> list[str]:
+        return [row.id for row in earlier_studies(records, ann, study_id)]
+
+    assert earlier(new) == [old, oldest]
+    assert earlier(old) == [oldest] and earlier(oldest) == []
+    assert set(earlier(undated)) == {new, old, oldest}
+    assert set(earlier(same_day)) == {new, old, oldest, undated}
+    assert (
+        load_study(records, ann, new).row.taken_on == date(2026, 2, 1) and load_study(records, ann, new).n_earlier == 2
+    )
 
 
 @sqlite_only
