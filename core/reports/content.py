@@ -64,7 +64,7 @@ class ReportImage:
 
 @dataclass(frozen=True, slots=True)
 class ReportRead:
-    """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100)."""
+    """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one."""
 
     kind: str
     reader: str
@@ -72,6 +72,7 @@ class ReportRead:
     impressions: Mapping[str, tuple[str, int]]
     reading_mode: str
     comment: str = ""
+    is_amendment: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +150,31 @@ def breast_name(breast: str) -> str:
     return BREAST_NAMES[breast]
 
 
-def threshold_verdict(malignant: float, threshold: float) -> str:
-    """Which side of the threshold, in words."""
-    side = "Above" if is_called(malignant, threshold) else "Below"
-    return f"{side} the threshold of {percent(threshold)}"
+@dataclass(frozen=True, slots=True)
+class AgainstThreshold:
+    """A probability beside its threshold, as it is shown anywhere. verdict: on which side it lies."""
+
+    probability: str
+    threshold: str
+    verdict: str
+
+
+def against_threshold(malignant: float, threshold: float) -> AgainstThreshold:
+    """Both numbers with so many decimals that what is read agrees with the verdict; never "14 %, below 14 %"."""
+    shown = percent(malignant), percent(threshold)
+    decimals = 0
+    while malignant != threshold and _number(shown[0]) == _number(shown[1]):
+        decimals += 1
+        shown = f"{100 * malignant:.{decimals}f}\u00a0%", f"{100 * threshold:.{decimals}f}\u00a0%"
+    if malignant == threshold:
+        verdict = f"At the threshold of {shown[1]}, which counts as above it"
+    else:
+        verdict = f"{'Above' if is_called(malignant, threshold) else 'Below'} the threshold of {shown[1]}"
+    return AgainstThreshold(*shown, verdict)
+
+
+def _number(shown: str) -> float:
+    return float(shown.strip("<%\u00a0"))
 
 
 def agreement(scores: Sequence[tuple[float, float]]) -> str:
@@ -221,4 +243,6 @@ def _cell(read: ReportRead, breast: str) -> str:
 
 
 def read_title(read: ReportRead) -> str:
+    if read.is_amendment:
+        return "Correction of the final assessment"
     return {"first": "First impression", "final": "Final assessment"}[read.kind]

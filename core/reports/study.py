@@ -80,17 +80,13 @@ def _reads(report: Report) -> Iterator[Block]:
 
 def _scores(report: Report) -> Iterator[Block]:
     yield Heading("Second read by breast", mark=AI_GENERATED)
-    rows = [
-        [
-            content.breast_name(score.breast),
-            score.model_id,
-            content.percent(score.malignant),
-            content.percent_range(score.interval),
-            content.threshold_verdict(score.malignant, score.threshold),
-            f"{score.n_images} image(s); {score.rule}",
-        ]
-        for score in report.scores
-    ]
+    rows = []
+    for score in report.scores:
+        shown = content.against_threshold(score.malignant, score.threshold)
+        interval = content.percent_range(score.interval)
+        origin = f"{score.n_images} image(s); {score.rule}"
+        breast = content.breast_name(score.breast)
+        rows.append([breast, score.model_id, shown.probability, interval, shown.verdict, origin])
     yield Table([["Breast", "Model", *_MALIGNANT, "From"], *rows], [0.13, 0.2, 0.14, 0.15, 0.18, 0.2])
     yield from (Text(sentence) for sentence in content.agreements_by_breast(report.scores))
     yield Text(content.INTERVAL_NOTE, "soft")
@@ -103,16 +99,11 @@ def _image(item: ReportImage) -> Iterator[Block]:
     else:
         yield Pictures(list(_pictures(item)))
     if item.predictions:
-        rows = [
-            [
-                prediction.model_id,
-                content.percent(prediction.malignant),
-                content.percent_range(prediction.interval),
-                content.threshold_verdict(prediction.malignant, prediction.threshold),
-                content.class_text(prediction),
-            ]
-            for prediction in item.predictions
-        ]
+        rows = []
+        for prediction in item.predictions:
+            shown = content.against_threshold(prediction.malignant, prediction.threshold)
+            interval, classes = content.percent_range(prediction.interval), content.class_text(prediction)
+            rows.append([prediction.model_id, shown.probability, interval, shown.verdict, classes])
         yield Table([[f"Model ({AI_GENERATED})", *_MALIGNANT, "Classes"], *rows], [0.23, 0.14, 0.16, 0.22, 0.25])
     yield from (Text(warning, "soft") for warning in content.warnings_of(item.image))
     yield Text(f"image sha256 {item.image.sha256}", "code")

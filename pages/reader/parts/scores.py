@@ -20,12 +20,11 @@ from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import (
     AI_GENERATED,
     INTERVAL_NOTE,
+    against_threshold,
     agreement_of,
     breast_name,
     class_text,
-    percent,
     percent_range,
-    threshold_verdict,
 )
 from pages.parts.markdown import plain
 from pages.parts.session import database, settings
@@ -49,23 +48,23 @@ def bars_html(bars: Sequence[Bar]) -> str:
 
 def _line(bar: Bar) -> str:
     low, high = bar.interval
-    verdict = threshold_verdict(bar.malignant, bar.threshold)
-    said = f"{bar.name}: {percent(bar.malignant)}, 95 % interval {percent_range(bar.interval)}. {verdict}"
+    shown = against_threshold(bar.malignant, bar.threshold)
+    said = f"{bar.name}: {shown.probability}, 95 % interval {percent_range(bar.interval)}. {shown.verdict}"
     track = (
         '<div style="position:relative;height:.75rem;margin-top:.2rem;background:#20262b;border-radius:2px">'
         f'<div style="position:absolute;top:0;bottom:0;left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%;'
         'background:#5f7f8f"></div>'
         f'<div style="position:absolute;top:-.1rem;bottom:-.1rem;left:calc({100 * bar.malignant:.2f}% - 2px);width:4px;'
         'background:#e8f1f5"></div>'
-        f'<div title="threshold {percent(bar.threshold)}" style="position:absolute;top:-.3rem;bottom:-.3rem;'
+        f'<div title="threshold {shown.threshold}" style="position:absolute;top:-.3rem;bottom:-.3rem;'
         f'left:{100 * bar.threshold:.2f}%;border-left:2px dashed #ffd479"></div></div>'
     )
     return (
         f'<div role="listitem" aria-label="{escape(said)}">'
         '<div style="display:flex;justify-content:space-between;gap:1rem">'
-        f"<span>{escape(bar.name)}</span><span><b>{percent(bar.malignant)}</b> "
+        f"<span>{escape(bar.name)}</span><span><b>{shown.probability}</b> "
         f'<span style="opacity:.7">({percent_range(bar.interval)})</span></span></div>{track}'
-        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{verdict}</div></div>'
+        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{shown.verdict}</div></div>'
     )
 
 
@@ -163,13 +162,14 @@ def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Ma
         {
             "Image": labels.get(image_id, ""),
             "Model": names.get(prediction.model_id, prediction.model_id),
-            "Malignant": percent(prediction.malignant),
-            "95 % interval": f"{percent(prediction.interval[0])} to {percent(prediction.interval[1])}",
-            "Threshold": threshold_verdict(prediction.malignant, prediction.threshold),
+            "Malignant": shown.probability,
+            "95 % interval": percent_range(prediction.interval),
+            "Threshold": shown.verdict,
             "All classes": class_text(prediction),
             "Seconds": f"{prediction.seconds:.2f}",
         }
         for image_id, prediction, _ in answers
+        for shown in [against_threshold(prediction.malignant, prediction.threshold)]
     ]
     st.dataframe(rows, hide_index=True)
 

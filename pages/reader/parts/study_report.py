@@ -87,7 +87,9 @@ def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportIma
 
 def _read(read: Read) -> ReportRead:
     impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
-    return ReportRead(read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment)
+    return ReportRead(
+        read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment
+    )
 
 
 def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:

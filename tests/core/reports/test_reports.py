@@ -23,9 +23,9 @@ from core.reports.content import (
     ReportImage,
     ReportModel,
     ReportRead,
+    against_threshold,
     agreement,
     percent,
-    threshold_verdict,
 )
 from core.reports.document import Block, Heading, Together
 from core.reports.html import build_html
@@ -268,8 +268,36 @@ def test_small_and_large_probabilities_are_never_rounded_to_certainty():
 
 
 def test_a_probability_at_the_threshold_counts_as_above_it():
-    assert threshold_verdict(0.3, 0.3).startswith("Above")
-    assert threshold_verdict(0.2999, 0.3).startswith("Below")
+    assert against_threshold(0.3, 0.3).verdict == "At the threshold of 30\u00a0%, which counts as above it"
+    assert against_threshold(0.2999, 0.3).verdict.startswith("Below")
+
+
+@pytest.mark.parametrize(
+    ("malignant", "threshold", "shown"),
+    [
+        (0.136, 0.144, ("13.6 %", "Below the threshold of 14.4 %")),
+        (0.144, 0.136, ("14.4 %", "Above the threshold of 13.6 %")),
+        (0.13999, 0.14, ("13.999 %", "Below the threshold of 14.000 %")),
+        (0.12, 0.14, ("12 %", "Below the threshold of 14 %")),
+        (0.0996, 0.1004, ("9.96 %", "Below the threshold of 10.04 %")),
+        (0.0002, 0.0004, ("0.02 %", "Below the threshold of 0.04 %")),
+        (0.9996, 0.9999, ("99.96 %", "Below the threshold of 99.99 %")),
+        (0.14 - 1e-12, 0.14, ("13.9999999999 %", "Below the threshold of 14.0000000000 %")),
+    ],
+)
+def test_rounding_never_contradicts_the_verdict(malignant: float, threshold: float, shown: tuple[str, str]):
+    found = against_threshold(malignant, threshold)
+    assert (found.probability.replace("\u00a0", " "), found.verdict.replace("\u00a0", " ")) == shown
+
+
+@pytest.mark.parametrize("build", [build_html, build_pdf])
+def test_a_correction_is_headed_as_one_beside_the_assessment_that_it_corrects(build):
+    first = ReportRead("final", "Dr One", AT, {"R": ("4A", 20)}, "read_first", "Biopsy advised.")
+    second = ReportRead("final", "Dr One", AT, {"R": ("2", 5)}, "read_first", "A cyst.", is_amendment=True)
+    made = build(study_document(report(reads=(first, second))))
+    words = " ".join((pdf_text(made) if isinstance(made, bytes) else html_text(made)[0]).split())
+    assert words.count("Correction of the final assessment") == 1 and words.count("Final assessment") == 1
+    assert "Comment, correction of the final assessment" in words
 
 
 def test_agreement_says_whether_the_models_are_on_the_same_side():
