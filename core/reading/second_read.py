@@ -51,9 +51,10 @@ def cards_for(image: Image, cards: Iterable[Card]) -> list[Card]:
 def unanswered(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> list[tuple[Card, StoredImage]]:
     """The live models that have not read an image of their modality yet, model by model.
 
-    Once a study is final no model is asked any more: what is shown is what the readers saw.
+    Once it is final for whoever reads, no model is asked any more: what is shown is what they saw. Neither is one after
+    another's final read that saw an answer; one that saw none leaves whoever still reads their second read.
     """
-    if study.row.state == "final":
+    if study.is_final_for_me or (study.row.state == "final" and answers):
         return []
     answered = {(image_id, prediction.model_id) for image_id, prediction, _ in answers}
     return [

@@ -27,7 +27,7 @@ GUARDED: tuple[tuple[str, Call], ...] = (
             db, who, image, laterality="L", view=None, modality="ultrasound"
         ),
     ),
-    ("delete_study", lambda db, who, study, _: studies.delete_study(db, who, study)),
+    ("delete_study", lambda db, who, study, _: studies.delete_study(db, who, study, reason="wrong upload")),
     ("record_first_read", lambda db, who, study, _: reads.record_first_read(db, who, study, {"R": CALM})),
     ("reveal_ai", lambda db, who, study, _: reads.reveal(db, who, study)),
     ("see_ai", lambda db, who, study, _: predictions.predictions_of(db, who, study)),

@@ -138,7 +138,7 @@ class Acting:
         if self.own:
             study = self.own.pop(self.draw.randrange(len(self.own)))
             self.told("deleting", study)
-            studies.delete_study(db, self.site.person, study)
+            studies.delete_study(db, self.site.person, study, reason="wrong upload")
             self.told("deleted", study)
 
     def head(self, db: Database, number: int) -> None:

@@ -312,13 +312,16 @@ def test_names_that_are_markup_are_shown_letter_by_letter(opened_site: PageSite,
 
 def test_a_study_that_is_gone_gives_a_sentence(opened_site: PageSite, tab: Tab):
     study = store(opened_site)
-    studies.delete_study(opened_site.db, opened_site.one, study)
+    studies.delete_study(opened_site.db, opened_site.one, study, reason="wrong upload")
     assert "This study does not exist" in tab.open("reader/read", study).text
 
 
 def test_a_wrong_upload_is_deleted_from_its_page_until_it_is_final(opened_site: PageSite, tab: Tab):
     study = store(opened_site)
-    tab.open("reader/read", study).press("Delete this study")
+    tab.open("reader/read", study)
+    assert next(button for button in tab.app.button if button.label == "Delete this study").disabled
+    tab.app.text_input(key="delete_reason").set_value("another patient's")
+    tab.settled().press("Delete this study")
     assert studies.list_studies(opened_site.db, opened_site.one) == []
     study = store(opened_site)
     first_read(opened_site, study)

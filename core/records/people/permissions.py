@@ -106,7 +106,11 @@ ACTION_TABLE = (
     Action("record_truth", _READERS, "Enter what became of a study: pathology, date and source."),
     Action("see_truth", _READERS, "See what became of a study, once its final read is saved."),
     Action("export_report", _RADIOLOGIST, "Download the report of a study as HTML or PDF."),
-    Action("delete_study", _READERS, "Delete a wrong upload that has no final read."),
+    Action(
+        "delete_study",
+        _READERS,
+        "Delete one's own wrong upload, an administrator any, with no final and no other's read.",
+    ),
     Action("see_models", ROLES, "Read the model cards."),
     Action("compare_models", _RESEARCH, "Compare models on held-back test cases."),
     Action("see_cases", _RESEARCH, "Look at the single test cases behind a comparison."),

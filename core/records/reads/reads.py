@@ -14,7 +14,7 @@ the mode that the site had when it was made. What became of a study is never ret
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
-from core.records.reads.rows import breasts_of, find_study, newest_predictions
+from core.records.reads.rows import StudyRow, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED
 
 BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
@@ -252,10 +252,22 @@ def _others_visible(connection: Connection, person: Person, study: Row[Any]) -> 
     return has_read(connection, study.id, "first", person) or _has_revealed(connection, person, study.id)
 
 
-def has_read(connection: Connection, study_id: str, kind: str, person: Person | None = None) -> bool:
-    """Whether there is such a read, of this person where one is named."""
+def studies_with_others_visible(connection: Connection, person: Person, rows: Iterable[StudyRow]) -> set[str]:
+    """Ids of those studies among these of which the person may see others' reads; as `reads_of` decides it."""
+    read, row = tables.read.c, tables.audit.c
+    own = set(connection.execute(select(read.study_id).where(read.person_id == person.id)).scalars())
+    revealed = select(row.subject).where(row.action == "reveal", row.person_id == person.id)
+    own |= {subject.removeprefix("study ") for subject in connection.execute(revealed).scalars()}
+    is_reader = allowed(person, "record_first_read")
+    return {one.id for one in rows if not is_reader or one.reading_mode != _READ_FIRST or one.id in own}
+
+
+def has_read(connection: Connection, study_id: str, kind: str = "", person: Person | None = None) -> bool:
+    """Whether there is a read, of this kind and person where they are named."""
     read = tables.read.c
-    query = select(read.id).where(read.study_id == study_id, read.kind == kind).limit(1)
+    query = select(read.id).where(read.study_id == study_id).limit(1)
+    if kind:
+        query = query.where(read.kind == kind)
     if person is not None:
         query = query.where(read.person_id == person.id)
     return connection.execute(query).first() is not None

@@ -19,19 +19,21 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.files import undone_by
 from core.records import site_settings
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, allowed, require_permission
+from core.records.reads.reads import has_read, tidy_text
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
 
 log = logging.getLogger(__name__)
 
 NAME_LENGTH_MOST = 80
+REASON_LENGTH_MOST = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class StoredStudy:
-    """A study with its pixels. breasts: "R", "L" as far as an image shows them, else `SIDE_NOT_STATED`.
+    """A study with its pixels. breasts: "R", "L", `SIDE_NOT_STATED`, as far as an image shows them.
 
+    is_final_for_me: whether whoever loaded it has saved a final read of it.
     n_earlier: how many studies of the same patient were taken before.
     """
 
@@ -57,6 +60,7 @@ class StoredStudy:
     images: tuple[StoredImage, ...]
     breasts: tuple[str, ...]
     n_earlier: int
+    is_final_for_me: bool = False
 
     @property
     def pixels_removed_at(self) -> datetime | None:
@@ -128,15 +132,16 @@ def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyR
 def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
     """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
     with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
+        person = require_permission(connection, actor, "see_worklist")
         retained = find_study(connection, study_id)
+        is_final_for_me = has_read(connection, study_id, "final", person)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
         n_earlier = connection.execute(select(func.count()).select_from(_earlier(retained).subquery())).scalar_one()
     images = tuple(
         StoredImage(one.id, image_of(one, db, retained.patient_hash), one.pixels_removed_at) for one in found
     )
-    return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier)
+    return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier, is_final_for_me)
 
 
 def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
@@ -171,7 +176,7 @@ def correct_image(
             raise NotFound("This image does not exist any more. Reload the page.")
         find_study(connection, here.study_id, is_for_change=True)
         retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
-        if _has_read(connection, retained.study_id):
+        if has_read(connection, retained.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
                 "If they are wrong, say so in the comment, or upload the study again."
@@ -194,17 +199,21 @@ def correct_image(
     delete_files(db, freed)
 
 
-def delete_study(db: Database, actor: Actor, study_id: str) -> None:
+def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> None:
     """Remove a wrong upload: pixels, predictions, tags, name and patient hash. An empty row and the audit stay.
 
-    Raises NotAllowed, NotFound; Conflict once a final read refers to it.
+    reason: for the audit trail. Raises NotFound; InvalidInput without a reason; NotAllowed for whoever neither uploaded
+    it nor is an administrator; Conflict once a final read refers to it, or a read of somebody else, whoever asks.
     """
     image, prediction, study = tables.image, tables.prediction, tables.study
     with db.begin() as connection:
         person = require_permission(connection, actor, "delete_study")
-        find_study(connection, study_id, is_for_change=True)
-        if _has_read(connection, study_id, "final"):
-            raise Conflict("A final read of this study is saved, so it stays. Add an amendment to the read instead.")
+        retained = find_study(connection, study_id, is_for_change=True)
+        words = tidy_text(reason, REASON_LENGTH_MOST, "reason")
+        if not words:
+            raise InvalidInput("Say why the study is deleted; the reason goes into the audit trail.")
+        if refusal := _why_not_deleted(connection, person, retained):
+            raise refusal
         freed = list(
             connection.execute(
                 delete(prediction).where(prediction.c.study_id == study_id).returning(prediction.c.maps)
@@ -220,9 +229,30 @@ def delete_study(db: Database, actor: Actor, study_id: str) -> None:
             .values(deleted_at=tables.now(), deleted_by=person.id, display_name="", patient_hash=None)
         )
         trail.record(
-            connection, person.id, "delete study", f"study {study_id}", images=sorted(row.sha256 for row in removed)
-        )
+            connection, person.id, "delete study", f"study {study_id}",
+            images=sorted(row.sha256 for row in removed), reason=words,
+        )  # fmt: skip
     delete_files(db, [*freed, *(row.stored for row in removed)])
+
+
+def may_delete(db: Database, actor: Actor, study_id: str) -> bool:
+    """Whether `delete_study` would be done now. Raises NotFound; NotAllowed for whoever sees no studies."""
+    with db.read() as connection:
+        person = require_permission(connection, actor, "see_worklist")
+        retained = find_study(connection, study_id)
+        return allowed(person, "delete_study") and _why_not_deleted(connection, person, retained) is None
+
+
+def _why_not_deleted(connection: Connection, person: Person, retained: Row[Any]) -> Conflict | NotAllowed | None:
+    read = tables.read.c
+    if has_read(connection, retained.id, "final"):
+        return Conflict("A final read of this study is saved, so it stays. Add an amendment to the read instead.")
+    of_others = select(read.id).where(read.study_id == retained.id, read.person_id != person.id).limit(1)
+    if connection.execute(of_others).first() is not None:
+        return Conflict("Somebody else has saved a read of this study, so it stays.")
+    if retained.created_by != person.id and "administrator" not in person.roles:
+        return NotAllowed("A study is deleted by whoever uploaded it, or by an administrator.")
+    return None
 
 
 def tidy_name(text: str) -> str:
@@ -255,13 +285,6 @@ def _patient_of(images: Sequence[Image], most: int) -> str | None:
     if len(patients) > 1:
         raise InvalidInput("These images belong to different patients. Make one study for each patient.")
     return patients.pop() if patients else None
-
-
-def _has_read(connection: Connection, study_id: str, kind: str | None = None) -> bool:
-    query = select(tables.read.c.id).where(tables.read.c.study_id == study_id).limit(1)
-    if kind:
-        query = query.where(tables.read.c.kind == kind)
-    return connection.execute(query).first() is not None
 
 
 def _earlier(retained: Row[Any]) -> Select[Any]:

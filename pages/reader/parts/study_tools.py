@@ -30,7 +30,7 @@ def header(person: SignedIn, study: StoredStudy) -> None:
         if row.state == "new" and may(person, "correct_image"):
             with st.popover("Correct images", icon=":material/edit:"):
                 _corrections(person, study)
-        if row.state != "final" and may(person, "delete_study"):
+        if studies.may_delete(database(), person, row.id):
             with st.popover("Delete", icon=":material/delete:"):
                 _deletion(person, study)
 
@@ -78,8 +78,10 @@ def _correction(person: SignedIn, stored: StoredImage, position: int) -> None:
 
 
 def _deletion(person: SignedIn, study: StoredStudy) -> None:
-    st.markdown("Deletes the pictures for good. Who did it and when is kept.")
-    if st.button("Delete this study", key="delete_study"):
+    st.markdown("Deletes the pictures for good. Who did it, when and why is kept.")
+    reason = st.text_input("Reason", max_chars=studies.REASON_LENGTH_MOST, key="delete_reason", placeholder="Why?")
+    st.caption("The reason stays in the audit trail: name no patient in it.")
+    if st.button("Delete this study", key="delete_study", disabled=not reason.strip()):
         with refusals_shown():
-            studies.delete_study(database(), person, study.row.id)
+            studies.delete_study(database(), person, study.row.id, reason=reason)
             st.switch_page("pages/reader/worklist.py")

@@ -87,7 +87,7 @@ def a_study_is_read(db: Database, ben: Person) -> None:
         db, ben, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
     )  # fmt: skip
     wrong = studies.create_study(db, ben, display_name="wrong", images=[picture(2)])
-    studies.delete_study(db, ben, wrong)
+    studies.delete_study(db, ben, wrong, reason="wrong upload")
 
 
 def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:

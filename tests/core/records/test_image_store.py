@@ -170,7 +170,7 @@ def test_deleting_keeps_pixels_that_another_study_shows(records: Database, ann: 
     retained = create_study(records, ann, display_name="kept", images=[picture(1)])
     wrong = create_study(records, ann, display_name="wrong", images=[picture(1), picture(2)])
 
-    delete_study(records, ann, wrong)
+    delete_study(records, ann, wrong, reason="wrong upload")
 
     assert len(stored_files(records)) == 1
     assert load_study(records, ann, retained).images[0].image.sha256 == picture(1).sha256
@@ -186,6 +186,6 @@ def test_files_that_cannot_be_removed_now_do_not_bring_the_study_back(
     study_id = create_study(records, ann, display_name="x", images=[picture()])
     monkeypatch.setattr(ImageStore, "remove", locked)
 
-    delete_study(records, ann, study_id)
+    delete_study(records, ann, study_id, reason="wrong upload")
 
     assert list_studies(records, ann) == [] and len(stored_files(records)) == 1

@@ -111,7 +111,7 @@ def test_a_deletion_and_an_answer_at_once_leave_no_answer_without_its_study(reco
         study_id, image_id = new_study(records, ann, number)
         said = answer(picture(number))
         at_once(
-            lambda study_id=study_id: studies.delete_study(records, ann, study_id),
+            lambda study_id=study_id: studies.delete_study(records, ann, study_id, reason="wrong upload"),
             lambda study_id=study_id, image_id=image_id, said=said: predictions.record_predictions(
                 records, study_id, image_id, said, explanation()
             ),

@@ -180,7 +180,7 @@ def test_a_deletion_and_a_final_read_at_once_do_not_both_happen(records: Databas
             gate.wait(30)
             try:
                 if name == "delete":
-                    delete_study(records, ann, one)
+                    delete_study(records, ann, one, reason="wrong upload")
                 else:
                     reads.record_final_read(records, ann, one, FINAL)
                 outcomes.append(name)

@@ -97,7 +97,7 @@ def test_a_prediction_that_cannot_be_kept_leaves_nothing(
         broken.setattr(ImageStore, "put", keep_once)
         predictions.record_predictions(records, study_id, stored.id, newer, explanation(1))
     assert stored_files(records) == files
-    delete_study(records, ann, study_id)
+    delete_study(records, ann, study_id, reason="wrong upload")
     with pytest.raises(NotFound):
         predictions.record_predictions(records, study_id, stored.id, newer, explanation(1))
     assert stored_files(records) == []

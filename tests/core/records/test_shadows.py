@@ -96,7 +96,7 @@ def test_silent_answers_are_kept_once_and_apart_and_go_with_a_deleted_study(reco
             return int(connection.execute(select(func.count()).select_from(tables.shadow_answer)).scalar_one())
 
     assert retained() == 1
-    studies.delete_study(records, admin, study)
+    studies.delete_study(records, admin, study, reason="wrong upload")
     assert retained() == 0
 
 

@@ -13,7 +13,7 @@ import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only, stored_files
 from sqlalchemy import select, text
 
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database, open_database
@@ -27,6 +27,7 @@ from core.records.reads.studies import (
     earlier_studies,
     list_studies,
     load_study,
+    may_delete,
 )
 from core.settings import Settings
 from core.types import Image, Modality, Window
@@ -246,7 +247,7 @@ def test_earlier_studies_are_those_of_the_same_patient_stored_before(records: Da
 
     first, _, second, unknown = create(1, PATIENT), create(2, OTHER_PATIENT), create(3, PATIENT), create(4, None)
     gone, third, also_unknown = create(5, PATIENT), create(6, PATIENT), create(7, None)
-    delete_study(records, ann, gone)
+    delete_study(records, ann, gone, reason="wrong upload")
 
     assert [row.id for row in earlier_studies(records, ann, third)] == [second, first]
     assert [load_study(records, ann, one).n_earlier for one in (first, second, third, unknown)] == [0, 1, 2, 0]
@@ -280,7 +281,7 @@ def test_a_study_that_is_not_there_is_a_sentence(records: Database, ann: Person,
     acts: list[Callable[[], object]] = [
         lambda: load_study(records, ann, study_id),
         lambda: earlier_studies(records, ann, study_id),
-        lambda: delete_study(records, ann, study_id),
+        lambda: delete_study(records, ann, study_id, reason="wrong upload"),
         lambda: reads.ai_visible(records, ann, study_id),
         lambda: reads.reads_of(records, ann, study_id),
         lambda: predictions.predictions_of(records, ann, study_id),
@@ -365,7 +366,7 @@ def test_a_deleted_study_leaves_an_empty_row_and_the_audit(records: Database, an
         predictions.record_predictions(records, study_id, stored.id, answer(stored.image), explanation())
     reads.record_first_read(records, ann, study_id, {"R": CALM})
 
-    delete_study(records, ann, study_id)
+    delete_study(records, ann, study_id, reason="wrong upload")
 
     assert stored_files(records) == []
     assert count_rows(records)["image"] == count_rows(records)["prediction"] == 0
@@ -375,9 +376,37 @@ def test_a_deleted_study_leaves_an_empty_row_and_the_audit(records: Database, an
         last = connection.execute(select(tables.audit).order_by(tables.audit.c.id.desc())).first()
     assert (row.display_name, row.patient_hash, row.deleted_by) == ("", None, ann.id) and row.deleted_at is not None
     assert last is not None and (last.action, last.subject) == ("delete study", f"study {study_id}")
+    assert last.detail["reason"] == "wrong upload"
     assert last.detail["images"] == sorted([picture(1).sha256, picture(2).sha256])
     with pytest.raises(NotFound):
-        delete_study(records, ann, study_id)
+        delete_study(records, ann, study_id, reason="wrong upload")
+
+
+def test_a_study_is_deleted_with_a_reason_by_its_uploader_or_an_administrator_and_never_with_another_s_read(
+    records: Database, ann: Person
+) -> None:
+    bea, admin = add_person(records, "Bea", "radiologist"), add_person(records, "Root", "administrator")
+    study_id = create_study(records, ann, display_name="x", images=[picture()])
+
+    assert not may_delete(records, bea, study_id)
+    with pytest.raises(NotAllowed, match="by whoever uploaded it, or by an administrator"):
+        delete_study(records, bea, study_id, reason="mine")
+    with pytest.raises(InvalidInput, match="Say why"):
+        delete_study(records, ann, study_id, reason=" \n")
+    assert may_delete(records, ann, study_id) and may_delete(records, admin, study_id)
+
+    reads.record_first_read(records, bea, study_id, {"R": CALM})
+    for somebody in (ann, admin, bea):
+        assert not may_delete(records, somebody, study_id)
+    for somebody in (ann, admin):
+        with pytest.raises(Conflict, match="Somebody else has saved a read"):
+            delete_study(records, somebody, study_id, reason="a reason")
+    assert load_study(records, bea, study_id).images
+
+    other = create_study(records, ann, display_name="y", images=[picture(2)])
+    delete_study(records, admin, other, reason="two patients")
+    with pytest.raises(NotFound):
+        load_study(records, ann, other)
 
 
 def test_a_study_with_a_final_read_stays(records: Database, ann: Person) -> None:
@@ -386,7 +415,7 @@ def test_a_study_with_a_final_read_stays(records: Database, ann: Person) -> None
     reads.record_final_read(records, ann, study_id, {"R": CALM})
 
     with pytest.raises(Conflict, match="final read"):
-        delete_study(records, ann, study_id)
+        delete_study(records, ann, study_id, reason="wrong upload")
     assert load_study(records, ann, study_id).images
 
 
@@ -395,7 +424,7 @@ def test_a_deletion_that_fails_changes_nothing(records: Database, ann: Person, m
     before, files = count_rows(records), stored_files(records)
     with monkeypatch.context() as broken, pytest.raises(RuntimeError):
         broken.setattr(trail, "record", fail)
-        delete_study(records, ann, study_id)
+        delete_study(records, ann, study_id, reason="wrong upload")
 
     assert count_rows(records) == before and stored_files(records) == files
     assert load_study(records, ann, study_id).row.display_name == "x"
