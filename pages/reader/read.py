@@ -30,8 +30,8 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
             with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
-    given = impressions.impressions_form(study.breasts, key=f"first_{study.row.id}")
-    comment = st.text_area("Comment", key=f"first_{study.row.id}_comment", max_chars=4000, height=70)
+    form = impressions.Form(f"first_{study.row.id}", study.row.id, "first", study.breasts)
+    given, comment = impressions.read_form(person, form)
     if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
         with refusals_shown():
             reads.record_first_read(database(), person, study.row.id, given or {}, comment)
@@ -66,11 +66,11 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
 
 
 def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
-    """The form of a final read; it begins with what the reader said before."""
-    key = f"final_{study.row.id}_{start.id if start else 0}"
-    given = impressions.impressions_form(study.breasts, key=key, start=start.impressions if start else None)
-    comment = st.text_area("Comment", key=f"{key}_comment", max_chars=4000, height=100)
-    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{key}_save"):
+    """The form of a final read; it begins with what the reader said before, a correction with its comment too."""
+    form = impressions.Form(f"final_{study.row.id}_{start.id if start else 0}", study.row.id, "final", study.breasts)
+    said = start.comment if start and start.kind == "final" else ""
+    given, comment = impressions.read_form(person, form, start=start.impressions if start else None, comment=said)
+    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
         with refusals_shown():
             reads.record_final_read(database(), person, study.row.id, given or {}, comment)
             st.rerun()

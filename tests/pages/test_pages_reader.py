@@ -301,6 +301,49 @@ def test_a_concurrent_study_shows_the_answer_at_once_and_needs_no_first_impressi
     assert [read.kind for read in reads.reads_of(opened_site.db, opened_site.one, study)] == ["final"]
 
 
+def test_an_impression_that_was_not_saved_is_there_again_after_another_page_and_another_sign_in(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+):
+    study = store(opened_site)
+    tab.open("reader/read", study).choose("Left breast: BI-RADS", "4A")
+    tab.app.slider[0].set_value(9)
+    tab.settled()
+    tab.app.text_area[0].set_value("a mass")
+    tab.settled().open("reader/worklist")
+    tab.open("reader/read", study)
+    assert (tab.app.slider[0].value, tab.app.text_area[0].value) == (9, "a mass")
+
+    again = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    assert (again.app.slider[0].value, again.app.text_area[0].value) == (9, "a mass")
+    again.press("Save first impression")
+    (saved,) = reads.reads_of(opened_site.db, opened_site.one, study)
+    assert (saved.impressions, saved.comment) == ({"L": Impression("4A", 9)}, "a mass")
+
+    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study)
+    assert other.app.text_area[0].value == "" and other.app.slider[0].disabled
+
+
+def test_a_correction_begins_with_the_comment_that_it_corrects(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    first_read(opened_site, study)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("4A", 20)}, "biopsy advised")
+    reads.reveal(opened_site.db, opened_site.one, study)
+    assert tab.open("reader/read", study).app.text_area[0].value == "biopsy advised"
+
+
+def test_an_idle_end_is_warned_of_and_can_be_put_off(opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch):
+    from pages.parts import frame
+
+    left = {"seconds": 151.0}
+    monkeypatch.setattr(frame, "seconds_until_idle_end", lambda *_: left["seconds"])
+    assert "signed out in about" not in tab.open("reader/worklist").text
+    left["seconds"] = 119.0
+    assert "signed out in about 2 min" in tab.settled().text
+    tab.press("Stay signed in")
+    left["seconds"] = 900.0
+    assert not tab.settled().has("Stay signed in")
+
+
 def test_names_that_are_markup_are_shown_letter_by_letter(opened_site: PageSite, tab: Tab):
     name = "![x](http://evil.example/p.png) $a$ :smile:"
     tab.open("reader/read", store(opened_site, name))

@@ -213,6 +213,17 @@ Index(
     postgresql_where=read.c.kind == "first",
 )
 
+# What a reader filled in and did not save yet; seen by nobody else.
+read_draft = Table(
+    "read_draft",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("person_id", ForeignKey("person.id"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("content", JSON, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
 truth = Table(
     "truth",
     metadata,

@@ -50,6 +50,17 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
     return Person(row.id, row.name, counted_roles(row, settings.second_factor))
 
 
+def seconds_until_idle_end(db: Database, settings: Settings, token: str) -> float | None:
+    """How long this session lives on if nothing is done; None where it has ended already."""
+    with db.read() as connection:
+        row = connection.execute(session_query(digest(token))).one_or_none()
+    limits = {"idle_minutes": settings.session_idle_minutes, "hours": settings.session_hours}
+    if row is None or not is_living(row, now(), **limits):
+        return None
+    idle: timedelta = now() - row.last_seen_at
+    return 60 * settings.session_idle_minutes - idle.total_seconds()
+
+
 def actor_of(token: str) -> SessionActor:
     """What acts with this session token."""
     return SessionActor(digest(token))

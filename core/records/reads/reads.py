@@ -26,10 +26,10 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
-from core.records.reads.rows import StudyRow, breasts_of, find_study, newest_predictions
+from core.records.reads.drafts import drop_draft
+from core.records.reads.rows import BIRADS, StudyRow, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED
 
-BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
 COMMENT_LENGTH_MOST = 4000
 _READ_FIRST = "read_first"
 
@@ -219,6 +219,7 @@ def _insert_read(
         )
         .returning(tables.read.c.id)
     ).scalar_one()
+    drop_draft(connection, study.id, person.id, kind)
     return read_id
 
 

@@ -24,6 +24,7 @@ from core.records.database.db import Database
 from core.records.database.image_store import ImageStore
 from core.types import LATERALITIES, SIDE_NOT_STATED, Explanation, Fit, Image, Modality, Prediction, Window
 
+BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
 STATES = ("new", "first read saved", "final")
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, require_permission
-from core.records.reads.reads import BIRADS, studies_with_others_visible
-from core.records.reads.rows import STATES, StudyRow, study_rows, undeleted
+from core.records.reads.reads import studies_with_others_visible
+from core.records.reads.rows import BIRADS, STATES, StudyRow, study_rows, undeleted
 
 MANAGEMENT: Mapping[str, str] = {
     "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",

@@ -315,6 +315,17 @@ def test_an_idle_session_ends(db: Database, settings: Settings, anna: Person, cl
     assert sessions.person_of(db, settings, token) is None
 
 
+def test_how_long_an_idle_session_lives_on_is_known(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    clock.ahead = timedelta(minutes=settings.session_idle_minutes - 2)
+    assert sessions.seconds_until_idle_end(db, settings, token) == pytest.approx(120, abs=2)
+    clock.ahead = timedelta(minutes=settings.session_idle_minutes + 1)
+    assert sessions.seconds_until_idle_end(db, settings, token) is None
+    assert sessions.seconds_until_idle_end(db, settings, "unknown") is None
+
+
 def test_work_keeps_a_session_awake_but_looking_at_it_does_not(
     db: Database, settings: Settings, anna: Person, clock: Clock
 ) -> None:

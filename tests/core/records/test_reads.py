@@ -18,7 +18,8 @@ from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, truths
-from core.records.reads.reads import BIRADS, Impression
+from core.records.reads.reads import Impression
+from core.records.reads.rows import BIRADS
 from core.records.reads.studies import create_study, delete_study, load_study
 from core.records.reads.truths import PATHOLOGIES
 from core.settings import Settings

@@ -1,0 +1,99 @@
+"""What a reader has filled in and not saved yet: of each reader and study one first read and one final read.
+
+A draft is seen by its reader alone, is no read, and says nothing to anybody else. It goes when the read is saved, or
+the study is deleted. Nothing of it is audited: nothing was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from core.errors import InvalidInput
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Actor, require_permission
+from core.records.reads.rows import BIRADS, find_study
+from core.types import LATERALITIES, SIDE_NOT_STATED
+
+COMMENT_KEPT_MOST = 20_000
+KINDS = ("first", "final")
+_ACTIONS = {"first": "record_first_read", "final": "record_final_read"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDraft:
+    """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100)."""
+
+    breasts: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
+    comment: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.comment.strip() and all(category is None for category, _ in self.breasts.values())
+
+
+def keep_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: ReadDraft) -> None:
+    """Keep this in place of the person's earlier draft; an empty one keeps nothing.
+
+    Raises NotAllowed, NotFound; InvalidInput for what no form gives.
+    """
+    content = _checked(draft)
+    with db.begin() as connection:
+        person = require_permission(connection, actor, _action_of(kind))
+        find_study(connection, study_id, is_for_change=True)
+        drop_draft(connection, study_id, person.id, kind)
+        if not draft.is_empty:
+            values = {
+                "study_id": study_id,
+                "person_id": person.id,
+                "kind": kind,
+                "content": content,
+                "at": tables.now(),
+            }
+            connection.execute(insert(tables.read_draft).values(**values))
+
+
+def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft | None:
+    """The person's own draft, None where there is none. Raises NotAllowed, NotFound."""
+    draft = tables.read_draft.c
+    with db.read() as connection:
+        person = require_permission(connection, actor, _action_of(kind))
+        find_study(connection, study_id)
+        content = connection.execute(
+            select(draft.content).where(draft.study_id == study_id, draft.person_id == person.id, draft.kind == kind)
+        ).scalar_one_or_none()
+    if content is None:
+        return None
+    return ReadDraft({breast: (given[0], given[1]) for breast, given in content["breasts"].items()}, content["comment"])
+
+
+def drop_draft(connection: Connection, study_id: str, person_id: int | None = None, kind: str = "") -> None:
+    """Forget drafts of a study: all of them, or a person's, or a person's of one kind."""
+    draft = tables.read_draft.c
+    query = delete(tables.read_draft).where(draft.study_id == study_id)
+    if person_id is not None:
+        query = query.where(draft.person_id == person_id)
+    if kind:
+        query = query.where(draft.kind == kind)
+    connection.execute(query)
+
+
+def _action_of(kind: str) -> str:
+    if kind not in _ACTIONS:
+        raise InvalidInput(f"A draft is of a {' or '.join(KINDS)} read.")
+    return _ACTIONS[kind]
+
+
+def _checked(draft: ReadDraft) -> dict[str, Any]:
+    for breast, (category, suspicion) in draft.breasts.items():
+        is_known = breast in (*LATERALITIES, SIDE_NOT_STATED) and category in (None, *BIRADS)
+        if not is_known or not 0 <= suspicion <= 100:
+            raise InvalidInput("A draft holds BI-RADS categories and suspicions from 0 to 100 of breasts.")
+    if len(draft.comment) > COMMENT_KEPT_MOST:
+        raise InvalidInput("The comment is too long to be kept.")
+    breasts = {breast: [category, int(suspicion)] for breast, (category, suspicion) in draft.breasts.items()}
+    return {"breasts": breasts, "comment": draft.comment}
