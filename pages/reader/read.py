@@ -12,11 +12,13 @@ import streamlit as st
 from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
-from core.records.reads import reads, studies
+from core.records.reads import reading_leases, reads, studies
 from core.records.reads.studies import StoredStudy
-from core.reports.content import removed_text
+from core.records.reads.worklist import worklist_row
+from core.reports.content import breast_name, removed_text, when
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice as Choice
+from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.reader.parts import impressions, new_study, pictures, scores, study_report, study_tools
@@ -76,15 +78,27 @@ def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *
             st.rerun()
 
 
-def conclude(person: SignedIn, study: StoredStudy, known: Sequence[reads.Read], answers: Sequence[Answer]) -> None:
+def conclude(
+    person: SignedIn,
+    study: StoredStudy,
+    known: Sequence[reads.Read],
+    answers: Sequence[Answer],
+    *,
+    is_arbiter: bool = False,
+) -> None:
     """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
     mine = [read for read in known if read.person_id == person.id]
     own_final = [read for read in mine if read.kind == "final"]
     st.subheader("Final assessment", anchor=False)
     if own_final:
         impressions.show_read(own_final[-1])
-    elif mine or study.row.reading_mode == "concurrent":
+        study_tools.offer_next(person, study.row.id)
+    elif mine or is_arbiter or study.row.reading_mode == "concurrent":
         assessment(person, study, mine[0] if mine else None, button="Save final assessment")
+    for breast, categories in row.disagreement.items():
+        st.markdown(
+            f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
+        )
     for read in known:
         if read.person_id != person.id:
             impressions.show_read(read, whose=read.person_name)
@@ -96,34 +110,99 @@ def conclude(person: SignedIn, study: StoredStudy, known: Sequence[reads.Read], 
             assessment(person, study, own_final[-1], button="Save the correction")
 
 
+def draw_beside(study: StoredStudy, prior_id: str) -> None:
+    """The current pictures beside the earlier ones, without a heat map."""
+    with refusals_shown():
+        prior = studies.load_study(database(), person, prior_id)
+        now, before = st.columns(2, gap="small")
+        for place, shown_study, words in ((now, study, "Current"), (before, prior, "Earlier")):
+            taken = shown_study.row.taken_on or shown_study.row.created_at.date()
+            with place:
+                st.markdown(f"**{words}** · {taken} · {plain(shown_study.row.display_name)}")
+                if shown_study.pixels_removed_at:
+                    st.info(removed_text(shown_study.pixels_removed_at), icon=":material/hide_image:")
+                else:
+                    pictures.show_study(shown_study)
+
+
+def is_held_by_another(person: SignedIn, study: StoredStudy) -> bool:
+    """Whether somebody else reads the study now; while it is the person's own, the open page renews that."""
+    if study.is_final_for_me or not has_something_to_do(person, study):
+        return False
+    with refusals_shown():
+        other = reading_leases.hold_study(database(), person, study.row.id)
+        if other is None:
+            renew_reading(study.row.id)
+            return False
+        st.warning(f"{plain(other.name)} is reading this study since {when(other.since)}.", icon=":material/lock:")
+        if st.button("Take over", width="stretch", key="take_over"):
+            reading_leases.hold_study(database(), person, study.row.id, is_take_over=True)
+            st.rerun()
+        st.caption("Whoever reads it is told at their next click. What either of you filled in is kept.")
+    return True
+
+
+def has_something_to_do(person: SignedIn, study: StoredStudy) -> bool:
+    """A study that somebody else has finished is only held by whoever has begun it themselves."""
+    known = reads.reads_of(database(), person, study.row.id)
+    return study.row.state != "final" or any(read.person_id == person.id for read in known)
+
+
+@st.fragment(run_every=reading_leases.READING_SECONDS / 3)
+def renew_reading(study_id: str) -> None:
+    person = require("record_first_read", is_activity=False)
+    if reading_leases.hold_study(database(), person, study_id) is not None:
+        st.rerun()
+
+
+def offer_arbitration(person: SignedIn, study_id: str) -> None:
+    """To a third reader, of a double reading whose readers disagree."""
+    st.subheader("The two readers disagree", anchor=False)
+    st.caption("You see both reads, which is recorded, and decide between them with a final assessment of your own.")
+    if st.button("See both reads and decide", icon=":material/gavel:", type="primary", width="stretch"):
+        with refusals_shown():
+            reads.arbitrate(database(), person, study_id)
+            st.rerun()
+
+
 def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[Answer], choice: Choice | None) -> None:
     if study.pixels_removed_at:
         with shown:
             st.info(removed_text(study.pixels_removed_at), icon=":material/hide_image:")
         return
     with shown, st.container(key="sr-pictures"):
+        prior = study_tools.hung_prior(study)
+        if prior:
+            draw_beside(study, prior)
+            return
         pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
         study_tools.warnings(study, labels)
 
 
 def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
     """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`."""
+    if is_held_by_another(person, study):
+        return [], None
     known = reads.reads_of(database(), person, study.row.id)
     own_first = [read for read in known if read.person_id == person.id and read.kind == "first"]
+    is_arbiter = row.is_double_read and not own_first and bool(known)  # who sees reads of a double reading without one
     is_visible = reads.ai_visible(database(), person, study.row.id)
     if own_first:
         st.subheader("Your first impression", anchor=False)
         impressions.show_read(own_first[0])
-    elif not is_visible:
+    elif row.needs_arbitration and row.is_open and not known:
+        offer_arbitration(person, study.row.id)
+        return [], None
+    elif not is_visible and not is_arbiter:
         first_impression(person, study)
         return [], None
     answers = second_opinion(person, study, labels)
-    if not is_visible:
+    if not is_visible and not is_arbiter:
         return [], None
     choice = None
-    if not study.pixels_removed_at:
+    if answers and not study.pixels_removed_at:
         choice = attention.attention_controls(answers, second_read.titles(settings()), key=f"attention_{study.row.id}")
-    conclude(person, study, known, answers)
+    conclude(person, study, known, answers, is_arbiter=is_arbiter)
     return answers, choice
 
 
@@ -139,6 +218,7 @@ if not study_id:
     st.stop()
 with refusals_shown(stops=True):
     study = studies.load_study(database(), person, study_id)
+    row = worklist_row(database(), person, study_id)
     studies.record_opening(database(), person, study_id)
 
 study_tools.header(person, study)

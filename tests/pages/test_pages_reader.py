@@ -319,8 +319,30 @@ def test_an_impression_that_was_not_saved_is_there_again_after_another_page_and_
     (saved,) = reads.reads_of(opened_site.db, opened_site.one, study)
     assert (saved.impressions, saved.comment) == ({"L": Impression("4A", 9)}, "a mass")
 
-    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study)
+    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study).press("Take over")
     assert other.app.text_area[0].value == "" and other.app.slider[0].disabled
+
+
+def test_a_study_that_somebody_reads_is_locked_until_it_is_taken_over_and_then_it_is_theirs(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    study = store(opened_site)
+    Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    other = Tab(opened_site, opened_site.two, monkeypatch).open("reader/read", study)
+    assert "Dr One is reading this study since" in other.text and not other.has("Save first impression")
+    assert other.press("Take over").has("Save first impression")
+    first = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    assert "Dr Two is reading this study since" in first.text
+
+
+def test_after_the_final_read_the_next_open_study_is_one_key_away(opened_site: PageSite, tab: Tab):
+    study, following = store(opened_site), store(opened_site, "Following")
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("1", 0)}, "")
+    assert "Open for you: **1 new · 0 begun**" in tab.open("reader/worklist").text
+    tab.open("reader/read", study).press("Next study")
+    assert tab.app.query_params["study"] in (following, [following])
 
 
 def test_a_correction_begins_with_the_comment_that_it_corrects(opened_site: PageSite, tab: Tab):

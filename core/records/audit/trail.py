@@ -42,9 +42,12 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, tuple[str, ...]] = {
     "Sign-ins": ("sign in", "sign out"),
     "Failed attempts": ("sign-in refused", "lock person", "link refused", "set-up refused"),
-    "Uploads and studies": ("create study", "open study", "correct image", "delete study", "remove pixels"),
+    "Uploads and studies": (
+        "create study", "open study", "correct image", "delete study", "remove pixels", "assign study",
+        "take over study",
+    ),
     "First reads": ("first read",),
-    "Reveals": ("reveal",),
+    "Reveals": ("reveal", "arbitrate"),
     "Final reads": ("final read",),
     "Truth": ("enter truth",),
     "Exports": ("export report", "export comparison", "export audit"),

@@ -224,6 +224,25 @@ read_draft = Table(
     Column("at", Moment, nullable=False),
 )
 
+# person_id: whose study it is to read. is_double_read: two readers, blinded to each other. No row: nobody, one reader.
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("person_id", ForeignKey("person.id")),
+    Column("is_double_read", Boolean, nullable=False),
+)
+
+# Who has a study open to read it; renewed by the page.
+reading_lease = Table(
+    "reading_lease",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("begun_at", Moment, nullable=False),
+    Column("lease_until", Moment, nullable=False),
+)
+
 truth = Table(
     "truth",
     metadata,

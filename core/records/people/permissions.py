@@ -97,6 +97,10 @@ class Action:
 ACTION_TABLE = (
     Action("see_worklist", _READERS, "See the list of studies and open one of them, without anything of the AI."),
     Action("create_study", _RADIOLOGIST, "Upload images and make a study of them."),
+    Action("assign_study", _READERS, "Say who reads a study, and have two read it before anybody did."),
+    Action(
+        "arbitrate", _RADIOLOGIST, "See both reads of a double reading that disagree, and decide as a third reader."
+    ),
     Action("correct_image", _RADIOLOGIST, "Correct side, view or kind of an image until the first read is saved."),
     Action("record_first_read", _RADIOLOGIST, "Save the first impression of a study, before the AI is shown."),
     Action("reveal_ai", _RADIOLOGIST, "Have the AI's answer shown, once the own first impression is saved."),

@@ -6,6 +6,8 @@ Rows are only ever added; the database refuses anything else. What holds, in the
   final read, somebody who did not read it may reveal as well; from then on they cannot record a first read of it.
 - Others' reads are seen after the own first read or the own reveal.
 - A final read needs the own first read; a later one by the same person is an amendment, beside the first.
+- In a double reading two people read, blinded: each sees the other's reads after the own final read. Where what they
+  ask for differs, a third arbitrates: sees both reads, which is recorded, and saves a final read without a first.
 
 In the mode "concurrent" the AI's answer is always visible and a first read is possible but not needed. A study keeps
 the mode that the site had when it was made. What became of a study is never returned before its final read.
@@ -27,9 +29,15 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
 from core.records.reads.drafts import drop_draft
-from core.records.reads.rows import BIRADS, StudyRow, breasts_of, find_study, newest_predictions
+from core.records.reads.reading_leases import end_lease, is_double_read, require_free
+from core.records.reads.rows import BIRADS, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED
 
+MANAGEMENT: Mapping[str, str] = {
+    "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",
+    **dict.fromkeys(("4A", "4B", "4C", "5", "6"), "tissue diagnosis"),
+}  # fmt: skip
+"""What a category asks for (ACR BI-RADS Atlas, 5th edition, table of concordance between categories and management)."""
 COMMENT_LENGTH_MOST = 4000
 _READ_FIRST = "read_first"
 
@@ -81,6 +89,7 @@ def record_first_read(
         person = require_permission(connection, actor, "record_first_read")
         study = find_study(connection, study_id, is_for_change=True)
         _refuse_late_first_read(connection, person, study)
+        require_free(connection, study_id, person.id)
         read_id = _insert_read(connection, person, study, "first", impressions, comment)
         trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id)
     return read_id
@@ -103,7 +112,9 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
         study = find_study(connection, study_id, is_for_change=True)
         if is_ai_visible(connection, person, study):
             return
-        if not (has_read(connection, study_id, "first", person) or has_read(connection, study_id, "final")):
+        is_over = has_read(connection, study_id, "final") and not is_double_read(connection, study_id)
+        is_arbiter = _has_done(connection, person, study_id, "arbitrate")
+        if not (has_read(connection, study_id, "first", person) or is_over or is_arbiter):
             raise Conflict("Save your first impression before the AI's answer is shown.")
         trail.record(connection, person.id, "reveal", f"study {study_id}")
 
@@ -118,9 +129,16 @@ def record_final_read(
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_final_read")
         study = find_study(connection, study_id, is_for_change=True)
-        if study.reading_mode == _READ_FIRST and not has_read(connection, study_id, "first", person):
+        is_due = study.reading_mode != _READ_FIRST or has_read(connection, study_id, "first", person)
+        is_arbiter = _has_done(connection, person, study_id, "arbitrate")
+        if not is_due and not is_arbiter:
             raise Conflict("Save your first impression before the final assessment.")
+        if not is_arbiter:
+            _refuse_third_reader(connection, person, study_id)
         is_amendment = has_read(connection, study_id, "final", person)
+        if not is_amendment:
+            require_free(connection, study_id, person.id)
+            end_lease(connection, study_id)
         read_id = _insert_read(connection, person, study, "final", impressions, comment)
         trail.record(connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment)
     return read_id
@@ -150,6 +168,55 @@ def reads_of(db: Database, actor: Actor, study_id: str) -> list[Read]:
     return found
 
 
+def arbitrate(db: Database, actor: Actor, study_id: str) -> None:
+    """Show both reads of a double reading to a third reader, who decides between them; audited, and not to be undone.
+
+    Raises NotAllowed, NotFound; Conflict unless two readers have finished and disagree, or for one of the two.
+    """
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "arbitrate")
+        find_study(connection, study_id, is_for_change=True)
+        if _has_done(connection, person, study_id, "arbitrate"):
+            return
+        if has_read(connection, study_id, person=person):
+            raise Conflict("You have read this study yourself; a third reader arbitrates.")
+        if study_id not in to_arbitrate(connection):
+            raise Conflict("Only a double reading whose two readers have finished and disagree is arbitrated, once.")
+        trail.record(connection, person.id, "arbitrate", f"study {study_id}")
+
+
+def to_arbitrate(connection: Connection) -> set[str]:
+    """Studies of double reading whose two readers have finished and disagree, and that no third has decided yet."""
+    read, plan = tables.read.c, tables.assignment.c
+    finals: dict[str, dict[int, dict[str, str]]] = {}
+    rows = connection.execute(
+        select(read.study_id, read.person_id, read.impressions)
+        .join_from(tables.read, tables.assignment, plan.study_id == read.study_id)
+        .where(plan.is_double_read, read.kind == "final")
+        .order_by(read.id)
+    )
+    for row in rows:
+        given = {breast: impression["birads"] for breast, impression in row.impressions.items()}
+        finals.setdefault(row.study_id, {})[row.person_id] = given
+    return {study for study, given in finals.items() if len(given) == 2 and disagreement_of(given.values())}
+
+
+def disagreement_of(newest: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Breast -> the categories that readers gave it, the highest first, where they ask for different things.
+
+    newest: of each reader the last assessment, breast -> BI-RADS category.
+    """
+    given: dict[str, set[str]] = {}
+    for read in newest:
+        for breast, category in read.items():
+            given.setdefault(breast, set()).add(category)
+    return {
+        breast: tuple(sorted(categories, key=BIRADS.index, reverse=True))
+        for breast, categories in given.items()
+        if len({MANAGEMENT[category] for category in categories}) > 1
+    }
+
+
 def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
     with db.begin() as connection:
@@ -173,9 +240,10 @@ def _refuse_late_first_read(connection: Connection, person: Person, study: Row[A
         raise Conflict("Your first impression of this study is saved already. What changed goes into the final read.")
     if has_read(connection, study.id, "final", person):
         raise Conflict("Your final read of this study is saved already.")
+    _refuse_third_reader(connection, person, study.id)
     if study.reading_mode != _READ_FIRST:
         return
-    if _has_revealed(connection, person, study.id):
+    if _has_done(connection, person, study.id, "reveal"):
         raise Conflict("You have seen the AI's answer to this study, so this would not be a first impression.")
     has_truth = select(tables.truth.c.id).where(tables.truth.c.study_id == study.id).limit(1)
     if has_read(connection, study.id, "final") and connection.execute(has_truth).first():
@@ -243,24 +311,31 @@ def is_ai_visible(connection: Connection, person: Person, study: Row[Any]) -> bo
     """As `ai_visible`, in the caller's transaction."""
     if not allowed(person, "see_ai"):
         return False
-    return study.reading_mode != _READ_FIRST or _has_revealed(connection, person, study.id)
+    return study.reading_mode != _READ_FIRST or _has_done(connection, person, study.id, "reveal")
 
 
 def _others_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
     """Somebody who may still form a first impression must not be told another's."""
-    if study.reading_mode != _READ_FIRST or not allowed(person, "record_first_read"):
-        return True
-    return has_read(connection, study.id, "first", person) or _has_revealed(connection, person, study.id)
+    return study.id in studies_with_others_visible(connection, person, [study])
 
 
-def studies_with_others_visible(connection: Connection, person: Person, rows: Iterable[StudyRow]) -> set[str]:
-    """Ids of those studies among these of which the person may see others' reads; as `reads_of` decides it."""
-    read, row = tables.read.c, tables.audit.c
-    own = set(connection.execute(select(read.study_id).where(read.person_id == person.id)).scalars())
-    revealed = select(row.subject).where(row.action == "reveal", row.person_id == person.id)
-    own |= {subject.removeprefix("study ") for subject in connection.execute(revealed).scalars()}
-    is_reader = allowed(person, "record_first_read")
-    return {one.id for one in rows if not is_reader or one.reading_mode != _READ_FIRST or one.id in own}
+def studies_with_others_visible(connection: Connection, person: Person, rows: Iterable[Any]) -> set[str]:
+    """Ids of those studies among these of which the person may see others' reads. rows: with id and reading_mode."""
+    if not allowed(person, "record_first_read"):
+        return {one.id for one in rows}
+    read, row, plan = tables.read.c, tables.audit.c, tables.assignment.c
+    kinds = connection.execute(select(read.study_id, read.kind).where(read.person_id == person.id)).all()
+    done = select(row.action, row.subject).where(row.person_id == person.id, row.action.in_(("reveal", "arbitrate")))
+    acts = {(act, subject.removeprefix("study ")) for act, subject in connection.execute(done).all()}
+    blinded = set(connection.execute(select(plan.study_id).where(plan.is_double_read)).scalars())
+    own, finished = {study for study, _ in kinds}, {study for study, kind in kinds if kind == "final"}
+
+    def is_visible(one: Any) -> bool:
+        if one.id in blinded:
+            return one.id in finished or ("arbitrate", one.id) in acts
+        return one.reading_mode != _READ_FIRST or one.id in own or ("reveal", one.id) in acts
+
+    return {one.id for one in rows if is_visible(one)}
 
 
 def has_read(connection: Connection, study_id: str, kind: str = "", person: Person | None = None) -> bool:
@@ -274,10 +349,17 @@ def has_read(connection: Connection, study_id: str, kind: str = "", person: Pers
     return connection.execute(query).first() is not None
 
 
-def _has_revealed(connection: Connection, person: Person, study_id: str) -> bool:
-    """The audit trail is where a reveal is kept: it cannot be taken back."""
+def _refuse_third_reader(connection: Connection, person: Person, study_id: str) -> None:
+    read = tables.read.c
+    readers = set(connection.execute(select(read.person_id).where(read.study_id == study_id)).scalars())
+    if is_double_read(connection, study_id) and len(readers - {person.id}) > 1:
+        raise Conflict("This study has its two readers. Where they disagree, a third arbitrates.")
+
+
+def _has_done(connection: Connection, person: Person, study_id: str, action: str) -> bool:
+    """The audit trail is where a reveal or an arbitration is kept: it cannot be taken back."""
     row = tables.audit.c
-    query = select(row.id).where(row.subject == f"study {study_id}", row.action == "reveal", row.person_id == person.id)
+    query = select(row.id).where(row.subject == f"study {study_id}", row.action == action, row.person_id == person.id)
     return connection.execute(query.limit(1)).first() is not None
 
 

@@ -45,6 +45,7 @@ class StudyRow:
     is_synthetic: bool
     reading_mode: str
     taken_on: date | None = None
+    created_by: int = 0
 
 
 def breasts_of(lateralities: Iterable[str | None]) -> tuple[str, ...]:
@@ -91,6 +92,7 @@ def study_rows(connection: Connection, where: Any) -> list[StudyRow]:
             is_synthetic=row.is_synthetic,
             reading_mode=row.reading_mode,
             taken_on=row.taken_on,
+            created_by=row.created_by,
         )
         for row in rows
     ]

@@ -27,6 +27,7 @@ from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, require_permission
 from core.records.reads.drafts import drop_draft
+from core.records.reads.reading_leases import end_lease
 from core.records.reads.reads import has_read, tidy_text
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
@@ -221,6 +222,8 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
             ).scalars()
         )
         drop_draft(connection, study_id)
+        end_lease(connection, study_id)
+        connection.execute(delete(tables.assignment).where(tables.assignment.c.study_id == study_id))
         connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
         removed = connection.execute(
             delete(image).where(image.c.study_id == study_id).returning(image.c.stored, image.c.sha256)

@@ -1,104 +1,197 @@
-"""The worklist of one reader: where each study stands for them and for others, and where two readers disagree.
+"""The worklist of one reader: where each study stands for them and for others, whose it is, and what is next.
 
 State is the reader's: that another has finished a study finishes nothing of one's own. Nothing of the AI is in anything
-this module returns, and nothing of another's read that its reader may not see yet.
+this module returns, not even in an order, and nothing of another's read that its reader may not see yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, insert, select, update
 
+from core.errors import Conflict, InvalidInput
+from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, allowed, require_permission
-from core.records.reads.reads import studies_with_others_visible
-from core.records.reads.rows import BIRADS, STATES, StudyRow, study_rows, undeleted
-
-MANAGEMENT: Mapping[str, str] = {
-    "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",
-    **dict.fromkeys(("4A", "4B", "4C", "5", "6"), "tissue diagnosis"),
-}  # fmt: skip
-"""What a category asks for (ACR BI-RADS Atlas, 5th edition, table of concordance between categories and management)."""
+from core.records.people.permissions import ACTIONS, Actor, Person, allowed, require_permission
+from core.records.reads.reads import disagreement_of, has_read, studies_with_others_visible, to_arbitrate
+from core.records.reads.rows import STATES, StudyRow, find_study, study_rows, undeleted
 
 
 @dataclass(frozen=True, slots=True)
 class WorklistRow:
-    """A study as one reader finds it. my_state: one of `STATES`, of this reader's own reads. others: name -> state of
-    everybody else who read it. disagreement: of which breasts readers' categories ask for different things, breast ->
-    their categories in the order of severity; empty while this reader may not see others' reads.
+    """A study as one reader finds it.
+
+    my_state: one of `STATES`, of this reader's own reads; of who reads nothing, the study's. others: name -> state of
+    everybody else who read it. disagreement: breast -> the categories of its readers where they ask for different
+    things; empty while this reader may not see others' reads. assigned_to: a name or "". held_by: who else is reading
+    it now, or "". has_draft: this reader filled in something that is not saved. is_mine: assigned to this reader, read
+    by them, or uploaded by them and assigned to nobody else. is_open: there is something for this reader to do.
     """
 
     study: StudyRow
     my_state: str
     others: Mapping[str, str]
     disagreement: Mapping[str, tuple[str, ...]]
+    assigned_to: str = ""
+    held_by: str = ""
+    has_draft: bool = False
+    is_double_read: bool = False
+    needs_arbitration: bool = False
+    is_mine: bool = False
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """How many studies wait for a reader: not begun by anybody, begun by them, to be arbitrated by them."""
+
+    n_new: int
+    n_begun: int
+    n_to_arbitrate: int
 
 
 def worklist(db: Database, actor: Actor, *, search: str = "") -> list[WorklistRow]:
     """Every study, newest first. search: part of the name, any case. Raises NotAllowed."""
     with db.read() as connection:
         person = require_permission(connection, actor, "see_worklist")
-        rows = study_rows(connection, undeleted())
-        found = _with_readers(connection, person, rows)
+        found = _as_found_by(connection, person, study_rows(connection, undeleted()))
     wanted = search.strip().casefold()
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
     return [row for row in found if wanted in row.study.display_name.casefold()]
 
 
-def disagreement_of(newest: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Breast -> the categories that readers gave it, where they ask for different things.
+def worklist_row(db: Database, actor: Actor, study_id: str) -> WorklistRow:
+    """One study as this reader finds it. Raises NotAllowed, NotFound."""
+    with db.read() as connection:
+        person = require_permission(connection, actor, "see_worklist")
+        find_study(connection, study_id)
+        return _as_found_by(connection, person, study_rows(connection, tables.study.c.id == study_id))[0]
 
-    newest: of each reader the last assessment, breast -> BI-RADS category.
+
+def n_open(rows: Iterable[WorklistRow]) -> Open:
+    """What waits for the reader whose rows these are."""
+    waiting = [row for row in rows if row.is_open]
+    n_to_arbitrate = sum(row.needs_arbitration for row in waiting)
+    n_begun = sum(row.my_state == STATES[1] for row in waiting)
+    return Open(len(waiting) - n_to_arbitrate - n_begun, n_begun, n_to_arbitrate)
+
+
+def next_study(rows: Sequence[WorklistRow], study_id: str = "") -> WorklistRow | None:
+    """What to read after this study: begun ones first, then those assigned to the reader, then the oldest.
+
+    Nothing that is assigned to somebody else or being read now. The AI has no part in it.
     """
-    given: dict[str, set[str]] = {}
-    for read in newest:
-        for breast, category in read.items():
-            given.setdefault(breast, set()).add(category)
-    return {
-        breast: tuple(sorted(categories, key=BIRADS.index, reverse=True))
-        for breast, categories in given.items()
-        if len({MANAGEMENT[category] for category in categories}) > 1
-    }
+    waiting = [
+        row for row in rows
+        if row.is_open and not row.held_by and row.study.id != study_id and (row.is_mine or not row.assigned_to)
+    ]  # fmt: skip
+    return min(
+        waiting,
+        key=lambda row: (row.my_state != STATES[1], not (row.assigned_to and row.is_mine), row.study.created_at),
+        default=None,
+    )
 
 
-def _with_readers(connection: Connection, person: Person, rows: Iterable[StudyRow]) -> list[WorklistRow]:
+def readers(db: Database, actor: Actor) -> dict[int, str]:
+    """Who can be assigned a study: id -> name, by name. Raises NotAllowed."""
+    person = tables.person
+    with db.read() as connection:
+        require_permission(connection, actor, "assign_study")
+        rows = connection.execute(select(person).where(person.c.disabled.is_(False)).order_by(person.c.name)).all()
+    return {row.id: row.name for row in rows if ACTIONS["record_first_read"] & set(row.roles)}
+
+
+def assign(db: Database, actor: Actor, study_id: str, *, reader: int | None, is_double_read: bool = False) -> None:
+    """Whose study it is to read (None: nobody's), and whether two are to read it, blinded to each other; audited.
+
+    Raises NotAllowed, NotFound; InvalidInput for somebody who reads nothing; Conflict where double reading is begun or
+    ended once a read is saved.
+    """
+    plan = tables.assignment
+    if reader is not None and reader not in readers(db, actor):
+        raise InvalidInput("A study is assigned to somebody who reads.")
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "assign_study")
+        find_study(connection, study_id, is_for_change=True)
+        before = connection.execute(select(plan).where(plan.c.study_id == study_id)).one_or_none()
+        was_double = before is not None and before.is_double_read
+        if is_double_read != was_double and has_read(connection, study_id):
+            raise Conflict("A read of this study is saved already, so the number of its readers stays as it is.")
+        values = {"person_id": reader, "is_double_read": is_double_read}
+        if before is None:
+            connection.execute(insert(plan).values(study_id=study_id, **values))
+        else:
+            connection.execute(update(plan).where(plan.c.study_id == study_id).values(**values))
+        trail.record(
+            connection, person.id, "assign study", f"study {study_id}", reader=reader, is_double_read=is_double_read
+        )
+
+
+def _as_found_by(connection: Connection, person: Person, rows: Sequence[StudyRow]) -> list[WorklistRow]:
     states: dict[str, dict[int, str]] = {}
     newest: dict[str, dict[int, Mapping[str, str]]] = {}
-    names: dict[int, str] = {}
     for read in connection.execute(_reads()):
-        names[read.person_id] = read.name
-        state = STATES[2] if read.kind == "final" else STATES[1]
         known = states.setdefault(read.study_id, {})
-        if state == STATES[2] or read.person_id not in known:
-            known[read.person_id] = state
+        if read.kind == "final" or read.person_id not in known:
+            known[read.person_id] = STATES[2] if read.kind == "final" else STATES[1]
             given = {breast: impression["birads"] for breast, impression in read.impressions.items()}
             newest.setdefault(read.study_id, {})[read.person_id] = given
-    rows = list(rows)
-    visible = studies_with_others_visible(connection, person, rows)
-    return [
-        WorklistRow(
-            study=row,
-            my_state=_own(person, row, states.get(row.id, {})),
-            others={names[one]: state for one, state in states.get(row.id, {}).items() if one != person.id},
-            disagreement=disagreement_of(newest.get(row.id, {}).values()) if row.id in visible else {},
+    names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
+    plans = {row.study_id: row for row in connection.execute(select(tables.assignment))}
+    held, drafts = _held(connection), _drafts(connection, person)
+    visible, disputed = studies_with_others_visible(connection, person, rows), to_arbitrate(connection)
+    found = []
+    for row in rows:
+        of_readers, plan = states.get(row.id, {}), plans.get(row.id)
+        assigned, is_double = (plan.person_id, plan.is_double_read) if plan else (None, False)
+        holder = held.get(row.id)
+        is_uploader = row.created_by == person.id and assigned is None
+        needs_arbitration = row.id in disputed
+        found.append(
+            WorklistRow(
+                study=row,
+                my_state=of_readers.get(person.id, STATES[0]) if _reads_at_all(person) else row.state,
+                others={names[one]: state for one, state in of_readers.items() if one != person.id},
+                disagreement=disagreement_of(newest.get(row.id, {}).values()) if row.id in visible else {},
+                assigned_to=names.get(assigned, "") if assigned else "",
+                held_by=names[holder] if holder is not None and holder != person.id else "",
+                has_draft=row.id in drafts,
+                is_double_read=is_double,
+                needs_arbitration=needs_arbitration,
+                is_mine=assigned == person.id or person.id in of_readers or is_uploader,
+                is_open=_reads_at_all(person) and _is_open(person, of_readers, is_double, needs_arbitration),
+            )
         )
-        for row in rows
-    ]
+    return found
 
 
-def _own(person: Person, row: StudyRow, states: Mapping[int, str]) -> str:
-    """For somebody who reads nothing, the study's own state."""
-    return states.get(person.id, STATES[0]) if allowed(person, "record_first_read") else row.state
+def _is_open(person: Person, of_readers: Mapping[int, str], is_double: bool, needs_arbitration: bool) -> bool:
+    """Whether something is left to do for this reader: their own unfinished read, or one that nobody has taken on."""
+    own = of_readers.get(person.id)
+    if own is not None:
+        return own != STATES[2]
+    return needs_arbitration or len(of_readers) < (2 if is_double else 1)
+
+
+def _reads_at_all(person: Person) -> bool:
+    return allowed(person, "record_first_read")
+
+
+def _held(connection: Connection) -> dict[str, int]:
+    lease = tables.reading_lease.c
+    rows = connection.execute(select(lease.study_id, lease.person_id).where(lease.lease_until > tables.now()))
+    return {row.study_id: row.person_id for row in rows}
+
+
+def _drafts(connection: Connection, person: Person) -> set[str]:
+    draft = tables.read_draft.c
+    return set(connection.execute(select(draft.study_id).where(draft.person_id == person.id)).scalars())
 
 
 def _reads() -> Any:
-    read, author = tables.read.c, tables.person.c
-    return (
-        select(read.study_id, read.person_id, read.kind, read.impressions, author.name)
-        .join_from(tables.read, tables.person, read.person_id == author.id)
-        .order_by(read.id)
-    )
+    read = tables.read.c
+    return select(read.study_id, read.person_id, read.kind, read.impressions).order_by(read.id)

@@ -9,6 +9,7 @@ import streamlit as st
 from core.records.people.permissions import SignedIn
 from core.records.reads import studies
 from core.records.reads.studies import StoredImage, StoredStudy
+from core.records.reads.worklist import next_study, worklist
 from core.reports.content import warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.markdown import SIDE_WORDS, plain
@@ -52,9 +53,28 @@ def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
 def _earlier(person: SignedIn, study: StoredStudy) -> None:
     st.caption("Found by a keyed hash of the patient's number; the number itself is not kept.")
     for row in studies.earlier_studies(database(), person, study.row.id):
-        words = f"{plain(row.display_name)}, {when(row.created_at)}"
-        if st.button(words, key=f"earlier_{row.id}", type="tertiary"):
+        taken = f"taken {row.taken_on}" if row.taken_on else f"stored {when(row.created_at)}"
+        name, beside = st.columns([2, 1], vertical_alignment="center")
+        if name.button(f"{plain(row.display_name)}, {taken}", key=f"earlier_{row.id}", type="tertiary"):
             st.switch_page("pages/reader/read.py", query_params={"study": row.id})
+        is_hung = hung_prior(study) == row.id
+        if beside.button("Take away" if is_hung else "Hang beside", key=f"hang_{row.id}"):
+            st.session_state[f"prior_{study.row.id}"] = "" if is_hung else row.id
+            st.rerun()
+
+
+def hung_prior(study: StoredStudy) -> str:
+    """The earlier study that was asked for beside this one, or ""."""
+    return str(st.session_state.get(f"prior_{study.row.id}", "")) if study.n_earlier else ""
+
+
+def offer_next(person: SignedIn, study_id: str) -> None:
+    """On to what is to be read next, by the key "n" too."""
+    following = next_study(worklist(database(), person), study_id)
+    if following is None:
+        st.caption("Nothing else is open for you.")
+    elif st.button("Next study", key="next_study", icon=":material/skip_next:", shortcut="n", width="stretch"):
+        st.switch_page("pages/reader/read.py", query_params={"study": following.study.id})
 
 
 def _corrections(person: SignedIn, study: StoredStudy) -> None:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from record_site import CALM, at_terminal, picture, signed_in, sqlite_only
+from record_site import CALM, WORRIED, add_person, at_terminal, picture, signed_in, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from test_single_sign_on import SSO, claims
 
@@ -21,7 +21,7 @@ from core.records.people import accounts, invitations, passwords, sessions, sing
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED
-from core.records.reads import reads, retention, studies, truths
+from core.records.reads import reading_leases, reads, retention, studies, truths, worklist
 from core.records.releases import decisions
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
@@ -86,15 +86,30 @@ def a_study_is_read(db: Database, ben: Person) -> None:
     truths.record_truth(
         db, ben, study_id, breast="R", pathology="benign", happened_on=date(2024, 1, 1), source="biopsy"
     )  # fmt: skip
+    two_readers_disagree(db, ben)
     wrong = studies.create_study(db, ben, display_name="wrong", images=[picture(2)])
     studies.delete_study(db, ben, wrong, reason="wrong upload")
+
+
+def two_readers_disagree(db: Database, ben: Person) -> None:
+    """One takes the study over from another before, and a third decides."""
+    study_id = studies.create_study(db, ben, display_name="y", images=[picture(3)])
+    others = [add_person(db, name, "radiologist") for name in ("Gil", "Hal")]
+    reading_leases.hold_study(db, ben, study_id)
+    reading_leases.hold_study(db, others[0], study_id, is_take_over=True)
+    worklist.assign(db, ben, study_id, reader=None, is_double_read=True)
+    reading_leases.hold_study(db, ben, study_id)
+    for reader, impression in zip(others, (CALM, WORRIED), strict=True):
+        reads.record_first_read(db, reader, study_id, {"R": impression})
+        reads.record_final_read(db, reader, study_id, {"R": impression})
+    reads.arbitrate(db, ben, study_id)
 
 
 def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among them that pictures go after a month, which they then do."""
     site_settings.choose(db, ada, "keep_pixels_days", 30)
     monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=31))
-    assert retention.apply_policy(db) == 1
+    assert retention.apply_policy(db) == 2
     site_settings.set_own(db, ada, SHIPPED, 0.4)
 
 
@@ -167,7 +182,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
         "remove second factor",
         "repair audit heads",
     }  # these are of a whole site
-    assert {"Ada", "Ben", "Fay"} == set(people.values())
+    assert {"Ada", "Ben", "Fay", "Gil", "Hal"} == set(people.values())
     for word in words:
         assert {entry.action for entry in trail.entries(records, ada, action=word)} == {word}
     by_kind = {kind: trail.entries(records, ada, kind=kind) for kind in KINDS}
