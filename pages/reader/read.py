@@ -110,7 +110,7 @@ def conclude(
             assessment(person, study, own_final[-1], button="Save the correction")
 
 
-def draw_beside(study: StoredStudy, prior_id: str) -> None:
+def draw_with_prior(study: StoredStudy, prior_id: str) -> None:
     """The current pictures beside the earlier ones, without a heat map."""
     with refusals_shown():
         prior = studies.load_study(database(), person, prior_id)
@@ -173,7 +173,7 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
     with shown, st.container(key="sr-pictures"):
         prior = study_tools.hung_prior(study)
         if prior:
-            draw_beside(study, prior)
+            draw_with_prior(study, prior)
             return
         pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
         study_tools.warnings(study, labels)

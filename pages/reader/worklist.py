@@ -67,7 +67,7 @@ def _remarks(row: WorklistRow) -> list[str]:
     elif row.is_double_read:
         remarks.append("Double reading")
     if row.assigned_to:
-        remarks.append(f":material/person: {plain(row.assigned_to)}")
+        remarks.append(f":material/person: assigned to {plain(row.assigned_to)}")
     if row.held_by:
         remarks.append(f":material/lock: {plain(row.held_by)} is reading it now")
     return remarks

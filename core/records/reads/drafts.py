@@ -19,7 +19,7 @@ from core.records.people.permissions import Actor, require_permission
 from core.records.reads.rows import BIRADS, find_study
 from core.types import LATERALITIES, SIDE_NOT_STATED
 
-COMMENT_KEPT_MOST = 20_000
+DRAFT_COMMENT_MOST = 20_000
 KINDS = ("first", "final")
 _ACTIONS = {"first": "record_first_read", "final": "record_final_read"}
 
@@ -36,7 +36,7 @@ class ReadDraft:
         return not self.comment.strip() and all(category is None for category, _ in self.breasts.values())
 
 
-def keep_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: ReadDraft) -> None:
+def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: ReadDraft) -> None:
     """Keep this in place of the person's earlier draft; an empty one keeps nothing.
 
     Raises NotAllowed, NotFound; InvalidInput for what no form gives.
@@ -93,7 +93,7 @@ def _checked(draft: ReadDraft) -> dict[str, Any]:
         is_known = breast in (*LATERALITIES, SIDE_NOT_STATED) and category in (None, *BIRADS)
         if not is_known or not 0 <= suspicion <= 100:
             raise InvalidInput("A draft holds BI-RADS categories and suspicions from 0 to 100 of breasts.")
-    if len(draft.comment) > COMMENT_KEPT_MOST:
+    if len(draft.comment) > DRAFT_COMMENT_MOST:
         raise InvalidInput("The comment is too long to be kept.")
     breasts = {breast: [category, int(suspicion)] for breast, (category, suspicion) in draft.breasts.items()}
     return {"breasts": breasts, "comment": draft.comment}

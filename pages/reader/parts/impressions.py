@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.records.people.permissions import SignedIn
-from core.records.reads.drafts import ReadDraft, draft_of, keep_draft
+from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.reads import COMMENT_LENGTH_MOST, Impression, Read
 from core.records.reads.rows import BIRADS
 from core.reports.content import BIRADS_MEANING, breast_name, when
@@ -49,7 +49,12 @@ def read_form(
         if birads is not None:
             given[breast] = Impression(birads=birads, suspicion=suspicion)
     words = st.text_area(
-        "Comment", key=f"{form.key}_comment", max_chars=COMMENT_LENGTH_MOST, height=80, on_change=_keep, args=(form,)
+        "Comment",
+        key=f"{form.key}_comment",
+        max_chars=COMMENT_LENGTH_MOST,
+        height=80,
+        on_change=_store_draft,
+        args=(form,),
     )
     return (given if len(given) == len(form.breasts) else None), words
 
@@ -75,7 +80,7 @@ def _breast(form: Form, breast: str) -> tuple[str | None, int]:
     st.session_state.setdefault(suspicion_key, 0)
     suspicion = st.slider(
         f"{name}: suspicion, 0 to 100", 0, 100,
-        key=suspicion_key, disabled=birads is None, on_change=_keep, args=(form,),
+        key=suspicion_key, disabled=birads is None, on_change=_store_draft, args=(form,),
     )  # fmt: skip
     st.caption(BIRADS_MEANING[birads].capitalize() if birads else "Choose a category; the suspicion follows it.")
     return birads, suspicion
@@ -86,10 +91,10 @@ def _follow(form: Form, birads_key: str, suspicion_key: str) -> None:
     birads = st.session_state[birads_key]
     if birads is not None:
         st.session_state[suspicion_key] = SUGGESTED_SUSPICION[birads]
-    _keep(form)
+    _store_draft(form)
 
 
-def _keep(form: Form) -> None:
+def _store_draft(form: Form) -> None:
     """As soon as anything changes, so that neither another page nor an idle sign-out loses it."""
     person = require("record_first_read")
     state = st.session_state
@@ -99,7 +104,7 @@ def _keep(form: Form) -> None:
     }
     with refusals_shown():
         draft = ReadDraft(breasts, str(state.get(f"{form.key}_comment") or ""))
-        keep_draft(database(), person, form.study_id, form.kind, draft)
+        store_draft(database(), person, form.study_id, form.kind, draft)
 
 
 def show_read(read: Read, *, whose: str = "") -> None:

@@ -186,9 +186,12 @@ def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base:
     st.caption(", ".join(plain(drafts[position].name) for position in members))
     numbered = f"{base.strip()} {number + 1}" if base.strip() else ""
     own = st.text_input(
-        f"Name of study {number + 1}", max_chars=NAME_LENGTH_MOST, placeholder=numbered or "A name of its own, if it is to have one", key=f"new_name_{number}",
+        f"Name of study {number + 1}",
+        max_chars=NAME_LENGTH_MOST,
+        placeholder=numbered or "A name of its own, if it is to have one",
+        key=f"new_name_{number}",
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     return own.strip() or numbered
 
 

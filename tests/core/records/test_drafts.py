@@ -10,7 +10,7 @@ from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads import reads
-from core.records.reads.drafts import ReadDraft, draft_of, keep_draft
+from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.studies import create_study, delete_study
 
 HALF = ReadDraft({"R": ("4A", 7), "L": (None, 0)}, "a mass, or\ntwo ")
@@ -35,21 +35,21 @@ def test_a_draft_comes_back_to_its_reader_alone_and_the_last_one_counts(
     records: Database, ann: Somebody, study_id: str
 ) -> None:
     bea = add_person(records, "Bea", "radiologist")
-    keep_draft(records, ann, study_id, "first", ReadDraft({"R": ("2", 1)}))
-    keep_draft(records, ann, study_id, "first", HALF)
+    store_draft(records, ann, study_id, "first", ReadDraft({"R": ("2", 1)}))
+    store_draft(records, ann, study_id, "first", HALF)
 
     assert draft_of(records, ann, study_id, "first") == HALF
     assert draft_of(records, ann, study_id, "final") is None
     assert draft_of(records, bea, study_id, "first") is None
-    keep_draft(records, ann, study_id, "first", ReadDraft({"R": (None, 0)}, " "))
+    store_draft(records, ann, study_id, "first", ReadDraft({"R": (None, 0)}, " "))
     assert draft_of(records, ann, study_id, "first") is None and n_drafts(records) == 0
 
 
 def test_a_saved_read_ends_its_draft_and_no_other(records: Database, ann: Somebody, study_id: str) -> None:
     bea = add_person(records, "Bea", "radiologist")
     for reader in (ann, bea):
-        keep_draft(records, reader, study_id, "first", HALF)
-    keep_draft(records, ann, study_id, "final", HALF)
+        store_draft(records, reader, study_id, "first", HALF)
+    store_draft(records, ann, study_id, "final", HALF)
     reads.record_first_read(records, ann, study_id, {"R": CALM})
 
     assert draft_of(records, ann, study_id, "first") is None
@@ -59,11 +59,11 @@ def test_a_saved_read_ends_its_draft_and_no_other(records: Database, ann: Somebo
 
 
 def test_a_deleted_study_has_no_drafts(records: Database, ann: Somebody, study_id: str) -> None:
-    keep_draft(records, ann, study_id, "first", HALF)
+    store_draft(records, ann, study_id, "first", HALF)
     delete_study(records, ann, study_id, reason="wrong upload")
     assert n_drafts(records) == 0
     with pytest.raises(NotFound):
-        keep_draft(records, ann, study_id, "first", HALF)
+        store_draft(records, ann, study_id, "first", HALF)
 
 
 def test_what_no_form_gives_is_refused_and_who_reads_nothing_has_no_draft(
@@ -71,11 +71,11 @@ def test_what_no_form_gives_is_refused_and_who_reads_nothing_has_no_draft(
 ) -> None:
     for draft in (ReadDraft({"X": ("2", 0)}), ReadDraft({"R": ("7", 0)}), ReadDraft({"R": ("2", 101)})):
         with pytest.raises(InvalidInput):
-            keep_draft(records, ann, study_id, "first", draft)
+            store_draft(records, ann, study_id, "first", draft)
     with pytest.raises(InvalidInput):
-        keep_draft(records, ann, study_id, "second", HALF)
+        store_draft(records, ann, study_id, "second", HALF)
     with pytest.raises(InvalidInput):
-        keep_draft(records, ann, study_id, "first", ReadDraft({}, "x" * 20_001))
+        store_draft(records, ann, study_id, "first", ReadDraft({}, "x" * 20_001))
     with pytest.raises(NotAllowed):
-        keep_draft(records, add_person(records, "Root", "administrator"), study_id, "first", HALF)
+        store_draft(records, add_person(records, "Root", "administrator"), study_id, "first", HALF)
     assert n_drafts(records) == 0
