@@ -11,7 +11,7 @@ rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image as Raster
@@ -65,6 +65,36 @@ def hang(images: Sequence[Image]) -> Layout:
     rest = [Place(index, label_of(images, index)) for index in range(len(images)) if index not in hung]
     spacings = [image.spacing_mm for image in images if image.modality is Modality.MAMMOGRAPHY]
     return Layout(tuple(places + rest), 2, all(spacing is not None for spacing in spacings))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is on the screen at one time. places: as in `Layout`, row by row."""
+
+    name: str
+    places: tuple[Place, ...]
+    columns: int
+
+
+def stages(layout: Layout) -> tuple[Stage, ...]:
+    """Everything first, then the right and left breast in one view side by side, then each picture alone.
+
+    Of several pictures of one view the pair shows those that hang first. A study of one picture has one stage; a pair
+    is a stage of its own only where it is not all there is.
+    """
+    shown = [place for place in layout.places if place.index is not None]
+    found = [Stage("All", layout.places, layout.columns)]
+    for view in _FOUR_VIEWS:
+        pair = [
+            next((place for place in shown if place.label.split(",")[0].split()[:2] == [side, view]), None)
+            for side in _SIDES
+        ]
+        both = tuple(place for place in pair if place is not None)
+        if len(both) == len(_SIDES) and len(both) < len(layout.places):
+            found.append(Stage(f"{view} pair", both, len(_SIDES)))
+    if len(layout.places) > 1:
+        found += [Stage(place.label, (replace(place, align="center"),), 1) for place in shown]
+    return tuple(found)
 
 
 def label_of(images: Sequence[Image], index: int) -> str:

@@ -199,7 +199,7 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
 
 def test_an_enlarged_picture_opens_zooms_and_closes_with_escape(page: Page) -> None:
     """Uses the study that the test before has left open."""
-    page.locator(".st-key-sr-pictures .cell canvas").first.click()
+    page.locator(".st-key-sr-pictures .cell canvas").first.dblclick()
     large = page.locator("dialog .cell canvas")
     large.wait_for()
     before = large.screenshot()

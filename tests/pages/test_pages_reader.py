@@ -65,7 +65,6 @@ def test_before_the_first_impression_nothing_of_the_ai_can_be_seen_or_asked_for(
     assert "Your first impression" in words
     assert not tab.has("Show second read")
     assert not [word for word in OF_THE_AI if word in words]
-    assert not tab.app.toggle(key=next(t.key for t in tab.app.toggle if t.label == "Invert")).value
 
 
 def test_the_suspicion_follows_the_category_until_the_reader_moves_it(opened_site: PageSite, tab: Tab):

@@ -1,88 +1,232 @@
-"""The pictures of a study on black: labelled, hung, enlarged by a click. Bytes go over the page's own connection.
+"""The pictures of a study at a reading workplace: hung, windowed, zoomed, measured, all of it in the browser.
 
-Nothing is given a URL, so no picture can be fetched by somebody who is not signed in. The grey levels are windowed
-here, from the full-depth pixels; the browser only draws.
+The browser gets the full grey depth, 16 bits a pixel, through Streamlit's files under `/media/`, which answer only the
+session that they were made in (`core.server.media_owners`): no address works without it. Window and level, zoom and
+the heat map's opacity are drawn there (WebGL2, or a plain canvas) and need no run of the page; what a run sends anew is
+laid over what the reader has set, so that zoom and window stay.
+
+The parts of the JavaScript are joined in the order of `_PARTS` to one module; there is no build step.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import struct
-from collections.abc import Sequence
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
-from PIL import Image as Raster
+from streamlit import runtime
+
+from core.imaging.hanging import Stage
+from core.imaging.overlay import HUE, LOW_CUT
+from core.imaging.presets import Preset, presets, windows_of_file
+from core.imaging.spacing import spacing_statement
+from core.types import Image
 
 _HERE = Path(__file__).parent
+_PARTS = ("pixels", "software", "shader", "geometry", "measures", "toolbar", "board", "keys", "viewer")
+
+
+def javascript() -> str:
+    """The module that the browser runs."""
+    return "\n".join((_HERE / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS)
+
+
 _component = st.components.v2.component(
     "secondread_viewer",
-    html='<div class="grid"></div>',
+    html='<div class="viewer"></div>',
     css=(_HERE / "viewer.css").read_text(encoding="utf-8"),
-    js=(_HERE / "viewer.js").read_text(encoding="utf-8"),
+    js=javascript(),
 )
 
-SHOWN_SIDE_PX = 2048
-"""Longest side sent to the browser; an enlarged mammogram fills a large screen at it."""
+FIRST_SIDE_PX = 1100
+"""Longest side of what is sent before the whole picture; it fills one cell of four on a large screen."""
+HEAT_SIDE_PX = 512
+"""Longest side of a heat map; models look at far less."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One place of the grid. plain: JPEG bytes, empty for a place that no image fills; painted: the same picture under
-    its heat map. size: (width, height) in one unit for the whole grid. align: the side its chest wall is on."""
+class Picture:
+    """One image and how it hangs. label: what it is; hung: the same with what hanging did to it. heat: (H, W) in [0, 1]
+    of the image, or None. note: what must stand beside the heat map while it is seen."""
 
+    image: Image
     label: str
-    plain: bytes = b""
-    painted: bytes = b""
-    size: tuple[float, float] = (1.0, 1.0)
-    align: str = "center"
+    hung: str
+    is_mirrored: bool = False
+    heat: np.ndarray | None = None
     note: str = ""
 
 
-def jpeg(pixels: np.ndarray, *, quality: int = 90) -> bytes:
-    """JPEG of uint8 (H, W) or (H, W, 3), its longest side bounded by `SHOWN_SIDE_PX`."""
-    raster = Raster.fromarray(np.ascontiguousarray(pixels))
-    raster.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX), Raster.Resampling.BOX)
-    out = io.BytesIO()
-    raster.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Pixels ready for the browser. step: how many of the picture's pixels lie along one of these. digest: hex, of the
+    pixels; the file begins with it, so that no picture is ever taken for another."""
+
+    content: bytes
+    digest: str
+    width: int
+    height: int
+    step: int
 
 
-def packed(cells: Sequence[Cell], *, columns: int, same_scale: bool, cell_height: tuple[str, str]) -> bytes:
-    """What the component is sent: little-endian u32 length, that many bytes of JSON, then the JPEGs in order."""
-    head = {
-        "columns": columns,
-        "same_scale": same_scale,
-        "cell_height": cell_height[0],
-        "cell_height_narrow": cell_height[1],
-        "cells": [
-            {
-                "label": cell.label,
-                "size": cell.size,
-                "align": cell.align,
-                "note": cell.note,
-                "plain_bytes": len(cell.plain),
-                "painted_bytes": len(cell.painted),
-            }
-            for cell in cells
-        ],
-    }
-    encoded = json.dumps(head).encode()
-    pictures = b"".join(cell.plain + cell.painted for cell in cells)
-    return struct.pack("<I", len(encoded)) + encoded + pictures
+def packed(pixels: np.ndarray, *, step: int = 1) -> Level:
+    """uint16 (H, W) or uint8 (H, W, 3): 32 bytes of SHA-256, then a zlib stream of byte planes.
+
+    Each row holds differences to the pixel on the left, modulo the range: grey as all low bytes and then all high ones,
+    colour as one plane a channel. A 14-megapixel mammogram becomes less than half as long in half a second.
+    """
+    height, width = pixels.shape[:2]
+    difference = pixels.copy()
+    difference[:, 1:] -= pixels[:, :-1]
+    if pixels.ndim == 2:
+        planes = np.ascontiguousarray(difference.astype("<u2")).view(np.uint8).reshape(-1, 2)
+    else:
+        planes = difference.reshape(-1, pixels.shape[2])
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+    return Level(digest + zlib.compress(planes.T.tobytes(), 1), digest.hex(), width, height, step)
 
 
-def show(
-    cells: Sequence[Cell],
+def levels_of(pixels: np.ndarray, *, most_side: int | None = None) -> tuple[Level, ...]:
+    """The picture for the browser, smaller first. pixels: float32 in [0, 1], (H, W) or (H, W, 3).
+
+    most_side: nothing longer than that is sent.
+    """
+    most, kind = (255, np.uint8) if pixels.ndim == 3 else (65535, np.uint16)
+    whole = np.rint(pixels * np.float32(most)).astype(kind)
+    longest = max(whole.shape[:2])
+    step = 1
+    while longest / step > (most_side or FIRST_SIDE_PX):
+        step *= 2
+    if step == 1:
+        return (packed(whole),)
+    first = packed(_mean_of_blocks(whole, step), step=step)
+    return (first,) if most_side else (first, packed(whole))
+
+
+def _mean_of_blocks(pixels: np.ndarray, step: int) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    margins = [(0, -height % step), (0, -width % step), *[(0, 0)] * (pixels.ndim - 2)]
+    padded = np.pad(pixels, margins, mode="edge")
+    blocks = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step, *pixels.shape[2:])
+    mean: np.ndarray = np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(pixels.dtype)
+    return mean
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    levels: tuple[Level, ...]
+    presets: tuple[Preset, ...]
+
+
+@st.cache_resource(show_spinner=False, max_entries=48, ttl="15m")
+def _prepared(
+    sha256: str, frame: int, window: int | None, bits: int | None, is_colour: bool, most_side: int | None, _image: Image
+) -> _Prepared:
+    return _Prepared(levels_of(_image.pixels, most_side=most_side), presets(_image.pixels))
+
+
+def _prepare(image: Image, most_side: int | None) -> _Prepared:
+    return _prepared(
+        image.sha256, image.frame, image.window_index, image.guessed_bits, image.is_colour, most_side, image
+    )
+
+
+def _in_media(content: bytes, coordinates: str) -> str:
+    """The address of a file for this session, without a slash in front; "" where no server runs (tests of pages)."""
+    if not runtime.exists():
+        return ""
+    added = runtime.get_instance().media_file_mgr.add(content, "application/octet-stream", coordinates)
+    return added.removeprefix("/")
+
+
+def workplace(
+    pictures: Sequence[Picture],
+    stages: Sequence[Stage],
     *,
     key: str,
-    columns: int = 1,
     same_scale: bool = False,
+    opacity: float = 0.5,
     cell_height: tuple[str, str] = ("70vh", "60vh"),
-) -> None:
-    """Draw the grid. cell_height: of one cell in CSS, on a wide screen and on a phone."""
-    data = packed(cells, columns=columns, same_scale=same_scale, cell_height=cell_height)
-    _component(data=data, key=key, height="content")
+    has_tools: bool = True,
+    most_side: int | None = None,
+    address: Callable[[bytes, str], str] = _in_media,
+) -> dict[str, object]:
+    """What the component is sent; arguments as in `show`. address: where the browser finds these bytes; its second
+    argument names the place on the page."""
+    with ThreadPoolExecutor(2) as pool:  # zlib and NumPy work beside each other
+        prepared = list(pool.map(lambda picture: _prepare(picture.image, most_side), pictures))
+    sent = []
+    for position, (picture, ready) in enumerate(zip(pictures, prepared, strict=True)):
+
+        def level(one: Level, name: str, place: str = f"{key}.{position}") -> dict[str, object]:
+            return {
+                "url": address(one.content, f"{place}.{name}"),
+                "digest": one.digest,
+                "width": one.width,
+                "height": one.height,
+                "step": one.step,
+            }
+
+        levels = [level(one, str(one.step)) for one in ready.levels]
+        heat = None if picture.heat is None else level(_heat_level(picture.heat), "heat")
+        sent.append({**_described(picture, ready.presets), "levels": levels, "heat": heat})
+    return {
+        "key": key,
+        "sameScale": same_scale,
+        "opacity": opacity,
+        "hue": HUE,
+        "lowCut": LOW_CUT,
+        "cellHeight": cell_height,
+        "hasTools": has_tools,
+        "pictures": sent,
+        "stages": [
+            {
+                "name": stage.name,
+                "columns": stage.columns,
+                "places": [[place.index, place.label, place.align] for place in stage.places],
+            }
+            for stage in stages
+        ],
+    }
+
+
+def _heat_level(heat: np.ndarray) -> Level:
+    step = max(1, -(-max(heat.shape) // HEAT_SIDE_PX))
+    return packed(_mean_of_blocks(np.rint(heat * 65535).astype(np.uint16), step), step=step)
+
+
+def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
+    image = picture.image
+    row_mm, column_mm = image.spacing_mm or (image.aspect, 1.0)
+    return {
+        "id": f"{image.sha256}.{image.frame}",
+        "label": picture.label,
+        "hung": picture.hung,
+        "mirrored": picture.is_mirrored,
+        "width": image.width,
+        "height": image.height,
+        "colour": image.is_colour,
+        "unit": [column_mm, row_mm],
+        "hasSpacing": image.spacing_mm is not None,
+        "spacing": spacing_statement(image),
+        "frame": image.frame + 1,
+        "presets": [[preset.name, preset.center, preset.width] for preset in found],
+        "windows": [[preset.name, preset.center, preset.width] for preset in windows_of_file(image)],
+        "note": picture.note,
+    }
+
+
+def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **options: Any) -> None:
+    """Draw the workplace.
+
+    stages: their places' `index` counts `pictures`. same_scale: sizes are in one unit, so all pictures share one scale.
+    opacity: of the heat maps where they are 1. cell_height: of one cell in CSS, on a wide screen and on a phone.
+    has_tools: False for one small picture without keys and tools. most_side: nothing longer is sent to the browser.
+    """
+    _component(data=workplace(pictures, stages, key=key, **options), key=key, height="content")

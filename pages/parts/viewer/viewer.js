@@ -1,159 +1,284 @@
-// Pictures on black, drawn by the browser and never sent by URL: bytes come as [u32 length][json][jpeg][jpeg]...
-// Click or Enter enlarges one; there the wheel zooms at the pointer, a drag moves, Escape returns.
-// "o" takes the heat map off and puts it back: the grey picture is always one key away.
+// The workplace of one study. It outlives the runs of the page: a run brings new data, which are laid over what the
+// reader has set, and no element of the page is made anew for a picture that is already there.
 
-function unpack(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  const length = view.getUint32(0, true)
-  const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)))
-  let at = 4 + length
-  const take = (size) => size ? bytes.slice(at, (at += size)) : null
-  for (const cell of head.cells) {
-    cell.plain = take(cell.plain_bytes)
-    cell.painted = take(cell.painted_bytes)
+const KINDS_OF_MARKS = Object.keys(POINTS_OF)
+const RETAINED_MOST = 6
+const LEAVING_MS = 8000
+const workplaces = new Map() // key -> Workplace, the latest last; without pixels once they are off the screen
+
+class Workplace {
+  constructor(head) {
+    this.head = head
+    this.element = element("div", "workplace")
+    this.pictures = []
+    this.marks = []
+    this.boards = []
+    this.tool = "window"
+    this.preset = "0"
+    this.isInverted = this.hasLoupe = this.isSpaceDown = false
+    this.isHeated = this.isLinked = true
+    this.opacity = head.opacity
+    this.contour = 0
+    this.update(head, true)
+    this.page = new Board(this, false)
+    this.boards.push(this.page)
+    this.element.append(this.page.element)
+    this.page.toStage(0)
+  }
+
+  // New data over what is there: pictures by their id, so that window, turn, zoom and marks stay.
+  update(head, isFirst = false) {
+    const before = new Map(this.pictures.map((picture) => [picture.id, picture]))
+    if (head.opacity !== this.head.opacity) this.opacity = head.opacity
+    this.head = head
+    this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
+    const now = new Set(this.pictures)
+    for (const picture of before.values()) if (!now.has(picture)) this.release(picture)
+    this.marks = this.marks.filter((mark) => this.pictures.some((picture) => picture.id === mark.id))
+    if (!isFirst) {
+      for (const board of this.boards) {
+        const at = head.stages.findIndex((stage) => stage.name === board.stageName)
+        if (at >= 0 && JSON.stringify(head.stages[at]) === board.shape) {
+          board.stageIndex = at
+          board.cells.forEach((cell, place) => {
+            if (cell.picture) cell.picture = this.pictures[head.stages[at].places[place][0]]
+          })
+        } else board.toStage(Math.max(at, 0))
+      }
+    }
+    this.load()
+    this.changed()
+  }
+
+  updated(known, sent) {
+    if (!known) {
+      return { ...sent, turn: hungTurn(sent), center: sent.presets[0][1], span: sent.presets[0][2], levels: null,
+        heatLevel: null, failure: "", abort: new AbortController() }
+    }
+    const wasHungSo = known.mirrored === sent.mirrored
+    if (known.heat && known.heat.digest !== sent.heat?.digest) {
+      if (known.heatLevel) releaseLevels([known.heatLevel])
+      known.heatLevel = null
+    }
+    Object.assign(known, sent)
+    if (!wasHungSo) known.turn = hungTurn(sent)
+    return known
+  }
+
+  // First a small picture of every view, then the whole ones, two at a time; heat maps as they come.
+  async load() {
+    const turn = (this.loading = Symbol("loading"))
+    const isOver = () => this.loading !== turn
+    const one = async (picture, level) => {
+      if (picture.levels && picture.levels[0].step <= level.step) return
+      try {
+        const finest = await loaded(level, picture.colour, picture.abort.signal)
+        if (picture.levels && picture.levels[0].step <= finest.step) return
+        if (picture.levels) releaseLevels(picture.levels)
+        picture.levels = pyramid(finest, picture.colour)
+        picture.failure = ""
+      } catch (error) {
+        if (picture.abort.signal.aborted) return
+        picture.failure = picture.levels ? "" : `This picture did not arrive. ${error.message} Reload the page.`
+      }
+      this.changed()
+    }
+    const heat = async (picture) => {
+      if (!picture.heat || picture.heatLevel) return
+      const { digest } = picture.heat
+      try {
+        const level = await loaded(picture.heat, false, picture.abort.signal)
+        if (picture.heat?.digest === digest) picture.heatLevel = level
+      } catch (error) {
+        if (!picture.abort.signal.aborted) picture.failure = `The heat map did not arrive. ${error.message}`
+      }
+      this.changed()
+    }
+    const heats = this.pictures.map(heat)
+    await Promise.all(this.pictures.map((picture) => one(picture, picture.levels_first())))
+    if (isOver()) return
+    this.page.drawNow()
+    this.page.grid.dataset.ready = "yes"
+    const rest = this.pictures.filter((picture) => picture.sentLevels.length > 1)
+    await Promise.all([0, 1].map(async () => {
+      for (let next; !isOver() && (next = rest.shift());) await one(next, next.sentLevels.at(-1))
+    }))
+    await Promise.all(heats)
+    if (isOver()) return
+    this.page.drawNow()
+    this.page.grid.dataset.whole = "yes"
+  }
+
+  release(picture) {
+    picture.abort.abort()
+    releaseLevels([...(picture.levels || []), ...(picture.heatLevel ? [picture.heatLevel] : [])])
+    Object.assign(picture, { levels: null, heatLevel: null, abort: new AbortController() })
+  }
+
+  // Off the screen: the pixels go, what the reader has set stays for when he comes back.
+  sleep() {
+    this.loading = null
+    this.isAsleep = true
+    this.pictures.forEach((picture) => this.release(picture))
+    delete this.page.grid.dataset.ready
+    delete this.page.grid.dataset.whole
+  }
+
+  rowHeight(which) {
+    const { places, columns } = this.head.stages[0]
+    return `calc(${Math.min(Math.ceil(places.length / columns), 2)} * ${this.head.cellHeight[which]})`
+  }
+
+  windowNames() {
+    const first = this.pictures[0]
+    return first ? [...first.presets, ...first.windows].map(([name]) => name) : []
+  }
+
+  canLink() { return this.head.stages[0].places.filter(([index, , align]) => index !== null && align !== "center").length > 1 }
+
+  front() { return this.boards.at(-1) }
+
+  set(what) {
+    Object.assign(this, what)
+    this.changed()
+  }
+
+  // Each picture by its own range; the file's windows by their number in each file that has so many.
+  choosePreset(index) {
+    if (index >= this.windowNames().length) return
+    for (const picture of this.pictures) {
+      const found = [...picture.presets, ...picture.windows][index]
+      if (found) [, picture.center, picture.span] = found
+    }
+    this.set({ preset: String(index) })
+  }
+
+  // Across is contrast, up is brighter. All pictures of the study together, each in the measure of its own window.
+  windowBy(picture, dx, dy, isAlone) {
+    for (const one of isAlone ? [picture] : this.pictures) {
+      one.center = Math.min(1.5, Math.max(-0.5, one.center + (dy * one.span) / 400))
+      one.span = Math.min(4, Math.max(0.01, one.span * Math.exp(dx * 0.004)))
+    }
+    const isNews = this.preset !== ""
+    this.preset = ""
+    if (isNews) this.changed()
+    else this.boards.forEach((board) => board.redraw())
+  }
+
+  chooseTool(tool) {
+    this.marks = this.marks.filter((mark) => mark.points.length === POINTS_OF[mark.kind])
+    this.set({ tool: this.tool === tool ? "window" : tool })
+  }
+
+  act(name, board) {
+    const cell = board.active
+    if (KINDS_OF_MARKS.includes(name)) this.chooseTool(name)
+    else if (name === "invert") this.set({ isInverted: !this.isInverted })
+    else if (name === "loupe") this.set({ hasLoupe: !this.hasLoupe })
+    else if (name === "link") this.set({ isLinked: !this.isLinked })
+    else if (name === "overlay") this.set({ isHeated: !this.isHeated })
+    else if (name === "fainter") this.set({ opacity: Math.max(0, Math.round(this.opacity * 10 - 1) / 10) })
+    else if (name === "stronger") this.set({ opacity: Math.min(1, Math.round(this.opacity * 10 + 1) / 10) })
+    else if (name === "contour") this.set({ contour: CONTOURS[(CONTOURS.indexOf(this.contour) + 1) % CONTOURS.length] })
+    else if (name === "undo") this.set({ marks: this.marks.slice(0, -1) })
+    else if (name === "clear") this.set({ marks: [] })
+    else if (name === "previous") board.toStage(board.stageIndex - 1)
+    else if (name === "next") board.toStage(board.stageIndex + 1)
+    else if (name === "reset") this.reset(board)
+    else if (name === "whole") this.enlarge()
+    else if (name === "leave") this.dialog?.close()
+    else if (name === "help") this.help(board)
+    else if (cell) this.actOn(cell, name, board)
+  }
+
+  actOn(cell, name, board) {
+    const { picture } = cell
+    if (name === "fit") board.move(cell, { ...WHOLE })
+    else if (name === "real") board.real(cell)
+    else {
+      picture.turn = { across: flippedAcross, down: flippedDown, turn: turnedRight }[name](picture.turn)
+      this.changed()
+    }
+  }
+
+  reset(board) {
+    for (const picture of this.pictures) {
+      picture.turn = hungTurn(picture)
+      ;[, picture.center, picture.span] = picture.presets[0]
+    }
+    board.linked = { ...WHOLE }
+    board.own.clear()
+    this.set({ preset: "0", isInverted: false, hasLoupe: false, opacity: this.head.opacity, contour: 0, isHeated: true })
+  }
+
+  help(board) {
+    if (!this.element.querySelector("dialog.keys")) showKeys(board)
+  }
+
+  // One picture, or the hanging of the page, in the whole window; Escape returns.
+  enlarge(picture = null) {
+    if (this.dialog) return
+    const dialog = (this.dialog = element("dialog", "whole")), board = new Board(this, true)
+    const stages = this.head.stages
+    dialog.setAttribute("aria-label", "Pictures in the whole window")
+    dialog.append(board.element)
+    this.boards.push(board)
+    this.element.append(dialog)
+    dialog.onclose = () => {
+      board.leave()
+      this.boards = this.boards.filter((one) => one !== board)
+      this.dialog = null
+      dialog.remove()
+      this.changed()
+    }
+    dialog.showModal()
+    const alone = stages.findIndex(({ places }) => places.length === 1 && this.pictures[places[0][0]] === picture)
+    board.toStage(picture ? Math.max(alone, 0) : this.page.stageIndex)
+    board.active?.box.focus()
+  }
+
+  changed() {
+    this.element.classList.toggle("measuring", this.tool !== "window")
+    for (const board of this.boards) {
+      board.stageName = board.stage.name
+      if (this.head.hasTools) fillToolbar(board.bar, board)
+      board.redraw()
+    }
+  }
+}
+
+// `levels` holds what is there, `sentLevels` what the server offers.
+function received(head) {
+  for (const picture of head.pictures) {
+    picture.sentLevels = picture.levels
+    delete picture.levels
+    picture.levels_first = function () { return this.sentLevels[0] }
   }
   return head
 }
 
-async function decoded(bytes) {
-  return bytes ? createImageBitmap(new Blob([bytes], { type: "image/jpeg" })) : null
-}
-
-// Where the picture lies in its cell: as large as fits, pushed to the side of its chest wall. `group` holds the sizes
-// (millimetres, or pixels where the files say no spacing) of all pictures that must share one scale.
-function placed(cell, group, width, height, place) {
-  const scale = Math.min(...group.map(([w, h]) => Math.min(width / w, height / h))) * place.zoom
-  const w = cell.size[0] * scale, h = cell.size[1] * scale
-  const slack = { left: 0, right: width - w, center: (width - w) / 2 }[cell.align]
-  return { x: slack + place.x, y: (height - h) / 2 + place.y, w, h }
-}
-
-function draw(canvas, cell, group, showHeat, place) {
-  const ratio = window.devicePixelRatio || 1
-  const width = canvas.clientWidth, height = canvas.clientHeight
-  const picture = showHeat && cell.paintedBitmap ? cell.paintedBitmap : cell.plainBitmap
-  if (!width || !height || !picture) return
-  canvas.width = Math.round(width * ratio)
-  canvas.height = Math.round(height * ratio)
-  const context = canvas.getContext("2d")
-  context.scale(ratio, ratio)
-  context.imageSmoothingQuality = "high"
-  const { x, y, w, h } = placed(cell, group, width, height, place)
-  context.drawImage(picture, x, y, w, h)
-}
-
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text // never innerHTML: words come from files and people
-  return made
-}
-
-function cellElement(cell) {
-  const box = element("div", "cell")
-  if (!cell.plain_bytes) {
-    box.classList.add("empty")
-    box.textContent = cell.label
-    return box
-  }
-  const canvas = element("canvas", "")
-  canvas.setAttribute("role", "img")
-  canvas.setAttribute("aria-label", cell.label)
-  const side = cell.align === "left" ? "right" : "left"
-  box.append(canvas, element("div", `label ${side}`, cell.label))
-  if (cell.note) box.append(element("div", `note ${side}`, cell.note))
-  return box
-}
-
-function enlarge(root, cell, showsHeat) {
-  const dialog = element("dialog", "")
-  const box = cellElement({ ...cell, align: "center" })
-  const close = element("button", "", "Back to all images (Esc)")
-  dialog.append(box, close)
-  root.append(dialog)
-  const centred = { ...cell, align: "center" }
-  const canvas = box.querySelector("canvas")
-  const place = { x: 0, y: 0, zoom: 1 }
-  const redraw = () => draw(canvas, centred, [cell.size], showsHeat(), place)
-  canvas.onwheel = (event) => {
-    event.preventDefault()
-    const next = Math.min(12, Math.max(1, place.zoom * Math.exp(-event.deltaY * 0.0015)))
-    const grow = next / place.zoom
-    const dx = event.offsetX - canvas.clientWidth / 2, dy = event.offsetY - canvas.clientHeight / 2
-    place.x = next === 1 ? 0 : dx - (dx - place.x) * grow
-    place.y = next === 1 ? 0 : dy - (dy - place.y) * grow
-    place.zoom = next
-    redraw()
-  }
-  canvas.onpointerdown = (event) => { canvas.setPointerCapture(event.pointerId); canvas.classList.add("moving") }
-  canvas.onpointerup = () => canvas.classList.remove("moving")
-  canvas.onpointermove = (event) => {
-    if (!canvas.classList.contains("moving")) return
-    place.x += event.movementX
-    place.y += event.movementY
-    redraw()
-  }
-  close.onclick = () => dialog.close()
-  dialog.onclose = () => dialog.remove()
-  dialog.redraw = redraw
-  dialog.showModal()
-  redraw()
-}
-
 export default function (component) {
-  const root = component.parentElement
-  root.leaveViewer?.() // called again whenever the data change
-  const grid = root.querySelector(".grid")
-  const head = unpack(component.data)
-  const state = { showHeat: true }
-  const showsHeat = () => state.showHeat
-  const still = { x: 0, y: 0, zoom: 1 }
-  grid.style.setProperty("--columns", head.columns)
-  grid.style.setProperty("--cell-height", head.cell_height)
-  grid.style.setProperty("--cell-height-narrow", head.cell_height_narrow)
-  const drawings = []
-  const sizes = head.cells.filter((cell) => cell.plain_bytes).map((cell) => cell.size)
-  const redrawAll = () => {
-    drawings.forEach((drawOne) => drawOne())
-    root.querySelectorAll("dialog").forEach((dialog) => dialog.redraw())
+  const root = component.parentElement, head = received(structuredClone(component.data))
+  let work = workplaces.get(head.key)
+  if (work) {
+    clearTimeout(work.leaving)
+    work.isAsleep = false
+    work.update(head)
+    workplaces.delete(head.key)
+  } else work = new Workplace(head)
+  workplaces.set(head.key, work)
+  while (workplaces.size > RETAINED_MOST) {
+    const [oldest, other] = workplaces.entries().next().value
+    other.sleep()
+    workplaces.delete(oldest)
   }
-
-  let gone = false
-  Promise.all(head.cells.map(async (cell) => {
-    cell.plainBitmap = await decoded(cell.plain)
-    cell.paintedBitmap = await decoded(cell.painted)
-  })).then(() => {
-    if (gone) return
-    grid.replaceChildren(...head.cells.map((cell) => {
-      const box = cellElement(cell)
-      const canvas = box.querySelector("canvas")
-      if (!canvas) return box
-      box.tabIndex = 0
-      canvas.onclick = () => enlarge(root, cell, showsHeat)
-      box.onkeydown = (event) => { if (event.key === "Enter" && event.target === box) enlarge(root, cell, showsHeat) }
-      drawings.push(() => draw(canvas, cell, head.same_scale ? sizes : [cell.size], state.showHeat, still))
-      return box
-    }))
-    grid.dataset.ready = "yes"
-    redrawAll()
-  })
-
-  const isKnob = (target) => /^(checkbox|radio|range|button)$/.test(target.type)
-  const typing = (target) =>
-    target.isContentEditable || /^(TEXTAREA|SELECT)$/.test(target.tagName) || (target.tagName === "INPUT" && !isKnob(target))
-  const onKey = (event) => {
-    if (event.key !== "o" || event.ctrlKey || event.metaKey || event.altKey || typing(event.composedPath()[0])) return
-    state.showHeat = !state.showHeat
-    redrawAll()
+  const place = root.querySelector(".viewer")
+  if (work.element.parentNode !== place) place.replaceChildren(work.element)
+  if (head.hasTools) hear(work)
+  work.changed()
+  return () => {
+    if (keysOf === work) keysOf = null
+    work.dialog?.close()
+    work.leaving = setTimeout(() => work.sleep(), LEAVING_MS) // the page may only be putting us elsewhere
   }
-  document.addEventListener("keydown", onKey)
-  const resized = new ResizeObserver(redrawAll)
-  resized.observe(grid)
-  root.leaveViewer = () => {
-    gone = true
-    document.removeEventListener("keydown", onKey)
-    resized.disconnect()
-    root.querySelectorAll("dialog").forEach((dialog) => dialog.remove())
-  }
-  return root.leaveViewer
 }

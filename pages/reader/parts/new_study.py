@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from core.errors import InvalidInput
-from core.imaging.hanging import label_of
+from core.imaging.hanging import Place, Stage, label_of
 from core.imaging.intake import read_upload
 from core.imaging.picture import on_one_scale
 from core.reading import new_studies
@@ -30,8 +30,10 @@ from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.parts.upload import upload_files
-from pages.parts.viewer import Cell
+from pages.parts.viewer import Picture
 
+THUMBNAIL_SIDE_PX = 1024
+"""Longest side of the picture beside a file that is not saved yet; enlarged it fills a screen well enough."""
 _DRAFTS = "new_study_drafts"
 _READ = "new_study_files_read"
 _ROUND = "studies_begun"
@@ -226,8 +228,15 @@ def _row(draft: Draft, image: Image | None, *, is_movable: bool) -> Draft:
         if image is None:
             st.caption("Drawn once it is settled whose pictures these are.")
         else:
-            cell = Cell(label_of([image], 0), _thumbnail(image), size=(image.width, image.height))
-            viewer.show([cell], key=f"{key}_picture", cell_height=("15rem", "15rem"))
+            label = label_of([image], 0)
+            viewer.show(
+                [Picture(image, label, label)],
+                [Stage("All", (Place(0, label),), 1)],
+                key=f"{key}_picture",
+                cell_height=("15rem", "15rem"),
+                has_tools=False,
+                most_side=THUMBNAIL_SIDE_PX,
+            )
     with words:
         title, moved = st.columns([2.4, 1], vertical_alignment="center")
         title.markdown(f"**{plain(draft.name)}**")
@@ -347,18 +356,6 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
 def _window_text(window: Window, number: int) -> str:
     name = window.explanation or f"Window {number + 1}"
     return f"{name} (centre {window.center:g}, width {window.width:g})"
-
-
-def _thumbnail(image: Image) -> bytes:
-    return _thumbnail_of(image.sha256, image.frame, image.window_index, image.is_colour, image.guessed_bits, image)
-
-
-@st.cache_data(show_spinner=False, max_entries=64, ttl="15m")
-def _thumbnail_of(
-    sha256: str, frame: int, window: int | None, is_colour: bool, bits: int | None, _image: Image
-) -> bytes:
-    pixels = (_image.pixels * 255).round().astype("uint8")
-    return viewer.jpeg(pixels)
 
 
 def _missing_text(new: Sequence[NewStudy]) -> str:

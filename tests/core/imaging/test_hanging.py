@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from made_images import mammogram, ultrasound
 
-from core.imaging.hanging import chest_wall_side, hang
+from core.imaging.hanging import chest_wall_side, hang, stages
 from core.types import Image, Modality
 
 LEFT_WALL = mammogram()
@@ -89,3 +89,34 @@ def test_ultrasound_keeps_its_order_and_is_numbered() -> None:
     layout = hang(frames)
     assert [place.index for place in layout.places] == [0, 1, 2]
     assert layout.places[1].label == "ultrasound 2 of 3" and not layout.is_same_scale
+
+
+def test_stages_are_everything_then_the_pairs_then_each_picture_alone() -> None:
+    images = [image("L", "MLO"), image("R", "CC", wall="right"), image("L", "CC"), image("R", "MLO", wall="right")]
+    layout = hang(images)
+    found = stages(layout)
+    assert [stage.name for stage in found] == ["All", "CC pair", "MLO pair", "R CC", "L CC", "R MLO", "L MLO"]
+    assert found[0].places == layout.places
+    assert [place.index for place in found[1].places] == [1, 2]
+    assert [place.align for place in found[2].places] == ["right", "left"]
+    assert [stage.places[0].index for stage in found[3:]] == [1, 2, 3, 0]
+    assert all(stage.columns == 1 and stage.places[0].align == "center" for stage in found[3:])
+
+
+def test_a_pair_takes_the_picture_that_hangs_first_and_a_missing_side_makes_no_pair() -> None:
+    images = [
+        image("R", "CC", wall="right"),
+        image("R", "CC", wall="right", view_modifiers=("implant displaced",)),
+        image("L", "CC"),
+        image("L", "MLO"),
+    ]
+    found = stages(hang(images))
+    assert [stage.name for stage in found[:3]] == ["All", "CC pair", "R CC, implant displaced"]
+    assert [place.index for place in found[1].places] == [1, 2]
+
+
+def test_one_picture_or_one_pair_is_no_second_stage_of_the_same() -> None:
+    single = Image(ultrasound(), "0" * 64, Modality.ULTRASOUND, "tags")
+    assert [stage.name for stage in stages(hang([single]))] == ["All"]
+    pair = stages(hang([image("R", "CC", wall="right"), image("L", "CC")]))
+    assert [stage.name for stage in pair] == ["All", "R CC", "L CC"]

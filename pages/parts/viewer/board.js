@@ -1,0 +1,332 @@
+// One hanging on the screen: the grid in the page, or the whole window. It holds what belongs to where pictures are
+// seen (stage, zoom, place); what belongs to the pictures themselves is the workplace's.
+
+const WHOLE = { zoom: 1, u: 0, v: 0 }
+const LOUPE_PX = 240
+const DRAG_PX = 4
+
+class Board {
+  constructor(work, isWhole) {
+    this.work = work
+    this.isWhole = isWhole
+    this.stageIndex = 0
+    this.element = element("div", "board")
+    this.bar = element("div", "toolbar")
+    this.bar.setAttribute("role", "toolbar")
+    this.bar.setAttribute("aria-label", "Tools for the pictures")
+    this.grid = element("div", "grid")
+    this.readout = element("div", "readout")
+    this.list = element("ul", "measures")
+    this.list.setAttribute("aria-label", "Measurements")
+    this.element.append(...(work.head.hasTools ? [this.bar, this.grid, this.readout, this.list] : [this.grid]))
+    this.cells = []
+    this.pointers = new Map()
+    this.resized = new ResizeObserver(() => this.redraw())
+    this.resized.observe(this.grid)
+  }
+
+  get stage() { return this.work.head.stages[this.stageIndex] }
+
+  // Cells are made only for another hanging; what is drawn in them changes without touching them.
+  toStage(index) {
+    this.stageIndex = Math.min(Math.max(index, 0), this.work.head.stages.length - 1)
+    this.linked = { ...WHOLE }
+    this.own = new Map()
+    this.build()
+    this.work.changed()
+  }
+
+  build() {
+    this.shape = JSON.stringify(this.stage)
+    this.cells = this.stage.places.map(([index, label, align]) => this.cell(index, label, align))
+    this.grid.style.setProperty("--columns", this.stage.columns)
+    this.grid.style.setProperty("--rows", Math.ceil(this.stage.places.length / this.stage.columns))
+    const isOneRow = this.stage.places.length <= this.stage.columns, [wide, narrow] = this.work.head.cellHeight
+    this.grid.style.setProperty("--cell-height", isOneRow ? this.work.rowHeight(0) : wide)
+    this.grid.style.setProperty("--cell-height-narrow", isOneRow ? this.work.rowHeight(1) : narrow)
+    this.grid.replaceChildren(...this.cells.map((cell) => cell.box))
+    this.active = this.cells.find((cell) => cell.picture) || null
+  }
+
+  cell(index, label, align) {
+    const box = element("div", "cell")
+    const picture = index === null ? null : this.work.pictures[index]
+    if (!picture) {
+      box.classList.add("empty")
+      box.textContent = label
+      return { box, picture: null }
+    }
+    const side = align === "left" ? "right" : "left"
+    const canvas = element("canvas"), words = element("div", `label ${side}`), note = element("div", `note ${side}`)
+    const state = element("div", "state")
+    canvas.setAttribute("role", "img")
+    box.tabIndex = 0
+    box.append(canvas, words, note, state)
+    const cell = { box, picture, align, canvas, words, note, state, pointer: null }
+    this.listen(cell)
+    return cell
+  }
+
+  place(cell) {
+    if (this.isLinked(cell)) return this.linked
+    return this.own.get(cell.picture.id) || WHOLE
+  }
+
+  isLinked(cell) { return this.work.isLinked && cell.align !== "center" }
+
+  move(cell, place) {
+    if (this.isLinked(cell)) this.linked = place
+    else this.own.set(cell.picture.id, place)
+    this.redraw()
+  }
+
+  fit(cell) {
+    const seen = this.cells.filter((one) => one.picture)
+    const group = this.work.head.sameScale ? seen : [cell]
+    const sizes = group.map((one) => extent(one.picture, one.picture.turn))
+    return fitScale(sizes, cell.canvas.clientWidth, cell.canvas.clientHeight)
+  }
+
+  map(cell) {
+    const { canvas, picture } = cell
+    return pictureMap(picture, cell.align, picture.turn, this.place(cell), this.fit(cell), canvas.clientWidth,
+      canvas.clientHeight, window.devicePixelRatio || 1)
+  }
+
+  zoom(cell, wanted, x, y) {
+    const { canvas, picture } = cell, fit = this.fit(cell), [ux] = picture.unit
+    const most = Math.max(16 / (fit * ux * (window.devicePixelRatio || 1)), 1)
+    const zoom = Math.min(most, Math.max(1, wanted))
+    const place = this.place(cell)
+    this.move(cell, zoom === 1 && place.zoom > 1 ? { ...WHOLE } : zoomedAt(picture, cell.align, picture.turn, place, fit,
+      canvas.clientWidth, canvas.clientHeight, x, y, zoom))
+  }
+
+  // One pixel of the picture for one of the screen, around the pointer or the middle of the cell.
+  real(cell) {
+    const { canvas, picture } = cell, [x, y] = cell.pointer || [canvas.clientWidth / 2, canvas.clientHeight / 2]
+    const scale = 1 / ((window.devicePixelRatio || 1) * picture.unit[0]), fit = this.fit(cell)
+    this.move(cell, zoomedAt(picture, cell.align, picture.turn, this.place(cell), fit, canvas.clientWidth,
+      canvas.clientHeight, x, y, scale / fit))
+  }
+
+  shift(cell, dx, dy) {
+    const place = this.place(cell), scale = this.fit(cell) * place.zoom
+    const u = place.u + (dx * outward(cell.picture, cell.align, cell.picture.turn)) / scale
+    this.move(cell, { ...place, u, v: place.v + dy / scale })
+  }
+
+  redraw() {
+    this.waiting ||= requestAnimationFrame(() => this.drawNow())
+  }
+
+  drawNow() {
+    cancelAnimationFrame(this.waiting)
+    this.waiting = 0
+    for (const cell of this.cells) if (cell.picture) this.draw(cell)
+    this.say()
+  }
+
+  draw(cell) {
+    const { canvas, picture } = cell, { work } = this, ratio = window.devicePixelRatio || 1
+    const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio)
+    const heat = work.isHeated ? picture.heatLevel : null
+    const words = turnWords(picture, picture.turn)
+    if (cell.words.textContent !== words) {
+      cell.words.textContent = words
+      canvas.setAttribute("aria-label", words)
+    }
+    cell.note.textContent = heat ? picture.note : ""
+    cell.state.textContent = picture.failure || (picture.levels ? "" : "Loading \u2026")
+    cell.box.classList.toggle("active", cell === this.active && this.cells.length > 1)
+    if (!width || !height || !picture.levels) return
+    if (canvas.width !== width) canvas.width = width
+    if (canvas.height !== height) canvas.height = height
+    const context = canvas.getContext("2d"), map = this.map(cell)
+    this.paint(context, picture, heat, map, width, height, ratio)
+    for (const mark of work.marks) if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio)
+    if (work.hasLoupe && cell.pointer) this.drawLoupe(context, cell, heat, map, ratio)
+  }
+
+  paint(context, picture, heat, map, width, height, ratio) {
+    const back = inverse(map.map((part) => part * ratio)), { work } = this
+    const level = levelFor(picture.levels, Math.max(Math.hypot(back[0], back[1]), Math.hypot(back[2], back[3])))
+    drawScene(context, {
+      width, height, level, heat, back, most: picture.colour ? 255 : 65535, isColour: picture.colour,
+      low: picture.center - picture.span / 2, span: Math.max(picture.span, 1e-6), isInverted: work.isInverted,
+      size: [picture.width, picture.height], opacity: work.opacity, contour: work.contour, hue: work.head.hue,
+      lowCut: work.head.lowCut,
+    })
+  }
+
+  drawLoupe(context, cell, heat, map, ratio) {
+    const [x, y] = cell.pointer, side = Math.round(LOUPE_PX * ratio)
+    const glass = (this.glass ||= document.createElement("canvas"))
+    glass.width = glass.height = side
+    const scale = Math.max(2, 1 / (Math.hypot(map[0], map[1]) * ratio))
+    const larger = [...map.slice(0, 4).map((part) => part * scale), (map[4] - x) * scale + LOUPE_PX / 2,
+      (map[5] - y) * scale + LOUPE_PX / 2]
+    this.paint(glass.getContext("2d"), cell.picture, heat, larger, side, side, ratio)
+    context.save()
+    context.beginPath()
+    context.arc(x * ratio, y * ratio, side / 2, 0, 2 * Math.PI)
+    context.strokeStyle = "#7fb2c9"
+    context.lineWidth = 3 * ratio
+    context.stroke()
+    context.clip()
+    context.drawImage(glass, x * ratio - side / 2, y * ratio - side / 2)
+    context.restore()
+  }
+
+  // What is under the pointer, and what a measured millimetre means.
+  say() {
+    const cell = this.active
+    if (!cell || !cell.picture.levels) return
+    const { picture } = cell, map = this.map(cell), scale = Math.hypot(map[0], map[1]) * (window.devicePixelRatio || 1)
+    const parts = [`${Math.round(scale * 100)} % of its pixels`,
+      `window ${picture.center.toFixed(2)} / ${picture.span.toFixed(2)}`]
+    if (cell.pointer) {
+      const point = applied(inverse(map), ...cell.pointer)
+      if (point[0] >= 0 && point[1] >= 0 && point[0] < picture.width && point[1] < picture.height) {
+        parts.unshift(pixelWords(picture, point))
+      }
+    }
+    if (picture.levels[0].step > 1) parts.push("finer pixels are on their way")
+    if (this.work.tool === "distance" || this.work.marks.some((mark) => mark.id === picture.id)) parts.push(picture.spacing)
+    this.readout.textContent = parts.join(" \u00b7 ")
+    const lines = this.work.marks.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
+    if (lines.length) lines.push("Measurements are not saved with the read.")
+    this.list.replaceChildren(...lines.map((line) => element("li", "", line)))
+  }
+
+  leave() {
+    this.resized.disconnect()
+    cancelAnimationFrame(this.waiting)
+  }
+}
+
+// Mouse, pen and fingers in one cell.
+Board.prototype.listen = function (cell) {
+  const { canvas, box } = cell, { work } = this
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect()
+    return [event.clientX - box.left, event.clientY - box.top]
+  }
+  let drag = null
+  const activate = () => {
+    if (this.active === cell) return
+    this.active = cell
+    this.redraw()
+  }
+  box.onfocus = activate
+  box.onkeydown = (event) => {
+    if (event.key === "Enter" && event.target === box && !this.isWhole) work.enlarge(cell.picture)
+  }
+  canvas.oncontextmenu = (event) => event.preventDefault()
+  canvas.onwheel = (event) => {
+    if (!cell.picture.levels) return
+    event.preventDefault()
+    activate()
+    this.zoom(cell, this.place(cell).zoom * Math.exp(-event.deltaY * 0.0015), ...at(event))
+  }
+  canvas.onpointerdown = (event) => {
+    if (!cell.picture.levels) return
+    if (event.button === 1) event.preventDefault() // the browser's own scrolling
+    activate()
+    box.focus({ preventScroll: true })
+    canvas.setPointerCapture(event.pointerId)
+    this.pointers.set(event.pointerId, at(event))
+    const kind = this.pointers.size === 2 ? "pinch" : this.dragKind(event)
+    drag = { kind, from: at(event), last: at(event), moved: false, zoom: this.place(cell).zoom, pinch: this.pinch() }
+    if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event))
+  }
+  canvas.onpointermove = (event) => {
+    cell.pointer = at(event)
+    if (this.pointers.has(event.pointerId)) this.pointers.set(event.pointerId, at(event))
+    if (drag) this.drag(cell, drag, at(event), event)
+    else if (work.hasLoupe) this.redraw()
+    else this.say()
+  }
+  const end = (event) => {
+    this.pointers.delete(event.pointerId)
+    if (drag?.handle && event.type === "pointerup") this.endMark(drag)
+    drag = null
+  }
+  canvas.onpointerup = end
+  canvas.onpointercancel = end
+  canvas.onpointerenter = activate
+  canvas.onpointerleave = () => {
+    cell.pointer = null
+    if (work.hasLoupe) this.redraw()
+  }
+  canvas.ondblclick = () => {
+    if (!this.isWhole && !POINTS_OF[work.tool]) work.enlarge(cell.picture)
+  }
+}
+
+Board.prototype.dragKind = function (event) {
+  const { work } = this
+  if (work.isSpaceDown || event.button === 1) return "move"
+  if (event.button === 2) return "zoom"
+  if (event.pointerType === "touch" && work.tool === "window") return this.isWhole ? "move" : "nothing"
+  return work.head.hasTools ? work.tool : "nothing"
+}
+
+Board.prototype.pinch = function () {
+  if (this.pointers.size !== 2) return null
+  const [[ax, ay], [bx, by]] = [...this.pointers.values()]
+  return { x: (ax + bx) / 2, y: (ay + by) / 2, apart: Math.hypot(ax - bx, ay - by) }
+}
+
+Board.prototype.drag = function (cell, drag, [x, y], event) {
+  const { work } = this, dx = x - drag.last[0], dy = y - drag.last[1]
+  drag.moved ||= Math.hypot(x - drag.from[0], y - drag.from[1]) > DRAG_PX
+  drag.last = [x, y]
+  if (drag.kind === "move") {
+    work.hasDragged = true
+    this.shift(cell, dx, dy)
+  } else if (drag.kind === "zoom") {
+    this.zoom(cell, this.place(cell).zoom * Math.exp(-dy * 0.01), ...drag.from)
+  } else if (drag.kind === "window" && drag.moved) {
+    work.windowBy(cell.picture, dx, dy, event.shiftKey)
+  } else if (drag.kind === "pinch" && this.pointers.size === 2) {
+    const now = this.pinch(), before = drag.pinch
+    this.shift(cell, now.x - before.x, now.y - before.y)
+    this.zoom(cell, this.place(cell).zoom * (now.apart / Math.max(before.apart, 1)), now.x, now.y)
+    drag.pinch = now
+  } else if (drag.handle) {
+    drag.handle.mark.points[drag.handle.point] = this.pointIn(cell, x, y)
+    this.redraw()
+  }
+}
+
+Board.prototype.pointIn = function (cell, x, y) {
+  const { picture } = cell, [column, row] = applied(inverse(this.map(cell)), x, y)
+  return [Math.min(Math.max(column, 0), picture.width), Math.min(Math.max(row, 0), picture.height)]
+}
+
+// A press on a mark's point moves it; elsewhere it begins a mark, and a third point of an angle is pressed after a drag.
+Board.prototype.startMark = function (cell, drag, x, y) {
+  const { work } = this, { id } = cell.picture, point = this.pointIn(cell, x, y)
+  const open = work.marks.find((mark) => mark.id === id && mark.points.length < POINTS_OF[mark.kind])
+  if (open) {
+    open.points.push(point)
+    drag.handle = { mark: open, point: open.points.length - 1 }
+  } else {
+    drag.handle = handleAt(work.marks, id, this.map(cell), x, y, 8)
+    if (!drag.handle) {
+      const mark = { id, kind: work.tool, points: work.tool === "point" ? [point] : [point, point] }
+      work.marks.push(mark)
+      drag.handle = { mark, point: mark.points.length - 1 }
+      drag.isNew = true
+    }
+  }
+  work.changed()
+}
+
+// A press without a drag drew no length: it was a mistake, not a measurement.
+Board.prototype.endMark = function (drag) {
+  const { work } = this, { mark } = drag.handle
+  if (drag.isNew && !drag.moved && mark.kind !== "point") work.marks = work.marks.filter((one) => one !== mark)
+  work.changed()
+}

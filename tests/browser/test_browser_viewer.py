@@ -1,0 +1,429 @@
+"""The viewer in a real browser: it draws what `core.imaging` says, and what a hand does lands where it should."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from made_images import mammogram
+from running_app import chromium
+from viewer_page import ViewerPage
+
+from core.imaging.hanging import Place, Stage, hang, label_of, stages
+from core.imaging.overlay import paint, to_uint8
+from core.imaging.presets import presets
+from core.types import Image, Modality, Window
+from pages.parts.viewer import Picture
+
+pytestmark = pytest.mark.browser
+
+GRID_TOP_LEFT = ("400px", "400px")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["webgl", "canvas"])
+def each_way(browser: Any, request: pytest.FixtureRequest) -> Iterator[ViewerPage]:
+    """A viewer that draws by WebGL2, and one in a browser without it."""
+    yield from opened(browser, has_webgl=request.param == "webgl")
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[ViewerPage]:
+    yield from opened(browser)
+
+
+def opened(browser: Any, **options: bool) -> Iterator[ViewerPage]:
+    tab = browser.new_page(viewport={"width": 900, "height": 800})
+    viewed = ViewerPage(tab, **options)
+    yield viewed
+    tab.close()
+    assert not viewed.failures
+
+
+def picture_of(pixels: np.ndarray, **facts: Any) -> Image:
+    facts.setdefault("modality", Modality.MAMMOGRAPHY)
+    pixels = np.ascontiguousarray(pixels, np.float32)
+    name = hashlib.sha256(pixels.tobytes() + str(facts).encode()).hexdigest()
+    return Image(pixels, name, modality_source="argument", **facts)
+
+
+def alone(image: Image, *, is_mirrored: bool = False, **more: Any) -> tuple[list[Picture], list[Stage]]:
+    label = label_of([image], 0)
+    hung = f"{label} FLIPPED" if is_mirrored else label
+    return [Picture(image, label, hung, is_mirrored, **more)], [Stage("All", (Place(0, hung, is_mirrored),), 1)]
+
+
+def four_views() -> tuple[list[Picture], list[Stage]]:
+    left = mammogram(1000, 700)
+    images = [
+        picture_of(left if side == "L" else left[:, ::-1], laterality=side, view=view, spacing_mm=(0.1, 0.1))
+        for side, view in (("L", "MLO"), ("R", "CC"), ("R", "MLO"), ("L", "CC"))
+    ]
+    layout = hang(images)
+    places = {place.index: place for place in layout.places}
+    shown = [
+        Picture(image, label_of(images, index), places[index].label, places[index].is_mirrored)
+        for index, image in enumerate(images)
+    ]
+    return shown, list(stages(layout))
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    """Every grey level of 16 bits in small steps, and some noise: what 8 bits cannot hold."""
+    rng = np.random.default_rng(5)
+    ramp = np.linspace(0, 1, height * width, dtype=np.float32).reshape(height, width)
+    return np.clip(ramp * 0.3 + 0.2 + rng.normal(0, 0.002, ramp.shape).astype(np.float32), 0, 1)
+
+
+def most_apart(shown: np.ndarray, expected: np.ndarray) -> int:
+    expected = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, axis=2)
+    assert shown.shape == expected.shape
+    return int(np.abs(shown.astype(int) - expected).max())
+
+
+def test_every_window_shows_the_grey_levels_that_core_imaging_says(each_way: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    each_way.draw(*alone(picture_of(pixels)), cell_height=GRID_TOP_LEFT)
+    assert each_way.size() == (900, 400)
+    for number, preset in enumerate(presets(pixels), start=1):
+        each_way.key(str(number))
+        assert most_apart(each_way.shown(), to_uint8(pixels, preset.center, preset.width)) <= 1, preset.name
+    each_way.key("i")
+    assert most_apart(each_way.shown(), to_uint8(pixels, preset.center, preset.width, invert=True)) <= 1
+
+
+def test_a_narrow_window_shows_steps_that_eight_bits_do_not_hold(page: ViewerPage) -> None:
+    """The whole range of 8 bits would be one or two grey levels here."""
+    pixels = np.tile(np.linspace(0.4, 0.405, 900, dtype=np.float32), (400, 1))
+    page.draw(*alone(picture_of(pixels)), cell_height=GRID_TOP_LEFT)
+    page.key("2")
+    assert len(np.unique(page.shown())) > 40
+
+
+def test_the_mirrored_view_of_a_flip_is_the_picture_mirrored_and_says_so(each_way: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    each_way.draw(*alone(picture_of(pixels, laterality="L", view="CC")), cell_height=GRID_TOP_LEFT)
+    label = each_way.tab.locator(".label")
+    assert label.inner_text() == "L CC"
+    each_way.key("h")
+    assert most_apart(each_way.shown(), to_uint8(pixels[:, ::-1])) <= 1
+    assert label.inner_text() == "L CC FLIPPED"
+    each_way.key("h")
+    each_way.key("v")
+    assert most_apart(each_way.shown(), to_uint8(pixels[::-1])) <= 1
+    assert "FLIPPED" in label.inner_text()
+    each_way.key("h")
+    assert label.inner_text() == "L CC TURNED 180°"
+    each_way.key(" ")
+    assert label.inner_text() == "L CC"
+    assert most_apart(each_way.shown(), to_uint8(pixels)) <= 1
+
+
+def test_a_hung_mirrored_picture_says_flipped_until_it_is_flipped_back(page: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    page.draw(*alone(picture_of(pixels, laterality="R", view="CC"), is_mirrored=True), cell_height=GRID_TOP_LEFT)
+    assert page.tab.locator(".label").inner_text() == "R CC FLIPPED"
+    assert most_apart(page.shown(), to_uint8(pixels[:, ::-1])) <= 1
+    page.key("h")
+    assert page.tab.locator(".label").inner_text() == "R CC"
+    assert most_apart(page.shown(), to_uint8(pixels)) <= 1
+
+
+def test_tissue_in_colour_is_drawn_in_its_colours(each_way: ViewerPage) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (400, 900, 3)).astype(np.float32) / 255
+    each_way.draw(*alone(picture_of(pixels, modality=Modality.HISTOLOGY)), cell_height=GRID_TOP_LEFT)
+    assert most_apart(each_way.shown(), to_uint8(pixels)) <= 1
+
+
+def test_the_heat_map_lies_over_the_picture_and_one_key_takes_it_off(each_way: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    rows, columns = np.mgrid[:400, :900]
+    heat = np.exp(-((rows - 150) ** 2 + (columns - 300) ** 2) / 20000).astype(np.float32)
+    drawn = alone(picture_of(pixels), heat=heat, note="Model attention")
+    each_way.draw(*drawn, cell_height=GRID_TOP_LEFT, opacity=0.6)
+    expected = paint(to_uint8(pixels) / np.float32(255), heat, 0.6)
+    assert most_apart(each_way.shown(), expected) <= 3  # the map is sent smaller, and steep at its rim
+    assert each_way.tab.locator(".note").inner_text() == "Model attention"
+    each_way.key("[")
+    assert most_apart(each_way.shown(), paint(to_uint8(pixels) / np.float32(255), heat, 0.5)) <= 3
+    each_way.key("o")
+    assert most_apart(each_way.shown(), to_uint8(pixels)) <= 1
+    assert each_way.tab.locator(".note").inner_text() == ""
+    each_way.key("o")
+    without = each_way.shown()
+    each_way.key("k")
+    line = np.argwhere(np.abs(each_way.shown().astype(int) - without).max(axis=2) > 30)
+    assert len(line) > 100
+    assert np.all(np.abs(heat[line[:, 0], line[:, 1]] - 0.3) < 0.03)  # the contour is at 30 % of the peak
+
+
+def dotted(*dots: tuple[int, int]) -> np.ndarray:
+    pixels = np.full((1600, 1200), 0.1, np.float32)
+    for column, row in dots:
+        pixels[row, column] = 1
+    return pixels
+
+
+def bright(shown: np.ndarray, above: int = 200) -> list[tuple[float, float]]:
+    """Middles of the single bright screen pixels, (x, y) in the canvas, from left to right."""
+    return sorted((x + 0.5, y + 0.5) for y, x in np.argwhere(shown[..., 0] > above))
+
+
+def test_a_point_on_a_mirrored_and_zoomed_view_is_the_pixel_of_the_stored_image(page: ViewerPage) -> None:
+    image = picture_of(dotted((431, 702)), laterality="R", view="CC", frame=2, n_frames=4)
+    page.draw(*alone(image, is_mirrored=True), cell_height=GRID_TOP_LEFT)
+    box = page.tab.locator(".cell canvas").bounding_box()
+    page.tab.mouse.move(box["x"] + 450, box["y"] + 200)
+    page.key("f")
+    [(x, y)] = bright(page.shown())
+    page.key("p")
+    page.tab.mouse.click(box["x"] + x, box["y"] + y)
+    assert measured(page) == "R CC: column 431, row 702, frame 3"
+    assert "not saved with the read" in page.tab.locator(".measures li").last.inner_text()
+
+
+@pytest.mark.parametrize("spacing", [(0.07, 0.07), (0.2, 0.1), None])
+def test_a_distance_is_right_to_a_pixel(page: ViewerPage, spacing: tuple[float, float] | None) -> None:
+    dots = (500, 750), (740, 840)
+    image = picture_of(dotted(*dots), laterality="L", view="CC", spacing_mm=spacing)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    box = page.tab.locator(".cell canvas").bounding_box()
+    page.tab.mouse.move(box["x"] + 450, box["y"] + 200)
+    page.key("f")
+    (x0, y0), (x1, y1) = ends(bright(page.shown()))
+    page.key("d")
+    page.tab.mouse.move(box["x"] + x0, box["y"] + y0)
+    page.tab.mouse.down()
+    page.tab.mouse.move(box["x"] + (x0 + x1) / 2, box["y"] + y1, steps=3)
+    page.tab.mouse.move(box["x"] + x1, box["y"] + y1)
+    page.tab.mouse.up()
+    page.tab.wait_for_timeout(100)
+    length, unit = measured(page).removeprefix("L CC: distance ").split()[:2]
+    row_step, column_step = spacing or (1.0, 1.0)
+    true = math.hypot(240 * column_step, 90 * row_step)
+    assert unit == ("mm" if spacing else "pixels")
+    assert abs(float(length) - true) <= max(row_step, column_step)
+    said = page.tab.locator(".readout").inner_text()
+    assert ("so distances are in pixels" in said) == (spacing is None)
+
+
+def measured(page: ViewerPage) -> str:
+    """The one measurement in the list under the pictures."""
+    lines = page.tab.locator(".measures li").all_inner_texts()
+    assert len(lines) == 2
+    return lines[0]
+
+
+def ends(dots: list[tuple[float, float]]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The first and the last: a pixel that is higher than wide covers two of the screen."""
+    return dots[0], dots[-1]
+
+
+def drag(page: ViewerPage, path: list[tuple[float, float]], *, cell: int = 0, button: str = "left") -> None:
+    box = page.tab.locator(".cell canvas").nth(cell).bounding_box()
+    page.tab.mouse.move(box["x"] + path[0][0], box["y"] + path[0][1])
+    page.tab.mouse.down(button=button)
+    for x, y in path[1:]:
+        page.tab.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+    page.tab.mouse.up(button=button)
+    page.tab.wait_for_timeout(100)
+
+
+def test_an_angle_and_the_mean_grey_of_an_ellipse_are_measured(page: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    page.draw(*alone(picture_of(pixels, laterality="L", view="CC", spacing_mm=(0.1, 0.1))), cell_height=GRID_TOP_LEFT)
+    page.key("a")
+    drag(page, [(100, 100), (300, 100)])
+    drag(page, [(300, 250), (300, 251)])
+    assert measured(page).startswith("L CC: angle 90.0°")
+    page.key("Delete")
+    page.key("e")
+    drag(page, [(100, 50), (500, 250)])
+    rows, columns = np.mgrid[:400, :900] + 0.5
+    inside = pixels[((columns - 300) / 200) ** 2 + ((rows - 150) / 100) ** 2 <= 1]
+    words = measured(page)
+    assert f"ellipse mean grey {inside.mean():.3f} ± {inside.std():.3f}, " in words
+    assert f"{math.pi * 20 * 10:.1f} mm²" in words
+    assert "column, row 100.0, 50.0 to 500.0, 250.0; frame 1" in words
+
+
+def test_a_press_without_a_drag_measures_nothing_and_a_point_of_a_mark_can_be_moved(page: ViewerPage) -> None:
+    page.draw(*alone(picture_of(gradient(400, 900))), cell_height=GRID_TOP_LEFT)
+    page.key("d")
+    drag(page, [(100, 100), (101, 100)])
+    assert page.tab.locator(".measures li").count() == 0
+    drag(page, [(100, 100), (200, 100)])
+    assert "100.0 pixels" in measured(page)
+    drag(page, [(200, 100), (350, 100)])
+    assert "250.0 pixels" in measured(page)
+
+
+def test_a_left_drag_windows_all_views_and_the_page_reads_it_back(page: ViewerPage) -> None:
+    page.draw(*four_views(), same_scale=True, cell_height=("300px", "300px"))
+    before = [page.shown(index).astype(int) for index in range(4)]
+    drag(page, [(200, 150), (200, 70)])
+    for index in range(4):
+        after = page.shown(index).astype(int)
+        tissue = (before[index] > 40) & (before[index] < 200)
+        assert (after[tissue] > before[index][tissue]).mean() > 0.99  # up is brighter
+    assert page.tab.get_by_label("Window", exact=True).input_value() == ""
+    drag(page, [(200, 150), (300, 150)])
+    assert "window 0.30 / 1.49" in page.tab.locator(".readout").inner_text()
+
+
+def test_zoom_and_pan_are_linked_across_the_views_and_mirrored_between_the_sides(page: ViewerPage) -> None:
+    """The right breast is the left one mirrored, so whatever is done to one the other must show mirrored."""
+    page.draw(*four_views(), same_scale=True, cell_height=("300px", "300px"))
+
+    def is_mirrored() -> bool:
+        right, left = page.shown(0), page.shown(1)
+        return most_apart(right[:, ::-1], left) <= 1
+
+    whole = page.shown(0)
+    assert is_mirrored()
+    drag(page, [(200, 150), (200, 40)], button="right")
+    assert is_mirrored() and most_apart(page.shown(0), whole) > 50
+    zoomed = page.shown(0)
+    drag(page, [(200, 150), (150, 190)], button="middle")
+    assert is_mirrored()
+    assert most_apart(page.shown(0)[40:, :-50], zoomed[:-40, 50:]) <= 2
+    page.key("l")
+    drag(page, [(200, 150), (230, 150)], button="middle")
+    assert not is_mirrored()
+    page.key("=")
+    page.key(" ")
+    assert is_mirrored() and most_apart(page.shown(0), whole) <= 1
+
+
+def test_the_wheel_zooms_where_the_pointer_is(page: ViewerPage) -> None:
+    image = picture_of(dotted((431, 702)), laterality="L", view="CC")
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    box = page.tab.locator(".cell canvas").bounding_box()
+    scale = 400 / 1600
+    x, y = (900 - 1200 * scale) / 2 + 431.5 * scale, 702.5 * scale
+    page.tab.mouse.move(box["x"] + x, box["y"] + y)
+    page.tab.mouse.wheel(0, -1000)
+    [dot] = bright(page.shown(), above=120)
+    assert np.abs(np.subtract(dot, (x, y))).max() < 4  # a mouse counts whole pixels, and half of one is enlarged too
+
+
+def test_keys_step_through_the_hangings_and_typing_is_left_alone(page: ViewerPage) -> None:
+    page.draw(*four_views(), same_scale=True, cell_height=("300px", "300px"))
+    seen = []
+    for _ in range(7):
+        seen.append(page.tab.locator(".label").all_inner_texts())
+        page.key(".")
+    views = ["R CC", "L CC", "R MLO", "L MLO"]
+    assert seen == [views, views[:2], views[2:], *([view] for view in views)]
+    page.key(",")
+    assert page.tab.locator(".label").all_inner_texts() == ["R MLO"]
+    page.tab.evaluate("document.body.append(Object.assign(document.createElement('input'), { id: 'words' }))")
+    page.tab.locator("#words").focus()
+    page.tab.keyboard.type("i.,5 ")
+    assert page.tab.locator("#words").input_value() == "i.,5 "
+    assert page.tab.locator(".label").all_inner_texts() == ["R MLO"]
+
+
+def test_a_run_of_the_page_leaves_zoom_window_marks_and_canvases_where_they_are(page: ViewerPage) -> None:
+    shown, hangings = four_views()
+    page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
+    drag(page, [(200, 150), (260, 100)])
+    drag(page, [(200, 150), (200, 80)], button="right")
+    page.key("d")
+    drag(page, [(250, 150), (300, 200)])
+    page.tab.evaluate("window.first = document.querySelector('.cell canvas')")
+    before, marks, n_files = page.shown(0), page.tab.locator(".measures li").all_inner_texts(), len(page.fetched)
+    heat = np.zeros((1000, 700), np.float32)
+    page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
+    assert page.tab.evaluate("window.first === document.querySelector('.cell canvas')")
+    assert most_apart(page.shown(0), before) == 0
+    assert page.tab.locator(".measures li").all_inner_texts() == marks
+    assert len(page.fetched) == n_files  # no pixel is sent twice
+    with_heat = [Picture(one.image, one.label, one.hung, one.is_mirrored, heat, "Model attention") for one in shown]
+    page.draw(with_heat, hangings, same_scale=True, cell_height=("300px", "300px"))
+    assert page.tab.evaluate("window.first === document.querySelector('.cell canvas')")
+    assert page.tab.locator(".note").first.inner_text() == "Model attention"
+    assert most_apart(page.shown(0), before) == 0  # a map that says nothing tints nothing
+
+
+def test_a_viewer_that_is_put_elsewhere_keeps_what_was_set(page: ViewerPage) -> None:
+    """As Streamlit does when elements before it come or go: it is taken away and drawn into another place."""
+    shown, hangings = four_views()
+    page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
+    drag(page, [(200, 150), (260, 100)])
+    before = page.shown(0)
+    page.tab.evaluate(
+        """() => { window.leave(); const root = document.getElementById("root")
+          root.innerHTML = "<div class=viewer></div>" }"""
+    )
+    page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
+    assert most_apart(page.shown(0), before) == 0
+
+
+def test_the_whole_window_opens_on_the_picture_and_escape_returns(page: ViewerPage) -> None:
+    page.draw(*four_views(), same_scale=True, cell_height=("300px", "300px"))
+    page.tab.locator(".cell canvas").nth(1).dblclick()
+    large = page.tab.locator("dialog .cell canvas")
+    large.wait_for()
+    assert page.tab.locator("dialog .label").inner_text() == "L CC"
+    page.key(".")
+    assert page.tab.locator("dialog .label").inner_text() == "R MLO"
+    page.key("Escape")
+    large.wait_for(state="detached")
+    assert len(page.tab.locator(".label").all_inner_texts()) == 4
+    page.key("?")
+    page.tab.get_by_role("dialog", name="Keys and mouse").wait_for()
+    page.key("Escape")
+
+
+def test_a_picture_that_is_not_the_one_asked_for_is_not_drawn(page: ViewerPage) -> None:
+    """The server names files by a fingerprint; two pictures under one name must not be taken for each other."""
+    shown, hangings = alone(picture_of(gradient(400, 900)))
+    page.address = lambda content, coordinates: (
+        page.files.update({coordinates: bytes(32) + content[32:]}) or coordinates
+    )
+    page.draw(shown, hangings, cell_height=GRID_TOP_LEFT)
+    assert "another picture than was asked for" in page.tab.locator(".state").inner_text()
+    assert int(page.shown().max()) == 0
+
+
+def test_the_files_own_windows_are_chosen_after_the_presets(page: ViewerPage) -> None:
+    windows = (Window(2048, 4096, "LINEAR_EXACT", "NORMAL"), Window(1024, 1024, "LINEAR_EXACT", "HARDER"))
+    pixels = gradient(400, 900)
+    image = picture_of(pixels, windows=windows, window_index=0)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    page.key("6")
+    assert most_apart(page.shown(), to_uint8(pixels, 0.25, 0.25)) <= 1
+    assert "HARDER" in page.tab.get_by_label("Window", exact=True).locator("option:checked").inner_text()
+
+
+def test_two_fingers_zoom_and_move(browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True)
+    tab = context.new_page()
+    page = ViewerPage(tab)
+    page.draw(*alone(picture_of(mammogram(1000, 700), laterality="L", view="CC")), cell_height=GRID_TOP_LEFT)
+    before = page.shown()
+    touch = context.new_cdp_session(tab)
+    top = tab.locator(".cell canvas").bounding_box()["y"]
+
+    def fingers(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": top + y, "id": number} for number, (x, y) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", (150, 200), (200, 200))
+    for step in range(1, 8):
+        fingers("touchMove", (150 - 10 * step, 200), (200 + 10 * step, 200))
+    fingers("touchEnd")
+    after = page.shown()
+    assert (after > 60).mean() > 1.3 * (before > 60).mean()
+    assert not page.failures
+    context.close()

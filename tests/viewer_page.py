@@ -1,0 +1,79 @@
+"""The viewer alone in a real browser: what Python sends it, without a server and without Streamlit around it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pages.parts import viewer
+from pages.parts.viewer import Picture
+
+ORIGIN = "http://viewer.test"
+_NO_WEBGL = """HTMLCanvasElement.prototype.getContext = (get => function (kind, options) {
+  return kind === "webgl2" ? null : get.call(this, kind, options) })(HTMLCanvasElement.prototype.getContext)"""
+
+
+class ViewerPage:
+    """A tab with one workplace. `draw` is a run of the page; a second one brings new data to the same place."""
+
+    def __init__(self, tab: Any, *, has_webgl: bool = True) -> None:
+        self.tab = tab
+        self.files: dict[str, bytes] = {}
+        self.failures: list[str] = []
+        self.fetched: list[str] = []
+        tab.on("pageerror", lambda error: self.failures.append(str(error)))
+        css = (viewer._HERE / "viewer.css").read_text(encoding="utf-8")
+        off = "" if has_webgl else f"<script>{_NO_WEBGL}</script>"
+        self.html = (
+            f"<!doctype html><style>body{{margin:0}}{css}</style>{off}<div id=root><div class=viewer></div></div>"
+        )
+        tab.route(f"{ORIGIN}/**", self._answer)
+        tab.goto(f"{ORIGIN}/")
+
+    def _answer(self, route: Any) -> None:
+        name = route.request.url.removeprefix(f"{ORIGIN}/")
+        if not name:
+            route.fulfill(body=self.html, content_type="text/html")
+        elif name == "viewer.js":
+            route.fulfill(body=viewer.javascript(), content_type="text/javascript")
+        elif name in self.files:
+            self.fetched.append(name)
+            route.fulfill(body=self.files[name], content_type="application/octet-stream")
+        else:
+            route.fulfill(status=404)
+
+    def address(self, content: bytes, coordinates: str) -> str:
+        self.files[coordinates] = content
+        return coordinates
+
+    def draw(self, pictures: list[Picture], stages: Any, *, key: str = "study", **options: Any) -> None:
+        data = viewer.workplace(pictures, stages, key=key, address=self.address, **options)
+        self.tab.evaluate(
+            """async (sent) => {
+              const { default: draw } = await import("/viewer.js")
+              window.leave = draw({ data: JSON.parse(sent), parentElement: document.getElementById("root") })
+            }""",
+            json.dumps(data),
+        )
+        self.tab.locator(".grid[data-whole=yes]").first.wait_for()
+        self.tab.wait_for_timeout(100)
+
+    def shown(self, index: int = 0, of: str = ".cell canvas") -> np.ndarray:
+        """uint8 (H, W, 3) of one canvas."""
+        self.tab.wait_for_timeout(120)
+        sent = self.tab.locator(of).nth(index).evaluate("canvas => canvas.toDataURL('image/png')")
+        with Image.open(io.BytesIO(base64.b64decode(sent.partition(",")[2]))) as png:
+            return np.asarray(png.convert("RGB"))
+
+    def size(self, index: int = 0) -> tuple[int, int]:
+        box = self.tab.locator(".cell canvas").nth(index).bounding_box()
+        return int(box["width"]), int(box["height"])
+
+    def key(self, key: str) -> None:
+        self.tab.keyboard.press(key)
+        self.tab.wait_for_timeout(80)
