@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Page, expect
 from pypdf import PdfReader
 from running_app import RunningApp, chromium, running_app, set_up
 
@@ -82,15 +84,7 @@ def shown_text(page: Page) -> str:
 
 def picture(page: Page, index: int = 0) -> bytes:
     """What one canvas of the viewer shows, as PNG bytes."""
-    canvas = page.locator(".st-key-sr-pictures .cell canvas").nth(index)
-    for _ in range(5):  # a rerun may put a new canvas there while it is looked at
-        try:
-            return canvas.screenshot()
-        except Error as error:
-            if "not attached" not in str(error):
-                raise
-            settled(page)
-    return canvas.screenshot()
+    return page.locator(".st-key-sr-pictures .cell canvas").nth(index).screenshot()
 
 
 def downloaded(page: Page, button: str) -> bytes:
@@ -188,13 +182,27 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
     save_study(page)
     cells = page.locator(".st-key-sr-pictures .cell")
     assert [cells.nth(place).locator(".label").inner_text() for place in range(4)] == ["R CC", "L CC", "R MLO", "L MLO"]
+    canvas = page.locator(".st-key-sr-pictures .cell canvas").first
+    canvas.evaluate("canvas => { canvas.isTheFirst = true }")
 
     report = read_to_the_end(page, {"Right breast": "3", "Left breast": "1"}, MODELS["mammography"])
     for expected in ("Four views", "Right breast", "Left breast", "BI-RADS 3 (probably benign)", "mean over the views"):
         assert expected in report, expected
     for label in ("R CC", "L CC", "R MLO", "L MLO"):
         assert label in report
+    assert canvas.evaluate("canvas => canvas.isTheFirst"), "a run of the page made the canvas anew"
     assert "Traceback" not in site.output.read_text(errors="replace")
+
+
+def test_pixels_have_an_address_that_answers_their_own_session_only(page: Page) -> None:
+    """Uses the study that the test before has left open."""
+    found = page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+    addresses = [address for address in found if "/media/" in address and address.endswith(".bin")]
+    assert len(addresses) >= 4
+    for address in addresses[-4:]:
+        assert page.request.get(address).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(address)
 
 
 def test_an_enlarged_picture_opens_zooms_and_closes_with_escape(page: Page) -> None:

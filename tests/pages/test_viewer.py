@@ -1,0 +1,71 @@
+"""What the viewer is sent: bytes that come back as the same pixels, and a guide that names every key."""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import numpy as np
+import pytest
+
+from core.settings import REPOSITORY
+from pages.parts import viewer
+
+
+def unpacked(level: viewer.Level, channels: int = 1) -> np.ndarray:
+    """As pixels.js does it."""
+    planes = np.frombuffer(zlib.decompress(level.content[32:]), np.uint8)
+    if channels == 3:
+        difference = planes.reshape(3, level.height, level.width).transpose(1, 2, 0)
+        return np.cumsum(difference, axis=1, dtype=np.uint8)
+    low, high = planes.reshape(2, level.height, level.width).astype(np.uint16)
+    return np.cumsum(low + (high << 8), axis=1, dtype=np.uint16)
+
+
+def test_grey_and_colour_come_back_exactly() -> None:
+    rng = np.random.default_rng(1)
+    grey = rng.integers(0, 65536, (7, 11), dtype=np.uint16)
+    colour = rng.integers(0, 256, (5, 9, 3), dtype=np.uint8)
+    assert np.array_equal(unpacked(viewer.packed(grey)), grey)
+    assert np.array_equal(unpacked(viewer.packed(colour), 3), colour)
+
+
+@pytest.mark.parametrize(
+    ("side", "most_side", "steps"),
+    [(1100, None, [1]), (1101, None, [2, 1]), (4500, None, [8, 1]), (3000, 1024, [4]), (900, 1024, [1])],
+)
+def test_a_large_picture_is_sent_small_first_and_then_whole(side: int, most_side: int | None, steps: list[int]) -> None:
+    pixels = np.full((side, 40), 0.25, np.float32)
+    levels = viewer.levels_of(pixels, most_side=most_side)
+    assert [level.step for level in levels] == steps
+    assert all(level.height == -(-side // level.step) for level in levels)
+    assert np.abs(unpacked(levels[0]).astype(int) - round(0.25 * 65535)).max() <= 1
+
+
+def test_files_of_two_pictures_differ_in_their_first_bytes() -> None:
+    """Streamlit names a large file by its length, head, middle and tail; the digest in the head tells them apart."""
+    one, other = np.zeros((64, 64), np.uint16), np.zeros((64, 64), np.uint16)
+    other[20, 20] = 1
+    levels = viewer.packed(one), viewer.packed(other)
+    assert levels[0].content[:32] != levels[1].content[:32]
+    assert levels[0].content[:32].hex() == levels[0].digest
+
+
+def test_the_guide_names_every_key_of_the_table_with_the_same_words() -> None:
+    guide = (REPOSITORY / "docs" / "reading.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", guide, flags=re.MULTILINE))
+    named = {keys.replace("`", ""): does for keys, does in rows.items()}
+    table = viewer.javascript().partition("const KEYS = [")[2].partition("\n]")[0]
+    pairs = re.findall(r'\["(.+?)", "(.+?)"\]', table.replace("\\u2026", "…").replace("\\u00b0", "°"))
+    assert len(pairs) > 20
+    for keys, does in pairs:
+        assert named.get(keys, "").startswith(does), keys
+
+
+def test_every_key_that_acts_is_in_the_table() -> None:
+    source = viewer.javascript()
+    acts = re.findall(r'(?:"(.)"|\b(\w))(?=: ")', source.partition("const ACTS = {")[2].partition("}")[0])
+    listed = source.partition("const KEYS = [")[2].partition("\n]")[0]
+    keys = {letter for shown, _ in re.findall(r'\["(.+?)", "(.+?)"\]', listed) for letter in shown.split()}
+    assert len(acts) >= 20
+    assert {one or other for one, other in acts} <= keys
