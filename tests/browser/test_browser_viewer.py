@@ -355,18 +355,26 @@ def test_a_run_of_the_page_leaves_zoom_window_marks_and_canvases_where_they_are(
     assert most_apart(page.shown(0), before) == 0  # a map that says nothing tints nothing
 
 
-def test_a_viewer_that_is_put_elsewhere_keeps_what_was_set(page: ViewerPage) -> None:
+@pytest.mark.parametrize("is_left_first", [True, False])
+def test_a_viewer_that_is_put_elsewhere_has_all_that_was_set(page: ViewerPage, is_left_first: bool) -> None:
     """As Streamlit does when elements before it come or go: it is taken away and drawn into another place."""
     shown, hangings = four_views()
     page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
     drag(page, [(200, 150), (260, 100)])
     before = page.shown(0)
     page.tab.evaluate(
-        """() => { window.leave(); const root = document.getElementById("root")
-          root.innerHTML = "<div class=viewer></div>" }"""
+        """(isLeftFirst) => {
+          window.leaveOld = window.leave
+          if (isLeftFirst) leaveOld()
+          document.getElementById("root").outerHTML = "<div id=root><div class=viewer></div></div>"
+        }""",
+        is_left_first,
     )
     page.draw(shown, hangings, same_scale=True, cell_height=("300px", "300px"))
+    page.tab.evaluate("(isLeftFirst) => { if (!isLeftFirst) leaveOld() }", is_left_first)
     assert most_apart(page.shown(0), before) == 0
+    page.key("i")
+    assert most_apart(page.shown(0), before) > 100  # it still has the keys
 
 
 def test_the_whole_window_opens_on_the_picture_and_escape_returns(page: ViewerPage) -> None:

@@ -81,7 +81,7 @@ class Workplace {
         if (picture.abort.signal.aborted) return
         picture.failure = picture.levels ? "" : `This picture did not arrive. ${error.message} Reload the page.`
       }
-      this.changed()
+      this.redraw()
     }
     const heat = async (picture) => {
       if (!picture.heat || picture.heatLevel) return
@@ -92,7 +92,7 @@ class Workplace {
       } catch (error) {
         if (!picture.abort.signal.aborted) picture.failure = `The heat map did not arrive. ${error.message}`
       }
-      this.changed()
+      this.redraw()
     }
     const heats = this.pictures.map(heat)
     await Promise.all(this.pictures.map((picture) => one(picture, picture.levels_first())))
@@ -162,7 +162,7 @@ class Workplace {
     const isNews = this.preset !== ""
     this.preset = ""
     if (isNews) this.changed()
-    else this.boards.forEach((board) => board.redraw())
+    else this.redraw()
   }
 
   chooseTool(tool) {
@@ -237,6 +237,8 @@ class Workplace {
     board.active?.box.focus()
   }
 
+  redraw() { this.boards.forEach((board) => board.redraw()) }
+
   changed() {
     this.element.classList.toggle("measuring", this.tool !== "window")
     for (const board of this.boards) {
@@ -275,8 +277,10 @@ export default function (component) {
   const place = root.querySelector(".viewer")
   if (work.element.parentNode !== place) place.replaceChildren(work.element)
   if (head.hasTools) hear(work)
+  work.root = root
   work.changed()
   return () => {
+    if (work.root !== root) return // it was put elsewhere before it was taken away here
     if (keysOf === work) keysOf = null
     work.dialog?.close()
     work.leaving = setTimeout(() => work.sleep(), LEAVING_MS) // the page may only be putting us elsewhere
