@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,8 +158,7 @@ def workplace(
 ) -> dict[str, object]:
     """What the component is sent; arguments as in `show`. address: where the browser finds these bytes; its second
     argument names the place on the page."""
-    with ThreadPoolExecutor(2) as pool:  # zlib and NumPy work beside each other
-        prepared = list(pool.map(lambda picture: _prepare(picture.image, most_side), pictures))
+    prepared = [_prepare(picture.image, most_side) for picture in pictures]
     sent = []
     for position, (picture, ready) in enumerate(zip(pictures, prepared, strict=True)):
 
