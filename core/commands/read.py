@@ -13,8 +13,8 @@ from typing import Any
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.aggregate import counts_for_breast
-from core.models.cards import Card, leaks_of, live_card, live_cards
-from core.reading.second_read import cards_for, read_image
+from core.models.cards import Card, chance_text, leaks_of, live_card, live_cards, remarks_of, withheld_cards
+from core.reading.second_read import cards_for, no_opinions, read_image
 from core.settings import Settings
 from core.types import Image, Modality
 
@@ -35,7 +35,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print `{"images": [...]}`; 0 if any image was read, 2 if all were refused."""
+    """Print `{"images": [...], "withheld": [...]}`; 0 if any image was read, 2 if all were refused.
+
+    withheld: the models that do not answer because they may be no better than chance; an image whose kind has no other
+    says so under `no_opinion`.
+    """
     settings = Settings.from_environment()
     absent = [path for path in args.paths if not path.exists()]
     if absent:
@@ -47,13 +51,21 @@ def run(args: argparse.Namespace) -> int:
     named = [live_card(settings, model_id) for model_id in args.model]
     intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
     cards = named or live_cards(settings)
-    entries = [_entry(intake, cards_for(intake.image, cards) if intake.image else [], args.out) for intake in intakes]
-    json.dump({"images": entries}, sys.stdout, indent=1)
+    without = {} if named else no_opinions(settings, [intake.image for intake in intakes if intake.image])
+    entries = [
+        {
+            **_entry(intake, cards_for(intake.image, cards) if intake.image else [], settings, args.out),
+            "no_opinion": without.get(intake.image.modality) if intake.image and intake.image.modality else None,
+        }
+        for intake in intakes
+    ]
+    withheld = [{"model_id": card.model_id, "why": chance_text(card)} for card in withheld_cards(settings)]
+    json.dump({"images": entries, "withheld": withheld}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2
 
 
-def _entry(intake: Intake, cards: Sequence[Card], out: Path | None) -> dict[str, Any]:
+def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path | None) -> dict[str, Any]:
     image = intake.image
     entry: dict[str, Any] = {
         "file": intake.name,
@@ -74,7 +86,7 @@ def _entry(intake: Intake, cards: Sequence[Card], out: Path | None) -> dict[str,
     for card in cards:
         assert image is not None
         prediction, files = _read(image, card, out)
-        entry["predictions"].append(prediction)
+        entry["predictions"].append({**prediction, "remarks": list(remarks_of(settings, card))})
         entry.get("heatmaps", []).extend(files)
     return entry
 

@@ -18,7 +18,8 @@ from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import operating_rows
 from core.evaluation.tables.cohort import Cohort, cohort_of_scores
 from core.evaluation.tables.scores import KEYS
-from core.models.cards import Card
+from core.models.cards import CHANCE_AUC, Card
+from core.types import Estimate
 
 _COLUMNS = ("sha256", "pixels_sha256", "perceptual_hash", "patient")
 
@@ -142,6 +143,8 @@ def _require_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_
         )
 
 
+CHANCE = "chance"
+"""Key of the check that a candidate may be no better than chance; passed with a reason, it answers all the same."""
 FEWEST = 20
 """Cases of each class below which a test set is too small to say anything."""
 _BOTH = (CANDIDATE, LIVE)
@@ -161,13 +164,16 @@ class Circumstances:
 
     leaks: of the candidate's split, as its card or its data set's audit says. seen: whose training ("candidate",
     "live") -> which of the compared cases it has seen, None where that cannot be told. is_replaced: the live model
-    is the one that the candidate would replace. is_compared: both scored the same cases.
+    is the one that the candidate would replace. is_compared: both scored the same cases. measured:
+    the candidate's area under the ROC curve on all its test cases; None where its card does not say it: then that on
+    the compared ones counts.
     """
 
     leaks: tuple[str, ...]
     seen: Mapping[str, Overlap | None]
     is_replaced: bool
     is_compared: bool
+    measured: Estimate | None = None
 
 
 def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: float) -> tuple[FailedCheck, ...]:
@@ -197,6 +203,17 @@ def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: flo
                 )
             )
     positives = table.positives or 0
+    if found.measured is not None or 0 < positives < table.n:
+        area = found.measured or numbers.results([CANDIDATE])[CANDIDATE].measures["auc"]
+        if area.low <= CHANCE_AUC:
+            lines.append(
+                FailedCheck(
+                    CHANCE,
+                    f"It may be no better than chance: its area under the ROC curve is {area.value:.3f} (95 % interval "
+                    f"{area.low:.3f} to {area.high:.3f}), and the interval reaches {CHANCE_AUC:.2f} or lower. Promoted "
+                    "with a reason, it answers, and every read says by whose decision and why.",
+                )
+            )
     if min(positives, table.n - positives) < FEWEST:
         lines.append(
             FailedCheck(

@@ -6,7 +6,8 @@ from that table (`core.evaluation.tables.of_cards`) and nowhere typed in.
 
 The JSON of a card is described by `docs/card.schema.json`, which is made from `CardFile`. Cards of earlier versions
 stay readable, so a key is only ever added, and one that this version does not know is kept. Whether a model's numbers
-come from a split that leaks: the card says so for ever, and whatever shows them asks here. Loads no TensorFlow.
+come from a split that leaks: the card says so for ever, and whatever shows them asks here. A model that was measured to
+be no better than chance is not live (`chance_text`) unless an administrator lets it. Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -162,6 +163,19 @@ class LocalisationOnCard(_Part):
     image_centre: float = 0.0
 
 
+class MeasuredOnCard(_Part):
+    """The area under the ROC curve on the test cases, with its 95 % interval (over patients) and their number.
+
+    Computed from the test scores when they are published, because it decides whether the model answers
+    (`chance_text`) and takes too long to be computed at every read.
+    """
+
+    auc: FiniteFloat = Field(ge=0, le=1)
+    low: FiniteFloat = Field(ge=0, le=1)
+    high: FiniteFloat = Field(ge=0, le=1)
+    n: int
+
+
 class CasesOnCard(_Part):
     """The table of cases beside the weights (`core.models.card_cases`) and its hash."""
 
@@ -173,7 +187,8 @@ class CardFile(_Part):
     """`card.json`: one fitted model.
 
     classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
-    localisation: which cases -> result. limits: what a reader must know, sentences. cases: absent from old cards.
+    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured: absent from old
+    cards.
     """
 
     model_id: str
@@ -200,6 +215,7 @@ class CardFile(_Part):
     limits: tuple[str, ...] = ()
     data_licence: str = ""
     cases: CasesOnCard | None = None
+    measured: MeasuredOnCard | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -333,13 +349,28 @@ def known_cards(settings: Settings) -> tuple[Card, ...]:
 
 
 def live_cards(settings: Settings) -> tuple[Card, ...]:
-    """The models that answer now: those whose weights are here; an ensemble only with the members it was made from."""
+    """The models that answer now: those of `runnable_cards` that are better than chance or were let answer."""
+    allowed = read_live(settings).allowed
+    return tuple(card for card in runnable_cards(settings) if not chance_text(card) or card.weights_sha256 in allowed)
+
+
+def withheld_cards(settings: Settings) -> tuple[Card, ...]:
+    """The models that could answer and do not, because they were measured to be no better than chance.
+
+    As members of an ensemble they still take part in its answer: the rule is about the model that speaks.
+    """
+    live = {card.model_id for card in live_cards(settings)}
+    return tuple(card for card in runnable_cards(settings) if card.model_id not in live)
+
+
+def runnable_cards(settings: Settings) -> tuple[Card, ...]:
+    """Those of `all_cards` whose weights are here; an ensemble only with the members it was made from."""
     cards = all_cards(settings)
-    answering = {(card.model_id, card.weights_sha256) for card in cards if card.has_weights}
+    here = {(card.model_id, card.weights_sha256) for card in cards if card.has_weights}
     return tuple(
         card
         for card in cards
-        if card.has_weights and all((named.model_id, named.weights_sha256) in answering for named in card.members)
+        if card.has_weights and all((named.model_id, named.weights_sha256) in here for named in card.members)
     )
 
 
@@ -356,6 +387,9 @@ def live_card(settings: Settings, model_id: str) -> Card:
     for card in cards:
         if card.model_id == model_id:
             return card
+    for card in withheld_cards(settings):
+        if card.model_id == model_id:
+            raise ModelUnavailable(f"{model_id} does not answer. {chance_text(card)}")
     known = ", ".join(card.model_id for card in cards) or "none"
     raise ModelUnavailable(f"There is no live model {model_id!r}. Live models: {known}.")
 
@@ -417,6 +451,57 @@ def _in_order(cards: Iterable[Card]) -> tuple[Card, ...]:
 def _rank(card: Card) -> int:
     # The fusion model is the product's own; the others are there to be compared with it.
     return 0 if card.architecture == "fusion" else 1
+
+
+CHANCE_AUC = 0.60
+"""A model whose AUC on its test cases may be this low (its 95 % interval reaches it) gives no second opinion."""
+WEAK = "Weak:"
+"""How the limit of a model begins that nobody should lean on."""
+
+
+def chance_text(card: Card) -> str:
+    """Why a model is measured only: its test cases do not tell it from chance. "" for all others.
+
+    A card of an earlier version that does not say its AUC says nothing here; `python -m train amend` adds it.
+    """
+    if card.measured is None or card.measured.low > CHANCE_AUC:
+        return ""
+    auc, low, high = (f"{value:.3f}" for value in (card.measured.auc, card.measured.low, card.measured.high))
+    return (
+        f"Measured only: its AUC on {card.measured.n} test cases is {auc} (95 % interval {low} to {high}). A model "
+        f"whose interval reaches {CHANCE_AUC:.2f} or lower may be no better than chance and gives no second opinion."
+    )
+
+
+def override_text(settings: Settings, card: Card) -> str:
+    """By whose decision, and why, a model answers that was measured to be no better than chance; "" elsewhere."""
+    allowed = read_live(settings).allowed.get(card.weights_sha256, "")
+    if not allowed or (card.measured is not None and not chance_text(card)):
+        return ""
+    area = ""
+    if card.measured is not None:
+        area = f" (AUC {card.measured.auc:.3f}, 95 % interval {card.measured.low:.3f} to {card.measured.high:.3f})"
+    return f"May be no better than chance{area}. It answers by decision of {allowed}"
+
+
+def remarks_of(settings: Settings, card: Card) -> tuple[str, ...]:
+    """What stands beside every number of a weak model: by whose decision it answers, and what its card says."""
+    own = tuple(limit for limit in card.limits if limit.startswith(WEAK))
+    return tuple(filter(None, (override_text(settings, card), *own)))
+
+
+def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:
+    """Why no model answers for a kind of image. withheld: the models that could and do not."""
+    areas = [card.measured for card in withheld if card.modality is modality and card.measured is not None]
+    if not areas:
+        return f"No model released for this modality yet: {modality}."
+    span = f"{min(area.auc for area in areas):.2f} to {max(area.auc for area in areas):.2f}"
+    models = "model" if len(areas) == 1 else "models"
+    return (
+        f"No second opinion is offered for {modality}: on the test cases, the {len(areas)} {models} here may be no "
+        f"better than chance (AUC {span}, the 95 % interval reaches {CHANCE_AUC:.2f} or lower). The page Models shows "
+        "what was measured."
+    )
 
 
 LEAKING = "leaking split"

@@ -22,13 +22,15 @@ NAME = "live.json"
 
 class Live(BaseModel):
     """chosen: model id -> sha256 of the weights that answer, None for a retired model. shadows: model id -> sha256 of
-    the weights that also read new images and are shown to nobody who reads.
+    the weights that also read new images and are shown to nobody who reads. allowed: sha256 of weights that answer
+    although they may be no better than chance -> by whose decision and why, as a sentence to be read on.
     """
 
     model_config = ConfigDict(frozen=True)
 
     chosen: Mapping[str, str | None]
     shadows: Mapping[str, str]
+    allowed: Mapping[str, str] = {}
 
 
 def read_live(settings: Settings) -> Live:
@@ -46,8 +48,8 @@ def read_live(settings: Settings) -> Live:
 def write_live(settings: Settings, live: Live) -> None:
     """Replace the file in one step. The caller holds the lock of `core.records.releases.decisions`."""
     path = settings.state_dir / NAME
-    content = json.dumps({"chosen": dict(live.chosen), "shadows": dict(live.shadows)}, indent=1, sort_keys=True)
-    write_whole(path, content + "\n")
+    content = {"chosen": dict(live.chosen), "shadows": dict(live.shadows), "allowed": dict(live.allowed)}
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def candidate_dir(settings: Settings, job_id: int) -> Path:

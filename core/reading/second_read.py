@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from core.errors import AppError
 from core.models.aggregate import BreastScore, per_breast
-from core.models.cards import Card, candidate_cards, known_cards, live_cards, shadow_cards
+from core.models.cards import (
+    Card,
+    candidate_cards,
+    known_cards,
+    live_cards,
+    no_opinion_text,
+    shadow_cards,
+    withheld_cards,
+)
 from core.models.loaded import MODELS, load_model
 from core.models.operating_point import OperatingPoint, held_against
 from core.records.database.db import Database
@@ -121,10 +129,12 @@ def titles(site: Settings) -> dict[str, str]:
     return found
 
 
-def without_model(site: Settings, study: StoredStudy) -> list[Modality]:
-    """The study's modalities that no model has been released for."""
+def no_opinions(site: Settings, images: Iterable[Image]) -> dict[Modality, str]:
+    """The modalities of these images that no model answers for, each with a sentence that says why."""
     live = {card.modality for card in live_cards(site)}
-    return sorted({stored.image.modality for stored in study.images if stored.image.modality} - live)
+    silent = sorted({image.modality for image in images if image.modality} - live)
+    withheld = withheld_cards(site) if silent else ()
+    return {modality: no_opinion_text(modality, withheld) for modality in silent}
 
 
 def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.models.cards import live_cards
+from core.models.cards import live_cards, withheld_cards
 from core.records import queue
 from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_model
@@ -38,11 +38,13 @@ if note:
 with refusals_shown(stops=True):
     decided = decisions.decisions(db, actor)
     live = {card.model_id: card for card in live_cards(settings())}
+    withheld = {card.model_id: card for card in withheld_cards(settings())}
     finished = [job for job in trainings.list_jobs(db, actor) if job.state == queue.DONE and job.result]
 
 st.subheader("Live", anchor=False)
-for model_id in dict.fromkeys([*live, *(one.model_id for one in decided)]):
-    draw_model(actor, model_id, live.get(model_id), [one for one in decided if one.model_id == model_id])
+for model_id in dict.fromkeys([*live, *withheld, *(one.model_id for one in decided)]):
+    own = [one for one in decided if one.model_id == model_id]
+    draw_model(actor, model_id, live.get(model_id), own, withheld.get(model_id))
 
 draw_shadows(actor)
 st.subheader("Candidates", anchor=False)

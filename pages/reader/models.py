@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.evaluation.tables.of_cards import headline, measured_at
-from core.models.cards import Card, all_cards, leak_text, leaks_of, retrain_text
+from core.models.cards import (
+    Card,
+    all_cards,
+    chance_text,
+    leak_text,
+    leaks_of,
+    live_cards,
+    override_text,
+    retrain_text,
+)
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
@@ -51,6 +60,9 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     st.caption(plain(card.model_id))
     if not card.has_weights:
         st.info(plain(retrain_text(card)), icon=":material/info:")
+    override = override_text(settings(), card)
+    if override or chance_text(card):
+        st.warning(plain(override or chance_text(card)), icon=":material/warning:")
     for leak in leaks_of(card):
         st.error(f"{plain(leak_text(leak))} Its numbers here are too good.", icon=":material/warning:")
     for limit in card.limits:
@@ -71,7 +83,7 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
 
 
 def choose_cards(cards: Sequence[Card]) -> list[Card]:
-    """The cards of the kind of image that is asked for; those without weights only if they are wished."""
+    """The cards of the kind of image that is asked for; those that do not answer only if they are wished."""
     kinds = list(dict.fromkeys(card.modality.value for card in cards))
     kind = EVERY
     if len(kinds) > 1:
@@ -80,11 +92,12 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
             "Kind of image", options, default=EVERY, required=True, key="kind", bind="query-params", wrap=True
         )
     shown = [card for card in cards if kind in (EVERY, card.modality.value)]
-    measured_only = [card for card in shown if not card.has_weights]
+    answering = {card.weights_sha256 for card in live_cards(settings())}
+    measured_only = [card for card in shown if card.weights_sha256 not in answering]
     if measured_only and not st.toggle(
         f"Also those that were trained and measured only ({len(measured_only)})", key="measured", bind="query-params"
     ):
-        return [card for card in shown if card.has_weights]
+        return [card for card in shown if card.weights_sha256 in answering]
     return shown
 
 

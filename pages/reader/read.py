@@ -51,8 +51,8 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
         return []
-    for modality in second_read.without_model(settings(), study):
-        st.info(f"No model released for this modality yet: {modality}.", icon=":material/info:")
+    for sentence in second_read.no_opinions(settings(), [stored.image for stored in study.images]).values():
+        st.info(plain(sentence), icon=":material/info:")
     scores.show_not_scored(study, labels)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)

@@ -58,6 +58,18 @@ def begin_study(page: Page, files: list[Path], name: str) -> None:
     settled(page)
 
 
+def let_answer(page: Page, model_id: str, why: str) -> None:
+    """As an administrator does with a model that may be no better than chance."""
+    page.get_by_text("Administration", exact=True).first.click()
+    page.get_by_role("link", name="Releases").first.click()
+    page.get_by_text(f"{model_id} · does not answer").first.click()
+    page.locator(f".st-key-why_{model_id} input").fill(why)
+    page.keyboard.press("Tab")
+    settled(page)
+    page.locator(f".st-key-allow_{model_id} button").click()
+    page.get_by_text("answers from the next read on").first.wait_for()
+
+
 def save_study(page: Page) -> None:
     whose = page.get_by_text("I checked: these pictures show one patient in one exam.")
     if whose.count():
@@ -177,6 +189,7 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
     page: Page, site: RunningApp, test_data: Path
 ) -> None:
     folder = test_data / "data/mammography/nyu_gmic_exam0_16bit"
+    let_answer(page, "mammography-fusion", "For <b>our</b> study.")
     begin_study(page, [folder / f"{name}.png" for name in ("L_MLO", "R_CC", "R_MLO", "L_CC")], "Four views")
     assert "suggested by the name of the file" in shown_text(page)
     save_study(page)
@@ -188,6 +201,8 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
     report = read_to_the_end(page, {"Right breast": "3", "Left breast": "1"}, MODELS["mammography"])
     for expected in ("Four views", "Right breast", "Left breast", "BI-RADS 3 (probably benign)", "mean over the views"):
         assert expected in report, expected
+    assert "No second opinion is offered" not in report
+    assert "It answers by decision of Dr Reader" in report and "For <b>our</b> study." in report
     for label in ("R CC", "L CC", "R MLO", "L MLO"):
         assert label in report
     assert canvas.evaluate("canvas => canvas.isTheFirst"), "a run of the page made the canvas anew"

@@ -611,6 +611,11 @@ def test_the_bars_escape_names_and_say_aloud_what_they_draw():
     html = bars_html([Bar("<script>", 0.42, (0.3, 0.5), 0.3)]).replace("\u00a0", " ")
     assert "<script>" not in html
     assert 'aria-label="&lt;script&gt;: 42 %, 95 % interval 30 % to 50 %. Above the threshold of 30 %"' in html
+    weak = bars_html([Bar("Fusion", 0.42, (0.3, 0.5), 0.3, ("Weak: <b>do not lean on it</b>.",))]).replace(
+        "\u00a0", " "
+    )
+    words = "Weak: &lt;b&gt;do not lean on it&lt;/b&gt;."
+    assert f'Above the threshold of 30 %. {words}"' in weak and f">{words}</div>" in weak and "<b>do" not in weak
 
 
 def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_that_were_removed(

@@ -18,7 +18,7 @@ import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable, NotFound
 from core.models.card_cases import read_cases
-from core.models.cards import Card, members_of, read_card, read_validation_scores
+from core.models.cards import Card, members_of, read_card, read_test_scores, read_validation_scores
 from core.settings import Settings
 from train.datasets.cases import split_sha256
 from train.datasets.leakage import find_manifest, split_of
@@ -26,7 +26,7 @@ from train.datasets.manifest import Manifest
 from train.datasets.subgroups import with_subgroups
 from train.publishing.ensembles import cases_of_members
 from train.publishing.publish import THRESHOLD_RULE, cases_table, put_cases, put_test_scores, trace_of, write_card
-from train.publishing.threshold import choose_threshold, map_limits
+from train.publishing.threshold import choose_threshold, map_limits, measured_on_card
 
 Traces = dict[str, dict[str, Any]]
 
@@ -128,7 +128,8 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
 def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
-    Limits of its heat map that it does not state are added. A threshold that misses on the stored validation scores the
+    Limits of its heat map that it does not state are added, and its area under the ROC curve where it names none or
+    another than its test scores give. A threshold that misses on the stored validation scores the
     sensitivity that its rule promises is replaced, and the card says by what; weights and scores stay as they are.
     """
     card = read_card(folder)
@@ -142,6 +143,12 @@ def amend(folder: Path) -> list[str]:
             why = f"{card.threshold.value} missed the sensitivity of its rule by rounding"
             update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "corrected": why}
             changes.append(f"Threshold {chosen}: {why}.")
+    tested = read_test_scores(card)
+    if tested is not None:
+        measured = measured_on_card(tested, card.positive)
+        if card.measured is None or card.measured.model_dump() != measured:
+            update["measured"] = measured
+            changes.append("AUC on the test cases: {auc} ({low} to {high}).".format_map(measured))
     if changes:
         write_card(folder, {**card.content(), **update})
     return changes

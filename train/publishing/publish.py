@@ -29,6 +29,7 @@ from core.models.weights import to_float16, write_shards
 from core.types import Image
 from core.version import versions
 from train.datasets.duplicates import long_hash
+from train.publishing.threshold import measured_on_card
 from train.recipe.config import FitConfig
 
 _KNOWS = {"test": 0, "validation": 1, "train": 2}
@@ -144,6 +145,9 @@ def place(
     folder.mkdir(parents=True, exist_ok=True)
     put_test_scores(folder, card["weights"]["sha256"], test_scores)
     _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
+    labels = test_scores["label"].astype(str) == card["positive"]
+    if labels.any() and not labels.all():
+        card = {**card, "measured": measured_on_card(test_scores, card["positive"])}
     if cases is not None:
         card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
     write_card(folder, card)
@@ -179,7 +183,7 @@ def _title(entry: Architecture, model_id: str, modality: str) -> str:
 
 
 def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int) -> dict[str, Any]:
-    """The card as it is stored. Measured quality is not on it: that is computed from the test scores."""
+    """The card as it is stored, without what `place` computes from the test scores."""
     config = candidate.config
     entry = architecture(config.architecture)
     return {

@@ -11,7 +11,7 @@ import pandas as pd
 from core.evaluation.statistics.metrics import evaluate_binary
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
 from core.evaluation.statistics.ranked import SENSITIVITY_TARGET
-from core.models.cards import LocalisationOnCard
+from core.models.cards import WEAK, LocalisationOnCard
 
 MAP_MARGIN = Fraction(5, 100)
 """By how much of the cases a map must beat the image's centre to be called a place."""
@@ -25,13 +25,18 @@ def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
     return threshold_at_sensitivity(positive, scores, SENSITIVITY_TARGET)
 
 
-def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
-    """The limit of a model whose area under the ROC curve may be low; () for the others."""
+def measured_on_card(test_scores: pd.DataFrame, positive: str) -> dict[str, float | int]:
+    """What the card says of the area under the ROC curve on the test cases: `core.models.cards.MeasuredOnCard`."""
     labels = (test_scores["label"] == positive).to_numpy().astype(int)
     area = evaluate_binary(labels, test_scores[positive].to_numpy(), patients=test_scores["patient"].to_numpy())["auc"]
-    if area.low >= WEAK_AUC:
+    return {"auc": round(area.value, 4), "low": round(area.low, 4), "high": round(area.high, 4), "n": area.n}
+
+
+def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:
+    """The limit of a model whose area under the ROC curve may be low; () for the others."""
+    if measured_on_card(test_scores, positive)["low"] >= WEAK_AUC:
         return ()
-    return (f"Weak: the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
+    return (f"{WEAK} the interval of its AUC on the test cases reaches below {WEAK_AUC:g}. Do not lean on it.",)
 
 
 def map_limits(localisation: Mapping[str, LocalisationOnCard]) -> tuple[str, ...]:

@@ -58,7 +58,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "Training": (
         "start training", "cancel training", "training done", "training failed", "training cancelled", "training dead",
     ),
-    "Releases": ("promote model", "roll back model", "retire model", "shadow model", "end shadow model"),
+    "Releases": (
+        "promote model", "roll back model", "retire model", "shadow model", "end shadow model", "allow chance model",
+        "withhold model",
+    ),
     "People": (
         "set up", "create person", "invite person", "create by single sign-on", "set password by link", "set roles",
         "roles by single sign-on", "change password", "reset password", "reset by link", "sign out person",

@@ -22,9 +22,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
+from core.evaluation.promotion import CHANCE
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
-from core.models.cards import Card, known_cards, read_card, shipped_cards
+from core.models.cards import Card, chance_text, known_cards, read_card, shipped_cards
 from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
 from core.models.weights import check_shards
 from core.records.audit import trail
@@ -36,6 +37,8 @@ from core.records.reads.reads import tidy_text
 from core.settings import Settings
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
+ALLOW, END_ALLOW = "allow chance", "withhold"
+"""That weights answer although they may be no better than chance (`core.models.cards.chance_text`), and no more."""
 REASON_LENGTH_MOST = 2000
 
 
@@ -165,6 +168,43 @@ def end_shadow(db: Database, actor: Actor, model_id: str, weights_sha256: str, *
         _decide(connection, person, END_SHADOW, model_id, weights_sha256, previous, words)
 
 
+def allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
+    """Let a model answer that may be no better than chance; every read then says by whose decision and why.
+
+    It counts for these weights alone. Raises NotAllowed, InvalidInput, Conflict.
+    """
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
+        previous = _live_now(db, connection, model_id)
+        require_unchanged(previous, live_sha256)
+        if previous is None:
+            raise Conflict("This model was retired. Roll back to a release of it first.")
+        card = next((one for one in known_cards(db.settings) if one.weights_sha256 == previous), None)
+        if card is None or not chance_text(card):
+            raise Conflict("This model answers anyway: nothing says that it is no better than chance.")
+        if previous in _live_of(connection).allowed:
+            raise Conflict("This model was let answer already. Reload the page.")
+        evidence = card.measured.model_dump() if card.measured is not None else {}
+        _decide(connection, person, ALLOW, model_id, previous, previous, words, evidence=evidence)
+
+
+def end_allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
+    """Let a model that may be no better than chance answer no more. Raises NotAllowed, InvalidInput, Conflict."""
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
+        previous = _live_now(db, connection, model_id)
+        require_unchanged(previous, live_sha256)
+        if previous is None or previous not in _live_of(connection).allowed:
+            raise Conflict("This model is not let answer any more. Reload the page.")
+        _decide(connection, person, END_ALLOW, model_id, previous, previous, words)
+
+
 def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> list[Decision]:
     """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
     with db.read() as connection:
@@ -288,15 +328,24 @@ def _decide(
 
 def _rows(connection: Connection, model_id: str | None = None) -> Sequence[Any]:
     table = tables.release
-    query = select(table.c.decision, table.c.model_id, table.c.weights_sha256, table.c.previous_sha256)
-    query = query.order_by(table.c.id)
+    columns = ("decision", "model_id", "weights_sha256", "previous_sha256", "passed", "reason", "created_at")
+    query = select(*(table.c[name] for name in columns), tables.person.c.name.label("person_name"))
+    query = query.join_from(table, tables.person, table.c.person_id == tables.person.c.id).order_by(table.c.id)
     return connection.execute(query if model_id is None else query.where(table.c.model_id == model_id)).all()
 
 
 def _live_of(connection: Connection) -> Live:
     chosen: dict[str, str | None] = {}
     shadows: dict[str, str] = {}
+    allowed: dict[str, str] = {}
     for row in _rows(connection):
+        if row.decision in (ALLOW, END_ALLOW) or CHANCE in row.passed:
+            allowed.pop(row.weights_sha256, None)
+            if row.decision != END_ALLOW:
+                why = row.passed.get(CHANCE, row.reason)
+                allowed[row.weights_sha256] = f"{row.person_name} ({row.created_at:%Y-%m-%d}): {why}"
+        if row.decision in (ALLOW, END_ALLOW):
+            continue
         if row.decision == SHADOW:
             shadows[row.model_id] = row.weights_sha256
             continue
@@ -304,7 +353,7 @@ def _live_of(connection: Connection) -> Live:
             chosen[row.model_id] = None if row.decision == RETIRE else row.weights_sha256
         if row.decision == END_SHADOW or shadows.get(row.model_id) == chosen.get(row.model_id):
             shadows.pop(row.model_id, None)
-    return Live(chosen=chosen, shadows=shadows)
+    return Live(chosen=chosen, shadows=shadows, allowed=allowed)
 
 
 def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:

@@ -39,7 +39,7 @@ from core.evaluation.promotion import (
 )
 from core.evaluation.statistics.operating_points import operating_rows
 from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
-from core.models.cards import Card, leaks_of, live_cards, read_test_scores
+from core.models.cards import Card, leaks_of, read_test_scores, runnable_cards
 from core.models.live import candidate_dir
 from core.records import data_sets, site_settings
 from core.records.data_sets import VersionRow
@@ -48,6 +48,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.releases import decisions
 from core.settings import Settings
+from core.types import Estimate
 
 GROUPS = ("source", "view", "laterality", "magnification", "density")
 """Columns of a manifest that subgroups are made of."""
@@ -88,7 +89,7 @@ def reference_models(settings: Settings, candidate: Card) -> list[Card]:
     """The live models that a candidate can be compared with: the one it would replace, then others of its kind."""
     same_kind = [
         card
-        for card in live_cards(settings)
+        for card in runnable_cards(settings)
         if card.modality is candidate.modality and card.weights_sha256 != candidate.weights_sha256
     ]
     return sorted(same_kind, key=lambda card: card.model_id != candidate.model_id)
@@ -141,7 +142,10 @@ def examine(db: Database, actor: Actor, job_id: int, *, reference: str | None = 
     if not leaks and version.is_leaking:
         leaks.append("as the audit of its data set found")
     margin = site_settings.current(db).sensitivity_margin_percent / 100
-    lines = failed_checks(numbers, Circumstances(tuple(leaks), seen, is_replaced, is_compared), margin=margin)
+    area = candidate.measured
+    measured = Estimate(area.auc, area.low, area.high, area.n) if area is not None else None
+    circumstances = Circumstances(tuple(leaks), seen, is_replaced, is_compared, measured)
+    lines = failed_checks(numbers, circumstances, margin=margin)
     return Examination(
         job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), numbers, speeds,
         seen, tuple(notes), lines,

@@ -7,25 +7,30 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from core.models.cards import Card
+from core.models.cards import Card, chance_text, override_text
 from core.records.people.permissions import Actor
 from core.records.releases import decisions
 from core.records.releases.decisions import Decision
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database
+from pages.parts.session import database, settings
 from pages.parts.training_tables import when
 
 
-def draw_model(actor: Actor, model_id: str, live: Card | None, decided: Sequence[Decision]) -> None:
-    """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first."""
+def draw_model(
+    actor: Actor, model_id: str, live: Card | None, decided: Sequence[Decision], withheld: Card | None = None
+) -> None:
+    """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first.
+
+    withheld: its card where it could answer and does not because it may be no better than chance.
+    """
     last = next(
         (one for one in decided if one.decision in (decisions.PROMOTE, decisions.ROLL_BACK, decisions.RETIRE)), None
     )
     state = f"weights {live.weights_sha256[:8]}" if live is not None else "does not answer"
-    words = "as it is shipped" if live is not None else "was never live"
-    if last is not None:
+    words = "as it is shipped" if live is not None else "measured only" if withheld is not None else "was never live"
+    if last is not None and withheld is None:
         words = f"since {when(last.created_at)} by {plain(last.person_name)}"
     with st.expander(f"{plain(model_id)} · {state} · {words}", key=f"model_{model_id}"):
         if last is not None:
@@ -34,6 +39,7 @@ def draw_model(actor: Actor, model_id: str, live: Card | None, decided: Sequence
         earlier = [
             card for card in decisions.releases_of(database(), actor, model_id) if card.weights_sha256 != live_sha256
         ]
+        _say_chance(live, withheld)
         reason = st.text_input("Why", key=f"why_{model_id}", max_chars=decisions.REASON_LENGTH_MOST)
         chosen, back, end = st.columns([3, 1, 1], vertical_alignment="bottom")
         card = chosen.selectbox(
@@ -51,6 +57,28 @@ def draw_model(actor: Actor, model_id: str, live: Card | None, decided: Sequence
             if is_end:
                 decisions.retire(database(), actor, model_id, live_sha256=live_sha256, reason=reason)
                 _note_and_rerun(f"{model_id} does not answer any more.")
+            is_allowed = live is not None and bool(override_text(settings(), live))
+            if withheld is not None or is_allowed:
+                _draw_override(actor, model_id, live_sha256, reason, is_allowed=is_allowed)
+
+
+def _say_chance(live: Card | None, withheld: Card | None) -> None:
+    """What is known of a model that may be no better than chance, and by whose decision it answers."""
+    if withheld is not None:
+        st.warning(plain(chance_text(withheld)), icon=":material/warning:")
+    override = override_text(settings(), live) if live is not None else ""
+    if override:
+        st.warning(plain(override), icon=":material/warning:")
+
+
+def _draw_override(actor: Actor, model_id: str, live_sha256: str | None, reason: str, *, is_allowed: bool) -> None:
+    """The button that lets a withheld model answer, or withholds it again; `reason` is kept with the decision."""
+    word = "Withhold" if is_allowed else "Let it answer all the same"
+    if st.button(word, key=f"allow_{model_id}"):
+        decide = decisions.end_allow if is_allowed else decisions.allow
+        decide(database(), actor, model_id, live_sha256=live_sha256, reason=reason)
+        does = "does not answer any more" if is_allowed else "answers from the next read on; every read says why"
+        _note_and_rerun(f"{model_id} {does}.")
 
 
 def draw_decisions(decided: Sequence[Decision]) -> None:

@@ -12,7 +12,7 @@ from html import escape
 import streamlit as st
 
 from core.models.aggregate import BreastScore
-from core.models.cards import Card, known_cards, leak_text, leaks_of
+from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
 from core.models.operating_point import operating_point
 from core.reading import second_read
 from core.reading.second_read import Answer
@@ -32,12 +32,13 @@ from pages.parts.session import database, settings
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One line of the figure; all but the name in [0, 1]."""
+    """One line of the figure; all but the texts in [0, 1]. remarks: what must be known before leaning on the number."""
 
     name: str
     malignant: float
     interval: tuple[float, float]
     threshold: float
+    remarks: tuple[str, ...] = ()
 
 
 def bars_html(bars: Sequence[Bar]) -> str:
@@ -50,6 +51,11 @@ def _line(bar: Bar) -> str:
     low, high = bar.interval
     shown = against_threshold(bar.malignant, bar.threshold)
     said = f"{bar.name}: {shown.probability}, 95 % interval {percent_range(bar.interval)}. {shown.verdict}"
+    said = " ".join([f"{said}." if bar.remarks else said, *bar.remarks])
+    remarks = "".join(
+        f'<div style="font-size:.87rem;margin-top:.25rem;color:#ffd479">{escape(remark)}</div>'
+        for remark in bar.remarks
+    )
     track = (
         '<div style="position:relative;height:.75rem;margin-top:.2rem;background:#20262b;border-radius:2px">'
         f'<div style="position:absolute;top:0;bottom:0;left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%;'
@@ -64,7 +70,7 @@ def _line(bar: Bar) -> str:
         '<div style="display:flex;justify-content:space-between;gap:1rem">'
         f"<span>{escape(bar.name)}</span><span><b>{shown.probability}</b> "
         f'<span style="opacity:.7">({percent_range(bar.interval)})</span></span></div>{track}'
-        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{shown.verdict}</div></div>'
+        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{shown.verdict}</div>{remarks}</div>'
     )
 
 
@@ -105,16 +111,17 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     """Breast by breast, then the thresholds in words, then image by image. labels: image id -> as hung."""
     names = second_read.titles(settings())
     scores = second_read.breast_scores(study, answers)
+    remarks = _remarks(answers)
     st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]")
     if answers and not scores:
         st.caption("None of these pictures is a full view that counts for a breast's number; each has its own score.")
     for breast in dict.fromkeys(score.breast for score in scores):
-        _show_breast([score for score in scores if score.breast == breast], names)
+        _show_breast([score for score in scores if score.breast == breast], names, remarks)
     st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
     _show_leaks(answers)
     _show_thresholds(answers)
     with st.expander("Image by image", icon=":material/grid_view:"):
-        _show_images(answers, labels, names)
+        _show_images(answers, labels, names, remarks)
     _show_timing(answers)
 
 
@@ -128,9 +135,24 @@ def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
         st.info(f"**{plain(', '.join(where))}**: {plain(reason)}", icon=":material/info:")
 
 
-def _show_breast(scores: Sequence[BreastScore], names: Mapping[str, str]) -> None:
+def _remarks(answers: Sequence[Answer]) -> dict[str, tuple[str, ...]]:
+    """Id of a weak model among those that answered -> what is said beside its numbers."""
+    shown = {prediction.weights_sha256: prediction.model_id for _, prediction, _ in answers}
+    site = settings()
+    return {
+        shown[card.weights_sha256]: remarks_of(site, card) for card in known_cards(site) if card.weights_sha256 in shown
+    }
+
+
+def _show_breast(
+    scores: Sequence[BreastScore], names: Mapping[str, str], remarks: Mapping[str, tuple[str, ...]]
+) -> None:
     st.markdown(f"**{breast_name(scores[0].breast)}**")
-    st.html(bars_html([Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold) for s in scores]))
+    bars = [
+        Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold, remarks.get(s.model_id, ()))
+        for s in scores
+    ]
+    st.html(bars_html(bars))
     words = agreement_of(scores)
     if words:
         st.markdown(words)
@@ -157,12 +179,18 @@ def _show_thresholds(answers: Sequence[Answer]) -> None:
         st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
 
 
-def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
+def _show_images(
+    answers: Sequence[Answer],
+    labels: Mapping[str, str],
+    names: Mapping[str, str],
+    remarks: Mapping[str, tuple[str, ...]],
+) -> None:
     rows = [
         {
             "Image": labels.get(image_id, ""),
             "Model": names.get(prediction.model_id, prediction.model_id),
             "Malignant": shown.probability,
+            **({"Mind": " ".join(remarks.get(prediction.model_id, ()))} if any(remarks.values()) else {}),
             "95 % interval": percent_range(prediction.interval),
             "Threshold": shown.verdict,
             "All classes": class_text(prediction),

@@ -10,7 +10,7 @@ import streamlit as st
 from core.evaluation.tables.of_cards import headline
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
-from core.models.cards import known_cards, leak_text, leaks_of
+from core.models.cards import known_cards, leak_text, leaks_of, remarks_of
 from core.models.operating_point import operating_point
 from core.reading import second_read
 from core.reading.second_read import Answer
@@ -43,6 +43,7 @@ def gather(
         models=tuple(_models(answers, site)),
         site_name=site.site_name,
         is_synthetic=study.row.is_synthetic,
+        notes=tuple(_unanswered(study, answers, site)),
     )
 
 
@@ -92,6 +93,13 @@ def _read(read: Read) -> ReportRead:
     )
 
 
+def _unanswered(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> list[str]:
+    """Why no model answers for some of the pictures; nothing of those that one has answered for."""
+    answered = {image_id for image_id, _, _ in answers}
+    unread = [stored.image for stored in study.images if stored.id not in answered]
+    return list(second_read.no_opinions(site, unread).values())
+
+
 def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
     """The cards of the weights that answered; of weights that are here no more, only what the answer says of them."""
     cards = {card.weights_sha256: card for card in known_cards(site)}
@@ -110,6 +118,6 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
             operating_point(card, prediction.threshold, prediction.threshold_rule).text,
             headline_text(headline(card)),
             data_text(card),
-            card.limits,
+            tuple(dict.fromkeys((*remarks_of(site, card), *card.limits))),
             tuple(map(leak_text, leaks_of(card))),
         )

@@ -13,7 +13,7 @@ from core.evaluation.tables.cohort import Cohort
 from core.imaging.intake import read_study
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import heat_map
-from core.models.cards import Card, candidate_cards, live_cards
+from core.models.cards import Card, candidate_cards, runnable_cards
 from core.reading.second_read import read_image
 from core.records.data_sets import files_dir
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
@@ -34,7 +34,9 @@ def draw_pictures(cohort: Cohort, found: pd.DataFrame, chosen: int | None, names
     folders = _folders(cohort)
     shown = found.head(_MOST)
     paths = {str(case): path for case in shown["case"] if (path := picture_path(str(case), folders)) is not None}
-    here = {card.model_id: card for card in (*live_cards(settings()), *candidate_cards(settings())) if card.has_weights}
+    here = {
+        card.model_id: card for card in (*runnable_cards(settings()), *candidate_cards(settings())) if card.has_weights
+    }
     cards = [here[name] for name in names if name in here]
     with_maps = False
     if cards and (paths or chosen is not None):

@@ -12,6 +12,7 @@ from made_cards import made_card
 from core.errors import InvalidInput
 from core.evaluation.cache import ComparisonCache
 from core.evaluation.promotion import Circumstances, Overlap, failed_checks, overlap, side_by_side
+from core.types import Estimate
 
 NOTHING = Circumstances(leaks=(), seen={}, is_replaced=True, is_compared=True)
 
@@ -106,3 +107,16 @@ def test_a_near_duplicate_differs_in_so_many_bits_and_no_more() -> None:
     assert overlap(tested, known, alike_bits=3) == Overlap(0, 0, 0, 1)
     assert overlap(tested, known.assign(sha256="a"), alike_bits=4) == Overlap(1, 0, 0, 1)
     assert overlap(tested, known.iloc[:0], alike_bits=4).n == 0
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.6, ["chance"]), (0.6001, [])])
+def test_a_candidate_whose_interval_reaches_chance_needs_a_reason(
+    low: float, expected: list[str], tmp_path: Path
+) -> None:
+    measured, numbers = Estimate(0.7, low, 0.8, 100), compared(tmp_path, finding(20), finding(20))
+    assert keys(numbers, Circumstances((), {}, False, True, measured)) == expected
+
+
+def test_where_the_card_names_no_area_that_on_the_compared_cases_counts(tmp_path: Path) -> None:
+    blind = scores([0.1, 0.9] * 10, [0.1, 0.9] * 10)
+    assert keys(compared(tmp_path, blind, blind)) == ["chance"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +16,12 @@ from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from core.commands import read as read_command
 from core.errors import Conflict, InvalidInput, ModelUnavailable, NotAllowed, NotFound
 from core.models import live
-from core.models.cards import all_cards, known_cards, live_card, live_cards
+from core.models.cards import all_cards, known_cards, live_card, live_cards, override_text, withheld_cards
 from core.models.live import read_live, release_dir
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import ROLES, Person
-from core.records.releases import decisions
+from core.records.releases import decisions, promotion_check
 from core.settings import Settings
 
 WHY = "It finds more on the same cases."
@@ -286,3 +287,75 @@ def test_what_cannot_be_decided_is_refused_with_a_sentence(records: Database, ad
     with pytest.raises(NotFound, match="other weights"):
         promote(records, admin, job_id)
     assert decisions.decisions(records, admin) == []
+
+
+AT_CHANCE = "mammography-fusion"
+
+
+def test_a_model_at_chance_answers_only_while_an_administrator_lets_it_and_the_trail_knows_why(
+    records: Database, admin: Person
+) -> None:
+    def is_live() -> bool:
+        return AT_CHANCE in {card.model_id for card in live_cards(records.settings)}
+
+    (card,) = (one for one in withheld_cards(records.settings) if one.model_id == AT_CHANCE)
+    live_sha256 = decisions.live_now(records, admin, AT_CHANCE)
+    assert live_sha256 == card.weights_sha256 and not is_live()
+    with pytest.raises(InvalidInput, match="Write down why"):
+        decisions.allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason=" ")
+    with pytest.raises(Conflict, match="has changed"):
+        decisions.allow(records, admin, AT_CHANCE, live_sha256="0" * 64, reason=WHY)
+    with pytest.raises(Conflict, match="answers anyway"):
+        decisions.allow(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason=WHY)
+    reader = add_person(records, "Rea", "radiologist")
+    with pytest.raises(NotAllowed):
+        decisions.allow(records, reader, AT_CHANCE, live_sha256=live_sha256, reason=WHY)
+    assert not is_live() and decisions.decisions(records, admin) == []
+
+    decisions.allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason="For our study.")
+    assert is_live() and re.search(r"by decision of Ada \(\d{4}-\d\d-\d\d\): For our study\.", override_text(
+        records.settings, card
+    ))  # fmt: skip
+    entry = trail.entries(records, admin)[0]
+    assert (entry.action, entry.subject, entry.person_name) == ("allow chance model", f"model {AT_CHANCE}", "Ada")
+    assert entry.detail["reason"] == "For our study." and entry.detail["weights_sha256"] == live_sha256
+    with pytest.raises(Conflict, match="let answer already"):
+        decisions.allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason=WHY)
+    before = read_live(records.settings)
+    (records.settings.state_dir / "live.json").unlink()
+    decisions.project(records)
+    assert read_live(records.settings) == before and before.chosen == {}  # made anew from the rows
+
+    decisions.end_allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason="The study is over.")
+    assert not is_live() and override_text(records.settings, card) == ""
+    assert trail.entries(records, admin)[0].action == "withhold model"
+    with pytest.raises(Conflict, match="not let answer"):
+        decisions.end_allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason=WHY)
+
+
+def test_a_candidate_at_chance_needs_a_reason_and_then_answers_by_that_decision(
+    records: Database, admin: Person
+) -> None:
+    area = {"auc": 0.63, "low": 0.55, "high": 0.7, "n": 117}
+    job_id = add_candidate(records, admin, 1, fields={"measured": area})
+    found = promotion_check.examine(records, admin, job_id)
+    assert "chance" in {line.key for line in found.lines}
+    others = {line.key: "For a test." for line in found.lines if line.key != "chance"}
+    with pytest.raises(InvalidInput, match="no better than chance"):
+        promotion_check.promote(
+            records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed=others
+        )  # fmt: skip
+    promotion_check.promote(
+        records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY,
+        passed=others | {"chance": "To watch it."},
+    )  # fmt: skip
+    card = live_card(records.settings, MODEL)
+    assert card.weights_sha256 == candidate(records, job_id).weights_sha256
+    assert override_text(records.settings, card).endswith(": To watch it.")
+    decisions.end_allow(records, admin, MODEL, live_sha256=card.weights_sha256, reason="Enough.")
+    assert MODEL not in {one.model_id for one in live_cards(records.settings)}
+
+
+def test_a_live_list_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "live.json").write_text('{"chosen": {"a": null}, "shadows": {}}')
+    assert read_live(Settings(state_dir=tmp_path)).allowed == {}
