@@ -24,13 +24,14 @@ from train.commands import (
     fit,
     import_,
     link,
+    look,
     results,
     search,
     split,
     worker,
 )
 
-WITHOUT_TENSORFLOW = frozenset(one.__name__ for one in (import_, link, split, audit, results, cases, worker))
+WITHOUT_TENSORFLOW = frozenset(one.__name__ for one in (import_, link, look, split, audit, results, cases, worker))
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (
         import_,
         link,
+        look,
         split,
         audit,
         fit,

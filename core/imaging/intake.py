@@ -256,7 +256,10 @@ def _keyed_hash(value: str, site_key: bytes) -> str | None:
 
 
 def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> None:
-    """Tags, else the person, else the pixels; a doubt refuses a picture without tags and warns on one with them."""
+    """Tags, else the person, else the pixels; a doubt refuses a picture without tags and warns on one with them.
+
+    So does another modality than the one that the person chose: no model would say that it reads the wrong picture.
+    """
     if decoded.modality is not None:
         if look.doubt is not None:
             decoded.warnings.append(look.doubt)
@@ -268,9 +271,9 @@ def _settle_modality(decoded: Decoded, look: Look, asked: Modality | None) -> No
     if look.doubt is not None:
         raise UnreadableImage(look.doubt)
     if asked is not None:
-        decoded.modality, decoded.modality_source = asked, "argument"
         if look.modality not in (None, asked):
-            decoded.warnings.append(f"The pixels look more like {look.modality} than like {asked}; check the choice.")
+            raise UnreadableImage(f"The pixels look more like {look.modality} than like {asked}; check the choice.")
+        decoded.modality, decoded.modality_source = asked, "argument"
     elif look.modality is not None:
         decoded.modality, decoded.modality_source = look.modality, "pixels"
     else:
