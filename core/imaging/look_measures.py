@@ -210,7 +210,7 @@ def _same_neighbours(grey: np.ndarray, high: float) -> float:
 
 def _colour(pixels: np.ndarray) -> dict[str, float]:
     """How much colour there is, and of the coloured pixels which; all 0 for a grey picture."""
-    names = ("chroma", "coloured", "red", "blue", "pink", "green", "warm", "hue_spread")
+    names = ("chroma", "coloured", "red", "blue", "pink", "green", "warm", "hue_spread", "pinkness")
     if pixels.ndim == 2:
         return dict.fromkeys(names, 0.0)
     seen = pixels[:: 1 + pixels.shape[0] // 256, :: 1 + pixels.shape[1] // 256]
@@ -222,7 +222,7 @@ def _colour(pixels: np.ndarray) -> dict[str, float]:
     values = (
         chroma.mean(), is_coloured.mean(), (red - green).mean(), (blue - green).mean(),
         ((green <= red) & (green <= blue)).mean(), ((green > red) & (green > blue)).mean(),
-        ((red > green) & (green > blue)).mean(), (red - blue).std(),
+        ((red > green) & (green > blue)).mean(), (red - blue).std(), _pinkness(red, green, blue),
     )  # fmt: skip
     return dict(zip(names, map(float, values), strict=True))
 
@@ -247,3 +247,12 @@ def neighbour_correlation(grey: np.ndarray) -> float:
     """Mean correlation of a pixel with the next one in its row and in its column; large images by every n-th line."""
     rows, columns = grey[:: 1 + grey.shape[0] // 1000], grey[:, :: 1 + grey.shape[1] // 1000]
     return (_correlation(rows[:, 1:], rows[:, :-1]) + _correlation(columns[1:], columns[:-1])) / 2
+
+
+def _pinkness(red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> float:
+    """The share of coloured pixels in which green is the weakest (haematoxylin is blue-violet, eosin pink), or the same
+    weighted by colour where that says it more clearly, as in a tile with little tissue."""
+    share = float(((green <= red) & (green <= blue)).mean())
+    chroma = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    weighted = float((np.minimum(red, blue) - green).sum() / chroma.sum())
+    return max(share, 0.5 + weighted if weighted > -0.1 else 0.0)

@@ -87,7 +87,7 @@ _MAMMOGRAPHY = {
 }
 _HISTOLOGY = {
     "black": _Bound(-_INFINITE, 0.08),
-    "pink": _Bound(0.35, _INFINITE),
+    "pinkness": _Bound(0.2, _INFINITE),
 }
 
 _BLANK = "The picture is blank: every pixel has nearly the same value. Choose another file."

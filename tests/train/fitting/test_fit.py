@@ -63,7 +63,7 @@ def test_a_card_tells_what_the_model_was_made_from(fitted: Path) -> None:
 
 
 def test_measured_numbers_come_from_the_test_scores(fitted: Path) -> None:
-    (card,) = cards.live_cards(Settings(weights_dir=fitted))
+    (card,) = cards.runnable_cards(Settings(weights_dir=fitted))
     headline = of_cards.headline(card)
     scores = cards.read_test_scores(card)
     assert scores is not None and set(card.classes) <= set(scores.columns)
@@ -72,7 +72,7 @@ def test_measured_numbers_come_from_the_test_scores(fitted: Path) -> None:
 
 
 def test_no_patient_of_the_test_scores_is_in_the_training_split(fitted: Path, dataset: Path) -> None:
-    (card,) = cards.live_cards(Settings(weights_dir=fitted))
+    (card,) = cards.runnable_cards(Settings(weights_dir=fitted))
     tested = set(cards.read_test_scores(card)["patient"])  # type: ignore[index]
     validated = set(pd.read_csv(next(card.folder.glob("*.validation_scores.csv")))["patient"])
     assert not tested & validated
@@ -82,7 +82,7 @@ def test_no_patient_of_the_test_scores_is_in_the_training_split(fitted: Path, da
 def test_the_published_model_gives_the_scores_on_its_card(fitted: Path, dataset: Path) -> None:
     from core.models.inference import LoadedModel
 
-    (card,) = cards.live_cards(Settings(weights_dir=fitted))
+    (card,) = cards.runnable_cards(Settings(weights_dir=fitted))
     model = LoadedModel(card)
     scores = cards.read_test_scores(card)
     assert scores is not None

@@ -58,7 +58,7 @@ def test_the_card_names_members_with_their_weights_and_what_was_fitted_on_valida
     assert sum(card.ensemble.weights) == pytest.approx(1)
     assert card.ensemble.validation_n == sum(card.data.cases_in("validation").values())
     assert card.has_weights and not list(card.folder.glob("*.safetensors"))
-    assert card.model_id in {live.model_id for live in cards.live_cards(Settings(weights_dir=weights))}
+    assert card.model_id in {live.model_id for live in cards.runnable_cards(Settings(weights_dir=weights))}
     assert is_made(MEMBERS, "weighted", weights, name="both")
     assert not is_made(MEMBERS, "soft", weights, name="both")
 
