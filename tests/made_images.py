@@ -30,11 +30,11 @@ def ultrasound(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray
     """A linear-array phantom, float32 in [0, 1]: speckled layers that darken with depth, one dark lesion."""
     rng = np.random.default_rng(seed)
     layers = ndimage.gaussian_filter1d(rng.normal(size=(height, 1)), 4, axis=0)
-    layers = 0.5 + 1.1 * layers + 2.5 * ndimage.gaussian_filter(rng.normal(size=(height, width)), (3, 14))
+    layers = 0.5 + 1.1 * layers + 2.5 * ndimage.ndimage.gaussian_filter(rng.normal(size=(height, width)), (3, 14))
     rows, columns = np.mgrid[:height, :width]
     fade = np.linspace(1, 0.3, height)[:, None]
     lesion = np.hypot((rows - 0.4 * height) / 30, (columns - 0.5 * width) / 45) < 1
-    speckle = ndimage.gaussian_filter(rng.rayleigh(0.8, (height, width)), (0.7, 1.4))
+    speckle = ndimage.ndimage.gaussian_filter(rng.rayleigh(0.8, (height, width)), (0.7, 1.4))
     return np.clip(0.5 * np.clip(layers, 0.1, 1.5) * fade * speckle * np.where(lesion, 0.25, 1), 0, 1).astype(
         np.float32
     )
@@ -43,7 +43,7 @@ def ultrasound(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray
 def tissue(side: int = 64, seed: int = 0) -> np.ndarray:
     """A stained-tissue phantom, float32 (side, side, 3): violet nuclei on pink."""
     rng = np.random.default_rng(seed)
-    nuclei = ndimage.gaussian_filter(rng.normal(size=(side, side)), 1.5) > 0.12
+    nuclei = ndimage.ndimage.gaussian_filter(rng.normal(size=(side, side)), 1.5) > 0.12
     colour = np.where(nuclei[..., None], (0.45, 0.25, 0.6), (0.88, 0.62, 0.78))
     return np.clip(colour + rng.normal(0, 0.03, colour.shape), 0, 1).astype(np.float32)
 
@@ -152,3 +152,15 @@ def dicom(
 def stored_mammogram(bits: int = 12, **options: Any) -> np.ndarray:
     """`mammogram` as whole numbers of `bits` bits."""
     return np.round(mammogram(**options) * ((1 << bits) - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+
+
+def breast(seed: int) -> np.ndarray:
+    """(160, 120) of a dark background and a bright half oval with structure, in [0, 1]: no two seeds are alike."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:160, 0:120]
+    edge = 70 + rng.integers(-15, 15) + 8 * np.sin(rows / (9 + rng.integers(0, 9)))
+    structure = ndimage.gaussian_filter(rng.normal(size=(160, 120)), 6) * 3 + ndimage.gaussian_filter(
+        rng.normal(size=(160, 120)), 2
+    )
+    inside = ((rows - 80 - rng.integers(-20, 20)) / 75) ** 2 + (columns / edge) ** 2 < 1
+    return np.clip(inside * (0.5 + 0.25 * structure), 0, 1).astype(np.float32)

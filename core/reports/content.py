@@ -64,7 +64,10 @@ class ReportImage:
 
 @dataclass(frozen=True, slots=True)
 class ReportRead:
-    """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one."""
+    """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one.
+
+    has_seen_answer: its reader had seen the AI's answer about the same picture in another study.
+    """
 
     kind: str
     reader: str
@@ -73,6 +76,7 @@ class ReportRead:
     reading_mode: str
     comment: str = ""
     is_amendment: bool = False
+    has_seen_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,9 @@ def _cell(read: ReportRead, breast: str) -> str:
         return "not given"
     birads, suspicion = read.impressions[breast]
     return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), suspicion {suspicion} of 100"
+
+
+SEEN_ANSWER = "Had seen an answer of the AI about a picture of this study before, in another study"
 
 
 def read_title(read: ReportRead) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.fft import dctn, irfft2, rfft2
+from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
+from core.imaging.near_duplicates import centred, low_terms
 from core.imaging.picture import read_picture
 from core.imaging.preprocess import resize
 from core.settings import Settings
@@ -116,7 +117,7 @@ def traces_of(files: Sequence[str], root: Path, *, progress: Callable[[int, int]
             continue
         coarse = resize(grey, (SIDE, SIDE))
         hashes[position] = perceptual_hash(coarse)
-        small[position] = _unit(coarse).ravel()
+        small[position] = centred(coarse).ravel()
         fine[position] = fine_structure(grey)
         if progress is not None:
             progress(position + 1, len(files))
@@ -128,25 +129,7 @@ def perceptual_hash(grey: np.ndarray) -> int:
 
     The constant term says only how bright the picture is; its place is taken by the next diagonal term.
     """
-    return int(_low_terms(grey, 8).view(">u8")[0])
-
-
-def long_hash(grey: np.ndarray) -> str:
-    """256 bits of a picture (any size), as hex: its 16 x 16 lowest cosine terms; "" where it is one grey all over.
-
-    Four times as long as the hash that only finds who is compared, because here it decides alone
-    (`core.models.card_cases.NEAR_DUPLICATE_BITS`).
-    """
-    coarse = resize(grey.astype(np.float32), (2 * SIDE, 2 * SIDE))
-    return _low_terms(coarse, 16).tobytes().hex() if _unit(coarse).any() else ""
-
-
-def _low_terms(grey: np.ndarray, n: int) -> np.ndarray:
-    """n * n / 8 bytes: which of the n x n lowest cosine terms, the constant one replaced, lie above their median."""
-    terms = dctn(grey.astype(np.float64), norm="ortho")
-    low = terms[:n, :n].copy()
-    low[0, 0] = terms[n, n]
-    return np.packbits((low > np.median(low)).ravel())
+    return int(low_terms(grey, 8).view(">u8")[0])
 
 
 def fine_structure(grey: np.ndarray) -> np.ndarray:
@@ -156,14 +139,7 @@ def fine_structure(grey: np.ndarray) -> np.ndarray:
     """
     picture = resize(grey, (FINE_SIDE, FINE_SIDE))
     detail = picture - gaussian_filter(picture, _FINE_SIGMA)
-    return _unit(detail / (np.sqrt(gaussian_filter(detail**2, 1.5 * _FINE_SIGMA)) + 0.01))
-
-
-def _unit(plane: np.ndarray) -> np.ndarray:
-    """Mean 0 and length 1, or all zero where nothing differs by a thousandth of the grey range."""
-    centred = plane - plane.mean()
-    length = float(np.linalg.norm(centred))
-    return centred / length if length > 1e-3 * plane.shape[0] else np.zeros_like(centred)
+    return centred(detail / (np.sqrt(gaussian_filter(detail**2, 1.5 * _FINE_SIGMA)) + 0.01))
 
 
 def near_duplicate_pairs(traces: Traces) -> list[Pair]:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from core.files import write_whole
+from core.imaging.near_duplicates import long_hash
 from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
@@ -28,7 +29,6 @@ from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from core.types import Image
 from core.version import versions
-from train.datasets.duplicates import long_hash
 from train.publishing.threshold import measured_on_card
 from train.recipe.config import FitConfig
 

@@ -9,7 +9,8 @@ from core.files import undone_by
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reads.reads import is_ai_visible
+from core.records.reads import answers_seen
+from core.records.reads.reads import READ_FIRST, is_ai_visible
 from core.records.reads.rows import (
     as_first_answered,
     explanation_of,
@@ -78,4 +79,6 @@ def predictions_of(db: Database, actor: Actor, study_id: str) -> list[tuple[str,
         if not is_ai_visible(connection, person, study):
             raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
         rows = newest_predictions(connection, study_id)
+    if rows and study.reading_mode != READ_FIRST:  # else the reveal is written down already
+        answers_seen.record_answer_shown(db, actor, study_id)
     return [(row.image_id, prediction_of(row), explanation_of(row, db.store)) for row in rows]

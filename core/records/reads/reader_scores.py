@@ -20,10 +20,14 @@ from core.models.aggregate import breast_scores
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
+from core.records.reads import answers_seen
+from core.records.reads.reads import has_seen_answer
 from core.records.reads.rows import image_score, newest_predictions
 from core.types import SIDE_NOT_STATED
 
 MALIGNANT = "malignant"
+MARKED = "has seen an answer"
+"""Of a first impression whose reader had seen the AI's answer about the same picture in another study."""
 
 
 def reader_scores(db: Database, actor: Actor) -> bytes:
@@ -34,10 +38,14 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     one column: where a model answered with several, each has its own, named with the weights. A breast whose images
     were answered by different weights has no score of that model.
 
+    First impressions that knew an answer from another study stand in a column of their own, `reader N (has seen an
+    answer)`. That the person was given these scores is written down: they have seen an answer about those pictures.
+
     Of several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast
     has a truth. Synthetic studies count only in a demonstration. Raises NotAllowed.
     """
     rows: list[_Row] = []
+    answered: list[str] = []
     with db.read() as connection:
         person = require_permission(connection, actor, "see_reader_scores")
         for study in connection.execute(finished(db)).all():
@@ -46,7 +54,10 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
             ).all()
             if is_reading(reads, person.id):
                 continue
-            rows += _of_study(connection, study, reads)
+            found = _of_study(connection, study, reads)
+            rows += found
+            answered += [study.id] if any(row.models for row in found) else []
+    answers_seen.record_scores_shown(db, actor, answered)
     if not rows:
         return b""
     columns = _model_columns(rows)
@@ -121,7 +132,8 @@ def _of_study(connection: Connection, study: Row[Any], reads: Sequence[Row[Any]]
         }
         for read in reads:
             if read.kind == "first" and breast in read.impressions:
-                cells[f"reader {read.person_id}"] = read.impressions[breast]["suspicion"] / 100
+                marked = f" ({MARKED})" if has_seen_answer(read.predictions_seen) else ""
+                cells[f"reader {read.person_id}{marked}"] = read.impressions[breast]["suspicion"] / 100
         own = [score for score in scores if score.breast == breast and score.is_whole]
         rows.append(_Row(cells, {(score.model_id, score.weights_sha256): score.malignant for score in own}))
     return rows

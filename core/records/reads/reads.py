@@ -8,6 +8,8 @@ Rows are only ever added; the database refuses anything else. What holds, in the
 - A final read needs the own first read; a later one by the same person is an amendment, beside the first.
 - In a double reading two people read, blinded: each sees the other's reads after the own final read. Where what they
   ask for differs, a third arbitrates: sees both reads, which is recorded, and saves a final read without a first.
+- A first read by somebody who has seen an answer about the same pictures in another study is marked
+  (`core.records.reads.answers_seen`).
 
 In the mode "concurrent" the AI's answer is always visible and a first read is possible but not needed. A study keeps
 the mode that the site had when it was made. What became of a study is never returned before its final read.
@@ -28,6 +30,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
+from core.records.reads import answers_seen
 from core.records.reads.drafts import drop_draft
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
 from core.records.reads.rows import BIRADS, breasts_of, find_study, newest_predictions
@@ -39,7 +42,7 @@ MANAGEMENT: Mapping[str, str] = {
 }  # fmt: skip
 """What a category asks for (ACR BI-RADS Atlas, 5th edition, table of concordance between categories and management)."""
 COMMENT_LENGTH_MOST = 4000
-_READ_FIRST = "read_first"
+READ_FIRST = "read_first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class Impression:
 class Read:
     """One saved read. kind: "first" or "final". impressions: breast -> Impression. is_amendment: the same person had
     saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
-    weights_sha256, malignant).
+    weights_sha256, malignant), and of a first read the pictures of which an answer had been seen in another study
+    (image_id, seen_in, correlation).
     """
 
     id: int
@@ -76,6 +80,16 @@ class Read:
     is_amendment: bool
     predictions_seen: tuple[Mapping[str, Any], ...]
 
+    @property
+    def has_seen_answer(self) -> bool:
+        """Whether its reader had seen an answer of the AI about the same picture in another study."""
+        return has_seen_answer(self.predictions_seen)
+
+
+def has_seen_answer(predictions_seen: Sequence[Mapping[str, Any]]) -> bool:
+    """As `Read.has_seen_answer`, of what a row keeps."""
+    return any("seen_in" in one for one in predictions_seen)
+
 
 def record_first_read(
     db: Database, actor: Actor, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
@@ -83,15 +97,21 @@ def record_first_read(
     """Save the first impression of every breast; the id of the read.
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
-    impression must not know.
+    impression must not know. One that knew an answer from another study is saved with a mark.
     """
+    with db.read() as connection:
+        require_permission(connection, actor, "record_first_read")
+    before = answers_seen.seen_before(db, actor, study_id)
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_first_read")
         study = find_study(connection, study_id, is_for_change=True)
         _refuse_late_first_read(connection, person, study)
         require_free(connection, study_id, person.id)
-        read_id = _insert_read(connection, person, study, "first", impressions, comment)
-        trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id)
+        answers_seen.require_unchanged(connection, person, study_id, before)
+        read_id = _insert_read(connection, person, study, "first", impressions, comment, before.marks)
+        seen_in = sorted({mark.seen_in for mark in before.marks})
+        marked = {"answers_seen_in": seen_in} if seen_in else {}
+        trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id, **marked)
     return read_id
 
 
@@ -116,7 +136,8 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
         is_arbiter = _has_done(connection, person, study_id, "arbitrate")
         if not (has_read(connection, study_id, "first", person) or is_over or is_arbiter):
             raise Conflict("Save your first impression before the AI's answer is shown.")
-        trail.record(connection, person.id, "reveal", f"study {study_id}")
+        pictures = answers_seen.pictures_for_trail(connection, study_id)
+        trail.record(connection, person.id, "reveal", f"study {study_id}", pictures=pictures)
 
 
 def record_final_read(
@@ -129,7 +150,7 @@ def record_final_read(
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_final_read")
         study = find_study(connection, study_id, is_for_change=True)
-        is_due = study.reading_mode != _READ_FIRST or has_read(connection, study_id, "first", person)
+        is_due = study.reading_mode != READ_FIRST or has_read(connection, study_id, "first", person)
         is_arbiter = _has_done(connection, person, study_id, "arbitrate")
         if not is_due and not is_arbiter:
             raise Conflict("Save your first impression before the final assessment.")
@@ -241,7 +262,7 @@ def _refuse_late_first_read(connection: Connection, person: Person, study: Row[A
     if has_read(connection, study.id, "final", person):
         raise Conflict("Your final read of this study is saved already.")
     _refuse_third_reader(connection, person, study.id)
-    if study.reading_mode != _READ_FIRST:
+    if study.reading_mode != READ_FIRST:
         return
     if _has_done(connection, person, study.id, "reveal"):
         raise Conflict("You have seen the AI's answer to this study, so this would not be a first impression.")
@@ -257,13 +278,14 @@ def _insert_read(
     kind: str,
     impressions: Mapping[str, Impression],
     comment: str,
+    marks: Sequence[answers_seen.Mark] = (),
 ) -> int:
     breasts = breasts_shown(connection, study.id)
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_as_text(breasts)}.")
-    seen: list[dict[str, Any]] = []
+    seen: list[dict[str, Any]] = [asdict(mark) for mark in marks]
     if is_ai_visible(connection, person, study):
-        seen = [
+        seen += [
             {
                 "prediction": row.id,
                 "image_id": row.image_id,
@@ -311,7 +333,7 @@ def is_ai_visible(connection: Connection, person: Person, study: Row[Any]) -> bo
     """As `ai_visible`, in the caller's transaction."""
     if not allowed(person, "see_ai"):
         return False
-    return study.reading_mode != _READ_FIRST or _has_done(connection, person, study.id, "reveal")
+    return study.reading_mode != READ_FIRST or _has_done(connection, person, study.id, "reveal")
 
 
 def _others_visible(connection: Connection, person: Person, study: Row[Any]) -> bool:
@@ -333,7 +355,7 @@ def studies_with_others_visible(connection: Connection, person: Person, rows: It
     def is_visible(one: Any) -> bool:
         if one.id in blinded:
             return one.id in finished or ("arbitrate", one.id) in acts
-        return one.reading_mode != _READ_FIRST or one.id in own or ("reveal", one.id) in acts
+        return one.reading_mode != READ_FIRST or one.id in own or ("reveal", one.id) in acts
 
     return {one.id for one in rows if is_visible(one)}
 

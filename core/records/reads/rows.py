@@ -18,6 +18,8 @@ from sqlalchemy import Connection, Row, exists, select
 
 from core.errors import NotFound
 from core.imaging.dicom.tags import ALLOWED_TAGS
+from core.imaging.near_duplicates import long_hash
+from core.imaging.picture import to_grey
 from core.models.aggregate import ImageScore
 from core.records.database import tables
 from core.records.database.db import Database
@@ -141,6 +143,7 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
             "guessed_bits": image.guessed_bits,
             "exam_hash": image.exam_hash,
             "taken_on": image.taken_on.isoformat() if image.taken_on else None,
+            "look": long_hash(to_grey(image.pixels)),
         },
     }
 

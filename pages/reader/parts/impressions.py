@@ -11,7 +11,7 @@ from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.reads import COMMENT_LENGTH_MOST, Impression, Read
 from core.records.reads.rows import BIRADS
-from core.reports.content import BIRADS_MEANING, breast_name, when
+from core.reports.content import BIRADS_MEANING, SEEN_ANSWER, breast_name, when
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
@@ -121,3 +121,5 @@ def show_read(read: Read, *, whose: str = "") -> None:
     if read.comment:
         st.text(read.comment)
     st.caption(f"Saved {when(read.created_at)}")
+    if read.has_seen_answer:
+        st.caption(f":material/visibility: {SEEN_ANSWER}.")

@@ -89,8 +89,9 @@ def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportIma
 def _read(read: Read) -> ReportRead:
     impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
     return ReportRead(
-        read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment
-    )
+        read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment,
+        has_seen_answer=read.has_seen_answer,
+    )  # fmt: skip
 
 
 def _unanswered(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> list[str]:

@@ -17,12 +17,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.errors import ModelUnavailable
 from core.imaging.intake import read_upload
+from core.imaging.near_duplicates import long_hash
 from core.models.card_cases import COLUMNS, NEAR_DUPLICATE_BITS, measured_cases, read_cases
 from core.models.cards import Card, read_card, read_test_scores, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
 from train.__main__ import main
-from train.datasets.duplicates import long_hash
 from train.datasets.manifest import write_manifest
 from train.publishing.publish import cases_table, pixels_sha256, trace_of, union
 

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from record_site import CALM, WORRIED, add_person, at_terminal, picture, signed_in, sqlite_only
+from record_site import CALM, WORRIED, add_person, answer, at_terminal, explanation, picture, signed_in, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from test_single_sign_on import SSO, claims
 
@@ -21,7 +21,16 @@ from core.records.people import accounts, invitations, passwords, sessions, sing
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED
-from core.records.reads import reading_leases, reads, retention, studies, truths, worklist
+from core.records.reads import (
+    predictions,
+    reader_scores,
+    reading_leases,
+    reads,
+    retention,
+    studies,
+    truths,
+    worklist,
+)
 from core.records.releases import decisions
 from core.settings import REPOSITORY, Settings
 from core.types import Modality
@@ -80,6 +89,8 @@ def a_study_is_read(db: Database, ben: Person) -> None:
     image_id = studies.load_study(db, ben, study_id).images[0].id
     studies.correct_image(db, ben, image_id, laterality="R", view=None, modality=Modality.ULTRASOUND)
     reads.record_first_read(db, ben, study_id, {"R": CALM})
+    image = studies.load_study(db, ben, study_id).images[0]
+    predictions.record_predictions(db, study_id, image.id, answer(image.image), explanation())
     reads.reveal(db, ben, study_id)
     reads.record_final_read(db, ben, study_id, {"R": CALM})
     reads.record_export(db, ben, study_id, what="pdf")
@@ -103,6 +114,14 @@ def two_readers_disagree(db: Database, ben: Person) -> None:
         reads.record_first_read(db, reader, study_id, {"R": impression})
         reads.record_final_read(db, reader, study_id, {"R": impression})
     reads.arbitrate(db, ben, study_id)
+
+
+def a_study_hides_nothing(db: Database, ada: Person, ben: Person) -> None:
+    site_settings.choose(db, ada, "reading_mode", "concurrent")
+    study_id = studies.create_study(db, ben, display_name="y", images=[picture(3)])
+    image = studies.load_study(db, ben, study_id).images[0]
+    predictions.record_predictions(db, study_id, image.id, answer(image.image), explanation())
+    assert predictions.predictions_of(db, ben, study_id)
 
 
 def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +183,8 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     ada = set_up(records)
     ben = people_come_and_go(records, ada)
     a_study_is_read(records, ben)
+    assert reader_scores.reader_scores(records, ada)
+    a_study_hides_nothing(records, ada, ben)
     settings_change(records, ada, monkeypatch)
     imports_run(records, ada)
     trainings_run(records, ada)

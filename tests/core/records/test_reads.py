@@ -324,7 +324,7 @@ def test_concurrent_reading_shows_the_ai_at_once_and_asks_for_no_first_read(conc
 
     (read,) = reads.reads_of(concurrent, bea, study_id)
     assert read.reading_mode == "concurrent" and len(read.predictions_seen) == 1
-    assert actions(concurrent) == [("final read", ann.id)]
+    assert actions(concurrent) == [("see answer", ann.id), ("final read", ann.id)]
     with pytest.raises(Conflict, match="final read"):
         reads.record_first_read(concurrent, ann, study_id, FIRST)
 
