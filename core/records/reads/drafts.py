@@ -1,7 +1,7 @@
 """What a reader has filled in and not saved yet: of each reader and study one first read and one final read.
 
-A draft is seen by its reader alone, is no read, and says nothing to anybody else. It goes when the read is saved, or
-the study is deleted. Nothing of it is audited: nothing was decided.
+Whoever may save a read may keep a draft of it. A draft is seen by its reader alone, is no read, and says nothing to
+anybody else. It goes when the read is saved, or the study is deleted. Nothing of it is audited: nothing was decided.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from core.types import LATERALITIES, SIDE_NOT_STATED
 
 DRAFT_COMMENT_MOST = 20_000
 KINDS = ("first", "final")
-_ACTIONS = {"first": "record_first_read", "final": "record_final_read"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,10 @@ def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: Rea
 
     Raises NotAllowed, NotFound; InvalidInput for what no form gives.
     """
-    content = _checked(draft)
     with db.begin() as connection:
-        person = require_permission(connection, actor, _action_of(kind))
+        person = require_permission(connection, actor, "record_first_read")
+        _require_kind(kind)
+        content = _checked(draft)
         find_study(connection, study_id, is_for_change=True)
         drop_draft(connection, study_id, person.id, kind)
         if not draft.is_empty:
@@ -61,7 +61,8 @@ def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft 
     """The person's own draft, None where there is none. Raises NotAllowed, NotFound."""
     draft = tables.read_draft.c
     with db.read() as connection:
-        person = require_permission(connection, actor, _action_of(kind))
+        person = require_permission(connection, actor, "record_first_read")
+        _require_kind(kind)
         find_study(connection, study_id)
         content = connection.execute(
             select(draft.content).where(draft.study_id == study_id, draft.person_id == person.id, draft.kind == kind)
@@ -82,10 +83,9 @@ def drop_draft(connection: Connection, study_id: str, person_id: int | None = No
     connection.execute(query)
 
 
-def _action_of(kind: str) -> str:
-    if kind not in _ACTIONS:
+def _require_kind(kind: str) -> None:
+    if kind not in KINDS:
         raise InvalidInput(f"A draft is of a {' or '.join(KINDS)} read.")
-    return _ACTIONS[kind]
 
 
 def _checked(draft: ReadDraft) -> dict[str, Any]:
