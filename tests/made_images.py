@@ -30,11 +30,11 @@ def ultrasound(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray
     """A linear-array phantom, float32 in [0, 1]: speckled layers that darken with depth, one dark lesion."""
     rng = np.random.default_rng(seed)
     layers = ndimage.gaussian_filter1d(rng.normal(size=(height, 1)), 4, axis=0)
-    layers = 0.5 + 1.1 * layers + 2.5 * ndimage.ndimage.gaussian_filter(rng.normal(size=(height, width)), (3, 14))
+    layers = 0.5 + 1.1 * layers + 2.5 * ndimage.gaussian_filter(rng.normal(size=(height, width)), (3, 14))
     rows, columns = np.mgrid[:height, :width]
     fade = np.linspace(1, 0.3, height)[:, None]
     lesion = np.hypot((rows - 0.4 * height) / 30, (columns - 0.5 * width) / 45) < 1
-    speckle = ndimage.ndimage.gaussian_filter(rng.rayleigh(0.8, (height, width)), (0.7, 1.4))
+    speckle = ndimage.gaussian_filter(rng.rayleigh(0.8, (height, width)), (0.7, 1.4))
     return np.clip(0.5 * np.clip(layers, 0.1, 1.5) * fade * speckle * np.where(lesion, 0.25, 1), 0, 1).astype(
         np.float32
     )
@@ -43,7 +43,7 @@ def ultrasound(height: int = 300, width: int = 400, seed: int = 0) -> np.ndarray
 def tissue(side: int = 64, seed: int = 0) -> np.ndarray:
     """A stained-tissue phantom, float32 (side, side, 3): violet nuclei on pink."""
     rng = np.random.default_rng(seed)
-    nuclei = ndimage.ndimage.gaussian_filter(rng.normal(size=(side, side)), 1.5) > 0.12
+    nuclei = ndimage.gaussian_filter(rng.normal(size=(side, side)), 1.5) > 0.12
     colour = np.where(nuclei[..., None], (0.45, 0.25, 0.6), (0.88, 0.62, 0.78))
     return np.clip(colour + rng.normal(0, 0.03, colour.shape), 0, 1).astype(np.float32)
 
