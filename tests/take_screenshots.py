@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from running_app import REPOSITORY, RunningApp, chromium, running_app, sign_in
+
+# Run as a script, this folder comes first, and its folder `core` of tests before the product's.
+sys.path = [str(Path(__file__).parent.parent), *sys.path]
+
+from running_app import REPOSITORY, RunningApp, chromium, running_app, sign_in  # noqa: E402
 
 FOLDER = REPOSITORY / "docs" / "screenshots"
 PATIENCE_MS = 400_000
