@@ -445,7 +445,7 @@ def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_bef
     from pages.reader.parts import new_study
 
     drawn: list[str] = []
-    monkeypatch.setattr(viewer, "show", lambda cells, *, key, **_: drawn.append(key))
+    monkeypatch.setattr(viewer, "show", lambda pictures, stages, *, key, **_: drawn.append(key))
     patients = {"a1.dcm": "a" * 64, "b1.dcm": "b" * 64, "a2.dcm": "a" * 64}
     intakes = tuple(
         Intake(name, f"{number:064x}", picture(number, laterality="L", patient_hash=patient), None)
@@ -485,7 +485,7 @@ def test_files_that_say_nothing_of_their_patient_are_drawn_and_saved_once_somebo
     from pages.reader.parts import new_study
 
     drawn: list[str] = []
-    monkeypatch.setattr(viewer, "show", lambda cells, **_: drawn.append(cells[0].label))
+    monkeypatch.setattr(viewer, "show", lambda pictures, stages, **_: drawn.append(pictures[0].label))
     intakes = tuple(
         Intake(name, f"{number:064x}", picture(number, modality=Modality.MAMMOGRAPHY), None)
         for number, name in enumerate(("L_CC.png", "scan.png"))
