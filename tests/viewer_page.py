@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from pages.parts import viewer
-from pages.parts.viewer import Picture
+if TYPE_CHECKING:
+    from pages.parts.viewer import Picture
 
 ORIGIN = "http://viewer.test"
 _NO_WEBGL = """HTMLCanvasElement.prototype.getContext = (get => function (kind, options) {
@@ -22,6 +22,9 @@ class ViewerPage:
     """A tab with one workplace. `draw` is a run of the page; a second one brings new data to the same place."""
 
     def __init__(self, tab: Any, *, has_webgl: bool = True) -> None:
+        from pages.parts import viewer
+
+        self.viewer = viewer
         self.tab = tab
         self.files: dict[str, bytes] = {}
         self.failures: list[str] = []
@@ -40,7 +43,7 @@ class ViewerPage:
         if not name:
             route.fulfill(body=self.html, content_type="text/html")
         elif name == "viewer.js":
-            route.fulfill(body=viewer.javascript(), content_type="text/javascript")
+            route.fulfill(body=self.viewer.javascript(), content_type="text/javascript")
         elif name in self.files:
             self.fetched.append(name)
             route.fulfill(body=self.files[name], content_type="application/octet-stream")
@@ -52,7 +55,7 @@ class ViewerPage:
         return coordinates
 
     def draw(self, pictures: list[Picture], stages: Any, *, key: str = "study", **options: Any) -> None:
-        data = viewer.workplace(pictures, stages, key=key, address=self.address, **options)
+        data = self.viewer.workplace(pictures, stages, key=key, address=self.address, **options)
         self.tab.evaluate(
             """async (sent) => {
               const { default: draw } = await import("/viewer.js")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,9 @@ from core.imaging.hanging import Place, Stage, hang, label_of, stages
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.presets import presets
 from core.types import Image, Modality, Window
-from pages.parts.viewer import Picture
+
+if TYPE_CHECKING:
+    from pages.parts.viewer import Picture
 
 pytestmark = pytest.mark.browser
 
@@ -57,12 +59,16 @@ def picture_of(pixels: np.ndarray, **facts: Any) -> Image:
 
 
 def alone(image: Image, *, is_mirrored: bool = False, **more: Any) -> tuple[list[Picture], list[Stage]]:
+    from pages.parts.viewer import Picture
+
     label = label_of([image], 0)
     hung = f"{label} FLIPPED" if is_mirrored else label
     return [Picture(image, label, hung, is_mirrored, **more)], [Stage("All", (Place(0, hung, is_mirrored),), 1)]
 
 
 def four_views() -> tuple[list[Picture], list[Stage]]:
+    from pages.parts.viewer import Picture
+
     left = mammogram(1000, 700)
     images = [
         picture_of(left if side == "L" else left[:, ::-1], laterality=side, view=view, spacing_mm=(0.1, 0.1))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from core.settings import REPOSITORY
-from pages.parts import viewer
+
+if TYPE_CHECKING:
+    from pages.parts.viewer import Level
 
 
-def unpacked(level: viewer.Level, channels: int = 1) -> np.ndarray:
+@pytest.fixture
+def viewer() -> Any:
+    """The module, loaded when a test runs: Streamlit takes its time."""
+    from pages.parts import viewer
+
+    return viewer
+
+
+def unpacked(level: Level, channels: int = 1) -> np.ndarray:
     """As pixels.js does it."""
     planes = np.frombuffer(zlib.decompress(level.content[32:]), np.uint8)
     if channels == 3:
@@ -22,7 +33,7 @@ def unpacked(level: viewer.Level, channels: int = 1) -> np.ndarray:
     return np.cumsum(low + (high << 8), axis=1, dtype=np.uint16)
 
 
-def test_grey_and_colour_come_back_exactly() -> None:
+def test_grey_and_colour_come_back_exactly(viewer: Any) -> None:
     rng = np.random.default_rng(1)
     grey = rng.integers(0, 65536, (7, 11), dtype=np.uint16)
     colour = rng.integers(0, 256, (5, 9, 3), dtype=np.uint8)
@@ -34,7 +45,9 @@ def test_grey_and_colour_come_back_exactly() -> None:
     ("side", "most_side", "steps"),
     [(1100, None, [1]), (1101, None, [2, 1]), (4500, None, [8, 1]), (3000, 1024, [4]), (900, 1024, [1])],
 )
-def test_a_large_picture_is_sent_small_first_and_then_whole(side: int, most_side: int | None, steps: list[int]) -> None:
+def test_a_large_picture_is_sent_small_first_and_then_whole(
+    viewer: Any, side: int, most_side: int | None, steps: list[int]
+) -> None:
     pixels = np.full((side, 40), 0.25, np.float32)
     levels = viewer.levels_of(pixels, most_side=most_side)
     assert [level.step for level in levels] == steps
@@ -42,7 +55,7 @@ def test_a_large_picture_is_sent_small_first_and_then_whole(side: int, most_side
     assert np.abs(unpacked(levels[0]).astype(int) - round(0.25 * 65535)).max() <= 1
 
 
-def test_files_of_two_pictures_differ_in_their_first_bytes() -> None:
+def test_files_of_two_pictures_differ_in_their_first_bytes(viewer: Any) -> None:
     """Streamlit names a large file by its length, head, middle and tail; the digest in the head tells them apart."""
     one, other = np.zeros((64, 64), np.uint16), np.zeros((64, 64), np.uint16)
     other[20, 20] = 1
@@ -51,7 +64,7 @@ def test_files_of_two_pictures_differ_in_their_first_bytes() -> None:
     assert levels[0].content[:32].hex() == levels[0].digest
 
 
-def test_the_guide_names_every_key_of_the_table_with_the_same_words() -> None:
+def test_the_guide_names_every_key_of_the_table_with_the_same_words(viewer: Any) -> None:
     guide = (REPOSITORY / "docs" / "reading.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", guide, flags=re.MULTILINE))
     named = {keys.replace("`", ""): does for keys, does in rows.items()}
@@ -62,7 +75,7 @@ def test_the_guide_names_every_key_of_the_table_with_the_same_words() -> None:
         assert named.get(keys, "").startswith(does), keys
 
 
-def test_every_key_that_acts_is_in_the_table() -> None:
+def test_every_key_that_acts_is_in_the_table(viewer: Any) -> None:
     source = viewer.javascript()
     acts = re.findall(r'(?:"(.)"|\b(\w))(?=: ")', source.partition("const ACTS = {")[2].partition("}")[0])
     listed = source.partition("const KEYS = [")[2].partition("\n]")[0]

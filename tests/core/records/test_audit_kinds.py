@@ -12,6 +12,7 @@ from record_site import CALM, WORRIED, add_person, answer, at_terminal, explanat
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from test_single_sign_on import SSO, claims
 
+from core.models.cards import withheld_cards
 from core.records import data_sets, site_settings
 from core.records.audit import trail
 from core.records.audit.trail import KINDS, WORDS
@@ -177,6 +178,10 @@ def releases_change(db: Database, ada: Person) -> None:
     promote(db, ada, job_id, live_sha256=SHIPPED.weights_sha256, reason="More.")
     decisions.roll_back(db, ada, MODEL, SHIPPED.weights_sha256, live_sha256=new, reason="Less.")
     decisions.retire(db, ada, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Weak.")
+    at_chance = withheld_cards(db.settings)[0]
+    live = {"live_sha256": at_chance.weights_sha256}
+    decisions.allow(db, ada, at_chance.model_id, **live, reason="For our study.")
+    decisions.end_allow(db, ada, at_chance.model_id, **live, reason="It is over.")
 
 
 def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
