@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -357,7 +358,7 @@ def test_a_run_of_the_page_leaves_zoom_window_marks_and_canvases_where_they_are(
     assert most_apart(page.shown(0), before) == 0
     assert page.tab.locator(".measures li").all_inner_texts() == marks
     assert len(page.fetched) == n_files  # no pixel is sent twice
-    with_heat = [Picture(one.image, one.label, one.hung, one.is_mirrored, heat, "Model attention") for one in shown]
+    with_heat = [replace(one, heat=heat, note="Model attention") for one in shown]
     page.draw(with_heat, hangings, same_scale=True, cell_height=("300px", "300px"))
     assert page.tab.evaluate("window.first === document.querySelector('.cell canvas')")
     assert page.tab.locator(".note").first.inner_text() == "Model attention"
