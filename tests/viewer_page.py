@@ -67,11 +67,19 @@ class ViewerPage:
         self.tab.wait_for_timeout(100)
 
     def shown(self, index: int = 0, of: str = ".cell canvas") -> np.ndarray:
-        """uint8 (H, W, 3) of one canvas."""
-        self.tab.wait_for_timeout(120)
-        sent = self.tab.locator(of).nth(index).evaluate("canvas => canvas.toDataURL('image/png')")
+        """uint8 (H, W, 3) of one canvas, once it has been painted and stays as it is."""
+        canvas, sent, before = self.tab.locator(of).nth(index), "", None
+        while sent != before:
+            before = sent
+            self.painted()
+            sent = canvas.evaluate("canvas => canvas.toDataURL('image/png')")
         with Image.open(io.BytesIO(base64.b64decode(sent.partition(",")[2]))) as png:
             return np.asarray(png.convert("RGB"))
+
+    def painted(self) -> None:
+        """Wait until what was asked for is on the screen, however slow the machine is."""
+        self.tab.wait_for_timeout(120)
+        self.tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def size(self, index: int = 0) -> tuple[int, int]:
         box = self.tab.locator(".cell canvas").nth(index).bounding_box()
@@ -79,4 +87,4 @@ class ViewerPage:
 
     def key(self, key: str) -> None:
         self.tab.keyboard.press(key)
-        self.tab.wait_for_timeout(80)
+        self.painted()

@@ -242,7 +242,7 @@ def drag(page: ViewerPage, path: list[tuple[float, float]], *, cell: int = 0, bu
     for x, y in path[1:]:
         page.tab.mouse.move(box["x"] + x, box["y"] + y, steps=4)
     page.tab.mouse.up(button=button)
-    page.tab.wait_for_timeout(100)
+    page.painted()
 
 
 def test_an_angle_and_the_mean_grey_of_an_ellipse_are_measured(page: ViewerPage) -> None:
