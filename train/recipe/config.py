@@ -103,6 +103,8 @@ def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
         if name in CHOICES:
             if value not in CHOICES[name]:
                 raise InvalidInput(f"{name} can be {' or '.join(CHOICES[name])}, not {value!r}.")
+            if name == "chest_wall" and value and config.modality != "mammography":
+                raise InvalidInput("Only a mammogram has a chest wall to turn to one side: leave out chest_wall.")
             config = replace(config, **{name: value})  # type: ignore[arg-type]
         elif name == "balance_by":
             config = replace(config, balance_by=value)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Raster
 from scipy import ndimage
 
-from core.imaging.preprocess import breast_box, fit_square, heat_map, square_pixels, unfit
+from core.imaging.preprocess import breast_box, fit_square, heat_map, is_chest_wall_right, square_pixels, unfit
 from core.types import Explanation, Image, Modality
 
 
@@ -172,3 +172,11 @@ def test_a_wide_breast_fits_a_portrait_by_its_width() -> None:
     portrait, fit = fit_square(image_of(pixels, Modality.HISTOLOGY), 96, 64)
     assert portrait.shape == (96, 64, 1) and (fit.height, fit.width, fit.top) == (32, 64, 32)
     assert not fit.is_mirrored
+
+
+def test_a_breast_as_tall_on_both_sides_is_not_turned_and_a_column_more_decides() -> None:
+    pixels = np.zeros((40, 20), np.float32)
+    pixels[5:35] = 0.5
+    assert not is_chest_wall_right(pixels)
+    pixels[4, -1] = 0.5
+    assert is_chest_wall_right(pixels) and not is_chest_wall_right(pixels[:, ::-1])

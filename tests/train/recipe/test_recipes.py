@@ -58,6 +58,8 @@ def test_settings_change_the_configuration_and_nothing_else() -> None:
         ("learning_rate=nan", "learning_rate can be"),
         ("learning_rate=inf", "learning_rate can be"),
         ("optimizer=adam", "adamw or sgd, not 'adam'"),
+        ("chest_wall=left", "Only a mammogram has a chest wall"),
+        ("chest_wall=right", "chest_wall can be left"),
         ("architecture=cnn", "No setting is called 'architecture'"),
         ("frozen=nothing", "No setting is called 'frozen'"),
     ],
@@ -65,6 +67,15 @@ def test_settings_change_the_configuration_and_nothing_else() -> None:
 def test_a_setting_that_cannot_be_is_refused_with_what_can(setting: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         with_settings(fusion(), [setting])
+
+
+def test_a_mammograms_chest_wall_may_be_turned_and_classes_balanced_by_a_column() -> None:
+    mammogram = fusion(modality=Modality.MAMMOGRAPHY)
+    config = with_settings(
+        mammogram, ["chest_wall=left", "columns=192", "balance_by=machine", "depthwise=fixed", "views=0"]
+    )
+    assert (config.chest_wall, config.columns, config.balance_by) == ("left", 192, "machine")
+    assert (config.depthwise, config.views) == ("fixed", 0)
 
 
 def test_every_default_is_one_that_can_be_set() -> None:
