@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,9 +94,18 @@ def shown_text(page: Page) -> str:
     return page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
 
 
-def picture(page: Page, index: int = 0) -> bytes:
-    """What one canvas of the viewer shows, as PNG bytes."""
-    return page.locator(".st-key-sr-pictures .cell canvas").nth(index).screenshot()
+def picture(page: Page) -> bytes:
+    """What the viewer's first canvas shows, as PNG bytes."""
+    return page.locator(".st-key-sr-pictures .cell canvas").first.screenshot()
+
+
+def changed_from(before: bytes, look: Callable[[], bytes]) -> bytes:
+    """What is shown once that is no longer `before`: a slow machine paints late."""
+    until = time.monotonic() + 60
+    while (now := look()) == before:
+        assert time.monotonic() < until, "The picture stayed as it was."
+        time.sleep(0.2)
+    return now
 
 
 def downloaded(page: Page, button: str) -> bytes:
@@ -130,15 +140,12 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     bare = picture(page)
     page.get_by_text("Show where a model looked").click()
     settled(page)
-    page.wait_for_timeout(1000)
     assert "Model attention, not a lesion outline" in shown_text(page)
-    assert picture(page) != bare
+    covered = changed_from(bare, lambda: picture(page))
     page.keyboard.press("o")
-    page.wait_for_timeout(300)
-    hidden = picture(page)
+    hidden = changed_from(covered, lambda: picture(page))
     page.keyboard.press("o")
-    page.wait_for_timeout(300)
-    assert picture(page) != hidden
+    changed_from(hidden, lambda: picture(page))
 
     give_impressions(page, {}, "Save final assessment")
     page.get_by_role("button", name="Report as PDF").wait_for()
@@ -227,8 +234,7 @@ def test_an_enlarged_picture_opens_zooms_and_closes_with_escape(page: Page) -> N
     before = large.screenshot()
     large.hover()
     page.mouse.wheel(0, -600)
-    page.wait_for_timeout(300)
-    assert large.screenshot() != before
+    changed_from(before, large.screenshot)
     assert page.locator("dialog .label").inner_text() == "R CC"
     page.keyboard.press("Escape")
     large.wait_for(state="detached")
