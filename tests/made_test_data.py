@@ -127,9 +127,8 @@ def write_mammography(data: Path, exam: tuple[Image, ...]) -> None:
         row = {"file": file, "label": label, "source": "mini-MIAS", "patient": f"mias_p{(number + 1) // 2:03d}"}
         rows.append({**row, "laterality": "LR"[number % 2], "view": "MLO"})
     for image in exam:
-        pixels = image.pixels[:, ::-1] if image.laterality == "R" else image.pixels
         file = f"mammography/nyu_gmic_exam0_16bit/{image.laterality}_{image.view}.png"
-        write(data / file, encoded(pixels, bits=12))
+        write(data / file, encoded(image.pixels, bits=12))
         row = {"file": file, "label": "", "source": "made exam", "patient": "exam0"}
         rows.append({**row, "laterality": image.laterality or "", "view": image.view or ""})
     write_rows(data, "mammography", rows)

@@ -13,7 +13,7 @@ be no better than chance is not live (`chance_text`) unless an administrator let
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -147,11 +147,16 @@ class CalibrationOnCard(_Part, Calibration):
 
 class ThresholdOnCard(_Part):
     """value: on the calibrated probability of the positive class; a case at it counts as positive. rule: how it was
-    chosen, in words. corrected: what was wrong with an earlier value and which it was; "" where nothing was."""
+    chosen, in words. corrected: what was wrong with an earlier value and which it was; "" where nothing was.
+
+    low, high: where 95 % of the thresholds lie that the same rule chooses on resampled patients; None on old cards.
+    """
 
     value: FiniteFloat
     rule: str = ""
     corrected: str = ""
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
 
 
 class LocalisationOnCard(_Part):
@@ -176,6 +181,25 @@ class MeasuredOnCard(_Part):
     n: int
 
 
+class PromiseOnCard(_Part):
+    """The sensitivity that the threshold was chosen for, and the one it has on the test cases.
+
+    difference: tested - promised, low and high its 95 % interval (over patients); n: positive test cases.
+    """
+
+    promised: FiniteFloat = Field(ge=0, le=1)
+    tested: FiniteFloat = Field(ge=0, le=1)
+    difference: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    n: int
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the test cases leave it possible that nothing but chance lies between the two."""
+        return self.low <= 0 <= self.high
+
+
 class CasesOnCard(_Part):
     """The table of cases beside the weights (`core.models.card_cases`) and its hash."""
 
@@ -187,8 +211,8 @@ class CardFile(_Part):
     """`card.json`: one fitted model.
 
     classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
-    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured: absent from old
-    cards.
+    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured, promise: absent
+    from old cards.
     """
 
     model_id: str
@@ -216,6 +240,7 @@ class CardFile(_Part):
     data_licence: str = ""
     cases: CasesOnCard | None = None
     measured: MeasuredOnCard | None = None
+    promise: PromiseOnCard | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -414,9 +439,14 @@ def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:
 
     Where a card was measured in folds, a fold's threshold was fixed on that fold's validation cases.
     """
-    if card.folds is None or "fold" not in scores:
-        return card.threshold.value
-    own: np.ndarray = np.asarray(card.folds.thresholds, np.float64)[scores["fold"].to_numpy(int)]
+    return thresholds_of(card.folds.thresholds if card.folds else None, card.threshold.value, scores)
+
+
+def thresholds_of(folds: Sequence[float] | None, shipped: float, scores: pd.DataFrame) -> float | np.ndarray:
+    """`case_thresholds` from each fold's threshold (None without folds) and the shipped one."""
+    if not folds or "fold" not in scores:
+        return shipped
+    own: np.ndarray = np.asarray(folds, np.float64)[scores["fold"].to_numpy(int)]
     return own
 
 
@@ -473,6 +503,22 @@ def chance_text(card: Card) -> str:
     )
 
 
+def promise_text(card: Card) -> str:
+    """That a threshold does not find the share of cancers it was chosen for; "" where chance may explain what it misses
+    or a card of an earlier version does not say."""
+    promise = card.promise
+    if promise is None or promise.is_kept:
+        return ""
+    promised, tested, low, high = (
+        f"{100 * value:.1f}"
+        for value in (promise.promised, promise.tested, promise.promised + promise.low, promise.promised + promise.high)
+    )
+    return (
+        f"Its threshold was chosen to find {promised} % of the {card.positive} cases and found {tested} % of "
+        f"{promise.n} in its test (95 % interval {low} to {high}): do not rely on its verdict."
+    )
+
+
 def override_text(settings: Settings, card: Card) -> str:
     """By whose decision, and why, a model answers that was measured to be no better than chance; "" elsewhere."""
     allowed = read_live(settings).allowed.get(card.weights_sha256, "")
@@ -485,9 +531,10 @@ def override_text(settings: Settings, card: Card) -> str:
 
 
 def remarks_of(settings: Settings, card: Card) -> tuple[str, ...]:
-    """What stands beside every number of a weak model: by whose decision it answers, and what its card says."""
+    """What stands beside every number of a model that is weak or whose threshold misses what it is for, and by whose
+    decision it answers."""
     own = tuple(limit for limit in card.limits if limit.startswith(WEAK))
-    return tuple(filter(None, (override_text(settings, card), *own)))
+    return tuple(filter(None, (override_text(settings, card), promise_text(card), *own)))
 
 
 def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:

@@ -12,7 +12,8 @@ from core.types import Prediction
 class OperatingPoint:
     """Counts at the threshold. rule: how it was chosen, in words. is_of_card: on the card, not by the site.
 
-    Counts are 0 where the validation scores are not shipped.
+    Counts are 0 where the validation scores are not shipped. low, high: where the same rule lays it on resampled
+    patients; None where that is not known.
     """
 
     threshold: float
@@ -23,12 +24,17 @@ class OperatingPoint:
     n_positives: int = 0
     others_above: int = 0
     n_others: int = 0
+    low: float | None = None
+    high: float | None = None
 
     @property
     def text(self) -> str:
         """The threshold in one or two sentences, for a person who asks what being above it means."""
         how = "chosen on validation cases" if self.is_of_card else "by the choice of this site"
         chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%, {how}: {self.rule}."
+        if self.low is not None and self.high is not None:
+            span = f"{100 * self.low:.1f} to {100 * self.high:.1f}\u00a0%"
+            chosen += f" Chosen on other patients it would lie elsewhere: in {span} for 95\u00a0% of resampled ones."
         if not self.n_positives or not self.n_others:
             return chosen
         where = "There" if self.is_of_card else "On the model's validation cases"
@@ -48,9 +54,10 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
     rule = rule or card.threshold.rule or "the rule is not on the card"
     if is_of_card and card.threshold.corrected:
         rule = f"{rule}; corrected, because {card.threshold.corrected}"
+    low, high = (card.threshold.low, card.threshold.high) if is_of_card else (None, None)
     scores = read_validation_scores(card)
     if scores is None:
-        return OperatingPoint(at, card.positive, rule, is_of_card)
+        return OperatingPoint(at, card.positive, rule, is_of_card, low=low, high=high)
     is_positive, is_above = scores["label"] == card.positive, scores[card.positive] >= at
     return OperatingPoint(
         threshold=at,
@@ -61,6 +68,8 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
         n_positives=int(is_positive.sum()),
         others_above=int((~is_positive & is_above).sum()),
         n_others=int((~is_positive).sum()),
+        low=low,
+        high=high,
     )
 
 

@@ -15,6 +15,7 @@ from core.models.cards import (
     leaks_of,
     live_cards,
     override_text,
+    promise_text,
     retrain_text,
 )
 from core.models.live import read_live
@@ -63,6 +64,8 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     override = override_text(settings(), card)
     if override or chance_text(card):
         st.warning(plain(override or chance_text(card)), icon=":material/warning:")
+    if promise_text(card):
+        st.warning(plain(promise_text(card)), icon=":material/warning:")
     for leak in leaks_of(card):
         st.error(f"{plain(leak_text(leak))} Its numbers here are too good.", icon=":material/warning:")
     for limit in card.limits:

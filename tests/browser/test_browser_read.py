@@ -141,10 +141,15 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     page.get_by_text("Show where a model looked").click()
     settled(page)
     assert "Model attention, not a lesion outline" in shown_text(page)
+    # The picture also changes when the page makes room for it; the map is there once its note is.
+    note = page.locator(".st-key-sr-pictures .cell .note").first
+    expect(note).not_to_be_empty(timeout=PATIENCE_MS)
     covered = changed_from(bare, lambda: picture(page))
     page.keyboard.press("o")
+    expect(note).to_be_empty(timeout=PATIENCE_MS)
     hidden = changed_from(covered, lambda: picture(page))
     page.keyboard.press("o")
+    expect(note).not_to_be_empty(timeout=PATIENCE_MS)
     changed_from(hidden, lambda: picture(page))
 
     give_impressions(page, {}, "Save final assessment")

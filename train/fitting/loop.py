@@ -184,11 +184,11 @@ class EpochLoop:
 
 
 def _cost(row: dict[str, float], config: FitConfig) -> float:
-    """What the kept epoch has least of; of epochs that are alike in accuracy, the one with the lower loss."""
+    """What the kept epoch has least of; of epochs that are alike in accuracy or AUC, the one with the lower loss."""
     if config.keep == "loss":
         return row["validation_loss"]
     # An accuracy changes in steps of one case; the loss, made this small, decides between equal ones only.
-    return -row["validation_accuracy"] + 1e-6 * min(row["validation_loss"], 10.0)
+    return -row[f"validation_{config.keep}"] + 1e-6 * min(row["validation_loss"], 10.0)
 
 
 def _is_patience_over(history: list[dict[str, float]], config: FitConfig) -> bool:

@@ -25,8 +25,16 @@ from train.datasets.leakage import find_manifest, split_of
 from train.datasets.manifest import Manifest
 from train.datasets.subgroups import with_subgroups
 from train.publishing.ensembles import cases_of_members
-from train.publishing.publish import THRESHOLD_RULE, cases_table, put_cases, put_test_scores, trace_of, write_card
-from train.publishing.threshold import choose_threshold, map_limits, measured_on_card
+from train.publishing.publish import (
+    THRESHOLD_RULE,
+    cases_table,
+    judged,
+    put_cases,
+    put_test_scores,
+    trace_of,
+    write_card,
+)
+from train.publishing.threshold import choose_threshold, map_limits
 
 Traces = dict[str, dict[str, Any]]
 
@@ -128,9 +136,10 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
 def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
-    Limits of its heat map that it does not state are added, and its area under the ROC curve where it names none or
-    another than its test scores give. A threshold that misses on the stored validation scores the
-    sensitivity that its rule promises is replaced, and the card says by what; weights and scores stay as they are.
+    Limits of its heat map that it does not state are added, and what its scores give of its area under the ROC curve,
+    its threshold's interval and its sensitivity at it, where it names none or others. A threshold that misses on the
+    stored validation scores the sensitivity that its rule promises is replaced, and the card says by what; weights and
+    scores stay as they are.
     """
     card = read_card(folder)
     changes = [limit for limit in map_limits(card.localisation) if limit not in card.limits]
@@ -145,10 +154,15 @@ def amend(folder: Path) -> list[str]:
             changes.append(f"Threshold {chosen}: {why}.")
     tested = read_test_scores(card)
     if tested is not None:
-        measured = measured_on_card(tested, card.positive)
-        if card.measured is None or card.measured.model_dump() != measured:
-            update["measured"] = measured
-            changes.append("AUC on the test cases: {auc} ({low} to {high}).".format_map(measured))
+        content = {**card.content(), **update}
+        found = {key: value for key, value in judged(content, tested, scores).items() if content.get(key) != value}
+        update |= found
+        if "measured" in found:
+            changes.append("AUC on the test cases: {auc} ({low} to {high}).".format_map(found["measured"]))
+        if "threshold" in found:
+            changes.append("Threshold on resampled patients: {low} to {high}.".format_map(found["threshold"]))
+        if "promise" in found:
+            changes.append("Sensitivity {promised} promised, {tested} tested.".format_map(found["promise"]))
     if changes:
         write_card(folder, {**card.content(), **update})
     return changes

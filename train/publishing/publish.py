@@ -24,12 +24,12 @@ from core.imaging.near_duplicates import long_hash
 from core.imaging.picture import to_grey
 from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
-from core.models.cards import CardFile, LocalisationOnCard
+from core.models.cards import CardFile, LocalisationOnCard, thresholds_of
 from core.models.registry import Architecture, architecture
 from core.models.weights import to_float16, write_shards
 from core.types import Image
 from core.version import versions
-from train.publishing.threshold import measured_on_card
+from train.publishing.threshold import measured_on_card, promise_on_card, threshold_interval
 from train.recipe.config import FitConfig
 
 _KNOWS = {"test": 0, "validation": 1, "train": 2}
@@ -145,9 +145,7 @@ def place(
     folder.mkdir(parents=True, exist_ok=True)
     put_test_scores(folder, card["weights"]["sha256"], test_scores)
     _write(folder / f"{short}.validation_scores.csv", validation_scores.to_csv(index=False))
-    labels = test_scores["label"].astype(str) == card["positive"]
-    if labels.any() and not labels.all():
-        card = {**card, "measured": measured_on_card(test_scores, card["positive"])}
+    card = {**card, **judged(card, test_scores, validation_scores)}
     if cases is not None:
         card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
     write_card(folder, card)
@@ -157,6 +155,30 @@ def place(
         if old.name != "card.json" and stale:
             old.unlink()
     return folder / "card.json"
+
+
+def judged(
+    card: Mapping[str, Any], test_scores: pd.DataFrame, validation_scores: pd.DataFrame | None
+) -> dict[str, Any]:
+    """What a card says that decides whether its model answers, computed from its scores; the keys to be replaced.
+
+    Nothing where the test cases are all positive or all negative. validation_scores: None where they are not kept.
+    """
+    labels = test_scores["label"].astype(str) == card["positive"]
+    if not labels.any() or labels.all():
+        return {}
+    positive, threshold = card["positive"], dict(card["threshold"])
+    found: dict[str, Any] = {"measured": measured_on_card(test_scores, positive)}
+    if threshold.get("rule") != THRESHOLD_RULE:
+        return found
+    if validation_scores is not None:
+        is_positive = (validation_scores["label"] == positive).to_numpy()
+        threshold["low"], threshold["high"] = threshold_interval(
+            is_positive, validation_scores[positive].to_numpy(), validation_scores["patient"].astype(str).to_numpy()
+        )
+        found["threshold"] = threshold
+    own = thresholds_of(card.get("folds", {}).get("thresholds"), threshold["value"], test_scores)
+    return {**found, "promise": promise_on_card(test_scores, positive, own)}
 
 
 def put_test_scores(folder: Path, weights_sha256: str, scores: pd.DataFrame) -> None:

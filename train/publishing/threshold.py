@@ -8,9 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from core.evaluation.statistics.metrics import evaluate_binary
+from core.evaluation.statistics.intervals import Bootstrap
+from core.evaluation.statistics.metrics import evaluate_binary, evaluate_threshold
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
-from core.evaluation.statistics.ranked import SENSITIVITY_TARGET
+from core.evaluation.statistics.ranked import SENSITIVITY_TARGET, fewest_cases
 from core.models.cards import WEAK, LocalisationOnCard
 
 MAP_MARGIN = Fraction(5, 100)
@@ -23,6 +24,43 @@ WEAK_AUC = 0.75
 def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
     """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases."""
     return threshold_at_sensitivity(positive, scores, SENSITIVITY_TARGET)
+
+
+def threshold_interval(
+    positive: np.ndarray, scores: np.ndarray, patients: np.ndarray, *, seed: int = 0
+) -> tuple[float, float]:
+    """Where 95 % of the thresholds lie that the same rule chooses on bootstrap samples of the patients.
+
+    positive: (n,) bool, scores and patients: (n,), of the validation cases.
+    """
+    order = np.argsort(-scores[positive], kind="stable")
+    found, of = scores[positive][order], patients[positive][order]
+    chosen = []
+    for drawn in Bootstrap(of, len(found), seed=seed).blocks():
+        reached = np.cumsum(drawn, axis=0)  # positive cases at or above each score, in every sample
+        fewest = np.maximum(1, fewest_cases(reached[-1], SENSITIVITY_TARGET))
+        chosen.append(found[(reached >= fewest).argmax(axis=0)])
+    low, high = np.percentile(np.concatenate(chosen), (2.5, 97.5))
+    return round(float(low), 6), round(float(high), 6)
+
+
+def promise_on_card(test_scores: pd.DataFrame, positive: str, threshold: float | np.ndarray) -> dict[str, float | int]:
+    """What became on the test cases of the sensitivity that the threshold is for: `core.models.cards.PromiseOnCard`.
+
+    threshold: the card's, or (n,) each case's own (`core.models.cards.case_thresholds`).
+    """
+    labels = (test_scores["label"] == positive).to_numpy()
+    found = evaluate_threshold(
+        labels, test_scores[positive].to_numpy(), threshold, test_scores["patient"].astype(str).to_numpy()
+    )["sensitivity_at_threshold"]
+    return {
+        "promised": SENSITIVITY_TARGET,
+        "tested": round(found.value, 4),
+        "difference": round(found.value - SENSITIVITY_TARGET, 4),
+        "low": round(found.low - SENSITIVITY_TARGET, 4),
+        "high": round(found.high - SENSITIVITY_TARGET, 4),
+        "n": found.n,
+    }
 
 
 def measured_on_card(test_scores: pd.DataFrame, positive: str) -> dict[str, float | int]:

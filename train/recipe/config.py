@@ -10,7 +10,7 @@ from core.errors import InvalidInput
 CHOICES = {
     "optimizer": ("adamw", "sgd"),
     "schedule": ("cosine", "constant"),
-    "keep": ("loss", "accuracy"),
+    "keep": ("loss", "accuracy", "auc"),
     "class_weights": ("root", "balanced", "none"),
     "augmentation": ("modality", "none"),
     "chest_wall": ("left", ""),
@@ -44,7 +44,9 @@ class FitConfig:
     attention_weight: weight of the share of each Grad-CAM map that lies outside the lesion.
     average: decay of the moving average of the weights that is evaluated and kept.
     patience: epochs without a better validation loss before stopping.
-    keep: what of the validation cases chooses the epoch that is kept: the lowest "loss" or the highest "accuracy".
+    keep: what of the validation cases chooses the epoch that is kept: the lowest "loss", the highest "accuracy" or the
+        highest "auc". Where cases are drawn balanced (balance_by) and the validation cases are not, the loss is lowest
+        before anything is learnt, and the area under the ROC curve chooses better.
     """
 
     architecture: str

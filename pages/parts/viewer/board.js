@@ -137,7 +137,8 @@ class Board {
       canvas.setAttribute("aria-label", words)
     }
     cell.note.textContent = heat ? picture.note : ""
-    cell.state.textContent = picture.failure || (picture.levels ? "" : "Loading \u2026")
+    const isWaited = !picture.levels || (work.isHeated && picture.heat && !heat)
+    cell.state.textContent = picture.failure || (isWaited ? "Loading \u2026" : "")
     cell.box.classList.toggle("active", cell === this.active && this.cells.length > 1)
     if (!width || !height || !picture.levels) return
     if (canvas.width !== width) canvas.width = width

@@ -19,6 +19,7 @@ from core.models.cards import (
     live_cards,
     no_opinion_text,
     override_text,
+    promise_text,
     read_card,
     remarks_of,
     shipped_cards,
@@ -106,6 +107,21 @@ def test_what_was_let_answer_answers_and_says_by_whose_decision(site: Settings) 
     assert words.endswith("It answers by decision of Ada (2026-01-02): A <study>.")
     assert override_text(site, read_card(site.weights_dir / "two")) == ""
     assert live_card(site, "one").model_id == "one"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_kept"), [(-0.2, -0.0001, False), (-0.2, 0.0, True), (0.0, 0.1, True), (0.0001, 0.1, False)]
+)
+def test_a_threshold_that_misses_what_it_was_chosen_for_is_remarked_on(
+    site: Settings, tmp_path: Path, low: float, high: float, is_kept: bool
+) -> None:
+    promise = {"promised": 0.869, "tested": 0.7, "difference": -0.169, "low": low, "high": high, "n": 33}
+    card = made_card(tmp_path, promise=promise)
+    assert (promise_text(card) == "") is is_kept
+    assert remarks_of(site, card) == (() if is_kept else (promise_text(card),))
+    if (low, high) == (-0.2, -0.0001):
+        assert "found 70.0 % of 33 in its test (95 % interval 66.9 to 86.9)" in promise_text(card)
+    assert promise_text(made_card(tmp_path / "old")) == ""
 
 
 def test_only_weak_models_have_remarks_and_their_card_s_own_words(site: Settings, tmp_path: Path) -> None:

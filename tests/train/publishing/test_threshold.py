@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
+from core.evaluation.tables.of_cards import headline
 from core.models.calibration import fit_calibration, log_odds
 from core.models.cards import Card, LocalisationOnCard, read_card, read_validation_scores, shipped_cards
 from core.settings import REPOSITORY
 from train.__main__ import main
 from train.publishing.publish import THRESHOLD_RULE
-from train.publishing.threshold import SENSITIVITY_TARGET, choose_threshold, map_limits
+from train.publishing.threshold import SENSITIVITY_TARGET, choose_threshold, map_limits, threshold_interval
 
 SHIPPED = shipped_cards(REPOSITORY / "weights")
 NO_PLACE = "Its map finds lesions no more often"
@@ -45,6 +46,38 @@ def test_the_threshold_of_a_shipped_card_holds_what_its_rule_promises(card: Card
     is_positive, scores = positives(card)
     assert card.threshold.rule == THRESHOLD_RULE
     assert (scores[is_positive] >= card.threshold.value).mean() >= SENSITIVITY_TARGET
+
+
+def test_the_interval_of_a_threshold_is_that_of_the_rule_on_resampled_patients() -> None:
+    """Three cases of each of 30 positive women, alike: drawn together, they make it wider than single cases do."""
+    rng = np.random.default_rng(7)
+    scores = np.repeat(rng.random(30), 3).round(6)
+    others = rng.random(50) * 0.5
+    is_positive = np.repeat([True, False], [90, 50])
+    patients = np.concatenate([np.repeat(np.arange(30), 3), np.arange(30, 80)]).astype(str)
+    everything = np.concatenate([scores, others])
+    low, high = threshold_interval(is_positive, everything, patients)
+
+    drawn = []
+    for _ in range(2000):
+        women = rng.integers(0, 30, 30)
+        found = np.sort(np.repeat(scores[::3][women], 3))[::-1]
+        drawn.append(found[int(np.ceil(SENSITIVITY_TARGET * 90)) - 1])
+    assert (low, high) == pytest.approx(np.percentile(drawn, (2.5, 97.5)), abs=0.03)
+    alone = threshold_interval(is_positive, everything, np.arange(140).astype(str))
+    assert high - low > 1.2 * (alone[1] - alone[0])
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda card: card.model_id)
+def test_a_shipped_card_says_the_interval_of_its_threshold_and_what_became_of_its_promise(card: Card) -> None:
+    assert card.threshold.low is not None and card.threshold.high is not None
+    assert card.threshold.low - 0.05 <= card.threshold.value <= card.threshold.high
+    tested = headline(card)["sensitivity_at_threshold"]
+    promise = card.promise
+    assert promise is not None and promise.promised == SENSITIVITY_TARGET and promise.n == tested.n
+    found = (promise.tested, promise.promised + promise.low, promise.promised + promise.high)
+    assert found == pytest.approx((tested.value, tested.low, tested.high), abs=1.1e-4)
+    assert promise.difference == pytest.approx(promise.tested - promise.promised, abs=1.1e-4)
 
 
 @pytest.mark.parametrize(("per_cent", "n_found"), [(55, 55), (7, 7), (29, 29), (100, 100), (0, 1)])
