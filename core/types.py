@@ -151,6 +151,8 @@ class Prediction:
     malignant_samples: the same probability under each bootstrap refit of the calibration (validation cases drawn
         anew by patient); the 95 % interval is read from them.
     threshold: on `malignant`. threshold_rule: how the site had it chosen, in words; empty for the card's own.
+    training_distance: how far the image lies from the training images, above 1 beyond what 95 % of images like them
+        keep below (`core.models.training_distance`); None where the model cannot tell.
     seconds: wall time of the forward pass with its maps. device: what computed it.
     """
 
@@ -165,6 +167,12 @@ class Prediction:
     seconds: float
     device: str
     threshold_rule: str = ""
+    training_distance: float | None = None
+
+    @property
+    def is_unlike_training(self) -> bool:
+        """Whether the image lies beyond what the model learnt from: its answer is a guess then."""
+        return is_unlike(self.training_distance)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -174,6 +182,11 @@ class Prediction:
     @property
     def is_above_threshold(self) -> bool:
         return is_called(self.malignant, self.threshold)
+
+
+def is_unlike(training_distance: float | None) -> bool:
+    """Whether a distance from the training images is beyond the level; at the level it is not."""
+    return training_distance is not None and training_distance > 1
 
 
 def is_called(score: float, threshold: float) -> bool:

@@ -14,6 +14,7 @@ from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.aggregate import counts_for_breast
 from core.models.cards import Card, chance_text, leaks_of, live_card, live_cards, remarks_of, withheld_cards
+from core.models.training_distance import UNLIKE_TEXT
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.settings import Settings
 from core.types import Image, Modality
@@ -86,7 +87,8 @@ def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path 
     for card in cards:
         assert image is not None
         prediction, files = _read(image, card, out)
-        entry["predictions"].append({**prediction, "remarks": list(remarks_of(settings, card))})
+        unlike = [UNLIKE_TEXT] if prediction["unlike_training"] else []
+        entry["predictions"].append({**prediction, "remarks": [*unlike, *remarks_of(settings, card)]})
         entry.get("heatmaps", []).extend(files)
     return entry
 
@@ -101,6 +103,8 @@ def _read(image: Image, card: Card, out: Path | None) -> tuple[dict[str, Any], l
         "malignant": prediction.malignant,
         "interval": list(prediction.interval),
         "threshold": prediction.threshold,
+        "training_distance": prediction.training_distance,
+        "unlike_training": prediction.is_unlike_training,
         "leaks": list(leaks_of(card)),
         "seconds": round(prediction.seconds, 4),
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of, is_called
+from core.types import SIDE_NOT_STATED, Image, Modality, Prediction, interval_of, is_called, is_unlike
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class ImageScore:
     """What one model said of one image, as far as a breast's number is made of it.
 
     breast: "R", "L" or `SIDE_NOT_STATED`. malignant, threshold: in [0, 1]; samples: as in `Prediction`.
-    is_alone: it is no part of the breast's number.
+    is_alone: it is no part of the breast's number. training_distance: as in `Prediction`.
     """
 
     breast: str
@@ -30,6 +30,7 @@ class ImageScore:
     threshold: float
     samples: tuple[float, ...] = ()
     is_alone: bool = False
+    training_distance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class BreastScore:
     breast: "R", "L" or `SIDE_NOT_STATED`. malignant: in [0, 1]; samples: as in `Prediction`. rule: how the images were
     brought together, in words. The threshold was chosen on single images. is_whole: the score comes from all of the
     breast's images that the model answered. Of a model there are several scores a breast, none of them whole, only
-    where its images were answered by different weights or against different thresholds.
+    where its images were answered by different weights or against different thresholds. is_unlike_training: one of the
+    images lies beyond what the model learnt from, so that the score is no evidence for or against another's.
     """
 
     breast: str
@@ -51,6 +53,7 @@ class BreastScore:
     rule: str
     weights_sha256: str = ""
     is_whole: bool = True
+    is_unlike_training: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -102,6 +105,7 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
             threshold=prediction.threshold,
             samples=prediction.malignant_samples,
             is_alone=not counts_for_breast(image),
+            training_distance=prediction.training_distance,
         )
         for image, answers in zip(images, predictions, strict=True)
         for prediction in answers
@@ -134,5 +138,5 @@ def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
         rule += f"{first.weights_sha256[:8]} answered it against {100 * first.threshold:.1f}\u00a0%"
     return BreastScore(
         first.breast, first.model_id, value, samples, first.threshold, len(members), rule,
-        first.weights_sha256, is_whole,
+        first.weights_sha256, is_whole, any(is_unlike(member.training_distance) for member in members),
     )  # fmt: skip

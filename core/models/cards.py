@@ -207,12 +207,36 @@ class CasesOnCard(_Part):
     sha256: str
 
 
+class UnlikeOnCard(_Part):
+    """How well the distance tells one kind of other picture from the model's own. auroc: from 0.5 for not at all to 1.
+    beyond: share of the n pictures beyond the level."""
+
+    auroc: FiniteFloat = Field(ge=0, le=1)
+    beyond: FiniteFloat = Field(ge=0, le=1)
+    n: int
+
+
+class TrainingDistanceOnCard(_Part):
+    """What is kept of the training images to tell how far another lies (`core.models.training_distance`).
+
+    file, sha256: beside the weights. n_fitted, n_level: images that it was fitted on and that gave the level.
+    own_beyond: share of the test images beyond the level. measured: kind of other picture -> how it is told apart.
+    """
+
+    file: str
+    sha256: str
+    n_fitted: int
+    n_level: int
+    own_beyond: FiniteFloat | None = None
+    measured: Mapping[str, UnlikeOnCard] = {}
+
+
 class CardFile(_Part):
     """`card.json`: one fitted model.
 
     classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
-    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured, promise: absent
-    from old cards.
+    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured, promise,
+    training_distance: absent from old cards.
     """
 
     model_id: str
@@ -241,6 +265,7 @@ class CardFile(_Part):
     cases: CasesOnCard | None = None
     measured: MeasuredOnCard | None = None
     promise: PromiseOnCard | None = None
+    training_distance: TrainingDistanceOnCard | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

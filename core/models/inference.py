@@ -29,10 +29,11 @@ from core.models.calibration import log_odds
 from core.models.cards import Card
 from core.models.ensemble import Ensemble
 from core.models.registry import architecture
+from core.models.training_distance import read_training_distance
 from core.models.weights import load_state, read_shards
 from core.types import Explanation, Image, Prediction
 
-Compiled = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
+Compiled = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]
 ASK_SECONDS = 10
 _BUILDING = threading.Lock()
 """Keras's dtype policy is global while a graph is built."""
@@ -57,6 +58,7 @@ class LoadedModel:
         load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
         self.n_bytes = 4 * self.graph.model.count_params()
         self.card = card
+        self.distance = read_training_distance(card)
         self.branches = tuple(self.graph.maps)
         self.forward = explained(self.graph.model, tuple(self.graph.maps.values()))
         self.device = device_name()
@@ -77,7 +79,7 @@ class LoadedModel:
             raise InvalidInput(image.not_scored)
         square, fit = fit_square(_with_channels(image, card), card.side, card.input.columns, card.input.chest_wall)
         began = time.perf_counter()
-        logits, cams = self.forward(tf.constant(square[None]))
+        logits, cams, features = self.forward(tf.constant(square[None]))
         logits = logits.numpy()
         maps = {name: cam.numpy()[0] for name, cam in zip(self.branches, cams, strict=True)}
         seconds = time.perf_counter() - began
@@ -96,6 +98,7 @@ class LoadedModel:
             threshold=card.threshold.value,
             seconds=seconds,
             device=self.device,
+            training_distance=round(float(self.distance.relative(features.numpy())[0]), 4) if self.distance else None,
         )
         return prediction, Explanation(card.classes, card.positive_index, maps, fit)
 
@@ -130,6 +133,10 @@ class LoadedEnsemble:
             ),
             threshold=card.threshold.value,
             seconds=sum(prediction.seconds for prediction, _ in answers),
+            # What one member cannot know, the ensemble of it cannot either.
+            training_distance=max(
+                (one.training_distance for one, _ in answers if one.training_distance is not None), default=None
+            ),
         )
         return prediction, answers[self.leading][1]
 
@@ -193,8 +200,8 @@ def _processor_model() -> str:
 
 
 def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
-    """A compiled function: squares (n, side, side, c) -> logits (n, outputs), and for each layer in `map_layers` the
-    Grad-CAM maps (n, classes, h, w), >= 0, not normalised.
+    """A compiled function: squares (n, side, side, c) -> logits (n, outputs), for each layer in `map_layers` the
+    Grad-CAM maps (n, classes, h, w), >= 0, not normalised, and the layers' features (n, d): each map's mean.
 
     With one logit the classes are [against it, for it]: the maps of the first are those of the negated logit.
     """
@@ -204,7 +211,7 @@ def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
     classes = 2 if model.output_shape[1] == 1 else model.output_shape[1]
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])  # type: ignore[untyped-decorator]
-    def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
         maps = tf.nest.flatten(backbone(squares, training=False))  # each (n, h, w, k)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             # Watched here, not the variables: a model with every layer frozen has a gradient all the same.
@@ -216,7 +223,8 @@ def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
         for branch, activation in enumerate(maps):
             per_class = [_grad_cam(activation, gradients[index][branch]) for index in range(classes)]
             cams.append(tf.stack(per_class, axis=1))  # (n, classes, h, w)
-        return tf.cast(logits, tf.float32), cams
+        features = tf.concat([tf.reduce_mean(tf.cast(one, tf.float32), axis=(1, 2)) for one in maps], axis=1)
+        return tf.cast(logits, tf.float32), cams, features
 
     compiled: Compiled = forward
     return compiled

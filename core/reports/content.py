@@ -198,8 +198,12 @@ def agreement(scores: Sequence[tuple[float, float]]) -> str:
 
 
 def agreement_of(scores: Sequence[BreastScore]) -> str:
-    """The same of the scores of one breast; empty too where a model has several, which are not to be counted."""
-    return agreement([(score.malignant, score.threshold) for score in scores]) if is_comparable(scores) else ""
+    """The same of the scores of one breast; empty too where a model has several, which are not to be counted.
+
+    A score of a picture unlike what its model learnt from is counted on neither side.
+    """
+    known = [score for score in scores if not score.is_unlike_training]
+    return agreement([(score.malignant, score.threshold) for score in known]) if is_comparable(scores) else ""
 
 
 def class_text(prediction: Prediction) -> str:

@@ -74,5 +74,6 @@ st.dataframe(rows, hide_index=True, key="drift_weekly")
 st.caption(
     "Agreement: of the breasts with a first impression and an answer, those where both are positive or neither is "
     "(BI-RADS 4 and above; at or above the model's threshold). First impressions are given before the answer is seen, "
-    "unless the study is read concurrently."
+    "unless the study is read concurrently. Unlike: images that lay further from a model's training images than 95 % "
+    "of such images do; its answers to them count for no agreement."
 )

@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,17 @@ def measured(data: Path, others: Path | None, *, most: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _breast_images(data: Path, most: int) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class PictureCollection:
+    """Pictures of one folder of a modality. groups: path -> patient, group or, where neither is known, the file."""
+
+    name: str
+    modality: Modality
+    groups: Mapping[Path, str]
+
+
+def collections_below(data: Path) -> list[PictureCollection]:
+    """The folders of pictures that the manifests below `data` list, whatever of each they list."""
     found: dict[tuple[str, str], dict[Path, str]] = {}
     for manifest in sorted(data.rglob("manifest.csv")):
         kind = _FOLDERS.get(manifest.relative_to(data).parts[0])
@@ -80,7 +91,12 @@ def _breast_images(data: Path, most: int) -> Iterator[dict[str, Any]]:
             for row in csv.DictReader(file):
                 group = row.get("patient") or row.get("group") or row["file"]
                 found.setdefault((Path(row["file"]).parts[1], kind), {})[data / row["file"]] = group
-    for (collection, kind), files in found.items():
+    return [PictureCollection(name, Modality(kind), groups) for (name, kind), groups in found.items()]
+
+
+def _breast_images(data: Path, most: int) -> Iterator[dict[str, Any]]:
+    for one in collections_below(data):
+        collection, kind, files = one.name, one.modality.value, one.groups
         for path in _chosen(list(files), most):
             pixels = _read(path)
             if pixels is None:

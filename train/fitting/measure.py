@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -22,6 +23,20 @@ def stored(graph: Graph) -> Callable[[tf.Tensor], tf.Tensor]:
     """The graph's forward pass with its weights as they will be stored: what is measured is what is shipped."""
     load_state(graph.model, to_float16(state_of(graph.model)))
     return compiled(graph.model)
+
+
+def pooled_features(graph: Graph, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
+    """(n, d) float32: each map's mean, the branches one after the other, of squares (n, rows, columns, c).
+
+    The same that `core.models.inference.explained` gives beside its maps.
+    """
+    maps = [graph.model.get_layer(name).output for name in graph.maps.values()]
+    forward = compiled(keras.Model(graph.model.input, [keras.ops.mean(one, axis=(1, 2)) for one in maps]))
+    parts = [
+        tf.concat(tf.nest.flatten(forward(tf.constant(pixels[index : index + batch].astype(np.float32)))), axis=1)
+        for index in range(0, len(pixels), batch)
+    ]
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def scores_table(cases: Squares, logits: np.ndarray, calibration: Calibration) -> pd.DataFrame:
@@ -57,7 +72,7 @@ def pointing_game(graph: Graph, cases: Squares, *, only_positive: bool) -> Local
     hits: dict[str, list[bool]] = {name: [] for name in [*graph.maps, "fused"]}
     centre = []
     for index in range(len(chosen)):
-        _, cams = forward(tf.constant(chosen.pixels[index : index + 1].astype(np.float32)))
+        _, cams, _ = forward(tf.constant(chosen.pixels[index : index + 1].astype(np.float32)))
         maps = dict(zip(graph.maps, cams, strict=True)) | {"fused": fused_map(cams)}
         outline = chosen.masks[index] > 0.5
         for name, cam in maps.items():

@@ -16,6 +16,7 @@ from core.evaluation.tables.of_cards import headline
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
 from core.models.cards import LocalisationOnCard, read_card, read_test_scores
+from core.models.training_distance import fit_training_distance
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
@@ -28,15 +29,18 @@ from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.fit import Fitted, fit, logits_of
 from train.fitting.folds import FitOne, calibrated, cross_validate
-from train.fitting.measure import Localisation, localisations, scores_table, stored
+from train.fitting.measure import Localisation, localisations, pooled_features, scores_table, stored
 from train.fitting.squares import Squares, load_squares
 from train.publishing import mlflow
-from train.publishing.publish import Candidate, cases_table, publish, trace_of
+from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
 from train.publishing.threshold import choose_threshold, map_limits, weakness
 from train.recipe.config import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
+
+FEWEST_FITTED = 20
+"""Training images without which no distance from them can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +163,29 @@ def make(
             "why": request.why,
             **budget.on_card,
         },
+        distance=None if request.no_weights else fitted_distance(measured.fitted.graph, squares),
     )
     return Made(candidate, state_of(measured.fitted.graph.model))
+
+
+def fitted_distance(graph: Graph, squares: Squares) -> FittedDistance | None:
+    """How far an image lies from the training images; None where there are too few to tell.
+
+    Fitted on the training cases, the level on the validation cases. Where cases were in folds the weights have seen
+    them all in the end: the level comes from the first fold's cases and the rest from the others, so that at least not
+    the same pictures give both.
+    """
+    if "fold" in squares.cases:
+        is_level = squares.cases["fold"].to_numpy() == 0
+        is_fitted = ~is_level
+    else:
+        is_level, is_fitted = squares.splits == "validation", squares.splits == "train"
+    if is_fitted.sum() < FEWEST_FITTED or not is_level.any():
+        return None
+    features = pooled_features(graph, squares.pixels[is_fitted | is_level])
+    level = is_level[is_fitted | is_level]
+    distance = fit_training_distance(features[~level], features[level])
+    return FittedDistance(distance, int(is_fitted.sum()), int(is_level.sum()))
 
 
 class Budget:

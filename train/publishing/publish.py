@@ -26,6 +26,7 @@ from core.models.calibration import Calibration
 from core.models.card_cases import COLUMNS, cases_csv, cases_name, named_on_card
 from core.models.cards import CardFile, LocalisationOnCard, thresholds_of
 from core.models.registry import Architecture, architecture
+from core.models.training_distance import TrainingDistance, distance_name, to_bytes
 from core.models.weights import to_float16, write_shards
 from core.types import Image
 from core.version import versions
@@ -86,11 +87,21 @@ THRESHOLD_RULE = "the highest that finds 86.9 % of the positive validation cases
 
 
 @dataclass(frozen=True, slots=True)
+class FittedDistance:
+    """How far an image lies from the training images, and how many it was fitted on and its level comes from."""
+
+    distance: TrainingDistance
+    n_fitted: int
+    n_level: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """Everything a card says beside the weights; see `card_of`.
 
     cases: the table that lies beside the weights. folds: number, thresholds and best epochs of the folds that the test
-    scores come from, None where there are none. run: minutes (wall), command and reason, for `training`.
+    scores come from, None where there are none. run: minutes (wall), command and reason, for `training`. distance: from
+    the training images; None where the weights are not shipped.
     """
 
     model_id: str
@@ -111,6 +122,7 @@ class Candidate:
     cases: pd.DataFrame
     folds: Mapping[str, Any] | None = None
     run: Mapping[str, Any] = field(default_factory=dict)
+    distance: FittedDistance | None = None
 
 
 def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *, with_weights: bool = True) -> Path:
@@ -127,6 +139,8 @@ def publish(candidate: Candidate, state: Mapping[str, Any], weights_dir: Path, *
         with tempfile.TemporaryDirectory() as elsewhere:  # the hash still names what was measured
             sha256, files = write_shards(to_float16(dict(state)), Path(elsewhere))[0], ()
     card = card_of(candidate, sha256, files, sum((folder / name).stat().st_size for name in files))
+    if candidate.distance is not None:
+        card["training_distance"] = put_training_distance(folder, sha256, candidate.distance)
     return place(folder, card, candidate.test_scores, candidate.validation_scores, candidate.cases)
 
 
@@ -190,6 +204,18 @@ def put_cases(folder: Path, weights_sha256: str, cases: pd.DataFrame) -> dict[st
     """Write the table of a model's cases; what its card is to say of it."""
     _write(folder / cases_name(weights_sha256), cases_csv(cases))
     return named_on_card(weights_sha256, cases)
+
+
+def put_training_distance(folder: Path, weights_sha256: str, fitted: FittedDistance) -> dict[str, Any]:
+    """Write what is kept of the training images' features; what the card is to say of it."""
+    raw = to_bytes(fitted.distance)
+    write_whole(folder / distance_name(weights_sha256), raw)
+    return {
+        "file": distance_name(weights_sha256),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "n_fitted": fitted.n_fitted,
+        "n_level": fitted.n_level,
+    }
 
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:

@@ -21,11 +21,13 @@ from core.evaluation.statistics.drift import LEAST, shift_of_numbers, shift_of_t
 from core.models.aggregate import breast_scores
 from core.models.card_cases import measured_cases, read_cases
 from core.models.cards import Card, read_test_scores
+from core.models.training_distance import SHARE_WITHIN
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people.permissions import Actor, require_permission
 from core.records.reads.rows import image_score
+from core.types import is_unlike
 
 SUSPICIOUS = ("4A", "4B", "4C", "5", "6")
 """BI-RADS categories that count as the reader's positive call."""
@@ -45,11 +47,15 @@ class SeenImage:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One answer of some weights to one image. at: UTC. score: the probability of the positive class."""
+    """One answer of some weights to one image. at: UTC. score: the probability of the positive class.
+
+    is_unlike: whether the image lay beyond what the model learnt from; None where the model could not tell.
+    """
 
     at: datetime
     weights_sha256: str
     score: float
+    is_unlike: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,7 @@ def seen(db: Database, actor: Actor, *, since: timedelta) -> Seen:
         refused = _refused(connection, start)
     return Seen(
         tuple(_image(row) for row in images),
-        tuple(Answered(row.created_at, row.weights_sha256, float(row.payload["malignant"])) for row in answers),
+        tuple(_answered(row) for row in answers),
         tuple(_calls(answers, reads)),
         refused,
     )
@@ -115,15 +121,26 @@ def _image(row: Row[Any]) -> SeenImage:
     return SeenImage(row.created_at, row.modality or "", vendor, size, row.brightness)
 
 
+def _answered(row: Row[Any]) -> Answered:
+    distance = row.payload.get("training_distance")
+    unlike = None if distance is None else is_unlike(distance)
+    return Answered(row.created_at, row.weights_sha256, float(row.payload["malignant"]), unlike)
+
+
 def _calls(answers: Iterable[Any], reads: Iterable[Any]) -> list[Call]:
     """Each reader's first impression against each model's newest answer about that breast, at the threshold it was
-    given; not where a breast's images were answered by different weights, which is no one answer.
+    given; not where a breast's images were answered by different weights, which is no one answer, nor where one of them
+    was unlike what the model learnt from, which counts for neither side.
     """
     newest: dict[str, dict[tuple[str, str], Any]] = {}
     for row in answers:
         newest.setdefault(row.study_id, {})[row.image_id, row.model_id] = row
     scores = {
-        study_id: [score for score in breast_scores(image_score(row, row) for row in rows.values()) if score.is_whole]
+        study_id: [
+            score
+            for score in breast_scores(image_score(row, row) for row in rows.values())
+            if score.is_whole and not score.is_unlike_training
+        ]
         for study_id, rows in newest.items()
     }
     return [
@@ -154,6 +171,7 @@ def _refused(connection: Connection, start: datetime) -> tuple[tuple[datetime, i
 
 BEFORE = timedelta(days=365)
 _PAST = "this site, the year before"
+_LIKE, _UNLIKE = "like", "unlike"
 _MEASURES = (("Size", "megapixels"), ("Brightness", "brightness"))
 
 
@@ -180,7 +198,9 @@ def compared(db: Database, actor: Actor, cards: Sequence[Card], *, weeks: int) -
     everything = seen(db, actor, since=BEFORE + timedelta(weeks=weeks))
     inputs, notes = _of_inputs([image for image in everything.images if image.at >= start], cards)
     return Comparison(
-        (*inputs, *_of_scores(everything, start, cards)), tuple(_of_past(everything, start)), tuple(notes)
+        (*inputs, *_of_scores(everything, start, cards), *_of_distances(everything, start, cards)),
+        tuple(_of_past(everything, start)),
+        tuple(notes),
     )
 
 
@@ -267,6 +287,21 @@ def _of_scores(found: Seen, start: datetime, cards: Sequence[Card]) -> list[Name
     return shifts
 
 
+def _of_distances(found: Seen, start: datetime, cards: Sequence[Card]) -> list[NamedShift]:
+    """How many recent images lay beyond what each model learnt from, against those that gave its level."""
+    shifts = []
+    for card in cards:
+        told = [a.is_unlike for a in found.answers if a.weights_sha256 == card.weights_sha256 and a.at >= start]
+        recent = [_UNLIKE if one else _LIKE for one in told if one is not None]
+        if card.training_distance is not None and recent:
+            n = card.training_distance.n_level
+            beyond = n - round(SHARE_WITHIN * n)
+            shift = shift_of_text([_UNLIKE] * beyond + [_LIKE] * (n - beyond), recent)
+            name = f"Unlike the training images of {card.model_id}"
+            shifts.append(NamedShift(name, "images like those, held out", shift))
+    return shifts
+
+
 def shift_rows(found: Sequence[NamedShift]) -> list[dict[str, str | int]]:
     """One row a quantity, alarms first and too few values last; cells that few values cannot fill are empty."""
     found = sorted(found, key=lambda one: (not one.shift.is_alarm, not one.shift.is_enough))
@@ -287,9 +322,11 @@ def shift_rows(found: Sequence[NamedShift]) -> list[dict[str, str | int]]:
 
 
 def weekly_rows(found: Seen, cards: Sequence[Card]) -> list[dict[str, str | int]]:
-    """Week by week, the newest first: images, the share of refused files, and agreement with each live model that has
-    answered about a breast with a first impression.
+    """Week by week, the newest first: images, the share of refused files, for each live model the share of images that
+    lay beyond what it learnt from, and agreement with each that has answered about a breast with a first impression.
     """
+    telling = {answer.weights_sha256 for answer in found.answers if answer.is_unlike is not None}
+    tellers = [card for card in cards if card.weights_sha256 in telling]
     cards = [card for card in cards if any(call.weights_sha256 == card.weights_sha256 for call in found.calls)]
     weeks = sorted({_monday(image.at) for image in found.images} | {_monday(day) for day, _, _ in found.refused})
     rows = []
@@ -300,6 +337,15 @@ def weekly_rows(found: Seen, cards: Sequence[Card]) -> list[dict[str, str | int]
             "Images": sum(_monday(image.at) == week for image in found.images),
             "Refused files": _share(sum(n for _, n in counts), sum(a + b for a, b in counts)),
         }
+        for card in tellers:
+            told = [
+                answer.is_unlike
+                for answer in found.answers
+                if answer.weights_sha256 == card.weights_sha256
+                and answer.is_unlike is not None
+                and _monday(answer.at) == week
+            ]
+            row[f"Unlike the training images of {card.model_id}"] = _share(sum(told), len(told))
         for card in cards:
             calls = [
                 call.agrees

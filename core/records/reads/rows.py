@@ -214,6 +214,7 @@ def payload_of(prediction: Prediction, explanation: Explanation) -> dict[str, An
         "malignant_samples": [float(value) for value in prediction.malignant_samples],
         "threshold": float(prediction.threshold),
         "threshold_rule": prediction.threshold_rule,
+        "training_distance": prediction.training_distance,
         "seconds": float(prediction.seconds),
         "device": prediction.device,
         "positive_index": int(explanation.positive_index),
@@ -245,6 +246,7 @@ def prediction_of(row: Row[Any]) -> Prediction:
         seconds=payload["seconds"],
         device=payload["device"],
         threshold_rule=payload.get("threshold_rule", ""),
+        training_distance=payload.get("training_distance"),
     )
 
 
@@ -260,6 +262,7 @@ def image_score(answer: Any, image: Any) -> ImageScore:
         malignant=float(payload["malignant"]),
         threshold=float(payload["threshold"]),
         samples=tuple(payload["malignant_samples"]),
+        training_distance=payload.get("training_distance"),
         is_alone=bool(image.meta.get("is_scored_alone") or image.meta.get("not_scored")),
     )
 

@@ -14,6 +14,7 @@ import streamlit as st
 from core.models.aggregate import BreastScore
 from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
 from core.models.operating_point import operating_point
+from core.models.training_distance import UNLIKE_TEXT
 from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.reads.studies import StoredImage, StoredStudy
@@ -149,7 +150,13 @@ def _show_breast(
 ) -> None:
     st.markdown(f"**{breast_name(scores[0].breast)}**")
     bars = [
-        Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold, remarks.get(s.model_id, ()))
+        Bar(
+            names.get(s.model_id, s.model_id),
+            s.malignant,
+            s.interval,
+            s.threshold,
+            (*((UNLIKE_TEXT,) if s.is_unlike_training else ()), *remarks.get(s.model_id, ())),
+        )
         for s in scores
     ]
     st.html(bars_html(bars))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -102,6 +103,26 @@ def test_what_was_stored_is_compared_with_the_year_before_and_answers_with_the_t
     rows = weekly_rows(drift.seen(records, ann, since=timedelta(weeks=12)), (card(tmp_path),))
     assert rows[0]["Images"] == LEAST and rows[0]["Refused files"] == "25 % (n = 40)"
     assert rows[0]["Agrees with model"] == "50 % (n = 4, few)"
+
+
+def test_images_unlike_what_a_model_learnt_from_are_counted_and_agree_with_nobody(
+    records: Database, ann: Person, tmp_path: Path
+) -> None:
+    named = {"file": "f", "sha256": "0" * 64, "n_fitted": 400, "n_level": 100}
+    model = changed(card(tmp_path), training_distance=named)
+    for number in range(LEAST):
+        study_id = studies.create_study(records, ann, display_name="x", images=[picture(number)])
+        stored = studies.load_study(records, ann, study_id).images[0]
+        said = replace(answer(stored.image, malignant=0.9), training_distance=1.0 if number % 2 else 1.0001)
+        predictions.record_predictions(records, study_id, stored.id, said, explanation())
+        if number < 4:
+            reads.record_first_read(records, ann, study_id, {"R": WORRIED})
+    found = compared(records, ann, (model,), weeks=4)
+    (shift,) = [one.shift for one in found.with_tests if one.name == "Unlike the training images of model"]
+    assert (shift.n_reference, shift.n_recent, shift.is_alarm) == (100, LEAST, True)
+    rows = weekly_rows(drift.seen(records, ann, since=timedelta(weeks=12)), (model,))
+    assert rows[0]["Unlike the training images of model"] == f"50 % (n = {LEAST})"
+    assert rows[0]["Agrees with model"] == "100 % (n = 2, few)"
 
 
 def listed(folder: Path, model_id: str, **columns: object) -> Card:

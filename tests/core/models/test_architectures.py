@@ -81,7 +81,7 @@ def test_it_learns_is_stored_comes_back_the_same_and_explains(
     wanted = graph.model(pixels, training=False).numpy()
     again = entry.build(side=SIDE, channels=1, outputs=1)
     load_state(again.model, stored)
-    logits, maps = explained(again.model, tuple(again.maps.values()))(tf.constant(pixels))
+    logits, maps, _ = explained(again.model, tuple(again.maps.values()))(tf.constant(pixels))
     np.testing.assert_allclose(logits, wanted, atol=2e-3 * (1 + np.abs(wanted).max()))
     assert logits.dtype == tf.float32 and logits.shape == (2, 1)
     assert tuple(again.maps) == entry.branches

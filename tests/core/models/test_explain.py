@@ -46,7 +46,7 @@ def test_grad_cam_points_at_the_only_bright_spot() -> None:
 
     square = np.zeros((1, 32, 32, 1), np.float32)
     square[0, 20:24, 4:8] = 1
-    _, (cam,) = explained(brightness_model(), ["maps"])(tf.constant(square))
+    _, (cam,), _ = explained(brightness_model(), ["maps"])(tf.constant(square))
     assert cam.shape == (1, 2, 8, 8)
     assert np.unravel_index(cam.numpy()[0, 1].argmax(), (8, 8)) == (5, 1)
     assert cam.numpy()[0, 0].max() == 0  # the spot speaks against "dark"
@@ -62,7 +62,7 @@ def test_maps_agree_with_tf_keras_vis(class_index: int) -> None:
 
     model = small_model()
     square = np.random.default_rng(0).random((1, 24, 24, 1)).astype(np.float32)
-    _, (cam,) = explained(model, ["last"])(tf.constant(square))
+    _, (cam,), _ = explained(model, ["last"])(tf.constant(square))
     reference = Gradcam(model, clone=False)(
         CategoricalScore(class_index),
         square,
@@ -82,7 +82,7 @@ def test_one_logit_explains_both_sides() -> None:
 
     model = small_model(outputs=1)
     square = tf.constant(np.random.default_rng(1).random((2, 24, 24, 1)).astype(np.float32))
-    logits, (cam,) = explained(model, ["last"])(square)
+    logits, (cam,), _ = explained(model, ["last"])(square)
     assert logits.shape == (2, 1) and cam.shape == (2, 2, 12, 12)
     assert not np.allclose(cam[:, 0], cam[:, 1])
 
@@ -94,10 +94,10 @@ def test_randomised_weights_change_the_map() -> None:
 
     model = small_model()
     square = tf.constant(np.random.default_rng(2).random((1, 24, 24, 1)).astype(np.float32))
-    _, (before,) = explained(model, ["last"])(square)
+    _, (before,), _ = explained(model, ["last"])(square)
     rng = np.random.default_rng(5)
     model.set_weights([rng.normal(0, 0.2, weight.shape) for weight in model.get_weights()])
-    _, (after,) = explained(model, ["last"])(square)
+    _, (after,), _ = explained(model, ["last"])(square)
     assert np.corrcoef(before.numpy()[0, 1].ravel(), after.numpy()[0, 1].ravel())[0, 1] < 0.9
 
 

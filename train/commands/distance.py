@@ -1,0 +1,44 @@
+"""`python -m train distance`: how far images lie from what published models learnt from."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from core.errors import AppError, InvalidInput
+from core.settings import REPOSITORY
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser(
+        "distance", help="fit and measure how published models tell what they did not learn from"
+    )
+    parser.add_argument("models", nargs="*", metavar="MODEL_ID", help="default: every network that has its weights")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the manifests and their files")
+    parser.add_argument(
+        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every model has its distance, else 1: one that cannot does not keep the others from it."""
+    from core.models.cards import shipped_cards
+    from train.publishing.distances import measure_distance
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if not args.data.is_dir():
+        raise InvalidInput("--data names no folder. Give the one that holds the manifests and their files.")
+    usual = [card.model_id for card in shipped_cards(args.weights) if card.has_weights and not card.members]
+    failed = 0
+    for name in args.models or usual:
+        try:
+            measure_distance(args.weights / Path(name).name, args.data)
+        except AppError as refused:
+            failed += 1
+            log.error("%s: %s", name, refused)
+    return 1 if failed else 0
