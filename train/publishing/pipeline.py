@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.errors import InvalidInput
 from core.evaluation.tables.of_cards import headline
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
@@ -87,8 +88,13 @@ def train_model(request: FitRequest, folder: Path) -> Path:
 
 def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
     """Read the manifest, split it and bring every case into the configuration's square."""
+    manifest = joined(
+        [read_manifest(path, root=request.root, where=request.where) for path in (request.data, *request.also)]
+    )
+    if config.balance_by and config.balance_by not in manifest.cases:
+        raise InvalidInput(f"The manifest has no column {config.balance_by!r} to balance by.")
     prepared = prepare(
-        joined([read_manifest(path, root=request.root, where=request.where) for path in (request.data, *request.also)]),
+        manifest,
         request.modality,
         positive=request.positive or None,
         seed=request.seed,

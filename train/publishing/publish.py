@@ -163,7 +163,7 @@ def place(
     if cases is not None:
         card = {**card, "cases": put_cases(folder, card["weights"]["sha256"], cases)}
     write_card(folder, card)
-    retained = set(card["weights"]["files"])
+    retained = {*card["weights"]["files"], card.get("training_distance", {}).get("file")}
     for old in folder.iterdir():
         stale = not old.name.startswith(short) or (old.suffix == ".safetensors" and old.name not in retained)
         if old.name != "card.json" and stale:

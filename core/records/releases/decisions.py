@@ -421,7 +421,8 @@ def store_release(settings: Settings, card: Card) -> None:
     check_shards(card.folder, card.weights_files, card.weights_sha256)
     short = card.weights_sha256[:8]
     tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
-    names = ["card.json", *card.weights_files, *tables]
+    distance = (card.training_distance.file,) if card.training_distance else ()
+    names = ["card.json", *card.weights_files, *tables, *(Path(name).name for name in distance)]
     full = "The disk is full, so nothing was released. Make room and try again."
     with whole_folder(target, within=temporary_parent(settings.state_dir), full=full) as half:
         for name in names:

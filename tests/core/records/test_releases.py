@@ -278,7 +278,7 @@ def test_what_cannot_be_decided_is_refused_with_a_sentence(records: Database, ad
     other_kind = add_candidate(records, admin, 2, fields={"modality": "histology"})
     with pytest.raises(Conflict, match="another name"):
         promote(records, admin, other_kind)
-    shard = next(candidate(records, job_id).folder.glob("*.safetensors"))
+    shard = next(candidate(records, job_id).folder.glob("*-00001.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelUnavailable, match="not the ones"):
         promote(records, admin, job_id)

@@ -95,12 +95,44 @@ def test_the_published_model_gives_the_scores_on_its_card(fitted: Path, dataset:
         assert set(explanation.maps) == {"cnn", "fused"}
 
 
+def test_the_published_model_knows_a_picture_unlike_its_own(fitted: Path, dataset: Path) -> None:
+    from core.models.inference import LoadedModel
+
+    (card,) = cards.runnable_cards(Settings(weights_dir=fitted))
+    named = card.training_distance
+    assert named is not None and (card.folder / named.file).is_file()
+    assert (named.n_fitted, named.n_level) == tuple(
+        sum(card.data.cases_in(split).values()) for split in ("train", "validation")
+    )
+    model, scores = LoadedModel(card), cards.read_validation_scores(card)
+    assert scores is not None
+
+    def distance(pixels: np.ndarray) -> float:
+        prediction, _ = model.read(Image(pixels.astype(np.float32), "0" * 64, Modality.ULTRASOUND))
+        assert prediction.training_distance is not None
+        return prediction.training_distance
+
+    own = [np.asarray(Raster.open(dataset / case), np.float32) / 255 for case in scores["case"]]
+    assert np.mean([distance(pixels) <= 1.02 for pixels in own]) >= 0.9  # stored in float16, computed by other steps
+    assert all(distance(1 - pixels) > 1 for pixels in own)
+
+
+def test_a_column_to_balance_by_that_is_not_there_is_said_before_a_picture_is_read(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(dataset / "manifest.csv", keep_default_na=False)
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    arguments = ["fit", "cnn", "--modality", "ultrasound", "--data", str(tmp_path / "manifest.csv"), "--init", "random"]
+    assert main([*arguments, "--set", "balance_by=machine", "--out", str(tmp_path)]) == 1
+    assert "no column 'machine' to balance by" in capsys.readouterr().err
+
+
 def test_changed_weights_are_refused(fitted: Path, tmp_path: Path) -> None:
     from core.models.inference import LoadedModel
 
     folder = tmp_path / "ultrasound-cnn"
     shutil.copytree(fitted / "ultrasound-cnn", folder)
-    shard = next(folder.glob("*.safetensors"))
+    shard = next(folder.glob("*-00001.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelUnavailable, match="not the ones"):
         LoadedModel(cards.read_card(folder))

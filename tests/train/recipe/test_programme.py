@@ -143,7 +143,7 @@ def test_another_configuration_other_cases_or_missing_weights_are_trained_anew(d
     assert not all_command.is_done(asked(QUICK, data, tmp_path, folds=5))
     assert not all_command.is_done(asked(QUICK, data, tmp_path, where=("source=BUSI", "patient=1")))
     assert not all_command.is_done(asked(QUICK, data, tmp_path / "elsewhere"))
-    next((tmp_path / "ultrasound-cnn").glob("*.safetensors")).unlink()
+    next((tmp_path / "ultrasound-cnn").glob("*-00001.safetensors")).unlink()
     assert not all_command.is_done(asked(QUICK, data, tmp_path))
 
 
