@@ -47,8 +47,9 @@ COLLECTIONS = {
 class Entry:
     """One model. options: further fields of its request. suffix: of the model's name.
 
-    members: architectures of the same modality that an ensemble combines; () for a network. also: further manifests in
-    DATA, trained on together with the modality's; where: the rows of all of them, "" for those of the modality.
+    members: architectures of the same modality that an ensemble combines; () for a network. manifest: in DATA, "" for
+    the modality's. also: further manifests in DATA, trained on together with it; where: the rows of all of them, "" for
+    those of the modality, or all of another manifest.
     """
 
     modality: Modality
@@ -59,6 +60,7 @@ class Entry:
     suffix: str = ""
     limits: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    manifest: str = ""
     also: tuple[str, ...] = ()
     where: str = ""
 
@@ -91,6 +93,34 @@ _TWO_COLLECTIONS = {
 }
 """Cases of two hospitals, drawn so that neither tells the class; folds, so that every case of both is tested."""
 
+_RSNA = "mammography/rsna/manifest.csv"
+_SCREENING = {
+    "folds": 5,
+    "side": 256,
+    "unfreeze": "4",
+    "epochs": 6,
+    "settings": (
+        "columns=160",
+        "chest_wall=left",
+        "views=0",
+        "depthwise=fixed",
+        "learning_rate=2e-4",
+        "weight_decay=1e-3",
+        "balance_by=machine",
+        "class_weights=none",
+        "head_epochs=15",
+        "mask_weight=0",
+        "patience=20",
+        "keep=auc",
+    ),
+}
+"""Portrait, every chest wall on one side, machines balanced; the few epochs before the cases are known by heart."""
+_SCREENING_SCALES = {
+    "folds": 5,
+    "side": 320,
+    "settings": ("columns=192", "chest_wall=left", "balance_by=machine", "class_weights=none"),
+}
+
 BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
 LESSON = "efficientnet_lite0"
 """The network that is fitted to the same pictures, once split by image and once by group."""
@@ -107,7 +137,7 @@ def _ultrasound() -> tuple[Entry, ...]:
         *(entry(name, _SCRATCH) for name in ("cnn2", "cnn3", "cnn4")),
         *(entry(name, _ABLATION) for name in ("plain25", "residual25")),
         *(entry(name, _TRANSFER) for name in ("vgg16_dense", "vgg16_gap", "vgg19", "resnet50_dense", "resnet50_gap")),
-        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3")),
+        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3", "efficientnet_lite0_scales")),
         Entry(
             Modality.ULTRASOUND,
             "cnn_resnet50",
@@ -127,9 +157,9 @@ def _ultrasound() -> tuple[Entry, ...]:
     )
 
 
-def _ensemble(modality: Modality, *members: str) -> Entry:
+def _ensemble(modality: Modality, *members: str, suffix: str = "") -> Entry:
     why = "Weighted voting over the shipped models: they are at hand wherever it is asked."
-    return Entry(modality, "ensemble", why, ships_weights=True, members=members)
+    return Entry(modality, "ensemble", why, ships_weights=True, members=members, suffix=suffix)
 
 
 PROGRAMME: tuple[Entry, ...] = (
@@ -138,6 +168,25 @@ PROGRAMME: tuple[Entry, ...] = (
     Entry(Modality.MAMMOGRAPHY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "cnn", _FIRST, ships_weights=True),
+    Entry(
+        Modality.MAMMOGRAPHY,
+        "efficientnet_lite0",
+        "Trained on digital screening mammograms, which the films of mini-MIAS say nothing of.",
+        ships_weights=True,
+        options=_SCREENING,
+        suffix="-rsna",
+        manifest=_RSNA,
+    ),
+    Entry(
+        Modality.MAMMOGRAPHY,
+        "efficientnet_lite0_scales",
+        "Errs elsewhere than a network that was trained whole, so that both together are better than either.",
+        ships_weights=True,
+        options=_SCREENING_SCALES,
+        suffix="-rsna",
+        manifest=_RSNA,
+    ),
+    _ensemble(Modality.MAMMOGRAPHY, "efficientnet_lite0-rsna", "efficientnet_lite0_scales-rsna", suffix="-rsna"),
     Entry(Modality.MAMMOGRAPHY, "residual25", _SCRATCH),
     _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
     Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
@@ -159,10 +208,11 @@ PROGRAMME: tuple[Entry, ...] = (
 def manifest_of(entry: Entry, data: Path) -> Path:
     """The manifest that an entry is trained on, in a folder that holds those of the three modalities."""
     collection = COLLECTIONS[entry.modality]
-    path = data / collection.folder / "manifest.csv"
+    name = entry.manifest or f"{collection.folder}/manifest.csv"
+    path = data / name
     if not path.is_file():
         raise NotFound(
-            f"There is no {collection.folder}/manifest.csv in the folder given with --data. It holds a folder for each "
+            f"There is no {name} in the folder given with --data. It holds a folder for each "
             f"modality ({', '.join(one.folder for one in COLLECTIONS.values())}), each with its manifest.csv."
         )
     return path
@@ -189,6 +239,7 @@ def request_of(
     asked: dict[str, Any] = dict(entry.options)
     if "folds" not in asked:
         asked = {**asked, **collection.options, **_split_options(collection, manifest, out)}
+    where = entry.where or ("" if entry.manifest else collection.where)
     return FitRequest(
         entry.architecture,
         entry.modality,
@@ -196,7 +247,7 @@ def request_of(
         data=manifest,
         root=data,
         also=tuple(data / one for one in entry.also),
-        where=(entry.where or collection.where,),
+        where=(where,) if where else (),
         out=out,
         no_weights=not entry.ships_weights,
         backbone=backbone if entry.architecture == "fusion" else None,

@@ -121,7 +121,7 @@ def _image(row: Row[Any]) -> SeenImage:
     return SeenImage(row.created_at, row.modality or "", vendor, size, row.brightness)
 
 
-def _answered(row: Row[Any]) -> Answered:
+def _answered(row: Any) -> Answered:
     distance = row.payload.get("training_distance")
     unlike = None if distance is None else is_unlike(distance)
     return Answered(row.created_at, row.weights_sha256, float(row.payload["malignant"]), unlike)

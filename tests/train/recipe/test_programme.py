@@ -28,7 +28,7 @@ OTHER = Entry(Modality.ULTRASOUND, "cnn", "Another seed.", options={**SMALL, "se
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the three manifests; the ultrasound one has pictures."""
+    """A folder with the manifests of the programme; the ultrasound one has pictures."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(3)
     rows = []
@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = Raster.fromarray((rng.random((9, 9)) * 255).astype(np.uint8)).resize((40, 40))
         pixels.save(folder / f"{number}.png")
         rows.append({"file": f"{number}.png", "label": ("benign", "malignant")[number % 2], "patient": str(number)})
-    for name in ("ultrasound", "mammography", "histopathology"):
+    for name in ("ultrasound", "mammography", "mammography/rsna", "histopathology"):
         (folder / name).mkdir()
         pd.DataFrame(rows).assign(source="BUSI").to_csv(folder / name / "manifest.csv", index=False)
     return folder
@@ -50,6 +50,13 @@ def arguments(data: Path, out: Path, **options: object) -> argparse.Namespace:
 
 def asked(entry: Entry, data: Path, out: Path, **more: object) -> FitRequest:
     return replace(request_of(entry, data, out), **more)
+
+
+def test_an_entry_of_another_manifest_takes_all_its_rows(data: Path, tmp_path: Path) -> None:
+    entry = next(entry for entry in PROGRAMME if entry.manifest)
+    request = request_of(entry, data, tmp_path)
+    assert request.data == data / "mammography" / "rsna" / "manifest.csv" and request.where == ()
+    assert request.config.balance_by == "machine" and request.folds == 5
 
 
 def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_asked_for(data: Path) -> None:
