@@ -60,7 +60,7 @@ def comparison_document(report: ComparisonReport) -> Document:
 def _provenance(report: ComparisonReport) -> Iterator[Block]:
     cohort, table = report.numbers.cohort, report.numbers.cohort.table
     facts = [
-        ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
+        ("Made", f"{content.when(report.made_at)} by {content.named(report.made_by)}"),
         ("Software", software()),
         *([("Site", report.site_name)] if report.site_name else []),
         ("Data set", cohort.dataset),
@@ -69,7 +69,11 @@ def _provenance(report: ComparisonReport) -> Iterator[Block]:
         ("Positive", f"{table.positives} ({table.positive})"),
         ("Data", f"sha256 {cohort.data_sha256}"),
         ("Scores", f"sha256 {table.sha256}"),
-        *((f"Weights of {name}", f"sha256 {cohort.weights[name]}") for name in report.names if name in cohort.weights),
+        *(
+            (f"Weights of {content.named(name)}", f"sha256 {cohort.weights[name]}")
+            for name in report.names
+            if name in cohort.weights
+        ),
         ("Operating point", report.mode),
         ("Bootstrap", f"{report.numbers.resamples:,} draws of patients"),
     ]
@@ -77,7 +81,7 @@ def _provenance(report: ComparisonReport) -> Iterator[Block]:
     yield Facts(facts)
     for name in report.names:
         for leak in cohort.leaks.get(name, ()):
-            yield Text(f"LEAKING SPLIT, {name}: {leak} Its numbers here are too good.", "alarm")
+            yield Text(f"LEAKING SPLIT, {content.named(name)}: {leak} Its numbers here are too good.", "alarm")
 
 
 def _curves(report: ComparisonReport) -> Iterator[Block]:
@@ -135,7 +139,7 @@ def _measures(report: ComparisonReport) -> Iterator[Block]:
     yield Table([head, *rows], [0.19, 0.09, *[0.12] * 6])
     for name, one in results.items():
         if one.missing:
-            yield Text(f"{name} has no score for {one.missing} cases.", "soft")
+            yield Text(f"{content.named(name)} has no score for {one.missing} cases.", "soft")
 
 
 def _pairs(report: ComparisonReport) -> Iterator[Block]:
@@ -181,7 +185,7 @@ def _calibration(report: ComparisonReport) -> Iterator[Block]:
 
 def _marked(report: ComparisonReport, name: str) -> str:
     """A scorer's name; with the words for it where its numbers come from a leaking split."""
-    return f"{name} ({LEAKING})" if name in report.numbers.cohort.leaks else name
+    return f"{content.named(name)} ({LEAKING})" if name in report.numbers.cohort.leaks else name
 
 
 def _cell(one: Estimate) -> str:

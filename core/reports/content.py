@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import numpy as np
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
 from core.models.aggregate import BreastScore, is_comparable
+from core.reports.fonts import LEFT_TO_RIGHT_MARK
 from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction, is_called
 
 AI_GENERATED = "AI-generated"
@@ -120,6 +122,12 @@ class Report:
     @property
     def is_final(self) -> bool:
         return any(read.kind == "final" for read in self.reads)
+
+
+def named(name: str) -> str:
+    """A name as it stands in a sentence: its letters from right to left turn no number or date beside them round."""
+    is_rtl = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in name)
+    return f"{LEFT_TO_RIGHT_MARK}{name}{LEFT_TO_RIGHT_MARK}" if is_rtl else name
 
 
 def percent(probability: float) -> str:

@@ -1,6 +1,7 @@
 """A report as numbered A4 pages, fonts embedded. Markup in its words is shown, not obeyed.
 
-Characters that the font lacks are printed as U+FFFD.
+Text in any script that the fonts have is shaped (`core.reports.shaping`); a character that they lack stands as its code
+point, and a sentence at the end says so.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import io
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
+from reportlab.graphics import renderPDF
+from reportlab.graphics.shapes import Drawing, String
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
@@ -27,6 +30,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus import Table as Grid
 
+from core.reports.content import named
 from core.reports.document import (
     RESEARCH_USE,
     Banner,
@@ -42,10 +46,12 @@ from core.reports.document import (
     Text,
     Together,
 )
-from core.reports.fonts import font_names, printable
+from core.reports.fonts import MISSING_NOTE, font_names, is_simple, printable, without_controls
 from core.reports.plots import INK, LINE, MARGIN, SOFT, WIDTH
+from core.reports.shaping import ShapedParagraph, line_of, shortened
 
 _PICTURE_HEIGHT = 88 * mm
+_FOOTER_SIZE = 7.5
 ALARM = colors.HexColor("#b3261e")
 ACCENT, WARN, WARN_PAPER = colors.HexColor("#0b5c7a"), colors.HexColor("#8a4b00"), colors.HexColor("#fff4e0")
 
@@ -57,14 +63,15 @@ def build_pdf(document: Document) -> bytes:
     pages = BaseDocTemplate(
         out,
         pagesize=A4,
-        title=f"SecondRead report: {printable(document.title)}",
+        title=f"SecondRead report: {without_controls(document.title)}",
         author="SecondRead",
         subject=RESEARCH_USE,
         lang="en",
     )
     frame = Frame(MARGIN, 18 * mm, WIDTH, A4[1] - 34 * mm, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0)
     pages.addPageTemplates(PageTemplate("page", [frame]))
-    pages.build([flowable for block in document.blocks for flowable in _flowables(block)],
+    blocks = [*document.blocks, *([Text(MISSING_NOTE, "soft")] if _lacks_letters(document) else [])]
+    pages.build([flowable for block in blocks for flowable in _flowables(block)],
                 canvasmaker=_numbered_canvas(document.title))  # fmt: skip
     return out.getvalue()
 
@@ -87,7 +94,7 @@ def _flowables(block: Block) -> Iterator[Flowable]:
             yield _pictures(block.items)
         case Plots():
             for start in range(0, len(block.drawings), 2):
-                pair = list(block.drawings[start : start + 2])
+                pair = [_Plot(drawing) for drawing in block.drawings[start : start + 2]]
                 yield pair[0] if len(pair) == 1 else Grid([pair], colWidths=[WIDTH / 2] * 2)
         case Together():
             yield KeepTogether([flowable for inner in block.blocks for flowable in _flowables(inner)])
@@ -121,14 +128,66 @@ def _look(look: str) -> ParagraphStyle:
             return _style(9, before=3)
 
 
-def _paragraph(words: str, style: ParagraphStyle) -> Paragraph:
+def _paragraph(words: str, style: ParagraphStyle) -> Flowable:
     """Plain words: markup in them is shown, not obeyed."""
-    return Paragraph(escape(printable(words)).replace("\n", "<br/>"), style)
+    words = printable(words)
+    if not is_simple(words):
+        return ShapedParagraph(words, style)
+    return Paragraph(escape(words).replace("\n", "<br/>"), style)
+
+
+def _lacks_letters(document: Document) -> bool:
+    return any(printable(words) != without_controls(words) for words in (document.title, *_words(document.blocks)))
+
+
+def _words(blocks: Sequence[Block]) -> Iterator[str]:
+    """Every text of the blocks, as it was given."""
+    for block in blocks:
+        match block:
+            case Banner() | Heading() | Text():
+                yield block.words
+            case Bullets():
+                yield from block.items
+            case Facts() | Table():
+                yield from (words for row in block.rows for words in row)
+            case Pictures():
+                yield from (picture.caption for picture in block.items)
+            case Plots():
+                yield from (shape.text for drawing in block.drawings for shape in drawing.contents
+                            if isinstance(shape, String))  # fmt: skip
+            case Together():
+                yield from _words(block.blocks)
+
+
+class _Plot(Flowable):  # type: ignore[misc]  # reportlab comes without types
+    """A drawing whose words, which may be a file's names, are shaped as those of paragraphs are."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        super().__init__()
+        self.drawing, self.width, self.height = drawing, drawing.width, drawing.height
+
+    def wrap(self, width: float, height: float) -> tuple[float, float]:
+        return self.width, self.height
+
+    def draw(self) -> None:
+        _PlotRenderer().draw(renderPDF.renderScaledDrawing(self.drawing), self.canv, 0, 0)
+
+
+class _PlotRenderer(renderPDF._PDFRenderer):  # type: ignore[misc]
+    def drawString(self, shape: String) -> None:  # the name that reportlab calls
+        words = printable(shape.text)
+        if is_simple(words):
+            super().drawString(shape)
+            return
+        line = line_of(words, shape.fontSize)
+        before = {"start": 0.0, "middle": line.width / 2, "end": line.width}[shape.textAnchor]
+        self._canvas.setFillColor(shape.fillColor)
+        line.draw(self._canvas, shape.x - before, shape.y)
 
 
 def _heading(heading: Heading) -> Iterator[Flowable]:
     """A part's heading stands over a rule, and never alone at the foot of a page."""
-    words = f"{heading.words} ({heading.mark})" if heading.mark else heading.words
+    words = f"{named(heading.words)} ({heading.mark})" if heading.mark else heading.words
     if heading.level == 1:
         yield _paragraph(words, _style(17, bold=True, before=8, after=2))
     elif heading.level == 2:
@@ -191,8 +250,7 @@ def _fitted(jpeg: bytes, width: float) -> Image:
 
 def _numbered_canvas(title: str) -> type[Canvas]:
     """A canvas that writes "page x of y": pages are kept until their number is known."""
-    title = printable(title)
-    shown = title if len(title) <= 50 else f"{title[:49]}…"
+    shown = shortened(printable(title), _FOOTER_SIZE, 0.45 * WIDTH)
 
     class NumberedCanvas(Canvas):  # type: ignore[misc]  # reportlab comes without types
         def __init__(self, *args: object, **kwargs: object) -> None:
@@ -206,7 +264,7 @@ def _numbered_canvas(title: str) -> type[Canvas]:
         def save(self) -> None:
             for number, state in enumerate(self._cached, 1):
                 self.__dict__.update(state)
-                _draw_footer(self, f"{shown} · page {number} of {len(self._cached)}")
+                _draw_footer(self, f"{named(shown)} · page {number} of {len(self._cached)}")
                 Canvas.showPage(self)
             super().save()
 
@@ -217,6 +275,7 @@ def _draw_footer(canvas: Canvas, right: str) -> None:
     canvas.setStrokeColor(LINE)
     canvas.line(MARGIN, 14 * mm, A4[0] - MARGIN, 14 * mm)
     canvas.setFillColor(SOFT)
-    canvas.setFont(font_names()[0], 7.5)
+    canvas.setFont(font_names()[0], _FOOTER_SIZE)
     canvas.drawString(MARGIN, 10 * mm, "SecondRead · research use only, not for diagnosis")
-    canvas.drawRightString(A4[0] - MARGIN, 10 * mm, right)
+    line = line_of(right, _FOOTER_SIZE)
+    line.draw(canvas, A4[0] - MARGIN - line.width, 10 * mm)

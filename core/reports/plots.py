@@ -13,7 +13,8 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 
 from core.evaluation.charts.base import GREYED
-from core.reports.fonts import font_names, printable
+from core.reports.fonts import font_names, without_controls
+from core.reports.shaping import shortened
 
 MARGIN = 16 * mm
 WIDTH = A4[0] - 2 * MARGIN
@@ -91,7 +92,7 @@ def legend(names: Sequence[str], *, width: float) -> Drawing:
         x, y = (index % 2) * width / 2, 12 * (rows - 1 - index // 2) + 4
         dash = _dash_of(index)
         drawing.add(Line(x, y + 2, x + 22, y + 2, strokeColor=colour_of(index), strokeWidth=2, strokeDashArray=dash))
-        shown = name if len(name) <= 42 else f"{name[:41]}…"
+        shown = shortened(without_controls(name), 8, width / 2 - 35)
         drawing.add(_label(x + 27, y, shown, 8, INK))
     return drawing
 
@@ -124,7 +125,8 @@ def _tick(span: tuple[float, float], share: float) -> str:
 
 
 def _label(x: float, y: float, words: str, size: float, colour: colors.Color, anchor: str = "start") -> String:
-    return String(x, y, printable(words), fontName=font_names()[0], fontSize=size, fillColor=colour, textAnchor=anchor)
+    words = without_controls(words)
+    return String(x, y, words, fontName=font_names()[0], fontSize=size, fillColor=colour, textAnchor=anchor)
 
 
 def _placed(x: np.ndarray, y: np.ndarray, axes: Axes, box: Box) -> list[float]:

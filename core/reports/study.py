@@ -37,10 +37,10 @@ def _blocks(report: Report) -> Iterator[Block]:
         yield Banner("Synthetic study: the pictures were made by a program and show no patient.")
     yield Heading(report.study_name, level=1)
     state = "final" if report.is_final else "preliminary: no final assessment yet"
-    yield Text(" · ".join(["SecondRead report", *filter(None, [report.site_name]), state]), "soft")
+    yield Text(" · ".join(["SecondRead report", *filter(None, [content.named(report.site_name)]), state]), "soft")
     yield Facts(
         [
-            ("Made", f"{content.when(report.made_at)} by {report.made_by}"),
+            ("Made", f"{content.when(report.made_at)} by {content.named(report.made_by)}"),
             ("Reading mode", content.READING_MODE_WORDS[report.reading_mode]),
             ("Images", str(len(report.images))),
             ("Study", report.study_id),
@@ -69,12 +69,14 @@ def _reads(report: Report) -> Iterator[Block]:
     if not report.reads:
         yield Text("No read has been saved.")
         return
-    heads = [f"{content.read_title(read)}\n{read.reader}, {content.when(read.at)}" for read in report.reads]
+    heads = [
+        f"{content.read_title(read)}\n{content.named(read.reader)}, {content.when(read.at)}" for read in report.reads
+    ]
     rows = [[breast, *cells] for breast, cells in content.reads_by_breast(report.reads)]
     yield Table([["Breast", *heads], *rows], [0.2, *[0.8 / len(heads)] * len(heads)])
     for read in report.reads:
         if read.has_seen_answer:
-            yield Text(f"{content.read_title(read)}, {read.reader}. {content.SEEN_ANSWER}.")
+            yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER}.")
         if read.comment:
             yield Heading(f"Comment, {content.read_title(read).lower()}", level=3)
             yield Text(read.comment, "comment")

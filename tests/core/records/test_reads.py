@@ -290,6 +290,15 @@ def test_every_category_and_the_ends_of_the_scale_can_be_given(birads: str) -> N
 
 
 @sqlite_only
+def test_a_comment_keeps_what_is_spelled_and_loses_what_only_controls(
+    records: Database, ann: Person, study_id: str
+) -> None:
+    newer = "\U0001fae8 \ue000"  # a face of Unicode 15, which Python 3.11 does not know, and a private character
+    given = f"می\u200cشود {newer} a\x00b\u202ec\u2066d"
+    reads.record_first_read(records, ann, study_id, FIRST, given)
+    assert reads.reads_of(records, ann, study_id)[0].comment == f"می\u200cشود {newer} abcd"
+
+
 def test_a_comment_that_is_too_long_is_refused_and_nothing_saved(records: Database, ann: Person, study_id: str) -> None:
     with pytest.raises(InvalidInput, match="4001 characters"):
         reads.record_first_read(records, ann, study_id, FIRST, "x" * 4001)

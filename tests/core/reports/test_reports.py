@@ -251,7 +251,7 @@ def test_the_pdf_numbers_its_pages_repeats_the_warning_and_embeds_its_fonts():
 def test_names_in_other_alphabets_are_printed_and_an_unknown_letter_does_not_stop_the_pdf():
     words = pdf_text(build_pdf(study_document(report(study_name="Öztürk Ωμέγα Жанна 漢字\x00\x07"))))
     assert "Öztürk Ωμέγα Жанна" in words
-    assert "\ufffd\ufffd" in words
+    assert "漢字" in words and "\ufffd" not in words
 
 
 def test_a_very_long_comment_and_name_still_make_pages():
