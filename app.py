@@ -25,7 +25,7 @@ from core.files import own_temporary_folder
 from core.records.audit import heads, starts
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
-from core.records.reads import retention
+from core.records.reads import answers_seen, retention
 from core.records.releases import decisions
 from core.server import inbox
 from core.server.callback import SingleSignOn
@@ -130,7 +130,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     supervised = worker.supervised(settings) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
-    with temporary, heads.written_daily(db), retention.applied(db), supervised:
+    with temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), supervised:
         async with limited(connections):
             log.info("SecondRead is ready")
             yield

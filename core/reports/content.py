@@ -68,7 +68,7 @@ class ReportImage:
 class ReportRead:
     """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one.
 
-    has_seen_answer: its reader had seen the AI's answer about the same picture in another study.
+    answers_seen: how its reader had seen the AI's answer about the same picture before, a key of `SEEN_ANSWER` each.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class ReportRead:
     reading_mode: str
     comment: str = ""
     is_amendment: bool = False
-    has_seen_answer: bool = False
+    answers_seen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,10 @@ def _cell(read: ReportRead, breast: str) -> str:
     return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), suspicion {suspicion} of 100"
 
 
-SEEN_ANSWER = "Had seen an answer of the AI about a picture of this study before, in another study"
+SEEN_ANSWER: Mapping[str, str] = {
+    "study": "Had seen an answer of the AI about a picture of this study before, in another study",
+    "test case": "Had been given a model's scores of a picture of this study before, as one of the model's test cases",
+}
 
 
 def read_title(read: ReportRead) -> str:

@@ -75,8 +75,8 @@ def _reads(report: Report) -> Iterator[Block]:
     rows = [[breast, *cells] for breast, cells in content.reads_by_breast(report.reads)]
     yield Table([["Breast", *heads], *rows], [0.2, *[0.8 / len(heads)] * len(heads)])
     for read in report.reads:
-        if read.has_seen_answer:
-            yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER}.")
+        for way in read.answers_seen:
+            yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER[way]}.")
         if read.comment:
             yield Heading(f"Comment, {content.read_title(read).lower()}", level=3)
             yield Text(read.comment, "comment")

@@ -7,9 +7,10 @@ import streamlit as st
 from core.evaluation.statistics.operating_points import Threshold
 from core.evaluation.tables.case_lists import DISPUTED, LISTS, list_cases
 from core.evaluation.tables.cohort import Cohort
+from core.records.reads.answers_seen import record_case_scores_shown
 from pages.parts.figures import draw_download, draw_style
 from pages.parts.markdown import plain
-from pages.parts.session import require
+from pages.parts.session import database, require
 from pages.research.parts.pictures import draw_pictures
 from pages.research.parts.source import choose_cohort, draw_leaks
 
@@ -42,7 +43,7 @@ def choose_subgroup(cohort: Cohort) -> tuple[str, str] | None:
     return None if value is None else (str(column), str(value))
 
 
-require("see_cases")
+who = require("see_cases")
 draw_style()
 st.title("Cases", anchor=False)
 st.caption("The single test cases behind a comparison. The address of this page keeps your choices.")
@@ -67,6 +68,8 @@ if kind == DISPUTED and b is None:
 if found.empty:
     st.success("No case is in this list at this threshold.", icon=":material/check:")
     st.stop()
+# Whoever reads a study with one of these pictures later knows what the model said of it.
+record_case_scores_shown(database(), who, of.weights)
 st.markdown(f"**{len(found)}** of {cohort.table.n} cases" + (f", the first {MOST_ROWS}" * (len(found) > MOST_ROWS)))
 chosen = st.dataframe(
     found.head(MOST_ROWS),

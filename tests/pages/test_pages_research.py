@@ -9,6 +9,8 @@ import pytest
 from made_images import encoded, ultrasound
 from page_site import CLASSES, FakeModel, PageSite, Tab, release
 
+from core.records.audit import trail
+from core.records.people.permissions import LocalTerminal
 from train.datasets.manifest import read_manifest
 
 ROWS, COLUMNS, N = 150, 200, 60
@@ -59,3 +61,21 @@ def test_the_first_cases_are_thumbnails_and_with_maps_both_models_stand_side_by_
     words = cases.settled().text
     assert "Side by side: Cnn | Fusion" in words and "not a lesion outline" in words
     assert len(cases.app.image) == 12
+
+
+def test_whoever_looks_at_single_cases_is_known_to_have_seen_the_scores_of_these_models_alone(
+    opened_site: PageSite, cases: Tab
+) -> None:
+    def shown() -> list[str]:
+        admin = LocalTerminal(opened_site.one.id)
+        acts = trail.entries(opened_site.db, admin, action="see case scores")
+        return sorted(act.detail["weights_sha256"] for act in acts)
+
+    assert shown() == []
+    cases.app.query_params["b"] = "none"
+    cases.open("research/cases")
+    assert shown() == ["cd" * 32]
+    next(box for box in cases.app.selectbox if box.label == "Scorer B").select("ultrasound-fusion")
+    for _ in range(2):
+        cases.settled()
+    assert shown() == ["ab" * 32, "cd" * 32]

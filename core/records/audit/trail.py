@@ -47,7 +47,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "take over study",
     ),
     "First reads": ("first read",),
-    "Reveals": ("reveal", "arbitrate", "see answer", "see reader scores"),
+    "Reveals": ("reveal", "arbitrate", "see answer", "see reader scores", "see case scores"),
     "Final reads": ("final read",),
     "Truth": ("enter truth",),
     "Exports": ("export report", "export comparison", "export audit"),

@@ -27,7 +27,8 @@ from core.types import SIDE_NOT_STATED
 
 MALIGNANT = "malignant"
 MARKED = "has seen an answer"
-"""Of a first impression whose reader had seen the AI's answer about the same picture in another study."""
+"""Of a first impression whose reader had seen the AI's answer about the same picture, in another study or as a model's
+test case."""
 
 
 def reader_scores(db: Database, actor: Actor) -> bytes:
@@ -38,7 +39,7 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     one column: where a model answered with several, each has its own, named with the weights. A breast whose images
     were answered by different weights has no score of that model.
 
-    First impressions that knew an answer from another study stand in a column of their own, `reader N (has seen an
+    First impressions that knew an answer from elsewhere stand in a column of their own, `reader N (has seen an
     answer)`. That the person was given these scores is written down: they have seen an answer about those pictures.
 
     Of several truths of a breast the last counts; "not biopsied, stable" counts as not malignant. Empty where no breast

@@ -8,7 +8,7 @@ Rows are only ever added; the database refuses anything else. What holds, in the
 - A final read needs the own first read; a later one by the same person is an amendment, beside the first.
 - In a double reading two people read, blinded: each sees the other's reads after the own final read. Where what they
   ask for differs, a third arbitrates: sees both reads, which is recorded, and saves a final read without a first.
-- A first read by somebody who has seen an answer about the same pictures in another study is marked
+- A first read by somebody who has seen an answer about the same pictures before is marked
   (`core.records.reads.answers_seen`).
 
 In the mode "concurrent" the AI's answer is always visible and a first read is possible but not needed. A study keeps
@@ -65,7 +65,7 @@ class Read:
     """One saved read. kind: "first" or "final". impressions: breast -> Impression. is_amendment: the same person had
     saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
     weights_sha256, malignant), and of a first read the pictures of which an answer had been seen in another study
-    (image_id, seen_in, correlation).
+    or as a test case (image_id, seen_in, correlation, way).
     """
 
     id: int
@@ -82,8 +82,13 @@ class Read:
 
     @property
     def has_seen_answer(self) -> bool:
-        """Whether its reader had seen an answer of the AI about the same picture in another study."""
+        """Whether its reader had seen an answer of the AI about the same picture before."""
         return has_seen_answer(self.predictions_seen)
+
+    @property
+    def answers_seen(self) -> tuple[str, ...]:
+        """In which ways they had: "study" (in another one), "test case" (given a model's scores of it)."""
+        return tuple(sorted({one.get("way", "study") for one in self.predictions_seen if "seen_in" in one}))
 
 
 def has_seen_answer(predictions_seen: Sequence[Mapping[str, Any]]) -> bool:
@@ -109,8 +114,12 @@ def record_first_read(
         require_free(connection, study_id, person.id)
         answers_seen.require_unchanged(connection, person, study_id, before)
         read_id = _insert_read(connection, person, study, "first", impressions, comment, before.marks)
-        seen_in = sorted({mark.seen_in for mark in before.marks})
-        marked = {"answers_seen_in": seen_in} if seen_in else {}
+        marked: dict[str, Any] = {}
+        for key, way in (("answers_seen_in", "study"), ("answers_seen_as_test_cases_of", "test case")):
+            seen_in = sorted({mark.seen_in for mark in before.marks if mark.way == way})
+            marked |= {key: seen_in} if seen_in else {}
+        if before.n_not_compared:
+            marked["pictures_not_compared"] = before.n_not_compared
         trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id, **marked)
     return read_id
 
@@ -127,6 +136,9 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
 
     Raises NotAllowed, NotFound; Conflict before the own first read, unless the study is final already.
     """
+    with db.read() as connection:
+        require_permission(connection, actor, "reveal_ai")
+    answers_seen.hash_on_demand(db, [study_id])
     with db.begin() as connection:
         person = require_permission(connection, actor, "reveal_ai")
         study = find_study(connection, study_id, is_for_change=True)

@@ -121,5 +121,5 @@ def show_read(read: Read, *, whose: str = "") -> None:
     if read.comment:
         st.text(read.comment)
     st.caption(f"Saved {when(read.created_at)}")
-    if read.has_seen_answer:
-        st.caption(f":material/visibility: {SEEN_ANSWER}.")
+    for way in read.answers_seen:
+        st.caption(f":material/visibility: {SEEN_ANSWER[way]}.")

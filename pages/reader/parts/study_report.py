@@ -90,7 +90,7 @@ def _read(read: Read) -> ReportRead:
     impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
     return ReportRead(
         read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment,
-        has_seen_answer=read.has_seen_answer,
+        answers_seen=read.answers_seen,
     )  # fmt: skip
 
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
+import time
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_images import breast
 from PIL import Image as Pillow
 from record_site import CALM, Somebody, add_person, answer, explanation, picture, sqlite_only
+from sqlalchemy import select, update
 
 from core.errors import Conflict
+from core.imaging.near_duplicates import long_hash
 from core.imaging.preprocess import resize
+from core.models.card_cases import cases_csv, cases_name, named_on_card
+from core.models.cards import shipped_cards
 from core.records import site_settings
 from core.records.audit import trail
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import LocalTerminal
 from core.records.reads import answers_seen, predictions, reader_scores, reads, studies, truths
@@ -162,3 +171,149 @@ def test_an_answer_that_is_shown_while_the_read_is_saved_is_not_passed_over(
         with pytest.raises(Conflict, match="another window"):
             reads.record_first_read(records, ada, original, {"R": CALM})
     assert first_read(records, ada, original).has_seen_answer
+
+
+def model_measured_on(db: Database, *pictures: np.ndarray, model_id: str = "mammography-own") -> str:
+    """A training of this site whose test cases are these pictures; the sha256 of its weights."""
+    card = next(card for card in shipped_cards(db.settings.weights_dir) if card.cases is not None)
+    folder = db.settings.state_dir / "candidates" / "7" / model_id
+    folder.mkdir(parents=True)
+    weights = hashlib.sha256(model_id.encode()).hexdigest()
+    rows = [
+        {"split": split, "sha256": f"{n:064}", "pixels_sha256": "", "perceptual_hash": long_hash(one), "vendor": "",
+         "width": 1, "height": 1, "brightness": 0.5}
+        for split, n, one in [("train", 0, breast(77)), *(("test", n, one) for n, one in enumerate(pictures, 1))]
+    ]  # fmt: skip
+    cases = pd.DataFrame(rows)
+    content = json.loads((card.folder / "card.json").read_text(encoding="utf-8")) | {
+        "model_id": model_id,
+        "cases": named_on_card(weights, cases),
+    }
+    content["weights"] = content["weights"] | {"sha256": weights, "files": []}
+    (folder / cases_name(weights)).write_text(cases_csv(cases), encoding="utf-8", newline="")
+    (folder / "card.json").write_text(json.dumps(content), encoding="utf-8")
+    return weights
+
+
+@pytest.mark.parametrize("copy", ["the same pixels", "another encoding", "mirrored, smaller and encoded anew"])
+def test_scores_of_test_cases_that_somebody_was_given_count_as_seen(records: Database, copy: str) -> None:
+    ada, ben = add_person(records, "Ada"), add_person(records, "Ben")
+    weights = model_measured_on(records, breast(1), breast(2))
+    for _ in range(2):
+        answers_seen.record_case_scores_shown(records, ada, {"mammography-own": weights})
+    (entry,) = trail.entries(records, LocalTerminal(ada.id), action="see case scores")
+    assert entry.person_id == ada.id and entry.detail == {"weights_sha256": weights}
+
+    study = study_of(records, ada, image_of(COPIES[copy](breast(1)), 3))
+    read = first_read(records, ada, study)
+    (mark,) = read.predictions_seen
+    assert (mark["seen_in"], mark["way"], mark["correlation"]) == (weights, "test case", None)
+    assert read.has_seen_answer and read.answers_seen == ("test case",)
+    first = trail.entries(records, LocalTerminal(ada.id), action="first read")[0]
+    assert first.detail["answers_seen_as_test_cases_of"] == [weights] and "answers_seen_in" not in first.detail
+    assert not first_read(records, ben, study).has_seen_answer, "Ben was given nothing"
+
+
+def test_only_the_cases_that_scores_were_given_of_are_marked(records: Database) -> None:
+    ada = add_person(records, "Ada")
+    shown = model_measured_on(records, breast(1))
+    model_measured_on(records, breast(2), model_id="mammography-other")
+    answers_seen.record_case_scores_shown(records, ada, {"mammography-own": shown})
+    for number in (2, 77, *range(3, 9)):
+        study = study_of(records, ada, image_of(breast(number), number))
+        assert not first_read(records, ada, study).has_seen_answer, number
+    assert first_read(records, ada, study_of(records, ada, image_of(breast(1), 1))).has_seen_answer
+
+
+def test_scores_that_are_given_while_the_read_is_saved_are_not_passed_over(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = add_person(records, "Ada")
+    weights = model_measured_on(records, breast(1))
+    study = study_of(records, ada, image_of(breast(1), 1))
+    look = answers_seen.seen_before
+
+    def looked_too_early(*arguments: object) -> answers_seen.SeenBefore:
+        found = look(*arguments)  # type: ignore[arg-type]
+        answers_seen.record_case_scores_shown(records, ada, {"mammography-own": weights})
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers_seen, "seen_before", looked_too_early)
+        with pytest.raises(Conflict, match="another window"):
+            reads.record_first_read(records, ada, study, {"R": CALM})
+    assert first_read(records, ada, study).has_seen_answer
+
+
+def test_a_model_that_was_removed_stops_no_read(records: Database) -> None:
+    ada = add_person(records, "Ada")
+    answers_seen.record_case_scores_shown(records, ada, {"gone": "ab" * 32})
+    weights = model_measured_on(records, breast(1))
+    answers_seen.record_case_scores_shown(records, ada, {"mammography-own": weights})
+    (records.settings.state_dir / "candidates" / "7" / "mammography-own" / cases_name(weights)).unlink()
+    assert not first_read(records, ada, study_of(records, ada, image_of(breast(1), 1))).has_seen_answer
+
+
+def forget_hashes(db: Database) -> None:
+    """Images as a version without hashes stored them."""
+    with db.begin() as connection:
+        for row in connection.execute(select(tables.image.c.id, tables.image.c.meta)).all():
+            meta = {key: value for key, value in row.meta.items() if key != "look"}
+            connection.execute(update(tables.image).where(tables.image.c.id == row.id).values(meta=meta))
+
+
+def n_unhashed(db: Database) -> int:
+    with db.read() as connection:
+        return sum("look" not in meta for meta in connection.execute(select(tables.image.c.meta)).scalars())
+
+
+def test_pictures_of_an_earlier_version_get_their_hash_a_few_at_a_time(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = add_person(records, "Ada")
+    study_of(records, ada, *(image_of(breast(n), n) for n in range(1, 6)))
+    with records.read() as connection:
+        before = connection.execute(select(tables.image.c.id, tables.image.c.meta).order_by(tables.image.c.id)).all()
+    forget_hashes(records)
+    assert n_unhashed(records) == 5
+    monkeypatch.setattr(answers_seen, "_BATCH", 2)
+    monkeypatch.setattr(answers_seen, "_SOON_SECONDS", 0.01)
+    with answers_seen.hashing(records):
+        until = time.monotonic() + 30
+        while n_unhashed(records) and time.monotonic() < until:
+            time.sleep(0.02)
+    with records.read() as connection:
+        after = connection.execute(select(tables.image.c.id, tables.image.c.meta).order_by(tables.image.c.id)).all()
+    assert after == before
+
+
+def test_a_reader_waits_for_some_pictures_without_a_hash_and_the_trail_says_how_many_were_left(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = add_person(records, "Ada")
+    twin = study_of(records, ada, image_of(breast(1)[:, ::-1], 1))
+    same = study_of(records, ada, image_of(breast(2), 2))
+    for study in (twin, same, newest := study_of(records, ada, image_of(breast(3)[:, ::-1], 3))):
+        read_and_reveal(records, ada, study)
+    original, second, third = (study_of(records, ada, image_of(breast(n), n + 10)) for n in (1, 2, 3))
+    forget_hashes(records)
+    monkeypatch.setattr(answers_seen, "ON_DEMAND", 1)
+    read = first_read(records, ada, third)
+    assert read.has_seen_answer and read.predictions_seen[0]["seen_in"] == newest, "the newest was hashed at once"
+    assert n_unhashed(records) == 4
+    entry = trail.entries(records, LocalTerminal(ada.id), action="first read")[0]
+    assert entry.detail["pictures_not_compared"] == 2
+    assert first_read(records, ada, second).has_seen_answer, "equal pixels need no hash"
+    monkeypatch.setattr(answers_seen, "ON_DEMAND", 40)
+    assert first_read(records, ada, original).has_seen_answer
+    entry = trail.entries(records, LocalTerminal(ada.id), action="first read")[0]
+    assert "pictures_not_compared" not in entry.detail
+
+
+def test_a_reveal_tells_the_trail_the_hashes_of_pictures_that_had_none(records: Database) -> None:
+    ada = add_person(records, "Ada")
+    twin = study_of(records, ada, image_of(breast(1)[:, ::-1], 1))
+    forget_hashes(records)
+    read_and_reveal(records, ada, twin)
+    studies.delete_study(records, ada, twin, reason="wrong upload")
+    assert first_read(records, ada, study_of(records, ada, image_of(breast(1), 2))).has_seen_answer
