@@ -137,10 +137,10 @@ def _paragraph(words: str, style: ParagraphStyle) -> Flowable:
 
 
 def _lacks_letters(document: Document) -> bool:
-    return any(printable(words) != without_controls(words) for words in (document.title, *_words(document.blocks)))
+    return any(printable(words) != without_controls(words) for words in (document.title, *_texts(document.blocks)))
 
 
-def _words(blocks: Sequence[Block]) -> Iterator[str]:
+def _texts(blocks: Sequence[Block]) -> Iterator[str]:
     """Every text of the blocks, as it was given."""
     for block in blocks:
         match block:
@@ -156,7 +156,7 @@ def _words(blocks: Sequence[Block]) -> Iterator[str]:
                 yield from (shape.text for drawing in block.drawings for shape in drawing.contents
                             if isinstance(shape, String))  # fmt: skip
             case Together():
-                yield from _words(block.blocks)
+                yield from _texts(block.blocks)
 
 
 class _Plot(Flowable):  # type: ignore[misc]  # reportlab comes without types

@@ -11,7 +11,7 @@ The audit trail is where it is kept who has seen what: it cannot be taken back, 
 
 Pictures that an earlier version stored have no hash until `hashing` has come to them, a few at a time. Until then they
 are known again where the pixels are equal; of those whose answer a reader has seen, the newest are hashed when the
-reader saves a first read, `ON_DEMAND` at most, and the audit trail says of that read how many were left.
+reader saves a first read, `HASHED_AT_ONCE` at most, and the audit trail says of that read how many were left.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHOWN = ("reveal", "see answer", "see reader scores")
 """Acts of the audit trail by which somebody was shown what the AI says of a study."""
 CASES_SHOWN = "see case scores"
 """The act by which somebody was shown what a model says of its test cases."""
-ON_DEMAND = 40
+HASHED_AT_ONCE = 40
 """Pictures without a hash that a reader who saves a first read waits for: about two seconds."""
 _CASE_BITS = 30
 """Of 256 in which the hash of a test case may differ: what copies differ in at most (`NEAR_DUPLICATE_BITS`). It decides
@@ -99,7 +99,7 @@ def seen_before(db: Database, actor: Actor, study_id: str) -> SeenBefore:
     if not shown and not weights:
         return SeenBefore(frozenset(), ())
     _hash_pictures(db, tables.image.c.study_id == study_id, most=_AT_ONCE)
-    hash_on_demand(db, list(shown))
+    hash_newest(db, list(shown))
     with db.read() as connection:
         image = tables.image.c
         own = connection.execute(select(image.id, image.stored, image.meta).where(image.study_id == study_id)).all()
@@ -122,9 +122,9 @@ def record_case_scores_shown(db: Database, actor: Actor, weights: Mapping[str, s
 
     weights: model -> sha256 of its weights. Raises NotAllowed.
     """
-    wanted = {sha256: name for name, sha256 in weights.items()}
     with db.read() as connection:
         person = require_permission(connection, actor, "see_cases")
+        wanted = {sha256: name for name, sha256 in weights.items()}
         if set(wanted) <= _weights_shown(connection, person):
             return
     with db.begin() as connection:
@@ -134,9 +134,9 @@ def record_case_scores_shown(db: Database, actor: Actor, weights: Mapping[str, s
             trail.record(connection, person.id, CASES_SHOWN, f"model {wanted[sha256]}"[:80], weights_sha256=sha256)
 
 
-def hash_on_demand(db: Database, study_ids: Sequence[str]) -> None:
+def hash_newest(db: Database, study_ids: Sequence[str]) -> None:
     """Hashes the newest pictures of these studies that have no hash, as many as somebody can wait for."""
-    left = ON_DEMAND
+    left = HASHED_AT_ONCE
     for start in range(0, len(study_ids), _AT_ONCE):
         if left > 0:
             left -= _hash_pictures(db, tables.image.c.study_id.in_(study_ids[start : start + _AT_ONCE]), most=left)
@@ -198,7 +198,7 @@ def record_answer_shown(db: Database, actor: Actor, study_id: str) -> None:
     with db.read() as connection:
         if _was_shown(connection, require_permission(connection, actor, "see_ai"), study_id):
             return
-    hash_on_demand(db, [study_id])
+    hash_newest(db, [study_id])
     with db.begin() as connection:
         person = require_permission(connection, actor, "see_ai")
         trail.lock_trail(connection)

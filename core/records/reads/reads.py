@@ -138,7 +138,7 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
     """
     with db.read() as connection:
         require_permission(connection, actor, "reveal_ai")
-    answers_seen.hash_on_demand(db, [study_id])
+    answers_seen.hash_newest(db, [study_id])
     with db.begin() as connection:
         person = require_permission(connection, actor, "reveal_ai")
         study = find_study(connection, study_id, is_for_change=True)

@@ -297,14 +297,14 @@ def test_a_reader_waits_for_some_pictures_without_a_hash_and_the_trail_says_how_
         read_and_reveal(records, ada, study)
     original, second, third = (study_of(records, ada, image_of(breast(n), n + 10)) for n in (1, 2, 3))
     forget_hashes(records)
-    monkeypatch.setattr(answers_seen, "ON_DEMAND", 1)
+    monkeypatch.setattr(answers_seen, "HASHED_AT_ONCE", 1)
     read = first_read(records, ada, third)
     assert read.has_seen_answer and read.predictions_seen[0]["seen_in"] == newest, "the newest was hashed at once"
     assert n_unhashed(records) == 4
     entry = trail.entries(records, LocalTerminal(ada.id), action="first read")[0]
     assert entry.detail["pictures_not_compared"] == 2
     assert first_read(records, ada, second).has_seen_answer, "equal pixels need no hash"
-    monkeypatch.setattr(answers_seen, "ON_DEMAND", 40)
+    monkeypatch.setattr(answers_seen, "HASHED_AT_ONCE", 40)
     assert first_read(records, ada, original).has_seen_answer
     entry = trail.entries(records, LocalTerminal(ada.id), action="first read")[0]
     assert "pictures_not_compared" not in entry.detail
