@@ -60,9 +60,9 @@ class EnsembleOnCard(_Part):
     method: str
     members: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    coefficients: tuple[tuple[float, ...], ...] = ()
-    intercepts: tuple[float, ...] = ()
+    weights: tuple[FiniteFloat, ...] = ()
+    coefficients: tuple[tuple[FiniteFloat, ...], ...] = ()
+    intercepts: tuple[FiniteFloat, ...] = ()
     validation_n: int = 0
 
 
@@ -119,14 +119,14 @@ class TrainingOnCard(_Part):
     """
 
     command: str = ""
-    minutes: float | None = None
+    minutes: FiniteFloat | None = None
     why: str = ""
     architecture: str = ""
     init: str = ""
     side: int | None = None
     best_epoch: int | None = None
     history: tuple[Mapping[str, float | None], ...] = ()
-    budget_minutes: float | None = None
+    budget_minutes: FiniteFloat | None = None
     ended_by_budget: bool = False
 
 
@@ -164,8 +164,8 @@ class LocalisationOnCard(_Part):
     whose outline holds the highest point of a branch's heat map, and the share that holds the image's centre."""
 
     n: int = 0
-    pointing_game: Mapping[str, float] = {}
-    image_centre: float = 0.0
+    pointing_game: Mapping[str, FiniteFloat] = {}
+    image_centre: FiniteFloat = 0.0
 
 
 class MeasuredOnCard(_Part):
@@ -448,15 +448,40 @@ def read_test_scores(card: Card) -> pd.DataFrame | None:
     """One row a test case: case, patient, label, then a calibrated probability a class; None if the file is absent.
 
     With folds there is a column `fold` (from 0), and every case has the score of the network that did not train on it.
+    Raises ModelUnavailable for a file that is not such a table.
     """
-    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
-    return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
+    return _scores_of(card, "test")
 
 
 def read_validation_scores(card: Card) -> pd.DataFrame | None:
     """The validation cases in the form of `read_test_scores`; None if the file is absent."""
-    path = card.folder / f"{card.weights_sha256[:8]}.validation_scores.csv"
-    return pd.read_csv(path, dtype={"case": str, "patient": str, "label": str}) if path.is_file() else None
+    return _scores_of(card, "validation")
+
+
+def _scores_of(card: Card, which: str) -> pd.DataFrame | None:
+    path = card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv"
+    if not path.is_file():
+        return None
+    try:
+        scores = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+    except (ValueError, OSError, OverflowError) as error:  # what pandas raises on a table is a ValueError
+        raise _damaged_scores(card, which, type(error).__name__) from error
+    absent = [name for name in ("case", "patient", "label", *card.classes) if name not in scores]
+    if absent:
+        raise _damaged_scores(card, which, f"no column {absent[0]}")
+    if not all(pd.api.types.is_numeric_dtype(scores[name]) for name in card.classes):
+        raise _damaged_scores(card, which, "a probability is no number")
+    if scores["case"].isna().any() or scores["case"].duplicated().any():
+        raise _damaged_scores(card, which, "a case is missing or named twice")
+    if card.folds is not None and "fold" in scores and not scores["fold"].isin(range(len(card.folds.thresholds))).all():
+        raise _damaged_scores(card, which, "a fold that the card does not know")
+    return scores
+
+
+def _damaged_scores(card: Card, which: str, what: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"The {which} scores of {card.model_id} cannot be read ({what}). Restore the model's folder, or train it again."
+    )
 
 
 def case_thresholds(card: Card, scores: pd.DataFrame) -> float | np.ndarray:

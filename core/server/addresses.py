@@ -81,9 +81,13 @@ def host_of(host: str) -> str:
     text = host.strip().lower()
     if text.startswith("["):
         name, _, rest = text[1:].partition("]")
-        return name if _parsed(name) is not None and (not rest or rest[1:].isdigit()) else ""
+        return name if _parsed(name) is not None and (not rest or _is_port(rest[1:])) else ""
     name, _, port = text.partition(":")
-    return name.rstrip(".") if not port or port.isdigit() else ""
+    return name.rstrip(".") if not port or _is_port(port) else ""
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 @lru_cache(maxsize=1)

@@ -119,7 +119,8 @@ async def _receive(request: Request, settings: Settings, person: Person, finish:
     """
     together = request.headers.get("x-together", "")
     announced = request.headers.get("content-length", "")
-    n_announced = int(announced) if announced.isdigit() and len(announced) < 19 else 0
+    is_number = announced.isascii() and announced.isdigit() and len(announced) < 19
+    n_announced = int(announced) if is_number else 0
     place = await run_in_threadpool(inbox.open_place, settings, person, together=together, n_bytes=n_announced)
     try:
         n_bytes = await _stream_to(request, place)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -45,11 +46,13 @@ def read_manifest(
     """
     if not path.is_file():
         raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
     try:
-        cases = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        _require_different_names(pd.read_csv(path, header=None, nrows=1, **options), path.name)
+        cases = pd.read_csv(path, **options)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InvalidInput(f"{path.name} is not a CSV file in UTF-8 ({type(error).__name__}).") from error
-    cases.columns = cases.columns.str.strip()
+    cases.columns = [str(name).strip() for name in cases.columns]
     missing = {"file", "label"} - set(cases.columns)
     if missing:
         raise InvalidInput(f"{path.name} has no column {' and no column '.join(sorted(missing))}; both are needed.")
@@ -107,6 +110,14 @@ def write_manifest(cases: pd.DataFrame, path: Path) -> None:
     """Write a manifest, whole or not at all; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, cases.to_csv(index=False))
+
+
+def _require_different_names(header: pd.DataFrame, name: str) -> None:
+    """header: one row with the names as they are written; pandas would rename the second of two equal ones."""
+    names = [str(one).strip() for one in header.iloc[0]] if len(header) else []
+    twice = sorted({one for one in names if one and names.count(one) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise InvalidInput(f"{name} has two columns {twice[0][:100]!r}. Give each column a name of its own.")
 
 
 def _require_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:

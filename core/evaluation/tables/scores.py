@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +27,9 @@ BOOKKEEPING = ("fold", "seed", "split")
 """Columns that are numbers but never scores."""
 MAX_ROWS = 100_000
 MAX_BYTES = 256 * 1024 * 1024
+MAX_COLUMNS = 5_000
+MAX_LETTERS = 1_000
+"""Of one cell. Texts of a column are kept side by side in memory, each with as much room as the longest."""
 MISSING = ("", "NA")
 """What an absent score looks like: an empty cell, or R's word for it."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -243,8 +247,10 @@ def _cells(data: bytes) -> pd.DataFrame:
         raise InvalidInput("The file is not text. Save the table as CSV (UTF-8), not as a workbook.")
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    except csv.Error:
-        raise InvalidInput("The file is not a CSV table: its quotes do not match. Save it as CSV again.") from None
+    except csv.Error as error:
+        what = "its quotes do not match"
+        what = f"a cell is far too long, or {what}" if "limit" in str(error) else what
+        raise InvalidInput(f"The file is not a CSV table: {what}. Save it as CSV again.") from None
     header = [name.strip() for name in rows[0]] if rows else []
     if not any(header):
         raise InvalidInput("The file has no header. The first row names the columns: case,patient,label and scorers.")
@@ -256,7 +262,10 @@ def _cells(data: bytes) -> pd.DataFrame:
             continue
         if len(row) != len(header):
             raise InvalidInput(f"Row {number} has {len(row)} cells and the header {len(header)}. Make them equal.")
-        body.append([cell.strip() for cell in row])
+        cells = [cell.strip() for cell in row]
+        if max(map(len, cells)) > MAX_LETTERS:
+            raise InvalidInput(f"A cell in row {number} is longer than {MAX_LETTERS:,} letters. Shorten it.")
+        body.append(cells)
         numbers.append(number)
     if not body:
         raise InvalidInput("The table has a header and no cases. Add one row a case.")
@@ -266,6 +275,8 @@ def _cells(data: bytes) -> pd.DataFrame:
 def _check_header(header: Sequence[str]) -> None:
     if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
         raise InvalidInput("The columns are not separated by commas. Save the table as CSV with commas.")
+    if len(header) > MAX_COLUMNS:
+        raise InvalidInput(f"The table has more than {MAX_COLUMNS:,} columns. Keep the columns that are needed.")
     for position, name in enumerate(header, start=1):
         if not name:
             raise InvalidInput(f"Column {position} has no name. Name every column in the first row.")
@@ -275,7 +286,7 @@ def _check_header(header: Sequence[str]) -> None:
             )
         if len(name) > 100:
             raise InvalidInput(f"The name of column {position} is longer than 100 letters. Shorten it.")
-    twice = [name for name in header if header.count(name) > 1]
+    twice = [name for name, n in Counter(header).items() if n > 1]
     if twice:
         raise InvalidInput(f"Two columns are named {twice[0]!r}. Give each its own name.")
     absent = [name for name in KEYS if name not in header]
@@ -316,7 +327,9 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
     else:
         row_of = dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
         require_one_spelling(different, row_of)
-    known = ", ".join(different) if len(different) <= 10 else f"{len(different)} different ones"
+    known = ", ".join(different)
+    if len(different) > 10 or len(known) > 400:
+        known = f"{len(different)} different ones"
     if len(different) < 2:
         raise InvalidInput(f"All {len(labels)} cases have the same label. Measures need positive and negative cases.")
     if positive is not None and positive not in different:

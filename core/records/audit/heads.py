@@ -219,7 +219,8 @@ def _remembered(connection: Connection, key: bytes) -> int | None:
     if value is None:
         return None
     n, _, seal = value.partition(" ")
-    is_ours = n.isdigit() and hmac.compare_digest(seal.encode(), _seal_of_number(key, int(n)).encode())
+    is_number = n.isascii() and n.isdigit() and len(n) < 19
+    is_ours = is_number and hmac.compare_digest(seal.encode(), _seal_of_number(key, int(n)).encode())
     return int(n) if is_ours else _FORGED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 
 from core.errors import AppError, InvalidInput, NotFound
 from core.evaluation.statistics.summary import evaluate_table
-from core.evaluation.tables.scores import MAX_ROWS, LeftOut, Scale, left_out_columns, read_scores, safe_csv
+from core.evaluation.tables.scores import (
+    MAX_COLUMNS,
+    MAX_LETTERS,
+    MAX_ROWS,
+    LeftOut,
+    Scale,
+    left_out_columns,
+    read_scores,
+    safe_csv,
+)
 
 GOOD = """case,patient,label,model,other,density,size,fold
 a,p1,0,0.1,0,b,12,0
@@ -40,6 +50,14 @@ def test_named_scorers_keep_the_order_they_were_named_in():
         read(GOOD, scorers=["third"])
     with pytest.raises(InvalidInput, match="row 2, column 'size', lies outside 0 to 1"):
         read(GOOD, scorers=["size"])
+
+
+def test_many_columns_are_compared_in_no_time():
+    names = ",".join(f"m{number}" for number in range(MAX_COLUMNS - 3))
+    began = time.process_time()
+    with pytest.raises(InvalidInput, match="no cases"):
+        read(f"case,patient,label,{names}\n")
+    assert time.process_time() - began < 0.5
 
 
 def test_class_names_need_the_positive_one():
@@ -199,6 +217,9 @@ def test_a_bad_table_is_refused_with_a_sentence_that_names_the_place(change: tup
         (b"case,patient,label,m\na,1,1,.5\nb,2,1,.6\n", "All 2 cases have the same label"),
         (b"case,patient,label,age\na,1,1,50\nb,2,0,60\n", "No column holds scores"),
         (b"case,patient,label,m\n" + b"1,1,1,.5\n" * (MAX_ROWS + 2), "more than 100,000 rows"),
+        (b"case,patient,label," + b",".join(b"m%d" % n for n in range(MAX_COLUMNS)) + b"\n", "more than 5,000 columns"),
+        (b"case,patient,label,m\n1,1,1,.5\n2," + b"x" * (MAX_LETTERS + 1) + b",0,.5\n", "row 3 is longer than 1,000"),
+        (b"case,patient,label,m\n" + b"x" * 200_000 + b",1,1,.5\n", "far too long"),
     ],
 )
 def test_a_file_that_is_no_table_of_scores_is_refused(data: bytes, words: str):

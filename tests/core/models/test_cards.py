@@ -12,7 +12,7 @@ from made_cards import card_content, made_card
 
 from core.commands.models import CARD_SCHEMA, card_schema
 from core.errors import ModelUnavailable
-from core.models.cards import case_thresholds, read_card, shipped_cards
+from core.models.cards import case_thresholds, read_card, read_test_scores, read_validation_scores, shipped_cards
 from core.settings import REPOSITORY
 
 SHIPPED = shipped_cards(REPOSITORY / "weights")
@@ -67,6 +67,8 @@ DAMAGED: dict[str, str] = {
     "positive is no class": json.dumps(card_content(positive="cyst")),
     "another model": json.dumps(card_content(model_id="other")),
     "other kind of image": json.dumps(card_content(modality="dental")),
+    "endless training": json.dumps(card_content(training={"minutes": float("inf")})),
+    "weights that are no numbers": json.dumps(card_content(ensemble={"method": "mean", "weights": [float("nan")]})),
     "no hash": json.dumps(card_content(weights={"sha256": "../x", "files": []})),
 }
 
@@ -104,3 +106,28 @@ def test_a_case_of_a_fold_is_judged_at_the_threshold_of_its_fold(tmp_path: Path)
     assert list(case_thresholds(made_card(tmp_path, folds=folds), scores)) == [0.7, 0.2, 0.7]  # type: ignore[arg-type]
     assert case_thresholds(made_card(tmp_path, folds=folds), scores.drop(columns="fold")) == 0.5
     assert case_thresholds(made_card(tmp_path), scores) == 0.5
+
+
+HEADER = "case,patient,label,benign,malignant"
+SCORES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "EmptyDataError"),
+    "no text": (b"\xff\xfe\0", "UnicodeDecodeError"),
+    "rows of different length": (f"{HEADER}\na,1,benign,.9,.1\nb,1,benign,.9,.1,7,7\n".encode(), "ParserError"),
+    "no patient": (b"case,label,benign,malignant\na,benign,.9,.1\n", "no column patient"),
+    "a class missing": (b"case,patient,label,benign\na,1,benign,.9\n", "no column malignant"),
+    "words for numbers": (f"{HEADER}\na,1,benign,much,.1\n".encode(), "a probability is no number"),
+    "a case twice": (f"{HEADER}\na,1,benign,.9,.1\na,1,benign,.8,.2\n".encode(), "a case is missing or named twice"),
+    "a case without a name": (f"{HEADER}\n,1,benign,.9,.1\n".encode(), "a case is missing or named twice"),
+    "a third fold of two": (f"{HEADER},fold\na,1,benign,.9,.1,2\n".encode(), "a fold that the card does not know"),
+}
+
+
+@pytest.mark.parametrize("which", ["test", "validation"])
+@pytest.mark.parametrize("damage", SCORES)
+def test_a_damaged_table_of_scores_is_refused_in_one_sentence(damage: str, which: str, tmp_path: Path) -> None:
+    content, why = SCORES[damage]
+    card = read_card(put(tmp_path, "model", json.dumps(card_content(folds={"n": 2, "thresholds": [0.4, 0.5]}))))
+    (card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv").write_bytes(content)
+    with pytest.raises(ModelUnavailable) as refused:
+        (read_test_scores if which == "test" else read_validation_scores)(card)
+    assert str(refused.value).startswith(f"The {which} scores of model cannot be read ({why}). Restore")

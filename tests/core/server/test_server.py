@@ -14,13 +14,12 @@ from urllib.parse import urlencode
 
 import pytest
 from argon2 import PasswordHasher
+from asgi_site import application
 from record_site import at_terminal
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketDisconnect
 
 from core.errors import InvalidInput
 from core.records.audit import trail
@@ -28,10 +27,8 @@ from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
 from core.server import guards, inbox, routes
-from core.server.guards import SESSION_COOKIE, build_middleware, content_security_policy
+from core.server.guards import SESSION_COOKIE, content_security_policy
 from core.server.logs import configure_logging
-from core.server.media_owners import MediaOwners, media_id
-from core.server.routes import build_routes
 from core.settings import MIB, Settings
 
 PASSWORD = "correct horse battery"
@@ -54,30 +51,6 @@ def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database
     yield database
     database.close()
     passwords.nobodys_hash.cache_clear()
-
-
-def application(db: Database, settings: Settings) -> Starlette:
-    """Our routes and guards around what Streamlit would serve."""
-
-    async def page(_: object) -> PlainTextResponse:
-        return PlainTextResponse("a page")
-
-    async def stream(socket: WebSocket) -> None:
-        await socket.accept()
-        await socket.send_text("a page")
-        await socket.close()
-
-    owners = MediaOwners()
-    inner = [Route("/{path:path}", page), WebSocketRoute("/_stcore/stream", stream)]
-    middleware = build_middleware(
-        index_html="<script>inline</script>",
-        is_signed_in=lambda token: sessions.person_of(db, settings, token) is not None,
-        may_fetch=lambda path, token: owners.may_fetch(db, media_id(path), sessions.actor_of(token)),
-        settings=settings,
-    )
-    application = Starlette(routes=[*build_routes(lambda: db, settings), *inner], middleware=middleware)
-    application.state.owners = owners
-    return application
 
 
 @pytest.fixture

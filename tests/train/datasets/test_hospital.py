@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import made_workbooks as made
 import openpyxl
 import pandas as pd
 import pytest
@@ -17,7 +18,8 @@ import pytest
 from core.errors import InvalidInput, NotFound
 from train.commands import link as link_command
 from train.datasets.hospital.join import link, write_linked
-from train.datasets.hospital.keys import date_text, full_ids, id_text, name_text, time_text
+from train.datasets.hospital.keys import date_text, full_ids, id_text, key_of, name_text, time_text
+from train.datasets.hospital.workbooks import read_headers, read_sheets
 from train.datasets.manifest import read_manifest
 
 KEYS = ("InputFileName", "StudyDate", "StudyTime", "PatientID.x")
@@ -109,6 +111,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         ("03/04/2014", "03/04/2014"),
         (None, ""),
         (float("nan"), ""),
+        ("²³", "²³"),
+        ("٤١٩٩٨", "٤١٩٩٨"),
+        ("9" * 5000, "9" * 5000),
     ],
 )
 def test_a_date_is_eight_digits_however_excel_kept_it(value: object, expected: str) -> None:
@@ -134,6 +139,9 @@ def test_a_date_is_eight_digits_however_excel_kept_it(value: object, expected: s
         ("9:15:03 PM", "211503"),
         ((9 * 3600 + 15 * 60 + 3) / 86400, "091503"),
         (None, ""),
+        (".5E999", ".5E999"),
+        (".٥", ".٥"),
+        ("²", "²"),
     ],
 )
 def test_a_time_is_six_digits_however_excel_kept_it(value: object, expected: str) -> None:
@@ -143,8 +151,53 @@ def test_a_time_is_six_digits_however_excel_kept_it(value: object, expected: str
 def test_ids_and_names_are_capitals_without_spaces_or_endings() -> None:
     assert id_text(" dit 439120108 ") == "DIT439120108"
     assert id_text(439120108.0) == id_text("439120108.0") == id_text("4.39120108E8") == "439120108"
+    assert id_text("12345678901234567891.0") == "12345678901234567891", "more digits than a float has"
+    assert id_text("1E999") == "1E999" and key_of("1", "20141225", "112603", "²").is_bare_number is False
     assert name_text(" file0004 .JPG") == name_text(r"D:\x\FILE0004.dcm") == name_text("File 0004") == "FILE0004"
     assert name_text("scan.2") == "SCAN.2"
+
+
+def _reaching(place: str, *, quoted: str = 'r="{}"') -> bytes:
+    """A workbook of 3 kB whose last cell is at this place."""
+    last = made.row(int(place.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")), f"<c {quoted.format(place)}><v>7</v></c>")
+    return made.workbook({"xl/worksheets/sheet1.xml": made.sheet_part(made.TITLES, last).encode()})
+
+
+@pytest.mark.parametrize(
+    ("place", "quoted"),
+    [("XFD1048576", 'r="{}"'), ("XFD5000", "r='{}'"), ("CV700000", 'r = "{}"'), ("A999999999999", 'r="{}"')],
+)
+def test_a_sheet_that_would_fill_the_memory_is_refused_before_it_is_read(
+    place: str, quoted: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "sparse.xlsx"
+    path.write_bytes(_reaching(place, quoted=quoted))
+    for read in (lambda: read_sheets(path, (), header=KEYS[0]), lambda: read_headers(path, (), like=KEYS)):
+        with pytest.raises(InvalidInput, match=r"A sheet of sparse\.xlsx reaches to row [\d,]+ and column [\d,]+"):
+            read()
+
+
+def test_a_sheet_with_a_forgotten_cell_far_below_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "one cell below.xlsx"
+    path.write_bytes(_reaching("B1048576"))
+    (sheet,) = read_sheets(path, (), header=KEYS[0])
+    assert sheet.numbers == (1048576,)
+
+
+def test_cells_without_a_place_count_too(tmp_path: Path) -> None:
+    path = tmp_path / "no places.xlsx"
+    rows = "<row>" + "<c/>" * 9000 + "</row>" + "<row></row>" * 9000
+    path.write_bytes(made.workbook({"xl/worksheets/sheet1.xml": made.sheet_part(made.TITLES, rows).encode()}))
+    with pytest.raises(InvalidInput, match="Delete the rows and columns behind the last one"):
+        read_sheets(path, (), header=KEYS[0])
+
+
+@pytest.mark.parametrize("name", ["xl/workbook.bin", "content.xml"])
+def test_another_program_s_workbook_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.xlsx"
+    path.write_bytes(made.workbook({name: b"x"}))
+    with pytest.raises(InvalidInput, match="not an Excel workbook"):
+        read_sheets(path, (), header=KEYS[0])
 
 
 def test_lost_zeros_come_back_only_where_one_written_form_is_known() -> None:

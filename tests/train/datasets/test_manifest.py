@@ -35,6 +35,13 @@ def test_rows_without_a_label_and_conflicting_look_alikes_are_left_out_and_count
     assert read.left_out == {"no label": 1, "look-alike with another label": 1}
 
 
+@pytest.mark.parametrize("header", ["file,label, file", "file,label,label", "label ,file,mask,label"])
+def test_two_columns_of_one_name_are_refused(header: str, manifest: Path) -> None:
+    manifest.write_text(f"{header}\na.png,benign,b.png\n")
+    with pytest.raises(InvalidInput, match=r"has two columns '(file|label)'\. Give each column a name of its own\."):
+        read_manifest(manifest)
+
+
 def test_where_keeps_rows_that_meet_every_condition(manifest: Path) -> None:
     manifest.write_text("file,label,source,view\na,x,BUSI,CC\nb,x,BUSI,MLO\nc,x,other,CC\n")
     assert list(read_manifest(manifest, where=["source=BUSI", "view=CC"]).cases["file"]) == ["a"]

@@ -21,7 +21,7 @@ from typing import Any
 from core.errors import InvalidInput
 from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles
-from train.datasets.hospital.keys import Key, full_ids, key_of, name_text, plain, stem_text, without_zeros
+from train.datasets.hospital.keys import Key, full_ids, is_digits, key_of, name_text, plain, stem_text, without_zeros
 from train.datasets.hospital.workbooks import Sheet, read_sheets
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -59,7 +59,7 @@ class PictureFiles:
         for file in sorted(sizes):
             stem = stem_text(file.rpartition("/")[2])
             by_name.setdefault(stem, []).append(file)
-            if stem.isdigit():
+            if is_digits(stem):
                 by_number.setdefault(without_zeros(stem), []).append(file)
         return cls(root, by_name, by_number, sizes)
 

@@ -15,6 +15,8 @@ from pathlib import PurePosixPath
 FILE_SUFFIXES = {".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp"}
 _EXCEL_DAY_ZERO = dt.datetime(1899, 12, 30)  # Excel's serial 1 is 1 January 1900, and it believes in 29 February 1900.
 _SERIAL_DATES = range(10_000, 80_000)  # 1927 to 2119; a date written YYYYMMDD has eight digits
+_MOST_DIGITS = 32
+"""More than any date, time or id has; of thousands Python makes no number at all."""
 _DATE_ORDERS = ("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y")
 
 
@@ -48,11 +50,16 @@ class Key:
 def key_of(name: object, date: object, time: object, patient: object) -> Key:
     """The key of four cells as a workbook gives them (text, numbers, dates, times, None)."""
     identity = id_text(patient)
-    return Key(name_text(name), date_text(date), time_text(time), identity, identity.isdigit())
+    return Key(name_text(name), date_text(date), time_text(time), identity, is_digits(identity))
 
 
 def without_zeros(text: str) -> str:
-    return (text.lstrip("0") or "0") if text.isdigit() else text
+    return (text.lstrip("0") or "0") if is_digits(text) else text
+
+
+def is_digits(text: str) -> bool:
+    """Whether it is a whole number as people write one: 0 to 9, not the raised or other digits that Unicode has."""
+    return text.isascii() and text.isdigit()
 
 
 def plain(value: object) -> str:
@@ -70,7 +77,9 @@ def plain(value: object) -> str:
 def id_text(value: object) -> str:
     """Capitals without spaces; a number written 439120108.0 or 4.39120108E8 becomes its digits."""
     text = re.sub(r"\s+", "", plain(value)).upper()
-    if re.fullmatch(r"\d+\.0+|\d(\.\d+)?E\+?\d+", text):
+    if re.fullmatch(r"\d+\.0+", text, re.ASCII):
+        return text.partition(".")[0]  # its own digits: a float has no more than sixteen
+    if len(text) <= _MOST_DIGITS and re.fullmatch(r"\d(\.\d+)?E\+?\d{1,2}", text, re.ASCII):
         number = float(text)
         return str(int(number)) if number.is_integer() else text
     return text
@@ -95,7 +104,7 @@ def date_text(value: object) -> str:
     if isinstance(value, (dt.datetime, dt.date)):
         return value.strftime("%Y%m%d")
     text = re.sub(r"(\.0+|[T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?)$", "", plain(value)).strip()
-    if text.isdigit() and int(text) in _SERIAL_DATES:
+    if is_digits(text) and len(text) <= _MOST_DIGITS and int(text) in _SERIAL_DATES:
         return (_EXCEL_DAY_ZERO + dt.timedelta(days=int(text))).strftime("%Y%m%d")
     for order in _DATE_ORDERS:
         try:
@@ -128,7 +137,7 @@ def time_text(value: object) -> str:
     if isinstance(value, dt.timedelta):
         return _of_seconds(value.total_seconds())
     text = re.sub(r"\s+", "", plain(value))
-    if re.fullmatch(r"0?\.\d+(E-?\d+)?|\d(\.\d+)?E-\d+", text, re.IGNORECASE):
+    if re.fullmatch(r"0?\.\d+(E-\d+)?|\d(\.\d+)?E-\d+", text, re.IGNORECASE | re.ASCII):
         return _of_seconds(float(text) * 86_400)  # a part of a day: a time cell whose format was lost
     found = re.fullmatch(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?([AP]M)?", text, re.IGNORECASE)
     if found:
@@ -137,7 +146,7 @@ def time_text(value: object) -> str:
             hour = hour % 12 + (12 if found[4].upper() == "PM" else 0)
         return f"{hour:02d}{int(found[2]):02d}{int(found[3] or 0):02d}"
     whole = text.partition(".")[0]
-    return whole.zfill(6) if whole.isdigit() else text.upper()
+    return whole.zfill(6) if is_digits(whole) else text.upper()
 
 
 def _of_seconds(seconds: float) -> str:
@@ -152,6 +161,6 @@ def full_ids(ids: Iterable[str]) -> dict[str, str]:
     """
     forms: dict[str, set[str]] = {}
     for identity in set(ids):
-        if identity.isdigit() and identity != without_zeros(identity):
+        if is_digits(identity) and identity != without_zeros(identity):
             forms.setdefault(without_zeros(identity), set()).add(identity)
     return {bare: next(iter(written)) for bare, written in forms.items() if len(written) == 1}

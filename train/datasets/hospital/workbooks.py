@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 from core.errors import InvalidInput, NotFound
 
 _UNPACKED_LIMIT = 4 << 30  # 5,000 rows of 561 columns are about 150 MB
+_CELLS_LIMIT = 1 << 26  # of one sheet, by the estimate of `_extent`; of those 5,000 rows it is 11 million
+_PLACE = re.compile(rb"""\br\s*=\s*["']\s*([A-Za-z]{0,9})(\d{1,18})""")
+_ROW = re.compile(rb"[<:]row")
+_PART_BYTES, _OVERLAP_BYTES = 1 << 20, 64
 _HEADER_WITHIN = 10
 _SHEETS_NAMED = 20
 
@@ -62,14 +67,67 @@ def _opened(path: Path) -> Iterator[CalamineWorkbook]:
         raise NotFound(f"There is no workbook {_name(path)}. Give the path of an .xlsx file.")
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _UNPACKED_LIMIT:
-                raise InvalidInput(f"{_name(path)} unpacks to more than 4 GiB. Keep only the sheets that are needed.")
+            _require_moderate(archive, _name(path))
         with CalamineWorkbook.from_path(path) as book:
             yield book
-    except (CalamineError, zipfile.BadZipFile) as error:
+    except (
+        CalamineError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError
+    ) as error:  # fmt: skip
         raise InvalidInput(
             f"{_name(path)} is not an Excel workbook that can be read (.xlsx, no password). Save it as one again."
         ) from error
+
+
+def _require_moderate(archive: zipfile.ZipFile, name: str) -> None:
+    """Refuses a workbook whose sheets would fill the memory: the reader has room for every cell up to the last one,
+    also for those that a sheet leaves out. Only .xlsx says in a form that is looked at here where its cells are."""
+    entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > _UNPACKED_LIMIT:
+        raise InvalidInput(f"{name} unpacks to more than 4 GiB. Keep only the sheets that are needed.")
+    names = {entry.filename for entry in entries}
+    if "xl/workbook.xml" not in names or names & {"xl/workbook.bin", "content.xml"}:
+        raise zipfile.BadZipFile("no .xlsx")
+    for entry in entries:
+        rows, columns = _extent(archive, entry)
+        if rows * columns > _CELLS_LIMIT:
+            raise InvalidInput(
+                f"A sheet of {name} reaches to row {rows:,} and column {columns:,}, which is more than can be read. "
+                "Delete the rows and columns behind the last one that is filled, or copy the table into a new workbook."
+            )
+
+
+def _extent(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[int, int]:
+    """No fewer than the rows and columns that a reader will find in this part of a workbook.
+
+    A row or cell says where it is (`r="AB12"`), or else lies behind the one before. So a sheet reaches no further than
+    the last place that is named and all its rows, or the cells of its fullest row, beyond it.
+    """
+    last_row = last_column = n_rows = n_cells = fullest = 0
+    rest = b""
+    with archive.open(entry) as file:
+        while part := file.read(_PART_BYTES):
+            text = rest + part
+            found = _PLACE.findall(text)
+            last_row = max([last_row, *map(int, {digits for _, digits in found})])
+            last_column = max([last_column, *map(_column_number, {letters for letters, _ in found})])
+            first, *others = _ROW.split(text)
+            n_rows += len(others)
+            for cells in (n_cells + _count_cells(first), *map(_count_cells, others)):
+                fullest, n_cells = max(fullest, cells), cells
+            rest = text[-_OVERLAP_BYTES:]
+    return (last_row + n_rows, last_column + fullest) if n_rows else (0, 0)
+
+
+def _count_cells(text: bytes) -> int:
+    return text.count(b"<c") + text.count(b":c")
+
+
+def _column_number(letters: bytes) -> int:
+    """A is 1, Z 26, AA 27."""
+    number = 0
+    for letter in letters.upper():
+        number = 26 * number + letter - 64
+    return number
 
 
 def read_headers(path: Path, titles: Sequence[str], *, like: Sequence[str]) -> tuple[str, ...]:
