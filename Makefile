@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 
 # The whole tree with hashes where requirements.lock was made for this Python's platform; elsewhere the direct pins. The
@@ -13,7 +14,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test check faults journeys bench demo lock mutants help
+.PHONY: run install test check faults fuzz journeys bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -22,6 +23,7 @@ help:
 	@echo "make check    format, lint, types and code that nobody calls"
 	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
+	@echo "make fuzz     try a million odd inputs on everything that reads what others wrote (docs/security.md)"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
@@ -52,6 +54,12 @@ SEED := 1
 FOLDER := .state/faults
 faults: $(DEV_STAMP)
 	@$(PY) tests/faults/kill_rounds.py --kills $(KILLS) --seed $(SEED) --folder "$(FOLDER)"
+
+FUZZ_FOLDER := .state/fuzz
+SHARE := 1
+JOBS := 1
+fuzz: $(FUZZ_STAMP)
+	@$(PY) tests/fuzz/fuzz_rounds.py --folder "$(FUZZ_FOLDER)" --seed $(SEED) --share $(SHARE) --jobs $(JOBS)
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
@@ -85,6 +93,11 @@ $(RUN_STAMP): requirements.txt requirements.lock | $(PY)
 # The lock without its hashes is a constraint: no tool of the tests changes what the product runs on.
 $(DEV_STAMP): requirements.txt requirements.lock requirements-dev.txt requirements-mlflow.txt | $(RUN_STAMP)
 	@$(PIP) -r requirements-dev.txt -c <(sed -n '/^[a-z0-9]/s/ \\$$//p' requirements.lock)
+	@touch $@
+
+# Its tools alone: a bare machine needs none of the tests' for it.
+$(FUZZ_STAMP): requirements.txt requirements.lock requirements-fuzz.txt | $(RUN_STAMP)
+	@$(PIP) -r requirements-fuzz.txt -c <(sed -n '/^[a-z0-9]/s/ \\$$//p' requirements.lock)
 	@touch $@
 
 # Versions that are in the lock stay; delete the file first to take the newest of everything. The second command refuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from reportlab.graphics.shapes import Drawing
 
 from core.reports.document import Document, Picture
 
+_HALVES = re.compile("[\ud800-\udfff]")
+
 
 def build_html(document: Document) -> str:
-    """The whole page."""
-    return _template().render(document=document)
+    """The whole page. Halves of letters, which no file can hold, stand as U+FFFD."""
+    return _HALVES.sub("\ufffd", _template().render(document=document))
 
 
 @cache

@@ -52,6 +52,9 @@ from core.reports.shaping import ShapedParagraph, line_of, shortened
 
 _PICTURE_HEIGHT = 88 * mm
 _FOOTER_SIZE = 7.5
+_CELL_LETTERS, _CELL_LINES = 800, 40
+"""The most of a cell of a table that is printed: a row has to fit on a page. A page in HTML shows all of it."""
+_PARAGRAPH_LETTERS = 10_000
 ALARM = colors.HexColor("#b3261e")
 ACCENT, WARN, WARN_PAPER = colors.HexColor("#0b5c7a"), colors.HexColor("#8a4b00"), colors.HexColor("#fff4e0")
 
@@ -130,7 +133,7 @@ def _look(look: str) -> ParagraphStyle:
 
 def _paragraph(words: str, style: ParagraphStyle) -> Flowable:
     """Plain words: markup in them is shown, not obeyed."""
-    words = printable(words)
+    words = printable(_cut(words, _PARAGRAPH_LETTERS))
     if not is_simple(words):
         return ShapedParagraph(words, style)
     return Paragraph(escape(words).replace("\n", "<br/>"), style)
@@ -185,6 +188,17 @@ class _PlotRenderer(renderPDF._PDFRenderer):  # type: ignore[misc]
         line.draw(self._canvas, shape.x - before, shape.y)
 
 
+def _cut(words: str, letters: int) -> str:
+    """No more than so many letters; what is left out is marked."""
+    return words if len(words) <= letters else f"{words[:letters]} … (cut in print)"
+
+
+def _cell(words: str, style: ParagraphStyle) -> Flowable:
+    lines = words.split("\n")
+    words = "\n".join([*lines[: _CELL_LINES - 1], " ".join(lines[_CELL_LINES - 1 :])]) if len(lines) > 1 else words
+    return _paragraph(_cut(words, _CELL_LETTERS), style)
+
+
 def _heading(heading: Heading) -> Iterator[Flowable]:
     """A part's heading stands over a rule, and never alone at the foot of a page."""
     words = f"{named(heading.words)} ({heading.mark})" if heading.mark else heading.words
@@ -213,7 +227,7 @@ def _padding(top: float, bottom: float, left: float = 0) -> list[tuple[str, tupl
 def _table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> Grid:
     """Its first row repeats on each page."""
     cells = [
-        [_paragraph(cell, _style(8, bold=index == 0, colour=SOFT if index == 0 else INK)) for cell in row]
+        [_cell(cell, _style(8, bold=index == 0, colour=SOFT if index == 0 else INK)) for cell in row]
         for index, row in enumerate(rows)
     ]
     look = [("LINEBELOW", (0, 0), (-1, -1), 0.5, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(2, 2)]
@@ -222,7 +236,7 @@ def _table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> Grid:
 
 def _facts(rows: Sequence[tuple[str, str]]) -> Grid:
     """Two columns, no lines."""
-    cells = [[_paragraph(name, _style(8.5, colour=SOFT)), _paragraph(value, _style(8.5))] for name, value in rows]
+    cells = [[_cell(name, _style(8.5, colour=SOFT)), _cell(value, _style(8.5))] for name, value in rows]
     look = [("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(0, 1)]
     return Grid(cells, colWidths=[0.22 * WIDTH, 0.78 * WIDTH], style=look)
 
@@ -232,7 +246,7 @@ def _pictures(items: Sequence[Picture]) -> Grid:
     width = WIDTH / len(items)
     rows = [[_fitted(picture.jpeg, width - 3 * mm) for picture in items]]
     if any(picture.caption for picture in items):
-        rows.append([_paragraph(picture.caption, _style(8, colour=SOFT)) for picture in items])
+        rows.append([_cell(picture.caption, _style(8, colour=SOFT)) for picture in items])
     look = [
         ("BACKGROUND", (0, 0), (-1, 0), colors.black),
         ("ALIGN", (0, 0), (-1, 0), "CENTER"),

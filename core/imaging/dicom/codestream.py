@@ -89,6 +89,8 @@ def _jpeg_segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
             position += 2
         else:
             end = position + 2 + max(2, struct.unpack_from(">H", frame, position + 2)[0])
+            if end > len(frame):
+                raise UnreadableImage(DAMAGED)
             yield marker, position + 4, end
             if marker == _START_OF_SCAN:
                 return

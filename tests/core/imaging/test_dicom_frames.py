@@ -30,6 +30,7 @@ from pydicom.sequence import Sequence
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits
+from core.imaging.dicom import codestream
 from core.imaging.dicom.read import read_dicom
 from core.settings import Settings
 
@@ -513,3 +514,30 @@ def test_several_native_frames_are_read_one_by_one() -> None:
     data = dicom(stack, NumberOfFrames=3, **WINDOW)
     for index in range(3):
         assert difference(read(data, frame=index), (STORED >> index) / 4095) < 1e-3
+
+
+@pytest.mark.parametrize("make", [jpeg_frame, jpeg_2000_frame])
+def test_a_codestream_cut_anywhere_is_refused_or_read_and_nothing_else(make: Callable[[np.ndarray], bytes]) -> None:
+    whole = make((ultrasound(34, 40) * 255).astype(np.uint8))
+    refused = 0
+    for end in range(len(whole)):
+        cut = whole[:end]
+        try:
+            if make is jpeg_frame:
+                codestream.read_jpeg_header(cut), codestream.end_of_jpeg(cut), codestream.with_jpeg_transform(cut, 1)
+            else:
+                bare = codestream.bare_jpeg2000(cut)
+                codestream.read_jpeg2000_header(bare), codestream.end_of_jpeg2000(bare)
+        except UnreadableImage:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_segment_that_ends_behind_the_stream_is_damage() -> None:
+    whole = bytearray(jpeg_frame((ultrasound(34, 40) * 255).astype(np.uint8)))
+    start = whole.index(b"\xff\xc0")
+    with pytest.raises(UnreadableImage, match="damaged or cut short"):
+        codestream.read_jpeg_header(bytes(whole[: start + 9]))
+    adobe = b"\xff\xd8\xff\xee\x00\x0eAdobe\x00"
+    with pytest.raises(UnreadableImage, match="damaged or cut short"):
+        codestream.read_jpeg_header(adobe)

@@ -347,3 +347,28 @@ def test_html_and_pdf_say_the_same_section_by_section(changes):
 def flat(blocks: Sequence[Block]) -> Iterator[Block]:
     for block in blocks:
         yield from flat(block.blocks) if isinstance(block, Together) else (block,)
+
+
+@pytest.mark.parametrize("field", ["study_name", "made_by", "site_name"])
+def test_half_a_letter_is_printed_as_the_sign_for_none(field: str) -> None:
+    document = study_document(report(**{field: "half \ud83d"}))
+    assert "half \ufffd" in build_html(document).encode().decode()
+    assert build_pdf(document).startswith(b"%PDF-")
+
+
+LONG = {"long": "word " * 3000, "without a space": "x" * 9000, "of many lines": "a\n" * 400}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_text_that_no_page_holds_is_cut_in_print_and_whole_in_html(kind: str) -> None:
+    text = LONG[kind]
+    given = report()
+    model = replace(given.models[0], title=text, threshold_text=text, data=text, limits=(text,), leaks=(text,))
+    attention = replace(given.images[0].attention, words=text)
+    document = study_document(
+        replace(given, made_by=text, models=(model,), images=(replace(given.images[0], attention=attention),))
+    )
+    words = pdf_text(build_pdf(document))
+    assert "Software" in words and "Demonstration" not in words
+    assert build_html(document).count(text) == 7, "title, threshold, data, limit, leak, maker, caption"
+    assert "(cut in print)" in words or kind == "of many lines"
