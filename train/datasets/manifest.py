@@ -56,7 +56,8 @@ def read_manifest(
     missing = {"file", "label"} - set(cases.columns)
     if missing:
         raise InvalidInput(f"{path.name} has no column {' and no column '.join(sorted(missing))}; both are needed.")
-    cases = cases.fillna("").apply(lambda column: column.str.strip())
+    # A carriage return within a cell would be written without quotes, and end the row when it is read again.
+    cases = cases.fillna("").apply(lambda column: column.str.strip().str.replace("\r", "\n", regex=False))
     for condition in where:
         column, equals, value = condition.partition("=")
         if not equals or column not in cases.columns:

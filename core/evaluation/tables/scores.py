@@ -200,10 +200,17 @@ def label_names(data: bytes) -> tuple[str, ...]:
 
 
 def safe_csv(table: pd.DataFrame) -> str:
-    """CSV text that starts no formula in a spreadsheet: an apostrophe goes before text that would (OWASP)."""
+    """CSV text that starts no formula in a spreadsheet: an apostrophe goes before text that would (OWASP).
+
+    A carriage return becomes a line feed, which is written in quotes: alone and unquoted it ends a row, so that what
+    stands behind it begins a cell.
+    """
 
     def plain(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and starts_formula(value) else value
+        if not isinstance(value, str):
+            return value
+        value = f"'{value}" if starts_formula(value) else value
+        return value.replace("\r\n", "\n").replace("\r", "\n")
 
     safe = table.rename(columns=plain)
     for position, kind in enumerate(safe.dtypes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import time
 from pathlib import Path
@@ -241,6 +242,12 @@ def test_a_scorer_without_both_classes_is_named():
 def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm():
     text = "\ufeff" + GOOD.replace("\n", "\r\n") + "\r\n,,,,,,,\r\n"
     assert read_scores(text.encode()).n == 4
+
+
+def test_a_carriage_return_in_a_cell_begins_no_row_and_so_no_formula():
+    table = pd.DataFrame({"a": ["x\r=1+1", "y\r\n=2+2"], "b\r=3+3": ["1", "2"]})
+    rows = list(csv.reader(io.StringIO(safe_csv(table), newline="")))
+    assert rows == [["a", "b\n=3+3"], ["x\n=1+1", "1"], ["y\n=2+2", "2"]]
 
 
 def test_a_download_opens_again_and_starts_no_formula():

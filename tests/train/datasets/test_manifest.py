@@ -42,6 +42,13 @@ def test_two_columns_of_one_name_are_refused(header: str, manifest: Path) -> Non
         read_manifest(manifest)
 
 
+def test_a_manifest_is_read_again_as_it_was_written_whatever_breaks_its_lines(manifest: Path) -> None:
+    manifest.write_bytes(b'file,label,note\na.png,x,"one\rtwo"\nb.png,y,"one\r\ntwo"\n')
+    read = read_manifest(manifest)
+    write_manifest(read.cases, manifest)
+    assert read_manifest(manifest).cases.equals(read.cases) and len(read.cases) == 2
+
+
 def test_where_keeps_rows_that_meet_every_condition(manifest: Path) -> None:
     manifest.write_text("file,label,source,view\na,x,BUSI,CC\nb,x,BUSI,MLO\nc,x,other,CC\n")
     assert list(read_manifest(manifest, where=["source=BUSI", "view=CC"]).cases["file"]) == ["a"]
