@@ -6,8 +6,10 @@ that process's limits.
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import BinaryIO
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -41,6 +43,7 @@ _OF_LIBRARIES = (
     struct.error,
 )
 """What pydicom and the decoders raise on data that their authors did not expect."""
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 _DAMAGED = "This DICOM file is damaged, or not written as DICOM asks, so it cannot be read. Export it again."
 _COLOURS = ("Red", "Green", "Blue")
 
@@ -52,7 +55,9 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
     takes the VOI LUT, else the first window, else 8 bits as stored, else the range of the picture.
     """
     try:
-        return _read(stream, limits, frame, window)
+        with catch_warnings():
+            simplefilter("ignore")  # they, and pydicom's log, repeat what stands in the file
+            return _read(stream, limits, frame, window)
     except _OF_LIBRARIES as error:
         raise UnreadableImage(_DAMAGED) from error
 

@@ -352,3 +352,13 @@ def test_only_listed_tags_are_kept_clean_and_short() -> None:
     assert all(len(value) <= 64 for value in decoded.tags.values())
     assert "SECRET" not in repr(decoded.tags) + repr(decoded.warnings) + repr(decoded.notes)
     assert decoded.patient == "SECRET-ID-1|"
+
+
+def test_neither_log_nor_warnings_repeat_what_stands_in_a_file(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    data = dicom(STORED, StudyInstanceUID="1.2.3.4.5.6.7.8.9.10", SpecificCharacterSet="ISO_IR 100")
+    data = data.replace(b"1.2.3.4.5.6.7.8.9.10", b"SECRET^NAME no UID A").replace(b"ISO_IR 100", b"SECRET 100")
+    assert read(data).pixels.shape == STORED.shape
+    assert "SECRET" not in caplog.text
+    assert not [one for one in recwarn if "SECRET" in str(one.message)]
