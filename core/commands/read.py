@@ -13,7 +13,8 @@ from typing import Any
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.aggregate import counts_for_breast
-from core.models.cards import Card, chance_text, leaks_of, live_card, live_cards, remarks_of, withheld_cards
+from core.models.cards import Card, chance_text, leaks_of, live_card, live_cards, remarks_of, weak_texts, withheld_cards
+from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.settings import Settings
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Print `{"images": [...], "withheld": [...]}`; 0 if any image was read, 2 if all were refused.
 
     withheld: the models that do not answer because they may be no better than chance; an image whose kind has no other
-    says so under `no_opinion`.
+    says so under `no_opinion`. lead: the model whose number is to be read first (lead_note: why it is not the one that
+    the site named); weak: whether a prediction is not to be leaned on, for which `remarks` give the reason.
     """
     settings = Settings.from_environment()
     absent = [path for path in args.paths if not path.exists()]
@@ -80,15 +82,22 @@ def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path 
         "counts_for_breast": counts_for_breast(image) if image else False,
         "refused": intake.refused,
         "warnings": list(image.warnings) if image else [],
+        "lead": None,
+        "lead_note": None,
         "predictions": [],
     }
+    if image is not None and image.modality is not None:
+        lead = lead_of(settings, image.modality, {card.model_id for card in cards})
+        entry |= {"lead": lead.model_id, "lead_note": lead.note or None} if lead else {}
     if out is not None:
         entry["heatmaps"] = []
     for card in cards:
         assert image is not None
         prediction, files = _read(image, card, out)
         unlike = [UNLIKE_TEXT] if prediction["unlike_training"] else []
-        entry["predictions"].append({**prediction, "remarks": [*unlike, *remarks_of(settings, card)]})
+        remarks = [*unlike, *remarks_of(settings, card)]
+        weak = bool(weak_texts(settings, card))
+        entry["predictions"].append({**prediction, "remarks": remarks, "weak": weak})
         entry.get("heatmaps", []).extend(files)
     return entry
 

@@ -54,6 +54,7 @@ class BreastScore:
     weights_sha256: str = ""
     is_whole: bool = True
     is_unlike_training: bool = False
+    modality: Modality | None = None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -138,5 +139,5 @@ def _score(members: Sequence[ImageScore], *, is_whole: bool) -> BreastScore:
         rule += f"{first.weights_sha256[:8]} answered it against {100 * first.threshold:.1f}\u00a0%"
     return BreastScore(
         first.breast, first.model_id, value, samples, first.threshold, len(members), rule,
-        first.weights_sha256, is_whole, any(is_unlike(member.training_distance) for member in members),
+        first.weights_sha256, is_whole, any(is_unlike(member.training_distance) for member in members), first.modality,
     )  # fmt: skip

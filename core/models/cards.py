@@ -535,6 +535,8 @@ def _rank(card: Card) -> int:
 
 CHANCE_AUC = 0.60
 """A model whose AUC on its test cases may be this low (its 95 % interval reaches it) gives no second opinion."""
+WEAK_AUC = 0.70
+"""A model whose AUC on its test cases may be this low is weak: nobody should lean on it, and it is not counted."""
 WEAK = "Weak:"
 """How the limit of a model begins that nobody should lean on."""
 
@@ -583,8 +585,23 @@ def override_text(settings: Settings, card: Card) -> str:
 def remarks_of(settings: Settings, card: Card) -> tuple[str, ...]:
     """What stands beside every number of a model that is weak or whose threshold misses what it is for, and by whose
     decision it answers."""
-    own = tuple(limit for limit in card.limits if limit.startswith(WEAK))
-    return tuple(filter(None, (override_text(settings, card), promise_text(card), *own)))
+    return tuple(filter(None, (*weak_texts(settings, card), promise_text(card))))
+
+
+def weak_texts(settings: Settings, card: Card) -> tuple[str, ...]:
+    """Why nobody should lean on this model: by whose decision it answers, or how weak it is; () for all others.
+
+    A card of an earlier version that does not say its AUC is weak where it says so itself.
+    """
+    own = tuple(limit for limit in card.limits if limit.startswith(WEAK)) if card.measured is None else ()
+    override = override_text(settings, card)
+    if override or own or card.measured is None or card.measured.low > WEAK_AUC:
+        return tuple(filter(None, (override, *own)))
+    low, high = card.measured.low, card.measured.high
+    return (
+        f"{WEAK} AUC {card.measured.auc:.3f} (95 % interval {low:.3f} to {high:.3f}) on {card.measured.n} test cases. "
+        "Do not lean on it.",
+    )
 
 
 def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:

@@ -1,8 +1,8 @@
 """Which weights of each model are live: one small file beside the database, and where released weights lie.
 
-`live.json` in the state folder is made from the table `release` (`core.records.releases.decisions`) and replaced in one
-step, so that whoever reads cards needs no database and never sees half a decision. A model that is not in it is as it
-is shipped. Loads no TensorFlow.
+`live.json` in the state folder is made from the table `release` and the leads that the site named
+(`core.records.releases.decisions`) and replaced in one step, so that whoever reads cards needs no database and never
+sees half a decision. A model that is not in it is as it is shipped. Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ NAME = "live.json"
 class Live(BaseModel):
     """chosen: model id -> sha256 of the weights that answer, None for a retired model. shadows: model id -> sha256 of
     the weights that also read new images and are shown to nobody who reads. allowed: sha256 of weights that answer
-    although they may be no better than chance -> by whose decision and why, as a sentence to be read on.
+    although they may be no better than chance -> by whose decision and why, as a sentence to be read on. leads:
+    modality -> model id that the site named to speak first.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +32,7 @@ class Live(BaseModel):
     chosen: Mapping[str, str | None]
     shadows: Mapping[str, str]
     allowed: Mapping[str, str] = {}
+    leads: Mapping[str, str] = {}
 
 
 def read_live(settings: Settings) -> Live:
@@ -48,8 +50,7 @@ def read_live(settings: Settings) -> Live:
 def write_live(settings: Settings, live: Live) -> None:
     """Replace the file in one step. The caller holds the lock of `core.records.releases.decisions`."""
     path = settings.state_dir / NAME
-    content = {"chosen": dict(live.chosen), "shadows": dict(live.shadows), "allowed": dict(live.allowed)}
-    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_whole(path, json.dumps(live.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
 
 
 def candidate_dir(settings: Settings, job_id: int) -> Path:

@@ -43,6 +43,24 @@ class OperatingPoint:
             f"it, and {self.others_above} of {self.n_others} others."
         )
 
+    @property
+    def brief(self) -> str:
+        """The threshold and its counts without the rule, for a row of a table."""
+        value = f"{100 * self.threshold:.1f}\u00a0%"
+        if self.low is not None and self.high is not None:
+            value += f" (on resampled patients {100 * self.low:.1f} to {100 * self.high:.1f}\u00a0%)"
+        if not self.n_positives or not self.n_others:
+            return value
+        return (
+            f"{value}: {self.positives_above} of {self.n_positives} {self.positive} and "
+            f"{self.others_above} of {self.n_others} other validation cases were at or above it"
+        )
+
+    @property
+    def rule_text(self) -> str:
+        """How it was chosen, as a sentence."""
+        return f"{'Chosen on validation cases' if self.is_of_card else 'By the choice of this site'}: {self.rule}."
+
 
 def operating_point(card: Card, threshold: float | None = None, rule: str = "") -> OperatingPoint:
     """A threshold with its counts from `<sha8>.validation_scores.csv` (columns as the test scores').

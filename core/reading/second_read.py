@@ -20,6 +20,7 @@ from core.models.cards import (
     shadow_cards,
     withheld_cards,
 )
+from core.models.lead import lead_of
 from core.models.loaded import MODELS, load_model
 from core.models.operating_point import OperatingPoint, held_against
 from core.records.database.db import Database
@@ -135,6 +136,17 @@ def no_opinions(site: Settings, images: Iterable[Image]) -> dict[Modality, str]:
     silent = sorted({image.modality for image in images if image.modality} - live)
     withheld = withheld_cards(site) if silent else ()
     return {modality: no_opinion_text(modality, withheld) for modality in silent}
+
+
+def leads_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> dict[Modality | None, str]:
+    """Modality -> id of the model whose number and heat map stand first, among those that answered its images."""
+    answered: dict[Modality, set[str]] = {}
+    for stored in study.images:
+        if stored.image.modality:
+            own = {prediction.model_id for image_id, prediction, _ in answers if image_id == stored.id}
+            answered.setdefault(stored.image.modality, set()).update(own)
+    found = {modality: lead_of(site, modality, own) for modality, own in answered.items()}
+    return {modality: lead.model_id for modality, lead in found.items() if lead}
 
 
 def breast_scores(study: StoredStudy, answers: Sequence[Answer]) -> list[BreastScore]:

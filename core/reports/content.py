@@ -11,15 +11,17 @@ import numpy as np
 
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
-from core.models.aggregate import BreastScore, is_comparable
+from core.reading.opinions import Opinion
 from core.reports.fonts import LEFT_TO_RIGHT_MARK
-from core.types import SIDE_NOT_STATED, Estimate, Image, Prediction, is_called
+from core.types import SIDE_NOT_STATED, VIEWS, Estimate, Image, Prediction, is_called
 
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
 INTERVAL_NOTE = (
     "The interval says how uncertain the calibration is; it does not cover pictures unlike those the model learnt from."
 )
+
+NO_BREAST_NUMBER = "None of these pictures is a full view that counts for a breast's number; each has its own score."
 
 BREAST_NAMES: Mapping[str, str] = {"R": "Right breast", "L": "Left breast", SIDE_NOT_STATED: "Side not stated"}
 
@@ -34,6 +36,33 @@ BIRADS_MEANING: Mapping[str, str] = {
     "5": "highly suggestive of malignancy",
     "6": "known malignancy",
 }
+
+BIRADS_RECOMMENDATION: Mapping[str, str] = {
+    "0": "Recall for more imaging, or comparison with earlier examinations",
+    "1": "Routine screening",
+    "2": "Routine screening",
+    "3": "Short-interval follow-up (6 months) or continued surveillance",
+    **dict.fromkeys(("4A", "4B", "4C", "5"), "Tissue diagnosis"),
+    "6": "Surgical excision when clinically appropriate",
+}
+"""What a category recommends (ACR BI-RADS Atlas, 5th edition, concordance of assessment and management)."""
+
+DENSITY_MEANING: Mapping[str, str] = {
+    "A": "almost entirely fatty",
+    "B": "scattered areas of fibroglandular density",
+    "C": "heterogeneously dense, which may obscure small masses",
+    "D": "extremely dense, which lowers the sensitivity of mammography",
+}
+
+CLASS_MEANING: Mapping[str, str] = {
+    "malignant": "a cancer, as the collection's pathology says",
+    "benign": "a lesion that is no cancer",
+    "normal": "no lesion in the picture",
+    "not_malignant": "no cancer: a benign lesion or none",
+    "idc": "invasive ductal carcinoma in the picture",
+    "non_idc": "no invasive ductal carcinoma in the picture",
+}
+"""What the labels mean in the collections that the shipped models learnt from."""
 
 READING_MODE_WORDS: Mapping[str, str] = {
     "read_first": "Read first: the AI's answer was hidden until the first impression was saved.",
@@ -69,6 +98,7 @@ class ReportRead:
     """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one.
 
     answers_seen: how its reader had seen the AI's answer about the same picture before, a key of `SEEN_ANSWER` each.
+    sentence: the reader's text for the report. density: "A" to "D", or None.
     """
 
     kind: str
@@ -79,13 +109,17 @@ class ReportRead:
     comment: str = ""
     is_amendment: bool = False
     answers_seen: tuple[str, ...] = ()
+    sentence: str = ""
+    density: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReportModel:
     """A model as its card describes it.
 
-    headline: name of the measure -> estimate, on the model's own test cases. leaks: why those are too good.
+    headline: name of the measure -> estimate, on the model's own test cases. leaks: why those are too good. remarks:
+    what stands beside every number of the model; they come before `limits`, which do not repeat them.
+    threshold_rule: how it was chosen, as a sentence.
     """
 
     model_id: str
@@ -96,6 +130,9 @@ class ReportModel:
     data: str = ""
     limits: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    threshold_rule: str = ""
+    is_weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +146,7 @@ class Report:
     made_at: datetime
     made_by: str
     reading_mode: str
-    scores: tuple[BreastScore, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
     models: tuple[ReportModel, ...] = ()
     site_name: str = ""
     is_synthetic: bool = False
@@ -122,6 +159,23 @@ class Report:
     @property
     def is_final(self) -> bool:
         return any(read.kind == "final" for read in self.reads)
+
+    @property
+    def counted_reads(self) -> tuple[ReportRead, ...]:
+        """Those that the assessment is made of."""
+        return counted(self.reads)
+
+
+def counted(reads: Sequence[ReportRead]) -> tuple[ReportRead, ...]:
+    """Of each reader the last final read; while there is none, of each reader the first read. reads: oldest first."""
+    kind = "final" if any(read.kind == "final" for read in reads) else "first"
+    return tuple({read.reader: read for read in reads if read.kind == kind}.values())
+
+
+def agreements_by_breast(opinions: Sequence[Opinion]) -> list[str]:
+    """One sentence a breast where two models or more read it that are not weak."""
+    found = [(breast_name(one.breast), one.agreement) for one in opinions if one.agreement]
+    return [f"{breast}: {words[0].lower()}{words[1:]}" for breast, words in found]
 
 
 def named(name: str) -> str:
@@ -147,9 +201,13 @@ def percent_range(interval: tuple[float, float]) -> str:
     return f"{percent(interval[0])} to {percent(interval[1])}"
 
 
-def measured(estimate: Estimate) -> str:
-    """An estimate with its interval and case count: "0.92 (95 % interval 0.87 to 0.96, 118 cases)"."""
-    return f"{estimate.value:.3f} (95 % interval {estimate.low:.3f} to {estimate.high:.3f}, {estimate.n} cases)"
+def measured(headline: Mapping[str, Estimate]) -> str:
+    """Estimates with their intervals, one a line: "117 test cases", "AUC 0.782 (0.666 to 0.877)"."""
+    if not headline:
+        return ""
+    lines = [f"{max(one.n for one in headline.values())} test cases"]
+    lines += [f"{name} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in headline.items()]
+    return "\n".join(lines)
 
 
 def when(at: datetime) -> str:
@@ -189,45 +247,10 @@ def _number(shown: str) -> float:
     return float(shown.strip("<%\u00a0"))
 
 
-def agreement(scores: Sequence[tuple[float, float]]) -> str:
-    """How far models agree on one breast or image, from (malignant, threshold) of each. Empty for a single model."""
-    if len(scores) < 2:
-        return ""
-    values = [malignant for malignant, _ in scores]
-    points = round(100 * (max(values) - min(values)))
-    spread = f"their probabilities lie {points} points apart" if points else "their probabilities are the same"
-    above = sum(is_called(malignant, threshold) for malignant, threshold in scores)
-    everyone = "Both" if len(scores) == 2 else f"All {len(scores)}"
-    if above == len(scores):
-        return f"{everyone} models are above their thresholds; {spread}."
-    if above == 0:
-        return f"{everyone} models are below their thresholds; {spread}."
-    return f"The models disagree: {above} of {len(scores)} above its threshold; {spread}."
-
-
-def agreement_of(scores: Sequence[BreastScore]) -> str:
-    """The same of the scores of one breast; empty too where a model has several, which are not to be counted.
-
-    A score of a picture unlike what its model learnt from is counted on neither side.
-    """
-    known = [score for score in scores if not score.is_unlike_training]
-    return agreement([(score.malignant, score.threshold) for score in known]) if is_comparable(scores) else ""
-
-
 def class_text(prediction: Prediction) -> str:
     """Every class with its probability: "benign 71 %, malignant 24 %, normal 5.0 %"."""
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return ", ".join(f"{name.replace('_', ' ')} {percent(probability)}" for name, probability in pairs)
-
-
-def agreements_by_breast(scores: Sequence[BreastScore]) -> list[str]:
-    """One sentence a breast where two models or more read it."""
-    sentences = []
-    for breast in BREAST_NAMES:
-        words = agreement_of([score for score in scores if score.breast == breast])
-        if words:
-            sentences.append(f"{breast_name(breast)}: {words[0].lower()}{words[1:]}")
-    return sentences
 
 
 def removed_text(at: datetime) -> str:
@@ -254,7 +277,11 @@ def reads_by_breast(reads: Sequence[ReportRead]) -> list[tuple[str, list[str]]]:
 def _cell(read: ReportRead, breast: str) -> str:
     if breast not in read.impressions:
         return "not given"
-    birads, suspicion = read.impressions[breast]
+    return category_text(*read.impressions[breast])
+
+
+def category_text(birads: str, suspicion: int) -> str:
+    """An assessment of one breast in words: "BI-RADS 4A (low suspicion), suspicion 40 of 100"."""
     return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), suspicion {suspicion} of 100"
 
 
@@ -262,6 +289,30 @@ SEEN_ANSWER: Mapping[str, str] = {
     "study": "Had seen an answer of the AI about a picture of this study before, in another study",
     "test case": "Had been given a model's scores of a picture of this study before, as one of the model's test cases",
 }
+
+
+def pictures_of_breasts(images: Sequence[Image]) -> dict[str, tuple[str, ...]]:
+    """Breast -> what was looked at: its views in the order of `VIEWS`, then the modality of images without a view."""
+    shown: dict[str, set[str]] = {}
+    for image in images:
+        what = image.view or (str(image.modality) if image.modality else "image")
+        shown.setdefault(image.laterality or SIDE_NOT_STATED, set()).add(what)
+    order = {view: place for place, view in enumerate(VIEWS)}
+    return {breast: tuple(sorted(what, key=lambda one: (order.get(one, 99), one))) for breast, what in shown.items()}
+
+
+def report_sentence(
+    categories: Mapping[str, str], pictures: Mapping[str, Sequence[str]], density: str | None = None
+) -> str:
+    """The assessment as a text that a reader can edit. categories: breast -> BI-RADS. pictures: breast -> views."""
+    sentences = [f"Breast composition {density}: {DENSITY_MEANING[density]}."] if density else []
+    for breast, category in categories.items():
+        of = f" ({', '.join(pictures[breast])})" if pictures.get(breast) else ""
+        sentences.append(
+            f"{breast_name(breast)}{of}: BI-RADS {category}, {BIRADS_MEANING[category]}. "
+            f"Recommended: {BIRADS_RECOMMENDATION[category][0].lower()}{BIRADS_RECOMMENDATION[category][1:]}."
+        )
+    return " ".join(sentences)
 
 
 def read_title(read: ReportRead) -> str:

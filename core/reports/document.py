@@ -43,12 +43,6 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Bullets:
-    kind: ClassVar = "bullets"
-    items: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Facts:
     """Names and values."""
 
@@ -67,19 +61,22 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A JPEG. alternative: what stands for it where it cannot be seen. caption: below it; "" for none."""
+    """A JPEG. alternative: what stands for it where it cannot be seen. caption: below it; "" for none. align: to which
+    side of its place it lies, so that chest walls hang back to back."""
 
     jpeg: bytes
     alternative: str
     caption: str = ""
+    align: Literal["left", "center", "right"] = "center"
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Side by side."""
+    """Side by side. print_mm: their height in print, at most."""
 
     kind: ClassVar = "pictures"
     items: Sequence[Picture]
+    print_mm: float = 88
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Together:
     blocks: Sequence[Block]
 
 
-Block = Banner | Heading | Text | Bullets | Facts | Table | Pictures | Plots | Together
+Block = Banner | Heading | Text | Facts | Table | Pictures | Plots | Together
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ from core.reports.document import (
     RESEARCH_USE,
     Banner,
     Block,
-    Bullets,
     Document,
     Facts,
     Heading,
@@ -50,7 +49,6 @@ from core.reports.fonts import MISSING_NOTE, font_names, is_simple, printable, w
 from core.reports.plots import INK, LINE, MARGIN, SOFT, WIDTH
 from core.reports.shaping import ShapedParagraph, line_of, shortened
 
-_PICTURE_HEIGHT = 88 * mm
 _FOOTER_SIZE = 7.5
 _CELL_LETTERS, _CELL_LINES = 800, 40
 """The most of a cell of a table that is printed: a row has to fit on a page. A page in HTML shows all of it."""
@@ -71,7 +69,7 @@ def build_pdf(document: Document) -> bytes:
         subject=RESEARCH_USE,
         lang="en",
     )
-    frame = Frame(MARGIN, 18 * mm, WIDTH, A4[1] - 34 * mm, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0)
+    frame = Frame(MARGIN, 18 * mm, WIDTH, A4[1] - 31 * mm, leftPadding=0, rightPadding=0, topPadding=0, bottomPadding=0)
     pages.addPageTemplates(PageTemplate("page", [frame]))
     blocks = [*document.blocks, *([Text(MISSING_NOTE, "soft")] if _lacks_letters(document) else [])]
     pages.build([flowable for block in blocks for flowable in _flowables(block)],
@@ -87,14 +85,12 @@ def _flowables(block: Block) -> Iterator[Flowable]:
             yield from _heading(block)
         case Text():
             yield _paragraph(block.words, _look(block.look))
-        case Bullets():
-            yield from (_paragraph(f"•  {item}", _style(8.5)) for item in block.items)
         case Facts():
             yield _facts(block.rows)
         case Table():
             yield _table(block.rows, block.shares)
         case Pictures():
-            yield _pictures(block.items)
+            yield _pictures(block.items, block.print_mm * mm)
         case Plots():
             for start in range(0, len(block.drawings), 2):
                 pair = [_Plot(drawing) for drawing in block.drawings[start : start + 2]]
@@ -149,8 +145,6 @@ def _texts(blocks: Sequence[Block]) -> Iterator[str]:
         match block:
             case Banner() | Heading() | Text():
                 yield block.words
-            case Bullets():
-                yield from block.items
             case Facts() | Table():
                 yield from (words for row in block.rows for words in row)
             case Pictures():
@@ -227,7 +221,7 @@ def _padding(top: float, bottom: float, left: float = 0) -> list[tuple[str, tupl
 def _table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> Grid:
     """Its first row repeats on each page."""
     cells = [
-        [_cell(cell, _style(8, bold=index == 0, colour=SOFT if index == 0 else INK)) for cell in row]
+        [_cell(cell, _style(7.5, bold=index == 0, colour=SOFT if index == 0 else INK)) for cell in row]
         for index, row in enumerate(rows)
     ]
     look = [("LINEBELOW", (0, 0), (-1, -1), 0.5, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(2, 2)]
@@ -241,23 +235,23 @@ def _facts(rows: Sequence[tuple[str, str]]) -> Grid:
     return Grid(cells, colWidths=[0.22 * WIDTH, 0.78 * WIDTH], style=look)
 
 
-def _pictures(items: Sequence[Picture]) -> Grid:
+def _pictures(items: Sequence[Picture], height: float) -> Grid:
     """On black, the captions below on white."""
     width = WIDTH / len(items)
-    rows = [[_fitted(picture.jpeg, width - 3 * mm) for picture in items]]
+    rows = [[_fitted(picture.jpeg, width - 3 * mm, height) for picture in items]]
     if any(picture.caption for picture in items):
         rows.append([_cell(picture.caption, _style(8, colour=SOFT)) for picture in items])
     look = [
         ("BACKGROUND", (0, 0), (-1, 0), colors.black),
-        ("ALIGN", (0, 0), (-1, 0), "CENTER"),
+        *(("ALIGN", (at, 0), (at, 0), picture.align.upper()) for at, picture in enumerate(items)),
         ("VALIGN", (0, 0), (-1, 0), "MIDDLE"),
     ]
     return Grid(rows, colWidths=[width] * len(items), style=look)
 
 
-def _fitted(jpeg: bytes, width: float) -> Image:
+def _fitted(jpeg: bytes, width: float, height: float) -> Image:
     picture = Image(io.BytesIO(jpeg))
-    scale = min(width / picture.imageWidth, _PICTURE_HEIGHT / picture.imageHeight)
+    scale = min(width / picture.imageWidth, height / picture.imageHeight)
     picture.drawWidth, picture.drawHeight = picture.imageWidth * scale, picture.imageHeight * scale
     return picture
 

@@ -1,16 +1,17 @@
-"""The report of one study, as blocks."""
+"""The report of one study, as blocks: what a colleague needs, the models, their limits, how it was made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
+from core.models.training_distance import UNLIKE_TEXT
 from core.reports import content
-from core.reports.content import AI_GENERATED, Report, ReportImage, ReportModel
+from core.reports.content import AI_GENERATED, Report, ReportImage, ReportModel, ReportRead
 from core.reports.document import (
     RESEARCH_USE,
     Banner,
     Block,
-    Bullets,
     Document,
     Facts,
     Heading,
@@ -21,9 +22,12 @@ from core.reports.document import (
     Together,
 )
 from core.reports.pictures import attention_jpeg, picture_jpeg
+from core.types import SIDE_NOT_STATED, Modality
 from core.version import software
 
 _MALIGNANT = ("Probability of malignancy", "95 % interval", "Against the threshold")
+ALL_MODELS = "All of them"
+UNLIKE = "unlike its training images"
 
 
 def study_document(report: Report) -> Document:
@@ -38,98 +42,238 @@ def _blocks(report: Report) -> Iterator[Block]:
     yield Heading(report.study_name, level=1)
     state = "final" if report.is_final else "preliminary: no final assessment yet"
     yield Text(" · ".join(["SecondRead report", *filter(None, [content.named(report.site_name)]), state]), "soft")
+    yield from _assessment(report)
+    yield from _images(report.images)
+    if report.has_ai:
+        yield from _second_read(report)
+    yield from (Text(note, "soft") for note in report.notes)
+    if report.models:
+        yield from _models(report.models)
+    if report.reads:
+        yield from _reads(report.reads)
+    yield from _provenance(report)
+
+
+def _assessment(report: Report) -> Iterator[Block]:
+    """What the readers say of each breast and what follows from it; a correction in place of what it corrects."""
+    yield Heading("Assessment")
+    if not report.counted_reads:
+        yield Text("No read has been saved.")
+        return
+    rows = [
+        [content.breast_name(breast), content.category_text(category, suspicion),
+         content.BIRADS_RECOMMENDATION[category], f"{content.named(read.reader)}\n{content.when(read.at)}"]
+        for breast in content.BREAST_NAMES
+        for read in report.counted_reads
+        for category, suspicion in [read.impressions.get(breast, ("", 0))]
+        if category
+    ]  # fmt: skip
+    yield Table([["Breast", "Assessment", "Recommendation", "Reader"], *rows], [0.16, 0.32, 0.29, 0.23])
+    has_mammogram = any(item.image.modality is Modality.MAMMOGRAPHY for item in report.images)
+    for read in report.counted_reads:
+        of = f" ({content.named(read.reader)})" if len(report.counted_reads) > 1 else ""
+        if has_mammogram:
+            words = f"{read.density}, {content.DENSITY_MEANING[read.density]}" if read.density else "not stated"
+            yield Text(f"Breast composition{of}: {words}.")
+        if read.sentence:
+            yield Heading(f"Conclusion{of}", level=3)
+            yield Text(read.sentence, "comment")
+        yield from _comment(read, of)
+
+
+def _comment(read: ReportRead, of: str) -> Iterator[Block]:
+    if read.comment:
+        yield Heading(f"Comment, {content.read_title(read).lower()}{of}", level=3)
+        yield Text(read.comment, "comment")
+
+
+def _images(items: Sequence[ReportImage]) -> Iterator[Block]:
+    """The pictures as they hang, two in a row, many smaller ones three."""
+    if not items:
+        return
+    shown = [Picture(picture_jpeg(item), item.label, align=_align(item)) for item in items if not item.removed]
+    rows = list(_rows(shown))
+    yield Together([Heading("Pictures"), *rows[:1]])
+    yield from rows[1:]
+    for sentence, labels in _by_sentence((item.removed, item.label) for item in items if item.removed).items():
+        yield Text(f"{_labelled(labels, items)}{sentence}")
+    told = _by_sentence((warning, item.label) for item in items for warning in content.warnings_of(item.image))
+    for sentence, labels in told.items():
+        yield Text(f"{_labelled(labels, items)}{sentence}", "soft")
+
+
+def _rows(pictures: Sequence[Picture], *, most_mm: float = 50) -> Iterator[Pictures]:
+    across = 3 if len(pictures) > 4 else 2
+    height = most_mm if len(pictures) <= 1 else max(most_mm, 55.0)
+    for start in range(0, len(pictures), across):
+        yield Pictures(pictures[start : start + across], height)
+
+
+def _by_sentence(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for sentence, label in pairs:
+        found.setdefault(sentence, []).append(label)
+    return found
+
+
+def _labelled(labels: Sequence[str], items: Sequence[ReportImage]) -> str:
+    return "" if len(labels) == len(items) else f"{', '.join(labels)}: "
+
+
+def _second_read(report: Report) -> Iterator[Block]:
+    """The lead of each breast first; a weak model says so at its name."""
+    titles = {model.model_id: model.title for model in report.models}
+    yield Heading("Second read by breast", mark=AI_GENERATED)
+    notes = (note for opinion in report.opinions for note in opinion.notes)
+    leads = {one.lead.weights_sha256: one for one in report.opinions}
+    remarks = (
+        f"{titles.get(one.lead.model_id, one.lead.model_id)}: {remark}"
+        for sha256, one in leads.items()
+        for remark in one.remarks.get(sha256, ())
+    )
+    yield from (Text(words, "alarm") for words in dict.fromkeys((*notes, *remarks)))
+    classes = _classes_of_breasts(report)
+    rows = []
+    for opinion in report.opinions:
+        for score in opinion.scores:
+            shown = content.against_threshold(score.malignant, score.threshold)
+            marks = [
+                *(["lead"] if score is opinion.lead else []),
+                *(["weak"] if opinion.is_weak(score) else []),
+                *([UNLIKE] if score.is_unlike_training else []),
+            ]
+            model = "\n".join([score.model_id, *([", ".join(marks)] if marks else [])])
+            origin = classes.get((score.breast, score.weights_sha256), f"{score.n_images} image(s); {score.rule}")
+            rows.append([
+                content.breast_name(score.breast), model, shown.probability, content.percent_range(score.interval),
+                shown.verdict, origin,
+            ])  # fmt: skip
+    if rows:
+        heads = ["Breast", "Model", *_MALIGNANT, "Classes of its image" if classes else "From"]
+        yield Table([heads, *rows], [0.12, 0.22, 0.13, 0.15, 0.18, 0.2])
+    else:
+        yield Text(content.NO_BREAST_NUMBER)
+    yield from (Text(sentence) for sentence in content.agreements_by_breast(report.opinions))
+    if any(score.is_unlike_training for opinion in report.opinions for score in opinion.scores):
+        yield Text(f"{UNLIKE[0].upper()}{UNLIKE[1:]}: {UNLIKE_TEXT}")
+    yield Text(content.INTERVAL_NOTE, "soft")
+    yield from _attention(report.images)
+    if not classes:
+        yield from _image_by_image(report.images, {model.model_id for model in report.models if model.is_weak})
+
+
+def _classes_of_breasts(report: Report) -> dict[tuple[str, str], str]:
+    """(breast, weights sha256) -> every class with its probability, where each breast's numbers are of one image and no
+    other image was answered: then a table image by image would say the same again."""
+    answered = [item for item in report.images if item.predictions]
+    found = {
+        (item.image.laterality or SIDE_NOT_STATED, prediction.weights_sha256): content.class_text(prediction)
+        for item in answered
+        for prediction in item.predictions
+    }
+    scores = [score for opinion in report.opinions for score in opinion.scores]
+    is_one_each = found.keys() == {(score.breast, score.weights_sha256) for score in scores}
+    n = sum(len(item.predictions) for item in answered)
+    return found if is_one_each and len(scores) == n and all(score.n_images == 1 for score in scores) else {}
+
+
+def _attention(items: Sequence[ReportImage]) -> Iterator[Block]:
+    """The heat maps; whose they are stands once where all are one model's."""
+    shown = [(item, item.attention, jpeg) for item in items if item.attention and (jpeg := attention_jpeg(item))]
+    words = {attention.words for _, attention, _ in shown}
+    pictures = [
+        Picture(jpeg, f"{item.label}, model attention", attention.words if len(words) > 1 else "", _align(item))
+        for item, attention, jpeg in shown
+    ]
+    if words:
+        whose = f": {next(iter(words))}" if len(words) == 1 else ""
+        yield Text(f"{content.ATTENTION_CAPTION}{whose} ({AI_GENERATED}).", "soft")
+    yield from _rows(pictures, most_mm=38)
+
+
+def _align(item: ReportImage) -> Literal["left", "center", "right"]:
+    """A mammogram's chest wall lies in the middle of the row."""
+    if item.image.modality is not Modality.MAMMOGRAPHY or item.image.laterality is None:
+        return "center"
+    return "right" if item.image.laterality == "R" else "left"
+
+
+def _image_by_image(items: Sequence[ReportImage], weak: Collection[str]) -> Iterator[Block]:
+    rows = []
+    for item in items:
+        for prediction in item.predictions:
+            shown = content.against_threshold(prediction.malignant, prediction.threshold)
+            rows.append([
+                item.label, "\n".join([prediction.model_id, *(["weak"] if prediction.model_id in weak else [])]),
+                shown.probability, content.percent_range(prediction.interval),
+                shown.verdict, content.class_text(prediction),
+            ])  # fmt: skip
+    if rows:
+        yield Heading(f"Image by image ({AI_GENERATED})", level=3)
+        yield Table([["Image", "Model", *_MALIGNANT, "Classes"], *rows], [0.1, 0.22, 0.13, 0.15, 0.18, 0.22])
+
+
+def _models(models: Sequence[ReportModel]) -> Iterator[Block]:
+    """One row a model; what most of their cards say stands once, in a last row that names those it is not true of."""
+    yield Heading("The models and their limits")
+    yield from (Text(f"{model.title}. {leak}", "alarm") for model in models for leak in model.leaks)
+    limits = _of_most({model.title: model.limits for model in models})
+    rules = _of_most({model.title: (model.threshold_rule,) for model in models if model.threshold_rule})
+    rows = [
+        [
+            f"{model.title}\n{model.model_id}",
+            content.measured(model.headline),
+            "\n".join(
+                filter(None, (model.threshold_text, "" if model.threshold_rule in rules else model.threshold_rule))
+            ),
+            "\n".join((*model.remarks, *(limit for limit in model.limits if limit not in limits))),
+        ]
+        for model in models
+    ]
+    if limits or rules:
+        rows.append([ALL_MODELS, "", "\n".join(rules.values()), "\n".join(limits.values())])
+    heads = ["Model", "Measured (95 % interval)", "Threshold", "Limits"]
+    yield Table([heads, *rows], [0.17, 0.27, 0.19, 0.37])
+
+
+def _of_most(said: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Sentences that more than half of several cards say -> the same with the titles of those that do not."""
+    found = {}
+    for sentence in dict.fromkeys(one for sentences in said.values() for one in sentences):
+        others = [title for title, sentences in said.items() if sentence not in sentences]
+        if len(said) > 1 and len(others) < len(said) / 2:
+            found[sentence] = f"{sentence} (Not {', '.join(others)}.)" if others else sentence
+    return found
+
+
+def _reads(reads: Sequence[ReportRead]) -> Iterator[Block]:
+    """Every read there was, in its order: the first impression, the final assessment, its corrections."""
+    yield Heading("The radiologist's reads in their order")
+    heads = [f"{content.read_title(read)}\n{content.named(read.reader)}, {content.when(read.at)}" for read in reads]
+    rows = [[breast, *cells] for breast, cells in content.reads_by_breast(reads)]
+    yield Table([["Breast", *heads], *rows], [0.2, *[0.8 / len(heads)] * len(heads)])
+    for read in reads:
+        for way in read.answers_seen:
+            yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER[way]}.")
+    for read in reads:
+        if read not in content.counted(reads):
+            yield from _comment(read, f" ({content.named(read.reader)})")
+
+
+def _provenance(report: Report) -> Iterator[Block]:
+    yield Heading("How this report was made")
     yield Facts(
         [
             ("Made", f"{content.when(report.made_at)} by {content.named(report.made_by)}"),
             ("Reading mode", content.READING_MODE_WORDS[report.reading_mode]),
-            ("Images", str(len(report.images))),
             ("Study", report.study_id),
             ("Software", software()),
         ]
     )
-    yield from _reads(report)
+    yield from (Text(f"{item.label}: image sha256 {item.image.sha256}", "code") for item in report.images)
+    yield from (Text(f"{model.model_id}: weights sha256 {model.weights_sha256}", "code") for model in report.models)
+    learnt = _by_sentence((model.data, model.model_id) for model in report.models if model.data)
+    yield from (Text(f"Learnt from {data}: {', '.join(ids)}", "code") for data, ids in learnt.items())
     if report.has_ai:
-        yield from _scores(report)
-    for index, item in enumerate(report.images):
-        yield Together([*([Heading("Images")] if index == 0 else []), *_image(item)])
-    if report.models:
-        yield Heading("The models and their limits")
-        for model in report.models:
-            yield from _model(model)
-    yield from (Text(note, "soft") for note in report.notes)
-    origin = (
-        f' Numbers and heat maps marked "{AI_GENERATED}" come from the models named above and were not verified by a '
-        "person."
-    )
-    yield Text(RESEARCH_USE + (origin if report.has_ai else ""), "soft")
-
-
-def _reads(report: Report) -> Iterator[Block]:
-    yield Heading("The radiologist's reads")
-    if not report.reads:
-        yield Text("No read has been saved.")
-        return
-    heads = [
-        f"{content.read_title(read)}\n{content.named(read.reader)}, {content.when(read.at)}" for read in report.reads
-    ]
-    rows = [[breast, *cells] for breast, cells in content.reads_by_breast(report.reads)]
-    yield Table([["Breast", *heads], *rows], [0.2, *[0.8 / len(heads)] * len(heads)])
-    for read in report.reads:
-        for way in read.answers_seen:
-            yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER[way]}.")
-        if read.comment:
-            yield Heading(f"Comment, {content.read_title(read).lower()}", level=3)
-            yield Text(read.comment, "comment")
-
-
-def _scores(report: Report) -> Iterator[Block]:
-    yield Heading("Second read by breast", mark=AI_GENERATED)
-    rows = []
-    for score in report.scores:
-        shown = content.against_threshold(score.malignant, score.threshold)
-        interval = content.percent_range(score.interval)
-        origin = f"{score.n_images} image(s); {score.rule}"
-        breast = content.breast_name(score.breast)
-        rows.append([breast, score.model_id, shown.probability, interval, shown.verdict, origin])
-    yield Table([["Breast", "Model", *_MALIGNANT, "From"], *rows], [0.13, 0.2, 0.14, 0.15, 0.18, 0.2])
-    yield from (Text(sentence) for sentence in content.agreements_by_breast(report.scores))
-    yield Text(content.INTERVAL_NOTE, "soft")
-
-
-def _image(item: ReportImage) -> Iterator[Block]:
-    yield Heading(item.label, level=3)
-    if item.removed:
-        yield Text(item.removed)
-    else:
-        yield Pictures(list(_pictures(item)))
-    if item.predictions:
-        rows = []
-        for prediction in item.predictions:
-            shown = content.against_threshold(prediction.malignant, prediction.threshold)
-            interval, classes = content.percent_range(prediction.interval), content.class_text(prediction)
-            rows.append([prediction.model_id, shown.probability, interval, shown.verdict, classes])
-        yield Table([[f"Model ({AI_GENERATED})", *_MALIGNANT, "Classes"], *rows], [0.23, 0.14, 0.16, 0.22, 0.25])
-    yield from (Text(warning, "soft") for warning in content.warnings_of(item.image))
-    yield Text(f"image sha256 {item.image.sha256}", "code")
-
-
-def _pictures(item: ReportImage) -> Iterator[Picture]:
-    yield Picture(picture_jpeg(item), item.label)
-    attention = attention_jpeg(item)
-    if attention and item.attention:
-        caption = f"{content.ATTENTION_CAPTION}: {item.attention.words} ({AI_GENERATED})"
-        yield Picture(attention, f"{item.label}, model attention", caption)
-
-
-def _model(model: ReportModel) -> Iterator[Block]:
-    rows = [
-        ("Model", model.model_id),
-        ("Weights", f"sha256 {model.weights_sha256}"),
-        ("Threshold", model.threshold_text),
-        *([("Learnt from", model.data)] if model.data else []),
-        *((name, content.measured(estimate)) for name, estimate in model.headline.items()),
-    ]
-    yield Together([Heading(model.title, level=3), Facts(rows)])
-    yield from (Text(leak, "alarm") for leak in model.leaks)
-    if model.limits:
-        yield Bullets(model.limits)
+        origin = "come from the models named above and were not verified by a person."
+        yield Text(f'Numbers and heat maps marked "{AI_GENERATED}" {origin}', "soft")

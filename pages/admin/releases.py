@@ -7,7 +7,7 @@ import streamlit as st
 from core.models.cards import live_cards, withheld_cards
 from core.records import queue
 from core.records.releases import decisions
-from pages.admin.release_parts.history import draw_decisions, draw_model
+from pages.admin.release_parts.history import draw_decisions, draw_leads, draw_model
 from pages.admin.release_parts.promotion import ask_reference, draw_gate, examined
 from pages.admin.release_parts.shadows import draw_begin, draw_shadows
 from pages.parts.figures import draw_style
@@ -45,6 +45,14 @@ st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *withheld, *(one.model_id for one in decided)]):
     own = [one for one in decided if one.model_id == model_id]
     draw_model(actor, model_id, live.get(model_id), own, withheld.get(model_id))
+
+if live:
+    st.subheader("Lead", anchor=False)
+    st.caption(
+        "The lead's number stands first for each breast; the other models are folded under it. By default an ensemble "
+        "leads, and a weak or leaking model only where there is no other."
+    )
+    draw_leads(actor, list(live.values()))
 
 draw_shadows(actor)
 st.subheader("Candidates", anchor=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from core.models.cards import Card
+from core.models.cards import WEAK_AUC, Card
 from core.types import Estimate
 from pages.parts.markdown import plain
 
@@ -22,9 +22,6 @@ HEADLINE_WORDS: Mapping[str, str] = {
 }
 """The measures worth a line, in order, and what people call them. Keys are those of
 `core.evaluation.statistics.metrics`."""
-
-WEAK_AUC_LOW = 0.7
-"""A lower limit of the area under the ROC curve below this is called weak on the card."""
 
 
 def data_text(card: Card) -> str:
@@ -103,7 +100,7 @@ def quality_notes(card: Card, measured: Mapping[str, Estimate]) -> list[str]:
     """What a reader of the numbers should be told besides them."""
     notes = []
     area, best = measured.get("auc"), measured.get("majority_accuracy")
-    if area is not None and area.low < WEAK_AUC_LOW:
+    if area is not None and area.low <= WEAK_AUC:
         notes.append(
             "Weak: on these test cases the area under the ROC curve may be as low as "
             f"{area.low:.2f} (0.5 is chance). Do not lean on this model."

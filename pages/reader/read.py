@@ -32,11 +32,11 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
             with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
-    form = impressions.Form(f"first_{study.row.id}", study.row.id, "first", study.breasts)
-    given, comment = impressions.read_form(person, form)
+    filled = impressions.read_form(person, impressions.form_of(study, "first"))
+    given = filled.impressions
     if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
         with refusals_shown():
-            reads.record_first_read(database(), person, study.row.id, given or {}, comment)
+            reads.record_first_read(database(), person, study.row.id, given or {}, filled.comment)
             st.rerun()
     if given is None:
         st.caption("Choose a BI-RADS category for each breast.")
@@ -44,7 +44,6 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
 
 def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
     """The models' answers where the reader may see them and has asked; else the button."""
-    st.subheader("Second read", anchor=False)
     if not reads.ai_visible(database(), person, study.row.id):
         if st.button("Show second read", type="primary", width="stretch", icon=":material/visibility:"):
             with refusals_shown():
@@ -68,13 +67,16 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
 
 
 def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
-    """The form of a final read; it begins with what the reader said before, a correction with its comment too."""
-    form = impressions.Form(f"final_{study.row.id}_{start.id if start else 0}", study.row.id, "final", study.breasts)
-    said = start.comment if start and start.kind == "final" else ""
-    given, comment = impressions.read_form(person, form, start=start.impressions if start else None, comment=said)
+    """The form of a final read; it begins with what the reader said before, a correction with its texts too."""
+    form = impressions.form_of(study, "final", start)
+    filled = impressions.read_form(person, form, start=start)
+    given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
         with refusals_shown():
-            reads.record_final_read(database(), person, study.row.id, given or {}, comment)
+            reads.record_final_read(
+                database(), person, study.row.id, given or {}, filled.comment,
+                sentence=filled.sentence, density=filled.density,
+            )  # fmt: skip
             st.rerun()
 
 
@@ -89,11 +91,11 @@ def conclude(
     """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
     mine = [read for read in known if read.person_id == person.id]
     own_final = [read for read in mine if read.kind == "final"]
-    st.subheader("Final assessment", anchor=False)
     if own_final:
         impressions.show_read(own_final[-1])
         study_tools.offer_next(person, study.row.id)
     elif mine or is_arbiter or study.row.reading_mode == "concurrent":
+        st.subheader("Final assessment", anchor=False)
         assessment(person, study, mine[0] if mine else None, button="Save final assessment")
     for breast, categories in row.disagreement.items():
         st.markdown(
@@ -175,8 +177,9 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
         if prior:
             draw_with_prior(study, prior)
             return
-        pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
-        study_tools.warnings(study, labels)
+        explanations = second_read.explanations_by_image(study, answers)
+        told = study_tools.warnings(study, labels)
+        pictures.show_study(study, choice=choice, explanations=explanations, warnings=told)
 
 
 def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
@@ -188,7 +191,6 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
     is_arbiter = row.is_double_read and not own_first and bool(known)  # who sees reads of a double reading without one
     is_visible = reads.ai_visible(database(), person, study.row.id)
     if own_first:
-        st.subheader("Your first impression", anchor=False)
         impressions.show_read(own_first[0])
     elif row.needs_arbitration and row.is_open and not known:
         offer_arbitration(person, study.row.id)
@@ -201,7 +203,9 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
         return [], None
     choice = None
     if answers and not study.pixels_removed_at:
-        choice = attention.attention_controls(answers, second_read.titles(settings()), key=f"attention_{study.row.id}")
+        leads = second_read.leads_of(settings(), study, answers).values()
+        by_lead = sorted(answers, key=lambda answer: answer[1].model_id not in leads)
+        choice = attention.attention_controls(by_lead, second_read.titles(settings()), key=f"attention_{study.row.id}")
     conclude(person, study, known, answers, is_arbiter=is_arbiter)
     return answers, choice
 
@@ -221,9 +225,10 @@ with refusals_shown(stops=True):
     row = worklist_row(database(), person, study_id)
     studies.record_opening(database(), person, study_id)
 
+pictures.draw_style()
 study_tools.header(person, study)
 labels = pictures.labels_of(study)
-shown, panel = st.columns([2.1, 1], gap="medium")
-with panel:
+shown, panel = st.columns([1.75, 1], gap="medium")
+with panel, st.container(key="sr-panel"):
     answers, choice = read_panel(person, study, labels)
 draw_pictures(study, labels, answers, choice)

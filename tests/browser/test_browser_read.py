@@ -94,6 +94,28 @@ def shown_text(page: Page) -> str:
     return page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
 
 
+OVERFLOW = """() => {
+  const tall = element => Math.max(0, element.scrollHeight - element.clientHeight);
+  const panel = document.querySelector(".st-key-sr-panel").closest('[data-testid="stColumn"]');
+  return {
+    page: tall(document.scrollingElement), main: tall(document.querySelector('[data-testid="stMain"]')),
+    panel: tall(panel), bottom: Math.round(panel.getBoundingClientRect().bottom - innerHeight),
+  };
+}"""
+"""How many pixels of the page and of the panel do not fit, and how far the panel reaches below the window."""
+
+
+def fits(page: Page) -> None:
+    """Nothing of the study has to be scrolled for, neither the page nor the panel, and the pictures stay large."""
+    settled(page)
+    found = page.evaluate(OVERFLOW)
+    assert (found["page"], found["main"], found["panel"]) == (0, 0, 0) and found["bottom"] <= 0, found
+    cells = page.locator(".st-key-sr-pictures .cell").all()
+    boxes = [box for cell in cells if (box := cell.bounding_box())]
+    assert boxes and max(box["y"] + box["height"] for box in boxes) <= 900
+    assert min(box["height"] for box in boxes) >= 250
+
+
 def picture(page: Page) -> bytes:
     """What the viewer's first canvas shows, as PNG bytes."""
     return page.locator(".st-key-sr-pictures .cell canvas").first.screenshot()
@@ -126,10 +148,16 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     assert "Show where a model looked" not in before
     assert not page.get_by_role("button", name="Show second read").count()
 
+    fits(page)
     give_impressions(page, birads, "Save first impression")
+    fits(page)
     assert "Probability of malignancy" not in shown_text(page)
     page.get_by_role("button", name="Show second read").click()
     page.get_by_text("Probability of malignancy").first.wait_for()
+    settled(page)
+    fits(page)
+    for others in page.locator(".st-key-sr-panel [data-testid=stExpander] summary").all():
+        others.click()
     settled(page)
     words = shown_text(page)
     for model in models:
@@ -138,9 +166,12 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     assert "AI-generated" in words
 
     bare = picture(page)
-    page.get_by_text("Show where a model looked").click()
+    for others in page.locator(".st-key-sr-panel [data-testid=stExpander] summary").all():
+        others.click()
     settled(page)
-    assert "Model attention, not a lesion outline" in shown_text(page)
+    page.get_by_text("Show where a model looked").click()
+    page.get_by_text("Model attention, not a lesion outline").first.wait_for()
+    settled(page)
     # The picture also changes when the page makes room for it; the map is there once its note is.
     note = page.locator(".st-key-sr-pictures .cell .note").first
     expect(note).not_to_be_empty(timeout=PATIENCE_MS)
@@ -154,6 +185,7 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
 
     give_impressions(page, {}, "Save final assessment")
     page.get_by_role("button", name="Report as PDF").wait_for()
+    fits(page)
     assert "<script" not in downloaded(page, "Report as HTML").decode()
     return pdf_text(downloaded(page, "Report as PDF"))
 

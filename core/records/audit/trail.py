@@ -60,7 +60,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
     "Releases": (
         "promote model", "roll back model", "retire model", "shadow model", "end shadow model", "allow chance model",
-        "withhold model",
+        "withhold model", "name lead",
     ),
     "People": (
         "set up", "create person", "invite person", "create by single sign-on", "set password by link", "set roles",

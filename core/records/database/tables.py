@@ -202,6 +202,8 @@ read = Table(
     Column("reading_mode", String(16), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("predictions_seen", JSON, nullable=False),
+    Column("sentence", Text),
+    Column("density", String(1)),
 )
 Index("ix_read_study_id_kind", read.c.study_id, read.c.kind)
 Index(

@@ -16,7 +16,7 @@ from core.errors import InvalidInput
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reads.rows import BIRADS, find_study
+from core.records.reads.rows import BIRADS, DENSITIES, find_study
 from core.types import LATERALITIES, SIDE_NOT_STATED
 
 DRAFT_COMMENT_MOST = 20_000
@@ -25,14 +25,23 @@ KINDS = ("first", "final")
 
 @dataclass(frozen=True, slots=True)
 class ReadDraft:
-    """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100)."""
+    """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100).
+
+    sentence: None where the form has none, or it was not written yet. density: one of `DENSITIES`.
+    """
 
     breasts: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
     comment: str = ""
+    sentence: str | None = None
+    density: str | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not self.comment.strip() and all(category is None for category, _ in self.breasts.values())
+        return (
+            self.density is None
+            and not self.comment.strip()
+            and all(category is None for category, _ in self.breasts.values())
+        )
 
 
 def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: ReadDraft) -> None:
@@ -69,7 +78,8 @@ def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft 
         ).scalar_one_or_none()
     if content is None:
         return None
-    return ReadDraft({breast: (given[0], given[1]) for breast, given in content["breasts"].items()}, content["comment"])
+    breasts = {breast: (given[0], given[1]) for breast, given in content["breasts"].items()}
+    return ReadDraft(breasts, content["comment"], content.get("sentence"), content.get("density"))
 
 
 def drop_draft(connection: Connection, study_id: str, person_id: int | None = None, kind: str = "") -> None:
@@ -93,7 +103,9 @@ def _checked(draft: ReadDraft) -> dict[str, Any]:
         is_known = breast in (*LATERALITIES, SIDE_NOT_STATED) and category in (None, *BIRADS)
         if not is_known or not 0 <= suspicion <= 100:
             raise InvalidInput("A draft holds BI-RADS categories and suspicions from 0 to 100 of breasts.")
-    if len(draft.comment) > DRAFT_COMMENT_MOST:
+    if max(len(draft.comment), len(draft.sentence or "")) > DRAFT_COMMENT_MOST:
         raise InvalidInput("The comment is too long to be kept.")
+    if draft.density not in (None, *DENSITIES):
+        raise InvalidInput(f"The density can be {', '.join(DENSITIES)}.")
     breasts = {breast: [category, int(suspicion)] for breast, (category, suspicion) in draft.breasts.items()}
-    return {"breasts": breasts, "comment": draft.comment}
+    return {"breasts": breasts, "comment": draft.comment, "sentence": draft.sentence, "density": draft.density}

@@ -21,6 +21,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -33,8 +34,8 @@ from core.records.people.permissions import Actor, Person, allowed, person_now, 
 from core.records.reads import answers_seen
 from core.records.reads.drafts import drop_draft
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
-from core.records.reads.rows import BIRADS, breasts_of, find_study, newest_predictions
-from core.types import SIDE_NOT_STATED
+from core.records.reads.rows import BIRADS, DENSITIES, breasts_of, find_study, newest_predictions
+from core.types import SIDE_NOT_STATED, Modality
 
 MANAGEMENT: Mapping[str, str] = {
     "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",
@@ -42,6 +43,7 @@ MANAGEMENT: Mapping[str, str] = {
 }  # fmt: skip
 """What a category asks for (ACR BI-RADS Atlas, 5th edition, table of concordance between categories and management)."""
 COMMENT_LENGTH_MOST = 4000
+SENTENCE_LENGTH_MOST = 2000
 READ_FIRST = "read_first"
 
 
@@ -65,7 +67,8 @@ class Read:
     """One saved read. kind: "first" or "final". impressions: breast -> Impression. is_amendment: the same person had
     saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
     weights_sha256, malignant), and of a first read the pictures of which an answer had been seen in another study
-    or as a test case (image_id, seen_in, correlation, way).
+    or as a test case (image_id, seen_in, correlation, way). sentence: the reader's text for the report, of a final
+    read. density: of the breasts, one of `DENSITIES`, where the reader gave one.
     """
 
     id: int
@@ -79,6 +82,8 @@ class Read:
     created_at: datetime
     is_amendment: bool
     predictions_seen: tuple[Mapping[str, Any], ...]
+    sentence: str = ""
+    density: str | None = None
 
     @property
     def has_seen_answer(self) -> bool:
@@ -153,10 +158,18 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
 
 
 def record_final_read(
-    db: Database, actor: Actor, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+    db: Database,
+    actor: Actor,
+    study_id: str,
+    impressions: Mapping[str, Impression],
+    comment: str = "",
+    *,
+    sentence: str = "",
+    density: str | None = None,
 ) -> int:
     """Save the final assessment, or an amendment to the person's own; the id of the read.
 
+    sentence, density: as in `Read`; a density only of a study with a mammogram.
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
     with db.begin() as connection:
@@ -172,7 +185,8 @@ def record_final_read(
         if not is_amendment:
             require_free(connection, study_id, person.id)
             end_lease(connection, study_id)
-        read_id = _insert_read(connection, person, study, "final", impressions, comment)
+        details = _checked_details(connection, study_id, sentence, density)
+        read_id = _insert_read(connection, person, study, "final", impressions, comment, details=details)
         trail.record(connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment)
     return read_id
 
@@ -297,6 +311,7 @@ def _insert_read(
     impressions: Mapping[str, Impression],
     comment: str,
     marks: Sequence[answers_seen.Mark] = (),
+    details: Mapping[str, str | None] = MappingProxyType({}),
 ) -> int:
     breasts = breasts_shown(connection, study.id)
     if set(impressions) != set(breasts):
@@ -324,11 +339,24 @@ def _insert_read(
             reading_mode=study.reading_mode,
             created_at=tables.now(),
             predictions_seen=seen,
+            **details,
         )
         .returning(tables.read.c.id)
     ).scalar_one()
     drop_draft(connection, study.id, person.id, kind)
     return read_id
+
+
+def _checked_details(
+    connection: Connection, study_id: str, sentence: str, density: str | None
+) -> dict[str, str | None]:
+    image = tables.image.c
+    of_breast = select(image.id).where(image.study_id == study_id, image.modality == Modality.MAMMOGRAPHY.value)
+    if density is not None and density not in DENSITIES:
+        raise InvalidInput(f"The density can be {', '.join(DENSITIES)}.")
+    if density is not None and connection.execute(of_breast.limit(1)).first() is None:
+        raise InvalidInput("The density is read from a mammogram, and this study has none.")
+    return {"sentence": tidy_text(sentence, SENTENCE_LENGTH_MOST, "sentence for the report"), "density": density}
 
 
 def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
@@ -344,6 +372,8 @@ def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
         created_at=row.created_at,
         is_amendment=is_amendment,
         predictions_seen=tuple(row.predictions_seen),
+        sentence=row.sentence or "",
+        density=row.density,
     )
 
 

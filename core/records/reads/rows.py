@@ -27,6 +27,8 @@ from core.records.database.image_store import ImageStore
 from core.types import LATERALITIES, SIDE_NOT_STATED, Explanation, Fit, Image, Modality, Prediction, Window
 
 BIRADS = ("0", "1", "2", "3", "4A", "4B", "4C", "5", "6")
+DENSITIES = ("A", "B", "C", "D")
+"""Composition of the breast (ACR BI-RADS Atlas, 5th edition): almost entirely fatty to extremely dense."""
 STATES = ("new", "first read saved", "final")
 
 

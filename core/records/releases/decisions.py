@@ -3,7 +3,8 @@
 Every decision is a row of `release`, which the database refuses to change. What follows from the rows is written to
 `live.json` (`core.models.live`) before the row is committed and under the same lock, so both change in one order; where
 a process dies in between, `project` makes the file anew from the rows. A decision names the weights that its maker saw
-as live: where they are not live any more, somebody else decided meanwhile, and it is refused.
+as live: where they are not live any more, somebody else decided meanwhile, and it is refused. Which model of a modality
+speaks first is no release: the table `site` holds it, and `live.json` too.
 
 Weights that were decided about, kept in the state folder: put there whole or not at all, and never changed.
 """
@@ -11,6 +12,7 @@ Weights that were decided about, kept in the state folder: put there whole or no
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +27,7 @@ from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotF
 from core.evaluation.promotion import CHANCE
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
-from core.models.cards import Card, chance_text, known_cards, read_card, shipped_cards
+from core.models.cards import Card, chance_text, known_cards, live_cards, read_card, shipped_cards
 from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
 from core.models.weights import check_shards
 from core.records.audit import trail
@@ -35,10 +37,13 @@ from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, require_permission
 from core.records.reads.reads import tidy_text
 from core.settings import Settings
+from core.types import Modality
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 ALLOW, END_ALLOW = "allow chance", "withhold"
 """That weights answer although they may be no better than chance (`core.models.cards.chance_text`), and no more."""
+LEAD_PREFIX = "lead_"
+"""How the keys of the table `site` begin that name a modality's lead."""
 REASON_LENGTH_MOST = 2000
 
 
@@ -205,6 +210,27 @@ def end_allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | N
         _decide(connection, person, END_ALLOW, model_id, previous, previous, words)
 
 
+def name_lead(db: Database, actor: Actor, modality: Modality, model_id: str | None) -> None:
+    """Let a live model speak first on this modality's breasts, from the next page on; None lets the default decide.
+
+    Raises NotAllowed; NotFound for a model of this modality that does not answer.
+    """
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+    with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
+        answering = {card.model_id for card in live_cards(db.settings) if card.modality is modality}
+        if model_id is not None and model_id not in answering:
+            raise NotFound(f"{model_id} does not answer for {modality}, so it cannot lead. Choose a live model.")
+        before = _leads(connection).get(modality.value)
+        key = LEAD_PREFIX + modality.value
+        connection.execute(tables.site.delete().where(tables.site.c.key == key))
+        if model_id is not None:
+            content = {"model_id": model_id, "by": person.id, "at": tables.now().isoformat()}
+            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        trail.record(connection, person.id, "name lead", f"modality {modality}", before=before, after=model_id)
+
+
 def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> list[Decision]:
     """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
     with db.read() as connection:
@@ -353,7 +379,14 @@ def _live_of(connection: Connection) -> Live:
             chosen[row.model_id] = None if row.decision == RETIRE else row.weights_sha256
         if row.decision == END_SHADOW or shadows.get(row.model_id) == chosen.get(row.model_id):
             shadows.pop(row.model_id, None)
-    return Live(chosen=chosen, shadows=shadows, allowed=allowed)
+    return Live(chosen=chosen, shadows=shadows, allowed=allowed, leads=_leads(connection))
+
+
+def _leads(connection: Connection) -> dict[str, str]:
+    """Modality -> the model that the site named to speak first."""
+    site = tables.site.c
+    rows = connection.execute(select(site.key, site.value).where(site.key.like(f"{LEAD_PREFIX}%")))
+    return {key.removeprefix(LEAD_PREFIX): json.loads(value)["model_id"] for key, value in rows}
 
 
 def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:

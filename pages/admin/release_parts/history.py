@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from core.models.cards import Card, chance_text, override_text
+from core.models.lead import lead_of
+from core.models.live import read_live
 from core.records.people.permissions import Actor
 from core.records.releases import decisions
 from core.records.releases.decisions import Decision
@@ -114,3 +117,28 @@ def _release_text(card: Card) -> str:
 def _note_and_rerun(note: str) -> None:
     st.session_state.release_note = note
     st.rerun()
+
+
+def _named_or(by_default: str, model_id: str) -> str:
+    return model_id or by_default
+
+
+def draw_leads(actor: Actor, cards: Sequence[Card]) -> None:
+    """Whose number stands first for a reader, one choice a modality. cards: the live ones."""
+    for modality in dict.fromkeys(card.modality for card in cards):
+        own = [card.model_id for card in cards if card.modality is modality]
+        named = read_live(settings()).leads.get(modality.value, "")
+        lead = lead_of(settings(), modality)
+        options = ["", *dict.fromkeys(([named] if named else []) + own)]
+        words = "by default" if named or lead is None else f"by default: {lead.model_id}"
+        chosen, save = st.columns([4, 1], vertical_alignment="bottom")
+        model_id = chosen.selectbox(
+            f"Leads on {modality}", options, index=options.index(named), key=f"lead_{modality}_{named}",
+            format_func=partial(_named_or, words),
+        )  # fmt: skip
+        if lead is not None and lead.note:
+            st.warning(plain(f"{lead.note} {lead.model_id} leads in its place."), icon=":material/warning:")
+        if save.button("Name the lead", key=f"name_lead_{modality}", disabled=model_id == named, width="stretch"):
+            with refusals_shown():
+                decisions.name_lead(database(), actor, modality, model_id or None)
+                _note_and_rerun(f"{model_id or 'The default'} leads on {modality} from the next page on.")

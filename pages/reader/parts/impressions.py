@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
 
 import streamlit as st
 
 from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
-from core.records.reads.reads import COMMENT_LENGTH_MOST, Impression, Read
-from core.records.reads.rows import BIRADS
-from core.reports.content import BIRADS_MEANING, SEEN_ANSWER, breast_name, when
-from pages.parts.markdown import plain
+from core.records.reads.reads import COMMENT_LENGTH_MOST, SENTENCE_LENGTH_MOST, Impression, Read
+from core.records.reads.rows import BIRADS, DENSITIES
+from core.records.reads.studies import StoredStudy
+from core.reports.content import (
+    BIRADS_MEANING,
+    DENSITY_MEANING,
+    SEEN_ANSWER,
+    breast_name,
+    pictures_of_breasts,
+    report_sentence,
+    when,
+)
+from core.types import Modality
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 
@@ -25,50 +35,128 @@ it; 0 has none and stays low."""
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form of a read. key: of its widgets. kind: "first" or "final"."""
+    """One form of a read. key: of its widgets. kind: "first" or "final". pictures: breast -> views that it shows, for
+    the report's text. has_density: whether the reader is asked for the composition of the breasts."""
 
     key: str
     study_id: str
     kind: str
     breasts: tuple[str, ...]
+    pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    has_density: bool = False
 
 
-def read_form(
-    person: SignedIn, form: Form, *, start: Mapping[str, Impression] | None = None, comment: str = ""
-) -> tuple[dict[str, Impression] | None, str]:
-    """BI-RADS and suspicion for each breast, None until every breast has a category, and the comment.
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a form holds. impressions: None until every breast has a category."""
 
-    What was filled in and not saved comes back from the reader's draft. start, comment: what a form without a draft
-    begins with. The slider follows the category until the reader moves it.
+    impressions: dict[str, Impression] | None
+    comment: str
+    sentence: str = ""
+    density: str | None = None
+
+
+def form_of(study: StoredStudy, kind: str, start: Read | None = None) -> Form:
+    """The form of a first impression, or of a final read that begins with the read `start`."""
+    images = [stored.image for stored in study.images]
+    key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{start.id if start else 0}"
+    has_density = kind == "final" and any(image.modality is Modality.MAMMOGRAPHY for image in images)
+    return Form(key, study.row.id, kind, study.breasts, pictures_of_breasts(images), has_density)
+
+
+def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Filled:
+    """BI-RADS and suspicion for each breast; of a final read also density, the report's text; the comment.
+
+    What was filled in and not saved comes back from the reader's draft. start: what a form without a draft begins with.
+    The slider follows the category until the reader moves it, and the text follows the assessment until it is edited.
     """
     if f"{form.key}_comment" not in st.session_state:  # Streamlit forgets a form while another page is drawn
-        _restore(person, form, start or {}, comment)
+        _restore(person, form, start)
+    density = _density(form) if form.has_density else None
     given: dict[str, Impression] = {}
     for breast in form.breasts:
         birads, suspicion = _breast(form, breast)
         if birads is not None:
             given[breast] = Impression(birads=birads, suspicion=suspicion)
-    words = st.text_area(
+    impressions = given if len(given) == len(form.breasts) else None
+    if form.kind == "first":
+        return Filled(impressions, _comment(form))
+    left, right = st.columns(2, gap="small")
+    with left:
+        comment = _comment(form)
+    with right:
+        sentence = _sentence(form, density)
+    return Filled(impressions, comment, sentence, density)
+
+
+def _comment(form: Form) -> str:
+    return st.text_area(
         "Comment",
         key=f"{form.key}_comment",
         max_chars=COMMENT_LENGTH_MOST,
-        height=80,
+        height=68,
         on_change=_store_draft,
         args=(form,),
     )
-    return (given if len(given) == len(form.breasts) else None), words
 
 
-def _restore(person: SignedIn, form: Form, start: Mapping[str, Impression], comment: str) -> None:
+def _density(form: Form) -> str | None:
+    label, choice = st.columns([1, 1.6], vertical_alignment="center", gap="small")
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in DENSITY_MEANING.items())
+    label.caption("Breast composition", help=meanings)
+    return choice.segmented_control(
+        "Breast composition", DENSITIES, key=f"{form.key}_density", on_change=_store_draft, args=(form,),
+        label_visibility="collapsed",
+    )  # fmt: skip
+
+
+def _sentence(form: Form, density: str | None) -> str:
+    """The report's text: it follows the assessment until the reader edits it, and then says where they part."""
+    state, key, follows = st.session_state, f"{form.key}_sentence", f"{form.key}_follows"
+    made = report_sentence(_categories(form), form.pictures, density)
+    if state[key] == state[follows]:
+        state[key] = state[follows] = made
+    words = st.text_area(
+        "Text for the report", key=key, max_chars=SENTENCE_LENGTH_MOST, height=68, on_change=_store_draft, args=(form,)
+    )
+    if state[follows] != made:
+        st.caption(":material/warning: The assessment has changed since you edited this text.")
+        st.button("Write it anew", key=f"{form.key}_anew", on_click=_write_anew, args=(form, made))
+    return words
+
+
+def _write_anew(form: Form, made: str) -> None:
+    require("record_first_read")
+    st.session_state[f"{form.key}_sentence"] = st.session_state[f"{form.key}_follows"] = made
+    _store_draft(form)
+
+
+def _categories(form: Form) -> dict[str, str]:
+    """Breast -> BI-RADS, as far as it was chosen."""
+    chosen = {breast: st.session_state.get(f"{form.key}_{breast}_birads") for breast in form.breasts}
+    return {breast: category for breast, category in chosen.items() if category}
+
+
+def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     draft = draft_of(database(), person, form.study_id, form.kind)
+    state = st.session_state
+    begun = start.impressions if start else {}
     for breast in form.breasts:
-        given = start.get(breast)
+        given = begun.get(breast)
         birads, suspicion = (given.birads, given.suspicion) if given else (None, 0)
         if draft and breast in draft.breasts:
             birads, suspicion = draft.breasts[breast]
-        st.session_state[f"{form.key}_{breast}_birads"] = birads
-        st.session_state[f"{form.key}_{breast}_suspicion"] = suspicion
-    st.session_state[f"{form.key}_comment"] = draft.comment if draft else comment
+        state[f"{form.key}_{breast}_birads"] = birads
+        state[f"{form.key}_{breast}_suspicion"] = suspicion
+    is_correction = start is not None and start.kind == "final"
+    said = start.comment if start and is_correction else ""
+    state[f"{form.key}_comment"] = draft.comment if draft else said
+    density = draft.density if draft else start.density if start else None
+    state[f"{form.key}_density"] = density
+    made = report_sentence(_categories(form), form.pictures, density)
+    sentence = draft.sentence if draft else start.sentence or None if start and is_correction else None
+    state[f"{form.key}_sentence"] = made if sentence is None else sentence
+    state[f"{form.key}_follows"] = made
 
 
 def _breast(form: Form, breast: str) -> tuple[str | None, int]:
@@ -78,11 +166,12 @@ def _breast(form: Form, breast: str) -> tuple[str | None, int]:
         f"{name}: BI-RADS", BIRADS, key=birads_key, on_change=_follow, args=(form, birads_key, suspicion_key)
     )
     st.session_state.setdefault(suspicion_key, 0)
-    suspicion = st.slider(
-        f"{name}: suspicion, 0 to 100", 0, 100,
+    scale, meaning = st.columns([1.7, 1], vertical_alignment="center", gap="small")
+    suspicion = scale.slider(
+        f"{name}: suspicion, 0 to 100", 0, 100, label_visibility="collapsed",
         key=suspicion_key, disabled=birads is None, on_change=_store_draft, args=(form,),
     )  # fmt: skip
-    st.caption(BIRADS_MEANING[birads].capitalize() if birads else "Choose a category; the suspicion follows it.")
+    meaning.caption(BIRADS_MEANING[birads].capitalize() if birads else "Choose a category")
     return birads, suspicion
 
 
@@ -103,23 +192,30 @@ def _store_draft(form: Form) -> None:
         for breast in form.breasts
     }
     with refusals_shown():
-        draft = ReadDraft(breasts, str(state.get(f"{form.key}_comment") or ""))
+        words, made = state.get(f"{form.key}_sentence"), state.get(f"{form.key}_follows")
+        draft = ReadDraft(
+            breasts,
+            str(state.get(f"{form.key}_comment") or ""),
+            None if words == made else words,  # it follows the assessment still
+            state.get(f"{form.key}_density"),
+        )
         store_draft(database(), person, form.study_id, form.kind, draft)
 
 
 def show_read(read: Read, *, whose: str = "") -> None:
     """What was saved, as it will stand in the report. whose: the reader's name, where it is not the one who looks."""
-    if whose:
-        final = "correction of the final assessment" if read.is_amendment else "final assessment"
-        kind = "first impression" if read.kind == "first" else final
-        st.markdown(f"**{plain(whose)}**, {kind}")
-    for breast, given in read.impressions.items():
-        st.markdown(
-            f"{breast_name(breast)}: **BI-RADS {given.birads}** ({BIRADS_MEANING[given.birads]}), "
-            f"suspicion **{given.suspicion}** of 100"
-        )
-    if read.comment:
-        st.text(read.comment)
-    st.caption(f"Saved {when(read.created_at)}")
+    final = "correction of the final assessment" if read.is_amendment else "final assessment"
+    kind = "first impression" if read.kind == "first" else final
+    head = f"<b>{escape(whose)}</b>, {kind}" if whose else f"<b>{kind.capitalize()}</b>"
+    lines = [f"{head} · saved {when(read.created_at)}"]
+    lines += [
+        f"{breast_name(breast)}: <b>BI-RADS {given.birads}</b> ({BIRADS_MEANING[given.birads]}), "
+        f"suspicion {given.suspicion} of 100"
+        for breast, given in read.impressions.items()
+    ]
+    if read.density:
+        lines.append(f"Breast composition {read.density} ({DENSITY_MEANING[read.density]})")
+    words = "".join(f'<p class="sr-read sr-words">{escape(said)}</p>' for said in (read.sentence, read.comment) if said)
+    st.html(f'<p class="sr-read">{"<br>".join(lines)}</p>{words}')
     for way in read.answers_seen:
         st.caption(f":material/visibility: {SEEN_ANSWER[way]}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import streamlit as st
 
@@ -16,12 +17,14 @@ from pages.parts import viewer
 from pages.parts.attention import AttentionChoice
 from pages.parts.viewer import Picture
 
-STAYS_IN_VIEW = """<style>
-@media (min-width: 640px) {
-  [data-testid="stColumn"]:has(.st-key-sr-pictures) { position: sticky; top: 3.75rem; align-self: flex-start; }
-}
-</style>"""
-"""The pictures stay where they are while the panel beside them scrolls; on a phone they stand above it."""
+_STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
+_AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
+"""On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), and a
+line of a warning, with as many letters as it has room for at 1440 pixels."""
+
+
+def draw_style() -> None:
+    st.html(f"<style>{_STYLE}</style>")
 
 
 def labels_of(study: StoredStudy) -> dict[str, str]:
@@ -35,9 +38,12 @@ def show_study(
     *,
     choice: AttentionChoice | None = None,
     explanations: Sequence[Mapping[str, Explanation]] = (),
+    warnings: Sequence[str] = (),
 ) -> None:
-    """Tools and grid. explanations: for each image, weights sha256 -> explanation; without its own it is bare."""
-    st.html(STAYS_IN_VIEW)
+    """Tools, grid, and the warnings (Markdown, a line each) under it, all of it in the window at once.
+
+    explanations: for each image, weights sha256 -> explanation; without its own it is bare.
+    """
     images = [stored.image for stored in study.images]
     layout = hang(images)
     places = {place.index: place for place in layout.places if place.index is not None}
@@ -45,7 +51,10 @@ def show_study(
         _picture(images, index, places[index], choice, explanations[index] if explanations else {})
         for index in range(len(images))
     ]
-    heights = ("35vh", "38vh") if len(layout.places) > layout.columns else ("68vh", "60vh")
+    n_rows = 2 if len(layout.places) > layout.columns else 1
+    n_lines = sum(1 + len(line) // _LINE_LETTERS for line in warnings)
+    around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0)
+    heights = (f"max(14rem, (100dvh - {around}rem) / {n_rows})", "38vh" if n_rows == 2 else "60vh")
     viewer.show(
         shown,
         stages(layout),
@@ -54,6 +63,8 @@ def show_study(
         opacity=choice.opacity if choice else 0.5,
         cell_height=heights,
     )
+    if warnings:
+        st.caption("  \n".join(warnings))
 
 
 def _picture(

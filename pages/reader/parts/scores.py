@@ -1,28 +1,32 @@
 """What the models said, on the screen, once the reader may see it.
 
-Probabilities side by side on one scale from 0 to 100 %: value, interval, threshold. One hue, no red, no green.
+One line a breast, by the model that leads; the others are folded under it. Probabilities stand on one scale from 0 to
+100 %: value, interval, threshold. One hue, no red, no green.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
-from core.models.aggregate import BreastScore
+from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, BreastScore
 from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
 from core.models.operating_point import operating_point
 from core.models.training_distance import UNLIKE_TEXT
 from core.reading import second_read
+from core.reading.opinions import Opinion, opinions_of
 from core.reading.second_read import Answer
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import (
     AI_GENERATED,
+    CLASS_MEANING,
     INTERVAL_NOTE,
+    NO_BREAST_NUMBER,
     against_threshold,
-    agreement_of,
     breast_name,
     class_text,
     percent_range,
@@ -33,45 +37,47 @@ from pages.parts.session import database, settings
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One line of the figure; all but the texts in [0, 1]. remarks: what must be known before leaning on the number."""
+    """One line of the figure; all but the texts in [0, 1]. remarks: what must be known before leaning on the number.
+
+    by: whose number it is, where `name` is the breast's. notes: what stands under it.
+    """
 
     name: str
     malignant: float
     interval: tuple[float, float]
     threshold: float
     remarks: tuple[str, ...] = ()
+    by: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def bars_html(bars: Sequence[Bar]) -> str:
     """The figure as HTML without scripts; every word in it is escaped. It also reads well aloud."""
     lines = "".join(_line(bar) for bar in bars)
-    return f'<div role="list" style="display:grid;gap:.8rem;margin:.25rem 0;font-size:.95rem">{lines}</div>'
+    return f'<div role="list" class="sr-bars">{lines}</div>'
 
 
 def _line(bar: Bar) -> str:
     low, high = bar.interval
     shown = against_threshold(bar.malignant, bar.threshold)
-    said = f"{bar.name}: {shown.probability}, 95 % interval {percent_range(bar.interval)}. {shown.verdict}"
-    said = " ".join([f"{said}." if bar.remarks else said, *bar.remarks])
-    remarks = "".join(
-        f'<div style="font-size:.87rem;margin-top:.25rem;color:#ffd479">{escape(remark)}</div>'
-        for remark in bar.remarks
-    )
+    name = f"{bar.name}, {bar.by}" if bar.by else bar.name
+    said = f"{name}: {shown.probability}, 95 % interval {percent_range(bar.interval)}. {shown.verdict}"
+    said = " ".join([f"{said}." if bar.remarks or bar.notes else said, *bar.remarks, *bar.notes])
+    remarks = "".join(f'<div class="sr-remark">{escape(remark)}</div>' for remark in bar.remarks)
+    notes = "".join(f'<div class="sr-soft">{escape(note)}</div>' for note in bar.notes)
+    by = f'<span class="sr-by">{escape(bar.by)}</span>' if bar.by else ""
     track = (
-        '<div style="position:relative;height:.75rem;margin-top:.2rem;background:#20262b;border-radius:2px">'
-        f'<div style="position:absolute;top:0;bottom:0;left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%;'
-        'background:#5f7f8f"></div>'
-        f'<div style="position:absolute;top:-.1rem;bottom:-.1rem;left:calc({100 * bar.malignant:.2f}% - 2px);width:4px;'
-        'background:#e8f1f5"></div>'
-        f'<div title="threshold {shown.threshold}" style="position:absolute;top:-.3rem;bottom:-.3rem;'
-        f'left:{100 * bar.threshold:.2f}%;border-left:2px dashed #ffd479"></div></div>'
+        '<div class="sr-track">'
+        f'<div class="sr-interval" style="left:{100 * low:.2f}%;width:{max(0.5, 100 * (high - low)):.2f}%"></div>'
+        f'<div class="sr-value" style="left:calc({100 * bar.malignant:.2f}% - 2px)"></div>'
+        f'<div class="sr-threshold" title="threshold {shown.threshold}" style="left:{100 * bar.threshold:.2f}%"></div>'
+        "</div>"
     )
     return (
-        f'<div role="listitem" aria-label="{escape(said)}">'
-        '<div style="display:flex;justify-content:space-between;gap:1rem">'
+        f'<div role="listitem" aria-label="{escape(said)}"><div class="sr-ends">'
         f"<span>{escape(bar.name)}</span><span><b>{shown.probability}</b> "
-        f'<span style="opacity:.7">({percent_range(bar.interval)})</span></span></div>{track}'
-        f'<div style="opacity:.7;font-size:.87rem;margin-top:.25rem">{shown.verdict}</div>{remarks}</div>'
+        f'<span class="sr-soft">({percent_range(bar.interval)})</span></span></div>{track}'
+        f'<div class="sr-ends sr-soft"><span>{shown.verdict}</span>{by}</div>{notes}{remarks}</div>'
     )
 
 
@@ -109,21 +115,69 @@ def _refusals(study: StoredStudy) -> dict[str, str]:
 
 
 def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[str, str]) -> None:
-    """Breast by breast, then the thresholds in words, then image by image. labels: image id -> as hung."""
+    """Breast by breast the lead's number, the others folded under it. labels: image id -> as hung."""
     names = second_read.titles(settings())
-    scores = second_read.breast_scores(study, answers)
-    remarks = _remarks(answers)
-    st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]")
-    if answers and not scores:
-        st.caption("None of these pictures is a full view that counts for a breast's number; each has its own score.")
-    for breast in dict.fromkeys(score.breast for score in scores):
-        _show_breast([score for score in scores if score.breast == breast], names, remarks)
-    st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
+    opinions = opinions_of(settings(), second_read.breast_scores(study, answers))
+    with st.container(horizontal=True, vertical_alignment="center", key="sr-second-read"):
+        st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]", width="stretch")
+        with st.popover("Meaning", icon=":material/help:"):
+            _show_meaning(opinions, answers)
+        with st.popover("By image", icon=":material/grid_view:"):
+            _show_images(answers, labels, names)
     _show_leaks(answers)
-    _show_thresholds(answers)
-    with st.expander("Image by image", icon=":material/grid_view:"):
-        _show_images(answers, labels, names, remarks)
-    _show_timing(answers)
+    if not opinions:
+        st.caption(NO_BREAST_NUMBER)
+        return
+    _show_notes(opinions, names)
+    of_breast = Counter(opinion.breast for opinion in opinions)
+    columns = st.columns(2) if len(opinions) == 2 else [st.container() for _ in opinions]
+    for column, opinion in zip(columns, opinions, strict=True):
+        of = f", {opinion.modality}" if of_breast[opinion.breast] > 1 else ""
+        with column.container(gap="small"):
+            _show_opinion(opinion, f"{breast_name(opinion.breast)}{of}", names)
+
+
+def _show_notes(opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:
+    """Above the leads' numbers, each sentence once: what must be known before any of them is leaned on."""
+    notes = [note for opinion in opinions for note in opinion.notes]
+    remarks = [
+        f"{names.get(one.lead.model_id, one.lead.model_id)}: {remark}"
+        for one in opinions
+        for remark in one.remarks.get(one.lead.weights_sha256, ())
+    ]
+    shown = "".join(f'<div class="sr-remark">{escape(words)}</div>' for words in dict.fromkeys((*notes, *remarks)))
+    if shown:
+        st.html(f'<div role="note">{shown}</div>')
+
+
+def _show_opinion(opinion: Opinion, name: str, names: Mapping[str, str]) -> None:
+    lead = opinion.lead
+    marks = ", weak" if opinion.is_weak(lead) else ""
+    by = f"{names.get(lead.model_id, lead.model_id)}{marks}"
+    rule = "" if lead.rule in (ONE_RULE, MEAN_RULE, MAX_RULE) else f"{lead.rule[0].upper()}{lead.rule[1:]}."
+    notes = tuple(filter(None, (opinion.agreement, rule)))
+    unlike = _unlike(lead)  # the lead's other remarks stand above the breasts, once
+    st.html(bars_html([Bar(name, lead.malignant, lead.interval, lead.threshold, unlike, by, notes)]))
+    if not opinion.others:
+        return
+    n = len({score.model_id for score in opinion.others} - {lead.model_id})
+    n_weak = opinion.n_weak - opinion.is_weak(lead)
+    weak = f", {n_weak} weak" if n_weak else ""
+    with st.expander(
+        f"{n} other model{'' if n == 1 else 's'}{weak}", key=f"others_{opinion.breast}_{opinion.modality}"
+    ):
+        bars = [
+            Bar(names.get(s.model_id, s.model_id), s.malignant, s.interval, s.threshold,
+                (*_unlike(s), *opinion.remarks.get(s.weights_sha256, ())))
+            for s in opinion.others
+        ]  # fmt: skip
+        st.html(bars_html(bars))
+        if n_weak:
+            st.caption("Weak models are not counted when the models agree or disagree.")
+
+
+def _unlike(score: BreastScore) -> tuple[str, ...]:
+    return (UNLIKE_TEXT,) if score.is_unlike_training else ()
 
 
 def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
@@ -136,37 +190,6 @@ def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
         st.info(f"**{plain(', '.join(where))}**: {plain(reason)}", icon=":material/info:")
 
 
-def _remarks(answers: Sequence[Answer]) -> dict[str, tuple[str, ...]]:
-    """Id of a weak model among those that answered -> what is said beside its numbers."""
-    shown = {prediction.weights_sha256: prediction.model_id for _, prediction, _ in answers}
-    site = settings()
-    return {
-        shown[card.weights_sha256]: remarks_of(site, card) for card in known_cards(site) if card.weights_sha256 in shown
-    }
-
-
-def _show_breast(
-    scores: Sequence[BreastScore], names: Mapping[str, str], remarks: Mapping[str, tuple[str, ...]]
-) -> None:
-    st.markdown(f"**{breast_name(scores[0].breast)}**")
-    bars = [
-        Bar(
-            names.get(s.model_id, s.model_id),
-            s.malignant,
-            s.interval,
-            s.threshold,
-            (*((UNLIKE_TEXT,) if s.is_unlike_training else ()), *remarks.get(s.model_id, ())),
-        )
-        for s in scores
-    ]
-    st.html(bars_html(bars))
-    words = agreement_of(scores)
-    if words:
-        st.markdown(words)
-    for rule in dict.fromkeys(score.rule for score in scores):
-        st.caption(f"{rule[0].upper()}{rule[1:]}.")
-
-
 def _show_leaks(answers: Sequence[Answer]) -> None:
     """In red, before anything is made of the numbers, what cannot be believed of them."""
     shown = {prediction.weights_sha256 for _, prediction, _ in answers}
@@ -176,40 +199,44 @@ def _show_leaks(answers: Sequence[Answer]) -> None:
                 st.error(f"{plain(card.title)}: {plain(leak_text(leak))}", icon=":material/warning:")
 
 
-def _show_thresholds(answers: Sequence[Answer]) -> None:
+def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> None:
+    """What the numbers, thresholds and classes mean, one click away from them."""
+    st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
+    st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
+    for rule in dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores):
+        st.caption(f"A breast's number: {rule}.")
+    for _, prediction, _ in {prediction.classes: one for one in answers for prediction in [one[1]]}.values():
+        meanings = "; ".join(
+            f"**{plain(name.replace('_', ' '))}**: {CLASS_MEANING.get(name, 'as the collection it learnt from says')}"
+            for name in prediction.classes
+        )
+        st.markdown(f"Classes. {meanings}.")
     shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
-    with st.expander("What the thresholds mean", icon=":material/help:"):
-        for card in known_cards(settings()):
-            if answer := shown.get(card.weights_sha256):
-                point = operating_point(card, answer.threshold, answer.threshold_rule)
-                st.markdown(f"**{plain(card.title)}**: {plain(point.text)}")
-        st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
+    for card in known_cards(settings()):
+        if answer := shown.get(card.weights_sha256):
+            point = operating_point(card, answer.threshold, answer.threshold_rule)
+            st.markdown(f"**{plain(card.title)}**: {plain(point.text)}")
+    devices = sorted({prediction.device for _, prediction, _ in answers})
+    seconds = sum(prediction.seconds for _, prediction, _ in answers)
+    st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
 
 
-def _show_images(
-    answers: Sequence[Answer],
-    labels: Mapping[str, str],
-    names: Mapping[str, str],
-    remarks: Mapping[str, tuple[str, ...]],
-) -> None:
+def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
+    site = settings()
+    remarks = {card.weights_sha256: " ".join(remarks_of(site, card)) for card in known_cards(site)}
+    said = [remarks.get(prediction.weights_sha256, "") for _, prediction, _ in answers]
     rows = [
         {
             "Image": labels.get(image_id, ""),
             "Model": names.get(prediction.model_id, prediction.model_id),
             "Malignant": shown.probability,
-            **({"Mind": " ".join(remarks.get(prediction.model_id, ()))} if any(remarks.values()) else {}),
+            **({"Mind": mind} if any(said) else {}),
             "95 % interval": percent_range(prediction.interval),
             "Threshold": shown.verdict,
             "All classes": class_text(prediction),
             "Seconds": f"{prediction.seconds:.2f}",
         }
-        for image_id, prediction, _ in answers
+        for (image_id, prediction, _), mind in zip(answers, said, strict=True)
         for shown in [against_threshold(prediction.malignant, prediction.threshold)]
     ]
     st.dataframe(rows, hide_index=True)
-
-
-def _show_timing(answers: Sequence[Answer]) -> None:
-    devices = sorted({prediction.device for _, prediction, _ in answers})
-    seconds = sum(prediction.seconds for _, prediction, _ in answers)
-    st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")

@@ -10,9 +10,10 @@ import streamlit as st
 from core.evaluation.tables.of_cards import headline
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
-from core.models.cards import known_cards, leak_text, leaks_of, remarks_of
+from core.models.cards import WEAK, known_cards, leak_text, leaks_of, remarks_of, weak_texts
 from core.models.operating_point import operating_point
 from core.reading import second_read
+from core.reading.opinions import opinions_of
 from core.reading.second_read import Answer
 from core.records.people.permissions import Person, SignedIn
 from core.records.reads.reads import Read, record_export
@@ -23,8 +24,11 @@ from core.reports.pdf import build_pdf
 from core.reports.study import study_document
 from core.settings import Settings
 from pages.parts.attention import default_choice
-from pages.parts.card_rows import data_text, headline_text
+from pages.parts.card_rows import data_text
 from pages.parts.session import database, deferred, require, settings
+
+_MEASURES = {"auc": "AUC", "sensitivity_at_threshold": "sensitivity", "specificity_at_threshold": "specificity"}
+"""What a row of the report's table of models says was measured; the page Models has the rest."""
 
 
 def gather(
@@ -34,12 +38,12 @@ def gather(
     return Report(
         study_id=study.row.id,
         study_name=study.row.display_name,
-        images=tuple(_images(study, answers)),
+        images=tuple(_images(study, answers, site)),
         reads=tuple(_read(read) for read in retained),
         made_at=datetime.now(UTC),
         made_by=person.name,
         reading_mode=study.row.reading_mode,
-        scores=tuple(second_read.breast_scores(study, answers)),
+        opinions=tuple(opinions_of(site, second_read.breast_scores(study, answers))),
         models=tuple(_models(answers, site)),
         site_name=site.site_name,
         is_synthetic=study.row.is_synthetic,
@@ -70,13 +74,15 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
         )  # fmt: skip
 
 
-def _images(study: StoredStudy, answers: Sequence[Answer]) -> Iterator[ReportImage]:
-    """In hanging order, each under the attention of the first model that read it."""
+def _images(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> Iterator[ReportImage]:
+    """In hanging order, each under the attention of the lead, or of the first model that read it."""
+    leads = second_read.leads_of(site, study, answers)
     for place in hang([stored.image for stored in study.images]).places:
         if place.index is None:
             continue
         stored = study.images[place.index]
         own = [(prediction, explanation) for image_id, prediction, explanation in answers if image_id == stored.id]
+        own.sort(key=lambda answer: answer[0].model_id != leads.get(stored.image.modality))
         attention = None
         removed = removed_text(stored.pixels_removed_at) if stored.pixels_removed_at else ""
         if own and not removed:
@@ -90,7 +96,7 @@ def _read(read: Read) -> ReportRead:
     impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
     return ReportRead(
         read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment,
-        answers_seen=read.answers_seen,
+        answers_seen=read.answers_seen, sentence=read.sentence, density=read.density,
     )  # fmt: skip
 
 
@@ -112,13 +118,18 @@ def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
                 f"Threshold {100 * prediction.threshold:.1f} %; the card of these weights is no longer here.", {},
             )  # fmt: skip
             continue
+        point = operating_point(card, prediction.threshold, prediction.threshold_rule)
+        remarks, measured, is_weak = remarks_of(site, card), headline(card), bool(weak_texts(site, card))
         yield ReportModel(
             card.model_id,
             card.title,
             card.weights_sha256,
-            operating_point(card, prediction.threshold, prediction.threshold_rule).text,
-            headline_text(headline(card)),
+            point.brief,
+            {words: measured[key] for key, words in _MEASURES.items() if key in measured},
             data_text(card),
-            tuple(dict.fromkeys((*remarks_of(site, card), *card.limits))),
+            tuple(limit for limit in card.limits if not (is_weak and limit.startswith(WEAK))),
             tuple(map(leak_text, leaks_of(card))),
+            remarks,
+            point.rule_text,
+            is_weak,
         )

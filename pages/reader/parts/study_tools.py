@@ -36,8 +36,8 @@ def header(person: SignedIn, study: StoredStudy) -> None:
                 _deletion(person, study)
 
 
-def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
-    """What the reader should know before trusting a picture, image by image; the same sentence only once."""
+def warnings(study: StoredStudy, labels: Mapping[str, str]) -> list[str]:
+    """What the reader should know before trusting a picture, as Markdown; the same sentence only once."""
     told: dict[str, list[str]] = {}
     for stored in study.images:
         for sentence in warnings_of(stored.image):
@@ -46,8 +46,7 @@ def warnings(study: StoredStudy, labels: Mapping[str, str]) -> None:
     for sentence, where in told.items():
         which = "" if len(where) == len(study.images) else f"**{plain(', '.join(where))}**: "
         lines.append(f":material/warning: {which}{plain(sentence)}")
-    if lines:
-        st.caption("  \n".join(lines))
+    return lines
 
 
 def _earlier(person: SignedIn, study: StoredStudy) -> None:

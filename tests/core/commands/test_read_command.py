@@ -55,6 +55,9 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
         assert prediction["malignant"] == prediction["probabilities"][1]
         assert 0 < prediction["threshold"] < 1 and prediction["seconds"] > 0
         assert prediction["leaks"] == []  # nothing that leaks is shipped
+        assert prediction["weak"] is bool(prediction["remarks"])
+    assert (image["lead"], image["lead_note"]) == ("ultrasound-ensemble", None)
+    assert models["ultrasound-ensemble"]["weak"] is False and models["ultrasound-cnn"]["weak"] is True
 
 
 def test_heat_maps_have_the_size_of_the_image(ultrasound_read: tuple[dict, Path, Path]) -> None:
@@ -79,6 +82,7 @@ def test_a_zip_and_a_bad_file_are_one_study(test_data: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     by_file = {image["file"]: image for image in json.loads(done.stdout)["images"]}
     good, bad = by_file[f"{archive}/folder/one.dcm"], by_file[str(broken)]
+    assert good["lead"] == "ultrasound-efficientnet_lite0" and bad["lead"] is None
     assert good["modality_source"] == "tags" and [p["model_id"] for p in good["predictions"]] == [
         "ultrasound-efficientnet_lite0"
     ]

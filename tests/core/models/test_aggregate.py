@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, UNSIDED_RULE, ImageScore, breast_scores, per_breast
-from core.reports.content import agreement_of, agreements_by_breast
+from core.reading.opinions import Opinion
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction
 
 
@@ -59,7 +59,7 @@ def test_answers_of_other_weights_or_against_another_threshold_are_not_one_numbe
     ]  # fmt: skip
     assert [score.is_above_threshold for score in scores] == [True, odd.threshold == 0.3]
     assert all("as far as the weights" in score.rule for score in scores) and "only image" not in scores[1].rule
-    assert agreement_of(scores) == "" and agreements_by_breast(scores) == []
+    assert Opinion("L", scores[0], tuple(scores[1:])).agreement == ""
     whole = per_breast(images, [[first], [second], [second]])
     assert len(whole) == 1 and whole[0].rule == MAX_RULE
 

@@ -20,7 +20,7 @@ from core.models.training_distance import (
     read_training_distance,
     to_bytes,
 )
-from core.reports.content import agreement_of
+from core.reading.opinions import Opinion
 from core.settings import REPOSITORY
 from core.types import Modality, is_unlike
 
@@ -105,7 +105,8 @@ def test_a_breast_of_which_one_view_is_unlike_is_counted_on_neither_side():
     answers = [score("a", 0.9, 0.8), score("b", 0.8, 0.9), score("c", 0.1, 0.9), score("c", 0.1, 1.2)]
     scores = breast_scores(answers)
     assert [one.is_unlike_training for one in scores] == [False, False, True]
-    assert agreement_of(scores) == agreement_of(scores[:2]) != ""
+    of_three, of_two = (Opinion("L", found[0], tuple(found[1:])) for found in (scores, scores[:2]))
+    assert of_three.agreement == of_two.agreement != ""
 
 
 @pytest.mark.parametrize(

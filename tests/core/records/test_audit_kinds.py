@@ -182,6 +182,7 @@ def releases_change(db: Database, ada: Person) -> None:
     live = {"live_sha256": at_chance.weights_sha256}
     decisions.allow(db, ada, at_chance.model_id, **live, reason="For our study.")
     decisions.end_allow(db, ada, at_chance.model_id, **live, reason="It is over.")
+    decisions.name_lead(db, ada, Modality.ULTRASOUND, "ultrasound-fusion")
 
 
 def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:

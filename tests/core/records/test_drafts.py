@@ -79,3 +79,18 @@ def test_what_no_form_gives_is_refused_and_who_reads_nothing_has_no_draft(
     with pytest.raises(NotAllowed):
         store_draft(records, add_person(records, "Root", "administrator"), study_id, "first", HALF)
     assert n_drafts(records) == 0
+
+
+def test_the_text_for_the_report_and_the_density_come_back_and_an_older_draft_has_neither(
+    records: Database, ann: Somebody, study_id: str
+) -> None:
+    whole = ReadDraft({"R": ("4A", 7)}, "a mass", "My words.", "C")
+    store_draft(records, ann, study_id, "final", whole)
+    assert draft_of(records, ann, study_id, "final") == whole
+    store_draft(records, ann, study_id, "final", ReadDraft(density="A"))
+    assert n_drafts(records) == 1
+    with pytest.raises(InvalidInput, match="density"):
+        store_draft(records, ann, study_id, "final", ReadDraft(density="E"))
+    with records.begin() as connection:
+        connection.execute(tables.read_draft.update().values(content={"breasts": {"R": ["2", 1]}, "comment": "x"}))
+    assert draft_of(records, ann, study_id, "final") == ReadDraft({"R": ("2", 1)}, "x")

@@ -23,6 +23,7 @@ from core.records.reads.rows import BIRADS
 from core.records.reads.studies import create_study, delete_study, load_study
 from core.records.reads.truths import PATHOLOGIES
 from core.settings import Settings
+from core.types import Modality
 
 FIRST, FINAL = {"R": CALM}, {"R": WORRIED}
 
@@ -409,3 +410,32 @@ def test_a_truth_that_cannot_be_is_refused(
     with pytest.raises(InvalidInput, match=words):
         truth(records, ann, study_id, **changed)
     assert actions(records) == before
+
+
+def test_a_final_read_keeps_the_text_for_the_report_and_the_density_and_its_correction_has_its_own(
+    records: Database, ann: Person
+) -> None:
+    mammogram = create_study(records, ann, display_name="Film", images=[picture(modality=Modality.MAMMOGRAPHY)])
+    reads.record_first_read(records, ann, mammogram, {"R": CALM})
+    reads.record_final_read(records, ann, mammogram, {"R": CALM}, sentence=" As it is.\x07 ", density="B")
+    reads.record_final_read(records, ann, mammogram, {"R": CALM})
+    found = [(read.sentence, read.density) for read in reads.reads_of(records, ann, mammogram)]
+    assert found == [("", None), ("As it is.", "B"), ("", None)]
+
+
+@pytest.mark.parametrize(
+    ("details", "words"),
+    [
+        ({"density": "B"}, "this study has none"),
+        ({"density": "E"}, "can be A, B, C, D"),
+        ({"sentence": "x" * (reads.SENTENCE_LENGTH_MOST + 1)}, "at most 2000 are kept"),
+    ],
+)
+def test_a_density_without_a_mammogram_or_a_text_that_is_too_long_is_refused_and_nothing_saved(
+    records: Database, ann: Person, study_id: str, details: dict[str, str], words: str
+) -> None:
+    reads.record_first_read(records, ann, study_id, FIRST)
+    with pytest.raises(InvalidInput, match=words):
+        reads.record_final_read(records, ann, study_id, FINAL, **details)
+    assert [read.kind for read in reads.reads_of(records, ann, study_id)] == ["first"]
+    reads.record_final_read(records, ann, study_id, FINAL, sentence="x" * reads.SENTENCE_LENGTH_MOST)

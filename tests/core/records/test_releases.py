@@ -17,12 +17,14 @@ from core.commands import read as read_command
 from core.errors import Conflict, InvalidInput, ModelUnavailable, NotAllowed, NotFound
 from core.models import live
 from core.models.cards import all_cards, known_cards, live_card, live_cards, override_text, withheld_cards
+from core.models.lead import Lead, lead_of
 from core.models.live import read_live, release_dir
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import ROLES, Person
 from core.records.releases import decisions, promotion_check
 from core.settings import Settings
+from core.types import Modality
 
 WHY = "It finds more on the same cases."
 
@@ -119,6 +121,7 @@ ACTIONS: dict[str, Callable[[Database, Person], object]] = {
     "decisions": lambda db, who: decisions.decisions(db, who),
     "releases_of": lambda db, who: decisions.releases_of(db, who, MODEL),
     "live_now": lambda db, who: decisions.live_now(db, who, MODEL),
+    "name_lead": lambda db, who: decisions.name_lead(db, who, Modality.ULTRASOUND, MODEL),
 }
 
 
@@ -359,3 +362,32 @@ def test_a_candidate_at_chance_needs_a_reason_and_then_answers_by_that_decision(
 def test_a_live_list_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     (tmp_path / "live.json").write_text('{"chosen": {"a": null}, "shadows": {}}')
     assert read_live(Settings(state_dir=tmp_path)).allowed == {}
+
+
+def test_the_site_names_a_lead_which_is_audited_and_projected_and_goes_back_to_the_default(
+    records: Database, admin: Person
+) -> None:
+    assert lead_of(records.settings, Modality.ULTRASOUND) == Lead("ultrasound-ensemble")
+    decisions.name_lead(records, admin, Modality.ULTRASOUND, MODEL)
+    assert lead_of(records.settings, Modality.ULTRASOUND) == Lead(MODEL)
+    entry = trail.entries(records, admin)[0]
+    assert (entry.action, entry.subject) == ("name lead", "modality ultrasound")
+    assert (entry.detail["before"], entry.detail["after"]) == (None, MODEL)
+    (records.settings.state_dir / "live.json").unlink()
+    decisions.project(records)
+    assert lead_of(records.settings, Modality.ULTRASOUND) == Lead(MODEL)
+
+    decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="A trial.")
+    found = lead_of(records.settings, Modality.ULTRASOUND)
+    assert found is not None and found.note == f"{MODEL}, which this site named to lead, is not live."
+    decisions.name_lead(records, admin, Modality.ULTRASOUND, None)
+    found = lead_of(records.settings, Modality.ULTRASOUND)
+    assert found is not None and found.note == "" and trail.entries(records, admin)[0].detail["before"] == MODEL
+
+
+@pytest.mark.parametrize("model_id", ["mammography-fusion", "histology-fusion", "nobody", ""])
+def test_only_a_live_model_of_the_modality_can_lead(records: Database, admin: Person, model_id: str) -> None:
+    modality = Modality.MAMMOGRAPHY if model_id.startswith("mammo") else Modality.ULTRASOUND
+    with pytest.raises(NotFound, match="does not answer for"):
+        decisions.name_lead(records, admin, modality, model_id)
+    assert read_live(records.settings).leads == {}

@@ -16,6 +16,7 @@ from PIL import Image as Raster
 from pypdf import PdfReader
 
 from core.models.aggregate import BreastScore
+from core.reading.opinions import Opinion, agreement
 from core.reports import content
 from core.reports.content import (
     Attention,
@@ -24,19 +25,18 @@ from core.reports.content import (
     ReportModel,
     ReportRead,
     against_threshold,
-    agreement,
     percent,
 )
-from core.reports.document import Block, Heading, Together
+from core.reports.document import Block, Document, Heading, Table, Together
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.pictures import PRINT_SIDE_PX, attention_jpeg, picture_jpeg
-from core.reports.study import study_document
+from core.reports.study import ALL_MODELS, study_document
 from core.types import Estimate, Image, Modality, Prediction
 from core.version import software
 
 AT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
-WEIGHTS = "cd" * 32
+WEIGHTS, OTHERS = "cd" * 32, "ef" * 32
 HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>&amp; "quoted"'
 
 
@@ -77,9 +77,12 @@ def report(**changes: object) -> Report:
         made_at=AT,
         made_by="Dr Two",
         reading_mode="read_first",
-        scores=(
-            BreastScore("R", "mammography-fusion", 0.13, (0.08, 0.2), 0.3, 1, "mean over its images"),
-            BreastScore("R", "mammography-cnn", 0.42, (0.3, 0.5), 0.3, 1, "mean over its images"),
+        opinions=(
+            Opinion(
+                "R",
+                BreastScore("R", "mammography-fusion", 0.13, (0.08, 0.2), 0.3, 1, "mean over its images", WEIGHTS),
+                (BreastScore("R", "mammography-cnn", 0.42, (0.3, 0.5), 0.3, 1, "mean over its images", OTHERS),),
+            ),
         ),
         models=(
             ReportModel(
@@ -153,7 +156,8 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
         "lesion outline",
         "A name may be burnt into the picture.",
         WEIGHTS,
-        "0.810 (95 % interval 0.700 to 0.900, 60 cases)",
+        "60 test cases",
+        "0.810 (0.700 to 0.900)",
         "Demonstration only.",
         "Leaking split: one patient lies on both sides.",
         "0f" * 16,
@@ -168,7 +172,7 @@ def test_both_formats_say_who_when_what_and_what_it_must_not_be_used_for(build):
 )
 def test_without_predictions_nothing_is_called_ai_generated(build):
     image = ReportImage("R CC", phantom())
-    words = build(report(images=(image,), scores=(), models=(), reads=(), is_synthetic=True))
+    words = build(report(images=(image,), opinions=(), models=(), reads=(), is_synthetic=True))
     assert "AI-generated" not in words
     assert "No read has been saved." in words
     assert "preliminary" in words
@@ -328,7 +332,7 @@ def as_printed(heading: Heading) -> str:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"is_synthetic": True, "notes": ("A note.",)}, {"reads": (), "scores": (), "models": (), "images": ()}],
+    [{}, {"is_synthetic": True, "notes": ("A note.",)}, {"reads": (), "opinions": (), "models": (), "images": ()}],
 )
 def test_html_and_pdf_say_the_same_section_by_section(changes):
     document = study_document(report(**changes))
@@ -340,8 +344,7 @@ def test_html_and_pdf_say_the_same_section_by_section(changes):
     of_pdf = sections(pdf, [as_printed(part) for part in parts])
     assert len(of_html) == len(parts) and all(of_html)
     for part, ours, theirs in zip(parts, of_html, of_pdf, strict=True):
-        # A list's points are drawn in print, and styled on the page.
-        assert sorted(ours) == sorted(theirs.replace("•", "")), part.words
+        assert sorted(ours) == sorted(theirs), part.words
 
 
 def flat(blocks: Sequence[Block]) -> Iterator[Block]:
@@ -372,3 +375,101 @@ def test_text_that_no_page_holds_is_cut_in_print_and_whole_in_html(kind: str) ->
     assert "Software" in words and "Demonstration" not in words
     assert build_html(document).count(text) == 7, "title, threshold, data, limit, leak, maker, caption"
     assert "(cut in print)" in words or kind == "of many lines"
+
+
+def headings(document: Document) -> list[str]:
+    return [block.words for block in flat(document.blocks) if isinstance(block, Heading) and block.level == 2]
+
+
+def tables_of(document: Document, first: str) -> list[Sequence[str]]:
+    """The rows of the table whose heads begin with these words, without them."""
+    (found,) = [block for block in flat(document.blocks) if isinstance(block, Table) and block.rows[0][0] == first]
+    return list(found.rows[1:])
+
+
+def test_what_a_colleague_needs_comes_first_then_the_models_and_their_limits():
+    assert headings(study_document(report())) == [
+        "Assessment", "Pictures", "Second read by breast", "The models and their limits",
+        "The radiologist's reads in their order", "How this report was made",
+    ]  # fmt: skip
+
+
+def test_the_assessment_is_each_reader_s_last_final_read_with_what_it_recommends():
+    reads = (
+        ReportRead("first", "Dr One", AT, {"R": ("0", 5)}, "read_first"),
+        ReportRead("final", "Dr One", AT, {"R": ("2", 5)}, "read_first", sentence="Withdrawn."),
+        ReportRead("final", "Dr Two", AT, {"R": ("3", 9)}, "read_first"),
+        ReportRead("final", "Dr One", AT, {"R": ("4B", 35)}, "read_first", "Biopsy.", True, False, "A mass.", "C"),
+    )  # fmt: skip
+    document = study_document(report(reads=reads))
+    assessed = next(block for block in document.blocks if isinstance(block, Table)).rows[1:]
+    assert [(row[1], row[2], row[3].split("\n")[0]) for row in assessed] == [
+        ("BI-RADS 4B (moderate suspicion), suspicion 35 of 100", "Tissue diagnosis", "Dr One"),
+        ("BI-RADS 3 (probably benign), suspicion 9 of 100",
+         "Short-interval follow-up (6 months) or continued surveillance", "Dr Two"),
+    ]  # fmt: skip
+    words = html_text(build_html(document))[0]
+    assert "A mass." in words and "Withdrawn." not in words and "Conclusion (Dr One)" in words
+    assert "Breast composition (Dr One): C, heterogeneously dense" in words
+    assert "Breast composition (Dr Two): not stated." in words
+    assert words.index("A mass.") < words.index("Second read by breast") < words.index("First impression")
+
+
+def test_without_a_final_read_the_first_impression_is_the_assessment():
+    first = ReportRead("first", "Dr One", AT, {"R": ("5", 97)}, "read_first")
+    document = study_document(report(reads=(first,)))
+    assessed = next(block for block in document.blocks if isinstance(block, Table))
+    assert assessed.rows[1][1] == "BI-RADS 5 (highly suggestive of malignancy), suspicion 97 of 100"
+    assert "preliminary" in html_text(build_html(document))[0]
+
+
+def test_the_lead_stands_first_and_a_weak_model_says_so_at_its_name_and_on_its_row():
+    remark = "Weak: AUC 0.700 (95 % interval 0.600 to 0.800) on 60 test cases. Do not lean on it."
+    opinion = replace(report().opinions[0], remarks={OTHERS: (remark,)}, weak=frozenset({OTHERS}))
+    cnn = ReportModel("mammography-cnn", "Small CNN", OTHERS, "20 %", {}, remarks=(remark,), is_weak=True)
+    document = study_document(report(opinions=(opinion,), models=(*report().models, cnn)))
+    found = [block for block in document.blocks if isinstance(block, Table)]
+    by_breast = next(block.rows for block in found if block.rows[0][:2] == ["Breast", "Model"])
+    assert [row[1] for row in by_breast[1:]] == ["mammography-fusion\nlead", "mammography-cnn\nweak"]
+    assert tables_of(document, "Model")[1] == ["Small CNN\nmammography-cnn", "", "20 %", remark]
+    words = html_text(build_html(document))[0]
+    assert "models disagree" not in words and "Every model" not in words
+
+
+def test_models_have_one_row_each_and_what_most_cards_say_stands_once():
+    def model(title: str, *limits: str) -> ReportModel:
+        return ReportModel(title, title, title * 64, "30 %", {}, limits=limits, threshold_rule="Chosen on validation.")
+
+    models = (model("a", "Shared.", "Most.", "Own."), model("b", "Shared.", "Most."), model("c", "Shared."))
+    rows = tables_of(study_document(report(models=models)), "Model")
+    assert rows == [
+        ["a\na", "", "30 %", "Own."], ["b\nb", "", "30 %", ""], ["c\nc", "", "30 %", ""],
+        [ALL_MODELS, "", "Chosen on validation.", "Shared.\nMost. (Not c.)"],
+    ]  # fmt: skip
+    assert tables_of(study_document(report(models=models[:1])), "Model") == [
+        ["a\na", "", "30 %\nChosen on validation.", "Shared.\nMost.\nOwn."]
+    ]
+
+
+def test_one_image_a_breast_is_not_listed_twice_and_several_are_listed_image_by_image():
+    lead, other = report().opinions[0].lead, report().opinions[0].others[0]
+    said = (prediction("mammography-fusion", 0.13), replace(prediction("mammography-cnn", 0.42), weights_sha256=OTHERS))
+    image = replace(report().images[0], predictions=said)
+    words = html_text(build_html(study_document(report(images=(image,)))))[0]
+    assert "Image by image" not in words and words.count("benign 77 %, malignant 13 %, normal 10 %") == 1
+    two = (Opinion("R", replace(lead, n_images=2), (replace(other, n_images=2),)),)
+    words = html_text(build_html(study_document(report(images=(image, image), opinions=two))))[0]
+    assert "Image by image" in words and words.count("benign 77 %, malignant 13 %, normal 10 %") == 2
+
+
+def test_the_text_for_the_report_is_made_from_the_assessment_views_and_density():
+    images = [phantom(laterality="R", view=view) for view in ("MLO", "CC", "CC")]
+    images += [phantom(laterality="L", modality=Modality.ULTRASOUND), phantom(modality=None)]
+    views = content.pictures_of_breasts(images)
+    assert views == {"R": ("CC", "MLO"), "L": ("ultrasound",), content.SIDE_NOT_STATED: ("image",)}
+    assert content.report_sentence({"R": "2", "L": "4A"}, views, "B") == (
+        "Breast composition B: scattered areas of fibroglandular density. Right breast (CC, MLO): BI-RADS 2, benign. "
+        "Recommended: routine screening. Left breast (ultrasound): BI-RADS 4A, low suspicion. Recommended: tissue "
+        "diagnosis."
+    )
+    assert content.report_sentence({}, views) == ""

@@ -1,0 +1,51 @@
+"""Which model of a modality speaks first, and which ones are too weak to be counted. Loads no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from core.models.cards import Card, leaks_of, live_cards, weak_texts, withheld_cards
+from core.models.live import read_live
+from core.settings import Settings
+from core.types import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """model_id: whose number stands first. note: why it is not the one that the site named; "" where it is, or where
+    the site named none."""
+
+    model_id: str
+    note: str = ""
+
+
+def lead_of(settings: Settings, modality: Modality, answered: Collection[str] | None = None) -> Lead | None:
+    """Whose number stands first for this modality: the model that the site named, else the default's; None without one.
+
+    answered: ids of the models that have answered, for what was read before or in part; else those that are live. The
+    default is an ensemble before a single model, but a model that leaks or is weak only where there is no other; among
+    equals the order of the cards counts.
+    """
+    live = [card for card in live_cards(settings) if card.modality is modality]
+    here = [card for card in live if answered is None or card.model_id in answered]
+    others = sorted(set(answered or ()) - {card.model_id for card in here})
+    by_default = [card.model_id for card in sorted(here, key=lambda card: _rank(settings, card))] + others
+    named = read_live(settings).leads.get(modality.value, "")
+    if not by_default:
+        return None
+    if not named or named in by_default:
+        return Lead(named or by_default[0])
+    return Lead(by_default[0], f"{named}, which this site named to lead, {_why_not(settings, named, live)}.")
+
+
+def _why_not(settings: Settings, model_id: str, live: Collection[Card]) -> str:
+    if model_id in {card.model_id for card in live}:
+        return "has not answered"
+    if model_id in {card.model_id for card in withheld_cards(settings)}:
+        return "is withheld, because it may be no better than chance"
+    return "is not live"
+
+
+def _rank(settings: Settings, card: Card) -> tuple[bool, bool]:
+    return bool(leaks_of(card)) or bool(weak_texts(settings, card)), not card.members

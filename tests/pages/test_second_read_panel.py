@@ -1,0 +1,152 @@
+"""The second read at a glance: who leads, what is folded and marked, and the text and density of a final read."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
+from pypdf import PdfReader
+
+from core.reading import second_read
+from core.reading.opinions import ALL_WEAK
+from core.records.reads import predictions, reads, studies
+from core.records.reads.reads import Impression
+from core.records.releases import decisions
+from core.reports.pdf import build_pdf
+from core.reports.study import study_document
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+
+
+def revealed(opened_site: PageSite, tab: Tab) -> str:
+    study = store(opened_site)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    return study
+
+
+def lead_lines(tab: Tab) -> list[str]:
+    """The figures outside the folded part: one a breast."""
+    bodies = [element.proto.body for element in tab.app.get("html") if 'class="sr-bars"' in element.proto.body]
+    return [body.replace("\u00a0", " ") for body in bodies if "Left breast" in body]
+
+
+def test_a_weak_model_is_folded_and_marked_and_not_counted(opened_site: PageSite, tab: Tab) -> None:
+    release(opened_site.weights, "ultrasound-aaa", sha256="cd" * 32, threshold=0.6, auc_low=0.7)
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    revealed(opened_site, tab)
+    (line,) = lead_lines(tab)
+    assert "Fusion" in line and "Above the threshold of 30 %" in line and "Aaa" not in line
+    assert "1 other model, 1 weak" in tab.text and "Weak: AUC 0.900 (95 % interval 0.700 to 0.950)" in tab.text
+    assert "disagree: " not in tab.text and ALL_WEAK not in tab.text
+    assert "malignant\\*\\*" not in tab.text and "a cancer, as the collection's pathology says" in tab.text
+
+
+def test_where_every_model_is_weak_it_stands_above_the_number(opened_site: PageSite, tab: Tab) -> None:
+    release(opened_site.weights, "ultrasound-aaa", sha256="cd" * 32, threshold=0.6, auc_low=0.65)
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.7)
+    revealed(opened_site, tab)
+    (line,) = lead_lines(tab)
+    bodies = [element.proto.body for element in tab.app.get("html")]
+    above = next(place for place, body in enumerate(bodies) if ALL_WEAK in body.replace("\u00a0", " "))
+    assert above < bodies.index(next(body for body in bodies if "Left breast" in body and "sr-bars" in body))
+    assert "Fusion, weak" in line and "The models disagree" not in tab.text
+
+
+def test_the_lead_that_the_site_named_stands_first_and_one_that_is_gone_is_said(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, threshold=0.6, auc_low=0.8)
+    decisions.name_lead(opened_site.db, opened_site.one, Modality.ULTRASOUND, "ultrasound-cnn")
+    study = revealed(opened_site, tab)
+    assert "Cnn" in lead_lines(tab)[0] and "The models disagree: 1 of 2" in lead_lines(tab)[0]
+    other = store(opened_site, "Other", images=[picture(3, laterality="L")])
+    first_read(opened_site, other)
+    sha256 = decisions.live_now(opened_site.db, opened_site.one, "ultrasound-cnn")
+    decisions.retire(opened_site.db, opened_site.one, "ultrasound-cnn", live_sha256=sha256, reason="A trial.")
+    tab.open("reader/read", other).press("Show second read")
+    assert "Fusion" in lead_lines(tab)[0]
+    assert "ultrasound-cnn, which this site named to lead, is not live." in tab.text
+    tab.open("reader/read", study)
+    assert "Cnn" in lead_lines(tab)[0] and "which this site named" not in tab.text
+
+
+def test_an_administrator_names_the_lead_on_the_page_releases(opened_site: PageSite, tab: Tab) -> None:
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, auc_low=0.8)
+    tab.open("admin/releases")
+    choice = next(box for box in tab.app.selectbox if box.label == "Leads on ultrasound")
+    assert choice.value == "" and choice.options[0] == "by default: ultrasound-fusion"
+    choice.set_value("ultrasound-cnn")
+    tab.settled().press("Name the lead")
+    assert "leads on ultrasound from the next page on" in tab.app.success[0].value
+    assert second_read.lead_of(Settings.from_environment(), Modality.ULTRASOUND).model_id == "ultrasound-cnn"
+
+
+def sentence_of(tab: Tab) -> str:
+    return str(next(area for area in tab.app.text_area if area.label == "Text for the report").value)
+
+
+def test_the_text_for_the_report_follows_the_assessment_until_it_is_edited_and_is_kept_with_the_read(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = revealed(opened_site, tab)
+    made = "Left breast (ultrasound): BI-RADS {}. Recommended: {}."
+    assert sentence_of(tab) == made.format("4A, low suspicion", "tissue diagnosis")
+    tab.choose("Left breast: BI-RADS", "2")
+    assert sentence_of(tab) == made.format("2, benign", "routine screening")
+    next(area for area in tab.app.text_area if area.label == "Text for the report").set_value("A simple cyst.")
+    tab.settled()
+    assert "The assessment has changed since" not in tab.text
+    tab.choose("Left breast: BI-RADS", "4B")
+    assert sentence_of(tab) == "A simple cyst." and "The assessment has changed since you edited" in tab.text
+
+    again = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    assert sentence_of(again) == "A simple cyst."
+    tab.press("Write it anew")
+    assert sentence_of(tab) == made.format("4B, moderate suspicion", "tissue diagnosis")
+    next(area for area in tab.app.text_area if area.label == "Text for the report").set_value("A mass.")
+    tab.settled().press("Save final assessment")
+    assert "A mass." in tab.text
+    saved = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert (saved.sentence, saved.density) == ("A mass.", None)
+    assert sentence_of(tab) == "A mass."  # the correction begins with it
+
+
+def test_the_density_is_asked_of_a_mammogram_alone(opened_site: PageSite, tab: Tab) -> None:
+    images = [picture(laterality="L", modality=Modality.MAMMOGRAPHY, view="CC")]
+    study = store(opened_site, images=images)
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    tab.choose("Breast composition", "C")
+    assert sentence_of(tab).startswith("Breast composition C: heterogeneously dense")
+    tab.press("Save final assessment")
+    assert reads.reads_of(opened_site.db, opened_site.one, study)[-1].density == "C"
+    revealed(opened_site, tab)
+    assert "Breast composition" not in [group.label for group in tab.app.button_group]
+
+
+def test_the_report_of_one_ultrasound_image_by_the_shipped_models_takes_two_pages(opened_site: PageSite) -> None:
+    from pages.reader.parts import study_report
+
+    site = Settings(state_dir=opened_site.db.settings.state_dir, weights_dir=REPOSITORY / "weights")
+    study = store(opened_site)
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    given = {"L": Impression("4A", 20)}
+    reads.record_final_read(opened_site.db, opened_site.one, study, given, "As before.", sentence="A mass.")
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    cards = [card for card in second_read.live_cards(site) if card.modality is Modality.ULTRASOUND]
+    assert len(cards) >= 5
+    for card in cards:
+        answer = FakeModel(card).read(stored.images[0].image)
+        predictions.record_predictions(opened_site.db, study, stored.images[0].id, *answer)
+    answers = predictions.predictions_of(opened_site.db, opened_site.one, study)
+    known = reads.reads_of(opened_site.db, opened_site.one, study)
+    report = study_report.gather(opened_site.one, stored, answers, known, site)
+    assert report.opinions[0].lead.model_id == "ultrasound-ensemble"
+    assert report.images[0].attention is not None and "ultrasound-ensemble" in report.images[0].attention.words
+    pages = PdfReader(io.BytesIO(build_pdf(study_document(report)))).pages
+    assert len(pages) == 2
