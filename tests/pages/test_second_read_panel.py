@@ -64,8 +64,7 @@ def test_the_lead_that_the_site_named_stands_first_and_one_that_is_gone_is_said(
     assert "Cnn" in lead_lines(tab)[0] and "The models disagree: 1 of 2" in lead_lines(tab)[0]
     other = store(opened_site, "Other", images=[picture(3, laterality="L")])
     first_read(opened_site, other)
-    sha256 = decisions.live_now(opened_site.db, opened_site.one, "ultrasound-cnn")
-    decisions.retire(opened_site.db, opened_site.one, "ultrasound-cnn", live_sha256=sha256, reason="A trial.")
+    (opened_site.weights / "ultrasound-cnn" / "weights.safetensors").unlink()
     tab.open("reader/read", other).press("Show second read")
     assert "Fusion" in lead_lines(tab)[0]
     assert "ultrasound-cnn, which this site named to lead, is not live." in tab.text
