@@ -23,6 +23,7 @@ from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED
 from core.records.reads import (
+    answers_seen,
     predictions,
     reader_scores,
     reading_leases,
@@ -190,6 +191,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     ben = people_come_and_go(records, ada)
     a_study_is_read(records, ben)
     assert reader_scores.reader_scores(records, ada)
+    answers_seen.record_case_scores_shown(records, ada, {MODEL: "ab" * 32})
     a_study_hides_nothing(records, ada, ben)
     settings_change(records, ada, monkeypatch)
     imports_run(records, ada)
