@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import random
 import struct
 import zipfile
 import zlib
@@ -24,6 +25,23 @@ def saved(raster: Raster.Image, kind: str = "PNG", **options: Any) -> bytes:
     out = io.BytesIO()
     raster.save(out, kind, **options)
     return out.getvalue()
+
+
+def mutated(data: bytes, draw: random.Random) -> bytes:
+    """A few bytes changed, cut out or put in, more often in the head, and now and then the end cut off."""
+    changed = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 4, 16))):
+        reach = min(len(changed), 1400) if draw.random() < 0.6 else len(changed)
+        at, how = draw.randrange(max(1, reach)), draw.random()
+        if how < 0.6:
+            changed[at : at + 1] = bytes([draw.randrange(256)])
+        elif how < 0.75:
+            del changed[at : at + draw.randrange(1, 9)]
+        elif how < 0.9:
+            changed[at:at] = draw.randbytes(draw.randrange(1, 9))
+        else:
+            changed[at : at + 4] = draw.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"))
+    return bytes(changed[: draw.randrange(1, len(changed))] if changed and draw.random() < 0.05 else changed)
 
 
 def png(width: int, height: int, pixels: bytes) -> bytes:

@@ -175,7 +175,7 @@ def _limited() -> None:
 
 
 def _try_at_random(one: Tried, seed: int) -> None:
-    from targets import mutated
+    from made_hostile_files import mutated
 
     draw = random.Random(seed)
     seeds = list(one.target.seeds())

@@ -11,7 +11,6 @@ import datetime as dt
 import io
 import json
 import logging
-import random
 import struct
 import sys
 import tempfile
@@ -132,23 +131,6 @@ def scratch() -> Path:
 
 
 _KEPT: list[Any] = []
-
-
-def mutated(data: bytes, draw: random.Random) -> bytes:
-    """A few bytes changed, cut out or put in, more often in the head, and now and then the end cut off."""
-    changed = bytearray(data)
-    for _ in range(draw.choice((1, 1, 2, 4, 16))):
-        reach = min(len(changed), 1400) if draw.random() < 0.6 else len(changed)
-        at, how = draw.randrange(max(1, reach)), draw.random()
-        if how < 0.6:
-            changed[at : at + 1] = bytes([draw.randrange(256)])
-        elif how < 0.75:
-            del changed[at : at + draw.randrange(1, 9)]
-        elif how < 0.9:
-            changed[at:at] = draw.randbytes(draw.randrange(1, 9))
-        else:
-            changed[at : at + 4] = draw.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"))
-    return bytes(changed[: draw.randrange(1, len(changed))] if changed and draw.random() < 0.05 else changed)
 
 
 # Pictures

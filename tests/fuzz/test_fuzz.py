@@ -16,7 +16,8 @@ import report_target
 import targets
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from targets import Fault, Target, judged, mutated
+from made_hostile_files import mutated
+from targets import Fault, Target, judged
 
 from core.errors import AppError, InvalidInput
 from core.evaluation.tables.scores import safe_csv, starts_formula

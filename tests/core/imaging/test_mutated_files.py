@@ -1,6 +1,6 @@
 """Files with bytes changed, cut and added: a decoder gives a picture or a sentence, and never another exception.
 
-The seed is fixed, so a run means the same everywhere; longer runs are made by a larger `RUNS`.
+The seed is fixed, so a run means the same everywhere; `make fuzz` makes longer ones. Here C libraries decode, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from made_frames import (
     lossless_frame,
     rle_frame,
 )
+from made_hostile_files import mutated
 from made_images import US, dicom, encoded, mammogram, stored_mammogram, tissue, ultrasound
 
 from core.errors import UnreadableImage
@@ -49,23 +50,6 @@ FILES = {
     "TIFF": encoded(mammogram(90, 70), "TIFF", 16),
     "JPEG file": encoded(tissue(), "JPEG"),
 }
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """A few bytes changed, cut out or put in, more often in the head, and now and then the end cut off."""
-    changed = bytearray(data)
-    reach = min(len(data), 1400) if chance.random() < 0.6 else len(data)
-    for _ in range(chance.choice((1, 1, 2, 4, 16))):
-        at, how = chance.randrange(reach), chance.random()
-        if how < 0.6:
-            changed[at : at + 1] = bytes([chance.randrange(256)])
-        elif how < 0.75:
-            del changed[at : at + chance.randrange(1, 9)]
-        elif how < 0.9:
-            changed[at:at] = chance.randbytes(chance.randrange(1, 9))
-        else:
-            changed[at : at + 4] = chance.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"))
-    return bytes(changed[: chance.randrange(1, len(changed))] if chance.random() < 0.05 else changed)
 
 
 @pytest.mark.parametrize("name", FILES)
