@@ -101,7 +101,7 @@ def _one_process(folder: Path, name: str, own: Figures, runs: int, seed: int) ->
     told = folder / f"{name}.told"
     told.unlink(missing_ok=True)
     began, own.starts = time.monotonic(), own.starts + 1
-    with (folder / f"{name}.log").open("wb") as log:
+    with (folder / f"{name}-{own.starts}.log").open("wb") as log:
         options = ["--folder", str(folder), "--seed", str(seed), "--alone", name, "--runs", str(runs)]
         status = subprocess.run(
             [sys.executable, __file__, *options], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False
@@ -109,11 +109,11 @@ def _one_process(folder: Path, name: str, own: Figures, runs: int, seed: int) ->
     _take_over(folder / f"{name}.count", own)
     own.seconds += time.monotonic() - began
     own.found = sum(not path.name.startswith("seed-") for path in (folder / "corpus" / name).iterdir())
-    if reached := re.findall(r" cov: (\d+)", (folder / f"{name}.log").read_text(errors="replace")):
+    if reached := re.findall(r" cov: (\d+)", (folder / f"{name}-{own.starts}.log").read_text(errors="replace")):
         own.coverage = max(own.coverage, int(reached[-1]))
     own.faults += [line for line in (told.read_text().splitlines() if told.is_file() else []) if line not in own.faults]
     if status != 0:
-        own.faults.append(f"{name}: its process ended with status {status} ({name}.log)")
+        own.faults.append(f"{name}: its process ended with status {status} ({name}-{own.starts}.log)")
 
 
 def _take_over(count: Path, own: Figures) -> None:
