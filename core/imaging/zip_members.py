@@ -27,6 +27,8 @@ _RATIO_COUNTS_FROM = 8 * MIB
 _NAME_BYTES = 200
 _PATH_BYTES = 1000
 """Of a member's place below a folder; systems allow 255 bytes a name and 1,024 or more a path."""
+_ROOTS = ("/", "//")
+"""POSIX knows a root of two slashes beside that of one; a server's name on Windows becomes it."""
 _NOT_IN_NAMES = set('<>:"|?*\\')
 _DRIVE = re.compile("[A-Za-z]:")
 _BY_COMPUTERS = {".ds_store", "thumbs.db", "desktop.ini"}
@@ -103,7 +105,7 @@ def _parts_of(entry: zipfile.ZipInfo) -> tuple[str, ...]:
 
 def _path_of(entry: zipfile.ZipInfo, number: int) -> PurePosixPath:
     """Where the member may be written below a folder. Two names never meet in one place that were not the same."""
-    parts = [part for part in _parts_of(entry) if part not in ("/", "..")]
+    parts = [part for part in _parts_of(entry) if part not in (*_ROOTS, "..")]
     path = PurePosixPath(*map(_short, parts))
     if not parts:
         return PurePosixPath(f"unnamed-{number + 1}")
@@ -137,7 +139,7 @@ def _is_wanted(entry: zipfile.ZipInfo) -> bool:
 
 def _refusal_of(entry: zipfile.ZipInfo, settings: Settings) -> str | None:
     parts = _parts_of(entry)
-    if parts[:1] == ("/",) or ".." in parts or (len(parts) > 1 and _DRIVE.fullmatch(parts[0])):
+    if (parts and parts[0] in _ROOTS) or ".." in parts or (len(parts) > 1 and _DRIVE.fullmatch(parts[0])):
         return "This member of the zip has a name that points outside the zip, so it is not read."
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "This member of the zip is a link and not a picture, so it is not read."

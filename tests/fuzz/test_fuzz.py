@@ -109,6 +109,13 @@ def test_any_name_in_a_zip_is_a_place_below_the_folder(names: list[str]) -> None
         assert all(len(part.encode("utf-8", "replace")) <= 255 for part in member.path.parts)
 
 
+@pytest.mark.parametrize("name", ["//b.png", "\\\\server\\b.png", "/b.png", "///b.png"])
+def test_a_member_below_any_root_is_refused_and_has_a_place_below_the_folder(name: str) -> None:
+    (member,) = members(made_hostile_files.zip_of({name: b"x"}), settings=targets.SETTINGS)
+    assert member.data is None and "points outside the zip" in str(member.refused)
+    assert not member.path.is_absolute() and member.path.name == "b.png"
+
+
 @settings(quick, max_examples=6)
 @given(st.lists(text, min_size=report_target.FIELDS, max_size=report_target.FIELDS))
 def test_any_text_is_a_report_in_both_formats(texts: list[str]) -> None:

@@ -132,7 +132,7 @@ def _require_inside(files: pd.Series, lines: Sequence[int], name: str, column: s
 
 
 def _is_outside(parts: tuple[str, ...]) -> bool:
-    return ".." in parts or parts[:1] == ("/",) or ":" in "".join(parts[:1])
+    return ".." in parts or parts[:1] in (("/",), ("//",)) or ":" in "".join(parts[:1])
 
 
 def _require_once(files: pd.Series, lines: Sequence[int], name: str) -> None:

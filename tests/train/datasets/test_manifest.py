@@ -150,3 +150,10 @@ def test_labels_that_differ_only_in_capital_letters_are_refused_by_line(tmp_path
     path.write_text("file,label\na.png,benign\nb.png,malignant\nc.png,Malignant\n")
     with pytest.raises(InvalidInput, match=r"'malignant' \(line 3\) and 'Malignant' \(line 4\) differ only"):
         read_manifest(path)
+
+
+@pytest.mark.parametrize("file", ["/up.png", "//up.png", "\\\\server\\up.png", "C:/up.png", "a/../up.png"])
+def test_a_file_below_any_root_lies_outside(file: str, manifest: Path) -> None:
+    manifest.write_text(f"file,label\n{file},x\n")
+    with pytest.raises(InvalidInput, match="outside the data set's folder"):
+        read_manifest(manifest)
