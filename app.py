@@ -116,6 +116,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     db = session.database()
     starts.record_start(db)
     decisions.project(db)
+    inbox.remove_unfinished(settings)
     inbox.remove_old(settings)
     passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
     if settings.demo:

@@ -88,9 +88,9 @@ def whole_file(
     on after a power cut, such as a progress that is written every second. replaces: False leaves a file that is there
     as it is and raises FileExistsError. Raises Conflict (disk full), OSError.
     """
-    half = path.with_name(_new_name())
+    half = path.with_name(temporary_name())
     with disk_full_refused(full):
-        descriptor = _held_file(half, mode)
+        descriptor = held_file(half, mode)
         try:
             yield half
             if durable:
@@ -267,12 +267,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _new_name() -> str:
+def temporary_name() -> str:
+    """The name of a file that is not finished yet: whatever has it and is held by nobody is swept."""
     return f".{uuid4().hex}.half"
 
 
-def _held_file(path: Path, mode: int) -> int:
-    """A new file with our lock on it; a sweeper that came between making and locking has removed the first one."""
+def held_file(path: Path, mode: int) -> int:
+    """The descriptor of a new file with our lock on it, which ends when it is closed.
+
+    A sweeper that came between making and locking has removed the first one.
+    """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         _lock(descriptor)
@@ -283,7 +287,7 @@ def _held_file(path: Path, mode: int) -> int:
 
 def _held_folder(parent: Path) -> tuple[Path, int | None]:
     while True:
-        folder = parent / _new_name()
+        folder = parent / temporary_name()
         folder.mkdir(mode=0o700)
         if fcntl is None:
             return folder, None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, func, or_, select, update
 
 from core.errors import Conflict, NotFound
 from core.periodic import repeated
@@ -28,6 +28,9 @@ OPEN, OVER = (QUEUED, RUNNING), (DONE, FAILED, CANCELLED, DEAD)
 GO_ON, STOP, LOST, ENDING = "go on", "stop", "lost", "ending"
 LEASE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
+AHEAD_SECONDS = 2 * 3600.0
+"""A lease that ends later than this from now was written by a clock that was wrong by hours, and is over. A worker that
+lives has written another within a second."""
 ATTEMPTS = 3
 """A row whose worker died this often is not tried again."""
 
@@ -202,7 +205,8 @@ class Queue:
 
     def _put_back_expired(self, connection: Connection) -> None:
         table = self.table
-        gone = select(table).where(table.c.state == RUNNING, table.c.lease_until < tables.now()).order_by(table.c.id)
+        is_over = or_(table.c.lease_until < tables.now(), table.c.lease_until > _after(AHEAD_SECONDS))
+        gone = select(table).where(table.c.state == RUNNING, is_over).order_by(table.c.id)
         for row in connection.execute(gone.with_for_update()).all():
             self.note(connection, row.id, row.attempts, "Its worker does not answer any more.")
             if row.result is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import shutil
 import threading
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import InvalidInput, NotFound
+from core.files import held_file, sync_folder, temporary_name
 from core.records.people.permissions import Person, SignedIn
 from core.settings import MIB, Settings
 
@@ -62,8 +64,9 @@ class Place:
     """Room for one file that is coming. path: where its bytes go; item: its id."""
 
     def __init__(self, settings: Settings, folder: Path, together: str, item: str) -> None:
-        self.path = folder / together / item / "partial"
+        self.path = folder / together / item / temporary_name()
         self.item = item
+        self._descriptor: int | None = None
         self._settings = settings
         self._folder = folder
         self._together = together
@@ -108,9 +111,21 @@ class Place:
             )
         return ""
 
+    def open(self) -> None:
+        """Make the file, held: while this process lives, no sweep at another's start removes it."""
+        self.path.parent.mkdir(parents=True, mode=0o700)
+        self._descriptor = held_file(self.path, 0o600)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk. May take a while: not to be done within a transaction."""
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+
     def finish(self) -> None:
         """The file is whole: from now on it can be found."""
         self.path.rename(self.path.with_name("data"))
+        sync_folder(self.path.parent)
+        self._close()
         with _lock:
             account = _measured(self._folder)
             account.reserved.pop(self.item, None)
@@ -120,8 +135,14 @@ class Place:
         """Takes away what has come, and the room that was reserved."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
         _remove_if_empty(self.path.parent.parent)
+        self._close()
         with _lock:
             _measured(self._folder).reserved.pop(self.item, None)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
 
 
 def open_place(settings: Settings, person: Person | SignedIn, *, together: str, n_bytes: int) -> Place:
@@ -135,7 +156,7 @@ def open_place(settings: Settings, person: Person | SignedIn, *, together: str, 
     place = Place(settings, group.parent, together, uuid.uuid4().hex)
     place.reserve(n_bytes)
     try:
-        place.path.parent.mkdir(parents=True, mode=0o700)
+        place.open()
     except OSError:
         place.give_back()
         raise
@@ -206,6 +227,14 @@ def discard(files: Iterable[InboxFile]) -> None:
             account = _accounts.get(item.parent.parent)
             if account is not None:
                 account.stored.pop(item.name, None)
+
+
+def remove_unfinished(settings: Settings) -> None:
+    """At a start: the empty folders of uploads that a killed process left. Opening the site has swept their bytes."""
+    for item in list((settings.state_dir / "inbox").glob("*/*/*")):
+        if item.is_dir() and not any(item.iterdir()):
+            _remove_if_empty(item)
+            _remove_if_empty(item.parent)
 
 
 def remove_old(settings: Settings) -> int:

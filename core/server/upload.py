@@ -126,6 +126,7 @@ async def _receive(request: Request, settings: Settings, person: Person, finish:
         n_bytes = await _stream_to(request, place)
         if n_bytes == 0:
             raise InvalidInput("The file is empty.")
+        await run_in_threadpool(place.sync)  # what is acknowledged outlives a power cut
         await run_in_threadpool(finish, place)
     except BaseException:  # also when the browser goes away or the server stops
         place.give_back()

@@ -7,6 +7,7 @@ a time.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
+from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.audit import trail
 from core.records.data_sets import VersionRow
@@ -304,6 +306,14 @@ def add_epochs(db: Database, lease: Lease, part: str, rows: Sequence[Mapping[str
             values = {"job_id": lease.id, "part": part, "epoch": int(row["epoch"]), "attempt": lease.attempt}
             connection.execute(insert(table).values(**values, at=tables.now(), measures=measures))
     return len(new)
+
+
+def remove_unclaimed(db: Database, job_id: int) -> None:
+    """Remove the model of a job that is over without having one: its worker died between the two, and was the last."""
+    with db.begin() as connection:
+        row = connection.execute(select(tables.job.c.state, tables.job.c.result).where(tables.job.c.id == job_id)).one()
+        if row.state in OVER and row.result is None:
+            shutil.rmtree(candidate_dir(db.settings, job_id), ignore_errors=True)
 
 
 def store_result(db: Database, lease: Lease, result: Mapping[str, Any]) -> bool:

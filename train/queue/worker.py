@@ -160,8 +160,9 @@ class TrainingWork:
         return DONE, f"{trainings.CANDIDATE_READY} {self._compare(held, settings, result)}".strip(), result
 
     def clean(self, job_id: int, ended_at: datetime) -> None:
-        """Remove the working files of a job; its log stays."""
+        """Remove the working files of a job, and a model that was put in place and never noted; its log stays."""
         child.remove_work(self.db.settings, job_id)
+        trainings.remove_unclaimed(self.db, job_id)
 
     def _compare(self, held: Held, settings: Settings, result: Mapping[str, Any]) -> str:
         """Score the live model on the candidate's test cases; why it was not, or "". The candidate stays either way."""
@@ -237,10 +238,11 @@ def _comparing(run: LocalRun) -> dict[str, Any]:
     return {"memory_mib": run.memory_mib(), "message": message}
 
 
-def run_worker(settings: Settings, *, with_app: bool) -> None:
+def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEASE_SECONDS) -> None:
     """The whole life of a worker process. Told to end by SIGTERM or Ctrl-C, it hands its job back.
 
     with_app: standard input is a pipe from the application; once that closes, the worker finishes its job and ends.
+    lease_seconds: how long its job is its own after its last heartbeat.
     """
     ending = threading.Event()
 
@@ -254,7 +256,7 @@ def run_worker(settings: Settings, *, with_app: bool) -> None:
         threading.Thread(target=_wait_for_end_of_input, args=(app_is_gone,), daemon=True).start()
     db = open_database(settings)
     imports, fits = (
-        Worker(db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set)
+        Worker(db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set, lease_seconds=lease_seconds)
         for work in (ImportWork(db), TrainingWork(db, LocalExecutor(settings)))
     )
     lane = threading.Thread(target=imports.work, name="imports")

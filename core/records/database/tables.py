@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    ColumnElement,
     Date,
     DateTime,
     Dialect,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -60,6 +62,16 @@ class Moment(TypeDecorator[datetime]):
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+CLOCK_STEP = timedelta(minutes=5)
+"""By how much a clock may be set back in the usual course (NTP). A moment that lies further ahead than that was written
+by a clock that was wrong: what it would have ended counts as over, and what it opened as closed."""
+
+
+def is_ahead(until: ColumnElement[datetime], most: timedelta) -> ColumnElement[bool]:
+    """Whether `until`, written as the present and at most `most`, is still to come, and no clock was wrong."""
+    return and_(until > now(), until <= now() + most + CLOCK_STEP)
 
 
 person = Table(

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, insert, select
 
 from core.errors import Conflict
 from core.records.audit import trail
@@ -83,9 +83,7 @@ def use_link(db: Database, token: str, password: str) -> Person:
     password_hash = passwords.hash_password(accounts.checked_password(password, name))
     with db.begin() as connection:
         used = connection.execute(
-            tables.invitation.delete().where(
-                tables.invitation.c.token_sha256 == sessions.digest(token), tables.invitation.c.expires_at > now()
-            )
+            tables.invitation.delete().where(tables.invitation.c.token_sha256 == sessions.digest(token), _is_valid())
         )
         if used.rowcount != 1:  # somebody else was faster with the same link
             raise AccountRefused("link")
@@ -129,5 +127,11 @@ def _person_of(connection: Connection, token: str) -> int | None:
     return connection.execute(
         select(link.person_id)
         .join_from(tables.invitation, tables.person, link.person_id == person.id)
-        .where(link.token_sha256 == sessions.digest(token), link.expires_at > now(), person.disabled.is_(False))
+        .where(link.token_sha256 == sessions.digest(token), _is_valid(), person.disabled.is_(False))
     ).scalar_one_or_none()
+
+
+def _is_valid() -> ColumnElement[bool]:
+    """Whether a link is not too old, nor of a clock that was ahead: it would be valid for longer than any."""
+    moment, expires = now(), tables.invitation.c.expires_at
+    return and_(expires > moment, expires <= moment + timedelta(hours=VALID_HOURS) + tables.CLOCK_STEP)

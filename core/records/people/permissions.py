@@ -221,8 +221,13 @@ def session_query(token_sha256: str) -> Any:
 
 
 def is_living(row: Row[Any], moment: datetime, *, idle_minutes: int, hours: int) -> bool:
-    """Whether a session is neither ended, nor idle too long, nor too old at this moment, nor of somebody disabled."""
+    """Whether a session is neither ended, nor idle too long, nor too old at this moment, nor of somebody disabled.
+
+    One from the future, of a clock that was ahead, would have no end until then: it is over, too.
+    """
     if row.revoked_at is not None or row.disabled:
         return False
     idle, age = moment - row.last_seen_at, moment - row.created_at
+    if min(idle, age) < -tables.CLOCK_STEP:
+        return False
     return bool(idle <= timedelta(minutes=idle_minutes) and age <= timedelta(hours=hours))

@@ -12,9 +12,9 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from core.records.database import tables
 from core.records.database.tables import now
@@ -26,6 +26,8 @@ NAME_FAILURES = 100
 DEVICES_MOST = 8
 """People of whom one browser may be known to be used: more than share a reading room's screen in a day."""
 FORGOTTEN_DAYS = 30
+_LOCKED_MOST = timedelta(minutes=LOCK_MINUTES) + tables.CLOCK_STEP
+"""A lock that ends later was made by a clock that was wrong, and is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def count_attempt(connection: Connection, person_id: int, origin: Origin) -> Att
     table, moment = tables.sign_in_attempt, now()
     key, is_known = _key_of(connection, person_id, origin)
     row = connection.execute(select(table).where(table.c.person_id == person_id, table.c.origin == key)).one_or_none()
-    if row is not None and row.locked_until is not None and row.locked_until > moment:
+    if row is not None and row.locked_until is not None and moment < row.locked_until <= moment + _LOCKED_MOST:
         return Attempt(is_locked=True)
     if not is_known and _recent_failures(connection, person_id) >= NAME_FAILURES:
         return Attempt(is_locked=True)
@@ -86,10 +88,12 @@ def forget_attempts(connection: Connection, person_id: int, origin: Origin | Non
 def locked_people(connection: Connection) -> frozenset[int]:
     """Who is refused at some address at this moment, or at every new one."""
     table, moment = tables.sign_in_attempt, now()
-    locked = connection.execute(select(table.c.person_id).where(table.c.locked_until > moment)).scalars()
+    until = table.c.locked_until
+    is_locked = (until > moment, until <= moment + _LOCKED_MOST)
+    locked = connection.execute(select(table.c.person_id).where(*is_locked)).scalars()
     crowded = connection.execute(
         select(table.c.person_id)
-        .where(table.c.last_at > moment - timedelta(minutes=LOCK_MINUTES))
+        .where(_is_recent(moment))
         .group_by(table.c.person_id)
         .having(func.sum(table.c.n_failed) >= NAME_FAILURES)
     ).scalars()
@@ -104,9 +108,14 @@ def device_token(site_key: bytes, person_id: int) -> str:
 
 def _recent_failures(connection: Connection, person_id: int) -> int:
     table = tables.sign_in_attempt
-    since = now() - timedelta(minutes=LOCK_MINUTES)
-    query = select(func.sum(table.c.n_failed)).where(table.c.person_id == person_id, table.c.last_at > since)
+    query = select(func.sum(table.c.n_failed)).where(table.c.person_id == person_id, _is_recent(now()))
     return int(connection.execute(query).scalar_one() or 0)
+
+
+def _is_recent(moment: datetime) -> ColumnElement[bool]:
+    """Whether an attempt counts towards `NAME_FAILURES`."""
+    last = tables.sign_in_attempt.c.last_at
+    return and_(last > moment - timedelta(minutes=LOCK_MINUTES), last <= moment + tables.CLOCK_STEP)
 
 
 def _key_of(connection: Connection, person_id: int, origin: Origin) -> tuple[str, bool]:

@@ -114,7 +114,7 @@ def is_pending(site_key: bytes, token: str, person_id: int, password_hash: str) 
         return False
     expires = int(parts[1])
     mac = _pending_mac(site_key, person_id, expires, password_hash)
-    return hmac.compare_digest(mac.encode(), parts[2].encode()) and time.time() <= expires
+    return hmac.compare_digest(mac.encode(), parts[2].encode()) and 0 <= expires - time.time() <= PENDING_SECONDS
 
 
 def _pending_mac(site_key: bytes, person_id: int, expires: int, password_hash: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from core.errors import Conflict
 from core.records.audit import trail
@@ -64,9 +64,14 @@ def other_reader(connection: Connection, study_id: str, person_id: int) -> Reade
     row = connection.execute(
         select(lease.person_id, author.name, lease.begun_at)
         .join_from(tables.reading_lease, tables.person, lease.person_id == author.id)
-        .where(lease.study_id == study_id, lease.person_id != person_id, lease.lease_until > tables.now())
+        .where(lease.study_id == study_id, lease.person_id != person_id, is_alive())
     ).one_or_none()
     return Reader(row.person_id, row.name, row.begun_at) if row else None
+
+
+def is_alive() -> ColumnElement[bool]:
+    """Whether a lease has not ended, nor was written by a clock that was wrong."""
+    return tables.is_ahead(tables.reading_lease.c.lease_until, timedelta(seconds=READING_SECONDS))
 
 
 def require_free(connection: Connection, study_id: str, person_id: int) -> None:

@@ -17,6 +17,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import ACTIONS, Actor, Person, allowed, require_permission
+from core.records.reads import reading_leases
 from core.records.reads.reads import disagreement_of, has_read, studies_with_others_visible, to_arbitrate
 from core.records.reads.rows import STATES, StudyRow, find_study, study_rows, undeleted
 
@@ -183,7 +184,7 @@ def _reads_at_all(person: Person) -> bool:
 
 def _held(connection: Connection) -> dict[str, int]:
     lease = tables.reading_lease.c
-    rows = connection.execute(select(lease.study_id, lease.person_id).where(lease.lease_until > tables.now()))
+    rows = connection.execute(select(lease.study_id, lease.person_id).where(reading_leases.is_alive()))
     return {row.study_id: row.person_id for row in rows}
 
 

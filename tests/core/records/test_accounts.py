@@ -17,7 +17,7 @@ from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database, open_database
-from core.records.people import accounts, passwords, sessions, throttle
+from core.records.people import accounts, invitations, passwords, sessions, throttle
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, LOCK_MINUTES, AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.people.throttle import NAME_FAILURES, Origin, device_token
@@ -174,6 +174,43 @@ def test_repeated_failures_lock_the_name_for_some_minutes(
     assert actions(db, anna)[1] == ("lock person", {"minutes": LOCK_MINUTES})
     clock.ahead = timedelta(minutes=LOCK_MINUTES + 1)
     assert sessions.person_of(db, settings, accounts.sign_in(db, settings, "Anna Berg", PASSWORD)) == anna
+
+
+def test_a_lock_of_a_clock_that_was_a_day_ahead_is_over_once_the_clock_is_right(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    """Or a wrong clock would close a name for as long as it was wrong."""
+    clock.ahead = timedelta(days=1)
+    for _ in range(FAILURES_BEFORE_LOCK):
+        refused(db, settings, "Anna Berg", "wrong password")
+    clock.ahead = timedelta(days=1) - tables.CLOCK_STEP  # set a little: it still is locked
+    refused(db, settings, "Anna Berg", PASSWORD)
+    assert any(row.is_locked for row in accounts.list_people(db, anna))
+    clock.ahead = timedelta()
+    assert not any(row.is_locked for row in accounts.list_people(db, anna))
+    assert sessions.person_of(db, settings, accounts.sign_in(db, settings, "Anna Berg", PASSWORD)) == anna
+
+
+@pytest.mark.parametrize(("back", "lives"), [(timedelta(minutes=4), True), (timedelta(hours=1), False)])
+def test_a_session_from_the_future_does_not_live_until_then(
+    db: Database, settings: Settings, anna: Person, clock: Clock, back: timedelta, lives: bool
+) -> None:
+    """Made by a clock that was ahead, it would have no end for as long: neither the idle one nor the other."""
+    clock.ahead = back
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    clock.ahead = timedelta()
+    assert (sessions.person_of(db, settings, token) is not None) == lives
+
+
+def test_a_link_from_the_future_is_not_longer_valid_than_any(
+    db: Database, settings: Settings, anna: Person, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invitations, "now", lambda: tables.now() + clock.ahead)
+    clock.ahead = timedelta(days=1)
+    _, link = invitations.invite_person(db, anna, name="Ben", roles=["radiologist"])
+    assert invitations.is_open(db, link)
+    clock.ahead = timedelta()
+    assert not invitations.is_open(db, link)
 
 
 def test_a_lock_that_is_over_gives_all_attempts_back(

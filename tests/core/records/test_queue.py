@@ -24,6 +24,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock
 from core.records.queue import (
+    AHEAD_SECONDS,
     ATTEMPTS,
     CANCELLED,
     DEAD,
@@ -139,6 +140,27 @@ def test_a_lease_ends_just_after_its_last_moment(
     clock.append(timedelta(seconds=30, microseconds=1))
     assert take(records, "w2", "m2").attempt == 2
     assert ROWS.heartbeat(records, first) == LOST
+
+
+def test_a_lease_of_a_clock_that_was_a_day_ahead_ends_once_the_clock_is_right(
+    records: Database, ask: Callable[[], int], clock: list[timedelta]
+) -> None:
+    """Or the row would be nobody's for a day, and so would every other on this machine."""
+    ask()
+    clock.append(timedelta(days=1))
+    first = take(records)
+    clock.append(timedelta())
+    assert take(records, "w2").attempt == 2 and ROWS.heartbeat(records, first) == LOST
+
+
+@pytest.mark.parametrize(("ahead", "is_taken"), [(AHEAD_SECONDS, False), (AHEAD_SECONDS + 0.001, True)])
+def test_a_lease_that_ends_later_than_any_can_is_over(
+    records: Database, ask: Callable[[], int], clock: list[timedelta], ahead: float, is_taken: bool
+) -> None:
+    ask()
+    lease = ROWS.claim(records, worker="w1", machine="m1", lease_seconds=ahead)
+    assert lease is not None
+    assert (ROWS.claim(records, worker="w2", machine="m2") is not None) == is_taken
 
 
 def test_a_heartbeat_counts_from_the_moment_it_comes(

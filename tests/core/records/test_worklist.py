@@ -6,9 +6,10 @@ import pytest
 from record_site import CALM, WORRIED, Somebody, add_person, picture, sqlite_only
 
 from core.errors import Conflict, InvalidInput
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads import reading_leases, reads
-from core.records.reads.reading_leases import hold_study
+from core.records.reads.reading_leases import READING_SECONDS, hold_study
 from core.records.reads.reads import Impression, disagreement_of
 from core.records.reads.studies import create_study, load_study
 from core.records.reads.worklist import WorklistRow, assign, n_open, next_study, readers, worklist
@@ -186,6 +187,17 @@ def test_who_reads_a_study_holds_it_until_somebody_takes_it_over_or_the_lease_en
     monkeypatch.setattr(reading_leases, "READING_SECONDS", -1.0)
     assert hold_study(records, ann, study_id) is None
     assert hold_study(records, bea, study_id) is None
+
+
+def test_a_study_that_a_wrong_clock_held_for_a_day_is_free_once_the_clock_is_right(
+    records: Database, ann: Somebody, bea: Somebody, study_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seconds, is_held in ((READING_SECONDS + tables.CLOCK_STEP.total_seconds() - 2, True), (86_400, False)):
+        monkeypatch.setattr(reading_leases, "READING_SECONDS", seconds)
+        assert hold_study(records, ann, study_id, is_take_over=True) is None
+        monkeypatch.setattr(reading_leases, "READING_SECONDS", READING_SECONDS)
+        assert (row_of(records, bea, study_id).held_by == "Ann") == is_held
+        assert (hold_study(records, bea, study_id) is not None) == is_held
 
 
 def test_a_double_reading_is_held_by_nobody(records: Database, ann: Somebody, bea: Somebody, study_id: str) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +23,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from core import files
 from core.errors import InvalidInput
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
@@ -29,7 +32,7 @@ from core.records.people.permissions import Person
 from core.server import guards, inbox, routes
 from core.server.guards import SESSION_COOKIE, content_security_policy
 from core.server.logs import configure_logging
-from core.settings import MIB, Settings
+from core.settings import MIB, REPOSITORY, Settings
 
 PASSWORD = "correct horse battery"
 TOGETHER = "0123456789abcdef" * 2
@@ -562,6 +565,43 @@ def test_the_inbox_is_not_walked_for_each_upload(signed_in: TestClient, monkeypa
     monkeypatch.setattr(inbox, "_measure", lambda *_: pytest.fail("walked"))
     monkeypatch.setattr(inbox, "remove_old", lambda *_: pytest.fail("walked"))
     assert signed_in.post("/upload", content=b"x", headers=UPLOAD).status_code == 201
+
+
+def test_what_a_killed_server_had_half_received_is_gone_at_the_next_start(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    """It lay there for a day, counted against its owner, and nobody could ever finish it."""
+    code = (
+        "import os, sys; from pathlib import Path; from core.server import inbox; from core.settings import Settings;"
+        "from core.records.people.permissions import Person;"
+        f"place = inbox.open_place(Settings(state_dir=Path(sys.argv[1])), Person({anna.id}, '', []),"
+        f" together='{TOGETHER}', n_bytes=9); place.path.write_bytes(b'half'); print('there', flush=True);"
+        "sys.stdin.read() or os._exit(9)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(settings.state_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+    )  # fmt: skip
+    assert child.stdin is not None and child.stdout is not None and child.stdout.readline() == b"there\n"
+    files.sweep(settings.state_dir)
+    inbox.remove_unfinished(settings)
+    assert [path.read_bytes() for path in stored(settings)] == [b"half"]  # somebody is still sending it
+    child.stdin.close()
+    assert child.wait(60) == 9
+    files.sweep(settings.state_dir)
+    inbox.remove_unfinished(settings)
+    assert list((settings.state_dir / "inbox").rglob("*")) == [settings.state_dir / "inbox" / str(anna.id)]
+
+
+def test_an_upload_is_on_the_disk_before_it_is_acknowledged(
+    signed_in: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), fsync(descriptor)))
+    assert signed_in.post("/upload", content=b"whole", headers=UPLOAD).status_code == 201
+    (path,) = stored(settings)
+    assert {path.stat().st_ino, path.parent.stat().st_ino} <= set(synced)
 
 
 def test_what_a_restart_finds_in_the_inbox_counts(signed_in: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

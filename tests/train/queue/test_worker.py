@@ -336,6 +336,23 @@ def workers() -> set[int]:
     return found
 
 
+def test_a_model_that_was_put_in_place_by_a_worker_that_died_too_often_goes_with_its_job(
+    records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor]
+) -> None:
+    """Killed between the move of the model and the note of its result, for the third time."""
+    for attempt in range(3):
+        lease = QUEUE.claim(records, worker=f"w{attempt}", machine=f"m{attempt}", lease_seconds=-1)
+        assert lease is not None
+    (trainings.folder_of(records.settings, job_id) / "out" / "ultrasound-cnn").mkdir(parents=True)
+    card = '{"model_id": "ultrasound-cnn", "weights": {"sha256": "a"}}'
+    (trainings.folder_of(records.settings, job_id) / "out" / "ultrasound-cnn" / "card.json").write_text(card)
+    child.store_candidate(records, lease)
+    assert candidate_dir(records.settings, job_id).is_dir()
+    assert not trains(records, training("1")).work_once()
+    assert trainings.load_job(records, admin, job_id).state == "dead"
+    assert not candidate_dir(records.settings, job_id).exists()
+
+
 def test_a_half_written_line_is_not_read_as_an_epoch(tmp_path: Path) -> None:
     (tmp_path / "fold0").mkdir()
     (tmp_path / "fold0" / "epochs.jsonl").write_text(EPOCH % 1 + "\n" + (EPOCH % 2)[:10])
