@@ -83,6 +83,8 @@ def _require_few_entries(source: bytes | Path, settings: Settings) -> None:
     limit = 4 * settings.study_files + 64
     if isinstance(source, bytes):
         is_many = _has_more_entries(source, limit)
+    elif not source.stat().st_size:
+        raise UnreadableImage(_DAMAGED)  # nothing of it can be mapped
     else:
         with source.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as mapped:
             is_many = _has_more_entries(mapped, limit)

@@ -6,6 +6,7 @@ address. `core.server.connections` therefore notes the peer in the scope before 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,6 +19,8 @@ Network = IPv4Network | IPv6Network
 
 PEER = "secondread_peer"
 """Key of `scope["state"]`: (address, scheme) of the connection itself."""
+_HOST = re.compile(r"(?:\[(?P<address>[^][]+)\]|(?P<name>[^][:]+))(?::[0-9]+)?")
+"""RFC 9110, 7.2: a name or an address, that of IPv6 in brackets, and perhaps a port."""
 IPV6_PREFIX = 64
 """One site or home has as many IPv6 addresses as this prefix leaves; they count as one."""
 
@@ -78,16 +81,12 @@ def schemes_of(scope: Scope, trusted: Sequence[Network], *, is_behind_tls: bool)
 
 def host_of(host: str) -> str:
     """Name or address in a Host header, in lower case, without port and brackets; "" for what is none."""
-    text = host.strip().lower()
-    if text.startswith("["):
-        name, _, rest = text[1:].partition("]")
-        return name if _parsed(name) is not None and (not rest or _is_port(rest[1:])) else ""
-    name, _, port = text.partition(":")
-    return name.rstrip(".") if not port or _is_port(port) else ""
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    found = _HOST.fullmatch(host.strip().lower())
+    if found is None:
+        return ""
+    if found["address"] is not None:
+        return found["address"] if _parsed(found["address"]) is not None else ""
+    return found["name"].rstrip(".")
 
 
 @lru_cache(maxsize=1)

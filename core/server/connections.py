@@ -150,6 +150,14 @@ def _state(one: Open) -> str:
     return "upload" if str(cycle.scope.get("path", "")).startswith(UPLOAD_PATHS) else "body"
 
 
+def _end(protocol: Any) -> None:
+    """Whoever still answers is told that nobody is there: uvicorn has sent its own 400 and would fail at another."""
+    cycle = getattr(protocol, "cycle", None)
+    if cycle is not None and not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.message_event.set()
+
+
 def most_connections() -> int:
     """As many as the process may have descriptors for, less what else it needs them for."""
     try:
@@ -180,6 +188,8 @@ def watch(protocol: Any, connections: Connections) -> Any:
         if not protocol.transport.is_closing():
             connections.received(protocol.transport, len(data))
             received(data)
+            if protocol.transport.is_closing():
+                _end(protocol)
 
     protocol.connection_made, protocol.data_received = connection_made, data_received
     return protocol

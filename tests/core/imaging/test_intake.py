@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from made_images import US, chest_film, dicom, encoded, mammogram, photograph, stored_mammogram, tissue, ultrasound
 
+from core.errors import UnreadableImage
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Limits
 from core.imaging.intake import Intake, read_study, read_upload
@@ -220,6 +221,15 @@ def test_the_whole_study_is_capped() -> None:
     (intake,) = read_upload(zipped({"a": os.urandom(1 << 20), "b": PNG}), "a.zip", settings=small)
     assert "1 MiB" in (intake.refused or "")
     assert "1 MiB" in (read_upload(b"\0" * (2 << 20), "a", settings=replace(SETTINGS, upload_mib=1))[0].refused or "")
+
+
+@pytest.mark.parametrize("kind", [Path, bytes])
+def test_an_archive_of_no_bytes_is_damaged(tmp_path: Path, kind: type) -> None:
+    """A copy that broke off at its beginning; a file of no size cannot be mapped."""
+    path = tmp_path / "set.zip"
+    path.touch()
+    with pytest.raises(UnreadableImage, match="damaged"):
+        list(members(path if kind is Path else b"", settings=Settings()))
 
 
 def test_files_folders_and_zips_make_one_study_in_order(tmp_path: Path) -> None:

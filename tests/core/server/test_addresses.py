@@ -68,6 +68,8 @@ def test_where_the_peer_was_not_noted_the_scope_says_who_it_is() -> None:
         ("Reads.example:8501", "reads.example"), ("reads.example.", "reads.example"), ("[::1]:8501", "::1"),
         ("127.0.0.1", "127.0.0.1"), ("a:b", ""), ("[evil]", ""), ("", ""), ("reads.example:80:80", ""),
         ("reads.example:²", ""), ("[::1]:²", ""),
+        ("[::1", ""), ("[::1]x80", ""), ("[::1]:", ""), ("[::1]", "::1"),
+        ("reads.example:", ""), ("reads.example:８０", ""),
     ],
 )  # fmt: skip
 def test_the_name_in_a_host_header(header: str, name: str) -> None:

@@ -183,6 +183,16 @@ def test_a_real_server_closes_what_is_late(tmp_path: Path, sent: bytes) -> None:
     assert "Traceback" not in (tmp_path / "terminal").read_text()
 
 
+def test_a_body_that_ends_in_nonsense_is_no_traceback(tmp_path: Path) -> None:
+    """Anybody could fill the log: the 400 was sent, and then a refusal that had not waited for the body."""
+    with served(tmp_path) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as attacker:
+            attacker.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n")
+            assert attacker.recv(100).startswith(b"HTTP/1.1 400")
+        assert httpx.get(f"http://127.0.0.1:{port}/").text == "a page"
+    assert "Traceback" not in (tmp_path / "terminal").read_text()
+
+
 def test_a_real_server_notes_the_peer_whatever_a_header_says(tmp_path: Path) -> None:
     with served(tmp_path) as port:
         answer = httpx.get(f"http://127.0.0.1:{port}/peer", headers={"X-Forwarded-For": "198.51.100.7"})
