@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.sync.client import ClientConnection, connect
+
+if TYPE_CHECKING:
+    from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+    from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 ANSWER_SECONDS = 60.0
 MESSAGE_BYTES_MOST = 1 << 28
@@ -67,6 +68,9 @@ class PageSocket:
 
     def rerun(self, press: str = "", fragment: str = "") -> PageSocket:
         """Runs the page as it is and waits until that is over."""
+        from streamlit.proto.BackMsg_pb2 import BackMsg  # not while tests are collected
+        from streamlit.proto.WidgetStates_pb2 import WidgetState
+
         message = BackMsg()
         state = message.rerun_script
         state.page_name, state.query_string, state.fragment_id = self._page, self.query, fragment
@@ -102,6 +106,8 @@ class PageSocket:
         return " ".join(word for word in words if word)
 
     def _receive(self, *, is_fragment: bool) -> None:
+        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
         deadline = time.monotonic() + ANSWER_SECONDS
         while True:
             data = self.socket.recv(timeout=max(0.01, deadline - time.monotonic()))
@@ -115,7 +121,10 @@ class PageSocket:
             elif kind == "page_info_changed":
                 self.query = message.page_info_changed.query_string
             elif kind == "navigation":
-                names = {page.page_script_hash: page.url_pathname for page in message.navigation.app_pages}
+                names = {  # the page where one arrives has no name of its own in addresses
+                    page.page_script_hash: page.url_pathname or page.page_name.lower().replace(" ", "_")
+                    for page in message.navigation.app_pages
+                }
                 self.pages = frozenset(names.values())
                 self.shown = self._page = names.get(message.navigation.page_script_hash, self._page)
             elif kind == "script_finished":
@@ -133,6 +142,8 @@ class PageSocket:
 
 
 def _state(widget: str, value: Any) -> WidgetState:
+    from streamlit.proto.WidgetStates_pb2 import WidgetState
+
     state = WidgetState(id=widget)
     if isinstance(value, bool):
         state.bool_value = value

@@ -21,7 +21,7 @@ import httpx
 from kill_figures import Figures, drawn_signal, left_in
 from made_images import encoded, ultrasound
 from page_socket import PageSocket
-from record_site import Somebody, add_person
+from record_site import Somebody, add_person, at_terminal
 from warm_server import WarmServer, free_port
 from websockets.exceptions import WebSocketException
 
@@ -164,7 +164,7 @@ class ServerRounds:
             db.close()
 
     def _is_there(self, db: Database, kind: str, what: str) -> bool:
-        sender, reader = self.people
+        sender, reader = map(at_terminal, self.people)  # whose own sessions may be over
         try:
             if kind == "upload":
                 together, item, sha256 = what.split("/")
