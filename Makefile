@@ -14,7 +14,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test check faults fuzz journeys bench demo lock mutants help
+.PHONY: run install test check faults attack fuzz journeys bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -24,6 +24,7 @@ help:
 	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
 	@echo "make fuzz     try a million odd inputs on everything that reads what others wrote (docs/security.md)"
+	@echo "make attack   ask every door of a running server as everybody and judge the answers (docs/security.md)"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
@@ -60,6 +61,9 @@ SHARE := 1
 JOBS := 1
 fuzz: $(FUZZ_STAMP)
 	@$(PY) tests/fuzz/fuzz_rounds.py --folder "$(FUZZ_FOLDER)" --seed $(SEED) --share $(SHARE) --jobs $(JOBS)
+
+attack: $(DEV_STAMP)
+	@$(PY) tests/attack/attack.py
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench
