@@ -111,6 +111,8 @@ def fit_head(
         with tf.GradientTape() as tape:
             logits = head(tensors if len(tensors) > 1 else tensors[0], training=True)
             loss = class_loss(logits, wanted, weights, config.label_smoothing)
+            # What the architecture itself asks for: a ridge under a linear layer.
+            loss += tf.add_n([tf.constant(0.0), *head.losses])
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 

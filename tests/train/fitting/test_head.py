@@ -38,6 +38,25 @@ def test_the_classifier_reads_what_lies_before_its_first_weights_or_dropout(fusi
     assert feature_layers(lite) == ["efficientnet_pool"]
 
 
+def test_the_penalty_of_an_architecture_holds_in_the_classifiers_own_phase() -> None:
+    from train.fitting.head import fit_head
+
+    def weights_after(ridge: float) -> float:
+        import keras
+
+        keras.utils.set_random_seed(3)
+        graph = architecture("efficientnet_lite0").build(side=64, channels=1, outputs=1)
+        layer = graph.model.get_layer("logits")
+        layer.kernel.regularizer = keras.regularizers.L2(ridge)
+        rng = np.random.default_rng(0)
+        views = [[rng.normal(size=(64, 1280)).astype(np.float32)]]
+        config = FitConfig("efficientnet_lite0", "", head_epochs=40, batch=16)
+        fit_head(graph, views, rng.integers(0, 2, 64).astype(np.int32), None, config)
+        return float(np.abs(layer.kernel).mean())
+
+    assert weights_after(10.0) < 0.5 * weights_after(0.0)
+
+
 def test_features_are_what_the_whole_graph_gives_there(fusion: Graph) -> None:
     import keras
 
