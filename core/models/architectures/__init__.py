@@ -8,11 +8,7 @@ unique and stable: weights are stored under them.
 """
 
 from core.models.architectures.cnn_resnet50 import cnn_resnet50
-from core.models.architectures.efficientnet import (
-    EFFICIENTNET_LITE0_BLOCKS,
-    efficientnet_lite0,
-    efficientnet_lite0_scales,
-)
+from core.models.architectures.efficientnet import EFFICIENTNET_LITE0_BLOCKS, efficientnet_lite0
 from core.models.architectures.from_scratch import cnn, cnn2, cnn3, cnn4, plain25, residual25
 from core.models.architectures.graph import Graph
 from core.models.architectures.transfer import (
@@ -36,7 +32,6 @@ __all__ = [
     "cnn_resnet50",
     "densenet201",
     "efficientnet_lite0",
-    "efficientnet_lite0_scales",
     "fusion",
     "inceptionv3",
     "plain25",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from core.models.architectures.graph import Graph, batch_norm, image_input, logits, moments, standardised
+from core.models.architectures.graph import Graph, batch_norm, image_input, logits
 
 EFFICIENTNET_LITE0_BLOCKS = (
     # (repeats, kernel, stride, expansion, filters): Table 1 of Tan & Le 2019, without squeeze-excitation and with the
@@ -22,14 +22,18 @@ EFFICIENTNET_LITE0_BLOCKS = (
 EFFICIENTNET_LITE0_CUTS = ("block_0_out", "block_2_out", "block_4_out", "block_7_out", "block_10_out", "block_14_out")
 """The last layer of each group of blocks but the last."""
 
-_SCALES = (4, 7, 10, 14)
-"""The blocks whose maps `efficientnet_lite0_scales` reads, an eighth to a thirty-second of the side."""
-
 
 def efficientnet_lite0(*, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
     """EfficientNet-Lite0: EfficientNet-B0 (Tan & Le 2019) without squeeze-excitation, with ReLU6."""
     inputs, rgb = image_input(side, channels, columns)
-    *_, x = _blocks(rgb)
+    x = layers.Rescaling(255.0 / 128, -127.0 / 128, name="efficientnet_scale")(rgb)
+    x = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(x)
+    x = layers.ReLU(6.0, name="stem_relu")(batch_norm("stem_bn")(x))
+    number = 0
+    for repeats, kernel, stride, expansion, filters in EFFICIENTNET_LITE0_BLOCKS:
+        for repeat in range(repeats):
+            x = _inverted_residual(x, number, kernel, stride if repeat == 0 else 1, expansion, filters)
+            number += 1
     x = layers.Conv2D(1280, 1, use_bias=False, name="head_conv")(x)
     x = layers.ReLU(6.0, name="head_relu")(batch_norm("head_bn")(x))
     x = layers.GlobalAveragePooling2D(name="efficientnet_pool")(x)
@@ -39,42 +43,6 @@ def efficientnet_lite0(*, side: int, channels: int, outputs: int, columns: int =
         maps={"efficientnet_lite0": "head_relu"},
         blocks={"efficientnet_lite0": EFFICIENTNET_LITE0_CUTS},
     )
-
-
-def efficientnet_lite0_scales(*, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
-    """EfficientNet-Lite0's maps of four scales, each as its mean, maximum and spread, under one linear layer.
-
-    A small finding fills a cell of the early maps and vanishes in the mean of the last. There is little to learn, so
-    few cases do; the penalty is that of a ridge.
-    """
-    inputs, rgb = image_input(side, channels, columns)
-    blocks = _blocks(rgb)
-    maps = {f"scale_{number}": blocks[number] for number in _SCALES}
-    features = []
-    for name, block in maps.items():
-        own = layers.Activation("linear", name=f"{name}_map")(block)
-        features.append(standardised(moments(own, f"{name}_pool"), name))
-    x = layers.Dropout(0.3, name="dropout_1")(layers.Concatenate(name="scales")(features))
-    ridge = keras.regularizers.L2(1e-2)
-    out = layers.Dense(outputs, name="logits", dtype="float32", kernel_regularizer=ridge)(x)
-    return Graph(
-        keras.Model(inputs, out, name="efficientnet_lite0_scales"),
-        maps={name: f"{name}_map" for name in maps},
-        blocks={},
-    )
-
-
-def _blocks(rgb: keras.KerasTensor) -> list[keras.KerasTensor]:
-    """What each inverted residual block gives, from the RGB image."""
-    x = layers.Rescaling(255.0 / 128, -127.0 / 128, name="efficientnet_scale")(rgb)
-    x = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(x)
-    x = layers.ReLU(6.0, name="stem_relu")(batch_norm("stem_bn")(x))
-    found: list[keras.KerasTensor] = []
-    for repeats, kernel, stride, expansion, filters in EFFICIENTNET_LITE0_BLOCKS:
-        for repeat in range(repeats):
-            x = _inverted_residual(x, len(found), kernel, stride if repeat == 0 else 1, expansion, filters)
-            found.append(x)
-    return found
 
 
 def _inverted_residual(
