@@ -31,7 +31,7 @@ from websockets.exceptions import WebSocketException  # noqa: E402
 
 from core.records.audit import heads  # noqa: E402
 
-SHORT_METHODS, SHORT_ROLES = ("GET", "POST", "DELETE"), ("nobody", "reader", "researcher", "disabled", "session ended")
+SHORT_METHODS, SHORT_ROLES = ("GET", "POST", "DELETE"), ("nobody", "reader", "session ended")
 
 
 def attack(
@@ -85,7 +85,7 @@ def _plan(http: Http, pages: Pages, *, is_long: bool) -> list[tuple[str, Callabl
             ("paths", lambda: http_attacks.paths(http)),
             ("cookies", lambda: http_attacks.cookies(http)),
             ("forms", lambda: http_attacks.forms(http)),
-            ("every page", lambda: page_attacks.every_page(pages, ("nobody", "researcher", "disabled"))),
+            ("every page", lambda: page_attacks.every_page(pages, ("researcher",))),
             ("pressed too late", lambda: page_attacks.pressed_too_late(pages)),
             ("crowds", lambda: http_attacks.crowds(http, is_long=False)),
         ]

@@ -20,7 +20,7 @@ def test_a_short_attack_finds_no_wrong_answer_and_prints_its_figures_last() -> N
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     requests, wrong, seconds = done.stdout.splitlines()[-3:]
-    assert int(requests.split()[-1]) > 500 and wrong.split() == ["wrong", "answers", "0"]
+    assert int(requests.split()[-1]) > 400 and wrong.split() == ["wrong", "answers", "0"]
     assert seconds.startswith("seconds")
 
 
