@@ -195,7 +195,7 @@ class PromiseOnCard(_Part):
     n: int
 
     @property
-    def is_kept(self) -> bool:
+    def is_fulfilled(self) -> bool:
         """Whether the test cases leave it possible that nothing but chance lies between the two."""
         return self.low <= 0 <= self.high
 
@@ -559,7 +559,7 @@ def promise_text(card: Card) -> str:
     """That a threshold does not find the share of cancers it was chosen for; "" where chance may explain what it misses
     or a card of an earlier version does not say."""
     promise = card.promise
-    if promise is None or promise.is_kept:
+    if promise is None or promise.is_fulfilled:
         return ""
     promised, tested, low, high = (
         f"{100 * value:.1f}"

@@ -33,7 +33,7 @@ from train.publishing.publish import put_training_distance, write_card
 
 log = logging.getLogger(__name__)
 
-MOST = 150
+MOST = 60
 """Pictures of each kind that are measured."""
 _CUT, _GRAIN = 0.5, 0.2
 """Of each edge, what a crop leaves; standard deviation of added noise, of the range of grey."""

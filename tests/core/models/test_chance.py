@@ -110,15 +110,15 @@ def test_what_was_let_answer_answers_and_says_by_whose_decision(site: Settings) 
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "is_kept"), [(-0.2, -0.0001, False), (-0.2, 0.0, True), (0.0, 0.1, True), (0.0001, 0.1, False)]
+    ("low", "high", "is_fulfilled"), [(-0.2, -0.0001, False), (-0.2, 0.0, True), (0.0, 0.1, True), (0.0001, 0.1, False)]
 )
 def test_a_threshold_that_misses_what_it_was_chosen_for_is_remarked_on(
-    site: Settings, tmp_path: Path, low: float, high: float, is_kept: bool
+    site: Settings, tmp_path: Path, low: float, high: float, is_fulfilled: bool
 ) -> None:
     promise = {"promised": 0.869, "tested": 0.7, "difference": -0.169, "low": low, "high": high, "n": 33}
     card = made_card(tmp_path, promise=promise)
-    assert (promise_text(card) == "") is is_kept
-    assert remarks_of(site, card) == (() if is_kept else (promise_text(card),))
+    assert (promise_text(card) == "") is is_fulfilled
+    assert remarks_of(site, card) == (() if is_fulfilled else (promise_text(card),))
     if (low, high) == (-0.2, -0.0001):
         assert "found 70.0 % of 33 in its test (95 % interval 66.9 to 86.9)" in promise_text(card)
     assert promise_text(made_card(tmp_path / "old")) == ""
