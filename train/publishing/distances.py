@@ -64,9 +64,11 @@ def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:
     cases = same_cases(card, manifest)
     if "split" not in cases:
         cases = cases.assign(split="", fold=cases["fold"].astype(int))
+    # Labels do not matter, and need not be the model's classes.
     squares = load_squares(
-        cases.assign(mask=""), manifest.root, modality=card.modality, side=card.side, classes=card.classes,
-        positive=card.positive, columns=card.input.columns, chest_wall=card.input.chest_wall,
+        cases.assign(label=card.positive, mask=""), manifest.root,
+        modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
+        columns=card.input.columns, chest_wall=card.input.chest_wall,
     )  # fmt: skip
     outputs = 1 if len(card.classes) == 2 else len(card.classes)
     graph: Graph = architecture(card.architecture).build(

@@ -215,3 +215,30 @@ def test_files_that_are_not_there_are_counted(
     assert main([*arguments, "--root", str(weights)]) == 1
     assert "24 of 24 files are not there" in capsys.readouterr().err
     assert main(["evaluate", "../x", "--data", str(other_data), "--weights", str(weights)]) == 1
+
+
+def test_the_distance_from_the_training_images_is_fitted_again_and_measured(
+    own_data: Path, other_data: Path, fitted: Path, tmp_path: Path
+) -> None:
+    weights, data = tmp_path / "weights", tmp_path / "data"
+    shutil.copytree(fitted, weights)
+    for folder, source in (("own", own_data.parent), ("histopathology", other_data.parent)):
+        shutil.copytree(source, data / folder)
+    table = pd.read_csv(data / "histopathology" / "manifest.csv")
+    files = "histopathology/strange/" + table["file"]
+    (data / "histopathology" / "strange").mkdir()
+    for file, name in zip(table["file"], files, strict=True):
+        with Raster.open(data / "histopathology" / file) as picture_there:
+            Raster.eval(picture_there, lambda value: 255 - value).save(data / name)
+    table.assign(file=files).to_csv(data / "histopathology" / "manifest.csv", index=False)
+    (folder,) = weights.iterdir()
+    before = cards.read_card(folder).training_distance
+    assert before is not None and before.measured == {}
+
+    assert main(["distance", "--data", str(data), "--weights", str(weights)]) == 0
+    after = cards.read_card(folder).training_distance
+    assert after is not None and (after.n_fitted, after.n_level) == (before.n_fitted, before.n_level)
+    assert after.own_beyond is not None
+    assert after.measured["histology: strange"].auroc > 0.9 and after.measured["histology: strange"].n == len(table)
+    assert after.measured["its own, inverted"].beyond > 0.5
+    assert main(["distance", "--data", str(tmp_path / "weights"), "--weights", str(weights)]) == 1
