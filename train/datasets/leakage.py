@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from core.models.cards import Card
 from core.records.data_sets import files_dir
 from core.settings import Settings
 from train.datasets.duplicates import Looks, Pair
-from train.datasets.manifest import Manifest, read_manifest
+from train.datasets.manifest import Manifest, joined, read_manifest
 from train.datasets.split import SPLITS, TOGETHER, split_cases
 
 LEAK, WARNING, NOTE = "leak", "warning", "note"
@@ -256,6 +257,26 @@ def find_manifest(settings: Settings, data_sha256: str, sources: Sequence[str] =
             for root in roots:
                 if (root / str(manifest.cases["file"].iloc[0])).is_file():
                     return replace(manifest, root=root)
+    return _joined_manifest(settings, data_sha256, sources) if len(sources) > 1 else None
+
+
+def _joined_manifest(settings: Settings, data_sha256: str, sources: Sequence[str]) -> Manifest | None:
+    """Two manifests that a model was trained on together, in the order that gives this hash."""
+    parts = []
+    for path, roots in _manifests(settings):
+        try:
+            part = read_manifest(path, root=roots[-1], where=(f"source={'|'.join(sources)}",), allow_repeats=True)
+        except AppError:
+            continue
+        if len(part.cases) and (part.root / str(part.cases["file"].iloc[0])).is_file():
+            parts.append(part)
+    for pair in permutations(parts, 2):
+        try:
+            manifest = joined(pair)
+        except InvalidInput:
+            continue
+        if manifest.sha256 == data_sha256:
+            return manifest
     return None
 
 

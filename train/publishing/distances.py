@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MOST = 60
 """Pictures of each kind that are measured."""
+BLIND, BLIND_BELOW = "It misses many pictures unlike its own", 0.9
+"""How the limit begins of a model whose mean AUROC for pictures of another kind is lower than this."""
 _CUT, _GRAIN = 0.5, 0.2
 """Of each edge, what a crop leaves; standard deviation of added noise, of the range of grey."""
 
@@ -56,8 +58,23 @@ def measure_distance(folder: Path, data: Path) -> Mapping[str, UnlikeOnCard]:
     write_card(folder, {**card.content(), "training_distance": put})
     measured, own_beyond = _measured(read_card(folder), manifest, data)
     told = {name: one.model_dump() for name, one in measured.items()}
-    write_card(folder, {**card.content(), "training_distance": {**put, "own_beyond": own_beyond, "measured": told}})
+    write_card(
+        folder,
+        {
+            **card.content(),
+            "training_distance": {**put, "own_beyond": own_beyond, "measured": told},
+            "limits": [*(limit for limit in card.limits if not limit.startswith(BLIND)), *blindness(card, measured)],
+        },
+    )
     return measured
+
+
+def blindness(card: Card, measured: Mapping[str, UnlikeOnCard]) -> tuple[str, ...]:
+    """The limit of a model that does not tell pictures of another kind from its own; () for the others."""
+    kinds = [one.auroc for name, one in measured.items() if not name.startswith((f"{card.modality.value}:", "its own"))]
+    if not kinds or np.mean(kinds) >= BLIND_BELOW:
+        return ()
+    return (f"{BLIND} (AUROC {np.mean(kinds):.2f} for pictures of another kind): that it does not warn means little.",)
 
 
 def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:

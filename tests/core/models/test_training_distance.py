@@ -121,4 +121,5 @@ def test_a_shipped_network_knows_its_training_images_and_says_how_well(card: Car
     assert named.own_beyond is not None and named.own_beyond <= 0.15
     assert {"its own, inverted", "its own, a quarter cut out", "its own, with noise"} < set(named.measured)
     others = [one for name, one in named.measured.items() if not name.startswith((f"{card.modality}:", "its own"))]
-    assert others and np.mean([one.auroc for one in others]) > 0.9
+    is_blind = bool(np.mean([one.auroc for one in others]) < 0.9)
+    assert any(limit.startswith("It misses many") for limit in card.limits) is is_blind

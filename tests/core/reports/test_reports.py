@@ -388,7 +388,7 @@ def test_text_that_no_page_holds_is_cut_in_print_and_whole_in_html(kind: str) ->
     )
     words = pdf_text(build_pdf(document))
     assert "Software" in words and "Demonstration" not in words
-    assert build_html(document).count(text) == 7, "title, threshold, data, limit, leak, maker, caption"
+    assert build_html(document).count(text) == 8, "title (twice), threshold, data, limit, leak, maker, caption"
     assert "(cut in print)" in words or kind == "of many lines"
 
 
@@ -414,7 +414,7 @@ def test_the_assessment_is_each_reader_s_last_final_read_with_what_it_recommends
         ReportRead("first", "Dr One", AT, {"R": ("0", 5)}, "read_first"),
         ReportRead("final", "Dr One", AT, {"R": ("2", 5)}, "read_first", sentence="Withdrawn."),
         ReportRead("final", "Dr Two", AT, {"R": ("3", 9)}, "read_first"),
-        ReportRead("final", "Dr One", AT, {"R": ("4B", 35)}, "read_first", "Biopsy.", True, False, "A mass.", "C"),
+        ReportRead("final", "Dr One", AT, {"R": ("4B", 35)}, "read_first", "Biopsy.", True, (), "A mass.", "C"),
     )  # fmt: skip
     document = study_document(report(reads=reads))
     assessed = next(block for block in document.blocks if isinstance(block, Table)).rows[1:]
