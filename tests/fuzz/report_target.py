@@ -11,6 +11,7 @@ import numpy as np
 from targets import Fault
 
 from core.models.aggregate import BreastScore
+from core.reading.opinions import Opinion
 from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
@@ -67,11 +68,15 @@ def _report(texts: list[str]) -> Report:
     )
     heat = np.zeros((40, 30), np.float32)
     image = ReportImage(name, picture, predictions=(prediction,), attention=Attention(heat, words))
-    reads = (ReportRead("first", reader, AT, {"R": ("2", 5)}, "read_first", comment),)
+    reads = (ReportRead("first", reader, AT, {"R": ("2", 5)}, "read_first", comment, sentence=comment),)
     return Report(
         study_id="0f" * 16, study_name=name, images=(image, replace(image, removed=note)), reads=reads, made_at=AT,
         made_by=made_by, reading_mode="read_first", site_name=site, notes=(note,),
-        scores=(BreastScore("R", model, 0.13, (0.08, 0.2), 0.3, 1, words),),
+        opinions=(
+            Opinion(
+                "R", BreastScore("R", model, 0.13, (0.08, 0.2), 0.3, 1, words, WEIGHTS), remarks={WEIGHTS: (limit,)}
+            ),
+        ),
         models=(
             ReportModel(
                 model, title, WEIGHTS, threshold, {label: Estimate(0.8, 0.7, 0.9, 60)}, learnt, (limit,), (leak,)
