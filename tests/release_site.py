@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import insert, select
 
 from core.models.cards import Card, read_card, read_test_scores
 from core.models.live import candidate_dir
+from core.models.training_distance import distance_name
 from core.models.weights import read_shards, to_float16, write_shards
 from core.records import data_sets
 from core.records.database import tables
@@ -52,6 +54,9 @@ def add_candidate(
     sha256, files = write_shards(to_float16(state), folder)
     raw = SHIPPED.content() | {"model_id": model_id, **(fields or {})}
     raw["weights"] = {**raw["weights"], "sha256": sha256, "files": list(files)}
+    distance = distance_name(sha256)
+    shutil.copyfile(SHIPPED.folder / raw["training_distance"]["file"], folder / distance)
+    raw["training_distance"] = {**raw["training_distance"], "file": distance}
     del raw["cases"]
     if cases is not None:
         raw["cases"] = put_cases(folder, sha256, cases)
