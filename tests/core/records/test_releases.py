@@ -19,6 +19,7 @@ from core.models import live
 from core.models.cards import all_cards, known_cards, live_card, live_cards, override_text, withheld_cards
 from core.models.lead import Lead, lead_of
 from core.models.live import read_live, release_dir
+from core.models.training_distance import read_training_distance
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import ROLES, Person
@@ -391,3 +392,10 @@ def test_only_a_live_model_of_the_modality_can_lead(records: Database, admin: Pe
     with pytest.raises(NotFound, match="does not answer for"):
         decisions.name_lead(records, admin, modality, model_id)
     assert read_live(records.settings).leads == {}
+
+
+def test_a_release_keeps_what_its_model_knows_of_its_training_images(records: Database, admin: Person) -> None:
+    promote(records, admin, add_candidate(records, admin, 1))
+    (card,) = (one for one in all_cards(records.settings) if one.model_id == MODEL)
+    assert card.folder.is_relative_to(records.settings.state_dir / "releases")
+    assert read_training_distance(card) is not None
