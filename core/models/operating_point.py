@@ -31,10 +31,10 @@ class OperatingPoint:
     def text(self) -> str:
         """The threshold in one or two sentences, for a person who asks what being above it means."""
         how = "chosen on validation cases" if self.is_of_card else "by the choice of this site"
-        chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%, {how}: {self.rule}."
+        span = ""
         if self.low is not None and self.high is not None:
-            span = f"{100 * self.low:.1f} to {100 * self.high:.1f}\u00a0%"
-            chosen += f" Chosen on other patients it would lie elsewhere: in {span} for 95\u00a0% of resampled ones."
+            span = f" ({100 * self.low:.1f} to {100 * self.high:.1f}\u00a0% on resampled patients)"
+        chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%{span}, {how}: {self.rule}."
         if not self.n_positives or not self.n_others:
             return chosen
         where = "There" if self.is_of_card else "On the model's validation cases"

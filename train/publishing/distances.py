@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from core.errors import InvalidInput, NotFound
 from core.models.architectures import Graph
 from core.models.cards import Card, UnlikeOnCard, read_card, read_test_scores
-from core.models.inference import LoadedModel
+from core.models.loaded import load_model
 from core.models.registry import architecture
 from core.models.weights import load_state, read_shards
 from core.settings import Settings
@@ -30,6 +31,9 @@ from train.fitting.squares import load_squares, read_case
 from train.publishing.backfill import same_cases
 from train.publishing.pipeline import fitted_distance
 from train.publishing.publish import put_training_distance, write_card
+
+if TYPE_CHECKING:
+    from core.models.inference import Reader
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +103,7 @@ def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:
 
 
 def _measured(card: Card, manifest: Manifest, data: Path) -> tuple[dict[str, UnlikeOnCard], float]:
-    model, rng = LoadedModel(card), np.random.default_rng(0)
+    model, rng = load_model(card), np.random.default_rng(0)
     scores = read_test_scores(card)
     assert scores is not None
     files = _some(rng, scores["case"])
@@ -119,7 +123,7 @@ def _measured(card: Card, manifest: Manifest, data: Path) -> tuple[dict[str, Unl
     return found, round(float((own > 1).mean()), 4)
 
 
-def _distances(model: LoadedModel, images: list[Image]) -> np.ndarray:
+def _distances(model: Reader, images: list[Image]) -> np.ndarray:
     answers = (model.read(replace(image, modality=model.card.modality, not_scored="")) for image in images)
     return np.asarray([prediction.training_distance for prediction, _ in answers], np.float64)
 

@@ -55,7 +55,7 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
         assert prediction["malignant"] == prediction["probabilities"][1]
         assert 0 < prediction["threshold"] < 1 and prediction["seconds"] > 0
         assert prediction["leaks"] == []  # nothing that leaks is shipped
-        assert prediction["weak"] is bool(prediction["remarks"])
+        assert prediction["remarks"] or not prediction["weak"]  # a threshold that misses its promise is a remark, too
     assert (image["lead"], image["lead_note"]) == ("ultrasound-ensemble", None)
     assert models["ultrasound-ensemble"]["weak"] is False and models["ultrasound-cnn"]["weak"] is True
 

@@ -35,7 +35,7 @@ def test_counts_come_from_the_validation_scores_and_a_score_at_the_threshold_is_
 def test_the_interval_of_the_threshold_is_said_where_the_card_has_one_and_the_site_no_other(tmp_path: Path):
     threshold = {"value": 0.3, "rule": "a rule", "low": 0.0625, "high": 0.5}
     card = made_card(tmp_path, weights={"sha256": SHA}, threshold=threshold)
-    assert "in 6.2 to 50.0 % for 95 % of resampled ones." in operating_point(card).text.replace("\u00a0", " ")
+    assert "Threshold 30.0 % (6.2 to 50.0 % on resampled patients)" in operating_point(card).text.replace("\u00a0", " ")
     assert "resampled" not in operating_point(card, 0.4, "as this site wants").text
 
 
