@@ -25,11 +25,13 @@ SHARE_EXPLAINED = 0.95
 SHARE_WITHIN = 0.95
 """Of images like the training images, how many lie within the level."""
 
+UNLIKE = "Unlike what it learnt from: a guess"
+"""What stands first beside a number of such a picture, where the whole sentence is one click away."""
 UNLIKE_TEXT = (
     "Unlike what it learnt from: the picture lies further from its training images than 95 % of such pictures do. Its "
     "number is a guess, and it counts neither for nor against another model."
 )
-"""What stands first beside a number of such a picture."""
+"""The same, whole."""
 
 
 @dataclass(frozen=True, slots=True)

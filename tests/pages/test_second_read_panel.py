@@ -127,7 +127,7 @@ def test_the_density_is_asked_of_a_mammogram_alone(opened_site: PageSite, tab: T
     assert "Breast composition" not in [group.label for group in tab.app.button_group]
 
 
-def test_the_report_of_one_ultrasound_image_by_the_shipped_models_takes_at_most_three_pages(opened_site: PageSite) -> None:
+def test_the_report_of_one_ultrasound_image_takes_at_most_three_pages(opened_site: PageSite) -> None:
     from pages.reader.parts import study_report
 
     site = Settings(state_dir=opened_site.db.settings.state_dir, weights_dir=REPOSITORY / "weights")

@@ -16,7 +16,7 @@ import streamlit as st
 from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, BreastScore
 from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
 from core.models.operating_point import operating_point
-from core.models.training_distance import UNLIKE_TEXT
+from core.models.training_distance import UNLIKE, UNLIKE_TEXT
 from core.reading import second_read
 from core.reading.opinions import Opinion, opinions_of
 from core.reading.second_read import Answer
@@ -177,7 +177,7 @@ def _show_opinion(opinion: Opinion, name: str, names: Mapping[str, str]) -> None
 
 
 def _unlike(score: BreastScore) -> tuple[str, ...]:
-    return (UNLIKE_TEXT,) if score.is_unlike_training else ()
+    return (UNLIKE,) if score.is_unlike_training else ()
 
 
 def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
@@ -203,6 +203,8 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> Non
     """What the numbers, thresholds and classes mean, one click away from them."""
     st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
     st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
+    if any(score.is_unlike_training for opinion in opinions for score in opinion.scores):
+        st.caption(UNLIKE_TEXT)
     for rule in dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores):
         st.caption(f"A breast's number: {rule}.")
     for _, prediction, _ in {prediction.classes: one for one in answers for prediction in [one[1]]}.values():
