@@ -204,7 +204,12 @@ def _image_by_image(items: Sequence[ReportImage], weak: Collection[str]) -> Iter
         for prediction in item.predictions:
             shown = content.against_threshold(prediction.malignant, prediction.threshold)
             rows.append([
-                item.label, "\n".join([prediction.model_id, *(["weak"] if prediction.model_id in weak else [])]),
+                item.label,
+                "\n".join([
+                    prediction.model_id,
+                    *(["weak"] if prediction.model_id in weak else []),
+                    *([UNLIKE] if prediction.is_unlike_training else []),
+                ]),
                 shown.probability, content.percent_range(prediction.interval),
                 shown.verdict, content.class_text(prediction),
             ])  # fmt: skip

@@ -17,11 +17,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from core.errors import InvalidInput, NotFound
-from core.models.architectures import Graph
 from core.models.cards import Card, UnlikeOnCard, read_card, read_test_scores
 from core.models.loaded import load_model
-from core.models.registry import architecture
-from core.models.weights import load_state, read_shards
 from core.settings import Settings
 from core.types import Image
 from train.datasets.leakage import find_manifest
@@ -29,6 +26,7 @@ from train.datasets.look import collections_below
 from train.datasets.manifest import Manifest
 from train.fitting.squares import load_squares, read_case
 from train.publishing.backfill import same_cases
+from train.publishing.evaluate import graph_of
 from train.publishing.pipeline import fitted_distance
 from train.publishing.publish import put_training_distance, write_card
 
@@ -91,12 +89,7 @@ def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:
         modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
         columns=card.input.columns, chest_wall=card.input.chest_wall,
     )  # fmt: skip
-    outputs = 1 if len(card.classes) == 2 else len(card.classes)
-    graph: Graph = architecture(card.architecture).build(
-        side=card.side, channels=card.channels, outputs=outputs, columns=card.columns
-    )
-    load_state(graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
-    found = fitted_distance(graph, squares)
+    found = fitted_distance(graph_of(card), squares)
     if found is None:
         raise InvalidInput(f"{card.model_id} has too few training images to tell how far another lies from them.")
     return put_training_distance(card.folder, card.weights_sha256, found)

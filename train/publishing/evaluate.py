@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from train.datasets.cases import patient_keys
 from train.datasets.leakage import with_split
 from train.datasets.manifest import Manifest
 from train.datasets.subgroups import with_subgroups
+
+if TYPE_CHECKING:
+    from core.models.architectures import Graph
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +173,6 @@ def _logits(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
 
 
 def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarray:
-    from core.models.architectures import Graph
-    from core.models.registry import architecture
-    from core.models.weights import load_state, read_shards
     from train.fitting.fit import logits_of
     from train.fitting.network import compiled
     from train.fitting.squares import load_squares
@@ -181,13 +182,7 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         raise NotFound(
             f"{absent} of {len(cases)} files are not there. Check --root, the folder that they are relative to."
         )
-    state = read_shards(card.folder, card.weights_files, card.weights_sha256)
-    outputs = 1 if len(card.classes) == 2 else len(card.classes)
-    graph: Graph = architecture(card.architecture).build(
-        side=card.side, channels=card.channels, outputs=outputs, columns=card.columns
-    )
-    load_state(graph.model, state)
-    forward = compiled(graph.model)
+    forward = compiled(graph_of(card).model)
     logits = []
     for begin in range(0, len(cases), CHUNK):
         # Labels do not matter for the answer, and need not be classes of the model.
@@ -199,6 +194,19 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         logits.append(logits_of(forward, squares.pixels))
         log.info("%d of %d cases scored", min(begin + CHUNK, len(cases)), len(cases))
     return np.concatenate(logits)
+
+
+def graph_of(card: Card) -> Graph:
+    """A published network in float32, as it was trained and not as this machine reads fastest."""
+    from core.models.registry import architecture
+    from core.models.weights import load_state, read_shards
+
+    outputs = 1 if len(card.classes) == 2 else len(card.classes)
+    graph: Graph = architecture(card.architecture).build(
+        side=card.side, channels=card.channels, outputs=outputs, columns=card.columns
+    )
+    load_state(graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+    return graph
 
 
 def difference(card: Card, scores: pd.DataFrame) -> float | None:

@@ -226,7 +226,10 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> Non
 def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
     site = settings()
     remarks = {card.weights_sha256: " ".join(remarks_of(site, card)) for card in known_cards(site)}
-    said = [remarks.get(prediction.weights_sha256, "") for _, prediction, _ in answers]
+    said = [
+        " ".join(filter(None, (f"{UNLIKE}." if one.is_unlike_training else "", remarks.get(one.weights_sha256, ""))))
+        for _, one, _ in answers
+    ]
     rows = [
         {
             "Image": labels.get(image_id, ""),

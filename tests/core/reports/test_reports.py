@@ -475,6 +475,10 @@ def test_one_image_a_breast_is_not_listed_twice_and_several_are_listed_image_by_
     two = (Opinion("R", replace(lead, n_images=2), (replace(other, n_images=2),)),)
     words = html_text(build_html(study_document(report(images=(image, image), opinions=two))))[0]
     assert "Image by image" in words and words.count("benign 77 %, malignant 13 %, normal 10 %") == 2
+    assert "unlike its training images" not in words
+    far = replace(image, predictions=(replace(said[0], training_distance=1.001), said[1]))
+    words = html_text(build_html(study_document(report(images=(image, far), opinions=two))))[0]
+    assert words.count("unlike its training images") == 1
 
 
 def test_the_text_for_the_report_is_made_from_the_assessment_views_and_density():
