@@ -144,7 +144,7 @@ def simplex_weights(stack: np.ndarray, labels: np.ndarray, *, steps: int = 5000)
 def out_of_fold(
     method: Method, validation: Tables, test: Tables, classes: Sequence[str], *, seed: int = 0
 ) -> tuple[Ensemble, pd.DataFrame]:
-    """For models measured in folds: each fold's test cases combined by what that fold's validation cases taught.
+    """For models measured in folds: each fold's test cases combined by what the others' validation scores taught.
 
     Every table has a column fold. Returns the ensemble fitted on all validation cases, to be used from now on, and the
     test scores.
@@ -157,11 +157,21 @@ def out_of_fold(
         raise InvalidInput("The models were not measured in the same folds.")
     pieces = []
     for fold in sorted(folds.pop()):
-        known = {name: table[table["fold"] == fold] for name, table in validation.items()}
         held = {name: table[table["fold"] == fold] for name, table in test.items()}
-        require_disjoint(known, held)
-        pieces.append(fit_ensemble(method, known, classes, seed=seed).combine(held))
+        pieces.append(fit_ensemble(method, known_to_fold(validation, test, fold), classes, seed=seed).combine(held))
     return fit_ensemble(method, validation, classes, seed=seed), pd.concat(pieces, ignore_index=True)
+
+
+def known_to_fold(validation: Tables, test: Tables, fold: int) -> Tables:
+    """The validation scores of all folds but for the patients that are tested in this one."""
+    tested = set().union(*(set(table.loc[table["fold"] == fold, "patient"].astype(str)) for table in test.values()))
+    known = {name: table[~table["patient"].astype(str).isin(tested)] for name, table in validation.items()}
+    if any(table.empty for table in known.values()):
+        raise InvalidInput(
+            f"All patients with validation scores are tested in fold {fold}: the ensemble would be measured on what it "
+            "was fitted on. Combine models that were measured in the same folds."
+        )
+    return known
 
 
 def require_disjoint(validation: Tables, test: Tables) -> None:

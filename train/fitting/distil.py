@@ -22,7 +22,7 @@ from core.files import whole_file
 from core.models.registry import architecture
 from core.types import Modality
 from train.fitting.inputs import PRESETS, augment
-from train.fitting.pretrained import start_from_efficientnet_lite0
+from train.fitting.pretrained import start_from_efficientnet_lite
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def distil_resnet50v2(pixels: np.ndarray, out: Path, *, steps: int, batch: int =
     keras.utils.set_random_seed(seed)
     side = pixels.shape[1]
     teacher_graph = architecture("efficientnet_lite0").build(side=side, channels=1, outputs=1)
-    start_from_efficientnet_lite0(teacher_graph.model)
+    start_from_efficientnet_lite(teacher_graph.model, "efficientnet_lite0")
     teacher = keras.Model(teacher_graph.model.input, teacher_graph.model.get_layer("head_relu").output)
     teacher_map = tf.function(lambda x: teacher(x, training=False))
     fusion = architecture("fusion").build(side=side, channels=1, outputs=1).model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,14 +12,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from core.files import write_whole
 from core.models.architectures import Graph
 from core.models.registry import architecture
 from core.models.weights import load_state
 from train.fitting.checkpoint import Checkpoint
 from train.fitting.feature_cache import FeatureCache, key_of
-from train.fitting.head import HEAD_VIEWS, features_of, fit_head, standardise_on
+from train.fitting.head import HEAD_VIEWS, features_of, fit_by_regression, fit_head, standardise_on
 from train.fitting.inputs import Fresh, Views
-from train.fitting.loop import EpochLoop, make_optimizer, training_step
+from train.fitting.loop import EpochLoop, make_optimizer, training_step, validate
 from train.fitting.network import MovingAverage, Trainable, are_maps_learned, called, compiled, make_trainable
 from train.fitting.squares import Squares
 from train.recipe.config import FitConfig
@@ -75,12 +78,14 @@ def fit(
     train, validation = squares.split("train"), squares.split("validation")
     source = Views(trainable, squares, config, cache) if trainable.stem is not None else Fresh(train, config)
     held = _stem_outputs(trainable, validation)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.classifier == "regression":
+        return _regressed(graph, trainable, source, (held, validation), config, folder, on_epoch, started_from)
     headed = 0
     if pretrained and are_maps_learned(graph):
         headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs)
     optimizer = make_optimizer(trainable, config)
     average = MovingAverage(trainable.variables, config.average)
-    folder.mkdir(parents=True, exist_ok=True)
     key = key_of([squares.pixels, squares.labels], asdict(config), squares.splits.tolist(), started_from)
     changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
     loop = EpochLoop(
@@ -149,6 +154,33 @@ def _start_classifier(
         return fit_head(graph, views, source.cases.labels, None, replace(config, head_epochs=exactly), source.chance)
     held_features = features_of(graph, body, held)
     return fit_head(graph, views, source.cases.labels, (held_features, validation.labels), config, source.chance)
+
+
+def _regressed(
+    graph: Graph,
+    trainable: Trainable,
+    source: Fresh | Views,
+    held: tuple[list[np.ndarray], Squares],
+    config: FitConfig,
+    folder: Path,
+    on_epoch: Callable[[Mapping[str, float]], None],
+    started_from: str,
+) -> Fitted:
+    """The classifier by regression on the kept views, in place of epochs: a history of one row.
+
+    held: what the frozen part gives of the validation cases, and these cases.
+    """
+    began = time.monotonic()
+    body = tf.function(lambda tensors: called(trainable.body, list(tensors), training=False), reduce_retracing=True)
+    views = [features_of(graph, body, parts) for parts in source.samples(max(1, config.views))]
+    standardise_on(graph, views, damping=0.0)
+    fit_by_regression(graph, views, source.cases.labels, config, source.chance)
+    own = validate(_judge(trainable, list(next(iter(source.samples(1)))))(), source.cases)
+    row = {"epoch": 1, "loss": own["validation_loss"], **validate(_judge(trainable, held[0])(), held[1])}
+    row = {name: round(float(value), 5) for name, value in row.items()} | {"seconds": time.monotonic() - began}
+    write_whole(folder / "epochs.jsonl", json.dumps(row) + "\n")
+    on_epoch(row)
+    return Fitted(graph, (row,), 1, started_from)
 
 
 def _judge(trainable: Trainable, held: list[np.ndarray], batch: int = 32) -> Callable[[], np.ndarray]:

@@ -1,6 +1,7 @@
 """k folds: every case is scored once by a network that saw neither it nor anything that belongs to it.
 
-In each fold one part is tested, the next one chooses the epoch, the calibration and the threshold, the others train.
+In each fold one part is tested, the next one chooses the epoch, the others train. So every case is a validation case of
+one network too; a fold's calibration and threshold are chosen on all of these scores but those of its own test cases.
 The shipped weights are fitted on all cases afterwards, for as many epochs as the folds needed.
 """
 
@@ -40,7 +41,7 @@ class CrossValidated:
     """What k folds leave. fitted: on all cases. Scores have the column `fold`.
 
     test_scores: out of fold, each fold with its own calibration. calibration, threshold: of the shipped weights, from
-    the validation scores of all folds. thresholds: of each fold, from its own validation part alone.
+    the validation scores of all folds. thresholds: of each fold, from the validation scores of all cases but its own.
     """
 
     fitted: Fitted
@@ -70,8 +71,7 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, 
     The scores of a finished fold lie in `folder/foldN` as CSV and are not computed again where the `key`, which names
     what is trained on what, is the same: another machine that is given `folder` goes on with the next fold.
     """
-    tested, validated, logits, order = [], [], [], []
-    thresholds, found = [], []
+    found, order = [], []
     for number in range(folds):
         splits = fold_splits(squares.cases, number, folds).to_numpy()
         part = replace(squares, splits=splits)
@@ -80,19 +80,22 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, 
         if fold is None:
             log.info("fold %d of %d", number + 1, folds)
             fold = _fold(part, validation, test, fit_one, folder / f"fold{number}", key)
-        calibration = calibrated(validation, fold.validation)
-        scores = scores_table(validation, fold.validation, calibration)
-        thresholds.append(choose_threshold(*_positives(validation, scores)))
-        tested.append(_in_fold(scores_table(test, fold.test, calibration), number))
-        validated.append(np.full(len(validation), number))
-        logits.append(fold.validation)
-        order.append(np.flatnonzero(splits == "validation"))
         found.append(fold)
-    best_epochs = [fold.best_epoch for fold in found]
+        order.append(np.flatnonzero(splits == "validation"))
     every = squares.chosen(np.concatenate(order))
-    calibration = calibrated(every, np.concatenate(logits))
-    scores = scores_table(every, np.concatenate(logits), calibration)
-    scores.insert(3, "fold", np.concatenate(validated))
+    logits = np.concatenate([fold.validation for fold in found])
+    tested, thresholds = [], []
+    for number, fold in enumerate(found):
+        others = np.flatnonzero(every.cases["fold"].to_numpy() != number)
+        known = every.chosen(others)
+        calibration = calibrated(known, logits[others])
+        thresholds.append(choose_threshold(*_positives(known, scores_table(known, logits[others], calibration))))
+        test = squares.chosen(np.flatnonzero(squares.cases["fold"].to_numpy() == number))
+        tested.append(_in_fold(scores_table(test, fold.test, calibration), number))
+    best_epochs = [fold.best_epoch for fold in found]
+    calibration = calibrated(every, logits)
+    scores = scores_table(every, logits, calibration)
+    scores.insert(3, "fold", np.repeat(np.arange(folds), [len(part) for part in order]))
     epochs = int(np.median(best_epochs))
     log.info("all cases, %d epochs", epochs)
     fitted = fit_one(

@@ -13,7 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from sklearn.linear_model import LogisticRegression
 
+from core.errors import InvalidInput
 from core.models.architectures import Graph
 from train.fitting.inputs import order_of
 from train.fitting.network import class_loss, class_weights
@@ -68,20 +70,53 @@ def features_of(graph: Graph, body: Forward, parts: Sequence[np.ndarray], batch:
     return [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
 
 
-def standardise_on(graph: Graph, features: Sequence[Sequence[np.ndarray]]) -> None:
+def standardise_on(graph: Graph, features: Sequence[Sequence[np.ndarray]], *, damping: float = 0.1) -> None:
     """Give the normalisation of pooled features ("…_norm") the mean and variance of these features of all views.
 
     Better than statistics gathered batch by batch while everything else moves: they are right from the first step on.
+    damping: this share of the typical variance is added to each, so that a feature that is nearly always silent does
+    not shout. Where a penalty weighs every feature alike, none is needed.
     """
     for position, name in enumerate(feature_layers(graph)):
         consumers = [layer for layer in graph.model.layers if layer.name == name.replace("_pool", "_norm")]
         for layer in consumers:
             if isinstance(layer, layers.BatchNormalization):
                 values = np.concatenate([view[position] for view in features])
-                # A share of the typical variance is added: a feature that is nearly always silent must not shout.
                 variance = values.var(0)
                 layer.moving_mean.assign(values.mean(0))
-                layer.moving_variance.assign(variance + 0.1 * variance.mean())
+                layer.moving_variance.assign(variance + damping * variance.mean())
+
+
+def fit_by_regression(
+    graph: Graph,
+    features: Sequence[Sequence[np.ndarray]],
+    labels: np.ndarray,
+    config: FitConfig,
+    chance: np.ndarray | None = None,
+) -> None:
+    """Logistic regression with `config.penalty` as the linear layer that reads the features (as in `fit_head`).
+
+    Its optimum, which steps of an optimiser come near to only after as many epochs as nobody waits for. Raises
+    InvalidInput where more than one linear layer lies behind the features.
+    """
+    inputs = [graph.model.get_layer(name).output for name in feature_layers(graph)]
+    logits = graph.model.get_layer("logits")
+    head = keras.Model(inputs, graph.model.output)
+    learned = [layer for layer in head.layers if layer.trainable_weights and not layer.name.endswith("_norm")]
+    if [layer.name for layer in learned] != ["logits"]:
+        raise InvalidInput(
+            f"Between the features of {graph.model.name} and its logits lies more than one linear layer: its "
+            "classifier cannot be fitted by regression. Leave classifier=regression out."
+        )
+    standardised = keras.Model(inputs, logits.input)
+    rows = [standardised(list(view) if len(view) > 1 else view[0], training=False).numpy() for view in features]
+    weights = class_weights(labels, max(2, logits.units), config.class_weights)[labels]
+    if chance is not None:
+        weights = weights * chance * len(chance)
+    n = len(labels) * len(rows)
+    model = LogisticRegression(C=1 / (config.penalty * n), max_iter=1000)
+    model.fit(np.concatenate(rows), np.tile(labels, len(rows)), sample_weight=np.tile(weights, len(rows)))
+    logits.set_weights([model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)])
 
 
 def fit_head(

@@ -162,7 +162,7 @@ class EpochLoop:
         began = time.monotonic()
         loss = self._train(epoch, within)
         self.average.swapped()
-        row = _validate(self.judge(), self.validation)
+        row = validate(self.judge(), self.validation)
         if _cost(row, self.config) < progress.best[0]:
             progress.best = (_cost(row, self.config), epoch, state_of(self.graph.model))
         self.average.swapped()
@@ -206,7 +206,8 @@ def _learning_rate(config: FitConfig, progress: float) -> float:
     return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(share, 1)))))
 
 
-def _validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
+def validate(logits: np.ndarray, cases: Squares) -> dict[str, float]:
+    """Loss, AUC of the positive class and accuracy of these logits (n, outputs) on the validation cases."""
     loss = float(class_loss(tf.constant(logits), tf.constant(cases.labels), tf.ones(len(cases.classes)), 0.0))
     positive = cases.labels == cases.positive
     score = logits[:, 0] if logits.shape[1] == 1 else tf.nn.softmax(logits).numpy()[:, cases.positive]

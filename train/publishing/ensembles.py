@@ -20,7 +20,7 @@ from core.evaluation.tables.scores import BOOKKEEPING, KEYS
 from core.models.calibration import Calibration, fit_calibration, log_odds
 from core.models.card_cases import read_cases
 from core.models.cards import Card, read_card, read_test_scores, read_validation_scores
-from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, out_of_fold, require_disjoint
+from core.models.ensemble import Ensemble, Method, Tables, fit_ensemble, known_to_fold, out_of_fold, require_disjoint
 from core.version import versions
 from train.publishing.publish import THRESHOLD_RULE, calibration_on_card, place, union
 from train.publishing.threshold import choose_threshold, map_limits, weakness
@@ -80,11 +80,11 @@ def cases_of_members(cards: Sequence[Card]) -> pd.DataFrame | None:
 def _in_folds(
     method: Method, validation: Tables, test: Tables, card: Card, seed: int
 ) -> tuple[Ensemble, pd.DataFrame, list[float]]:
-    """Each fold combined, calibrated and given a threshold by what its own validation cases taught."""
+    """Each fold combined, calibrated and given a threshold by the validation scores of all patients but its own."""
     ensemble, tested = out_of_fold(method, validation, test, card.classes, seed=seed)
     pieces, thresholds = [], []
     for fold in sorted(set(tested["fold"])):
-        known = {name: table[table["fold"] == fold] for name, table in validation.items()}
+        known = known_to_fold(validation, test, fold)
         validated = fit_ensemble(method, known, card.classes, seed=seed).combine(known)
         calibration = _calibration(validated, card)
         thresholds.append(_threshold(_calibrated(validated, calibration, card), card))

@@ -15,6 +15,7 @@ CHOICES = {
     "augmentation": ("modality", "none"),
     "chest_wall": ("left", ""),
     "depthwise": ("learned", "fixed"),
+    "classifier": ("steps", "regression"),
 }
 
 
@@ -32,6 +33,9 @@ class FitConfig:
     depthwise: "learned", or "fixed" where depthwise filters stay as they started too: on processors their gradients
         cost a third of a step, and the 1 x 1 convolutions around them learn.
     head_epochs: epochs in which, with pretrained weights, the classifier alone is fitted first.
+    classifier: fitted by "steps" of the optimiser, or by logistic "regression" on features of a frozen backbone, where
+        nothing but one linear layer reads them; there are no epochs then. penalty: its L2 penalty a case on
+        standardised features (mean loss + penalty / 2 times the squared weights).
     learning_rate: peak. schedule: "cosine" falls to 2 % of it by the last epoch, "constant" stays; both begin with one
         epoch of warm-up. optimizer: "adamw" (decoupled weight_decay) or "sgd" (Nesterov momentum 0.9).
     dropout: rate of every dropout layer; None for the architecture's own.
@@ -63,6 +67,8 @@ class FitConfig:
     depthwise: str = "learned"
     views: int = 4
     head_epochs: int = 0
+    classifier: str = "steps"
+    penalty: float = 1.0
     optimizer: str = "adamw"
     learning_rate: float = 3e-4
     schedule: str = "cosine"
@@ -85,6 +91,7 @@ SETTABLE = {
     "batch": (int, 2, 256),
     "views": (int, 0, 16),
     "head_epochs": (int, 0, 500),
+    "penalty": (float, 1e-6, 1e6),
     "learning_rate": (float, 1e-7, 1.0),
     "weight_decay": (float, 0.0, 1.0),
     "dropout": (float, 0.0, 0.9),
@@ -124,4 +131,6 @@ def with_settings(config: FitConfig, settings: Iterable[str]) -> FitConfig:
                 field.name for field in fields(config) if field.name in {*SETTABLE, *CHOICES, "balance_by"}
             )
             raise InvalidInput(f"No setting is called {name!r}. Settings: {known}.")
+    if config.classifier == "regression" and config.frozen != "backbone":
+        raise InvalidInput("classifier=regression fits a classifier on a backbone that stays as it is: --unfreeze 0.")
     return config

@@ -60,6 +60,19 @@ _DEFAULTS = {
         "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"
     ),
     "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
+    # One linear layer on features of a backbone that stays as it is has an optimum: no epochs.
+    "efficientnet_lite2": FitConfig(
+        "efficientnet_lite2",
+        "",
+        side=224,
+        frozen="backbone",
+        views=1,
+        epochs=1,
+        classifier="regression",
+        class_weights="none",
+        mask_weight=0.0,
+        attention_weight=0.0,
+    ),
     "cnn2": _scratch("cnn2", side=128, epochs=30),
     "cnn3": _scratch("cnn3", side=224, epochs=20),  # the side of its publication
     "cnn4": _scratch("cnn4", side=128, epochs=40, learning_rate=1e-3),
@@ -89,6 +102,7 @@ _WHOLE = {
     # The lowest validation loss is that of the first epochs, which call everything benign.
     "densenet201": {"side": 96, "epochs": 16, "keep": "accuracy", "patience": 16},
     "inceptionv3": {"side": 128, "epochs": 12},
+    "efficientnet_lite2": {"side": 128, "epochs": 20, "classifier": "steps"},
 }
 """What changes for these where nothing was learned before."""
 
@@ -111,6 +125,8 @@ _MODALITY = {
         "weight_decay": 1e-2,
         "mask_weight": 0.0,
     },
+    # As wide and high as a breast is, all facing one way.
+    ("efficientnet_lite2", Modality.MAMMOGRAPHY): {"side": 320, "columns": 192, "chest_wall": "left"},
     # Tiles have no outlines to learn from, and texture asks little more of the backbones than their last blocks.
     ("fusion", Modality.HISTOLOGY): {
         "frozen": "blocks",
@@ -150,6 +166,8 @@ def in_regime(config: FitConfig, unfreeze: str) -> FitConfig:
     """
     if unfreeze != "all" and not (unfreeze.isascii() and unfreeze.isdigit()):
         raise InvalidInput(f"--unfreeze takes a number of last blocks or the word all, not {unfreeze!r}.")
+    if config.classifier == "regression" and unfreeze != "0":
+        config = replace(config, classifier="steps", epochs=20)
     if unfreeze == "all":
         return config if config.frozen == "nothing" else replace(_tuned(config), frozen="nothing")
     if not is_pretrained(config.architecture, config.init):

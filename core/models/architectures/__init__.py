@@ -8,7 +8,12 @@ unique and stable: weights are stored under them.
 """
 
 from core.models.architectures.cnn_resnet50 import cnn_resnet50
-from core.models.architectures.efficientnet import EFFICIENTNET_LITE0_BLOCKS, efficientnet_lite0
+from core.models.architectures.efficientnet import (
+    EFFICIENTNET_LITE0_BLOCKS,
+    EFFICIENTNET_LITE2_BLOCKS,
+    efficientnet_lite0,
+    efficientnet_lite2,
+)
 from core.models.architectures.from_scratch import cnn, cnn2, cnn3, cnn4, plain25, residual25
 from core.models.architectures.graph import Graph
 from core.models.architectures.transfer import (
@@ -24,6 +29,7 @@ from core.models.architectures.transfer import (
 
 __all__ = [
     "EFFICIENTNET_LITE0_BLOCKS",
+    "EFFICIENTNET_LITE2_BLOCKS",
     "Graph",
     "cnn",
     "cnn2",
@@ -32,6 +38,7 @@ __all__ = [
     "cnn_resnet50",
     "densenet201",
     "efficientnet_lite0",
+    "efficientnet_lite2",
     "fusion",
     "inceptionv3",
     "plain25",

@@ -61,6 +61,16 @@ def grid(x: keras.KerasTensor, cells: int, name: str = "flat") -> keras.KerasTen
     return layers.Flatten(name=name)(x)
 
 
+class Moments(layers.Layer):
+    """Maps (n, h, w, k) -> mean, maximum and standard deviation of each, (n, 3k) float32."""
+
+    def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
+        maps = keras.ops.cast(maps, "float32")
+        # Of a map that is nowhere anything the root has no slope: a little is added.
+        spread = keras.ops.sqrt(keras.ops.var(maps, axis=(1, 2)) + 1e-6)
+        return keras.ops.concatenate([keras.ops.mean(maps, axis=(1, 2)), keras.ops.max(maps, axis=(1, 2)), spread], -1)
+
+
 def standardised(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Features (n, k) with mean 0 and variance 1 each, and none beyond 4.
 

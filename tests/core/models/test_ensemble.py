@@ -11,7 +11,15 @@ import pytest
 from scipy.optimize import minimize
 
 from core.errors import InvalidInput
-from core.models.ensemble import METHODS, Ensemble, fit_ensemble, out_of_fold, require_disjoint, simplex_weights
+from core.models.ensemble import (
+    METHODS,
+    Ensemble,
+    fit_ensemble,
+    known_to_fold,
+    out_of_fold,
+    require_disjoint,
+    simplex_weights,
+)
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -125,6 +133,16 @@ def test_in_folds_no_fold_is_combined_by_what_its_own_test_cases_say() -> None:
     pd.testing.assert_frame_equal(first, second)
     others = [table[table["fold"] == 1][list(CLASSES)].to_numpy() for table in (combined, again)]
     assert not np.allclose(*others)
+
+
+def test_a_fold_learns_from_every_validation_score_but_those_of_its_own_patients() -> None:
+    validation = {name: table.assign(fold=np.arange(len(table)) // 2 % 2) for name, table in members(0).items()}
+    test = {name: table.assign(fold=1 - table["fold"]) for name, table in validation.items()}
+    for fold in (0, 1):
+        known = known_to_fold(validation, test, fold)
+        for name, table in known.items():
+            tested = set(test[name].loc[test[name]["fold"] == fold, "patient"])
+            assert set(table["patient"]) == set(test[name]["patient"]) - tested and len(table)
 
 
 def test_a_fold_whose_validation_cases_are_its_test_cases_is_refused() -> None:

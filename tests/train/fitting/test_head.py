@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from core.errors import InvalidInput
 from core.models.registry import architecture
 from train.recipe.config import FitConfig
 
@@ -55,6 +56,48 @@ def test_the_penalty_of_an_architecture_holds_in_the_classifiers_own_phase() -> 
         return float(np.abs(layer.kernel).mean())
 
     assert weights_after(10.0) < 0.5 * weights_after(0.0)
+
+
+def test_regression_is_the_optimum_of_the_penalised_loss() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from train.fitting.head import feature_layers, fit_by_regression, standardise_on
+
+    graph = architecture("efficientnet_lite2").build(side=64, channels=1, outputs=1)
+    names = feature_layers(graph)
+    assert names == [f"stage_{number}_pool" for number in range(3, 8)]
+    rng = np.random.default_rng(0)
+    labels = (np.arange(80) % 2).astype(np.int32)
+    views = []
+    for _ in range(2):
+        view = [
+            rng.normal(3, 2, (80, graph.model.get_layer(name).output.shape[1])).astype(np.float32) for name in names
+        ]
+        view[0][:, 5] += 2 * labels
+        views.append(view)
+    standardise_on(graph, views, damping=0.0)
+    chance = np.where(labels == 1, 3.0, 1.0) / np.where(labels == 1, 3.0, 1.0).sum()
+    config = FitConfig("efficientnet_lite2", "", classifier="regression", penalty=0.5, class_weights="none")
+    fit_by_regression(graph, views, labels, config, chance)
+
+    rows = np.concatenate([np.concatenate(view, axis=1) for view in views])
+    # As the graph has it: a little is added to every variance, and nothing lies beyond 4.
+    standard = np.clip((rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-3), -4, 4)
+    weights = np.tile(chance * 80, 2)
+    wanted = LogisticRegression(C=1 / (0.5 * 160), max_iter=1000).fit(
+        standard, np.tile(labels, 2), sample_weight=weights
+    )
+    kernel, bias = graph.model.get_layer("logits").get_weights()
+    np.testing.assert_allclose(kernel[:, 0], wanted.coef_[0], atol=2e-3)
+    np.testing.assert_allclose(bias, wanted.intercept_, atol=2e-3)
+
+
+def test_regression_refuses_a_classifier_of_several_layers(fusion: Graph) -> None:
+    from train.fitting.head import fit_by_regression
+
+    view = [np.zeros((4, 512), np.float32), np.zeros((4, 2048), np.float32)]
+    with pytest.raises(InvalidInput, match="more than one linear layer"):
+        fit_by_regression(fusion, [view], np.array([0, 1, 2, 0], np.int32), FitConfig("fusion", ""))
 
 
 def test_features_are_what_the_whole_graph_gives_there(fusion: Graph) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -155,3 +155,22 @@ def test_frozen_blocks_that_are_run_anew_stay_and_fixed_depthwise_filters_too(sq
     fixed = changed_layers("efficientnet_lite0", squares, tmp_path / "fixed", frozen="nothing", depthwise="fixed")
     assert {"block_1_expand", "block_15_project", "logits"} <= fixed
     assert not {name for name in fixed if name.endswith("_depthwise")}
+
+
+def test_a_classifier_by_regression_changes_itself_alone_and_leaves_one_row(squares: Squares, tmp_path: Path) -> None:
+    from train.fitting.fit import fit
+
+    knobs = {"frozen": "backbone", "classifier": "regression"}
+    changed = changed_layers("efficientnet_lite2", squares, tmp_path / "changed", **knobs)
+    assert changed == {"logits", *(f"stage_{number}_norm" for number in range(3, 8))}
+    rows: list[Any] = []
+    fitted = fit(
+        config("efficientnet_lite2", **knobs),
+        squares,
+        start=lambda graph: "something that was learned",
+        folder=tmp_path / "row",
+        on_epoch=rows.append,
+    )
+    assert fitted.history == tuple(rows) and len(rows) == 1 and fitted.best_epoch == 1
+    assert rows[0]["validation_auc"] > 0.9  # a class that is brighter is told by any backbone
+    assert (tmp_path / "row" / "epochs.jsonl").read_text().count("\n") == 1

@@ -27,6 +27,21 @@ def test_every_regime_freezes_what_it_says() -> None:
     assert in_regime(fusion(), "all") == fusion()
 
 
+def test_a_classifier_by_regression_is_of_a_frozen_backbone_alone() -> None:
+    lite = recipe("efficientnet_lite2", Modality.MAMMOGRAPHY, "offline", 0)
+    assert (lite.classifier, lite.frozen, lite.epochs, lite.columns) == ("regression", "backbone", 1, 192)
+    assert in_regime(lite, "0") == lite
+    whole = in_regime(lite, "all")
+    assert (whole.classifier, whole.frozen) == ("steps", "nothing") and whole.epochs > 1
+    assert recipe("efficientnet_lite2", Modality.MAMMOGRAPHY, "random", 0).classifier == "steps"
+    assert with_settings(
+        in_regime(recipe("vgg16_gap", Modality.ULTRASOUND, "offline", 0), "0"), ["classifier=regression"]
+    )
+    for config in (fusion(), whole):
+        with pytest.raises(InvalidInput, match="--unfreeze 0"):
+            with_settings(config, ["classifier=regression"])
+
+
 def test_what_is_random_cannot_be_frozen() -> None:
     cnn = recipe("cnn", Modality.ULTRASOUND, "offline", 0)
     for config in (cnn, fusion("random")):
