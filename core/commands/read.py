@@ -13,7 +13,16 @@ from typing import Any
 from core.errors import InvalidInput, NotFound
 from core.imaging.intake import Intake, read_study
 from core.models.aggregate import counts_for_breast
-from core.models.cards import Card, chance_text, leaks_of, live_card, live_cards, remarks_of, weak_texts, withheld_cards
+from core.models.cards import (
+    Card,
+    leaks_of,
+    live_card,
+    live_cards,
+    remarks_of,
+    weak_texts,
+    withheld_cards,
+    withheld_text,
+)
 from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
 from core.reading.second_read import cards_for, no_opinions, read_image
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         }
         for intake in intakes
     ]
-    withheld = [{"model_id": card.model_id, "why": chance_text(card)} for card in withheld_cards(settings)]
+    withheld = [{"model_id": card.model_id, "why": withheld_text(card)} for card in withheld_cards(settings)]
     json.dump({"images": entries, "withheld": withheld}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2

@@ -7,7 +7,8 @@ from that table (`core.evaluation.tables.of_cards`) and nowhere typed in.
 The JSON of a card is described by `docs/card.schema.json`, which is made from `CardFile`. Cards of earlier versions
 stay readable, so a key is only ever added, and one that this version does not know is kept. Whether a model's numbers
 come from a split that leaks: the card says so for ever, and whatever shows them asks here. A model that was measured to
-be no better than chance is not live (`chance_text`) unless an administrator lets it. Loads no TensorFlow.
+be no better than chance or breaks its threshold's promise is not live (`withheld_text`) unless an administrator lets
+it. Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ class ThresholdOnCard(_Part):
     """value: on the calibrated probability of the positive class; a case at it counts as positive. rule: how it was
     chosen, in words. corrected: what was wrong with an earlier value and which it was; "" where nothing was.
 
-    low, high: where 95 % of the thresholds lie that the same rule chooses on resampled patients; None on old cards.
+    low, high: where 95 % of the thresholds lie that find the rule's share of the positive cases on resampled patients;
+    None on old cards.
     """
 
     value: FiniteFloat
@@ -196,8 +198,9 @@ class PromiseOnCard(_Part):
 
     @property
     def is_fulfilled(self) -> bool:
-        """Whether the test cases leave it possible that nothing but chance lies between the two."""
-        return self.low <= 0 <= self.high
+        """Whether the test cases leave it possible that nothing but chance lies between the two, or more were found
+        than promised."""
+        return self.high >= 0
 
 
 class CasesOnCard(_Part):
@@ -399,13 +402,13 @@ def known_cards(settings: Settings) -> tuple[Card, ...]:
 
 
 def live_cards(settings: Settings) -> tuple[Card, ...]:
-    """The models that answer now: those of `runnable_cards` that are better than chance or were let answer."""
+    """The models that answer now: those of `runnable_cards` that nothing withholds or that were let answer."""
     allowed = read_live(settings).allowed
-    return tuple(card for card in runnable_cards(settings) if not chance_text(card) or card.weights_sha256 in allowed)
+    return tuple(card for card in runnable_cards(settings) if not withheld_text(card) or card.weights_sha256 in allowed)
 
 
 def withheld_cards(settings: Settings) -> tuple[Card, ...]:
-    """The models that could answer and do not, because they were measured to be no better than chance.
+    """The models that could answer and do not (`withheld_text`).
 
     As members of an ensemble they still take part in its answer: the rule is about the model that speaks.
     """
@@ -439,7 +442,7 @@ def live_card(settings: Settings, model_id: str) -> Card:
             return card
     for card in withheld_cards(settings):
         if card.model_id == model_id:
-            raise ModelUnavailable(f"{model_id} does not answer. {chance_text(card)}")
+            raise ModelUnavailable(f"{model_id} does not answer. {withheld_text(card)}")
     known = ", ".join(card.model_id for card in cards) or "none"
     raise ModelUnavailable(f"There is no live model {model_id!r}. Live models: {known}.")
 
@@ -555,6 +558,12 @@ def chance_text(card: Card) -> str:
     )
 
 
+def withheld_text(card: Card) -> str:
+    """Why a model gives no second opinion unless an administrator lets it; "" for those that answer."""
+    promise = promise_text(card)
+    return chance_text(card) or (f"Measured only: {promise[0].lower()}{promise[1:]}" if promise else "")
+
+
 def promise_text(card: Card) -> str:
     """That a threshold does not find the share of cancers it was chosen for; "" where chance may explain what it misses
     or a card of an earlier version does not say."""
@@ -572,10 +581,12 @@ def promise_text(card: Card) -> str:
 
 
 def override_text(settings: Settings, card: Card) -> str:
-    """By whose decision, and why, a model answers that was measured to be no better than chance; "" elsewhere."""
+    """By whose decision, and why, a model answers that would be withheld; "" elsewhere."""
     allowed = read_live(settings).allowed.get(card.weights_sha256, "")
-    if not allowed or (card.measured is not None and not chance_text(card)):
+    if not allowed or (card.measured is not None and not withheld_text(card)):
         return ""
+    if card.measured is not None and not chance_text(card):
+        return f"{promise_text(card)} It answers by decision of {allowed}"
     area = ""
     if card.measured is not None:
         area = f" (AUC {card.measured.auc:.3f}, 95 % interval {card.measured.low:.3f} to {card.measured.high:.3f})"
@@ -585,7 +596,8 @@ def override_text(settings: Settings, card: Card) -> str:
 def remarks_of(settings: Settings, card: Card) -> tuple[str, ...]:
     """What stands beside every number of a model that is weak or whose threshold misses what it is for, and by whose
     decision it answers."""
-    return tuple(filter(None, (*weak_texts(settings, card), promise_text(card))))
+    weak, promise = weak_texts(settings, card), promise_text(card)
+    return weak if not promise or any(promise in one for one in weak) else (*weak, promise)
 
 
 def weak_texts(settings: Settings, card: Card) -> tuple[str, ...]:
@@ -606,15 +618,19 @@ def weak_texts(settings: Settings, card: Card) -> tuple[str, ...]:
 
 def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:
     """Why no model answers for a kind of image. withheld: the models that could and do not."""
-    areas = [card.measured for card in withheld if card.modality is modality and card.measured is not None]
-    if not areas:
+    here = [card for card in withheld if card.modality is modality and card.measured is not None]
+    if not here:
         return f"No model released for this modality yet: {modality}."
-    span = f"{min(area.auc for area in areas):.2f} to {max(area.auc for area in areas):.2f}"
-    models = "model" if len(areas) == 1 else "models"
+    areas = [card.measured.auc for card in here if card.measured is not None]
+    models = f"{len(here)} {'model' if len(here) == 1 else 'models'} here"
+    if all(chance_text(card) for card in here):
+        why = f"the {models} may be no better than chance"
+        ends = f", the 95 % interval reaches {CHANCE_AUC:.2f} or lower"
+    else:
+        why, ends = f"the {models} may be no better than chance or find fewer cancers than their thresholds promise", ""
     return (
-        f"No second opinion is offered for {modality}: on the test cases, the {len(areas)} {models} here may be no "
-        f"better than chance (AUC {span}, the 95 % interval reaches {CHANCE_AUC:.2f} or lower). The page Models shows "
-        "what was measured."
+        f"No second opinion is offered for {modality}: on the test cases, {why} "
+        f"(AUC {min(areas):.2f} to {max(areas):.2f}{ends}). The page Models shows what was measured."
     )
 
 

@@ -25,7 +25,7 @@ def lead_of(settings: Settings, modality: Modality, answered: Collection[str] | 
 
     answered: ids of the models that have answered, for what was read before or in part; else those that are live. The
     default is an ensemble before a single model, but a model that leaks or is weak only where there is no other; among
-    equals the order of the cards counts.
+    equals the one that was tested on more cases, then the order of the cards.
     """
     live = [card for card in live_cards(settings) if card.modality is modality]
     here = [card for card in live if answered is None or card.model_id in answered]
@@ -43,9 +43,10 @@ def _why_not(settings: Settings, model_id: str, live: Collection[Card]) -> str:
     if model_id in {card.model_id for card in live}:
         return "has not answered"
     if model_id in {card.model_id for card in withheld_cards(settings)}:
-        return "is withheld, because it may be no better than chance"
+        return "is withheld: see the page Models"
     return "is not live"
 
 
-def _rank(settings: Settings, card: Card) -> tuple[bool, bool]:
-    return bool(leaks_of(card)) or bool(weak_texts(settings, card)), not card.members
+def _rank(settings: Settings, card: Card) -> tuple[bool, bool, int]:
+    is_doubtful = bool(leaks_of(card)) or bool(weak_texts(settings, card))
+    return is_doubtful, not card.members, -card.measured.n if card.measured is not None else 0

@@ -12,8 +12,8 @@ from core.types import Prediction
 class OperatingPoint:
     """Counts at the threshold. rule: how it was chosen, in words. is_of_card: on the card, not by the site.
 
-    Counts are 0 where the validation scores are not shipped. low, high: where the same rule lays it on resampled
-    patients; None where that is not known.
+    Counts are 0 where the validation scores are not shipped. low, high: where the thresholds lie that find the rule's
+    share of the positive cases on resampled patients; None where that is not known.
     """
 
     threshold: float

@@ -10,13 +10,12 @@ from core.evaluation.tables.of_cards import headline, measured_at
 from core.models.cards import (
     Card,
     all_cards,
-    chance_text,
     leak_text,
     leaks_of,
     live_cards,
     override_text,
-    promise_text,
     retrain_text,
+    withheld_text,
 )
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
@@ -62,10 +61,8 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     if not card.has_weights:
         st.info(plain(retrain_text(card)), icon=":material/info:")
     override = override_text(settings(), card)
-    if override or chance_text(card):
-        st.warning(plain(override or chance_text(card)), icon=":material/warning:")
-    if promise_text(card):
-        st.warning(plain(promise_text(card)), icon=":material/warning:")
+    if override or withheld_text(card):
+        st.warning(plain(override or withheld_text(card)), icon=":material/warning:")
     for leak in leaks_of(card):
         st.error(f"{plain(leak_text(leak))} Its numbers here are too good.", icon=":material/warning:")
     for limit in card.limits:

@@ -89,7 +89,7 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, 
         others = np.flatnonzero(every.cases["fold"].to_numpy() != number)
         known = every.chosen(others)
         calibration = calibrated(known, logits[others])
-        thresholds.append(choose_threshold(*_positives(known, scores_table(known, logits[others], calibration))))
+        thresholds.append(_threshold(known, scores_table(known, logits[others], calibration)))
         test = squares.chosen(np.flatnonzero(squares.cases["fold"].to_numpy() == number))
         tested.append(_in_fold(scores_table(test, fold.test, calibration), number))
     best_epochs = [fold.best_epoch for fold in found]
@@ -105,7 +105,7 @@ def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, 
     return CrossValidated(
         fitted,
         calibration,
-        choose_threshold(*_positives(every, scores)),
+        _threshold(every, scores),
         tuple(thresholds),
         tuple(best_epochs),
         pd.concat(tested, ignore_index=True),
@@ -180,8 +180,9 @@ def calibrated(cases: Squares, logits: np.ndarray) -> Calibration:
     return fit_calibration(logits, cases.labels, cases.cases["patient_key"].tolist())
 
 
-def _positives(cases: Squares, scores: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    return cases.labels == cases.positive, scores[cases.classes[cases.positive]].to_numpy()
+def _threshold(cases: Squares, scores: pd.DataFrame) -> float:
+    positive = scores[cases.classes[cases.positive]].to_numpy()
+    return choose_threshold(cases.labels == cases.positive, positive, scores["patient"].astype(str).to_numpy())
 
 
 def _in_fold(scores: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput, ModelUnavailable, NotFound
@@ -26,6 +25,7 @@ from train.datasets.manifest import Manifest
 from train.datasets.subgroups import with_subgroups
 from train.publishing.ensembles import cases_of_members
 from train.publishing.publish import (
+    PLAIN_RULE,
     THRESHOLD_RULE,
     cases_table,
     judged,
@@ -137,21 +137,19 @@ def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
     Limits of its heat map that it does not state are added, and what its scores give of its area under the ROC curve,
-    its threshold's interval and its sensitivity at it, where it names none or others. A threshold that misses on the
-    stored validation scores the sensitivity that its rule promises is replaced, and the card says by what; weights and
-    scores stay as they are.
+    its threshold's interval and its sensitivity at it, where it names none or others. A threshold that was chosen
+    without an allowance for chance is replaced, and the card says what it was; weights and scores stay as they are.
     """
     card = read_card(folder)
     changes = [limit for limit in map_limits(card.localisation) if limit not in card.limits]
     update: dict[str, Any] = {"limits": [*card.limits, *changes]} if changes else {}
     scores = read_validation_scores(card)
-    if scores is not None and card.threshold.rule == THRESHOLD_RULE:
+    if scores is not None and card.threshold.rule == PLAIN_RULE and not card.folds:
         is_positive, values = (scores["label"] == card.positive).to_numpy(), scores[card.positive].to_numpy()
-        chosen = choose_threshold(is_positive, values)
-        if _n_found(is_positive, values, card.threshold.value) < _n_found(is_positive, values, chosen):
-            why = f"{card.threshold.value} missed the sensitivity of its rule by rounding"
-            update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "corrected": why}
-            changes.append(f"Threshold {chosen}: {why}.")
+        chosen = choose_threshold(is_positive, values, scores["patient"].astype(str).to_numpy())
+        why = f"{card.threshold.value} was chosen without the allowance for chance"
+        update["threshold"] = {**card.threshold.model_dump(), "value": chosen, "rule": THRESHOLD_RULE, "corrected": why}
+        changes.append(f"Threshold {chosen}: {why}.")
     tested = read_test_scores(card)
     if tested is not None:
         content = {**card.content(), **update}
@@ -166,7 +164,3 @@ def amend(folder: Path) -> list[str]:
     if changes:
         write_card(folder, {**card.content(), **update})
     return changes
-
-
-def _n_found(is_positive: np.ndarray, scores: np.ndarray, threshold: float) -> int:
-    return int((scores[is_positive] >= threshold).sum())

@@ -104,7 +104,11 @@ def _calibrated(table: pd.DataFrame, calibration: Calibration, card: Card) -> pd
 
 
 def _threshold(table: pd.DataFrame, card: Card) -> float:
-    return choose_threshold((table["label"] == card.positive).to_numpy(), table[card.positive].to_numpy())
+    return choose_threshold(
+        (table["label"] == card.positive).to_numpy(),
+        table[card.positive].to_numpy(),
+        table["patient"].astype(str).to_numpy(),
+    )
 
 
 def _scores(card: Card, which: str) -> pd.DataFrame:

@@ -274,7 +274,9 @@ def _measured(
     calibration = calibrated(validation, logits)
     validation_scores = scores_table(validation, logits, calibration)
     threshold = choose_threshold(
-        validation.labels == validation.positive, validation_scores[prepared.positive].to_numpy()
+        validation.labels == validation.positive,
+        validation_scores[prepared.positive].to_numpy(),
+        validation_scores["patient"].astype(str).to_numpy(),
     )
     return Measured(
         fitted,

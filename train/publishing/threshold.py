@@ -21,15 +21,23 @@ WEAK_AUC = 0.75
 """A model whose AUC may be lower than this says on its card that it is weak."""
 
 
-def choose_threshold(positive: np.ndarray, scores: np.ndarray) -> float:
-    """The highest threshold that still finds `SENSITIVITY_TARGET` of the positive validation cases."""
-    return threshold_at_sensitivity(positive, scores, SENSITIVITY_TARGET)
+def choose_threshold(positive: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> float:
+    """The highest threshold that finds `SENSITIVITY_TARGET` of the positive validation cases on 97.5 % of bootstrap
+    samples of their patients.
+
+    The one that finds so many of just these cases finds fewer of others in every second hospital: with thirty cancers
+    it misses by a fifth. What is promised has to be kept, so the allowance for chance is made on the careful side; it
+    shrinks as the cases grow. positive: (n,) bool, scores and patients: (n,), of the validation cases.
+    """
+    plain = threshold_at_sensitivity(positive, scores, SENSITIVITY_TARGET)
+    return min(plain, threshold_interval(positive, scores, patients)[0])
 
 
 def threshold_interval(
     positive: np.ndarray, scores: np.ndarray, patients: np.ndarray, *, seed: int = 0
 ) -> tuple[float, float]:
-    """Where 95 % of the thresholds lie that the same rule chooses on bootstrap samples of the patients.
+    """Where 95 % of the thresholds lie that find `SENSITIVITY_TARGET` of the positive cases on bootstrap samples of the
+    patients, one that finds so many of just these cases among them.
 
     positive: (n,) bool, scores and patients: (n,), of the validation cases.
     """
@@ -41,7 +49,8 @@ def threshold_interval(
         fewest = np.maximum(1, fewest_cases(reached[-1], SENSITIVITY_TARGET))
         chosen.append(found[(reached >= fewest).argmax(axis=0)])
     low, high = np.percentile(np.concatenate(chosen), (2.5, 97.5))
-    return round(float(low), 6), round(float(high), 6)
+    # Down and up: a score that lies at the end of the interval lies in it.
+    return float(np.floor(low * 1e6) / 1e6), float(np.ceil(high * 1e6) / 1e6)
 
 
 def promise_on_card(test_scores: pd.DataFrame, positive: str, threshold: float | np.ndarray) -> dict[str, float | int]:

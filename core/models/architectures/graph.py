@@ -61,7 +61,7 @@ def grid(x: keras.KerasTensor, cells: int, name: str = "flat") -> keras.KerasTen
     return layers.Flatten(name=name)(x)
 
 
-class Moments(layers.Layer):
+class Moments(layers.Layer):  # type: ignore[misc]
     """Maps (n, h, w, k) -> mean, maximum and standard deviation of each, (n, 3k) float32."""
 
     def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:

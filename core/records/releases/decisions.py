@@ -27,7 +27,7 @@ from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotF
 from core.evaluation.promotion import CHANCE
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
-from core.models.cards import Card, chance_text, known_cards, live_cards, read_card, shipped_cards
+from core.models.cards import Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
 from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
 from core.models.weights import check_shards
 from core.records.audit import trail
@@ -41,7 +41,7 @@ from core.types import Modality
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 ALLOW, END_ALLOW = "allow chance", "withhold"
-"""That weights answer although they may be no better than chance (`core.models.cards.chance_text`), and no more."""
+"""That weights answer although they would be withheld (`core.models.cards.withheld_text`), and no more."""
 LEAD_PREFIX = "lead_"
 """How the keys of the table `site` begin that name a modality's lead."""
 REASON_LENGTH_MOST = 2000
@@ -188,8 +188,8 @@ def allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None,
         if previous is None:
             raise Conflict("This model was retired. Roll back to a release of it first.")
         card = next((one for one in known_cards(db.settings) if one.weights_sha256 == previous), None)
-        if card is None or not chance_text(card):
-            raise Conflict("This model answers anyway: nothing says that it is no better than chance.")
+        if card is None or not withheld_text(card):
+            raise Conflict("This model answers anyway: nothing withholds it.")
         if previous in _live_of(connection).allowed:
             raise Conflict("This model was let answer already. Reload the page.")
         evidence = card.measured.model_dump() if card.measured is not None else {}

@@ -8,7 +8,7 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from core.models.cards import Card, chance_text, override_text
+from core.models.cards import Card, override_text, withheld_text
 from core.models.lead import lead_of
 from core.models.live import read_live
 from core.records.people.permissions import Actor
@@ -26,7 +26,7 @@ def draw_model(
 ) -> None:
     """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first.
 
-    withheld: its card where it could answer and does not because it may be no better than chance.
+    withheld: its card where it could answer and does not (`withheld_text`).
     """
     last = next(
         (one for one in decided if one.decision in (decisions.PROMOTE, decisions.ROLL_BACK, decisions.RETIRE)), None
@@ -68,7 +68,7 @@ def draw_model(
 def _say_chance(live: Card | None, withheld: Card | None) -> None:
     """What is known of a model that may be no better than chance, and by whose decision it answers."""
     if withheld is not None:
-        st.warning(plain(chance_text(withheld)), icon=":material/warning:")
+        st.warning(plain(withheld_text(withheld)), icon=":material/warning:")
     override = override_text(settings(), live) if live is not None else ""
     if override:
         st.warning(plain(override), icon=":material/warning:")

@@ -24,6 +24,7 @@ from core.models.cards import (
     remarks_of,
     shipped_cards,
     withheld_cards,
+    withheld_text,
 )
 from core.models.live import Live, write_live
 from core.settings import REPOSITORY, Settings
@@ -110,7 +111,7 @@ def test_what_was_let_answer_answers_and_says_by_whose_decision(site: Settings) 
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "is_fulfilled"), [(-0.2, -0.0001, False), (-0.2, 0.0, True), (0.0, 0.1, True), (0.0001, 0.1, False)]
+    ("low", "high", "is_fulfilled"), [(-0.2, -0.0001, False), (-0.2, 0.0, True), (0.0, 0.1, True), (0.0001, 0.1, True)]
 )
 def test_a_threshold_that_misses_what_it_was_chosen_for_is_remarked_on(
     site: Settings, tmp_path: Path, low: float, high: float, is_fulfilled: bool
@@ -122,6 +123,25 @@ def test_a_threshold_that_misses_what_it_was_chosen_for_is_remarked_on(
     if (low, high) == (-0.2, -0.0001):
         assert "found 70.0 % of 33 in its test (95 % interval 66.9 to 86.9)" in promise_text(card)
     assert promise_text(made_card(tmp_path / "old")) == ""
+
+
+def test_a_model_that_breaks_its_promise_is_withheld_until_somebody_lets_it_answer(site: Settings) -> None:
+    two = read_card(site.weights_dir / "two")
+    broken = {"promised": 0.869, "tested": 0.7, "difference": -0.169, "low": -0.3, "high": -0.01, "n": 33}
+    (two.folder / "card.json").write_text(json.dumps({**two.content(), "promise": broken}))
+    assert "two" not in names(live_cards(site)) and "two" in names(withheld_cards(site))
+    two = read_card(site.weights_dir / "two")
+    assert withheld_text(two).startswith("Measured only: its threshold was chosen to find 86.9 %")
+    with pytest.raises(ModelUnavailable, match="Measured only"):
+        live_card(site, "two")
+    assert "find fewer cancers than their thresholds promise" in no_opinion_text(two.modality, [two])
+    site.state_dir.mkdir()
+    write_live(site, Live(chosen={}, shadows={}, allowed={two.weights_sha256: "Ada (2026-01-02): A study."}))
+    assert "two" in names(live_cards(site))
+    (remark,) = remarks_of(site, two)
+    assert remark.startswith("Its threshold was chosen") and remark.endswith(
+        "by decision of Ada (2026-01-02): A study."
+    )
 
 
 def test_only_weak_models_have_remarks_and_their_card_s_own_words(site: Settings, tmp_path: Path) -> None:

@@ -73,6 +73,15 @@ def test_an_ensemble_leads_unless_the_site_names_another(site: Settings) -> None
     assert lead_of(site, Modality.MAMMOGRAPHY) is None
 
 
+def test_of_two_ensembles_the_one_tested_on_more_cases_leads(site: Settings) -> None:
+    put(site, "a"), put(site, "b"), put(site, "y", members=("a", "b")), put(site, "z", members=("a", "b"))
+    assert lead_of(site, US) == Lead("y")  # as many: the order of the cards
+    path = site.weights_dir / "z" / "card.json"
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, "measured": {**measured(0.8), "n": 41}}))
+    assert lead_of(site, US) == Lead("z")
+
+
 def test_a_weak_or_leaking_model_leads_by_default_only_where_there_is_no_other(site: Settings) -> None:
     put(site, "a", 0.7), put(site, "b", 0.65), put(site, "z", 0.7, members=("a", "b"))
     assert lead_of(site, US) == Lead("z")
@@ -87,7 +96,7 @@ def test_a_named_lead_that_does_not_answer_falls_back_and_it_is_said(site: Setti
     name(site, "chance")
     found = lead_of(site, US)
     assert found is not None and found.model_id == "a"
-    assert found.note == "chance, which this site named to lead, is withheld, because it may be no better than chance."
+    assert found.note == "chance, which this site named to lead, is withheld: see the page Models."
     name(site, "gone")
     found = lead_of(site, US)
     assert found == Lead("a", "gone, which this site named to lead, is not live.")
