@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from core.commands import audit, backup, bench, licences, metrics, models, people, read, restore
+from core.commands import audit, backup, bench, licences, metrics, models, people, read, reader_study, restore
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
 from core.settings import Settings
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.exit_on_error = False
     parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, models, bench, licences, audit, backup, restore, people):
+    for command in (read, metrics, reader_study, models, bench, licences, audit, backup, restore, people):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)

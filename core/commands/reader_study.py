@@ -1,0 +1,213 @@
+"""`python -m core reader-study`: a multi-reader multi-case study analysed, or readers against models."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import InvalidInput
+from core.evaluation.statistics.reader_study import (
+    Difference,
+    Merit,
+    ReaderStudy,
+    against_one,
+    areas,
+    delong_covariance,
+    obuchowski_rockette,
+    one_shot,
+    power,
+    pseudovalue_test,
+    sensitivities,
+    specificities,
+    with_holm,
+)
+from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.scores import read_scores
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command, its two actions and their options."""
+    parser = subparsers.add_parser("reader-study", help="analyse a multi-reader multi-case study")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    analyse = actions.add_parser("analyse", help="compare modalities: Obuchowski-Rockette, DBM, U-statistic")
+    analyse.add_argument("table", type=Path, metavar="TABLE", help="reader,modality,case,truth,score or *.imrmc")
+    analyse.add_argument("--cut", type=float, metavar="S", help="adds sensitivity and specificity at this score")
+    analyse.add_argument("--margin", type=float, metavar="M", help="adds one-sided p of non-inferiority in area")
+    analyse.add_argument("--effect", type=float, metavar="D", help="adds the power to find this difference in area")
+    analyse.add_argument("--imrmc", type=Path, metavar="FILE", help="also write the study as iMRMC reads it")
+    analyse.add_argument("--csv", type=Path, metavar="FILE", help="also write the study as MRMCaov reads it")
+    analyse.add_argument("--json", action="store_true", help="print one JSON object")
+    against = actions.add_parser("against", help="the average reader against each model that reads alone")
+    against.add_argument("table", type=Path, metavar="SCORES.csv", help="columns case,patient,label, then scorers")
+    against.add_argument("--readers", required=True, metavar="PREFIX", help="readers' columns begin so; others: models")
+    against.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the analysis; refusals go up as `AppError`."""
+    found = _against(args) if args.action == "against" else _analysed(args)
+    if args.json:
+        json.dump(_plain(found), sys.stdout, indent=1, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write("\n".join(_lines(found)) + "\n")
+    return 0
+
+
+def _analysed(args: argparse.Namespace) -> dict[str, Any]:
+    try:
+        study = read_study(args.table.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"The table cannot be read: {error.strerror}. Check its path.") from error
+    found = analyse(study, cut=args.cut, margin=args.margin, effect=args.effect)
+    for path, text in ((args.imrmc, write_imrmc), (args.csv, write_long_table)):
+        if path is not None:
+            try:
+                path.write_text(text(study), encoding="utf-8")
+            except OSError as error:
+                raise InvalidInput(f"The export cannot be written: {error.strerror}. Choose another place.") from error
+    return found
+
+
+def analyse(
+    study: ReaderStudy, *, cut: float | None = None, margin: float | None = None, effect: float | None = None
+) -> dict[str, Any]:
+    """Everything that the study permits. With missing reads that is the U-statistic alone, and `note` says so."""
+    found: dict[str, Any] = {
+        "modalities": list(study.modalities),
+        "readers": list(study.readers),
+        "positives": int(study.is_positive.sum()),
+        "negatives": int((~study.is_positive).sum()),
+        "missing_reads": int(np.isnan(study.scores).sum()),
+    }
+    if study.fully_crossed:
+        merit = areas(study)
+        found["area"] = of_merit(study, merit, margin=margin, effect=effect)
+        f, df, p = pseudovalue_test(merit)
+        found["area"]["dbm"] = {"f": f, "df1": len(study.modalities) - 1, "df2": df, "p": p}
+        if cut is not None:
+            found["sensitivity"] = of_merit(study, sensitivities(study, cut), margin=None, effect=None)
+            found["specificity"] = of_merit(study, specificities(study, cut), margin=None, effect=None)
+    elif cut is not None or margin is not None or effect is not None:
+        raise InvalidInput(
+            f"{found['missing_reads']} reads are missing: only the U-statistic can be computed, without a cut, a "
+            "margin or power. Leave these options out, or complete the reads."
+        )
+    else:
+        found["note"] = "Reads are missing: Obuchowski-Rockette and DBM are left out, the U-statistic needs no others."
+    found["one_shot"] = _one_shots(study)
+    return found
+
+
+def of_merit(study: ReaderStudy, merit: Merit, *, margin: float | None, effect: float | None) -> dict[str, Any]:
+    """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure."""
+    covariance = delong_covariance(merit, study.is_positive, study.patients)
+    result = obuchowski_rockette(study.modalities, merit.values, covariance)
+    found: dict[str, Any] = {
+        "by_reader": {
+            modality: dict(zip(study.readers, map(float, values), strict=True))
+            for modality, values in zip(study.modalities, merit.values, strict=True)
+        },
+        "components": dataclasses.asdict(result.components),
+        "means": [dataclasses.asdict(one) for one in result.means],
+        "analyses": [dataclasses.asdict(one) for one in result.analyses],
+    }
+    if margin is not None:
+        found["not_inferior"] = {
+            f"{one.first} vs {one.second}": one.p_not_inferior(margin) for one in result.analyses[0].differences
+        }
+    if effect is not None:
+        found["power"] = power(result.components, readers=len(study.readers), effect=effect)
+    return found
+
+
+def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
+    found = []
+    for first in range(len(study.modalities)):
+        for second in (None, *range(first + 1, len(study.modalities))):
+            one = one_shot(study, first, second)
+            name = study.modalities[first] + ("" if second is None else f" vs {study.modalities[second]}")
+            found.append({"name": name, **dataclasses.asdict(one)})
+    return found
+
+
+def _against(args: argparse.Namespace) -> dict[str, Any]:
+    table = read_scores(args.table)
+    readers = tuple(name for name in table.scorers if name.startswith(args.readers))
+    models = [name for name in table.scorers if name not in readers]
+    if table.is_positive is None or len(readers) < 2 or not models:
+        raise InvalidInput(
+            "The table needs labels 0 and 1, two or more columns that begin with the readers' prefix, and a model's."
+        )
+    scores = np.array([table.scorers[name] for name in readers])
+    study = ReaderStudy(("alone",), readers, table.is_positive, scores[None], table.patients)
+    tests = with_holm([against_one(model, scores, table.scorers[model], study) for model in models])
+    return {"readers": list(readers), "against": [dataclasses.asdict(one) for one in tests]}
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: a number that does not exist, or is infinite, is null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sentence(one: Difference) -> str:
+    """A difference in words, with all that a reader of it asks for."""
+    by = "normal" if math.isinf(one.df) else f"df {one.df:.2f}"
+    return (
+        f"{one.first} minus {one.second}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f}), se {one.se:.4f}, "
+        f"t {one.t:.3f}, {by}, p {one.p:.3g}, adjusted {one.p_holm:.3g}"
+    )
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    if "against" in found:
+        return [
+            f"{len(found['readers'])} readers, random readers and cases (Obuchowski-Rockette, Hillis)",
+            *(f"  {sentence(Difference(**one))}" for one in found["against"]),
+        ]
+    lines = [
+        f"{len(found['readers'])} readers, {len(found['modalities'])} modalities, {found['positives']} positive and "
+        f"{found['negatives']} negative cases, {found['missing_reads']} reads missing"
+    ]
+    lines += [found["note"]] if "note" in found else []
+    for measure in ("area", "sensitivity", "specificity"):
+        if measure in found:
+            lines += ["", measure.capitalize(), *_lines_of_merit(found[measure])]
+    lines += ["", "One-shot U-statistic (Gallas 2006), area"]
+    for one in found["one_shot"]:
+        lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")
+    return lines
+
+
+def _lines_of_merit(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"  {one['modality']}: {one['value']:.4f} ({one['low']:.4f} to {one['high']:.4f}), df {one['df']:.2f}"
+        for one in found["means"]
+    ]
+    lines.append("  components: " + ", ".join(f"{name} {value:.3e}" for name, value in found["components"].items()))
+    for one in found["analyses"]:
+        lines.append(
+            f"  {one['readers']} readers, {one['cases']} cases: F({one['df1']:g}, {one['df2']:.2f}) = {one['f']:.3f}, "
+            f"p {one['p']:.3g}"
+        )
+        lines += [f"    {sentence(Difference(**difference))}" for difference in one["differences"]]
+    if "dbm" in found:
+        dbm = found["dbm"]
+        lines.append(f"  DBM (pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}")
+    for pair, p in found.get("not_inferior", {}).items():
+        lines.append(f"  {pair}: not inferior by the margin, one-sided p {p:.3g}")
+    if "power" in found:
+        lines.append(f"  power at this size: {found['power']:.3f}")
+    return lines

@@ -1,0 +1,154 @@
+"""The tables of reader studies: a long CSV table (also MRMCaov's) and iMRMC's text file, in and out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from core.errors import InvalidInput
+from core.evaluation.statistics.reader_study import ReaderStudy
+
+MAX_READS = 1_000_000
+ALIASES = {"treatment": "modality", "rating": "score", "label": "truth"}
+"""Names of columns that MRMCaov's own tables use."""
+REQUIRED = ("reader", "modality", "case", "truth", "score")
+BEGIN = "BEGIN DATA:"
+TRUTH_READER = "-1"
+"""iMRMC's number of the reader whose rows say the truth."""
+
+Read = tuple[str, str, str, float]
+"""Modality, reader, case, score."""
+
+
+def read_study(content: bytes) -> ReaderStudy:
+    """A study from the bytes of a file; iMRMC's is known by its line "BEGIN DATA:". Every refusal names the row."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput("The file is not text in UTF-8. Save it as CSV (UTF-8) and try again.") from error
+    if any(row.strip().upper() == BEGIN for row in text.splitlines()):
+        return _from_imrmc(text)
+    return _from_long_table(text)
+
+
+def _from_long_table(text: str) -> ReaderStudy:
+    rows = csv.reader(io.StringIO(text))
+    head = [ALIASES.get(name.strip().lower(), name.strip().lower()) for name in next(rows, [])]
+    missing = [name for name in REQUIRED if name not in head]
+    if missing:
+        raise InvalidInput(
+            f"The table has no column {', '.join(missing)}. It needs reader, modality, case, truth (0 or 1) and score."
+        )
+    if len(set(head)) != len(head):
+        raise InvalidInput("Two columns of the table have the same name. Rename or remove one.")
+    place = {name: head.index(name) for name in (*REQUIRED, "patient") if name in head}
+    reads: list[Read] = []
+    truths: dict[str, bool] = {}
+    patients: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(head):
+            raise InvalidInput(f"Row {number} has {len(row)} cells, the head has {len(head)}.")
+        cell = {name: row[at].strip() for name, at in place.items()}
+        _state(truths, cell["case"], _truth(cell["truth"], number), "truth", number)
+        if "patient" in cell:
+            _state(patients, cell["case"], cell["patient"], "patient", number)
+        if cell["score"].upper() not in ("", "NA"):
+            reads.append((cell["modality"], cell["reader"], cell["case"], _score(cell["score"], number)))
+    return _study(reads, truths, patients)
+
+
+def _from_imrmc(text: str) -> ReaderStudy:
+    reads: list[Read] = []
+    truths: dict[str, bool] = {}
+    began = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not began or not line.strip():
+            began = began or line.strip().upper() == BEGIN
+            continue
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != 4:
+            raise InvalidInput(f"Row {number} has {len(cells)} cells; iMRMC's rows have reader, case, modality, score.")
+        reader, case, modality, score = cells
+        if reader == TRUTH_READER:
+            _state(truths, case, _truth(score, number), "truth", number)
+        else:
+            reads.append((modality, reader, case, _score(score, number)))
+    return _study(reads, truths, {})
+
+
+def _truth(text: str, number: int) -> bool:
+    if text not in ("0", "1"):
+        raise InvalidInput(f"Row {number}: the truth must be 0 (negative) or 1 (positive).")
+    return text == "1"
+
+
+def _score(text: str, number: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InvalidInput(f"Row {number}: the score is not a number. Leave it empty where there is no read.")
+    return value
+
+
+def _state(known: dict[str, bool] | dict[str, str], case: str, value: bool | str, what: str, number: int) -> None:
+    if known.setdefault(case, value) != value:  # type: ignore[arg-type]
+        raise InvalidInput(f"Row {number}: this case has another {what} in an earlier row.")
+
+
+def _study(reads: list[Read], truths: dict[str, bool], patients: dict[str, str]) -> ReaderStudy:
+    if not reads or len(reads) > MAX_READS:
+        raise InvalidInput(f"The file has {len(reads):,} reads; there must be 1 to {MAX_READS:,}.")
+    modalities = tuple(dict.fromkeys(read[0] for read in reads))
+    readers = tuple(dict.fromkeys(read[1] for read in reads))
+    cases = list(truths)
+    places = [{name: at for at, name in enumerate(names)} for names in (modalities, readers, cases)]
+    if len(modalities) * len(readers) * len(cases) > 10 * MAX_READS:
+        raise InvalidInput("There are too many modalities, readers and cases for the few reads between them.")
+    scores = np.full((len(modalities), len(readers), len(cases)), np.nan)
+    for modality, reader, case, score in reads:
+        if case not in truths:
+            raise InvalidInput("A case that was read has no truth. Add its row of truth.")
+        at = places[0][modality], places[1][reader], places[2][case]
+        if not np.isnan(scores[at]):
+            raise InvalidInput("A reader has two scores for the same case and modality. Leave one of them.")
+        scores[at] = score
+    of_cases = np.array([patients[case] for case in cases]) if patients else None
+    return ReaderStudy(modalities, readers, np.array([truths[case] for case in cases]), scores, of_cases)
+
+
+def write_imrmc(study: ReaderStudy) -> str:
+    """iMRMC's file. Cases and readers are numbered: names stay here."""
+    n_negatives, n_positives = int((~study.is_positive).sum()), int(study.is_positive.sum())
+    lines = [
+        "Reader study",
+        f"NR: {len(study.readers)}",
+        f"N0: {n_negatives}",
+        f"N1: {n_positives}",
+        f"NM: {len(study.modalities)}",
+        BEGIN,
+        *(f"{TRUTH_READER},{at + 1},0,{int(truth)}" for at, truth in enumerate(study.is_positive)),
+        *(f"{reader},{case},{modality},{score!r}" for modality, reader, case, score in _numbered(study)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_long_table(study: ReaderStudy) -> str:
+    """reader, treatment, case, truth, rating: the table that MRMCaov reads. All but truth and rating is numbered."""
+    lines = ["reader,treatment,case,truth,rating"]
+    for modality, reader, case, score in _numbered(study):
+        lines.append(f"{reader},{modality},{case},{int(study.is_positive[case - 1])},{score!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _numbered(study: ReaderStudy) -> Iterable[tuple[int, int, int, float]]:
+    for at in np.argwhere(~np.isnan(study.scores)):
+        modality, reader, case = (int(number) for number in at)
+        yield modality + 1, reader + 1, case + 1, float(study.scores[modality, reader, case])

@@ -1,0 +1,98 @@
+"""`python -m core reader-study`: the tables it reads and writes, what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.__main__ import main
+from core.errors import InvalidInput
+from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    study = simulate(RoeMetz(), readers=3, positives=10, negatives=12, rng=np.random.default_rng(0))
+    path = tmp_path / "study.csv"
+    path.write_text(write_long_table(study))
+    return path
+
+
+def test_what_is_written_is_read_back_the_same(table: Path) -> None:
+    first = read_study(table.read_bytes())
+    for text in (write_imrmc(first), write_long_table(first)):
+        again = read_study(text.encode())
+        assert np.array_equal(again.scores, first.scores) and np.array_equal(again.is_positive, first.is_positive)
+
+
+def test_everything_is_printed_as_json_and_as_text(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--cut", "1", "--margin", ".05", "--effect", ".1", "--imrmc", str(table.with_suffix(".imrmc"))]
+    assert main(["reader-study", "analyse", str(table), *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    analyses = found["area"]["analyses"]
+    assert [(one["readers"], one["cases"]) for one in analyses] == [
+        ("random", "random"), ("fixed", "random"), ("random", "fixed"),
+    ]  # fmt: skip
+    assert set(found["area"]["components"]) == {"reader", "modality_reader", "error", "cov1", "cov2", "cov3"}
+    assert 0.05 < found["area"]["power"] < 1 and 0 < found["area"]["not_inferior"]["1 vs 2"] < 1
+    assert "specificity" in found and len(found["one_shot"][0]["moments"]) == 8
+    assert found["area"]["means"][0]["value"] == pytest.approx(found["one_shot"][0]["value"])
+    assert analyses[1]["df2"] is None  # infinite
+    assert main(["reader-study", "analyse", str(table.with_suffix(".imrmc"))]) == 0
+    text = capsys.readouterr().out
+    assert "3 readers, 2 modalities, 10 positive and 12 negative cases" in text and "DBM (pseudovalues): F(1, " in text
+
+
+def test_with_a_read_missing_the_u_statistic_remains_and_it_is_said(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(rows[:5] + rows[6:]))
+    assert main(["reader-study", "analyse", str(table), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["missing_reads"] == 1 and "area" not in found and "left out" in found["note"]
+    assert all(one["variance"] > 0 for one in found["one_shot"])
+    assert main(["reader-study", "analyse", str(table), "--cut", "1"]) == 1
+    assert "1 reads are missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"reader,case,truth,score\n1,1,1,1\n", "no column modality"),
+        (b"reader,modality,case,truth,score\n1,1,a,2,1\n", "Row 2: the truth"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,high\n", "Row 2: the score"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,inf\n", "Row 2: the score"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,1\n2,1,a,0,1\n", "Row 3: this case has another truth"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,1\n1,1,a,1,2\n", "two scores"),
+        (b"reader,modality,case,truth,score\n1,1,a,1\n", "Row 2 has 4 cells"),
+        (b"reader,modality,case,truth,score\n", "has 0 reads"),
+        (b"BEGIN DATA:\n1,1,1,.5\n", "has no truth"),
+        (b"BEGIN DATA:\n1,1,1\n", "Row 2 has 3 cells"),
+        (b"\xff\xfe", "not text"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_its_row(content: bytes, says: str) -> None:
+    with pytest.raises(InvalidInput, match=says) as refused:
+        read_study(content)
+    assert str(refused.value).endswith(".")
+
+
+def test_readers_against_models_are_adjusted_over_all_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(2)
+    rows = ["case,patient,label,r1,r2,model,other"]
+    rows += [f"{n},{n},{n % 2},{','.join(f'{x:.3f}' for x in rng.uniform(0, 1, 4))}" for n in range(30)]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows))
+    assert main(["reader-study", "against", str(path), "--readers", "r", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["against"]
+    lowest = min(found, key=lambda one: one["p"])
+    assert len(found) == 2 and lowest["p_holm"] == pytest.approx(min(1, 2 * lowest["p"]))
+    assert main(["reader-study", "against", str(path), "--readers", "x"]) == 1
+    assert "readers' prefix" in capsys.readouterr().err

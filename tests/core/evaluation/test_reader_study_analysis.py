@@ -1,0 +1,210 @@
+"""Multi-reader multi-case analysis against published figures, brute force and simulation."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import InvalidInput
+from core.evaluation.statistics.intervals import clustered_variance, placements
+from core.evaluation.statistics.reader_study import (
+    ReaderStudy,
+    RoeMetz,
+    against_one,
+    areas,
+    delong_covariance,
+    jackknife_covariance,
+    leave_one_out,
+    obuchowski_rockette,
+    one_shot,
+    power,
+    pseudovalue_test,
+    sensitivities,
+    simulate,
+    specificities,
+    with_holm,
+)
+from core.evaluation.tables.scores import read_scores
+
+VAN_DYKE = np.array(
+    [
+        [0.91964573, 0.85877617, 0.90386473, 0.97310789, 0.82979066],
+        [0.94782609, 0.90531401, 0.92173913, 0.99935588, 0.92995169],
+    ]
+)
+"""Areas of Van Dyke et al. 1993: 2 modalities, 5 readers, 114 cases, as RJafroc and MRMCaov print them."""
+
+
+def made(seed: int = 0, readers: int = 4, positives: int = 12, negatives: int = 15) -> ReaderStudy:
+    study = simulate(
+        RoeMetz(), readers=readers, positives=positives, negatives=negatives, rng=np.random.default_rng(seed)
+    )
+    return ReaderStudy(study.modalities, study.readers, study.is_positive, study.scores.round(1))  # with ties
+
+
+def test_van_dyke_is_analysed_as_published() -> None:
+    """The figures that MRMCaov's README prints for its data set VanDyke (jackknife covariances)."""
+    error, cov1, cov3 = 0.0008022883, 0.0003466137, 0.0002390284
+    cov2 = (0.0004839618, 0.0002041879)
+    tensor = np.empty((2, 5, 2, 5))
+    for m, r, n, s in product(range(2), range(5), range(2), range(5)):
+        tensor[m, r, n, s] = (error if r == s else cov2[m]) if m == n else cov1 if r == s else cov3
+    found = obuchowski_rockette(("1", "2"), VAN_DYKE, tensor.reshape(10, 10))
+    both = found.analyses[0]
+    one = both.differences[0]
+    assert (both.f, both.df2, both.p) == pytest.approx((4.456319, 15.25967, 0.05166569), rel=1e-5)
+    assert (one.value, one.se, one.t) == pytest.approx((-0.04380032, 0.02074862, -2.110999), rel=1e-5)
+    assert (one.low, one.high) == pytest.approx((-0.0879594986, 0.0003588544), abs=1e-7)
+    assert found.components.reader == pytest.approx(0.0015349993, rel=1e-5)
+    assert found.components.modality_reader == pytest.approx(0.0002004025, rel=1e-4)
+    first, second = found.means
+    assert (first.value, first.low, first.high) == pytest.approx((0.8970370, 0.8252236, 0.9688505), abs=1e-6)
+    assert (first.se, first.df) == pytest.approx((0.03317360, 12.74465), rel=1e-5)
+    assert (second.se, second.df) == pytest.approx((0.02156637, 12.71019), rel=1e-5)
+    fixed_readers, fixed_cases = found.analyses[1:]
+    assert fixed_readers.df2 == np.inf and fixed_cases.df2 == 4
+    assert fixed_cases.f == pytest.approx(0.004796171 / 0.0005510306, rel=1e-5)
+
+
+def test_leaving_out_one_case_is_what_counting_again_says() -> None:
+    study = made()
+    without = leave_one_out(areas(study))
+    order = np.concatenate([np.flatnonzero(study.is_positive), np.flatnonzero(~study.is_positive)])
+    for place in (0, 5, 14, 26):
+        others = np.arange(len(order)) != order[place]
+        smaller = ReaderStudy(study.modalities, study.readers, study.is_positive[others], study.scores[..., others])
+        assert without[..., place] == pytest.approx(areas(smaller).values)
+
+
+def test_dbm_and_obuchowski_rockette_agree_with_jackknife_covariances() -> None:
+    for seed in range(3):
+        study = made(seed)
+        for merit in (areas(study), sensitivities(study, 1.0), specificities(study, 1.0)):
+            by_or = obuchowski_rockette(study.modalities, merit.values, jackknife_covariance(merit)).analyses[0]
+            assert pseudovalue_test(merit) == pytest.approx((by_or.f, by_or.df2, by_or.p))
+
+
+def test_covariances_over_patients_have_obuchowskis_variance_on_their_diagonal() -> None:
+    study = made()
+    patients = np.arange(27) % 11
+    found = delong_covariance(areas(study), study.is_positive, patients)
+    for at, scores in enumerate(study.scores.reshape(8, -1)):
+        placed = placements(study.is_positive, scores)
+        expected = clustered_variance(placed.of_positives, placed.of_negatives, study.is_positive, patients)
+        assert found[at, at] == pytest.approx(expected)
+    alone = delong_covariance(areas(study), study.is_positive, np.arange(27))
+    assert np.array_equal(alone, delong_covariance(areas(study), study.is_positive))
+
+
+def brute_moments(scores: np.ndarray, is_positive: np.ndarray) -> list[float]:
+    """M1 to M8 by walking over every pair of kernels."""
+    kernels = [
+        (r, i, j, float(row[i] > row[j]) + 0.5 * float(row[i] == row[j]))
+        for r, row in enumerate(scores)
+        for i in np.flatnonzero(is_positive)
+        for j in np.flatnonzero(~is_positive)
+        if not np.isnan(row[[i, j]]).any()
+    ]
+    sums, counts = np.zeros(8), np.zeros(8)
+    for (r, i, j, one), (s, k, m, other) in product(kernels, kernels):
+        kind = 4 * (r != s) + {(True, True): 0, (False, True): 1, (True, False): 2, (False, False): 3}[(i == k, j == m)]
+        sums[kind] += one * other
+        counts[kind] += 1
+    return [*(sums / counts)]
+
+
+@pytest.mark.parametrize("missing", [0, 7])
+def test_moments_are_those_of_all_pairs_also_where_reads_are_missing(missing: int) -> None:
+    study = made(readers=3, positives=5, negatives=6)
+    study.scores.reshape(-1)[np.random.default_rng(1).choice(study.scores.size, missing, replace=False)] = np.nan
+    assert one_shot(study, 0).moments == pytest.approx(brute_moments(study.scores[0], study.is_positive))
+
+
+def test_the_one_shot_variance_is_that_of_many_studies() -> None:
+    rng, values, variances = np.random.default_rng(3), [], []
+    for _ in range(400):
+        one = one_shot(simulate(RoeMetz(), readers=4, positives=20, negatives=20, rng=rng), 0, 1)
+        values.append(one.value)
+        variances.append(one.variance)
+    # The standard error of a variance from 400 normal values is 7 %.
+    assert np.mean(variances) == pytest.approx(np.var(values, ddof=1), rel=0.25)
+
+
+def test_where_nothing_differs_one_in_twenty_studies_says_so() -> None:
+    rng, runs, found = np.random.default_rng(11), 400, 0
+    for _ in range(runs):
+        study = simulate(RoeMetz(), readers=5, positives=25, negatives=25, rng=rng)
+        merit = areas(study)
+        covariance = delong_covariance(merit, study.is_positive)
+        found += obuchowski_rockette(study.modalities, merit.values, covariance).analyses[0].p < 0.05
+    assert abs(found / runs - 0.05) < 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
+def test_the_formula_of_power_is_met_by_simulated_studies() -> None:
+    rng, runs, found, parts = np.random.default_rng(5), 200, 0, []
+    effects = []
+    for _ in range(runs):
+        study = simulate(RoeMetz(), readers=5, positives=40, negatives=40, rng=rng, effect=0.8)
+        merit = areas(study)
+        result = obuchowski_rockette(study.modalities, merit.values, delong_covariance(merit, study.is_positive))
+        found += result.analyses[0].p < 0.05
+        parts.append(result.components)
+        effects.append(result.analyses[0].differences[0].value)
+    mean = type(parts[0])(*(float(np.mean([getattr(one, name) for one in parts])) for name in parts[0].__slots__))
+    expected = power(mean, readers=5, effect=float(np.mean(effects)))
+    assert 0.2 < expected < 0.95 and abs(found / runs - expected) < 0.12
+    assert power(mean, readers=10, effect=0.1) > power(mean, readers=5, effect=0.1)
+    assert power(mean, readers=5, effect=0.1, case_ratio=2) > power(mean, readers=5, effect=0.1)
+
+
+def test_fourteen_readers_against_each_model(test_data: Path) -> None:
+    table = read_scores(test_data / "data" / "reader_study" / "scores.csv")
+    assert table.is_positive is not None
+    names = tuple(name for name in table.scorers if name.startswith("reader_"))
+    scores = np.array([table.scorers[name] for name in names])
+    study = ReaderStudy(("alone",), names, table.is_positive, scores[None], table.patients)
+    tests = with_holm([against_one(m, scores, table.scorers[m], study) for m in ("gmic_top5", "frcnn", "dmvcnn")])
+    mean = areas(study).values.mean()
+    for test in tests:
+        model = placements(table.is_positive, table.scorers[test.second]).auc
+        assert test.value == pytest.approx(mean - model) and test.p_holm >= test.p
+    assert tests[0].high < 0, "the best model is better than the average reader"
+
+
+def test_a_model_equal_to_all_readers_differs_by_nothing() -> None:
+    study = made(readers=2)
+    same = np.array([study.scores[0, 0]] * 2)
+    test = against_one("model", same, same[0], study)
+    assert (test.value, test.se, test.p) == (0, 0, 1)
+
+
+def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
+    study = made()
+    merit = areas(study)
+    one = obuchowski_rockette(study.modalities, merit.values, delong_covariance(merit, study.is_positive))
+    test = one.analyses[1].differences[0]
+    assert test.df == np.inf
+    # At a margin of the lower bound the one-sided p is 2.5 %.
+    assert test.low < 0 and test.p_not_inferior(-test.low) == pytest.approx(0.025)
+    assert test.p_not_inferior(-test.low + 0.01) < 0.025 < test.p_not_inferior(-test.low - 0.01)
+    for margin in (0.0, 1.0):
+        with pytest.raises(InvalidInput, match=r"\.$"):
+            test.p_not_inferior(margin)
+
+
+def test_what_cannot_be_analysed_is_a_sentence() -> None:
+    study = made()
+    one_reader = ReaderStudy(study.modalities, study.readers[:1], study.is_positive, study.scores[:, :1])
+    with pytest.raises(InvalidInput, match="two readers"):
+        obuchowski_rockette(study.modalities, areas(one_reader).values, np.eye(2))
+    with pytest.raises(InvalidInput, match="Too few readers"):
+        one_shot(one_reader, 0)
+    few = ReaderStudy(study.modalities, study.readers, study.is_positive[11:], study.scores[..., 11:])
+    with pytest.raises(InvalidInput, match="two positive"):
+        delong_covariance(areas(few), few.is_positive)
+    study.scores[0, 0, 0] = np.nan
+    with pytest.raises(InvalidInput, match="1 reads are missing"):
+        areas(study)
