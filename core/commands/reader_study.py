@@ -13,23 +13,30 @@ from typing import Any
 import numpy as np
 
 from core.errors import InvalidInput
+from core.evaluation.statistics.intervals import one_case_each, wilson
 from core.evaluation.statistics.reader_study import (
+    LEVEL,
     Difference,
     Merit,
     ReaderStudy,
+    RoeMetz,
     against_one,
     areas,
     delong_covariance,
+    jackknife_covariance,
     obuchowski_rockette,
     one_shot,
     power,
     pseudovalue_test,
     sensitivities,
+    simulate,
     specificities,
     with_holm,
 )
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 from core.evaluation.tables.scores import read_scores
+
+MAX_RUNS = 10_000
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -41,6 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     analyse.add_argument("--cut", type=float, metavar="S", help="adds sensitivity and specificity at this score")
     analyse.add_argument("--margin", type=float, metavar="M", help="adds one-sided p of non-inferiority in area")
     analyse.add_argument("--effect", type=float, metavar="D", help="adds the power to find this difference in area")
+    analyse.add_argument("--jackknife", action="store_true", help="covariances by jackknife instead of DeLong's")
     analyse.add_argument("--imrmc", type=Path, metavar="FILE", help="also write the study as iMRMC reads it")
     analyse.add_argument("--csv", type=Path, metavar="FILE", help="also write the study as MRMCaov reads it")
     analyse.add_argument("--json", action="store_true", help="print one JSON object")
@@ -48,12 +56,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     against.add_argument("table", type=Path, metavar="SCORES.csv", help="columns case,patient,label, then scorers")
     against.add_argument("--readers", required=True, metavar="PREFIX", help="readers' columns begin so; others: models")
     against.add_argument("--json", action="store_true", help="print one JSON object")
+    planned = actions.add_parser("power", help="power of a planned study, by simulation (Roe & Metz 1997)")
+    planned.add_argument("--readers", type=int, required=True)
+    planned.add_argument("--positives", type=int, required=True)
+    planned.add_argument("--negatives", type=int, required=True)
+    planned.add_argument("--effect", type=float, required=True, help="added to the separation of 1.5; 0: type I error")
+    planned.add_argument("--runs", type=int, default=500, help="simulated studies")
+    planned.add_argument("--seed", type=int, default=0)
+    planned.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the analysis; refusals go up as `AppError`."""
-    found = _against(args) if args.action == "against" else _analysed(args)
+    found = {"against": _against, "analyse": _analysed, "power": _simulated}[args.action](args)
     if args.json:
         json.dump(_plain(found), sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")
@@ -67,7 +83,10 @@ def _analysed(args: argparse.Namespace) -> dict[str, Any]:
         study = read_study(args.table.read_bytes())
     except OSError as error:
         raise InvalidInput(f"The table cannot be read: {error.strerror}. Check its path.") from error
-    found = analyse(study, cut=args.cut, margin=args.margin, effect=args.effect)
+    if args.jackknife and not one_case_each(study.patients):
+        raise InvalidInput("The jackknife takes cases to be independent; here a patient has several. Leave it out.")
+    by_jackknife = args.jackknife
+    found = analyse(study, cut=args.cut, margin=args.margin, effect=args.effect, by_jackknife=by_jackknife)
     for path, text in ((args.imrmc, write_imrmc), (args.csv, write_long_table)):
         if path is not None:
             try:
@@ -78,7 +97,12 @@ def _analysed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def analyse(
-    study: ReaderStudy, *, cut: float | None = None, margin: float | None = None, effect: float | None = None
+    study: ReaderStudy,
+    *,
+    cut: float | None = None,
+    margin: float | None = None,
+    effect: float | None = None,
+    by_jackknife: bool = False,
 ) -> dict[str, Any]:
     """Everything that the study permits. With missing reads that is the U-statistic alone, and `note` says so."""
     found: dict[str, Any] = {
@@ -90,12 +114,12 @@ def analyse(
     }
     if study.fully_crossed:
         merit = areas(study)
-        found["area"] = of_merit(study, merit, margin=margin, effect=effect)
+        found["area"] = of_merit(study, merit, margin=margin, effect=effect, by_jackknife=by_jackknife)
         f, df, p = pseudovalue_test(merit)
         found["area"]["dbm"] = {"f": f, "df1": len(study.modalities) - 1, "df2": df, "p": p}
         if cut is not None:
-            found["sensitivity"] = of_merit(study, sensitivities(study, cut), margin=None, effect=None)
-            found["specificity"] = of_merit(study, specificities(study, cut), margin=None, effect=None)
+            found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
+            found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
     elif cut is not None or margin is not None or effect is not None:
         raise InvalidInput(
             f"{found['missing_reads']} reads are missing: only the U-statistic can be computed, without a cut, a "
@@ -107,9 +131,18 @@ def analyse(
     return found
 
 
-def of_merit(study: ReaderStudy, merit: Merit, *, margin: float | None, effect: float | None) -> dict[str, Any]:
+def of_merit(
+    study: ReaderStudy,
+    merit: Merit,
+    *,
+    margin: float | None = None,
+    effect: float | None = None,
+    by_jackknife: bool = False,
+) -> dict[str, Any]:
     """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure."""
-    covariance = delong_covariance(merit, study.is_positive, study.patients)
+    covariance = (
+        jackknife_covariance(merit) if by_jackknife else delong_covariance(merit, study.is_positive, study.patients)
+    )
     result = obuchowski_rockette(study.modalities, merit.values, covariance)
     found: dict[str, Any] = {
         "by_reader": {
@@ -153,6 +186,37 @@ def _against(args: argparse.Namespace) -> dict[str, Any]:
     return {"readers": list(readers), "against": [dataclasses.asdict(one) for one in tests]}
 
 
+def _simulated(args: argparse.Namespace) -> dict[str, Any]:
+    if min(args.readers, args.positives, args.negatives) < 2 or not 1 <= args.runs <= MAX_RUNS or args.seed < 0:
+        raise InvalidInput(
+            f"A simulation needs two or more readers, positive and negative cases, 1 to {MAX_RUNS:,} runs and a seed "
+            "of 0 or more."
+        )
+    rng, called, differences = np.random.default_rng(args.seed), 0, []
+    for _ in range(args.runs):
+        study = simulate(
+            RoeMetz(),
+            readers=args.readers,
+            positives=args.positives,
+            negatives=args.negatives,
+            rng=rng,
+            effect=args.effect,
+        )
+        merit = areas(study)
+        covariance = delong_covariance(merit, study.is_positive)
+        one = obuchowski_rockette(study.modalities, merit.values, covariance).analyses[0]
+        called += one.p < LEVEL
+        differences.append(one.differences[0].value)
+    low, high = wilson(called, args.runs)
+    return {
+        "runs": args.runs,
+        "seed": args.seed,
+        "difference": -float(np.mean(differences)),
+        "power": called / args.runs,
+        "ci": [low, high],
+    }
+
+
 def _plain(value: Any) -> Any:
     """For JSON: a number that does not exist, or is infinite, is null."""
     if isinstance(value, dict):
@@ -172,6 +236,11 @@ def sentence(one: Difference) -> str:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
+    if "runs" in found:
+        return [
+            f"{found['runs']} simulated studies, seed {found['seed']}: mean difference in area "
+            f"{found['difference']:+.4f}, power {found['power']:.3f} ({found['ci'][0]:.3f} to {found['ci'][1]:.3f})"
+        ]
     if "against" in found:
         return [
             f"{len(found['readers'])} readers, random readers and cases (Obuchowski-Rockette, Hillis)",

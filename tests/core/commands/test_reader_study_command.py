@@ -96,3 +96,27 @@ def test_readers_against_models_are_adjusted_over_all_models(
     assert len(found) == 2 and lowest["p_holm"] == pytest.approx(min(1, 2 * lowest["p"]))
     assert main(["reader-study", "against", str(path), "--readers", "x"]) == 1
     assert "readers' prefix" in capsys.readouterr().err
+
+
+def test_with_jackknife_covariances_the_command_says_what_dbm_says(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["reader-study", "analyse", str(table), "--jackknife", "--json"])
+    area = json.loads(capsys.readouterr().out)["area"]
+    assert area["analyses"][0]["p"] == pytest.approx(area["dbm"]["p"])
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0] + ",patient", *(row + ",same" for row in rows[1:])]))
+    assert main(["reader-study", "analyse", str(table), "--jackknife"]) == 1
+    assert "independent" in capsys.readouterr().err
+
+
+def test_simulated_power_rises_with_the_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--readers", "3", "--positives", "20", "--negatives", "20", "--runs", "40"]
+    found = []
+    for effect in ("0", "2"):
+        assert main(["reader-study", "power", *size, "--effect", effect, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["power"] < 0.25 < found[1]["power"] and found[1]["difference"] > 0.05
+    assert found[1]["ci"][0] <= found[1]["power"] <= found[1]["ci"][1]
+    assert main(["reader-study", "power", *size, "--effect", "0", "--readers", "1"]) == 1
+    assert "two or more readers" in capsys.readouterr().err
