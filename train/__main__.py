@@ -18,6 +18,7 @@ from train.commands import (
     audit,
     bench,
     cases,
+    descriptors,
     distance,
     distil,
     ensemble,
@@ -32,7 +33,9 @@ from train.commands import (
     worker,
 )
 
-WITHOUT_TENSORFLOW = frozenset(one.__name__ for one in (import_, link, look, split, audit, results, cases, worker))
+WITHOUT_TENSORFLOW = frozenset(
+    one.__name__ for one in (import_, link, look, split, audit, results, cases, descriptors, worker)
+)
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
 
@@ -54,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         all_models,
         results,
         cases,
+        descriptors,
         distance,
         amend,
         distil,
