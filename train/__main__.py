@@ -27,6 +27,7 @@ from train.commands import (
     import_,
     link,
     look,
+    outlines,
     results,
     search,
     split,
@@ -34,7 +35,7 @@ from train.commands import (
 )
 
 WITHOUT_TENSORFLOW = frozenset(
-    one.__name__ for one in (import_, link, look, split, audit, results, cases, descriptors, worker)
+    one.__name__ for one in (import_, link, look, split, audit, results, cases, descriptors, outlines, worker)
 )
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results,
         cases,
         descriptors,
+        outlines,
         distance,
         amend,
         distil,

@@ -5,7 +5,8 @@ calcifications; the echogenic rim, which that edition counts to the indistinct m
 of the picture around one outline and gives its numbers, its word and how sure it is, or a sentence why it cannot.
 
 The limits between words were set before anything was measured, from the lexicon's definitions, and not fitted to
-any collection's labels. All lengths are shares of the lesion's diameter (of the circle of equal area), all grey values
+any collection's labels; that of a rough outline (`ROUGH`) was set afterwards. All lengths are shares of
+the lesion's diameter (of the circle of equal area), all grey values
 shares of the step from the picture's black to the tissue at the lesion's sides, so that neither zoom, brightness nor
 contrast counts.
 
@@ -39,6 +40,13 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "size": ("measured",),
 }
 """Descriptor -> its words, in the lexicon's order. Not in it: the fat-containing and the unmeasurable."""
+
+MEASURED_ONLY = ("echogenic rim", "calcifications")
+"""Descriptors that no reader is shown: on neither collection do they tell benign from malignant lesions better than
+chance (docs/findings.md), and no reader's word is there to compare them with."""
+ROUGH = 0.06
+"""Roughness below which an outline may be a smooth one drawn by hand (see `margin`). Set after a look at how rough
+readers' outlines are: most are rougher than a computed oval."""
 
 DIAMETER = 72
 """Pixels of the lesion's diameter after scaling: as fine as a lesion of a quarter of a usual picture's width."""
@@ -204,13 +212,18 @@ def margin(scene: _Scene) -> tuple[str, dict[str, float]]:
     spikes, corners = int(((height > 0.12) & (width < 20)).sum()), int((height > 0.07).sum())
     values = {"sharp": sharp, "roughness": float(rest.std() / radius), "lobes": float(once.sum()),
               "corners": float(corners), "spikes": float(spikes)}  # fmt: skip
-    if spikes >= 4:
-        return "spiculated", values
-    if once.sum() >= 6:
-        return "microlobulated", values
-    if corners >= 2:
-        return "angular", values
-    return ("circumscribed" if sharp >= 0.5 else "indistinct"), values
+    return margin_word(values), values
+
+
+def margin_word(values: Mapping[str, float]) -> str:
+    """The word for the numbers of `margin`."""
+    if values["spikes"] >= 4:
+        return "spiculated"
+    if values["roughness"] >= ROUGH and values["lobes"] >= 6:
+        return "microlobulated"
+    if values["roughness"] >= ROUGH and values["corners"] >= 2:
+        return "angular"
+    return "circumscribed" if values["sharp"] >= 0.5 else "indistinct"
 
 
 def echo_pattern(scene: _Scene) -> tuple[str, dict[str, float]]:

@@ -8,7 +8,14 @@ from made_lesions import LESION, SHAPE, TISSUE, ellipse, outlined, picture, spik
 from scipy import ndimage
 
 from core.errors import InvalidInput
-from core.findings.ultrasound_descriptors import COLOUR_SHARE_MOST, WORDS, Descriptor, measure_lesion
+from core.findings.ultrasound_descriptors import (
+    COLOUR_SHARE_MOST,
+    ROUGH,
+    WORDS,
+    Descriptor,
+    margin_word,
+    measure_lesion,
+)
 
 
 def measured(pixels: np.ndarray, mask: np.ndarray, **more: object) -> dict[str, Descriptor]:
@@ -64,13 +71,26 @@ def test_orientation_counts_distances_and_not_pixels() -> None:
         (ellipse(), 0.7, "circumscribed"),
         (ellipse(), 7.0, "indistinct"),
         (spiky(8, 0.5, 9), 0.7, "spiculated"),
-        (outlined(lambda angle: 30 * (1 + 0.05 * np.cos(12 * angle))), 0.7, "microlobulated"),
+        (outlined(lambda angle: 30 * (1 + 0.1 * np.cos(8 * angle))), 0.7, "microlobulated"),
         (spiky(4, 0.3, 30), 0.7, "angular"),
     ],
     ids=["sharp", "blurred", "spikes", "lobules", "corners"],
 )
 def test_margins(mask: np.ndarray, blur: float, word: str) -> None:
     assert words(picture(mask, blur=blur), mask)["margin"] == word
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({}, "microlobulated"), ({"roughness": ROUGH - 1e-6}, "circumscribed"), ({"lobes": 5.0}, "angular"),
+        ({"lobes": 5.0, "corners": 1.0}, "circumscribed"), ({"spikes": 3.0}, "microlobulated"),
+        ({"spikes": 4.0}, "spiculated"), ({"roughness": 0.0, "sharp": 0.49}, "indistinct"),
+    ],
+)  # fmt: skip
+def test_margin_words_at_their_limits(changed: dict[str, float], word: str) -> None:
+    values = {"sharp": 0.5, "roughness": ROUGH, "lobes": 6.0, "corners": 2.0, "spikes": 0.0}
+    assert margin_word(values | changed) == word
 
 
 @pytest.mark.parametrize(
