@@ -132,14 +132,14 @@ def measure_lesion(
     aspect = spacing_mm[0] / spacing_mm[1] if spacing_mm else aspect
     diameter = float(np.sqrt(4 * mask.sum() * aspect / np.pi))  # in columns
     scenes = [_scene(pixels, one, aspect) for one in _variants(mask, diameter)]
-    found = [_words(scene, diameter, spacing_mm, colour_share) for scene in scenes]
+    found = [_described(scene, diameter, spacing_mm, colour_share) for scene in scenes]
     return tuple(
         replace(first, certainty=float(np.mean([one.word == first.word for one in others])) if first.word else None)
         for first, *others in zip(*found, strict=True)
     )
 
 
-def _words(
+def _described(
     scene: _Scene, diameter: float, spacing_mm: tuple[float, float] | None, colour_share: float
 ) -> list[Descriptor]:
     is_coloured = colour_share > COLOUR_SHARE_MOST

@@ -244,7 +244,7 @@ def _publish(
         "cases": table_name,
         "measured": {name: _on_card(part) for name, part in (("own test cases", own), ("other hospitals", across))
                      if len(part)},
-        "limits": _limits(request, fitted, loaded),
+        "limits": _limits(request, fitted, own),
         "software": versions(),
     }  # fmt: skip
     OutlineCardFile.model_validate(card)  # never a card that cannot be read again
@@ -273,7 +273,7 @@ def _data_of(loaded: OutlineCases) -> Mapping[str, Any]:
     )
 
 
-def _limits(request: OutlineRequest, fitted: OutlineFitted, loaded: OutlineCases) -> list[str]:
+def _limits(request: OutlineRequest, fitted: OutlineFitted, own: pd.DataFrame) -> list[str]:
     cell = 4 * 100 / request.config.side
     limits = [
         "A proposal for a reader to judge, not a diagnosis: it outlines benign and malignant lesions alike.",
@@ -281,6 +281,9 @@ def _limits(request: OutlineRequest, fitted: OutlineFitted, loaded: OutlineCases
         "its outline.",
         "Doppler colour, callipers and text in the picture may mislead it.",
     ]
+    normal = summary(own).get("false_in_normal")
+    if normal is not None:
+        limits.append(f"It outlined something in {normal.value:.0%} of {normal.n} normal test pictures.")
     if len(fitted.history) < request.config.epochs:
         limits.append(
             f"Its training was ended by a budget after {len(fitted.history)} of {request.config.epochs} epochs."

@@ -105,7 +105,12 @@ class OutlineRequest:
 
     def to_command(self) -> str:
         """The command line without where things lie on the machine that trained."""
-        parts = ["python -m train fit", OUTLINE, "--modality ultrasound", "--data DATA/" + self.data.name]
+        parts = [
+            "python -m train fit",
+            OUTLINE,
+            "--modality ultrasound",
+            f"--data DATA/{self.data.parent.name}/{self.data.name}",
+        ]
         parts += [f"--also DATA/{path.parent.name}/{path.name}" for path in self.also]
         parts += [f"--where '{condition}'" for condition in self.where]
         parts += [f"--init {self.init}", f"--side {self.config.side}", f"--epochs {self.config.epochs}",

@@ -119,5 +119,15 @@ def _table(descriptors: Sequence[Descriptor]) -> str:
 
 
 def _quality(card: OutlineCard) -> str:
-    own = card.measured.get("own test cases", {}).get("dice")
-    return f"On {own.n} test pictures its outlines overlap readers' with a Dice of {own.value:.2f}." if own else ""
+    """How far to trust an outline, as the card measured it."""
+    own = card.measured.get("own test cases", {})
+    said = []
+    if "dice" in own:
+        said.append(
+            f"On {own['dice'].n} test pictures its outlines overlap readers' with a Dice of {own['dice'].value:.2f}."
+        )
+    if "false_in_normal" in own:
+        said.append(
+            f"In {own['false_in_normal'].value:.0%} of normal test pictures it outlines something all the same."
+        )
+    return " ".join(said)
