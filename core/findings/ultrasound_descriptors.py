@@ -383,14 +383,14 @@ def _windows(scene: _Scene) -> tuple[np.ndarray, np.ndarray]:
     edge = 0.15 * (right - left)
     bottoms = h - 1 - scene.mask[::-1].argmax(0)  # of each column, where it has any
     rows = np.arange(h)[:, None]
-    across = np.arange(w)[None, :]
-    is_middle = (across >= left + edge) & (across <= right - edge) & scene.mask.any(0)[None, :]
+    across: np.ndarray = np.arange(w)[None, :]
+    is_middle = (across >= left + edge) & (across <= right - edge) & np.asarray(scene.mask.any(0))[None, :]
     below = rows - bottoms[None, :]
-    behind = is_middle & (below > 0.08 * DIAMETER) & (below <= 0.6 * DIAMETER)
-    lowest = np.flatnonzero(np.asarray(behind).any(1))
+    behind = np.asarray(is_middle & (below > 0.08 * DIAMETER) & (below <= 0.6 * DIAMETER))
+    lowest = np.flatnonzero(behind.any(1))
     if not len(lowest):
         return behind, behind
-    depth = (rows >= lowest[0]) & (rows <= lowest[-1])
+    depth = np.asarray((rows >= lowest[0]) & (rows <= lowest[-1]))
     gap = 0.1 * DIAMETER
     beside = ((across < left - gap) & (across > left - gap - 0.6 * DIAMETER)) | (
         (across > right + gap) & (across < right + gap + 0.6 * DIAMETER)
