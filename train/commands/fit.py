@@ -8,9 +8,8 @@ import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from core.models.registry import ARCHITECTURES
+from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
-from train.recipe.outline import OUTLINE, OutlineRequest
 from train.recipe.request import INITS, WEIGHTS, FitRequest
 
 log = logging.getLogger(__name__)
@@ -85,6 +84,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
     if args.architecture == OUTLINE:
+        from train.recipe.outline import OutlineRequest
+
         outline = OutlineRequest.from_arguments(vars(args))
         from train.publishing.outline import train_outline
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from core.models.registry import OUTLINE
 from core.types import Modality
 from train.recipe.request import INITS, MODEL_ID, WEIGHTS
-
-OUTLINE = "outline"
-"""What `python -m train fit` calls it."""
 
 
 @dataclass(frozen=True, slots=True)
