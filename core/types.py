@@ -60,6 +60,7 @@ class Image:
     warnings: sentences the reader should see before trusting the picture.
     tags: DICOM keywords and values from the allow-list of `core.imaging.dicom.tags`; never identifying.
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
+    colour_share: of the file's pixels, how many were coloured before a grey picture was made of them (Doppler).
     exam_hash: the same of StudyInstanceUID. taken_on: the day of the exam as the file says it, or None.
     """
 
@@ -85,6 +86,7 @@ class Image:
     guessed_bits: int | None = None
     exam_hash: str | None = None
     taken_on: date | None = None
+    colour_share: float = 0.0
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

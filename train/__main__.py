@@ -18,6 +18,7 @@ from train.commands import (
     audit,
     bench,
     cases,
+    descriptors,
     distance,
     distil,
     ensemble,
@@ -26,13 +27,16 @@ from train.commands import (
     import_,
     link,
     look,
+    outlines,
     results,
     search,
     split,
     worker,
 )
 
-WITHOUT_TENSORFLOW = frozenset(one.__name__ for one in (import_, link, look, split, audit, results, cases, worker))
+WITHOUT_TENSORFLOW = frozenset(
+    one.__name__ for one in (import_, link, look, split, audit, results, cases, descriptors, outlines, worker)
+)
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
 
@@ -54,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         all_models,
         results,
         cases,
+        descriptors,
+        outlines,
         distance,
         amend,
         distil,

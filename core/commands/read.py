@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput, ModelUnavailable, NotFound
+from core.findings.sentence import findings_sentence
+from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.intake import Intake, read_study
+from core.imaging.overlay import write_outline
 from core.models.aggregate import counts_for_breast
 from core.models.cards import (
     Card,
@@ -25,6 +28,7 @@ from core.models.cards import (
 )
 from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
+from core.reading.findings import findings_of, is_outlined, outline_card
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.settings import Settings
 from core.types import Image, Modality
@@ -50,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
     withheld: the models that do not answer because they may be no better than chance; an image whose kind has no other
     says so under `no_opinion`. lead: the model whose number is to be read first (lead_note: why it is not the one that
-    the site named); weak: whether a prediction is not to be leaned on, for which `remarks` give the reason.
+    the site named); weak: whether a prediction is not to be leaned on, for which `remarks` give the reason. outlines:
+    of an ultrasound image, what the outline network proposes and what was measured within; outlines_note: why there
+    are none.
     """
     settings = Settings.from_environment()
     absent = [path for path in args.paths if not path.exists()]
@@ -67,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     entries = [
         {
             **_entry(intake, cards_for(intake.image, cards) if intake.image else [], settings, args.out),
+            **_findings(intake.image, settings, args.out),
             "no_opinion": without.get(intake.image.modality) if intake.image and intake.image.modality else None,
         }
         for intake in intakes
@@ -109,6 +116,44 @@ def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path 
         entry["predictions"].append({**prediction, "remarks": remarks, "weak": weak})
         entry.get("heatmaps", []).extend(files)
     return entry
+
+
+def _findings(image: Image | None, settings: Settings, out: Path | None) -> dict[str, Any]:
+    """Keys of an ultrasound image alone: its outlines, the surest first, each with its descriptors."""
+    if image is None or not is_outlined(image):
+        return {}
+    try:
+        card = outline_card(settings)
+        if card is None:
+            return {"outlines": [], "outlines_note": "This site has no outline network."}
+        found = findings_of(card, image)
+    except ModelUnavailable as refused:
+        return {"outlines": [], "outlines_note": str(refused)}
+    outlines = [
+        {
+            "model_id": card.model_id,
+            "weights_sha256": card.weights.sha256,
+            "box": list(finding.outline.box),
+            "share_of_picture": round(float(finding.outline.mask.mean()), 6),
+            "peak": round(finding.outline.peak, 4),
+            "file": str(write_outline(image, number, finding.outline.mask, out)) if out is not None else None,
+            "descriptors": [_descriptor(one) for one in finding.descriptors],
+            "sentence": findings_sentence(finding.descriptors),
+        }
+        for number, finding in enumerate(found, start=1)
+    ]
+    return {"outlines": outlines, "outlines_note": None if outlines else "No lesion is outlined."}
+
+
+def _descriptor(one: Descriptor) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "word": one.word or None,
+        "values": {name: round(value, 4) for name, value in one.values.items()},
+        "certainty": one.certainty,
+        "refused": one.refused or None,
+        "measured_only": one.name in MEASURED_ONLY,
+    }
 
 
 def _read(image: Image, card: Card, out: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -19,7 +19,7 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Decoded, Limits, clean_text
-from core.imaging.picture import in_colours_of, on_one_scale
+from core.imaging.picture import colour_share, in_colours_of, on_one_scale
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at
 from core.imaging.zip_members import members
@@ -247,6 +247,7 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         guessed_bits=decoded.guessed_bits,
         exam_hash=_keyed_hash(decoded.exam, request.site_key),
         taken_on=date.fromisoformat(decoded.taken_on) if decoded.taken_on else None,
+        colour_share=colour_share(decoded.pixels) if decoded.modality is not Modality.HISTOLOGY else 0.0,
     )
 
 

@@ -21,6 +21,7 @@ from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.settings import Settings
 from core.types import Image, Modality
 
+_COLOURED = 0.2
 _PNG_DEPTH = 24
 """Where a PNG's first chunk says the bits of a sample."""
 
@@ -56,6 +57,7 @@ def read_picture(data: bytes, modality: Modality, *, limits: Limits, bits: int |
         spacing_mm=decoded.spacing_mm,
         pixel_aspect=decoded.pixel_aspect,
         guessed_bits=decoded.guessed_bits,
+        colour_share=colour_share(decoded.pixels),
     )
     return _at_bits(image, bits) if bits is not None else image
 
@@ -73,6 +75,14 @@ def to_grey(pixels: np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         return pixels
     return (pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.float32)
+
+
+def colour_share(pixels: np.ndarray) -> float:
+    """Share of the pixels, float32 (H, W) or (H, W, 3) in [0, 1], that are clearly coloured: 0 for a grey picture.
+
+    A pixel whose channels lie closer than `_COLOURED` together is a grey one that lossy compression tinted.
+    """
+    return float((np.ptp(pixels, axis=2) > _COLOURED).mean()) if pixels.ndim == 3 else 0.0
 
 
 def bits_of_studies(files: Iterable[tuple[Path, str]]) -> dict[str, int]:

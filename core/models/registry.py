@@ -169,6 +169,10 @@ ARCHITECTURES = (
 )
 
 
+OUTLINE = "outline"
+"""The network that outlines lesions (`core.models.architectures.outline`): no classifier, so not one of these."""
+
+
 def architecture(architecture_id: str) -> Architecture:
     """The architecture of that id, or a refusal that names the known ones."""
     for entry in ARCHITECTURES:

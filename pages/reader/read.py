@@ -21,7 +21,7 @@ from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.reader.parts import impressions, new_study, pictures, scores, study_report, study_tools
+from pages.reader.parts import impressions, measured_findings, new_study, pictures, scores, study_report, study_tools
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
@@ -206,6 +206,8 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
         leads = second_read.leads_of(settings(), study, answers).values()
         by_lead = sorted(answers, key=lambda answer: answer[1].model_id not in leads)
         choice = attention.attention_controls(by_lead, second_read.titles(settings()), key=f"attention_{study.row.id}")
+    if is_visible:
+        measured_findings.offer(person, study, labels, known)
     conclude(person, study, known, answers, is_arbiter=is_arbiter)
     return answers, choice
 

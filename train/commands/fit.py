@@ -8,7 +8,7 @@ import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from core.models.registry import ARCHITECTURES
+from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
 from train.recipe.request import INITS, WEIGHTS, FitRequest
 
@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What says which model is trained, on what and how."""
-    parser.add_argument("architecture", choices=[entry.id for entry in ARCHITECTURES])
+    parser.add_argument("architecture", choices=[*(entry.id for entry in ARCHITECTURES), OUTLINE])
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
     parser.add_argument(
@@ -83,6 +83,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    if args.architecture == OUTLINE:
+        from train.recipe.outline import OutlineRequest
+
+        outline = OutlineRequest.from_arguments(vars(args))
+        from train.publishing.outline import train_outline
+
+        with working_folder(outline.work) as folder:
+            log.info("written: %s", train_outline(outline, Path(folder)))
+        return 0
     request = FitRequest.from_arguments(vars(args))
     from train.publishing.pipeline import train_model
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from core.evaluation.statistics.intervals import share
+from core.evaluation.statistics.intervals import Bootstrap, percentile, share
 from core.types import Estimate
 
 
@@ -70,3 +70,25 @@ def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
     agreed = float((one == other).mean())
     chance = one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean())
     return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
+
+
+def weighted_kappa(one: np.ndarray, other: np.ndarray, categories: int, bootstrap: Bootstrap) -> Estimate:
+    """Agreement of two ordered categories beyond chance, with quadratic weights (Cohen 1968), over patients.
+
+    one, other: (n,) category from 0; bootstrap: of the same n cases. NaN where one category takes all of both.
+    """
+    pairs = np.zeros((len(one), categories**2), np.float32)
+    pairs[np.arange(len(one)), np.asarray(one) * categories + np.asarray(other)] = 1
+    places = np.arange(categories)
+    cost = ((places[:, None] - places[None, :]) ** 2).astype(np.float64)
+
+    def kappa(counts: np.ndarray) -> np.ndarray:
+        tables = counts.T.reshape(-1, categories, categories) / counts.sum(0)[:, None, None]
+        by_chance = tables.sum(2)[:, :, None] * tables.sum(1)[:, None, :]
+        expected = (by_chance * cost).sum((1, 2))
+        observed = (tables * cost).sum((1, 2))
+        return np.where(expected > 0, 1 - observed / np.where(expected > 0, expected, 1), np.nan)
+
+    value = float(kappa(pairs.sum(0)[:, None].astype(np.float64))[0])
+    samples = np.concatenate([kappa((pairs.T @ weights).astype(np.float64)) for weights in bootstrap.blocks()])
+    return percentile(value, samples, len(one))

@@ -143,6 +143,7 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
             "not_scored": image.not_scored,
             "is_scored_alone": image.is_scored_alone,
             "guessed_bits": image.guessed_bits,
+            "colour_share": image.colour_share,
             "exam_hash": image.exam_hash,
             "taken_on": image.taken_on.isoformat() if image.taken_on else None,
             "look": long_hash(to_grey(image.pixels)),
@@ -174,6 +175,7 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
         not_scored=meta.get("not_scored", ""),
         is_scored_alone=meta.get("is_scored_alone", False),
         guessed_bits=meta.get("guessed_bits"),
+        colour_share=meta.get("colour_share", 0.0),
         exam_hash=meta.get("exam_hash"),
         taken_on=date.fromisoformat(meta["taken_on"]) if meta.get("taken_on") else None,
     )

@@ -100,6 +100,14 @@ def _comment(form: Form) -> str:
     )
 
 
+def add_to_comment(form: Form, sentence: str) -> None:
+    """Append a sentence to the comment, as far as it has room, and store the draft; for a callback."""
+    key = f"{form.key}_comment"
+    before = str(st.session_state.get(key, "")).rstrip()
+    st.session_state[key] = f"{before} {sentence}".strip()[:COMMENT_LENGTH_MOST]
+    _store_draft(form)
+
+
 def _density(form: Form) -> str | None:
     label, choice = st.columns([1, 1.6], vertical_alignment="center", gap="small")
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in DENSITY_MEANING.items())

@@ -42,6 +42,20 @@ def ultrasound_read(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -
     return json.loads(done.stdout), path, folder
 
 
+def test_an_ultrasound_image_has_outlines_with_measured_words(ultrasound_read: tuple[dict, Path, Path]) -> None:
+    image = ultrasound_read[0]["images"][0]
+    assert image["outlines"] and image["outlines_note"] is None
+    first = image["outlines"][0]
+    row0, row1, column0, column1 = first["box"]
+    mask = np.asarray(Raster.open(first["file"])) > 127
+    assert mask[row0:row1, column0:column1].sum() == mask.sum() > 0
+    assert first["share_of_picture"] == pytest.approx(mask.mean(), abs=1e-5)
+    by_name = {one["name"]: one for one in first["descriptors"]}
+    assert by_name["size"]["word"] is None and "millimetres" in by_name["size"]["refused"]
+    assert by_name["shape"]["word"] in first["sentence"].lower()
+    assert {name for name, one in by_name.items() if one["measured_only"]} == {"echogenic rim", "calcifications"}
+
+
 def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, Path, Path]) -> None:
     answer, path, _ = ultrasound_read
     (image,) = answer["images"]

@@ -1,0 +1,68 @@
+"""Findings of ultrasound images: outlines that the network proposes, each with its measured descriptors.
+
+For the page, the command line and tests alike. Loads TensorFlow only when an outline is proposed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from core.errors import InvalidInput
+from core.findings.outlines import Proposal, proposals_of
+from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
+from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
+from core.settings import Settings
+from core.types import Image, Modality
+
+_HELD_MOST = 32
+_LOCK = threading.Lock()
+_HELD: OrderedDict[tuple[str, str, int], tuple[Finding, ...]] = OrderedDict()
+"""Of the last images: a page is drawn anew at every click. By weights, file and frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One proposed outline and what was measured within it."""
+
+    outline: Proposal
+    descriptors: tuple[Descriptor, ...]
+
+
+def outline_card(site: Settings) -> OutlineCard | None:
+    """The outline network of this site; None where it has none. Raises ModelUnavailable for a damaged one."""
+    folder = site.weights_dir / FOLDER
+    return read_outline_card(folder) if (folder / FILE).is_file() else None
+
+
+def is_outlined(image: Image) -> bool:
+    """Whether the outline network reads such an image."""
+    return image.is_read_by(Modality.ULTRASOUND)
+
+
+def findings_of(card: OutlineCard, image: Image) -> tuple[Finding, ...]:
+    """The proposed outlines of one ultrasound image, the surest first, with their descriptors; () where it sees none.
+
+    The first call loads the network (seconds). Raises ModelUnavailable; InvalidInput for an image of another kind.
+    """
+    if not is_outlined(image):
+        raise InvalidInput("Outlines are proposed in ultrasound images only. Choose another image.")
+    key = (card.weights.sha256, image.sha256, image.frame)
+    with _LOCK:
+        if key in _HELD:
+            _HELD.move_to_end(key)
+            return _HELD[key]
+    from core.models.outline_inference import loaded_outline
+
+    probability = loaded_outline(card).probability(image)
+    found = tuple(
+        Finding(outline, measure_lesion(image.pixels, outline.mask, spacing_mm=image.spacing_mm, aspect=image.aspect,
+                                        colour_share=image.colour_share))
+        for outline in proposals_of(probability, level=card.level, least_peak=card.least_peak)
+    )  # fmt: skip
+    with _LOCK:
+        _HELD[key] = found
+        while len(_HELD) > _HELD_MOST:
+            _HELD.popitem(last=False)
+    return found

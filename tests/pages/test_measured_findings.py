@@ -1,0 +1,107 @@
+"""The outline and its measured words on the page of a study: after the second read, on demand, on a copy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_lesions import SHAPE, ellipse, outlined
+from made_lesions import picture as lesion_picture
+from page_site import PageSite, Tab, first_read, picture, release, store
+
+from core.models.outline_card import FILE, FOLDER
+from core.reading import findings
+from core.records.reads import drafts
+
+SWITCH = "Outline and measure the lesion"
+
+
+def network(weights: Path, monkeypatch: pytest.MonkeyPatch, masks: list[np.ndarray]) -> None:
+    """A site's outline network that sees just these lesions."""
+    (weights / FOLDER).mkdir(parents=True)
+    (weights / FOLDER / FILE).write_text(json.dumps({
+        "model_id": FOLDER, "title": "Outline", "modality": "ultrasound", "level": 0.5, "least_peak": 0.6,
+        "weights": {"sha256": "ab" * 32}, "input": {"side": 64, "channels": 1},
+        "measured": {"own test cases": {
+            "dice": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 99},
+            "false_in_normal": {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20},
+        }},
+    }))  # fmt: skip
+    answer = np.zeros(SHAPE, np.float32)
+    for place, mask in enumerate(masks):
+        answer[mask] = 0.9 - place / 10
+    seen = type("Seen", (), {"probability": lambda self, image: answer})()
+    monkeypatch.setattr("core.models.outline_inference.loaded_outline", lambda card: seen)
+    monkeypatch.setattr(findings, "_HELD", type(findings._HELD)())
+
+
+def opened(site: PageSite, tab: Tab, **facts: object) -> str:
+    """A revealed study of one ultrasound image with a hypoechoic oval."""
+    release(site.weights, "ultrasound-fusion", auc_low=0.8)
+    image = replace(picture(1, laterality="L", **facts), pixels=lesion_picture(ellipse()))
+    study = store(site, images=[image])
+    first_read(site, study)
+    tab.open("reader/read", study)
+    assert SWITCH not in tab.text, "nothing of it before the second read is shown"
+    tab.press("Show second read")
+    return study
+
+
+def switched(tab: Tab) -> Tab:
+    next(one for one in tab.app.toggle if one.label == SWITCH).set_value(True)
+    return tab.settled()
+
+
+def test_the_outline_is_drawn_on_demand_and_accepted_words_go_to_the_comment(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network(opened_site.weights, monkeypatch, [ellipse()])
+    study = opened(opened_site, tab, spacing_mm=(0.1, 0.1))
+    assert "hypoechoic" not in tab.text
+    switched(tab)
+    assert "| shape | oval |" in tab.text and "| echo pattern | hypoechoic |" in tab.text
+    assert (
+        "weights abababab" in tab.text
+        and "AI-generated" in tab.text
+        and "Dice of 0.80" in tab.text
+        and "In 25% of normal" in tab.text
+    )
+    assert "calcifications" not in tab.text and "echogenic rim" not in tab.text
+    assert not tab.has("Add to my comment"), "nothing is accepted unasked"
+    group = next(one for one in tab.app.button_group if one.label == "What you accept")
+    group.set_value(["shape", "size"])
+    tab.settled()
+    sentence = next(area for area in tab.app.text_area if area.label == "Sentence of what you accepted")
+    assert sentence.value == "Oval mass, 8 x 5 mm."
+    sentence.set_value("Oval mass, 8 mm.")
+    tab.settled().press("Add to my comment")
+    assert next(area for area in tab.app.text_area if area.label == "Comment").value == "Oval mass, 8 mm."
+    draft = drafts.draft_of(opened_site.db, opened_site.one, study, "final")
+    assert draft is not None and draft.comment == "Oval mass, 8 mm."
+
+
+def test_two_outlines_are_chosen_between_and_none_is_no_all_clear(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    star = outlined(lambda angle: np.where(np.abs(angle) < 1.0, 6.0, 18.0), (160, 60))
+    network(opened_site.weights, monkeypatch, [ellipse(), star])
+    opened(opened_site, tab)
+    assert "| shape | oval |" in switched(tab).text and "the file states no millimetres" in tab.text.lower()
+    group = next(one for one in tab.app.button_group if one.label == "Outline")
+    group.set_value(1)
+    assert "| shape | irregular |" in tab.settled().text
+
+
+def test_a_site_without_a_network_shows_no_switch_and_one_that_sees_nothing_says_so(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = opened(opened_site, tab)
+    assert SWITCH not in tab.text
+    network(opened_site.weights, monkeypatch, [])
+    tab.open("reader/read", study)
+    assert "does not mean that there is none" in switched(tab).text
+    (opened_site.weights / FOLDER / FILE).write_text("{")
+    assert "no usable outline network" in tab.settled().text
