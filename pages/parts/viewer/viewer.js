@@ -34,6 +34,7 @@ class Workplace {
     this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
     const now = new Set(this.pictures)
     for (const picture of before.values()) if (!now.has(picture)) this.release(picture)
+    this.adopt(head.marking)
     this.marks = this.marks.filter((mark) => this.pictures.some((picture) => picture.id === mark.id))
     if (!isFirst) {
       for (const board of this.boards) {
@@ -49,6 +50,26 @@ class Workplace {
     this.load()
     this.changed()
   }
+
+  // The page's own marks replace these when it has changed them; what is drawn here is sent to it (`send`).
+  adopt(marking) {
+    const revision = marking ? `${marking.of} ${marking.revision}` : ""
+    if (revision === (this.revision || "")) return
+    this.revision = revision
+    this.marks = marking ? structuredClone(marking.marks) : []
+  }
+
+  send() {
+    const { marking } = this.head
+    if (!marking) return
+    const marks = this.marks.filter((mark) => !isOpen(mark)).map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
+    this.setStateValue?.("marks", { of: marking.of, marks })
+  }
+
+  labelOf(mark) { return mark.label || this.head.marking?.labels[mark.uid] || "" }
+
+  // What belongs to a described finding is taken away where it is described.
+  withoutMeasurements(marks) { return marks.filter((mark) => this.head.marking?.described.includes(mark.uid)) }
 
   updated(known, sent) {
     if (!known) {
@@ -166,7 +187,7 @@ class Workplace {
   }
 
   chooseTool(tool) {
-    this.marks = this.marks.filter((mark) => mark.points.length === POINTS_OF[mark.kind])
+    this.marks = this.marks.filter((mark) => !isOpen(mark))
     this.set({ tool: this.tool === tool ? "window" : tool })
   }
 
@@ -180,8 +201,11 @@ class Workplace {
     else if (name === "fainter") this.set({ opacity: Math.max(0, Math.round(this.opacity * 10 - 1) / 10) })
     else if (name === "stronger") this.set({ opacity: Math.min(1, Math.round(this.opacity * 10 + 1) / 10) })
     else if (name === "contour") this.set({ contour: CONTOURS[(CONTOURS.indexOf(this.contour) + 1) % CONTOURS.length] })
-    else if (name === "undo") this.set({ marks: this.marks.slice(0, -1) })
-    else if (name === "clear") this.set({ marks: [] })
+    else if (name === "undo" || name === "clear") {
+      const described = this.withoutMeasurements(this.marks), free = this.marks.filter((mark) => !described.includes(mark))
+      this.set({ marks: name === "clear" ? described : this.marks.filter((mark) => mark !== free.at(-1)) })
+      this.send()
+    }
     else if (name === "previous") board.toStage(board.stageIndex - 1)
     else if (name === "next") board.toStage(board.stageIndex + 1)
     else if (name === "reset") this.reset(board)
@@ -278,6 +302,7 @@ export default function (component) {
   if (work.element.parentNode !== place) place.replaceChildren(work.element)
   if (head.hasTools) hear(work)
   work.root = root
+  work.setStateValue = component.setStateValue
   work.changed()
   return () => {
     if (work.root !== root) return // it was put elsewhere before it was taken away here
