@@ -17,6 +17,7 @@ from core.findings.lexicon import (
     hours_of,
 )
 from core.findings.marks import SHOWING, Mark, Measured, measured_text, size_text
+from core.findings.proposals import Proposal
 from core.types import LATERALITIES, SIDE_NOT_STATED, Modality
 
 COMMENT_MOST = 500
@@ -94,20 +95,21 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What a read has on its pictures."""
+    """What a read has on its pictures. proposals: of models, with what the reader did with each."""
 
     findings: tuple[Finding, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
     def __post_init__(self) -> None:
-        if max(len(self.findings), len(self.measurements)) > FINDINGS_MOST:
+        if max(len(self.findings), len(self.measurements), len(self.proposals)) > FINDINGS_MOST:
             raise InvalidInput(f"A read has at most {FINDINGS_MOST} findings and as many measurements.")
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """All of them: findings first."""
         own = [mark for finding in self.findings for mark in finding.marks]
-        return (*own, *(one.mark for one in self.measurements))
+        return (*own, *(one.mark for one in self.measurements), *(one.mark for one in self.proposals))
 
 
 NO_ANNOTATIONS = Annotations()

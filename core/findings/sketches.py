@@ -7,7 +7,7 @@ and drafts hold them as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from core.errors import InvalidInput
 from core.findings.finding import MARKS_MOST, Annotations, Finding, Measurement
 from core.findings.lexicon import finding_type
 from core.findings.marks import SHOWING, Mark, Measured
+from core.findings.proposals import Proposal
 from core.types import SIDE_NOT_STATED, Modality
 
 Drawn = tuple[str, Mark]
@@ -140,6 +141,26 @@ def annotations_of(sketches: Sequence[Sketch], places: Places) -> Annotations:
             )
         )  # fmt: skip
     return Annotations(tuple(findings), tuple(measurements))
+
+
+def proposal_uid(number: int) -> str:
+    """What names the mark of a proposal in a form. number: of the proposal, from 0."""
+    return f"proposal-{number}"
+
+
+def answered(
+    proposals: Sequence[Proposal], sketches: Sequence[Sketch], rejected: Collection[str]
+) -> tuple[Proposal, ...]:
+    """The proposals with what the reader did with each: a finding on it counts, a bare mark does not."""
+    drawn = {uid: mark for sketch in sketches if sketch.type for uid, mark in sketch.marks}
+    found = []
+    for number, proposal in enumerate(proposals):
+        uid = proposal_uid(number)
+        answer = "rejected" if uid in rejected else "open"
+        if uid in drawn:
+            answer = "accepted" if drawn[uid].to_json() == proposal.mark.to_json() else "edited"
+        found.append(replace(proposal, answer=answer))
+    return tuple(found)
 
 
 def to_json(sketches: Sequence[Sketch]) -> list[dict[str, Any]]:

@@ -309,14 +309,21 @@ def pictures_of_breasts(images: Sequence[Image]) -> dict[str, tuple[str, ...]]:
 
 
 def report_sentence(
-    categories: Mapping[str, str], pictures: Mapping[str, Sequence[str]], density: str | None = None
+    categories: Mapping[str, str],
+    pictures: Mapping[str, Sequence[str]],
+    density: str | None = None,
+    findings: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The assessment as a text that a reader can edit. categories: breast -> BI-RADS. pictures: breast -> views."""
+    """The assessment as a text that a reader can edit. categories: breast -> BI-RADS. pictures: breast -> views.
+
+    findings: (breast, description) of each; they come before the category of their breast.
+    """
     sentences = [f"Breast composition {density}: {DENSITY_MEANING[density]}."] if density else []
     for breast, category in categories.items():
         of = f" ({', '.join(pictures[breast])})" if pictures.get(breast) else ""
+        found = "".join(f"{described}. " for where, described in findings if where == breast)
         sentences.append(
-            f"{breast_name(breast)}{of}: BI-RADS {category}, {BIRADS_MEANING[category]}. "
+            f"{breast_name(breast)}{of}: {found}BI-RADS {category}, {BIRADS_MEANING[category]}. "
             f"Recommended: {BIRADS_RECOMMENDATION[category][0].lower()}{BIRADS_RECOMMENDATION[category][1:]}."
         )
     return " ".join(sentences)

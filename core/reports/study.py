@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from core.findings.finding import description_of, measurement_text
 from core.findings.marks import Mark
+from core.findings.proposals import ANSWERS
 from core.imaging.spacing import spacing_statement
 from core.models.training_distance import UNLIKE_TEXT
 from core.reports import content
@@ -103,6 +105,10 @@ def _findings(report: Report) -> Iterator[Block]:
             yield Heading(f"Measurements{of}", level=3)
             for one in read.annotations.measurements:
                 yield Text(f"{_views_of([one.mark], report.images)}: {measurement_text(one)}.")
+        proposed = Counter(one.answer for one in read.annotations.proposals)
+        if proposed:
+            done = ", ".join(f"{n} {answer}" for answer in ANSWERS if (n := proposed[answer]))
+            yield Text(f"Places that models proposed to the reader{of} ({AI_GENERATED}): {done}.", "soft")
         for statement in _spacings(read, report.images):
             yield Text(statement, "soft")
 

@@ -11,6 +11,7 @@ from typing import TypedDict
 import streamlit as st
 
 from core.reading import second_read
+from core.reading.peak_proposals import proposals_of
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reads import reading_leases, reads, studies
@@ -70,9 +71,14 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
     return answers
 
 
-def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
-    """The form of a final read; it begins with what the reader said before, a correction with its texts too."""
-    form = impressions.form_of(study, "final", start)
+def assessment(
+    person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str, answers: Sequence[Answer] = ()
+) -> None:
+    """The form of a final read; it begins with what the reader said before, a correction with its texts too.
+
+    answers: of the models, that the reader sees; what they propose is offered, but not again in a correction.
+    """
+    form = impressions.form_of(study, "final", start, proposals_of(settings(), study, answers))
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
@@ -100,7 +106,7 @@ def conclude(
         study_tools.offer_next(person, study.row.id)
     elif mine or is_arbiter or study.row.reading_mode == "concurrent":
         st.subheader("Final assessment", anchor=False)
-        assessment(person, study, mine[0] if mine else None, button="Save final assessment")
+        assessment(person, study, mine[0] if mine else None, button="Save final assessment", answers=answers)
     for breast, categories in row.disagreement.items():
         st.markdown(
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
@@ -183,7 +189,9 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
             return
         explanations = second_read.explanations_by_image(study, answers)
         told = study_tools.warnings(study, labels)
-        pictures.show_study(study, choice=choice, explanations=explanations, warnings=told, **marks_on(study))
+        pictures.show_study(
+            study, choice=choice, explanations=explanations, warnings=told, remembers=str(person.id), **marks_on(study)
+        )
 
 
 class MarksOn(TypedDict):
@@ -194,7 +202,10 @@ class MarksOn(TypedDict):
 def marks_on(study: StoredStudy) -> MarksOn:
     """What the viewer shows of the reader's findings: to be changed while a form is open, else as they were saved."""
     form = st.session_state.get(impressions.open_form_key(study.row.id))
-    return {"marking": marking.marking_for(form) if form else None, "fixed": () if form else saved_marks(study)}
+    if not form:
+        return {"marking": None, "fixed": saved_marks(study)}
+    proposed = st.session_state.get(f"{impressions.open_form_key(study.row.id)}_proposed", ())
+    return {"marking": marking.marking_for(form), "fixed": proposed}
 
 
 def saved_marks(study: StoredStudy) -> tuple[Drawn, ...]:

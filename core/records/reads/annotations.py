@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from core.errors import InvalidInput
 from core.findings.finding import COMMENT_MOST, Annotations, Finding, Measurement, detail_of
 from core.findings.marks import Mark, Measured, measured, sizes
+from core.findings.proposals import ANSWERS, Proposal
 from core.records.database import tables
 from core.records.database.db import Database
+from core.records.people.permissions import Actor, require_permission
 from core.records.reads.free_text import tidy_text
 from core.records.reads.rows import image_of
 from core.types import SIDE_NOT_STATED, Modality
@@ -43,7 +45,9 @@ def measured_here(db: Database, study_id: str, annotations: Annotations) -> Anno
         has_grey = one.mark.kind in ("ellipse", "outline") and row.pixels_removed_at is None
         given = measured(one.mark, image_of(row, db, None)) if has_grey else _size_on(one.mark, row)
         taken.append(Measurement(one.mark, given))
-    return Annotations(tuple(found), tuple(taken))
+    for proposal in annotations.proposals:
+        _row_of(proposal.mark, rows)
+    return Annotations(tuple(found), tuple(taken), annotations.proposals)
 
 
 def insert_annotations(connection: Connection, study_id: str, read_id: int, annotations: Annotations) -> dict[str, int]:
@@ -68,17 +72,32 @@ def insert_annotations(connection: Connection, study_id: str, read_id: int, anno
         {**of_read, "number": number, "mark": one.mark.to_json(), "measured": asdict(one.measured)}
         for number, one in enumerate(annotations.measurements, start=1)
     ]
+    proposals = [
+        {
+            **of_read,
+            "number": number,
+            "model_id": one.model_id,
+            "weights_sha256": one.weights_sha256,
+            "mark": one.mark.to_json(),
+            "strength": one.strength,
+            "level": one.level,
+            "answer": one.answer,
+        }
+        for number, one in enumerate(annotations.proposals, start=1)
+    ]
+    if proposals:
+        connection.execute(insert(tables.proposal), proposals)
     if findings:
         connection.execute(insert(tables.finding), findings)
     if measurements:
         connection.execute(insert(tables.measurement), measurements)
-    counts = {"findings": len(findings), "measurements": len(measurements)}
+    counts = {"findings": len(findings), "measurements": len(measurements), "proposals": len(proposals)}
     return {name: n for name, n in counts.items() if n}
 
 
 def annotations_of(connection: Connection, read_ids: Sequence[int]) -> dict[int, Annotations]:
     """Id of a read -> what it has on its pictures, of those that have any."""
-    finding, measurement = tables.finding, tables.measurement
+    finding, measurement, proposal = tables.finding, tables.measurement, tables.proposal
     found: dict[int, list[Finding]] = {}
     for row in connection.execute(
         select(finding).where(finding.c.read_id.in_(read_ids)).order_by(finding.c.read_id, finding.c.number)
@@ -92,15 +111,36 @@ def annotations_of(connection: Connection, read_ids: Sequence[int]) -> dict[int,
     ):
         one = Measurement(Mark.from_json(row.mark), Measured(**row.measured))
         taken.setdefault(row.read_id, []).append(one)
+    made: dict[int, list[Proposal]] = {}
+    for row in connection.execute(
+        select(proposal).where(proposal.c.read_id.in_(read_ids)).order_by(proposal.c.read_id, proposal.c.number)
+    ):
+        mark = Mark.from_json(row.mark)
+        one_made = Proposal(mark, row.model_id, row.weights_sha256, row.strength, row.level, row.answer)
+        made.setdefault(row.read_id, []).append(one_made)
     return {
-        read_id: Annotations(tuple(found.get(read_id, ())), tuple(taken.get(read_id, ())))
-        for read_id in found.keys() | taken.keys()
+        read_id: Annotations(tuple(found.get(read_id, ())), tuple(taken.get(read_id, ())), tuple(made.get(read_id, ())))
+        for read_id in found.keys() | taken.keys() | made.keys()
     }
+
+
+def proposal_answers(db: Database, actor: Actor) -> dict[str, dict[str, int]]:
+    """Model id -> how many of its proposals were accepted, edited, rejected and left open. Raises NotAllowed."""
+    proposal = tables.proposal.c
+    with db.read() as connection:
+        require_permission(connection, actor, "see_models")
+        rows = connection.execute(
+            select(proposal.model_id, proposal.answer, func.count()).group_by(proposal.model_id, proposal.answer)
+        ).all()
+    counts: dict[str, dict[str, int]] = {}
+    for model_id, answer, n in rows:
+        counts.setdefault(model_id, dict.fromkeys(ANSWERS, 0))[answer] = n
+    return counts
 
 
 def delete_annotations(connection: Connection, study_id: str) -> None:
     """With their study, which must be marked as deleted before: the database refuses it otherwise."""
-    for table in (tables.finding, tables.measurement):
+    for table in (tables.finding, tables.measurement, tables.proposal):
         connection.execute(delete(table).where(table.c.study_id == study_id))
 
 

@@ -30,7 +30,7 @@ class ReadDraft:
     """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100).
 
     sentence: None where the form has none, or it was not written yet. density: one of `DENSITIES`. sketches: what is
-    marked on the pictures.
+    marked on the pictures. rejected: ids of the models' proposals that the reader rejected.
     """
 
     breasts: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
@@ -38,12 +38,14 @@ class ReadDraft:
     sentence: str | None = None
     density: str | None = None
     sketches: tuple[Sketch, ...] = ()
+    rejected: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         return (
             self.density is None
             and not self.sketches
+            and not self.rejected
             and not self.comment.strip()
             and all(category is None for category, _ in self.breasts.values())
         )
@@ -85,7 +87,14 @@ def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft 
         return None
     breasts = {breast: (given[0], given[1]) for breast, given in content["breasts"].items()}
     sketches = from_json(content.get("sketches", ()))
-    return ReadDraft(breasts, content["comment"], content.get("sentence"), content.get("density"), sketches)
+    return ReadDraft(
+        breasts,
+        content["comment"],
+        content.get("sentence"),
+        content.get("density"),
+        sketches,
+        tuple(content.get("rejected", ())),
+    )
 
 
 def drop_draft(connection: Connection, study_id: str, person_id: int | None = None, kind: str = "") -> None:
@@ -122,4 +131,5 @@ def _checked(draft: ReadDraft) -> dict[str, Any]:
         "sentence": draft.sentence,
         "density": draft.density,
         "sketches": to_json(draft.sketches),
+        "rejected": [str(one)[:60] for one in draft.rejected[:DRAFT_MARKS_MOST]],
     }

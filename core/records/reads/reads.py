@@ -129,7 +129,7 @@ def record_first_read(
         _refuse_late_first_read(connection, person, study)
         require_free(connection, study_id, person.id)
         answers_seen.require_unchanged(connection, person, study_id, before)
-        read_id = _insert_read(connection, person, study, "first", impressions, comment, before.marks)
+        read_id = _insert_read(connection, person, study, "first", impressions, comment, annotations, before.marks)
         marked: dict[str, Any] = dict(insert_annotations(connection, study_id, read_id, annotations))
         for key, way in (("answers_seen_in", "study"), ("answers_seen_as_test_cases_of", "test case")):
             seen_in = sorted({mark.seen_in for mark in before.marks if mark.way == way})
@@ -202,7 +202,7 @@ def record_final_read(
             require_free(connection, study_id, person.id)
             end_lease(connection, study_id)
         details = _checked_details(connection, study_id, sentence, density)
-        read_id = _insert_read(connection, person, study, "final", impressions, comment, details=details)
+        read_id = _insert_read(connection, person, study, "final", impressions, comment, annotations, details=details)
         marked = insert_annotations(connection, study_id, read_id, annotations)
         trail.record(
             connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment, **marked
@@ -315,10 +315,13 @@ def _insert_read(
     kind: str,
     impressions: Mapping[str, Impression],
     comment: str,
+    annotations: Annotations,
     marks: Sequence[answers_seen.Mark] = (),
     details: Mapping[str, str | None] = MappingProxyType({}),
 ) -> int:
     breasts = breasts_shown(connection, study.id)
+    if annotations.proposals and not is_ai_visible(connection, person, study):
+        raise Conflict("A model proposes findings only to who may see its answer.")
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_as_text(breasts)}.")
     seen: list[dict[str, Any]] = [asdict(mark) for mark in marks]

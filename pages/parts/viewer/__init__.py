@@ -237,6 +237,7 @@ def workplace(
     most_side: int | None = None,
     marking: Marking | None = None,
     fixed: Sequence[Drawn] = (),
+    remembers: str = "",
     address: Callable[[bytes, str], str] = _in_media,
 ) -> dict[str, object]:
     """What the component is sent; arguments as in `show`. address: where the browser finds these bytes; its second
@@ -266,6 +267,7 @@ def workplace(
         "cellHeight": cell_height,
         "hasTools": has_tools,
         "marking": _sent_marking(marking),
+        "remembers": remembers,
         "shown": [
             {**_sent_mark(one), "label": one.label, "isFixed": True, "isOfModel": one.is_of_model} for one in fixed
         ],
@@ -314,6 +316,7 @@ def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **op
     opacity: of the heat maps where they are 1. cell_height: of one cell in CSS, on a wide screen and on a phone.
     has_tools: False for one small picture without keys and tools. most_side: nothing longer is sent to the browser.
     marking: what the reader may mark; without it marks are only measured and stay in the browser. fixed: marks that are
-    shown and cannot be changed. What was drawn is found by `marks_drawn` in the run after.
+    shown and cannot be changed. remembers: under which name this browser stores tool, window and hanging; "" for not.
+    What was drawn is found by `marks_drawn` in the run after.
     """
     _component(data=workplace(pictures, stages, key=key, **options), key=key, height="content")

@@ -24,6 +24,29 @@ class Workplace {
     this.boards.push(this.page)
     this.element.append(this.page.element)
     this.page.toStage(0)
+    this.recall()
+  }
+
+  // Tool, window and hanging as this person had them last in this browser; nothing of a study is stored.
+  recall() {
+    const { remembers } = this.head
+    if (!remembers) return
+    let had = {}
+    try { had = JSON.parse(localStorage.getItem(`secondread viewer ${remembers}`)) || {} } catch { /* none, or not ours */ }
+    if (Object.hasOwn(POINTS_OF, had.tool)) this.tool = had.tool
+    const preset = Number(had.preset)
+    if (Number.isInteger(preset) && preset > 0 && preset < 5) this.choosePreset(preset)
+    const at = this.head.stages.findIndex((stage) => stage.name === had.stage)
+    if (at > 0) this.page.toStage(at)
+    this.isRecalled = true
+    this.changed()
+  }
+
+  remember() {
+    const { remembers } = this.head
+    if (!remembers || !this.isRecalled) return
+    const had = JSON.stringify({ tool: this.tool, preset: this.preset, stage: this.page.stageName })
+    try { localStorage.setItem(`secondread viewer ${remembers}`, had) } catch { /* the browser stores nothing */ }
   }
 
   // New data over what is there: pictures by their id, so that window, turn, zoom and marks stay.
@@ -270,6 +293,7 @@ class Workplace {
       if (this.head.hasTools) fillToolbar(board.bar, board)
       board.redraw()
     }
+    this.remember()
   }
 }
 

@@ -9,6 +9,7 @@ from html import escape
 import streamlit as st
 
 from core.findings.finding import NO_ANNOTATIONS, Annotations, assessment_doubts, description_of
+from core.findings.proposals import Proposal
 from core.findings.sketches import sketches_of
 from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
@@ -64,12 +65,15 @@ class Filled:
     annotations: Annotations = NO_ANNOTATIONS
 
 
-def form_of(study: StoredStudy, kind: str, start: Read | None = None) -> Form:
-    """The form of a first impression, or of a final read that begins with the read `start`."""
+def form_of(study: StoredStudy, kind: str, start: Read | None = None, proposals: tuple[Proposal, ...] = ()) -> Form:
+    """The form of a first impression, or of a final read that begins with the read `start`.
+
+    proposals: of the models, for who may see their answers.
+    """
     images = [stored.image for stored in study.images]
     key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{start.id if start else 0}"
     has_density = kind == "final" and any(image.modality is Modality.MAMMOGRAPHY for image in images)
-    sheet = marking.sheet_of(study, key, labels_of(study))
+    sheet = marking.sheet_of(study, key, labels_of(study), proposals)
     return Form(key, study.row.id, kind, study.breasts, sheet, pictures_of_breasts(images), has_density)
 
 
@@ -83,6 +87,7 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
         _restore(person, form, start)
     st.session_state[open_form_key(form.study_id)] = form.key
     annotations, is_new = marking.findings_form(form.sheet)
+    st.session_state[f"{open_form_key(form.study_id)}_proposed"] = marking.proposals_drawn(form.sheet)
     if is_new or st.session_state.pop(f"{form.key}_unstored", False):
         _store_draft(form)
     density = _density(form) if form.has_density else None
@@ -133,7 +138,7 @@ def _density(form: Form) -> str | None:
 def _sentence(form: Form, density: str | None) -> str:
     """The report's text: it follows the assessment until the reader edits it, and then says where they part."""
     state, key, follows = st.session_state, f"{form.key}_sentence", f"{form.key}_follows"
-    made = report_sentence(_categories(form), form.pictures, density)
+    made = report_sentence(_categories(form), form.pictures, density, _found(form))
     if state[key] == state[follows]:
         state[key] = state[follows] = made
     words = st.text_area(
@@ -157,6 +162,11 @@ def _categories(form: Form) -> dict[str, str]:
     return {breast: category for breast, category in chosen.items() if category}
 
 
+def _found(form: Form) -> list[tuple[str, str]]:
+    """(breast, what it is) of each finding, for the report's text."""
+    return [(one.breast, description_of(one)) for one in marking.findings_of(form.sheet)]
+
+
 def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     draft = draft_of(database(), person, form.study_id, form.kind)
     state = st.session_state
@@ -173,12 +183,12 @@ def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state[f"{form.key}_comment"] = draft.comment if draft else said
     density = draft.density if draft else start.density if start else None
     state[f"{form.key}_density"] = density
-    made = report_sentence(_categories(form), form.pictures, density)
+    saved = sketches_of(start.annotations, f"read{start.id}") if start else ()
+    marking.begin(form.key, draft.sketches if draft else saved, draft.rejected if draft else ())
+    made = report_sentence(_categories(form), form.pictures, density, _found(form))
     sentence = draft.sentence if draft else start.sentence or None if start and is_correction else None
     state[f"{form.key}_sentence"] = made if sentence is None else sentence
     state[f"{form.key}_follows"] = made
-    saved = sketches_of(start.annotations, f"read{start.id}") if start else ()
-    marking.begin(form.key, draft.sketches if draft else saved)
 
 
 def _breast(form: Form, breast: str) -> tuple[str | None, int]:
@@ -221,6 +231,7 @@ def _store_draft(form: Form) -> None:
             None if words == made else words,  # it follows the assessment still
             state.get(f"{form.key}_density"),
             marking.sketches_in(form.key),
+            marking.rejected_in(form.key),
         )
         store_draft(database(), person, form.study_id, form.kind, draft)
 

@@ -9,21 +9,25 @@ from typing import Any
 import streamlit as st
 
 from core.errors import AppError
-from core.findings.finding import COMMENT_MOST, Annotations, location_doubts
+from core.findings.finding import COMMENT_MOST, Annotations, Finding, location_doubts
 from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES, finding_type
-from core.findings.marks import measured_text, size_text, sizes
+from core.findings.marks import Mark, Measured, measured_text, place_text, size_text, sizes
+from core.findings.proposals import Proposal, measured_levels
 from core.findings.sketches import (
     Place,
     Places,
     Sketch,
     annotations_of,
+    answered,
     joined,
     of_type,
     place_of,
+    proposal_uid,
     redrawn,
     without,
 )
 from core.records.reads.studies import StoredStudy
+from core.reports.content import AI_GENERATED
 from core.types import SIDE_NOT_STATED, Image, Modality
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -32,15 +36,17 @@ from pages.parts.viewer import Drawn, Marking, marks_drawn
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The pictures of a study that a form marks on. key: of the form. workplace: of the viewer that shows them."""
+    """The pictures of a study that a form marks on. key: of the form. workplace: of the viewer that shows them.
+    proposals: of the models, of a form whose reader may see their answers."""
 
     key: str
     workplace: str
     places: Places = field(default_factory=dict)
     images: Mapping[tuple[str, int], Image] = field(default_factory=dict)
+    proposals: tuple[Proposal, ...] = ()
 
 
-def sheet_of(study: StoredStudy, key: str, labels: Mapping[str, str]) -> Sheet:
+def sheet_of(study: StoredStudy, key: str, labels: Mapping[str, str], proposals: tuple[Proposal, ...] = ()) -> Sheet:
     images = {(stored.image.sha256, stored.image.frame): stored.image for stored in study.images}
     places = {
         (stored.image.sha256, stored.image.frame): Place(
@@ -48,7 +54,7 @@ def sheet_of(study: StoredStudy, key: str, labels: Mapping[str, str]) -> Sheet:
         )
         for stored in study.images
     }
-    return Sheet(key, workplace_key(study.row.id), places, images)
+    return Sheet(key, workplace_key(study.row.id), places, images, proposals)
 
 
 def workplace_key(study_id: str) -> str:
@@ -62,8 +68,15 @@ def sketches_in(key: str) -> tuple[Sketch, ...]:
     return found
 
 
-def begin(key: str, sketches: Sequence[Sketch]) -> None:
+def rejected_in(key: str) -> tuple[str, ...]:
+    """Ids of the proposals that the form's reader rejected."""
+    found: tuple[str, ...] = st.session_state.get(f"{key}_rejected", ())
+    return found
+
+
+def begin(key: str, sketches: Sequence[Sketch], rejected: Sequence[str] = ()) -> None:
     """What a form starts with; the browser takes it over."""
+    st.session_state[f"{key}_rejected"] = tuple(rejected)
     _set(key, tuple(sketches), is_news=True)
 
 
@@ -72,6 +85,20 @@ def _set(key: str, sketches: tuple[Sketch, ...], *, is_news: bool = False) -> No
     state[f"{key}_sketches"] = sketches
     if is_news:
         state[f"{key}_revision"] = state.get(f"{key}_revision", 0) + 1
+
+
+def findings_of(sheet: Sheet) -> tuple[Finding, ...]:
+    """The findings of the form as they are now, with their sizes; none while something of them cannot be saved."""
+    try:
+        found = annotations_of(sketches_in(sheet.key), sheet.places).findings
+    except AppError:
+        return ()
+    return tuple(replace(one, sizes=tuple(_size(sheet, mark) for mark in one.marks)) for one in found)
+
+
+def _size(sheet: Sheet, mark: Mark) -> Measured:
+    image = sheet.images[(mark.image_sha256, mark.frame)]
+    return sizes(mark, image.spacing_mm, image.pixel_aspect)
 
 
 def marking_for(key: str) -> Marking:
@@ -93,14 +120,18 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
         _take_over(sheet)
     _set(sheet.key, tuple(_from_widgets(sheet, one) for one in sketches_in(sheet.key)))
     sketches = sketches_in(sheet.key)
-    if sketches:
+    if sketches or sheet.proposals:
         with st.container(horizontal=True, gap="small", key="sr-findings"):
             _draw(sheet, sketches)
+            if sheet.proposals:
+                _offer_proposals(sheet)
     try:
         found = annotations_of(sketches_in(sheet.key), sheet.places)
     except AppError as refused:
         st.error(plain(str(refused)), icon=":material/block:")
         found = Annotations()
+    made = answered(sheet.proposals, sketches_in(sheet.key), rejected_in(sheet.key))
+    found = replace(found, proposals=made)
     for doubt in location_doubts(found.findings):
         st.caption(f":material/help: {doubt}")
     return found, sketches_in(sheet.key) != before
@@ -115,6 +146,47 @@ def _take_over(sheet: Sheet) -> None:
     removed = state.get(f"{sheet.key}_removed", frozenset())
     here = [one for one in drawn if one[0] not in removed and _is_here(sheet, one[1].image_sha256, one[1].frame)]
     _set(sheet.key, redrawn(sketches_in(sheet.key), here))
+
+
+def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
+    """(id, proposal) of those that the reader has neither taken nor rejected."""
+    taken = {uid for sketch in sketches_in(sheet.key) for uid, _ in sketch.marks} | set(rejected_in(sheet.key))
+    numbered = ((proposal_uid(number), one) for number, one in enumerate(sheet.proposals))
+    return [(uid, one) for uid, one in numbered if uid not in taken]
+
+
+def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
+    """The open proposals as marks that the viewer shows."""
+    return tuple(
+        Drawn(uid, one.mark, f"AI {uid.removeprefix('proposal-')}", True) for uid, one in _open_proposals(sheet)
+    )
+
+
+def _offer_proposals(sheet: Sheet) -> None:
+    still = _open_proposals(sheet)
+    with (
+        st.popover(f"AI proposals: {len(still)} open", icon=":material/filter_center_focus:"),
+        st.container(key=f"sr-finding-proposals-{sheet.key}"),
+    ):
+        st.caption(f"{AI_GENERATED}: where the leading model looked most. A peak of its heat map is no lesion.")
+        for sha256, level in {one.weights_sha256: measured_levels()[one.weights_sha256] for _, one in still}.items():
+            model_id = next(one.model_id for _, one in still if one.weights_sha256 == sha256)
+            share = f"{level.n_inside} of {level.n_peaks} such peaks lay inside a lesion's outline"
+            st.caption(plain(f"{model_id}: peaks above {level.level:.1f}; on {level.n_images} test images {share}."))
+        for uid, one in still:
+            label = _label(sheet, one.mark.image_sha256, one.mark.frame)
+            st.markdown(plain(f"AI {uid.removeprefix('proposal-')} · {label} · {place_text(one.mark)}"))
+            accept, reject = st.columns(2)
+            if accept.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
+                removed = st.session_state.get(f"{sheet.key}_removed", frozenset())
+                st.session_state[f"{sheet.key}_removed"] = removed - {uid}
+                _set(sheet.key, (*sketches_in(sheet.key), Sketch(((uid, one.mark),))), is_news=True)
+                st.session_state[f"{sheet.key}_unstored"] = True
+                st.rerun()
+            if reject.button("Reject", key=f"{sheet.key}_{uid}_reject", width="stretch"):
+                st.session_state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), uid)
+                st.session_state[f"{sheet.key}_unstored"] = True
+                st.rerun()
 
 
 def _is_here(sheet: Sheet, sha256: str, frame: int) -> bool:
@@ -181,7 +253,7 @@ def _describe(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
     for _, mark in sketch.marks:
         image = sheet.images.get((mark.image_sha256, mark.frame))
         if image is not None:
-            found = sizes(mark, image.spacing_mm, image.pixel_aspect)
+            found = _size(sheet, mark)
             text = size_text(found) if sketch.type else measured_text(mark, found)
             unit = "" if image.spacing_mm or not text else " (the file states no spacing)"
             st.caption(plain(f"{_label(sheet, mark.image_sha256, mark.frame)}: {text or mark.kind}{unit}"))
@@ -191,6 +263,8 @@ def _describe(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
         _join(sheet, sketch, sketches)
     if st.button("Remove", key=_field(sheet, sketch, "remove"), icon=":material/delete:"):
         state, removed = st.session_state, frozenset(uid for uid, _ in sketch.marks)
+        refused = tuple(uid for uid in removed if uid.startswith("proposal-"))  # taken back is not taken
+        state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), *refused)
         state[f"{sheet.key}_removed"] = state.get(f"{sheet.key}_removed", frozenset()) | removed
         _set(sheet.key, without(sketches_in(sheet.key), sketch.key), is_news=True)
         st.session_state[f"{sheet.key}_unstored"] = True

@@ -42,11 +42,12 @@ def show_study(
     warnings: Sequence[str] = (),
     marking: Marking | None = None,
     fixed: Sequence[Drawn] = (),
+    remembers: str = "",
 ) -> None:
     """Tools, grid, and the warnings (Markdown, a line each) under it, all of it in the window at once.
 
-    explanations: for each image, weights sha256 -> explanation; without its own it is bare. marking, fixed: as in
-    `viewer.show`.
+    explanations: for each image, weights sha256 -> explanation; without its own it is bare. marking, fixed,
+    remembers: as in `viewer.show`.
     """
     images = [stored.image for stored in study.images]
     layout = hang(images)
@@ -68,6 +69,7 @@ def show_study(
         cell_height=heights,
         marking=marking,
         fixed=fixed,
+        remembers=remembers,
     )
     if warnings:
         st.caption("  \n".join(warnings))

@@ -23,6 +23,7 @@ from core.findings.finding import (
 )
 from core.findings.lexicon import TYPES
 from core.findings.marks import Mark, measured, measured_text, place_text, size_text
+from core.findings.proposals import LEVELS, SHARE_WANTED, Proposal, hits, level_for, measured_levels, peaks_of
 from core.findings.sketches import Place, Sketch
 from core.types import Image, Modality
 
@@ -275,3 +276,51 @@ def test_sketches_come_back_from_json_and_begin_with_what_was_saved() -> None:
     begun = sketches.sketches_of(sketches.annotations_of(given, PLACES), "read7")
     assert [uid for one in begun for uid, _ in one.marks] == ["read7-0", "read7-1", "read7-2"]
     assert sketches.annotations_of(begun, PLACES) == sketches.annotations_of(given, PLACES)
+
+
+def bumps(*tops: tuple[int, int, float]) -> np.ndarray:
+    rows, columns = np.mgrid[:64, :80]
+    heat = np.zeros((64, 80), np.float32)
+    for row, column, height in tops:
+        heat = np.maximum(heat, height * np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 30))
+    return heat.astype(np.float32)
+
+
+def test_peaks_are_the_local_maxima_that_reach_the_level_the_strongest_first() -> None:
+    heat = bumps((10, 12, 0.8), (40, 60, 1.0), (50, 20, 0.55), (12, 15, 0.5))
+    found = peaks_of(heat, 0.6)
+    assert [(one.row, one.column) for one in found] == [(40.5, 60.5), (10.5, 12.5)]
+    assert len(peaks_of(heat, 0.5)) == 3  # the fourth lies on the slope of another
+    assert [one.strength for one in peaks_of(heat, 1.0)] == [1.0]
+    assert peaks_of(np.zeros((9, 9), np.float32), 0.5) == ()
+    assert len(peaks_of(bumps((5, 5, 1), (5, 40, 1), (5, 75, 1), (60, 5, 1), (60, 75, 1)), 0.5)) == 3
+
+
+def test_the_level_is_the_lowest_at_which_half_of_the_peaks_lie_inside() -> None:
+    mask = bumps((40, 60, 1.0)) > 0.5
+    low = bumps((40, 60, 1.0), (10, 12, 0.55), (12, 60, 0.55))
+    assert hits([(low, mask)], 0.5) == (3, 1) and hits([(low, mask)], 0.6) == (1, 1)
+    assert level_for([(low, mask)]) == 0.6
+    assert level_for([(bumps((40, 60, 1.0), (10, 12, 0.55)), mask)]) == 0.5
+    assert level_for([(bumps((10, 12, 1.0)), mask)]) is None
+    assert level_for([]) is None
+
+
+def test_a_proposal_is_accepted_edited_or_rejected_by_what_became_of_its_mark() -> None:
+    made = tuple(Proposal(mark("point", (n, n)), "m", "e" * 64, 0.9, 0.5) for n in range(1, 6))
+    moved = mark("point", (9, 9))
+    held = (
+        Sketch((("proposal-0", made[0].mark),), "mass"),
+        Sketch((("proposal-1", moved), ("b", B)), "mass"),
+        Sketch((("proposal-2", made[2].mark),)),
+    )
+    found = sketches.answered(made, held, ("proposal-3",))
+    assert [one.answer for one in found] == ["accepted", "edited", "open", "rejected", "open"]
+    with pytest.raises(InvalidInput):
+        replace(made[0], answer="perhaps")
+
+
+def test_the_levels_that_are_shipped_were_measured_and_have_half_of_their_peaks_inside() -> None:
+    for sha256, one in measured_levels().items():
+        assert len(sha256) == 64 and one.level in LEVELS
+        assert one.n_images >= 20 and one.n_inside >= SHARE_WANTED * one.n_peaks

@@ -10,15 +10,17 @@ from record_site import CALM, WORRIED, Somebody, add_person, picture, sqlite_onl
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
-from core.errors import InvalidInput
+from core.errors import Conflict, InvalidInput
 from core.findings.finding import Annotations, Finding, Measurement
 from core.findings.marks import Mark, Measured
+from core.findings.proposals import Proposal
 from core.findings.sketches import Sketch
 from core.records.audit import trail
 from core.records.backup import site_backup
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.reads import reads, retention
+from core.records.reads.annotations import proposal_answers
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.studies import create_study, delete_study
 from core.settings import Settings
@@ -197,3 +199,26 @@ def test_a_draft_holds_the_marks_until_the_read_is_saved(records: Database, ann:
         store_draft(records, ann, study_id, "first", ReadDraft(sketches=many))
     reads.record_first_read(records, ann, study_id, {"R": CALM}, annotations=GIVEN)
     assert draft_of(records, ann, study_id, "first") is None
+
+
+PROPOSED = Annotations(
+    proposals=tuple(
+        Proposal(mark("point", (n, n)), "model", "e" * 64, 0.9, 0.5, answer)
+        for n, answer in enumerate(("accepted", "rejected", "open"), start=1)
+    )
+)
+
+
+def test_proposals_are_saved_only_by_who_may_see_the_answer_and_counted_by_model(
+    records: Database, ann: Somebody, study_id: str
+) -> None:
+    with pytest.raises(Conflict, match="proposes findings only to who may see"):
+        reads.record_first_read(records, ann, study_id, {"R": CALM}, annotations=PROPOSED)
+    assert reads.reads_of(records, ann, study_id) == []
+    reads.record_first_read(records, ann, study_id, {"R": CALM})
+    with pytest.raises(Conflict):
+        reads.record_final_read(records, ann, study_id, {"R": CALM}, annotations=PROPOSED)
+    reads.reveal(records, ann, study_id)
+    reads.record_final_read(records, ann, study_id, {"R": CALM}, annotations=PROPOSED)
+    assert reads.reads_of(records, ann, study_id)[-1].annotations == PROPOSED
+    assert proposal_answers(records, ann) == {"model": {"accepted": 1, "edited": 0, "rejected": 1, "open": 1}}

@@ -1,4 +1,4 @@
-"""Findings and measurements that a reader saves with a read; older reads have none.
+"""Findings, measurements and answers to proposals that a reader saves with a read; older reads have none.
 
 The database refuses to change them, and to remove them while their study is there: they go when it is deleted.
 """
@@ -27,6 +27,14 @@ def upgrade() -> None:
             sa.Column("mark", sa.JSON, nullable=False),
             sa.Column("measured", sa.JSON, nullable=False),
         ),
+        "proposal": (
+            sa.Column("model_id", sa.String(120), nullable=False),
+            sa.Column("weights_sha256", sa.String(64), nullable=False),
+            sa.Column("mark", sa.JSON, nullable=False),
+            sa.Column("strength", sa.Float, nullable=False),
+            sa.Column("level", sa.Float, nullable=False),
+            sa.Column("answer", sa.String(8), nullable=False),
+        ),
     }.items():
         op.create_table(
             table,
@@ -42,6 +50,7 @@ def upgrade() -> None:
         )
         op.create_index(f"ix_{table}_study_id", table, ["study_id"])
         _stay_with_study(table)
+    op.create_index("ix_proposal_model_id", "proposal", ["model_id"])
 
 
 def _stay_with_study(table: str) -> None:
