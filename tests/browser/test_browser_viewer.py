@@ -492,6 +492,24 @@ def test_a_mark_on_a_mirrored_turned_and_zoomed_view_lands_on_the_pixel_of_the_s
     assert point.image_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_tool_window_and_hanging_are_remembered_for_this_person_alone(page: ViewerPage) -> None:
+    shown, hangings = four_views()
+
+    def drawn(key: str, who: str) -> tuple[str | None, str, list[str]]:
+        page.draw(shown, hangings, key=key, same_scale=True, cell_height=("300px", "300px"), remembers=who)
+        tool = page.tab.get_by_role("button", name="Left drag: ellipse").get_attribute("aria-pressed")
+        window = page.tab.get_by_label("Window", exact=True).input_value()
+        return tool, window, page.tab.locator(".label").all_inner_texts()
+
+    views = ["R CC", "L CC", "R MLO", "L MLO"]
+    assert drawn("one", "7") == ("false", "0", views)
+    for key in ("e", "3", "."):
+        page.key(key)
+    assert drawn("two", "8") == ("false", "0", views)
+    assert drawn("three", "7") == ("true", "2", views[:2])
+    assert drawn("four", "") == ("false", "0", views)
+
+
 def test_the_browser_and_the_saved_read_measure_an_outline_alike(page: ViewerPage) -> None:
     pixels = gradient(400, 900)
     image = picture_of(pixels, laterality="L", view="CC", spacing_mm=(0.1, 0.1))

@@ -32,7 +32,9 @@ def test_a_mark_is_described_saved_with_the_read_and_stands_in_the_report(opened
     marks = (Sketch((("a", ELLIPSE),)), Sketch((("b", DISTANCE),)))
     store_draft(opened_site.db, opened_site.one, study, "first", ReadDraft(sketches=marks))
     tab.open("reader/read", study)
-    pick(tab, "Type", "mass")
+    pick(tab, "Type", "special case")
+    pick(tab, "Kind", "simple cyst")
+    pick(tab, "Type", "mass")  # which has no such property
     pick(tab, "Shape", "irregular")
     pick(tab, "Clock", 3)
     pick(tab, "Quadrant", "upper inner")

@@ -155,11 +155,13 @@ def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
     return [(uid, one) for uid, one in numbered if uid not in taken]
 
 
+def _ai_name(uid: str) -> str:
+    return f"AI {int(uid.removeprefix('proposal-')) + 1}"
+
+
 def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
     """The open proposals as marks that the viewer shows."""
-    return tuple(
-        Drawn(uid, one.mark, f"AI {uid.removeprefix('proposal-')}", True) for uid, one in _open_proposals(sheet)
-    )
+    return tuple(Drawn(uid, one.mark, _ai_name(uid), True) for uid, one in _open_proposals(sheet))
 
 
 def _offer_proposals(sheet: Sheet) -> None:
@@ -175,7 +177,7 @@ def _offer_proposals(sheet: Sheet) -> None:
             st.caption(plain(f"{model_id}: peaks above {level.level:.1f}; on {level.n_images} test images {share}."))
         for uid, one in still:
             label = _label(sheet, one.mark.image_sha256, one.mark.frame)
-            st.markdown(plain(f"AI {uid.removeprefix('proposal-')} · {label} · {place_text(one.mark)}"))
+            st.markdown(plain(f"{_ai_name(uid)} · {label} · {place_text(one.mark)}"))
             accept, reject = st.columns(2)
             if accept.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
                 removed = st.session_state.get(f"{sheet.key}_removed", frozenset())
@@ -245,7 +247,10 @@ def _from_widgets(sheet: Sheet, sketch: Sketch) -> Sketch:
 def _choice(
     sheet: Sheet, sketch: Sketch, name: str, options: Sequence[object], value: object, *, unset: str = "not stated"
 ) -> None:
-    st.session_state.setdefault(_field(sheet, sketch, name), value)
+    key = _field(sheet, sketch, name)
+    st.session_state.setdefault(key, value)
+    if st.session_state[key] not in options:  # of a type that it was before
+        st.session_state[key] = None
     st.selectbox(name[0].upper() + name[1:], options, key=_field(sheet, sketch, name), placeholder=unset, index=None)
 
 
