@@ -101,7 +101,8 @@ class Annotations:
     measurements: tuple[Measurement, ...] = ()
     proposals: tuple[Proposal, ...] = ()
 
-    def __post_init__(self) -> None:
+    def require_few(self) -> None:
+        """Raises InvalidInput for more than a reader can mean."""
         if max(len(self.findings), len(self.measurements), len(self.proposals)) > FINDINGS_MOST:
             raise InvalidInput(f"A read has at most {FINDINGS_MOST} findings and as many measurements.")
 

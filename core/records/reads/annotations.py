@@ -32,6 +32,7 @@ def measured_here(db: Database, study_id: str, annotations: Annotations) -> Anno
     """
     if not annotations.marks:
         return annotations
+    annotations.require_few()
     image = tables.image.c
     with db.read() as connection:
         rows = {

@@ -158,9 +158,9 @@ def test_a_finding_is_what_the_lexicon_of_its_modality_has(wrong: dict[str, Any]
 
 
 def test_a_read_has_a_bounded_number_of_findings() -> None:
-    Annotations((mass(),) * FINDINGS_MOST)
+    Annotations((mass(),) * FINDINGS_MOST).require_few()
     with pytest.raises(InvalidInput):
-        Annotations((mass(),) * (FINDINGS_MOST + 1))
+        Annotations((mass(),) * (FINDINGS_MOST + 1)).require_few()
 
 
 def test_every_descriptor_of_every_type_can_be_given_and_is_in_the_description() -> None:

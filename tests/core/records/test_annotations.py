@@ -117,6 +117,7 @@ def test_the_mean_grey_is_that_of_the_stored_pixels(records: Database, ann: Some
         Annotations((mass(mark("point", (1, 1), frame=1)),)),
         Annotations((mass(mark("point", (1, 1), image_sha256="f" * 64)),)),
         Annotations((), (Measurement(mark("point", (1, 1), frame=1), NOTHING),)),
+        Annotations((mass(),) * 51),
         Annotations((Finding("L", Modality.ULTRASOUND, "mass", (mark("point", (1, 1)),)),)),
         Annotations((Finding("R", Modality.MAMMOGRAPHY, "mass", (mark("point", (1, 1)),)),)),
     ],
