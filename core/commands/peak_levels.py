@@ -1,7 +1,8 @@
 """`python -m core peak-levels`: down to which height peaks of a model's heat map are proposed, measured on outlines.
 
 The level is chosen on the validation cases of the model's card and measured on its test cases; both only where the
-model calls the image and the manifest names an outline of a lesion.
+model calls the image and the manifest names an outline of a lesion. A model that was measured in folds gets no level:
+its weights were fitted to every one of its cases.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
     for card in live_cards(site):
         if card.model_id not in args.models:
             continue
+        if set(cases_of(card, "validation")) & set(cases_of(card, "test")):
+            stored.pop(card.weights_sha256, None)
+            sys.stdout.write(f"{card.model_id}: no level, its weights have seen its test cases (folds)\n")
+            continue
         validation = pairs(card, "validation", masks, root, args.most)
         test = pairs(card, "test", masks, root, args.most)
         level = level_for(validation)
@@ -60,13 +65,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def cases_of(card: Card, split: str) -> list[str]:
+    """The cases of a split that the card's numbers are of."""
+    table = card.folder / f"{card.weights_sha256[:8]}.{split}_scores.csv"
+    with table.open(encoding="utf-8", newline="") as stream:
+        return [row["case"] for row in csv.DictReader(stream)]
+
+
 def pairs(card: Card, split: str, masks: dict[str, str], root: Path, most: int) -> Pairs:
     """(heat map of the positive class, outline) of the split's cases that have an outline and that the model calls."""
     found: Pairs = []
-    table = card.folder / f"{card.weights_sha256[:8]}.{split}_scores.csv"
-    with table.open(encoding="utf-8", newline="") as stream:
-        cases = [row["case"] for row in csv.DictReader(stream) if row["case"] in masks]
-    for case in cases[:most]:
+    for case in [case for case in cases_of(card, split) if case in masks][:most]:
         image = read_picture((root / case).read_bytes(), card.modality, limits=Limits.of(Settings()))
         prediction, explanation = read_image(card, image)
         if prediction.is_above_threshold:

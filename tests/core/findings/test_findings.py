@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core.commands.peak_levels import cases_of
 from core.errors import InvalidInput
 from core.findings import sketches
 from core.findings.finding import (
@@ -25,6 +26,8 @@ from core.findings.lexicon import TYPES
 from core.findings.marks import Mark, measured, measured_text, place_text, size_text
 from core.findings.proposals import LEVELS, SHARE_WANTED, Proposal, hits, level_for, measured_levels, peaks_of
 from core.findings.sketches import Place, Sketch
+from core.models.cards import all_cards
+from core.settings import Settings
 from core.types import Image, Modality
 
 SHA, OTHER = "a" * 64, "b" * 64
@@ -324,3 +327,11 @@ def test_the_levels_that_are_shipped_were_measured_and_have_half_of_their_peaks_
     for sha256, one in measured_levels().items():
         assert len(sha256) == 64 and one.level in LEVELS
         assert one.n_images >= 20 and one.n_inside >= SHARE_WANTED * one.n_peaks
+
+
+def test_no_shipped_level_was_measured_on_cases_that_the_weights_were_fitted_to() -> None:
+    """A model measured in folds has scores of every case by networks that are not the shipped one."""
+    measured = [card for card in all_cards(Settings()) if card.weights_sha256 in measured_levels()]
+    assert measured
+    for card in measured:
+        assert not set(cases_of(card, "validation")) & set(cases_of(card, "test")), card.model_id
