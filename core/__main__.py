@@ -12,7 +12,19 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from core.commands import audit, backup, bench, licences, metrics, models, people, read, reader_study, restore
+from core.commands import (
+    audit,
+    backup,
+    bench,
+    licences,
+    metrics,
+    models,
+    peak_levels,
+    people,
+    read,
+    reader_study,
+    restore,
+)
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
 from core.settings import Settings
@@ -26,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.exit_on_error = False
     parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, reader_study, models, bench, licences, audit, backup, restore, people):
+    for command in (read, metrics, reader_study, models, bench, licences, audit, backup, restore, people, peak_levels):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)
@@ -39,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
         with ExitStack() as stack:
-            if args.run in (read.run, bench.run):  # what loads TensorFlow
+            if args.run in (read.run, bench.run, peak_levels.run):  # what loads TensorFlow
                 stack.enter_context(own_temporary_folder(Settings.from_environment().state_dir))
             status = int(args.run(args))
         sys.stdout.flush()

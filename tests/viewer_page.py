@@ -29,6 +29,8 @@ class ViewerPage:
         self.files: dict[str, bytes] = {}
         self.failures: list[str] = []
         self.fetched: list[str] = []
+        self.sent: list[tuple[str, Any]] = []
+        tab.expose_function("sendState", lambda name, value: self.sent.append((name, value)))
         tab.on("pageerror", lambda error: self.failures.append(str(error)))
         css = (viewer._HERE / "viewer.css").read_text(encoding="utf-8")
         off = "" if has_webgl else f"<script>{_NO_WEBGL}</script>"
@@ -59,7 +61,8 @@ class ViewerPage:
         self.tab.evaluate(
             """async (sent) => {
               const { default: draw } = await import("/viewer.js")
-              window.leave = draw({ data: JSON.parse(sent), parentElement: document.getElementById("root") })
+              const parentElement = document.getElementById("root")
+              window.leave = draw({ data: JSON.parse(sent), parentElement, setStateValue: window.sendState })
             }""",
             json.dumps(data),
         )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from core.findings.finding import NO_ANNOTATIONS, Annotations
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
 from core.reading.opinions import Opinion
@@ -92,13 +93,18 @@ class ReportImage:
     attention: Attention | None = None
     removed: str = ""
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """What marks name the picture by: SHA-256 of its file, and frame from 0."""
+        return self.image.sha256, self.image.frame
+
 
 @dataclass(frozen=True, slots=True)
 class ReportRead:
     """One saved read. impressions: breast key -> (BI-RADS, suspicion 0-100). is_amendment: it corrects a final one.
 
     answers_seen: how its reader had seen the AI's answer about the same picture before, a key of `SEEN_ANSWER` each.
-    sentence: the reader's text for the report. density: "A" to "D", or None.
+    sentence: the reader's text for the report. density: "A" to "D", or None. annotations: what was marked and measured.
     """
 
     kind: str
@@ -111,6 +117,7 @@ class ReportRead:
     answers_seen: tuple[str, ...] = ()
     sentence: str = ""
     density: str | None = None
+    annotations: Annotations = NO_ANNOTATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,14 +309,21 @@ def pictures_of_breasts(images: Sequence[Image]) -> dict[str, tuple[str, ...]]:
 
 
 def report_sentence(
-    categories: Mapping[str, str], pictures: Mapping[str, Sequence[str]], density: str | None = None
+    categories: Mapping[str, str],
+    pictures: Mapping[str, Sequence[str]],
+    density: str | None = None,
+    findings: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """The assessment as a text that a reader can edit. categories: breast -> BI-RADS. pictures: breast -> views."""
+    """The assessment as a text that a reader can edit. categories: breast -> BI-RADS. pictures: breast -> views.
+
+    findings: (breast, description) of each; they come before the category of their breast.
+    """
     sentences = [f"Breast composition {density}: {DENSITY_MEANING[density]}."] if density else []
     for breast, category in categories.items():
         of = f" ({', '.join(pictures[breast])})" if pictures.get(breast) else ""
+        found = "".join(f"{described}. " for where, described in findings if where == breast)
         sentences.append(
-            f"{breast_name(breast)}{of}: BI-RADS {category}, {BIRADS_MEANING[category]}. "
+            f"{breast_name(breast)}{of}: {found}BI-RADS {category}, {BIRADS_MEANING[category]}. "
             f"Recommended: {BIRADS_RECOMMENDATION[category][0].lower()}{BIRADS_RECOMMENDATION[category][1:]}."
         )
     return " ".join(sentences)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image as Raster
 from PIL import ImageDraw, ImageFont
 
+from core.findings.marks import Mark
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import resize, square_pixels
 from core.reports.content import ReportImage
@@ -17,11 +19,17 @@ from core.types import Image, Modality
 PRINT_SIDE_PX = 1100
 """Longest side: 9 cm wide at 300 dots an inch; more only makes the file heavy."""
 ATTENTION_OPACITY = 0.55
+_MARK_COLOUR = "#7fe3ff"
 
 
 def picture_jpeg(item: ReportImage) -> bytes:
     """The grey (or histology) picture as shown, its label burnt in."""
     return _encoded(to_uint8(_bounded(item.image)), item)
+
+
+def marked_jpeg(item: ReportImage, marks: Sequence[tuple[str, Mark]]) -> bytes:
+    """The same picture with marks and what stands at each drawn on it."""
+    return _encoded(to_uint8(_bounded(item.image)), item, marks)
 
 
 def attention_jpeg(item: ReportImage) -> bytes | None:
@@ -46,8 +54,8 @@ def _bounded(image: Image) -> np.ndarray:
     return np.stack([resize(pixels[..., channel], shape) for channel in range(3)], axis=-1)
 
 
-def _encoded(pixels: np.ndarray, item: ReportImage) -> bytes:
-    """JPEG bytes of uint8 (H, W) or (H, W, 3). The label is drawn after mirroring, so that it never reads backwards."""
+def _encoded(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, Mark]] = ()) -> bytes:
+    """JPEG bytes of uint8 (H, W) or (H, W, 3). Label and marks are drawn after mirroring: they never read backwards."""
     raster = Raster.fromarray(pixels[:, ::-1] if item.is_mirrored else pixels).convert("RGB")
     size = max(14, round(max(raster.size) / 32))
     font = ImageFont.truetype(str(FONTS / "DejaVuSansCondensed-Bold.ttf"), size)
@@ -55,9 +63,41 @@ def _encoded(pixels: np.ndarray, item: ReportImage) -> bytes:
     left, right = size // 2, raster.width - size // 2
     at, anchor = ((right, size // 2), "ra") if _hangs_left(item) else ((left, size // 2), "la")
     draw.text(at, item.label, font=font, anchor=anchor, fill="#ffd479", stroke_width=2, stroke_fill="black")
+    for words, mark in marks:
+        _draw_mark(draw, mark, words, item, raster.size, font)
     out = io.BytesIO()
     raster.save(out, "JPEG", quality=88)
     return out.getvalue()
+
+
+def _draw_mark(
+    draw: ImageDraw.ImageDraw,
+    mark: Mark,
+    words: str,
+    item: ReportImage,
+    size: tuple[int, int],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """size: (width, height) of the drawn picture, which shows the whole matrix of the image in square pixels."""
+    width, height = size
+    x_scale, y_scale = width / item.image.width, height / item.image.height
+    at = [(column * x_scale, row * y_scale) for column, row in mark.points]
+    if item.is_mirrored:
+        at = [(width - x, y) for x, y in at]
+    xs, ys = [x for x, _ in at], [y for _, y in at]
+    stroke = max(2, round(max(size) / 400))
+    for colour, thick in (("black", stroke + 2), (_MARK_COLOUR, stroke)):
+        if mark.kind == "ellipse":
+            draw.ellipse((min(xs), min(ys), max(xs), max(ys)), outline=colour, width=thick)
+        elif mark.kind == "point":
+            arm = 6 * stroke
+            draw.line((xs[0] - arm, ys[0], xs[0] + arm, ys[0]), fill=colour, width=thick)
+            draw.line((xs[0], ys[0] - arm, xs[0], ys[0] + arm), fill=colour, width=thick)
+        else:
+            closed = [*at, at[0]] if mark.kind == "outline" else at
+            draw.line(closed, fill=colour, width=thick, joint="curve")
+    right = min(max(xs) + 3 * stroke, width - draw.textlength(words, font=font) - 4)
+    draw.text((right, min(ys)), words, font=font, fill=_MARK_COLOUR, stroke_width=2, stroke_fill="black")
 
 
 def _hangs_left(item: ReportImage) -> bool:

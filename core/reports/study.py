@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from core.findings.finding import description_of, measurement_text
+from core.findings.marks import Mark
+from core.findings.proposals import ANSWERS
+from core.imaging.spacing import spacing_statement
 from core.models.training_distance import UNLIKE_TEXT
 from core.reports import content
 from core.reports.content import AI_GENERATED, Report, ReportImage, ReportModel, ReportRead
@@ -21,7 +26,7 @@ from core.reports.document import (
     Text,
     Together,
 )
-from core.reports.pictures import attention_jpeg, picture_jpeg
+from core.reports.pictures import attention_jpeg, marked_jpeg, picture_jpeg
 from core.types import SIDE_NOT_STATED, Modality
 from core.version import software
 
@@ -43,6 +48,7 @@ def _blocks(report: Report) -> Iterator[Block]:
     state = "final" if report.is_final else "preliminary: no final assessment yet"
     yield Text(" · ".join(["SecondRead report", *filter(None, [content.named(report.site_name)]), state]), "soft")
     yield from _assessment(report)
+    yield from _findings(report)
     yield from _images(report.images)
     if report.has_ai:
         yield from _second_read(report)
@@ -79,6 +85,57 @@ def _assessment(report: Report) -> Iterator[Block]:
             yield Heading(f"Conclusion{of}", level=3)
             yield Text(read.sentence, "comment")
         yield from _comment(read, of)
+
+
+def _findings(report: Report) -> Iterator[Block]:
+    """What the readers found, with the pictures that they marked; measurements after it."""
+    for read in report.counted_reads:
+        of = f" ({content.named(read.reader)})" if len(report.counted_reads) > 1 else ""
+        if read.annotations.findings:
+            heading = Heading(f"Findings{of}")
+            rows = [
+                [str(number), content.breast_name(one.breast), description_of(one),
+                 _views_of(one.marks, report.images), one.comment]
+                for number, one in enumerate(read.annotations.findings, start=1)
+            ]  # fmt: skip
+            table = Table([["No.", "Breast", "Finding", "Seen in", "Comment"], *rows], [0.06, 0.15, 0.4, 0.15, 0.24])
+            yield Together([heading, table])
+            yield from _rows(list(_marked(read, report.images)))
+        if read.annotations.measurements:
+            yield Heading(f"Measurements{of}", level=3)
+            for one in read.annotations.measurements:
+                yield Text(f"{_views_of([one.mark], report.images)}: {measurement_text(one)}.")
+        proposed = Counter(one.answer for one in read.annotations.proposals)
+        if proposed:
+            done = ", ".join(f"{n} {answer}" for answer in ANSWERS if (n := proposed[answer]))
+            yield Text(f"Places that models proposed to the reader{of} ({AI_GENERATED}): {done}.", "soft")
+        for statement in _spacings(read, report.images):
+            yield Text(statement, "soft")
+
+
+def _views_of(marks: Sequence[Mark], items: Sequence[ReportImage]) -> str:
+    labels = {item.place: item.label for item in items}
+    return ", ".join(dict.fromkeys(labels.get((mark.image_sha256, mark.frame), "?") for mark in marks))
+
+
+def _marked(read: ReportRead, items: Sequence[ReportImage]) -> Iterator[Picture]:
+    """Each picture that a finding is marked on, with all the marks on it."""
+    for item in items:
+        marks = [
+            (f"{number} {one.type}", mark)
+            for number, one in enumerate(read.annotations.findings, start=1)
+            for mark in one.marks
+            if (mark.image_sha256, mark.frame) == item.place
+        ]
+        if marks and not item.removed:
+            yield Picture(marked_jpeg(item, marks), f"{item.label}, findings marked by the reader", align=_align(item))
+
+
+def _spacings(read: ReportRead, items: Sequence[ReportImage]) -> list[str]:
+    """What lengths stand on, once for all pictures that say the same."""
+    places = {(mark.image_sha256, mark.frame) for mark in read.annotations.marks if mark.kind not in ("point", "angle")}
+    said = _by_sentence((spacing_statement(item.image), item.label) for item in items if item.place in places)
+    return [f"{', '.join(labels)}: {sentence}" for sentence, labels in said.items()]
 
 
 def _comment(read: ReportRead, of: str) -> Iterator[Block]:
@@ -262,6 +319,9 @@ def _reads(reads: Sequence[ReportRead]) -> Iterator[Block]:
             yield Text(f"{content.read_title(read)}, {content.named(read.reader)}. {content.SEEN_ANSWER[way]}.")
     for read in reads:
         if read not in content.counted(reads):
+            title = f"{content.read_title(read)}, {content.named(read.reader)}"
+            for number, one in enumerate(read.annotations.findings, start=1):
+                yield Text(f"{title}, finding {number}: {content.breast_name(one.breast)}: {description_of(one)}.")
             yield from _comment(read, f" ({content.named(read.reader)})")
 
 

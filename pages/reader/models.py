@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from core.evaluation.tables.of_cards import headline, measured_at
+from core.findings.proposals import measured_levels
 from core.models.cards import (
     Card,
     all_cards,
@@ -20,6 +21,7 @@ from core.models.cards import (
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
+from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
 from pages.parts import card_rows
 from pages.parts.markdown import plain
@@ -82,6 +84,19 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
             st.table(where)
 
 
+def draw_proposals(card: Card, counts: Mapping[str, int]) -> None:
+    """What readers here did with the places that the model proposed."""
+    if counts:
+        said = ", ".join(f"{n} {answer}" for answer, n in counts.items())
+        st.markdown(f"**Places proposed to readers at this site**: {said}.")
+    level = measured_levels().get(card.weights_sha256)
+    if level is not None:
+        st.caption(
+            f"It proposes peaks of its heat map above {level.level:.1f}: on {level.n_images} test images "
+            f"{level.n_inside} of {level.n_peaks} such peaks lay inside the outline of a lesion."
+        )
+
+
 def choose_cards(cards: Sequence[Card]) -> list[Card]:
     """The cards of the kind of image that is asked for; those that do not answer only if they are wished."""
     kinds = list(dict.fromkeys(card.modality.value for card in cards))
@@ -101,16 +116,18 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
     return shown
 
 
-require("see_models")
+person = require("see_models")
 st.title("Models", anchor=False)
 st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
 cards = all_cards(settings())
 points = points_here(database(), cards)
+answers = proposal_answers(database(), person)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
 for card in choose_cards(cards):
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
+        draw_proposals(card, answers.get(card.model_id, {}))
 retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
 if retired:
     st.caption(f"Retired, and answering no more: {plain(', '.join(retired))}.")

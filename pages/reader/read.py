@@ -6,10 +6,12 @@ Without a study in the address this is where a new one begins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import streamlit as st
 
 from core.reading import second_read
+from core.reading.peak_proposals import proposals_of
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reads import reading_leases, reads, studies
@@ -21,7 +23,17 @@ from pages.parts.attention import AttentionChoice as Choice
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.reader.parts import impressions, measured_findings, new_study, pictures, scores, study_report, study_tools
+from pages.parts.viewer import Drawn, Marking
+from pages.reader.parts import (
+    impressions,
+    marking,
+    measured_findings,
+    new_study,
+    pictures,
+    scores,
+    study_report,
+    study_tools,
+)
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
@@ -36,7 +48,9 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
     given = filled.impressions
     if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
         with refusals_shown():
-            reads.record_first_read(database(), person, study.row.id, given or {}, filled.comment)
+            reads.record_first_read(
+                database(), person, study.row.id, given or {}, filled.comment, annotations=filled.annotations
+            )
             st.rerun()
     if given is None:
         st.caption("Choose a BI-RADS category for each breast.")
@@ -66,16 +80,21 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
     return answers
 
 
-def assessment(person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str) -> None:
-    """The form of a final read; it begins with what the reader said before, a correction with its texts too."""
-    form = impressions.form_of(study, "final", start)
+def assessment(
+    person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str, answers: Sequence[Answer] = ()
+) -> None:
+    """The form of a final read; it begins with what the reader said before, a correction with its texts too.
+
+    answers: of the models, that the reader sees; what they propose is offered, but not again in a correction.
+    """
+    form = impressions.form_of(study, "final", start, proposals_of(settings(), study, answers))
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
         with refusals_shown():
             reads.record_final_read(
                 database(), person, study.row.id, given or {}, filled.comment,
-                sentence=filled.sentence, density=filled.density,
+                sentence=filled.sentence, density=filled.density, annotations=filled.annotations,
             )  # fmt: skip
             st.rerun()
 
@@ -96,7 +115,7 @@ def conclude(
         study_tools.offer_next(person, study.row.id)
     elif mine or is_arbiter or study.row.reading_mode == "concurrent":
         st.subheader("Final assessment", anchor=False)
-        assessment(person, study, mine[0] if mine else None, button="Save final assessment")
+        assessment(person, study, mine[0] if mine else None, button="Save final assessment", answers=answers)
     for breast, categories in row.disagreement.items():
         st.markdown(
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
@@ -124,7 +143,7 @@ def draw_with_prior(study: StoredStudy, prior_id: str) -> None:
                 if shown_study.pixels_removed_at:
                     st.info(removed_text(shown_study.pixels_removed_at), icon=":material/hide_image:")
                 else:
-                    pictures.show_study(shown_study)
+                    pictures.show_study(shown_study, **marks_on(shown_study))
 
 
 def is_held_by_another(person: SignedIn, study: StoredStudy) -> bool:
@@ -179,7 +198,34 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
             return
         explanations = second_read.explanations_by_image(study, answers)
         told = study_tools.warnings(study, labels)
-        pictures.show_study(study, choice=choice, explanations=explanations, warnings=told)
+        pictures.show_study(
+            study, choice=choice, explanations=explanations, warnings=told, remembers=str(person.id), **marks_on(study)
+        )
+
+
+class MarksOn(TypedDict):
+    marking: Marking | None
+    fixed: tuple[Drawn, ...]
+
+
+def marks_on(study: StoredStudy) -> MarksOn:
+    """What the viewer shows of the reader's findings: to be changed while a form is open, else as they were saved."""
+    form = st.session_state.get(impressions.open_form_key(study.row.id))
+    if not form:
+        return {"marking": None, "fixed": saved_marks(study)}
+    proposed = st.session_state.get(f"{impressions.open_form_key(study.row.id)}_proposed", ())
+    return {"marking": marking.marking_for(form), "fixed": proposed}
+
+
+def saved_marks(study: StoredStudy) -> tuple[Drawn, ...]:
+    """The findings of the reader's own last read, while no form is open that could change them."""
+    own = [read for read in reads.reads_of(database(), person, study.row.id) if read.person_id == person.id]
+    findings = own[-1].annotations.findings if own else ()
+    return tuple(
+        Drawn(f"saved-{number}-{place}", mark, f"{number} {finding.type}")
+        for number, finding in enumerate(findings, start=1)
+        for place, mark in enumerate(finding.marks)
+    )
 
 
 def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
@@ -230,6 +276,7 @@ with refusals_shown(stops=True):
 pictures.draw_style()
 study_tools.header(person, study)
 labels = pictures.labels_of(study)
+st.session_state.pop(impressions.open_form_key(study.row.id), None)
 shown, panel = st.columns([1.75, 1], gap="medium")
 with panel, st.container(key="sr-panel"):
     answers, choice = read_panel(person, study, labels)

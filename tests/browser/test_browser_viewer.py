@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +16,13 @@ from made_images import mammogram
 from running_app import chromium
 from viewer_page import ViewerPage
 
+from core.findings.marks import Mark
+from core.findings.marks import measured as measured_by_python
 from core.imaging.hanging import Place, Stage, hang, label_of, stages
+from core.imaging.intake import read_upload
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.presets import presets
+from core.settings import Settings
 from core.types import Image, Modality, Window
 
 if TYPE_CHECKING:
@@ -445,3 +451,98 @@ def test_two_fingers_zoom_and_move(browser: Any) -> None:
     assert (after > 60).mean() > 1.3 * (before > 60).mean()
     assert not page.failures
     context.close()
+
+
+def marking(revision: int = 0, *drawn: Any, of: str = "first", described: tuple[str, ...] = ()) -> Any:
+    from pages.parts.viewer import Marking
+
+    return Marking(of, revision, drawn, described)
+
+
+def sent_marks(page: ViewerPage) -> list[tuple[str, Any]]:
+    """What the viewer sent for the form last, as Python takes it."""
+    name, sent = page.sent[-1]
+    assert (name, sent["of"]) == ("marks", "first")
+    return list(page.viewer.checked_marks(sent["marks"]))
+
+
+def test_a_mark_on_a_mirrored_turned_and_zoomed_view_lands_on_the_pixel_of_the_stored_file(
+    page: ViewerPage, test_data: Path
+) -> None:
+    """The pixels on the screen around the press are those of the file around the mark, mirrored and turned."""
+    file = test_data / "data/mammography/nyu_gmic_exam0_16bit/R_CC.png"
+    image = read_upload(file, file.name, settings=Settings(), modality=Modality.MAMMOGRAPHY)[0].image
+    assert image is not None
+    drawn = alone(replace(image, laterality="R", view="CC"), is_mirrored=True)
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking())
+    page.key("r")
+    box = page.tab.locator(".cell canvas").bounding_box()
+    page.tab.mouse.move(box["x"] + 470, box["y"] + 180)
+    page.key("f")
+    x, y, around = 500, 220, 40
+    page.key("p")
+    drag(page, [(x + 0.5, y + 0.5)])  # in the middle of a pixel of the screen
+    [(_, point)] = sent_marks(page)
+    column, row = (math.floor(part) for part in point.points[0])
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking(1))  # without the mark
+    shown = page.shown()[y - around : y + around + 1, x - around : x + around + 1, 0]
+    stored = to_uint8(image.pixels)[row - around : row + around + 1, column - around : column + around + 1]
+    assert int(np.ptp(stored)) > 30
+    assert most_apart(np.repeat(shown[..., None], 3, axis=2), np.rot90(stored[:, ::-1], -1)) <= 1
+    assert point.image_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_tool_window_and_hanging_are_remembered_for_this_person_alone(page: ViewerPage) -> None:
+    shown, hangings = four_views()
+
+    def drawn(key: str, who: str) -> tuple[str | None, str, list[str]]:
+        page.draw(shown, hangings, key=key, same_scale=True, cell_height=("300px", "300px"), remembers=who)
+        tool = page.tab.get_by_role("button", name="Left drag: ellipse").get_attribute("aria-pressed")
+        window = page.tab.get_by_label("Window", exact=True).input_value()
+        return tool, window, page.tab.locator(".label").all_inner_texts()
+
+    views = ["R CC", "L CC", "R MLO", "L MLO"]
+    assert drawn("one", "7") == ("false", "0", views)
+    for key in ("e", "3", "."):
+        page.key(key)
+    assert drawn("two", "8") == ("false", "0", views)
+    assert drawn("three", "7") == ("true", "2", views[:2])
+    assert drawn("four", "") == ("false", "0", views)
+
+
+def test_the_browser_and_the_saved_read_measure_an_outline_alike(page: ViewerPage) -> None:
+    pixels = gradient(400, 900)
+    image = picture_of(pixels, laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    page.key("t")
+    path = [(100.0, 50.0), (300.0, 60.0), (260.0, 250.0), (150.0, 200.0), (101.0, 52.0)]
+    drag(page, path)
+    said = measured(page)
+    found = measured_by_python(Mark(image.sha256, 0, "outline", tuple(path)), image)
+    grey, area = re.findall(r"mean grey ([0-9.]+) ± [0-9.]+, ([0-9.]+) mm²", said)[0]
+    assert abs(float(grey) - found.mean_grey) < 0.002
+    assert abs(float(area) - found.area) < 0.01 * found.area
+
+
+def test_marks_go_to_the_page_and_the_page_may_replace_them(page: ViewerPage) -> None:
+    from pages.parts.viewer import Drawn
+
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking())
+    page.key("e")
+    drag(page, [(100, 100), (200, 160)])
+    page.key("d")
+    drag(page, [(300, 100), (400, 100)])
+    (uid, ellipse), (_, distance) = sent_marks(page)
+    assert ellipse.points == ((100.0, 100.0), (200.0, 160.0)) and distance.kind == "distance"
+    same = marking(0, Drawn(uid, ellipse, "1 mass"), described=(uid,))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=same)  # a run of the page: nothing is taken back
+    page.key("Delete")
+    page.key("Delete")
+    assert [one for one, _ in sent_marks(page)] == [uid]  # the distance went; what is described stays
+    n_sent = len(page.sent)
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(1))
+    page.key("e")
+    drag(page, [(10, 10), (30, 30)])
+    assert [mark.points[1] for _, mark in sent_marks(page)] == [(30.0, 30.0)] and len(page.sent) == n_sent + 1
+    assert page.tab.locator(".measures li").count() == 0

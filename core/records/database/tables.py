@@ -227,6 +227,51 @@ Index(
     postgresql_where=read.c.kind == "first",
 )
 
+# What a reader marked and described on the pictures, saved with a read; removed only when the study is deleted.
+finding = Table(
+    "finding",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("read_id", ForeignKey("read.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("breast", String(1), nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("detail", JSON, nullable=False),
+    Column("marks", JSON, nullable=False),
+    Column("sizes", JSON, nullable=False),
+    UniqueConstraint("read_id", "number"),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("read_id", ForeignKey("read.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("mark", JSON, nullable=False),
+    Column("measured", JSON, nullable=False),
+    UniqueConstraint("read_id", "number"),
+)
+
+# Where a model's heat map peaked, as it was proposed, and what the reader of that read did with it.
+proposal = Table(
+    "proposal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("read_id", ForeignKey("read.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("model_id", String(120), nullable=False, index=True),
+    Column("weights_sha256", SHA256, nullable=False),
+    Column("mark", JSON, nullable=False),
+    Column("strength", Float, nullable=False),
+    Column("level", Float, nullable=False),
+    Column("answer", String(8), nullable=False),
+    UniqueConstraint("read_id", "number"),
+)
+
 # What a reader filled in and did not save yet; seen by nobody else.
 read_draft = Table(
     "read_draft",

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from core.errors import InvalidInput
+from core.findings.sketches import Sketch, from_json, to_json
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
@@ -20,6 +21,7 @@ from core.records.reads.rows import BIRADS, DENSITIES, find_study
 from core.types import LATERALITIES, SIDE_NOT_STATED
 
 DRAFT_COMMENT_MOST = 20_000
+DRAFT_MARKS_MOST = 200
 KINDS = ("first", "final")
 
 
@@ -27,18 +29,23 @@ KINDS = ("first", "final")
 class ReadDraft:
     """A read as far as it was filled in. breasts: breast -> (BI-RADS category or None, suspicion 0 to 100).
 
-    sentence: None where the form has none, or it was not written yet. density: one of `DENSITIES`.
+    sentence: None where the form has none, or it was not written yet. density: one of `DENSITIES`. sketches: what is
+    marked on the pictures. rejected: ids of the models' proposals that the reader rejected.
     """
 
     breasts: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
     comment: str = ""
     sentence: str | None = None
     density: str | None = None
+    sketches: tuple[Sketch, ...] = ()
+    rejected: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         return (
             self.density is None
+            and not self.sketches
+            and not self.rejected
             and not self.comment.strip()
             and all(category is None for category, _ in self.breasts.values())
         )
@@ -79,7 +86,15 @@ def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft 
     if content is None:
         return None
     breasts = {breast: (given[0], given[1]) for breast, given in content["breasts"].items()}
-    return ReadDraft(breasts, content["comment"], content.get("sentence"), content.get("density"))
+    sketches = from_json(content.get("sketches", ()))
+    return ReadDraft(
+        breasts,
+        content["comment"],
+        content.get("sentence"),
+        content.get("density"),
+        sketches,
+        tuple(content.get("rejected", ())),
+    )
 
 
 def drop_draft(connection: Connection, study_id: str, person_id: int | None = None, kind: str = "") -> None:
@@ -107,5 +122,14 @@ def _checked(draft: ReadDraft) -> dict[str, Any]:
         raise InvalidInput("The comment is too long to be kept.")
     if draft.density not in (None, *DENSITIES):
         raise InvalidInput(f"The density can be {', '.join(DENSITIES)}.")
+    if sum(len(sketch.marks) for sketch in draft.sketches) > DRAFT_MARKS_MOST:
+        raise InvalidInput(f"A draft holds at most {DRAFT_MARKS_MOST} marks. Remove some.")
     breasts = {breast: [category, int(suspicion)] for breast, (category, suspicion) in draft.breasts.items()}
-    return {"breasts": breasts, "comment": draft.comment, "sentence": draft.sentence, "density": draft.density}
+    return {
+        "breasts": breasts,
+        "comment": draft.comment,
+        "sentence": draft.sentence,
+        "density": draft.density,
+        "sketches": to_json(draft.sketches),
+        "rejected": [str(one)[:60] for one in draft.rejected[:DRAFT_MARKS_MOST]],
+    }

@@ -17,7 +17,6 @@ the mode that the site had when it was made. What became of a study is never ret
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,12 +26,15 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select
 
 from core.errors import Conflict, InvalidInput
+from core.findings.finding import NO_ANNOTATIONS, Annotations
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
 from core.records.reads import answers_seen
+from core.records.reads.annotations import annotations_of, insert_annotations, measured_here
 from core.records.reads.drafts import drop_draft
+from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
 from core.records.reads.rows import BIRADS, DENSITIES, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
@@ -68,7 +70,8 @@ class Read:
     saved a final read before. predictions_seen: what of the AI was visible then (prediction, image_id, model_id,
     weights_sha256, malignant), and of a first read the pictures of which an answer had been seen in another study
     or as a test case (image_id, seen_in, correlation, way). sentence: the reader's text for the report, of a final
-    read. density: of the breasts, one of `DENSITIES`, where the reader gave one.
+    read. density: of the breasts, one of `DENSITIES`, where the reader gave one. annotations: what it has on
+    its pictures.
     """
 
     id: int
@@ -84,6 +87,7 @@ class Read:
     predictions_seen: tuple[Mapping[str, Any], ...]
     sentence: str = ""
     density: str | None = None
+    annotations: Annotations = NO_ANNOTATIONS
 
     @property
     def has_seen_answer(self) -> bool:
@@ -102,9 +106,15 @@ def has_seen_answer(predictions_seen: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def record_first_read(
-    db: Database, actor: Actor, study_id: str, impressions: Mapping[str, Impression], comment: str = ""
+    db: Database,
+    actor: Actor,
+    study_id: str,
+    impressions: Mapping[str, Impression],
+    comment: str = "",
+    *,
+    annotations: Annotations = NO_ANNOTATIONS,
 ) -> int:
-    """Save the first impression of every breast; the id of the read.
+    """Save the first impression of every breast, with what is marked on the pictures; the id of the read.
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
     impression must not know. One that knew an answer from another study is saved with a mark.
@@ -112,14 +122,15 @@ def record_first_read(
     with db.read() as connection:
         require_permission(connection, actor, "record_first_read")
     before = answers_seen.seen_before(db, actor, study_id)
+    annotations = measured_here(db, study_id, annotations)
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_first_read")
         study = find_study(connection, study_id, is_for_change=True)
         _refuse_late_first_read(connection, person, study)
         require_free(connection, study_id, person.id)
         answers_seen.require_unchanged(connection, person, study_id, before)
-        read_id = _insert_read(connection, person, study, "first", impressions, comment, before.marks)
-        marked: dict[str, Any] = {}
+        read_id = _insert_read(connection, person, study, "first", impressions, comment, annotations, before.marks)
+        marked: dict[str, Any] = dict(insert_annotations(connection, study_id, read_id, annotations))
         for key, way in (("answers_seen_in", "study"), ("answers_seen_as_test_cases_of", "test case")):
             seen_in = sorted({mark.seen_in for mark in before.marks if mark.way == way})
             marked |= {key: seen_in} if seen_in else {}
@@ -166,12 +177,17 @@ def record_final_read(
     *,
     sentence: str = "",
     density: str | None = None,
+    annotations: Annotations = NO_ANNOTATIONS,
 ) -> int:
     """Save the final assessment, or an amendment to the person's own; the id of the read.
 
-    sentence, density: as in `Read`; a density only of a study with a mammogram.
+    sentence, density, annotations: as in `Read`; a density only of a study with a mammogram.
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
+    with db.read() as connection:
+        require_permission(connection, actor, "record_final_read")
+        find_study(connection, study_id)
+    annotations = measured_here(db, study_id, annotations)
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_final_read")
         study = find_study(connection, study_id, is_for_change=True)
@@ -186,8 +202,11 @@ def record_final_read(
             require_free(connection, study_id, person.id)
             end_lease(connection, study_id)
         details = _checked_details(connection, study_id, sentence, density)
-        read_id = _insert_read(connection, person, study, "final", impressions, comment, details=details)
-        trail.record(connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment)
+        read_id = _insert_read(connection, person, study, "final", impressions, comment, annotations, details=details)
+        marked = insert_annotations(connection, study_id, read_id, annotations)
+        trail.record(
+            connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment, **marked
+        )
     return read_id
 
 
@@ -206,10 +225,12 @@ def reads_of(db: Database, actor: Actor, study_id: str) -> list[Read]:
         if not _others_visible(connection, person, study):
             query = query.where(read.person_id == person.id)
         rows = connection.execute(query).all()
+        annotations = annotations_of(connection, [row.id for row in rows])
     finals: set[int] = set()
     found = []
     for row in rows:
-        found.append(_read_of(row, is_amendment=row.kind == "final" and row.person_id in finals))
+        is_amendment = row.kind == "final" and row.person_id in finals
+        found.append(_read_of(row, annotations.get(row.id, NO_ANNOTATIONS), is_amendment=is_amendment))
         if row.kind == "final":
             finals.add(row.person_id)
     return found
@@ -272,22 +293,6 @@ def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> No
         trail.record(connection, person.id, "export report", f"study {study_id}", what=what)
 
 
-def tidy_text(text: str, most: int, what: str) -> str:
-    """Free text without control characters; line ends stay, and so do the joiners, which Persian spells with, and
-    characters that this Python does not know yet. Raises InvalidInput when it is longer than `most`."""
-    lines = unicodedata.normalize("NFC", text).splitlines()
-    clean = ("".join(c for c in line.replace("\t", " ") if not _is_control(c)) for line in lines)
-    tidy = "\n".join(line.rstrip() for line in clean).strip()
-    if len(tidy) > most:
-        raise InvalidInput(f"The {what} has {len(tidy)} characters; at most {most} are kept. Shorten it.")
-    return tidy
-
-
-def _is_control(character: str) -> bool:
-    """Joiners are format characters (Cf) that carry meaning, so they stay."""
-    return character not in "\u200c\u200d" and unicodedata.category(character) in ("Cc", "Cf", "Cs")
-
-
 def _refuse_late_first_read(connection: Connection, person: Person, study: Row[Any]) -> None:
     if has_read(connection, study.id, "first", person):
         raise Conflict("Your first impression of this study is saved already. What changed goes into the final read.")
@@ -310,10 +315,13 @@ def _insert_read(
     kind: str,
     impressions: Mapping[str, Impression],
     comment: str,
+    annotations: Annotations,
     marks: Sequence[answers_seen.Mark] = (),
     details: Mapping[str, str | None] = MappingProxyType({}),
 ) -> int:
     breasts = breasts_shown(connection, study.id)
+    if annotations.proposals and not is_ai_visible(connection, person, study):
+        raise Conflict("A model proposes findings only to who may see its answer.")
     if set(impressions) != set(breasts):
         raise InvalidInput(f"Give an impression of each breast that the study shows: {_as_text(breasts)}.")
     seen: list[dict[str, Any]] = [asdict(mark) for mark in marks]
@@ -359,7 +367,7 @@ def _checked_details(
     return {"sentence": tidy_text(sentence, SENTENCE_LENGTH_MOST, "sentence for the report"), "density": density}
 
 
-def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
+def _read_of(row: Row[Any], annotations: Annotations, *, is_amendment: bool) -> Read:
     return Read(
         id=row.id,
         study_id=row.study_id,
@@ -374,6 +382,7 @@ def _read_of(row: Row[Any], *, is_amendment: bool) -> Read:
         predictions_seen=tuple(row.predictions_seen),
         sentence=row.sentence or "",
         density=row.density,
+        annotations=annotations,
     )
 
 

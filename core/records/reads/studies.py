@@ -26,9 +26,11 @@ from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, require_permission
+from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
+from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease
-from core.records.reads.reads import has_read, tidy_text
+from core.records.reads.reads import has_read
 from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
 from core.types import LATERALITIES, VIEWS, Image, Modality
 
@@ -202,7 +204,8 @@ def correct_image(
 
 
 def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> None:
-    """Remove a wrong upload: pixels, predictions, tags, name and patient hash. An empty row and the audit stay.
+    """Remove a wrong upload: pixels, predictions, findings, tags, name and patient hash. An empty row and the audit
+    stay.
 
     reason: for the audit trail. Raises NotFound; InvalidInput without a reason; NotAllowed for whoever neither uploaded
     it nor is an administrator; Conflict once a final read refers to it, or a read of somebody else, whoever asks.
@@ -233,6 +236,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
             .where(study.c.id == study_id)
             .values(deleted_at=tables.now(), deleted_by=person.id, display_name="", patient_hash=None)
         )
+        delete_annotations(connection, study_id)  # which the database refuses while the study is there
         trail.record(
             connection, person.id, "delete study", f"study {study_id}",
             images=sorted(row.sha256 for row in removed), reason=words,

@@ -35,7 +35,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, require_permission
-from core.records.reads.reads import tidy_text
+from core.records.reads.free_text import tidy_text
 from core.settings import Settings
 from core.types import Modality
 

@@ -11,6 +11,7 @@ The parts of the JavaScript are joined in the order of `_PARTS` to one module; t
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ import numpy as np
 import streamlit as st
 from streamlit import runtime
 
+from core.errors import InvalidInput
+from core.findings.marks import Mark
 from core.imaging.hanging import Stage
 from core.imaging.overlay import HUE, LOW_CUT
 from core.imaging.presets import Preset, presets, windows_of_file
@@ -136,6 +139,84 @@ def _prepare(image: Image, most_side: int | None) -> _Prepared:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mark as the browser has it. uid: of the mark, made where it was drawn; `mark.points` as in `Mark`.
+
+    label: what stands at it; "" for what it measures. is_of_model: a proposal of a model.
+    """
+
+    uid: str
+    mark: Mark
+    label: str = ""
+    is_of_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """The marks that the reader may draw and change now. of: the form that they belong to. revision: another number
+    means that the page itself has changed the marks, and the browser takes them over. described: uids of those that
+    belong to a described finding."""
+
+    of: str
+    revision: int
+    drawn: tuple[Drawn, ...]
+    described: tuple[str, ...] = ()
+
+
+MARKS_SENT_MOST = 200
+_UID = re.compile(r"[0-9a-z-]{1,60}")
+
+
+def marks_drawn(key: str, of: str) -> tuple[tuple[str, Mark], ...] | None:
+    """(uid, mark) of what is drawn in the workplace `key` for the form `of`; None before anything was drawn for it.
+
+    What a browser sends is checked: raises InvalidInput for what is no mark.
+    """
+    sent = dict(st.session_state.get(key) or {}).get("marks")
+    if not isinstance(sent, dict) or sent.get("of") != of:
+        return None
+    return checked_marks(sent.get("marks"))
+
+
+def checked_marks(sent: object) -> tuple[tuple[str, Mark], ...]:
+    """What a browser sent as marks; raises InvalidInput."""
+    if not isinstance(sent, list) or len(sent) > MARKS_SENT_MOST:
+        raise InvalidInput(f"At most {MARKS_SENT_MOST} marks can be drawn. Remove some.")
+    found: dict[str, Mark] = {}
+    for one in sent:
+        if not isinstance(one, dict) or not _UID.fullmatch(str(one.get("uid"))):
+            raise InvalidInput("This is not a mark on a picture.")
+        sha256, _, frame = str(one.get("id")).partition(".")
+        if not frame.isdecimal():
+            raise InvalidInput("This is not a mark on a picture.")
+        stored = {"image": sha256, "frame": int(frame) + 1, "kind": one.get("kind"), "points": one.get("points")}
+        found[str(one["uid"])] = Mark.from_json(stored)
+    return tuple(found.items())
+
+
+def _sent_mark(drawn: Drawn) -> dict[str, object]:
+    mark = drawn.mark
+    return {
+        "uid": drawn.uid,
+        "id": f"{mark.image_sha256}.{mark.frame}",
+        "kind": mark.kind,
+        "points": [list(point) for point in mark.points],
+    }
+
+
+def _sent_marking(marking: Marking | None) -> dict[str, object] | None:
+    if marking is None:
+        return None
+    return {
+        "of": marking.of,
+        "revision": marking.revision,
+        "marks": [_sent_mark(one) for one in marking.drawn],
+        "labels": {one.uid: one.label for one in marking.drawn if one.label},
+        "described": list(marking.described),
+    }
+
+
 def _in_media(content: bytes, coordinates: str) -> str:
     """The address of a file for this session, without a slash in front; "" where no server runs (tests of pages)."""
     if not runtime.exists():
@@ -154,6 +235,9 @@ def workplace(
     cell_height: tuple[str, str] = ("70vh", "60vh"),
     has_tools: bool = True,
     most_side: int | None = None,
+    marking: Marking | None = None,
+    fixed: Sequence[Drawn] = (),
+    remembers: str = "",
     address: Callable[[bytes, str], str] = _in_media,
 ) -> dict[str, object]:
     """What the component is sent; arguments as in `show`. address: where the browser finds these bytes; its second
@@ -182,6 +266,11 @@ def workplace(
         "lowCut": LOW_CUT,
         "cellHeight": cell_height,
         "hasTools": has_tools,
+        "marking": _sent_marking(marking),
+        "remembers": remembers,
+        "shown": [
+            {**_sent_mark(one), "label": one.label, "isFixed": True, "isOfModel": one.is_of_model} for one in fixed
+        ],
         "pictures": sent,
         "stages": [
             {
@@ -226,5 +315,8 @@ def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **op
     stages: their places' `index` counts `pictures`. same_scale: sizes are in one unit, so all pictures share one scale.
     opacity: of the heat maps where they are 1. cell_height: of one cell in CSS, on a wide screen and on a phone.
     has_tools: False for one small picture without keys and tools. most_side: nothing longer is sent to the browser.
+    marking: what the reader may mark; without it marks are only measured and stay in the browser. fixed: marks that are
+    shown and cannot be changed. remembers: under which name this browser stores tool, window and hanging; "" for not.
+    What was drawn is found by `marks_drawn` in the run after.
     """
     _component(data=workplace(pictures, stages, key=key, **options), key=key, height="content")

@@ -145,7 +145,9 @@ class Board {
     if (canvas.height !== height) canvas.height = height
     const context = canvas.getContext("2d"), map = this.map(cell)
     this.paint(context, picture, heat, map, width, height, ratio)
-    for (const mark of work.marks) if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio)
+    for (const mark of [...work.marks, ...(work.head.shown || [])]) {
+      if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio, work.labelOf(mark))
+    }
     if (work.hasLoupe && cell.pointer) this.drawLoupe(context, cell, heat, map, ratio)
   }
 
@@ -195,7 +197,8 @@ class Board {
     if (picture.levels[0].step > 1) parts.push("finer pixels are on their way")
     if (this.work.tool === "distance" || this.work.marks.some((mark) => mark.id === picture.id)) parts.push(picture.spacing)
     this.readout.textContent = parts.join(" \u00b7 ")
-    const lines = this.work.marks.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
+    const { marking } = this.work.head, listed = marking ? [] : this.work.marks // the page itself lists what it saves
+    const lines = listed.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
     if (lines.length) lines.push("Measurements are not saved with the read.")
     this.list.replaceChildren(...lines.map((line) => element("li", "", line)))
   }
@@ -295,6 +298,13 @@ Board.prototype.drag = function (cell, drag, [x, y], event) {
     this.shift(cell, now.x - before.x, now.y - before.y)
     this.zoom(cell, this.place(cell).zoom * (now.apart / Math.max(before.apart, 1)), now.x, now.y)
     drag.pinch = now
+  } else if (drag.handle?.mark.kind === "outline") {
+    const { points } = drag.handle.mark
+    if (Math.hypot(x - drag.added[0], y - drag.added[1]) < OUTLINE_STEP_PX) return
+    points.push(this.pointIn(cell, x, y))
+    drag.added = [x, y]
+    if (points.length > OUTLINE_MOST) drag.handle.mark.points = points.filter((_, index) => index % 2 === 0)
+    this.redraw()
   } else if (drag.handle) {
     drag.handle.mark.points[drag.handle.point] = this.pointIn(cell, x, y)
     this.redraw()
@@ -309,15 +319,17 @@ Board.prototype.pointIn = function (cell, x, y) {
 // A press on a mark's point moves it; elsewhere it begins a mark, and a third point of an angle is pressed after a drag.
 Board.prototype.startMark = function (cell, drag, x, y) {
   const { work } = this, { id } = cell.picture, point = this.pointIn(cell, x, y)
-  const open = work.marks.find((mark) => mark.id === id && mark.points.length < POINTS_OF[mark.kind])
+  const open = work.marks.find((mark) => mark.id === id && isOpen(mark))
   if (open) {
     open.points.push(point)
     drag.handle = { mark: open, point: open.points.length - 1 }
   } else {
     drag.handle = handleAt(work.marks, id, this.map(cell), x, y, 8)
     if (!drag.handle) {
-      const mark = { id, kind: work.tool, points: work.tool === "point" ? [point] : [point, point] }
+      const hasOne = work.tool === "point" || work.tool === "outline"
+      const mark = { uid: newUid(), id, kind: work.tool, points: hasOne ? [point] : [point, point] }
       work.marks.push(mark)
+      drag.added = [x, y]
       drag.handle = { mark, point: mark.points.length - 1 }
       drag.isNew = true
     }
@@ -328,6 +340,8 @@ Board.prototype.startMark = function (cell, drag, x, y) {
 // A press without a drag drew no length: it was a mistake, not a measurement.
 Board.prototype.endMark = function (drag) {
   const { work } = this, { mark } = drag.handle
-  if (drag.isNew && !drag.moved && mark.kind !== "point") work.marks = work.marks.filter((one) => one !== mark)
+  const isNothing = mark.kind === "outline" ? isOpen(mark) : !drag.moved && mark.kind !== "point"
+  if (drag.isNew && isNothing) work.marks = work.marks.filter((one) => one !== mark)
   work.changed()
+  work.send()
 }

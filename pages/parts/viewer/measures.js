@@ -1,7 +1,13 @@
-// Marks: {id (of the picture), kind, points}. Points are [column, row] in the picture's own pixel matrix, lengths as in
-// geometry.js; with the frame they are what a DICOM result could point to.
+// Marks: {uid, id (of the picture), kind, points}. Points are [column, row] in the picture's own pixel matrix, lengths as
+// in geometry.js; with the frame they are what a DICOM result could point to. An outline has any number of points.
 
-const POINTS_OF = { distance: 2, angle: 3, ellipse: 2, point: 1 }
+const POINTS_OF = { distance: 2, angle: 3, ellipse: 2, outline: 3, point: 1 }
+const OUTLINE_MOST = 512
+const OUTLINE_STEP_PX = 3
+const isOpen = (mark) => mark.points.length < POINTS_OF[mark.kind]
+
+let nMarks = 0
+const newUid = () => `${Date.now().toString(36)}-${(nMarks++).toString(36)}-${Math.random().toString(36).slice(2, 8)}`
 
 function millimetres(picture, from, to) {
   return Math.hypot((to[0] - from[0]) * picture.unit[0], (to[1] - from[1]) * picture.unit[1])
@@ -23,16 +29,44 @@ function degreesBetween(picture, [one, corner, other]) {
   return Math.abs(Math.atan2(ax * by - ay * bx, ax * bx + ay * by)) * (180 / Math.PI)
 }
 
-// {count, mean, deviation} of the pixels whose middle lies in the ellipse, on the scale from 0 (black) to 1 (white);
-// null while the whole picture is not there.
-function greyInEllipse(level, isColour, [from, to]) {
-  if (!level || level.step !== 1) return null
+function isInEllipse([from, to]) {
   const cx = (from[0] + to[0]) / 2, cy = (from[1] + to[1]) / 2
   const rx = Math.abs(to[0] - from[0]) / 2, ry = Math.abs(to[1] - from[1]) / 2
+  return (x, y) => ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 <= 1
+}
+
+// By the even-odd rule.
+function isInOutline(points) {
+  return (x, y) => {
+    let isIn = false
+    points.forEach(([x1, y1], index) => {
+      const [x0, y0] = points.at(index - 1)
+      if ((y0 <= y) !== (y1 <= y) && x < x0 + ((y - y0) * (x1 - x0)) / (y1 - y0)) isIn = !isIn
+    })
+    return isIn
+  }
+}
+
+// Twice the area on each side of the outline's own edge, added up (the shoelace formula).
+function areaOf({ kind, points }) {
+  if (kind === "ellipse") return (Math.PI / 4) * Math.abs((points[1][0] - points[0][0]) * (points[1][1] - points[0][1]))
+  return Math.abs(points.reduce((sum, [x1, y1], index) => {
+    const [x0, y0] = points.at(index - 1)
+    return sum + x0 * y1 - x1 * y0
+  }, 0)) / 2
+}
+
+// {count, mean, deviation} of the pixels whose middle lies inside the mark, on the scale from 0 (black) to 1 (white);
+// null while the whole picture is not there.
+function greyInside(level, isColour, { kind, points }) {
+  if (!level || level.step !== 1) return null
+  const xs = points.map(([x]) => x), ys = points.map(([, y]) => y)
+  const isIn = kind === "ellipse" ? isInEllipse(points) : isInOutline(points)
   let count = 0, sum = 0, squares = 0
-  for (let row = Math.max(0, Math.floor(cy - ry)); row < Math.min(level.height, Math.ceil(cy + ry)); row++) {
-    for (let column = Math.max(0, Math.floor(cx - rx)); column < Math.min(level.width, Math.ceil(cx + rx)); column++) {
-      if (((column + 0.5 - cx) / rx) ** 2 + ((row + 0.5 - cy) / ry) ** 2 > 1) continue
+  for (let row = Math.max(0, Math.floor(Math.min(...ys))); row < Math.min(level.height, Math.ceil(Math.max(...ys))); row++) {
+    for (let column = Math.max(0, Math.floor(Math.min(...xs))); column < Math.min(level.width, Math.ceil(Math.max(...xs)));
+      column++) {
+      if (!isIn(column + 0.5, row + 0.5)) continue
       const at = row * level.width + column, data = level.data
       const grey = isColour
         ? (0.299 * data[4 * at] + 0.587 * data[4 * at + 1] + 0.114 * data[4 * at + 2]) / 255
@@ -48,12 +82,11 @@ function greyInEllipse(level, isColour, [from, to]) {
 
 function markWords(picture, mark, level) {
   const { kind, points } = mark
-  if (points.length < POINTS_OF[kind]) return []
+  if (isOpen(mark)) return []
   if (kind === "distance") return [lengthWords(picture, ...points)]
   if (kind === "angle") return [`${degreesBetween(picture, points).toFixed(1)}\u00b0`]
   if (kind === "point") return [pixelWords(picture, points[0])]
-  const grey = greyInEllipse(level, picture.colour, points)
-  const area = (Math.PI / 4) * Math.abs((points[1][0] - points[0][0]) * (points[1][1] - points[0][1]))
+  const grey = greyInside(level, picture.colour, mark), area = areaOf(mark)
   const square = picture.unit[0] * picture.unit[1]
   const words = [picture.hasSpacing ? `${(area * square).toFixed(1)} mm\u00b2` : `${Math.round(area)} pixels`]
   if (grey && grey.count) words.unshift(`mean grey ${grey.mean.toFixed(3)} \u00b1 ${grey.deviation.toFixed(3)}`)
@@ -62,19 +95,24 @@ function markWords(picture, mark, level) {
 
 // One line of the list under the pictures: what was measured, where, in the file's own pixels.
 function markLine(picture, mark) {
-  const ends = mark.points.map(([column, row]) => `${column.toFixed(1)}, ${row.toFixed(1)}`).join(" to ")
+  const named = mark.kind === "outline" ? mark.points.slice(0, 1) : mark.points
+  const ends = named.map(([column, row]) => `${column.toFixed(1)}, ${row.toFixed(1)}`).join(" to ")
   const words = markWords(picture, mark, picture.levels?.[0])
   if (mark.kind === "point") return `${picture.label}: ${words[0]}`
   return `${picture.label}: ${mark.kind} ${words.join(", ")} (column, row ${ends}; frame ${picture.frame})`
 }
 
 const MARK_COLOUR = "#7fe3ff"
+const MODEL_COLOUR = "#ffb454"
 
-function drawMark(context, picture, mark, map, level, ratio) {
+// label: what stands at the mark in place of what it measures; isFixed: dashed, it cannot be changed here.
+function drawMark(context, picture, mark, map, level, ratio, label = "") {
+  const hue = mark.isOfModel ? MODEL_COLOUR : MARK_COLOUR
   const at = mark.points.map(([column, row]) => applied(map, column, row))
   context.save()
   context.scale(ratio, ratio)
-  for (const [colour, width] of [["#000", 3.5], [MARK_COLOUR, 1.5]]) {
+  if (mark.isFixed) context.setLineDash([6, 4])
+  for (const [colour, width] of [["#000", 3.5], [hue, 1.5]]) {
     context.strokeStyle = colour
     context.lineWidth = width
     context.beginPath()
@@ -83,8 +121,9 @@ function drawMark(context, picture, mark, map, level, ratio) {
       context.ellipse((x0 + x1) / 2, (y0 + y1) / 2, Math.abs(x1 - x0) / 2, Math.abs(y1 - y0) / 2, 0, 0, 2 * Math.PI)
     } else {
       at.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)))
+      if (mark.kind === "outline" && !isOpen(mark)) context.closePath()
     }
-    for (const [x, y] of at) {
+    for (const [x, y] of mark.kind === "outline" ? [] : at) {
       context.moveTo(x - 5, y)
       context.lineTo(x + 5, y)
       context.moveTo(x, y - 5)
@@ -93,14 +132,17 @@ function drawMark(context, picture, mark, map, level, ratio) {
     context.stroke()
   }
   context.font = "600 13px system-ui, sans-serif"
-  const anchor = at[mark.kind === "angle" ? 1 : at.length - 1], limit = context.canvas.width / ratio
-  markWords(picture, mark, level).forEach((words, index) => {
+  const limit = context.canvas.width / ratio
+  let anchor = at[mark.kind === "angle" ? 1 : at.length - 1]
+  const shown = label ? [label] : markWords(picture, mark, level)
+  if (label) anchor = [Math.max(...at.map(([x]) => x)), Math.min(...at.map(([, y]) => y)) + 8] // beside what it names
+  shown.forEach((words, index) => {
     const x = Math.max(4, Math.min(anchor[0] + 10, limit - context.measureText(words).width - 4))
     const y = Math.max(16, anchor[1] - 8 + 16 * index)
     context.lineWidth = 4
     context.strokeStyle = "#000"
     context.strokeText(words, x, y)
-    context.fillStyle = MARK_COLOUR
+    context.fillStyle = hue
     context.fillText(words, x, y)
   })
   context.restore()
@@ -108,7 +150,7 @@ function drawMark(context, picture, mark, map, level, ratio) {
 
 // The mark and the number of its point that lie under (x, y) of the cell, or null.
 function handleAt(marks, id, map, x, y, reach) {
-  for (const mark of marks.filter((one) => one.id === id).reverse()) {
+  for (const mark of marks.filter((one) => one.id === id && one.kind !== "outline").reverse()) {
     const point = mark.points.findIndex(([column, row]) => {
       const [px, py] = applied(map, column, row)
       return Math.hypot(px - x, py - y) <= reach

@@ -9,7 +9,8 @@ function element(tag, className, text) {
 
 // What the mouse's left button does; the first is what it does at a workplace.
 const TOOLS = [
-  ["window", "Window"], ["distance", "Distance"], ["angle", "Angle"], ["ellipse", "Ellipse"], ["point", "Point"],
+  ["window", "Window"], ["distance", "Distance"], ["angle", "Angle"], ["ellipse", "Ellipse"], ["outline", "Outline"],
+  ["point", "Point"],
 ]
 const CONTOURS = [0, 0.3, 0.5, 0.7]
 
@@ -34,8 +35,8 @@ const KEYS = [
   ["o", "heat map off and on"],
   ["[ ]", "heat map fainter, stronger"],
   ["k", "contour of the heat map"],
-  ["d a e p", "measure a distance, an angle, an ellipse; name a pixel"],
-  ["Delete", "take the last measurement away"],
+  ["d a e t p", "measure a distance, an angle, an ellipse, an outline; mark a point"],
+  ["Delete", "take the last measurement away, but no described finding"],
   ["Space", "everything as at the beginning, but the measurements"],
   ["?", "this table"],
 ]
@@ -94,7 +95,7 @@ function toolbarParts(board) {
       button("Invert", "Invert (i)", act("invert"), work.isInverted)),
     group("Left mouse button", ...TOOLS.map(([tool, words]) =>
       button(words, `Left drag: ${words.toLowerCase()}`, () => work.chooseTool(tool), work.tool === tool)),
-      work.marks.length > 0 && button("Clear", "Take all measurements away", act("clear"))),
+      work.marks.length > 0 && button("Clear", "Take all measurements away, but no described finding", act("clear"))),
     group("View",
       button("Fit", "Fit (=)", act("fit")), button("1:1", "One picture pixel for one of the screen (f)", act("real")),
       button("Glass", "Magnifying glass (m)", act("loupe"), work.hasLoupe),

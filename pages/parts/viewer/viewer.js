@@ -24,6 +24,29 @@ class Workplace {
     this.boards.push(this.page)
     this.element.append(this.page.element)
     this.page.toStage(0)
+    this.recall()
+  }
+
+  // Tool, window and hanging as this person had them last in this browser; nothing of a study is stored.
+  recall() {
+    const { remembers } = this.head
+    if (!remembers) return
+    let had = {}
+    try { had = JSON.parse(localStorage.getItem(`secondread viewer ${remembers}`)) || {} } catch { /* none, or not ours */ }
+    if (Object.hasOwn(POINTS_OF, had.tool)) this.tool = had.tool
+    const preset = Number(had.preset)
+    if (Number.isInteger(preset) && preset > 0 && preset < 5) this.choosePreset(preset)
+    const at = this.head.stages.findIndex((stage) => stage.name === had.stage)
+    if (at > 0) this.page.toStage(at)
+    this.isRecalled = true
+    this.changed()
+  }
+
+  remember() {
+    const { remembers } = this.head
+    if (!remembers || !this.isRecalled) return
+    const had = JSON.stringify({ tool: this.tool, preset: this.preset, stage: this.page.stageName })
+    try { localStorage.setItem(`secondread viewer ${remembers}`, had) } catch { /* the browser stores nothing */ }
   }
 
   // New data over what is there: pictures by their id, so that window, turn, zoom and marks stay.
@@ -34,6 +57,7 @@ class Workplace {
     this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
     const now = new Set(this.pictures)
     for (const picture of before.values()) if (!now.has(picture)) this.release(picture)
+    this.adopt(head.marking)
     this.marks = this.marks.filter((mark) => this.pictures.some((picture) => picture.id === mark.id))
     if (!isFirst) {
       for (const board of this.boards) {
@@ -49,6 +73,26 @@ class Workplace {
     this.load()
     this.changed()
   }
+
+  // The page's own marks replace these when it has changed them; what is drawn here is sent to it (`send`).
+  adopt(marking) {
+    const revision = marking ? `${marking.of} ${marking.revision}` : ""
+    if (revision === (this.revision || "")) return
+    this.revision = revision
+    this.marks = marking ? structuredClone(marking.marks) : []
+  }
+
+  send() {
+    const { marking } = this.head
+    if (!marking) return
+    const marks = this.marks.filter((mark) => !isOpen(mark)).map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
+    this.setStateValue?.("marks", { of: marking.of, marks })
+  }
+
+  labelOf(mark) { return mark.label || this.head.marking?.labels[mark.uid] || "" }
+
+  // What belongs to a described finding is taken away where it is described.
+  withoutMeasurements(marks) { return marks.filter((mark) => this.head.marking?.described.includes(mark.uid)) }
 
   updated(known, sent) {
     if (!known) {
@@ -166,7 +210,7 @@ class Workplace {
   }
 
   chooseTool(tool) {
-    this.marks = this.marks.filter((mark) => mark.points.length === POINTS_OF[mark.kind])
+    this.marks = this.marks.filter((mark) => !isOpen(mark))
     this.set({ tool: this.tool === tool ? "window" : tool })
   }
 
@@ -180,8 +224,11 @@ class Workplace {
     else if (name === "fainter") this.set({ opacity: Math.max(0, Math.round(this.opacity * 10 - 1) / 10) })
     else if (name === "stronger") this.set({ opacity: Math.min(1, Math.round(this.opacity * 10 + 1) / 10) })
     else if (name === "contour") this.set({ contour: CONTOURS[(CONTOURS.indexOf(this.contour) + 1) % CONTOURS.length] })
-    else if (name === "undo") this.set({ marks: this.marks.slice(0, -1) })
-    else if (name === "clear") this.set({ marks: [] })
+    else if (name === "undo" || name === "clear") {
+      const described = this.withoutMeasurements(this.marks), free = this.marks.filter((mark) => !described.includes(mark))
+      this.set({ marks: name === "clear" ? described : this.marks.filter((mark) => mark !== free.at(-1)) })
+      this.send()
+    }
     else if (name === "previous") board.toStage(board.stageIndex - 1)
     else if (name === "next") board.toStage(board.stageIndex + 1)
     else if (name === "reset") this.reset(board)
@@ -246,6 +293,7 @@ class Workplace {
       if (this.head.hasTools) fillToolbar(board.bar, board)
       board.redraw()
     }
+    this.remember()
   }
 }
 
@@ -278,6 +326,7 @@ export default function (component) {
   if (work.element.parentNode !== place) place.replaceChildren(work.element)
   if (head.hasTools) hear(work)
   work.root = root
+  work.setStateValue = component.setStateValue
   work.changed()
   return () => {
     if (work.root !== root) return // it was put elsewhere before it was taken away here

@@ -8,6 +8,9 @@ from html import escape
 
 import streamlit as st
 
+from core.findings.finding import NO_ANNOTATIONS, Annotations, assessment_doubts, description_of
+from core.findings.proposals import Proposal
+from core.findings.sketches import sketches_of
 from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.reads import COMMENT_LENGTH_MOST, SENTENCE_LENGTH_MOST, Impression, Read
@@ -25,6 +28,9 @@ from core.reports.content import (
 from core.types import Modality
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
+from pages.reader.parts import marking
+from pages.reader.parts.marking import Sheet
+from pages.reader.parts.pictures import labels_of
 
 SUGGESTED_SUSPICION: Mapping[str, int] = {
     "0": 10, "1": 0, "2": 1, "3": 2, "4A": 6, "4B": 30, "4C": 70, "5": 97, "6": 100,
@@ -36,12 +42,14 @@ it; 0 has none and stays low."""
 @dataclass(frozen=True, slots=True)
 class Form:
     """One form of a read. key: of its widgets. kind: "first" or "final". pictures: breast -> views that it shows, for
-    the report's text. has_density: whether the reader is asked for the composition of the breasts."""
+    the report's text. has_density: whether the reader is asked for the composition of the breasts. sheet: what it marks
+    on."""
 
     key: str
     study_id: str
     kind: str
     breasts: tuple[str, ...]
+    sheet: Sheet
     pictures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     has_density: bool = False
 
@@ -54,14 +62,19 @@ class Filled:
     comment: str
     sentence: str = ""
     density: str | None = None
+    annotations: Annotations = NO_ANNOTATIONS
 
 
-def form_of(study: StoredStudy, kind: str, start: Read | None = None) -> Form:
-    """The form of a first impression, or of a final read that begins with the read `start`."""
+def form_of(study: StoredStudy, kind: str, start: Read | None = None, proposals: tuple[Proposal, ...] = ()) -> Form:
+    """The form of a first impression, or of a final read that begins with the read `start`.
+
+    proposals: of the models, for who may see their answers.
+    """
     images = [stored.image for stored in study.images]
     key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{start.id if start else 0}"
     has_density = kind == "final" and any(image.modality is Modality.MAMMOGRAPHY for image in images)
-    return Form(key, study.row.id, kind, study.breasts, pictures_of_breasts(images), has_density)
+    sheet = marking.sheet_of(study, key, labels_of(study), proposals)
+    return Form(key, study.row.id, kind, study.breasts, sheet, pictures_of_breasts(images), has_density)
 
 
 def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Filled:
@@ -72,6 +85,11 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     """
     if f"{form.key}_comment" not in st.session_state:  # Streamlit forgets a form while another page is drawn
         _restore(person, form, start)
+    st.session_state[open_form_key(form.study_id)] = form.key
+    annotations, is_new = marking.findings_form(form.sheet)
+    st.session_state[f"{open_form_key(form.study_id)}_proposed"] = marking.proposals_drawn(form.sheet)
+    if is_new or st.session_state.pop(f"{form.key}_unstored", False):
+        _store_draft(form)
     density = _density(form) if form.has_density else None
     given: dict[str, Impression] = {}
     for breast in form.breasts:
@@ -79,14 +97,21 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
         if birads is not None:
             given[breast] = Impression(birads=birads, suspicion=suspicion)
     impressions = given if len(given) == len(form.breasts) else None
+    for doubt in assessment_doubts(annotations.findings, _categories(form)):
+        st.caption(f":material/help: {doubt} Is that meant?")
     if form.kind == "first":
-        return Filled(impressions, _comment(form))
+        return Filled(impressions, _comment(form), annotations=annotations)
     left, right = st.columns(2, gap="small")
     with left:
         comment = _comment(form)
     with right:
         sentence = _sentence(form, density)
-    return Filled(impressions, comment, sentence, density)
+    return Filled(impressions, comment, sentence, density, annotations)
+
+
+def open_form_key(study_id: str) -> str:
+    """Where the page finds the key of the form that is open for the study in this run."""
+    return f"marking_{study_id}"
 
 
 def _comment(form: Form) -> str:
@@ -121,7 +146,7 @@ def _density(form: Form) -> str | None:
 def _sentence(form: Form, density: str | None) -> str:
     """The report's text: it follows the assessment until the reader edits it, and then says where they part."""
     state, key, follows = st.session_state, f"{form.key}_sentence", f"{form.key}_follows"
-    made = report_sentence(_categories(form), form.pictures, density)
+    made = report_sentence(_categories(form), form.pictures, density, _found(form))
     if state[key] == state[follows]:
         state[key] = state[follows] = made
     words = st.text_area(
@@ -145,6 +170,11 @@ def _categories(form: Form) -> dict[str, str]:
     return {breast: category for breast, category in chosen.items() if category}
 
 
+def _found(form: Form) -> list[tuple[str, str]]:
+    """(breast, what it is) of each finding, for the report's text."""
+    return [(one.breast, description_of(one)) for one in marking.findings_of(form.sheet)]
+
+
 def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     draft = draft_of(database(), person, form.study_id, form.kind)
     state = st.session_state
@@ -161,7 +191,9 @@ def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state[f"{form.key}_comment"] = draft.comment if draft else said
     density = draft.density if draft else start.density if start else None
     state[f"{form.key}_density"] = density
-    made = report_sentence(_categories(form), form.pictures, density)
+    saved = sketches_of(start.annotations, f"read{start.id}") if start else ()
+    marking.begin(form.key, draft.sketches if draft else saved, draft.rejected if draft else ())
+    made = report_sentence(_categories(form), form.pictures, density, _found(form))
     sentence = draft.sentence if draft else start.sentence or None if start and is_correction else None
     state[f"{form.key}_sentence"] = made if sentence is None else sentence
     state[f"{form.key}_follows"] = made
@@ -206,6 +238,8 @@ def _store_draft(form: Form) -> None:
             str(state.get(f"{form.key}_comment") or ""),
             None if words == made else words,  # it follows the assessment still
             state.get(f"{form.key}_density"),
+            marking.sketches_in(form.key),
+            marking.rejected_in(form.key),
         )
         store_draft(database(), person, form.study_id, form.kind, draft)
 
@@ -223,6 +257,11 @@ def show_read(read: Read, *, whose: str = "") -> None:
     ]
     if read.density:
         lines.append(f"Breast composition {read.density} ({DENSITY_MEANING[read.density]})")
+    for number, finding in enumerate(read.annotations.findings, start=1):
+        lines.append(f"{number}. {breast_name(finding.breast)}: {escape(description_of(finding))}")
+    if read.annotations.measurements:
+        n = len(read.annotations.measurements)
+        lines.append(f"{n} measurement{'s' if n > 1 else ''} saved with it")
     words = "".join(f'<p class="sr-read sr-words">{escape(said)}</p>' for said in (read.sentence, read.comment) if said)
     st.html(f'<p class="sr-read">{"<br>".join(lines)}</p>{words}')
     for way in read.answers_seen:

@@ -15,7 +15,8 @@ from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Explanation, Image
 from pages.parts import viewer
 from pages.parts.attention import AttentionChoice
-from pages.parts.viewer import Picture
+from pages.parts.viewer import Drawn, Marking, Picture
+from pages.reader.parts.marking import workplace_key
 
 _STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
 _AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
@@ -39,10 +40,14 @@ def show_study(
     choice: AttentionChoice | None = None,
     explanations: Sequence[Mapping[str, Explanation]] = (),
     warnings: Sequence[str] = (),
+    marking: Marking | None = None,
+    fixed: Sequence[Drawn] = (),
+    remembers: str = "",
 ) -> None:
     """Tools, grid, and the warnings (Markdown, a line each) under it, all of it in the window at once.
 
-    explanations: for each image, weights sha256 -> explanation; without its own it is bare.
+    explanations: for each image, weights sha256 -> explanation; without its own it is bare. marking, fixed,
+    remembers: as in `viewer.show`.
     """
     images = [stored.image for stored in study.images]
     layout = hang(images)
@@ -58,10 +63,13 @@ def show_study(
     viewer.show(
         shown,
         stages(layout),
-        key=f"pictures_{study.row.id}",
+        key=workplace_key(study.row.id),
         same_scale=layout.is_same_scale,
         opacity=choice.opacity if choice else 0.5,
         cell_height=heights,
+        marking=marking,
+        fixed=fixed,
+        remembers=remembers,
     )
     if warnings:
         st.caption("  \n".join(warnings))

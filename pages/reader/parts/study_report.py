@@ -96,7 +96,7 @@ def _read(read: Read) -> ReportRead:
     impressions = {breast: (given.birads, given.suspicion) for breast, given in read.impressions.items()}
     return ReportRead(
         read.kind, read.person_name, read.created_at, impressions, read.reading_mode, read.comment, read.is_amendment,
-        answers_seen=read.answers_seen, sentence=read.sentence, density=read.density,
+        answers_seen=read.answers_seen, sentence=read.sentence, density=read.density, annotations=read.annotations,
     )  # fmt: skip
 
 

@@ -1,0 +1,88 @@
+"""`python -m core peak-levels`: down to which height peaks of a model's heat map are proposed, measured on outlines.
+
+The level is chosen on the validation cases of the model's card and measured on its test cases; both only where the
+model calls the image and the manifest names an outline of a lesion. A model that was measured in folds gets no level:
+its weights were fitted to every one of its cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Raster
+
+from core.findings.proposals import LEVELS_FILE, hits, level_for
+from core.imaging.decoded import Limits
+from core.imaging.picture import read_picture
+from core.imaging.preprocess import heat_map
+from core.models.cards import Card, live_cards
+from core.reading.second_read import read_image
+from core.settings import Settings
+
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser("peak-levels", help="measure which peaks of a heat map are proposed as findings")
+    parser.add_argument("manifest", type=Path, help="a manifest with a column mask")
+    parser.add_argument("models", nargs="+", help="ids of live models")
+    parser.add_argument("--most", type=int, default=200, help="validation and test cases each, at most")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the levels into the file that the product reads; one sentence a model."""
+    site = Settings.from_environment()
+    with args.manifest.open(encoding="utf-8", newline="") as stream:
+        masks = {row["file"]: row["mask"] for row in csv.DictReader(stream) if row.get("mask")}
+    root = next(folder for folder in args.manifest.resolve().parents if (folder / next(iter(masks))).is_file())
+    stored = json.loads(LEVELS_FILE.read_text(encoding="utf-8"))
+    for card in live_cards(site):
+        if card.model_id not in args.models:
+            continue
+        if set(cases_of(card, "validation")) & set(cases_of(card, "test")):
+            stored.pop(card.weights_sha256, None)
+            sys.stdout.write(f"{card.model_id}: no level, its weights have seen its test cases (folds)\n")
+            continue
+        validation = pairs(card, "validation", masks, root, args.most)
+        test = pairs(card, "test", masks, root, args.most)
+        level = level_for(validation)
+        n_peaks, n_inside = hits(test, level) if level is not None else (0, 0)
+        stored[card.weights_sha256] = {
+            "model_id": card.model_id, "level": level, "n_validation": len(validation),
+            "n_images": len(test), "n_peaks": n_peaks, "n_inside": n_inside,
+        }  # fmt: skip
+        sys.stdout.write(
+            f"{card.model_id}: level {level}, {n_inside} of {n_peaks} peaks inside on {len(test)} images\n"
+        )
+    LEVELS_FILE.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return 0
+
+
+def cases_of(card: Card, split: str) -> list[str]:
+    """The cases of a split that the card's numbers are of."""
+    table = card.folder / f"{card.weights_sha256[:8]}.{split}_scores.csv"
+    with table.open(encoding="utf-8", newline="") as stream:
+        return [row["case"] for row in csv.DictReader(stream)]
+
+
+def pairs(card: Card, split: str, masks: dict[str, str], root: Path, most: int) -> Pairs:
+    """(heat map of the positive class, outline) of the split's cases that have an outline and that the model calls."""
+    found: Pairs = []
+    for case in [case for case in cases_of(card, split) if case in masks][:most]:
+        image = read_picture((root / case).read_bytes(), card.modality, limits=Limits.of(Settings()))
+        prediction, explanation = read_image(card, image)
+        if prediction.is_above_threshold:
+            outline = np.zeros((image.height, image.width), bool)
+            for name in masks[case].split("|"):
+                with Raster.open(root / name) as raster:
+                    outline |= np.asarray(raster.convert("L").resize((image.width, image.height))) > 127
+            if outline.any():
+                found.append((heat_map(explanation, "fused", explanation.positive_index), outline))
+    return found

@@ -1,0 +1,324 @@
+"""Findings and measurements in the panel: what was drawn on the pictures is described here and saved with the read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import streamlit as st
+
+from core.errors import AppError
+from core.findings.finding import COMMENT_MOST, Annotations, Finding, location_doubts
+from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES, finding_type
+from core.findings.marks import Mark, Measured, measured_text, place_text, size_text, sizes
+from core.findings.proposals import Proposal, measured_levels
+from core.findings.sketches import (
+    Place,
+    Places,
+    Sketch,
+    annotations_of,
+    answered,
+    joined,
+    of_type,
+    place_of,
+    proposal_uid,
+    redrawn,
+    without,
+)
+from core.records.reads.studies import StoredStudy
+from core.reports.content import AI_GENERATED
+from core.types import SIDE_NOT_STATED, Image, Modality
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
+from pages.parts.viewer import Drawn, Marking, marks_drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The pictures of a study that a form marks on. key: of the form. workplace: of the viewer that shows them.
+    proposals: of the models, of a form whose reader may see their answers."""
+
+    key: str
+    workplace: str
+    places: Places = field(default_factory=dict)
+    images: Mapping[tuple[str, int], Image] = field(default_factory=dict)
+    proposals: tuple[Proposal, ...] = ()
+
+
+def sheet_of(study: StoredStudy, key: str, labels: Mapping[str, str], proposals: tuple[Proposal, ...] = ()) -> Sheet:
+    images = {(stored.image.sha256, stored.image.frame): stored.image for stored in study.images}
+    places = {
+        (stored.image.sha256, stored.image.frame): Place(
+            stored.image.laterality or SIDE_NOT_STATED, stored.image.modality, labels[stored.id]
+        )
+        for stored in study.images
+    }
+    return Sheet(key, workplace_key(study.row.id), places, images, proposals)
+
+
+def workplace_key(study_id: str) -> str:
+    """The key of the viewer that shows a study."""
+    return f"pictures_{study_id}"
+
+
+def sketches_in(key: str) -> tuple[Sketch, ...]:
+    """What the form holds now."""
+    found: tuple[Sketch, ...] = st.session_state.get(f"{key}_sketches", ())
+    return found
+
+
+def rejected_in(key: str) -> tuple[str, ...]:
+    """Ids of the proposals that the form's reader rejected."""
+    found: tuple[str, ...] = st.session_state.get(f"{key}_rejected", ())
+    return found
+
+
+def begin(key: str, sketches: Sequence[Sketch], rejected: Sequence[str] = ()) -> None:
+    """What a form starts with; the browser takes it over."""
+    st.session_state[f"{key}_rejected"] = tuple(rejected)
+    _set(key, tuple(sketches), is_news=True)
+
+
+def _set(key: str, sketches: tuple[Sketch, ...], *, is_news: bool = False) -> None:
+    state = st.session_state
+    state[f"{key}_sketches"] = sketches
+    if is_news:
+        state[f"{key}_revision"] = state.get(f"{key}_revision", 0) + 1
+
+
+def findings_of(sheet: Sheet) -> tuple[Finding, ...]:
+    """The findings of the form as they are now, with their sizes; none while something of them cannot be saved."""
+    try:
+        found = annotations_of(sketches_in(sheet.key), sheet.places).findings
+    except AppError:
+        return ()
+    return tuple(replace(one, sizes=tuple(_size(sheet, mark) for mark in one.marks)) for one in found)
+
+
+def _size(sheet: Sheet, mark: Mark) -> Measured:
+    image = sheet.images[(mark.image_sha256, mark.frame)]
+    return sizes(mark, image.spacing_mm, image.pixel_aspect)
+
+
+def marking_for(key: str) -> Marking:
+    """What the viewer is sent while the form is open."""
+    sketches = sketches_in(key)
+    findings = [sketch for sketch in sketches if sketch.type]
+    labels = {uid: f"{n} {one.type}" for n, one in enumerate(findings, start=1) for uid, _ in one.marks}
+    drawn = tuple(Drawn(uid, mark, labels.get(uid, "")) for sketch in sketches for uid, mark in sketch.marks)
+    return Marking(key, st.session_state.get(f"{key}_revision", 0), drawn, tuple(labels))
+
+
+def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
+    """The findings of a form, each a button that opens its description; whether anything changed in this run.
+
+    Raises nothing: what cannot be saved is said here.
+    """
+    before = sketches_in(sheet.key)
+    with refusals_shown():
+        _take_over(sheet)
+    _set(sheet.key, tuple(_from_widgets(sheet, one) for one in sketches_in(sheet.key)))
+    sketches = sketches_in(sheet.key)
+    if sketches or sheet.proposals:
+        with st.container(horizontal=True, gap="small", key="sr-findings"):
+            _draw(sheet, sketches)
+            if sheet.proposals:
+                _offer_proposals(sheet)
+    try:
+        found = annotations_of(sketches_in(sheet.key), sheet.places)
+    except AppError as refused:
+        st.error(plain(str(refused)), icon=":material/block:")
+        found = Annotations()
+    made = answered(sheet.proposals, sketches_in(sheet.key), rejected_in(sheet.key))
+    found = replace(found, proposals=made)
+    for doubt in location_doubts(found.findings):
+        st.caption(f":material/help: {doubt}")
+    return found, sketches_in(sheet.key) != before
+
+
+def _take_over(sheet: Sheet) -> None:
+    """What was drawn since the last run; what was removed here meanwhile stays removed."""
+    drawn, state = marks_drawn(sheet.workplace, sheet.key), st.session_state
+    if drawn is None or drawn == state.get(f"{sheet.key}_drawn"):
+        return
+    state[f"{sheet.key}_drawn"] = drawn
+    removed = state.get(f"{sheet.key}_removed", frozenset())
+    here = [one for one in drawn if one[0] not in removed and _is_here(sheet, one[1].image_sha256, one[1].frame)]
+    _set(sheet.key, redrawn(sketches_in(sheet.key), here))
+
+
+def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
+    """(id, proposal) of those that the reader has neither taken nor rejected."""
+    taken = {uid for sketch in sketches_in(sheet.key) for uid, _ in sketch.marks} | set(rejected_in(sheet.key))
+    numbered = ((proposal_uid(number), one) for number, one in enumerate(sheet.proposals))
+    return [(uid, one) for uid, one in numbered if uid not in taken]
+
+
+def _ai_name(uid: str) -> str:
+    return f"AI {int(uid.removeprefix('proposal-')) + 1}"
+
+
+def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
+    """The open proposals as marks that the viewer shows."""
+    return tuple(Drawn(uid, one.mark, _ai_name(uid), True) for uid, one in _open_proposals(sheet))
+
+
+def _offer_proposals(sheet: Sheet) -> None:
+    still = _open_proposals(sheet)
+    with (
+        st.popover(f"AI proposals: {len(still)} open", icon=":material/filter_center_focus:"),
+        st.container(key=f"sr-finding-proposals-{sheet.key}"),
+    ):
+        st.caption(f"{AI_GENERATED}: where the leading model looked most. A peak of its heat map is no lesion.")
+        for sha256, level in {one.weights_sha256: measured_levels()[one.weights_sha256] for _, one in still}.items():
+            model_id = next(one.model_id for _, one in still if one.weights_sha256 == sha256)
+            share = f"{level.n_inside} of {level.n_peaks} such peaks lay inside a lesion's outline"
+            st.caption(plain(f"{model_id}: peaks above {level.level:.1f}; on {level.n_images} test images {share}."))
+        for uid, one in still:
+            label = _label(sheet, one.mark.image_sha256, one.mark.frame)
+            st.markdown(plain(f"{_ai_name(uid)} · {label} · {place_text(one.mark)}"))
+            accept, reject = st.columns(2)
+            if accept.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
+                removed = st.session_state.get(f"{sheet.key}_removed", frozenset())
+                st.session_state[f"{sheet.key}_removed"] = removed - {uid}
+                _set(sheet.key, (*sketches_in(sheet.key), Sketch(((uid, one.mark),))), is_news=True)
+                st.session_state[f"{sheet.key}_unstored"] = True
+                st.rerun()
+            if reject.button("Reject", key=f"{sheet.key}_{uid}_reject", width="stretch"):
+                st.session_state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), uid)
+                st.session_state[f"{sheet.key}_unstored"] = True
+                st.rerun()
+
+
+def _is_here(sheet: Sheet, sha256: str, frame: int) -> bool:
+    return (sha256, frame) in sheet.places
+
+
+def _draw(sheet: Sheet, sketches: Sequence[Sketch]) -> None:
+    number = 0
+    for sketch in sketches:
+        number += bool(sketch.type)
+        opened = st.popover(_title(sheet, sketch, number), icon=None if sketch.type else ":material/straighten:")
+        with opened, st.container(key=f"sr-finding-{sketch.key}"):
+            _describe(sheet, sketch, sketches)
+
+
+def _title(sheet: Sheet, sketch: Sketch, number: int) -> str:
+    where = ", ".join(dict.fromkeys(_label(sheet, mark.image_sha256, mark.frame) for _, mark in sketch.marks))
+    head = f"{number} {sketch.type}" if sketch.type else sketch.marks[0][1].kind
+    return f"{head} · {plain(where)}"
+
+
+def _label(sheet: Sheet, sha256: str, frame: int) -> str:
+    return sheet.places[(sha256, frame)].label if (sha256, frame) in sheet.places else "?"
+
+
+def _field(sheet: Sheet, sketch: Sketch, name: str) -> str:
+    return f"{sheet.key}_{sketch.key}_{name}"
+
+
+def _from_widgets(sheet: Sheet, sketch: Sketch) -> Sketch:
+    """The sketch with what its widgets say now; those that were not drawn yet say nothing."""
+    state, place = st.session_state, place_of(sketch, sheet.places)
+    modality = place.modality if place else None
+
+    def chosen(name: str, otherwise: Any) -> Any:
+        return state.get(_field(sheet, sketch, name), otherwise)
+
+    sketch = of_type(sketch, chosen("type", sketch.type), modality)
+    known = finding_type(modality, sketch.type) if modality and sketch.type else None
+    described = {}
+    for one in known.descriptors if known else ():
+        value = chosen(one.name, sketch.descriptors.get(one.name))
+        if value in one.values:
+            described[one.name] = str(value)
+    hour = chosen("clock", sketch.clock)
+    return replace(
+        sketch,
+        descriptors=described,
+        quadrant=chosen("quadrant", sketch.quadrant) or None,
+        clock=hour if isinstance(hour, int) else None,
+        depth=chosen("depth", sketch.depth) or None,
+        comment=str(chosen("comment", sketch.comment) or ""),
+    )
+
+
+def _choice(
+    sheet: Sheet, sketch: Sketch, name: str, options: Sequence[object], value: object, *, unset: str = "not stated"
+) -> None:
+    key = _field(sheet, sketch, name)
+    st.session_state.setdefault(key, value)
+    if st.session_state[key] not in options:  # of a type that it was before
+        st.session_state[key] = None
+    st.selectbox(name[0].upper() + name[1:], options, key=_field(sheet, sketch, name), placeholder=unset, index=None)
+
+
+def _describe(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
+    for _, mark in sketch.marks:
+        image = sheet.images.get((mark.image_sha256, mark.frame))
+        if image is not None:
+            found = _size(sheet, mark)
+            text = size_text(found) if sketch.type else measured_text(mark, found)
+            unit = "" if image.spacing_mm or not text else " (the file states no spacing)"
+            st.caption(plain(f"{_label(sheet, mark.image_sha256, mark.frame)}: {text or mark.kind}{unit}"))
+    place = place_of(sketch, sheet.places)
+    if place and place.modality and sketch.can_be_finding:
+        _description(sheet, sketch, place.modality)
+        _join(sheet, sketch, sketches)
+    if st.button("Remove", key=_field(sheet, sketch, "remove"), icon=":material/delete:"):
+        state, removed = st.session_state, frozenset(uid for uid, _ in sketch.marks)
+        refused = tuple(uid for uid in removed if uid.startswith("proposal-"))  # taken back is not taken
+        state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), *refused)
+        state[f"{sheet.key}_removed"] = state.get(f"{sheet.key}_removed", frozenset()) | removed
+        _set(sheet.key, without(sketches_in(sheet.key), sketch.key), is_news=True)
+        st.session_state[f"{sheet.key}_unstored"] = True
+        st.rerun()
+
+
+def _description(sheet: Sheet, sketch: Sketch, modality: Modality) -> None:
+    names = [one.name for one in TYPES[modality]]
+    _choice(sheet, sketch, "type", names, sketch.type, unset="measurement only")
+    known = finding_type(modality, sketch.type) if sketch.type else None
+    if known is None:
+        return
+    descriptors = known.descriptors
+    for start in range(0, len(descriptors), 2):
+        for column, one in zip(st.columns(2), descriptors[start : start + 2], strict=False):
+            with column:
+                _choice(sheet, sketch, one.name, one.values, sketch.descriptors.get(one.name))
+    if modality is not Modality.HISTOLOGY:
+        for column, (name, options, value) in zip(
+            st.columns(3),
+            (
+                ("quadrant", QUADRANTS, sketch.quadrant),
+                ("clock", CLOCK_HOURS, sketch.clock),
+                ("depth", DEPTHS, sketch.depth),
+            ),
+            strict=True,
+        ):
+            with column:
+                _choice(sheet, sketch, name, options, value)
+    st.session_state.setdefault(_field(sheet, sketch, "comment"), sketch.comment)
+    st.text_input("Comment on it", key=_field(sheet, sketch, "comment"), max_chars=COMMENT_MOST)
+
+
+def _join(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
+    """The same finding in another view is one finding."""
+    place = place_of(sketch, sheet.places)
+    others = {}
+    for other in sketches:
+        there = place_of(other, sheet.places)
+        if other is not sketch and other.type and place and there and place.breast == there.breast:
+            number = [one.key for one in sketches if one.type].index(other.key) + 1
+            others[f"{number} {other.type}"] = other.key
+    if not others:
+        return
+    chosen = st.selectbox(
+        "Same finding as", list(others), index=None, placeholder="none", key=_field(sheet, sketch, "same")
+    )
+    if chosen:
+        with refusals_shown():
+            _set(sheet.key, joined(sketches_in(sheet.key), sketch.key, others[chosen], sheet.places))
+            st.session_state[f"{sheet.key}_unstored"] = True
+            st.rerun()

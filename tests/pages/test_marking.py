@@ -1,0 +1,97 @@
+"""Findings in the panel, without a browser: described, saved, reported; proposals of a model after the reveal only."""
+
+from __future__ import annotations
+
+import pytest
+from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
+
+from core.findings import proposals
+from core.findings.marks import Mark
+from core.findings.proposals import PeakLevel
+from core.findings.sketches import Sketch
+from core.records.reads import predictions, reads
+from core.records.reads.drafts import ReadDraft, draft_of, store_draft
+from core.reports.html import build_html
+from core.reports.study import study_document
+from core.settings import Settings
+
+IMAGE = picture(1, laterality="L")
+ELLIPSE = Mark(IMAGE.sha256, 0, "ellipse", ((10.0, 10.0), (30.0, 20.0)))
+DISTANCE = Mark(IMAGE.sha256, 0, "distance", ((1.0, 1.0), (4.0, 5.0)))
+
+
+def pick(tab: Tab, label: str, value: object) -> None:
+    next(box for box in tab.app.selectbox if box.label == label).set_value(value)
+    tab.settled()
+
+
+def test_a_mark_is_described_saved_with_the_read_and_stands_in_the_report(opened_site: PageSite, tab: Tab) -> None:
+    from pages.reader.parts import study_report
+
+    study = store(opened_site, images=[IMAGE])
+    marks = (Sketch((("a", ELLIPSE),)), Sketch((("b", DISTANCE),)))
+    store_draft(opened_site.db, opened_site.one, study, "first", ReadDraft(sketches=marks))
+    tab.open("reader/read", study)
+    pick(tab, "Type", "special case")
+    pick(tab, "Kind", "simple cyst")
+    pick(tab, "Type", "mass")  # which has no such property
+    pick(tab, "Shape", "irregular")
+    pick(tab, "Clock", 3)
+    pick(tab, "Quadrant", "upper inner")
+    draft = draft_of(opened_site.db, opened_site.one, study, "first")
+    assert draft is not None
+    assert (draft.sketches[0].type, draft.sketches[0].descriptors, draft.sketches[0].clock) == (
+        "mass",
+        {"shape": "irregular"},
+        3,
+    )
+    assert "3 o'clock does not lie in the upper inner quadrant" in tab.text
+    tab.choose("Left breast: BI-RADS", "1")
+    assert "BI-RADS 1 is nothing to comment on" in tab.text
+    tab.press("Save first impression")
+    (read,) = reads.reads_of(opened_site.db, opened_site.one, study)
+    assert [(one.type, one.marks) for one in read.annotations.findings] == [("mass", (ELLIPSE,))]
+    assert [(one.mark, one.measured.length) for one in read.annotations.measurements] == [(DISTANCE, 5.0)]
+    stored = tab_study(opened_site, study)
+    report = study_report.gather(opened_site.one, stored, [], [read], Settings.from_environment())
+    html = build_html(study_document(report))
+    for expected in ("Mass, irregular; upper inner quadrant, 3 o&#39;clock", "20 x 10 pixels", "distance, 5.0 pixels"):
+        assert expected in html, expected
+    assert html.count("findings marked by the reader") == 1
+
+
+def tab_study(opened_site: PageSite, study: str):
+    from core.records.reads.studies import load_study
+
+    return load_study(opened_site.db, opened_site.one, study)
+
+
+def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_counted(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.reading import peak_proposals, second_read
+
+    release(opened_site.weights, "ultrasound-fusion")
+    for module in (proposals, peak_proposals):
+        monkeypatch.setattr(module, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
+    from pages.reader.parts import marking
+
+    monkeypatch.setattr(marking, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
+    study = store(opened_site, images=[IMAGE])
+    card = second_read.live_cards(Settings.from_environment())[0]
+    image_id = tab_study(opened_site, study).images[0].id
+    predictions.record_predictions(opened_site.db, study, image_id, *FakeModel(card).read(IMAGE))
+    assert "proposal" not in tab.open("reader/read", study).text.lower()
+    first_read(opened_site, study)
+    assert "proposal" not in tab.open("reader/read", study).text.lower()
+    tab.press("Show second read")
+    assert "23 of 30 such peaks lay inside" in tab.text and "A peak of its heat map is no lesion" in tab.text
+    tab.press("Accept")
+    pick(tab, "Type", "mass")
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    (made,) = final.annotations.proposals
+    assert (made.answer, made.model_id, made.level) == ("accepted", "ultrasound-fusion", 0.5)
+    assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
+    assert not tab.has("Accept")  # a correction is not asked again
+    assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
