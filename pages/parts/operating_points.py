@@ -31,6 +31,7 @@ from core.evaluation.tables.cohort import Cohort
 from core.reports.comparison import ComparisonReport, comparison_document
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
+from pages.parts import address
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure, picture_format, with_audit
 from pages.parts.markdown import plain
@@ -80,7 +81,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     thresholds, words = _choose_thresholds(numbers, names)
     rows = operating_rows(cohort.table, thresholds)
     calls = compare_calls_by_class(cohort.table, thresholds)
-    _draw_curves(numbers, names, rows)
+    _draw_curves(numbers, names, rows, words)
     st.subheader("Measures", anchor=False)
     results = numbers.results(names)
     st.html(tables.table_of_measures(cohort, results, rows, numbers.pairs(names), calls, colour))
@@ -103,7 +104,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
         with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
-            _draw_agreement(cohort, thresholds)
+            _draw_agreement(cohort, thresholds, words)
     draw_report_buttons(numbers, rows, calls, words)
 
 
@@ -127,42 +128,40 @@ def _choose_thresholds(numbers: ComparisonCache, names: tuple[str, ...]) -> tupl
     has_own = all(name in cohort.thresholds for name in names)
     modes = [ONE_SCORE, SAME_SPECIFICITY, *([OWN] if has_own else [])]
     left, right = st.columns([2, 5], vertical_alignment="bottom")
-    mode = left.segmented_control(
-        "Operating point", modes, default=ONE_SCORE, required=True, key="mode", bind="query-params"
-    )
-    if mode == OWN and has_own:
+    mode = address.segments("Operating point", modes, key="mode", at=left)
+    if mode == OWN:
         right.caption("Each model at the threshold that was fixed on its validation cases, before these were seen.")
         return {
             name: cohort.thresholds[name] for name in names
         }, "each model's own threshold, fixed on validation cases"
     if mode == SAME_SPECIFICITY:
-        specificity = right.slider(
-            "Specificity of every scorer, at least", 0.5, 1.0, 0.889, 0.001, "%.3f", key="specificity",
-            bind="query-params",
+        specificity = address.slider(
+            "Specificity of every scorer, at least", 0.5, 1.0, step=0.001, key="specificity", default=0.889, at=right,
+            format="%.3f",
         )  # fmt: skip
         right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
         found = thresholds_at_specificity(numbers.roc(names), specificity)
         return found, f"specificity of at least {specificity:.3f} on these cases"
-    at = right.slider(
-        "Threshold: a case is called positive at or above this score", 0.0, 1.0, _usual(cohort, names), 0.005, "%.3f",
-        key="at", bind="query-params",
+    at = address.slider(
+        "Threshold: a case is called positive at or above this score", 0.0, 1.0, step=0.005, key="at",
+        default=_usual(cohort, names), at=right, format="%.3f",
     )  # fmt: skip
-    return dict.fromkeys(names, float(at)), f"positive at or above a score of {at:.3f}"
+    return dict.fromkeys(names, at), f"positive at or above a score of {at:.3f}"
 
 
 def _usual(cohort: Cohort, names: Sequence[str]) -> float:
     """Where the slider starts: the middle of the models' own thresholds, else one half."""
     known = [float(np.median(cohort.thresholds[name])) for name in names if name in cohort.thresholds]
-    return round(float(np.median(known)) / 0.005) * 0.005 if known else 0.5
+    return float(np.median(known)) if known else 0.5
 
 
-def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
+def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow], chosen: str) -> None:
     left, right = st.columns([2, 5], vertical_alignment="bottom")
-    bands = left.toggle(
+    bands = address.toggle(
         "95 % bands",
-        value=len(names) <= _BANDS_MOST,
         key="bands",
-        bind="query-params",
+        default=len(names) <= _BANDS_MOST,
+        at=left,
         help="From the bootstrap that draws patients",
     )
     with right:
@@ -182,6 +181,7 @@ def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequenc
         called = counts.true_positives + counts.false_positives
         spoken = f"{at}: precision {precision.value:.3f} ({counts.true_positives} of {called} called)"
         on_pr[row.name] = (row.sensitivity, precision.value, spoken)
+    st.caption(f"The points on the curves, and all counts and shares below: {chosen}.")
     left, right = st.columns(2)
     with left:
         st.markdown("**ROC**")
@@ -247,13 +247,14 @@ def _draw_prevalences(cohort: Cohort, rows: Sequence[OperatingRow]) -> None:
         "These cases have their own share of positives; a clinic has another. By Bayes' rule, from sensitivity and "
         "specificity at the operating point: 0.5 % is screening, 2 % work-up, 50 % a balanced set."
     )
-    chosen = st.number_input(
-        "Your prevalence, %", 0.01, 99.99, 10.0, 0.5, format="%.2f", key="prevalence", width=220, bind="query-params"
+    chosen = address.number(
+        "Your prevalence, %", 0.01, 99.99, step=0.5, key="prevalence", default=10.0, format="%.2f", width=220
     )
     st.html(tables.prevalence_table(cohort, rows, chosen / 100, colour))
 
 
-def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold]) -> None:
+def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold], words: str) -> None:
+    st.caption(f"Called {words}.")
     tests = compare_calls_by_class(cohort.table, thresholds)["accuracy"]
     scorers = {name: cohort.table.scorers[name] for name in thresholds}
     found = agreement(scorers, thresholds, cohort.table.patients)  # type: ignore[arg-type]

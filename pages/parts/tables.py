@@ -85,7 +85,8 @@ def table_of_measures(
 ) -> str:
     """Scorers x measures. Bold: the best, where the paired test tells it apart from every other one."""
     best = best_of(results, rows, pairs, calls)
-    head = ["Scorer", "Cases", "AUC", *MOVING.values(), *(words for key, words in FIXED.items() if key != "auc")]
+    head = ["Scorer", "Cases", "AUC", "Threshold", *MOVING.values()]
+    head += [words for key, words in FIXED.items() if key != "auc"]
     body = []
     for index, row in enumerate(rows):
         result = results[row.name]
@@ -93,6 +94,7 @@ def table_of_measures(
             name_cell(cohort, row.name, colours(index)),
             f'<td><span class="value">{result.n}</span><span class="interval">{result.positives} positive</span></td>',
             estimate_cell(result.measures["auc"], is_bold=best["auc"] == row.name),
+            f"<td>{threshold_text(row.threshold)}</td>",
         ]
         for key in MOVING:
             cells.append(estimate_cell(row.shares[f"{key}_at_threshold"], is_bold=best.get(key) == row.name))
@@ -154,11 +156,11 @@ def confusion_grid(cohort: Cohort, rows: Sequence[OperatingRow], colours: Callab
 def prevalence_table(cohort: Cohort, rows: Sequence[OperatingRow], chosen: float, colours: Callable[[int], str]) -> str:
     """PPV and NPV restated where a share of the women is positive."""
     shares = list(dict.fromkeys([*PREVALENCES, chosen]))
-    head = ["Scorer", *(f"{kind} at {100 * share:g} %" for share in shares for kind in ("PPV", "NPV"))]
+    head = ["Scorer", "Threshold", *(f"{kind} at {100 * share:g} %" for share in shares for kind in ("PPV", "NPV"))]
     body = []
     for index, row in enumerate(rows):
         sensitivity, specificity = (row.shares[f"{key}_at_threshold"] for key in ("sensitivity", "specificity"))
-        cells = [name_cell(cohort, row.name, colours(index))]
+        cells = [name_cell(cohort, row.name, colours(index)), f"<td>{threshold_text(row.threshold)}</td>"]
         for share in shares:
             cells += [estimate_cell(one) for one in predictive_values(sensitivity, specificity, share)]
         body.append(cells)

@@ -21,7 +21,7 @@ from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
 from core.records.site_settings import points_here
-from pages.parts import card_rows
+from pages.parts import address, card_rows
 from pages.parts.markdown import plain
 from pages.parts.session import database, require, settings
 from pages.reader.parts import card_figures
@@ -88,14 +88,12 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
     kind = EVERY
     if len(kinds) > 1:
         options = (EVERY, *kinds)
-        kind = st.segmented_control(
-            "Kind of image", options, default=EVERY, required=True, key="kind", bind="query-params", wrap=True
-        )
+        kind = address.segments("Kind of image", options, key="kind", wrap=True)
     shown = [card for card in cards if kind in (EVERY, card.modality.value)]
     answering = {card.weights_sha256 for card in live_cards(settings())}
     measured_only = [card for card in shown if card.weights_sha256 not in answering]
-    if measured_only and not st.toggle(
-        f"Also those that were trained and measured only ({len(measured_only)})", key="measured", bind="query-params"
+    if measured_only and not address.toggle(
+        f"Also those that were trained and measured only ({len(measured_only)})", key="measured"
     ):
         return [card for card in shown if card.weights_sha256 in answering]
     return shown

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.evaluation.tables.cohort import data_sha256
 from core.records.data_sets import list_checked
+from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
@@ -30,7 +31,7 @@ if not options:
         icon=":material/info:",
     )
     st.stop()
-chosen = st.selectbox("Data set", options, key="data", bind="query-params")
+chosen = address.select("Data set", options, key="data")
 if chosen in versions:
     draw_version(versions[chosen])
 elif chosen in groups:
