@@ -21,7 +21,7 @@ from core.evaluation.charts.runs import HISTORY_MEASURES, class_bars, history_fi
 from core.evaluation.statistics.calibration import CalibrationLine
 from core.evaluation.statistics.comparison import PairedTest, cross_validated, mean_of
 from core.evaluation.statistics.metrics import Spread, spread
-from core.evaluation.statistics.subgroups import SMALL
+from core.evaluation.statistics.subgroups import FEWEST_OF_A_CLASS, SMALL
 from core.evaluation.statistics.summary import ScorerResult, families
 from core.evaluation.tables.cohort import with_scorers
 from pages.parts import address
@@ -242,6 +242,13 @@ def draw_subgroups(numbers: ComparisonCache, names: Sequence[str]) -> None:
         ]
     )  # fmt: skip
     draw_figure(figure, lambda: frame, name="subgroups", alt="Area under the ROC curve in subgroups", of=of)
+    unsaid = [f"{one.value} ({one.positives} of {one.n} positive)" for one in groups if one.auc is None]
+    if unsaid:
+        st.info(
+            f"Nothing can be said of {plain(', '.join(unsaid))}: an area needs {FEWEST_OF_A_CLASS} positive cases and "
+            f"{FEWEST_OF_A_CLASS} others at least.",
+            icon=":material/info:",
+        )
     st.caption(
         f"Grey: fewer than {SMALL} cases. Differences between subgroups are not tested here, and the more there are, "
         "the wider the best and the worst lie apart by chance."

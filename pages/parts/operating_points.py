@@ -91,7 +91,9 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
         "difference must also leave out 0; McNemar for sensitivity and specificity). The other columns have no paired "
         f"test here and are never bold. Intervals: {numbers.resamples:,} bootstrap draws of patients; Wilson's, "
         "widened for patients with several cases, for shares at the operating point; DeLong's for AUC where every "
-        "patient has one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that "
+        'patient has one case. "Widened": the draws alone would leave the value '
+        "out; they lean to one side of it by so much. ECE: expected calibration error over 15 bins of equally many "
+        "cases. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that "
         "sensitivity."
     )
     of = cohort.provenance(names)

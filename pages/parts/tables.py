@@ -41,8 +41,13 @@ def estimate_cell(one: Estimate, *, is_bold: bool = False) -> str:
     value = f"<b>{number(one.value)}</b>" if is_bold else number(one.value)
     return (
         f'<td><span class="value">{value}</span>'
-        f'<span class="interval">{number(one.low)} to {number(one.high)}</span></td>'
+        f'<span class="interval">{number(one.low)} to {number(one.high)}</span>{_bias(one)}</td>'
     )
+
+
+def _bias(one: Estimate) -> str:
+    """That an interval was widened to hold its estimate, and by how much the draws lie beside it."""
+    return "" if one.bias is None else f'<span class="interval">widened: draws lean {one.bias:+.3f}</span>'
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, texts: Sequence[str] = ()) -> str:
@@ -206,7 +211,8 @@ def measures_table(results: Mapping[str, ScorerResult], rows: Sequence[Operating
             found.append(
                 {
                     "scorer": name, "measure": measure, "value": one.value, "low": one.low, "high": one.high,
-                    "n": one.n, "threshold": at[name].threshold if name in at else math.nan, "cases": result.n,
+                    "n": one.n, "bias_where_widened": one.bias,
+                    "threshold": at[name].threshold if name in at else math.nan, "cases": result.n,
                     "positives": result.positives, "missing": result.missing, "delong_se": result.delong_se,
                 }
             )  # fmt: skip
