@@ -134,7 +134,13 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    supervised = worker.supervised(settings) if settings.worker else nullcontext()
+
+    def say_what_goes_on() -> None:
+        if words := worker.still_doing(db):
+            sys.stdout.write(f"  {words}\n")
+            sys.stdout.flush()
+
+    supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
     with temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), supervised:
