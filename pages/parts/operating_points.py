@@ -20,6 +20,7 @@ from core.evaluation.charts.curves import precision_recall_figure, roc_figure
 from core.evaluation.charts.runs import with_points
 from core.evaluation.statistics.agreement import agreement
 from core.evaluation.statistics.comparison import McNemarTest
+from core.evaluation.statistics.curves import mean_sensitivity
 from core.evaluation.statistics.operating_points import (
     OperatingRow,
     Threshold,
@@ -98,6 +99,14 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     )
     of = cohort.provenance(names)
     draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
+    with st.expander("Sort and filter these numbers", icon=":material/filter_list:"):
+        sortable = tables.measures_table(results, rows)
+        asked = address.several(
+            "Measures", list(dict.fromkeys(sortable["measure"])), key="measures",
+            default=["auc", "sensitivity_at_threshold", "specificity_at_threshold"],
+        )  # fmt: skip
+        found = sortable[sortable["measure"].isin(asked)]
+        st.dataframe(found.drop(columns=["missing", "delong_se"]), hide_index=True, key="measures_sorted")
     st.subheader("Confusion matrices", anchor=False)
     st.html(tables.confusion_grid(cohort, rows, colour))
     st.caption(plain(of.text))
@@ -159,16 +168,20 @@ def _usual(cohort: Cohort, names: Sequence[str]) -> float:
 
 def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow], chosen: str) -> None:
     left, right = st.columns([2, 5], vertical_alignment="bottom")
+    drawn, with_mean = names, False
+    if len(names) > _BANDS_MOST:  # so many curves with their bands would hide one another
+        drawn = address.several("Curves that are drawn", names, key="drawn", default=names) or names
+        with_mean = address.toggle(f"Mean of all {len(names)}", key="mean", default=True)
     bands = address.toggle(
         "95 % bands",
         key="bands",
-        default=len(names) <= _BANDS_MOST,
+        default=len(drawn) <= _BANDS_MOST,
         at=left,
         help="From the bootstrap that draws patients",
     )
     with right:
         picture_format()
-    roc, precision_recall = _curves(numbers.cohort.key, names, bands, numbers)
+    roc, precision_recall = _curves(numbers.cohort.key, names, bands, with_mean, numbers)
     on_roc, on_pr = {}, {}
     for row in rows:
         counts, at = row.counts, f"threshold {tables.threshold_text(row.threshold)}"
@@ -188,11 +201,12 @@ def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequenc
     with left:
         st.markdown("**ROC**")
         of = numbers.cohort.provenance(names)
-        draw_figure(with_points(roc, on_roc), lambda: roc_table(numbers, names), of=of, name="roc", alt="ROC curves")
+        figure = _only(with_points(roc, on_roc), names, drawn)
+        draw_figure(figure, lambda: roc_table(numbers, names), of=of, name="roc", alt="ROC curves")
     with right:
         st.markdown("**Precision and recall**")
         draw_figure(
-            with_points(precision_recall, on_pr),
+            _only(with_points(precision_recall, on_pr), names, drawn),
             lambda: precision_recall_table(numbers, names),
             of=of,
             name="precision-recall",
@@ -201,16 +215,31 @@ def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequenc
 
 
 @st.cache_data(max_entries=32, show_spinner="Computing the curves and their bands")
-def _curves(key: str, names: tuple[str, ...], bands: bool, _numbers: ComparisonCache) -> tuple[go.Figure, go.Figure]:
+def _curves(
+    key: str, names: tuple[str, ...], bands: bool, with_mean: bool, _numbers: ComparisonCache
+) -> tuple[go.Figure, go.Figure]:
     provenance = _numbers.cohort.provenance(names)
-    drawn = (
+    figures = (
         roc_figure(_numbers.roc(names), provenance=provenance),
         precision_recall_figure(_numbers.precision_recall(names), provenance=provenance),
     )
-    if not bands:
-        for figure in drawn:
+    for figure in figures:
+        if not bands:
             figure.data = tuple(trace for trace in figure.data if trace.fill is None)
-    return drawn
+    if with_mean:
+        grid, sensitivity = mean_sensitivity(_numbers.roc(names).values())
+        figures[0].add_scatter(
+            x=grid, y=sensitivity, mode="lines", name=f"mean of {len(names)}", line={"color": "#222222", "width": 3},
+            hovertemplate="specificity %{customdata:.3f}<br>mean sensitivity %{y:.3f}", customdata=1 - grid,
+        )  # fmt: skip
+    return figures
+
+
+def _only(figure: go.Figure, names: tuple[str, ...], drawn: tuple[str, ...]) -> go.Figure:
+    """Without the curves, bands and points of scorers that are not drawn; the others keep their colours."""
+    hidden = {str(place) for place, name in enumerate(names) if name not in drawn}
+    figure.data = tuple(trace for trace in figure.data if trace.legendgroup not in hidden)
+    return figure
 
 
 def roc_table(numbers: ComparisonCache, names: Sequence[str]) -> pd.DataFrame:

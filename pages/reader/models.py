@@ -47,6 +47,32 @@ def draw_headline(card: Card) -> None:
         st.table(card_rows.measure_rows(measured), width="content")
 
 
+def draw_overview(cards: Sequence[Card]) -> None:
+    """One row a model; a click on a column's head sorts, and the table searches in itself."""
+    answering = {card.weights_sha256 for card in live_cards(settings())}
+    rows = []
+    for card in cards:
+        area, counts = card.measured, card.data.cases_in("test")
+        rows.append(
+            {
+                "Model": card.title,
+                "Reads": str(card.modality),
+                "Answers": "yes" if card.weights_sha256 in answering else "measured only",
+                "AUC": area.auc if area is not None else None,
+                "Low": area.low if area is not None else None,
+                "High": area.high if area is not None else None,
+                "Test cases": sum(counts.values()) or None,
+                "Positive": counts.get(card.positive),
+                "Learnt from": card.data.name or "not stated",
+                "Split": "leaks" if leaks_of(card) else card.data.split_by or "not stated",
+                "Weights": card.weights_sha256[:8],
+            }
+        )
+    columns = {name: st.column_config.NumberColumn(format="%.3f") for name in ("AUC", "Low", "High")}
+    st.dataframe(rows, hide_index=True, width="stretch", key="models_overview", column_config=columns)
+    st.caption("AUC on each model's own test cases, low and high of its 95 % interval. A click on a head sorts.")
+
+
 def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
     """What this site holds scores against, where that is not the card's threshold; measured on the test cases."""
     st.markdown(f"**At this site**: {plain(point.text)}")
@@ -106,7 +132,10 @@ cards = all_cards(settings())
 points = points_here(database(), cards)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
-for card in choose_cards(cards):
+chosen = choose_cards(cards)
+if chosen:
+    draw_overview(chosen)
+for card in chosen:
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
 retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
