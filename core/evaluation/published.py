@@ -23,7 +23,8 @@ class PublishedFigure(_Entry):
 
     architectures: ids it is of. modality: of its data, "" where that is not said. data: in words. measures: named as
     `core.evaluation.statistics.metrics` names them; empty where no number was published, and then `words` says what
-    was. source: authors, year and DOI or address; "" where none is recorded. reason: why another figure is to be expected here, as part of a sentence.
+    was. source: authors, year and DOI or address; "" where none is recorded. reason: why another figure is to be
+    expected here, as part of a sentence.
     """
 
     architectures: tuple[str, ...]
