@@ -40,18 +40,18 @@ def subject_text(subject: str, names: Mapping[str, str]) -> str:
 
 def detail_text(detail: Mapping[str, Any]) -> str:
     """What a row keeps beside its subject, in words: "roles: reader, researcher; is double read: yes"."""
-    return "; ".join(f"{key.replace('_', ' ')}: {_words(value)}" for key, value in detail.items())
+    return "; ".join(f"{key.replace('_', ' ')}: {_spoken(value)}" for key, value in detail.items())
 
 
-def _words(value: object) -> str:
+def _spoken(value: object) -> str:
     if value is None or value in ("", [], {}):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_words(one)}" for key, one in value.items())
+        return ", ".join(f"{str(key).replace('_', ' ')} {_spoken(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_words(one) for one in value)
+        return ", ".join(_spoken(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

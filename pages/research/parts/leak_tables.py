@@ -47,14 +47,14 @@ def draw_own(cards: Sequence[Card]) -> None:
             read_own_cases(table.getvalue()) if table is not None else cases_of_files([one.getvalue() for one in files])
         )
     between = between_splits(own)
-    for (tested, known), seen in between.items():
+    for (tested, known), shared in between.items():
         st.error(
-            f"Of {seen.of} cases of {plain(tested)}, {seen.n} are known from {plain(known)}: {seen.kinds}.",
+            f"Of {shared.of} cases of {plain(tested)}, {shared.n} are known from {plain(known)}: {shared.kinds}.",
             icon=":material/policy:",
         )
     if not between and (own["split"] != "").any():
         st.success("No case of a test or validation split is known from training.", icon=":material/check:")
-    rows = []
+    rows: list[dict[str, str | int | None]] = []
     for card in cards:
         try:
             seen = known_to(card, own)
