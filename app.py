@@ -77,16 +77,21 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
     if person is None:
         is_first = accounts.needs_first_administrator(session.database())
         door = ("first_run", "First start") if is_first else ("sign_in", "Sign in")
-        rooms = [
-            (f"pages/public/{door[0]}.py", door[1], ":material/key:", ""),
-            *(room for room in ROOMS if not room[3]),
-        ]
+        entry = (f"pages/public/{door[0]}.py", door[1], ":material/key:", "")
+        rooms = [entry, *(room for room in ROOMS if not room[3])]
     else:
         rooms = [room for room in ROOMS if not room[3] or room[0] == ACCOUNT or allowed(person, room[3])]
     found: dict[str, list[StreamlitPage]] = {"": []}
     for path, title, icon, _ in rooms:
         page = st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
         found.setdefault(MENUS.get(Path(path).parent.name, ""), []).append(page)
+    for path, title, icon, _ in ROOMS:
+        if (path, title) not in {room[:2] for room in rooms}:
+            # A link leads where it points: to the sign-in form, and from there on, or to the sentence of a page of
+            # another role. Each page asks again itself who may see it.
+            file = entry[0] if person is None else path
+            page = st.Page(file, title=title, icon=icon, url_path=Path(path).stem, visibility="hidden")
+            found[""].append(page)
     # Whoever has a one-time link finds its page; the menu does not show it.
     link = st.Page("pages/public/invitation.py", title="Password", url_path="invitation", visibility="hidden")
     found[""].append(link)
@@ -103,6 +108,7 @@ def draw() -> None:
     person = session.signed_in()
     session.forget_others(person)
     page = st.navigation(pages_for(person), position="top")
+    session.ASKED_PAGE.set(page.url_path)
     draw_frame(person, settings)
     page.run()
 
@@ -128,7 +134,13 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         # To the terminal only: the log is kept in a file, and the code lets in whoever knows it.
         sys.stdout.write(f"\n  Setup code: {code}\n  Open the address above and create the first administrator.\n\n")
         sys.stdout.flush()
-    supervised = worker.supervised(settings) if settings.worker else nullcontext()
+
+    def say_what_goes_on() -> None:
+        if words := worker.still_doing(db):
+            sys.stdout.write(f"  {words}\n")
+            sys.stdout.flush()
+
+    supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
     with temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), supervised:

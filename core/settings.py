@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ReadingMode = Literal["read_first", "concurrent"]
 ThresholdPolicy = Literal["card", "sensitivity", "site"]
 SecondFactor = Literal["optional", "administrators"]
+WorkerAtStop = Literal["finish", "hand_back"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
@@ -62,6 +63,8 @@ class Settings:
         set up a second factor; "optional" leaves it to each person.
     cookie_secure: send the session cookie over HTTPS only (set it behind TLS).
     worker: start a worker for trainings and imports with the application, on this machine.
+    worker_at_stop: when the application stops, that worker finishes what it has in hand ("finish"), or hands it back
+    after its last epoch, to go on with it after the next start ("hand_back").
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
     allowed_hosts: names beside localhost, this machine's own and that of `public_url` under which the server answers.
@@ -94,6 +97,7 @@ class Settings:
     second_factor: SecondFactor = "optional"
     cookie_secure: Switch = False
     worker: Switch = True
+    worker_at_stop: WorkerAtStop = "finish"
     data_root: str = ""
     public_url: str = ""
     allowed_hosts: str = ""

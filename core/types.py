@@ -220,9 +220,14 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured number with its 95 % interval and the number of cases it comes from."""
+    """A measured number with its 95 % interval and the number of cases it comes from.
+
+    bias: mean of the draws less the value, where the draws' own interval would not hold the value and was widened to;
+    None elsewhere.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    bias: float | None = None

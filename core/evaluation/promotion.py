@@ -166,7 +166,7 @@ class Circumstances:
     "live") -> which of the compared cases it has seen, None where that cannot be told. is_replaced: the live model
     is the one that the candidate would replace. is_compared: both scored the same cases. measured:
     the candidate's area under the ROC curve on all its test cases; None where its card does not say it: then that on
-    the compared ones counts.
+    the compared ones counts. has_reference: a live model reads this kind of image, also where it would not be replaced.
     """
 
     leaks: tuple[str, ...]
@@ -174,19 +174,20 @@ class Circumstances:
     is_replaced: bool
     is_compared: bool
     measured: Estimate | None = None
+    has_reference: bool = False
 
 
 def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: float) -> tuple[FailedCheck, ...]:
-    """Every line that the candidate crosses. margin: of sensitivity, as a share."""
+    """Every line that the candidate crosses. margin: of sensitivity, specificity and calibration error, as a share."""
     table = numbers.cohort.table
     lines = []
-    if found.is_replaced and not found.is_compared:
+    if (found.is_replaced or found.has_reference) and not found.is_compared:
         lines.append(
             FailedCheck(
                 "not compared", "It was not compared with the live model: they have no scores of the same cases."
             )
         )
-    if found.is_replaced and found.is_compared:
+    if found.is_compared:
         lines += _worse(numbers, margin)
     if found.leaks:
         lines.append(
@@ -231,13 +232,24 @@ def _worse(numbers: ComparisonCache, margin: float) -> list[FailedCheck]:
         return [FailedCheck("not compared", "The shared test cases are all of one class, so nothing can be compared.")]
     lines = []
     rows = {row.name: row for row in operating_rows(table, {name: thresholds[name] for name in _BOTH})}
-    new, old = rows[CANDIDATE].sensitivity, rows[LIVE].sensitivity
-    if old - new > margin + 1e-9:
+    for kind in ("sensitivity", "specificity"):
+        new, old = (rows[name].shares[f"{kind}_at_threshold"].value for name in _BOTH)
+        if old - new > margin + 1e-9:
+            lines.append(
+                FailedCheck(
+                    kind,
+                    f"Its {kind} at its threshold is {new:.3f}, that of the live model {old:.3f}: "
+                    f"{100 * (old - new):.1f} percentage points less, and the margin is {100 * margin:.0f}.",
+                )
+            )
+    results = numbers.results(_BOTH)
+    new, old = (results[name].measures["ece"].value for name in _BOTH)
+    if new - old > margin + 1e-9:
         lines.append(
             FailedCheck(
-                "sensitivity",
-                f"Its sensitivity at its threshold is {new:.3f}, that of the live model {old:.3f}: "
-                f"{100 * (old - new):.1f} percentage points less, and the margin is {100 * margin:.0f}.",
+                "calibration",
+                f"Its probabilities lie {100 * new:.1f} percentage points from what was observed (expected calibration "
+                f"error), those of the live model {100 * old:.1f}: more than the margin of {100 * margin:.0f} further.",
             )
         )
     (pair,) = numbers.pairs(_BOTH)

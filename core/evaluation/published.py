@@ -23,7 +23,8 @@ class PublishedFigure(_Entry):
 
     architectures: ids it is of. modality: of its data, "" where that is not said. data: in words. measures: named as
     `core.evaluation.statistics.metrics` names them; empty where no number was published, and then `words` says what
-    was. reason: why another figure is to be expected here, as part of a sentence.
+    was. source: authors, year and DOI or address; "" where none is recorded. reason: why another figure is to be
+    expected here, as part of a sentence.
     """
 
     architectures: tuple[str, ...]
@@ -31,19 +32,22 @@ class PublishedFigure(_Entry):
     data: str
     measures: Mapping[str, float]
     words: str = ""
+    source: str = ""
     reason: str
 
 
 class Ceiling(_Entry):
     """How good believable figures on a collection are, and what rather points to a leak ("" where unknown).
 
-    modality: where it is the collection that a modality's models here are most like, else "".
+    modality: where it is the collection that a modality's models here are most like, else "". source: who published
+    the collection, with year and DOI.
     """
 
     data: str
     modality: str = ""
     believable: str
     leakage: str
+    source: str = ""
 
 
 class OtherFigure(_Entry):
@@ -51,6 +55,7 @@ class OtherFigure(_Entry):
 
     what: str
     words: str
+    source: str = ""
 
 
 class Published(_Entry):

@@ -14,6 +14,7 @@ it. Loads no TensorFlow.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -364,7 +365,8 @@ def shipped_cards(weights_dir: Path) -> tuple[Card, ...]:
 def all_cards(settings: Settings) -> tuple[Card, ...]:
     """The models as an administrator left them: the shipped ones with released ones in their place, no retired ones.
 
-    Raises ModelUnavailable where it cannot be told what is live.
+    The title of what was released here says site and weights, and no two of a kind of image have the same. Raises
+    ModelUnavailable where it cannot be told what is live.
     """
     cards = {card.model_id: card for card in shipped_cards(settings.weights_dir)}
     for model_id, weights_sha256 in read_live(settings).chosen.items():
@@ -373,7 +375,25 @@ def all_cards(settings: Settings) -> tuple[Card, ...]:
         elif model_id not in cards or cards[model_id].weights_sha256 != weights_sha256:
             cards.pop(model_id, None)  # never other weights than those that were chosen
             cards |= {card.model_id: card for card in _released(settings, model_id, weights_sha256)}
-    return _in_order(cards.values())
+    return _titled_apart(settings, _in_order(cards.values()))
+
+
+def _titled_apart(settings: Settings, cards: Sequence[Card]) -> tuple[Card, ...]:
+    """A model that was trained here has the title of its architecture, as the shipped one has."""
+    site = settings.site_name or "this site"
+    titles = [
+        f"{card.title}, {site}, weights {card.weights_sha256[:8]}"
+        if card.folder.is_relative_to(settings.state_dir)
+        else card.title
+        for card in cards
+    ]
+    n_so_called = Counter((card.modality, title) for card, title in zip(cards, titles, strict=True))
+    found = []
+    for card, title in zip(cards, titles, strict=True):
+        if n_so_called[card.modality, title] > 1:
+            title = f"{title}, {card.model_id}, weights {card.weights_sha256[:8]}"
+        found.append(card if title == card.title else card.model_copy(update={"title": title}))
+    return tuple(found)
 
 
 def candidate_cards(settings: Settings) -> tuple[Card, ...]:

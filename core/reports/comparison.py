@@ -22,7 +22,9 @@ _SIDE = plots.WIDTH / 2 - 14
 TITLE = "Comparison of scorers"
 METHODS = (
     "Intervals are 95 %. AUC: DeLong's where every patient has one case, else from bootstrap draws of patients. Shares "
-    "at the operating point: Wilson's, widened where a patient has several cases. Others: bootstrap draws of patients.",
+    "at the operating point: Wilson's, widened where a patient has several cases. Others: bootstrap draws of patients, "
+    "widened to hold the value where they lean to one side of it (marked).",
+    "ECE: expected calibration error over 15 bins of equally many cases.",
     "Pairs: DeLong's test on the cases both scored, p adjusted by Holm over the pairs of this report; the interval of "
     "the difference is from draws of patients. Where a patient has several cases, the tests count patients: variance "
     "of Obuchowski 1997 for areas, signs of the patients' differences in McNemar's test.",
@@ -191,7 +193,8 @@ def _marked(report: ComparisonReport, name: str) -> str:
 def _cell(one: Estimate) -> str:
     if math.isnan(one.value):
         return "n/a"
-    return f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}"
+    marked = "" if one.bias is None else f"\nwidened, bias {one.bias:+.3f}"
+    return f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}{marked}"
 
 
 def _p(value: float) -> str:

@@ -24,6 +24,7 @@ from core.records.people.accounts import AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
 from core.server.addresses import client_address
+from core.server.going_on import SAID, address_of, handed_over
 from core.server.guards import SESSION_COOKIE
 from core.server.health import health_routes
 from core.server.provider_logout import ProviderLogout, leaving_page
@@ -62,18 +63,19 @@ class AccountForms:
                 limiter=self._hashing,
             )
         except SecondFactorNeeded as needed:
-            return self._ask_for_code(needed)
+            return self._ask_for_code(needed, handed_over(fields))
         except AccountRefused as refused:
-            return _back(refused)
-        return await self._signed_in(request, token)
+            return _back(refused, address_of(fields))
+        return await self._signed_in(request, token, address_of(fields))
 
     async def give_code(self, request: Request, fields: Mapping[str, str]) -> Response:
         pending = request.cookies.get(PENDING_COOKIE, "")
         try:
             token = await run_in_threadpool(self._check_code, pending, fields.get("code", ""), self._origin(request))
         except AccountRefused as refused:
-            return _back(refused, "/second_factor" if refused.reason == "second" else "/")
-        response = await self._signed_in(request, token)
+            is_again = refused.reason == "second"
+            return _back(refused, f"/second_factor{handed_over(fields)}" if is_again else address_of(fields))
+        response = await self._signed_in(request, token, address_of(fields))
         response.delete_cookie(
             PENDING_COOKIE, path="/", secure=self._settings.cookie_secure, httponly=True, samesite="strict"
         )
@@ -119,8 +121,8 @@ class AccountForms:
         )
         return response
 
-    def _ask_for_code(self, needed: SecondFactorNeeded) -> Response:
-        response = RedirectResponse("/second_factor", 303)
+    def _ask_for_code(self, needed: SecondFactorNeeded, handed: str = "") -> Response:
+        response = RedirectResponse(f"/second_factor{handed}", 303)
         self._set_cookie(response, PENDING_COOKIE, needed.pending, max_age=totp.PENDING_SECONDS)
         return response
 
@@ -200,7 +202,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
 
 
 def _back(refused: AccountRefused, where: str = "/") -> Response:
-    return RedirectResponse(f"{where}{'&' if '?' in where else '?'}said={refused.reason}", 303)
+    return RedirectResponse(f"{where}{'&' if '?' in where else '?'}{SAID}={refused.reason}", 303)
 
 
 def with_fields(act: Callable[[Request, Mapping[str, str]], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:

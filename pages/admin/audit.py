@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -10,8 +10,9 @@ import streamlit as st
 
 from core.records.audit import heads, trail
 from core.records.audit.trail import KINDS
+from core.records.reads import studies
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, require
+from pages.parts.session import database, may, require
 
 SHOWN_MOST = 500
 
@@ -32,10 +33,35 @@ def verdict_of_chain() -> None:
         st.text(problem)
 
 
+def subject_text(subject: str, names: Mapping[str, str]) -> str:
+    """A row's subject as it stands there, behind what people call it: "Dense, left (study 3f2a…)"."""
+    return f"{names[subject]} ({subject})" if names.get(subject) else subject
+
+
+def detail_text(detail: Mapping[str, Any]) -> str:
+    """What a row keeps beside its subject, in words: "roles: reader, researcher; is double read: yes"."""
+    return "; ".join(f"{key.replace('_', ' ')}: {_spoken(value)}" for key, value in detail.items())
+
+
+def _spoken(value: object) -> str:
+    if value is None or value in ("", [], {}):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {_spoken(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_spoken(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 st.title("Audit", anchor=False)
 verdict_of_chain()
 with refusals_shown(stops=True):
     actions, people = trail.actions_and_people(db, actor)
+    names = {f"person {person_id}": name for person_id, name in people.items()}
+    if may(actor, "see_worklist"):
+        names |= {f"study {study.id}": study.display_name for study in studies.list_studies(db, actor)}
 
 columns = st.columns([2, 2, 2, 2, 1, 1], vertical_alignment="bottom")
 kind = columns[0].selectbox("Kind of act", list(KINDS), index=None, placeholder="All", key="audit_kind")
@@ -62,8 +88,8 @@ st.dataframe(
             "Time (UTC)": entry.at.strftime("%Y-%m-%d %H:%M:%S"),
             "Person": entry.person_name or "nobody signed in",
             "Action": entry.action,
-            "Subject": entry.subject,
-            "Detail": json.dumps(dict(entry.detail), ensure_ascii=False) if entry.detail else "",
+            "Subject": subject_text(entry.subject, names),
+            "Detail": detail_text(entry.detail),
         }
         for entry in found
     ],

@@ -20,7 +20,7 @@ from pages.parts.session import database, require, settings
 
 actor = require("see_drift")
 st.title("Drift", anchor=False)
-weeks = st.segmented_control("The last weeks", [1, 2, 4, 8, 12], default=4, key="drift_weeks") or 4
+weeks = st.segmented_control("The last weeks", [1, 2, 4, 8, 12], default=4, required=True, key="drift_weeks")
 with refusals_shown(stops=True):
     found = compared(database(), actor, live_cards(settings()), weeks=weeks)
 

@@ -19,7 +19,12 @@ db = database()
 
 def state_of(row: PersonRow) -> str:
     """The word for the list."""
-    return "disabled" if row.is_disabled else "locked for some minutes" if row.is_locked else "can sign in"
+    if row.is_disabled:
+        return "disabled"
+    if row.is_invited:
+        link = "has a link and has not used it" if row.has_link else "the link is too old: make a new one"
+        return f"cannot sign in yet: no password, {link}"
+    return "locked for some minutes" if row.is_locked else "can sign in"
 
 
 def show_link(name: str, token: str) -> None:
@@ -44,7 +49,9 @@ def change(row: PersonRow) -> None:
             with refusals_shown():
                 accounts.set_roles(db, actor, row.id, roles)
                 st.rerun()
-        if st.button("Reset the password with a link", key=f"reset_{row.id}", disabled=row.is_disabled):
+        words = "Make the link again" if row.is_invited else "Reset the password with a link"
+        why = "Let this person sign in again first." if row.is_disabled else None
+        if st.button(words, key=f"reset_{row.id}", disabled=row.is_disabled, help=why):
             with refusals_shown():
                 show_link(row.name, invitations.reset_by_link(db, actor, row.id))
         if row.has_second_factor and st.button("Remove the second factor", key=f"factor_{row.id}"):

@@ -10,6 +10,7 @@ from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_leads, draw_model
 from pages.admin.release_parts.promotion import ask_reference, draw_gate, examined
 from pages.admin.release_parts.shadows import draw_begin, draw_shadows
+from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -20,6 +21,9 @@ from train.queue.trainings import JobRow
 actor = require("manage_releases")
 db = database()
 draw_style()
+
+
+NO_CANDIDATE = "Choose the candidate to look at"
 
 
 def candidate_text(job: JobRow) -> str:
@@ -57,10 +61,12 @@ if live:
 draw_shadows(actor)
 st.subheader("Candidates", anchor=False)
 if finished:
-    chosen = st.selectbox(
-        "A finished training", finished, format_func=candidate_text, key="candidate",
-        index=None if len(finished) > 1 else 0, placeholder="Choose the candidate to look at",
+    by_id = {str(job.id): job for job in finished}
+    asked = address.select(
+        "A finished training", [*([NO_CANDIDATE] if len(finished) > 1 else []), *by_id], key="candidate",
+        format_func=lambda one: candidate_text(by_id[one]) if one in by_id else one,
     )  # fmt: skip
+    chosen = by_id.get(asked)
     if chosen is not None and chosen.result is not None:
         with refusals_shown():
             draw_begin(actor, finished, chosen.id)

@@ -21,9 +21,10 @@ from core.evaluation.charts.runs import HISTORY_MEASURES, class_bars, history_fi
 from core.evaluation.statistics.calibration import CalibrationLine
 from core.evaluation.statistics.comparison import PairedTest, cross_validated, mean_of
 from core.evaluation.statistics.metrics import Spread, spread
-from core.evaluation.statistics.subgroups import SMALL
+from core.evaluation.statistics.subgroups import FEWEST_OF_A_CLASS, SMALL
 from core.evaluation.statistics.summary import ScorerResult, families
 from core.evaluation.tables.cohort import with_scorers
+from pages.parts import address
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure
 from pages.parts.markdown import plain
@@ -225,8 +226,8 @@ def draw_subgroups(numbers: ComparisonCache, names: Sequence[str]) -> None:
         )
         return
     left, right = st.columns(2)
-    column = left.selectbox("Group by", columns, key="by", bind="query-params")
-    name = right.selectbox("Scorer", list(names), key="of", bind="query-params")
+    column = address.select("Group by", columns, key="by", at=left)
+    name = address.select("Scorer", names, key="of", at=right)
     groups = numbers.subgroups(column, name)
     of = numbers.cohort.provenance([name])
     figure = table_charts.forest_figure(groups, provenance=of)
@@ -241,6 +242,13 @@ def draw_subgroups(numbers: ComparisonCache, names: Sequence[str]) -> None:
         ]
     )  # fmt: skip
     draw_figure(figure, lambda: frame, name="subgroups", alt="Area under the ROC curve in subgroups", of=of)
+    unsaid = [f"{one.value} ({one.positives} of {one.n} positive)" for one in groups if one.auc is None]
+    if unsaid:
+        st.info(
+            f"Nothing can be said of {plain(', '.join(unsaid))}: an area needs {FEWEST_OF_A_CLASS} positive cases and "
+            f"{FEWEST_OF_A_CLASS} others at least.",
+            icon=":material/info:",
+        )
     st.caption(
         f"Grey: fewer than {SMALL} cases. Differences between subgroups are not tested here, and the more there are, "
         "the wider the best and the worst lie apart by chance."
@@ -336,12 +344,8 @@ def draw_hybrid(numbers: ComparisonCache, names: Sequence[str]) -> None:
                 "better than either.")  # fmt: skip
         return
     left, right = st.columns(2)
-    first = str(left.selectbox("First (a reader)", list(names), key="first", bind="query-params"))
-    second = str(
-        right.selectbox(
-            "Second (a model)", [name for name in names if name != first], key="second", bind="query-params"
-        )
-    )
+    first = address.select("First (a reader)", names, key="first", at=left)
+    second = address.select("Second (a model)", [name for name in names if name != first], key="second", at=right)
     with refusals_shown():
         hybrid, weights = _hybrid(numbers.cohort.key, first, second, numbers)
         chosen = (first, second, MEAN, WEIGHTED)

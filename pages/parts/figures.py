@@ -15,10 +15,11 @@ from core.evaluation.tables.scores import safe_csv
 from core.records.audit.trail import record_comparison_export
 from core.records.people import sessions
 from core.records.people.permissions import Person
+from pages.parts import address
 from pages.parts.session import database, deferred, session_token
 
 _STYLE = (Path(__file__).parent / "figures.css").read_text(encoding="utf-8")
-_FORMAT = "research_picture_format"
+_FORMATS, _FORMAT, _FORMAT_DRAWN = ("PNG", "SVG"), "picture", "research_picture_format"
 _LEGEND_COLUMNS, _LINE_PX, _PLOT_PX = 3, 21, 500
 
 
@@ -47,18 +48,12 @@ def picture_format() -> None:
     """What the camera of every figure saves; the choice stands in the address."""
     label, choice = st.columns([1, 4], vertical_alignment="center", gap="small", width=420)
     label.caption("Camera saves")
-    chosen = choice.segmented_control(
-        "What the camera over a figure saves",
-        ["PNG", "SVG"],
-        default="PNG",
-        required=True,
-        key="picture",
-        bind="query-params",
-        label_visibility="collapsed",
+    chosen = address.segments(
+        "What the camera over a figure saves", _FORMATS, key=_FORMAT, at=choice, label_visibility="collapsed"
     )
     # Inside a fragment; the figures of the tabs, outside it, are told as well.
-    if st.session_state.setdefault(_FORMAT, chosen) != chosen:
-        st.session_state[_FORMAT] = chosen
+    if st.session_state.setdefault(_FORMAT_DRAWN, chosen) != chosen:
+        st.session_state[_FORMAT_DRAWN] = chosen
         st.rerun()
 
 
@@ -67,7 +62,7 @@ def draw_figure(figure: go.Figure, table: Callable[[], pd.DataFrame], *, of: Pro
     entries = sum(1 for trace in figure.data if trace.name and trace.showlegend is not False)
     extra = 0 if figure.layout.showlegend is False else _LINE_PX * ceil(entries / _LEGEND_COLUMNS)
     figure.update_layout(height=(figure.layout.height or _PLOT_PX) + extra + figure.layout.margin.b - 60)
-    saved = str(st.session_state.get("picture") or "PNG").lower()
+    saved = address.one_of(_FORMATS, key=_FORMAT).lower()
     st.plotly_chart(
         figure,
         key=f"figure_{name}",

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from core.records.people import passwords
 from core.records.people.accounts import REASONS
+from core.server.going_on import FIELD_CHOICES, FIELD_PAGE, SAID
+from pages.parts.session import ASKED_PAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,19 @@ def post_form(action: str, fields: Sequence[Field], *, button: str, hidden: Mapp
     )
 
 
+def going_on() -> dict[str, str]:
+    """Hidden fields of a form that signs in: where the address points, so that one arrives there afterwards."""
+    asked = {name: st.query_params.get_all(name) for name in st.query_params if name != SAID}
+    if FIELD_PAGE in asked:  # the second step of signing in: the first one handed them over
+        return {name: asked[name][-1] for name in (FIELD_PAGE, FIELD_CHOICES) if name in asked}
+    if not ASKED_PAGE.get():
+        return {}
+    return {FIELD_PAGE: ASKED_PAGE.get(), FIELD_CHOICES: urlencode(asked, doseq=True)}
+
+
 def refusal() -> None:
     """The sentence that belongs to the reason in the address, if there is one that we know."""
-    sentence = REASONS.get(st.query_params.get("said", ""))
+    sentence = REASONS.get(st.query_params.get(SAID, ""))
     if sentence:
         st.error(sentence, icon=":material/block:")
 

@@ -20,6 +20,7 @@ from core.evaluation.charts.curves import precision_recall_figure, roc_figure
 from core.evaluation.charts.runs import with_points
 from core.evaluation.statistics.agreement import agreement
 from core.evaluation.statistics.comparison import McNemarTest
+from core.evaluation.statistics.curves import mean_sensitivity
 from core.evaluation.statistics.operating_points import (
     OperatingRow,
     Threshold,
@@ -31,6 +32,7 @@ from core.evaluation.tables.cohort import Cohort
 from core.reports.comparison import ComparisonReport, comparison_document
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
+from pages.parts import address
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure, picture_format, with_audit
 from pages.parts.markdown import plain
@@ -80,7 +82,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     thresholds, words = _choose_thresholds(numbers, names)
     rows = operating_rows(cohort.table, thresholds)
     calls = compare_calls_by_class(cohort.table, thresholds)
-    _draw_curves(numbers, names, rows)
+    _draw_curves(numbers, names, rows, words)
     st.subheader("Measures", anchor=False)
     results = numbers.results(names)
     st.html(tables.table_of_measures(cohort, results, rows, numbers.pairs(names), calls, colour))
@@ -90,11 +92,21 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
         "difference must also leave out 0; McNemar for sensitivity and specificity). The other columns have no paired "
         f"test here and are never bold. Intervals: {numbers.resamples:,} bootstrap draws of patients; Wilson's, "
         "widened for patients with several cases, for shares at the operating point; DeLong's for AUC where every "
-        "patient has one case. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that "
+        'patient has one case. "Widened": the draws alone would leave the value '
+        "out; they lean to one side of it by so much. ECE: expected calibration error over 15 bins of equally many "
+        "cases. Specificity 0.000 at 86.9 % sensitivity: only calling everybody reaches that "
         "sensitivity."
     )
     of = cohort.provenance(names)
     draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
+    with st.expander("Sort and filter these numbers", icon=":material/filter_list:"):
+        sortable = tables.measures_table(results, rows)
+        asked = address.several(
+            "Measures", list(dict.fromkeys(sortable["measure"])), key="measures",
+            default=["auc", "sensitivity_at_threshold", "specificity_at_threshold"],
+        )  # fmt: skip
+        found = sortable[sortable["measure"].isin(asked)]
+        st.dataframe(found.drop(columns=["missing", "delong_se"]), hide_index=True, key="measures_sorted")
     st.subheader("Confusion matrices", anchor=False)
     st.html(tables.confusion_grid(cohort, rows, colour))
     st.caption(plain(of.text))
@@ -103,7 +115,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
         with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
-            _draw_agreement(cohort, thresholds)
+            _draw_agreement(cohort, thresholds, words)
     draw_report_buttons(numbers, rows, calls, words)
 
 
@@ -127,47 +139,49 @@ def _choose_thresholds(numbers: ComparisonCache, names: tuple[str, ...]) -> tupl
     has_own = all(name in cohort.thresholds for name in names)
     modes = [ONE_SCORE, SAME_SPECIFICITY, *([OWN] if has_own else [])]
     left, right = st.columns([2, 5], vertical_alignment="bottom")
-    mode = left.segmented_control(
-        "Operating point", modes, default=ONE_SCORE, required=True, key="mode", bind="query-params"
-    )
-    if mode == OWN and has_own:
+    mode = address.segments("Operating point", modes, key="mode", at=left)
+    if mode == OWN:
         right.caption("Each model at the threshold that was fixed on its validation cases, before these were seen.")
         return {
             name: cohort.thresholds[name] for name in names
         }, "each model's own threshold, fixed on validation cases"
     if mode == SAME_SPECIFICITY:
-        specificity = right.slider(
-            "Specificity of every scorer, at least", 0.5, 1.0, 0.889, 0.001, "%.3f", key="specificity",
-            bind="query-params",
+        specificity = address.slider(
+            "Specificity of every scorer, at least", 0.5, 1.0, step=0.001, key="specificity", default=0.889, at=right,
+            format="%.3f",
         )  # fmt: skip
         right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
         found = thresholds_at_specificity(numbers.roc(names), specificity)
         return found, f"specificity of at least {specificity:.3f} on these cases"
-    at = right.slider(
-        "Threshold: a case is called positive at or above this score", 0.0, 1.0, _usual(cohort, names), 0.005, "%.3f",
-        key="at", bind="query-params",
+    at = address.slider(
+        "Threshold: a case is called positive at or above this score", 0.0, 1.0, step=0.005, key="at",
+        default=_usual(cohort, names), at=right, format="%.3f",
     )  # fmt: skip
-    return dict.fromkeys(names, float(at)), f"positive at or above a score of {at:.3f}"
+    return dict.fromkeys(names, at), f"positive at or above a score of {at:.3f}"
 
 
 def _usual(cohort: Cohort, names: Sequence[str]) -> float:
     """Where the slider starts: the middle of the models' own thresholds, else one half."""
     known = [float(np.median(cohort.thresholds[name])) for name in names if name in cohort.thresholds]
-    return round(float(np.median(known)) / 0.005) * 0.005 if known else 0.5
+    return float(np.median(known)) if known else 0.5
 
 
-def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow]) -> None:
+def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequence[OperatingRow], chosen: str) -> None:
     left, right = st.columns([2, 5], vertical_alignment="bottom")
-    bands = left.toggle(
+    drawn, with_mean = names, False
+    if len(names) > _BANDS_MOST:  # so many curves with their bands would hide one another
+        drawn = address.several("Curves that are drawn", names, key="drawn", default=names) or names
+        with_mean = address.toggle(f"Mean of all {len(names)}", key="mean", default=True)
+    bands = address.toggle(
         "95 % bands",
-        value=len(names) <= _BANDS_MOST,
         key="bands",
-        bind="query-params",
+        default=len(drawn) <= _BANDS_MOST,
+        at=left,
         help="From the bootstrap that draws patients",
     )
     with right:
         picture_format()
-    roc, precision_recall = _curves(numbers.cohort.key, names, bands, numbers)
+    roc, precision_recall = _curves(numbers.cohort.key, names, bands, with_mean, numbers)
     on_roc, on_pr = {}, {}
     for row in rows:
         counts, at = row.counts, f"threshold {tables.threshold_text(row.threshold)}"
@@ -182,15 +196,17 @@ def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequenc
         called = counts.true_positives + counts.false_positives
         spoken = f"{at}: precision {precision.value:.3f} ({counts.true_positives} of {called} called)"
         on_pr[row.name] = (row.sensitivity, precision.value, spoken)
+    st.caption(f"The points on the curves, and all counts and shares below: {chosen}.")
     left, right = st.columns(2)
     with left:
         st.markdown("**ROC**")
         of = numbers.cohort.provenance(names)
-        draw_figure(with_points(roc, on_roc), lambda: roc_table(numbers, names), of=of, name="roc", alt="ROC curves")
+        figure = _only(with_points(roc, on_roc), names, drawn)
+        draw_figure(figure, lambda: roc_table(numbers, names), of=of, name="roc", alt="ROC curves")
     with right:
         st.markdown("**Precision and recall**")
         draw_figure(
-            with_points(precision_recall, on_pr),
+            _only(with_points(precision_recall, on_pr), names, drawn),
             lambda: precision_recall_table(numbers, names),
             of=of,
             name="precision-recall",
@@ -199,16 +215,31 @@ def _draw_curves(numbers: ComparisonCache, names: tuple[str, ...], rows: Sequenc
 
 
 @st.cache_data(max_entries=32, show_spinner="Computing the curves and their bands")
-def _curves(key: str, names: tuple[str, ...], bands: bool, _numbers: ComparisonCache) -> tuple[go.Figure, go.Figure]:
+def _curves(
+    key: str, names: tuple[str, ...], bands: bool, with_mean: bool, _numbers: ComparisonCache
+) -> tuple[go.Figure, go.Figure]:
     provenance = _numbers.cohort.provenance(names)
-    drawn = (
+    figures = (
         roc_figure(_numbers.roc(names), provenance=provenance),
         precision_recall_figure(_numbers.precision_recall(names), provenance=provenance),
     )
-    if not bands:
-        for figure in drawn:
+    for figure in figures:
+        if not bands:
             figure.data = tuple(trace for trace in figure.data if trace.fill is None)
-    return drawn
+    if with_mean:
+        grid, sensitivity = mean_sensitivity(_numbers.roc(names).values())
+        figures[0].add_scatter(
+            x=grid, y=sensitivity, mode="lines", name=f"mean of {len(names)}", line={"color": "#222222", "width": 3},
+            hovertemplate="specificity %{customdata:.3f}<br>mean sensitivity %{y:.3f}", customdata=1 - grid,
+        )  # fmt: skip
+    return figures
+
+
+def _only(figure: go.Figure, names: tuple[str, ...], drawn: tuple[str, ...]) -> go.Figure:
+    """Without the curves, bands and points of scorers that are not drawn; the others keep their colours."""
+    hidden = {str(place) for place, name in enumerate(names) if name not in drawn}
+    figure.data = tuple(trace for trace in figure.data if trace.legendgroup not in hidden)
+    return figure
 
 
 def roc_table(numbers: ComparisonCache, names: Sequence[str]) -> pd.DataFrame:
@@ -247,13 +278,14 @@ def _draw_prevalences(cohort: Cohort, rows: Sequence[OperatingRow]) -> None:
         "These cases have their own share of positives; a clinic has another. By Bayes' rule, from sensitivity and "
         "specificity at the operating point: 0.5 % is screening, 2 % work-up, 50 % a balanced set."
     )
-    chosen = st.number_input(
-        "Your prevalence, %", 0.01, 99.99, 10.0, 0.5, format="%.2f", key="prevalence", width=220, bind="query-params"
+    chosen = address.number(
+        "Your prevalence, %", 0.01, 99.99, step=0.5, key="prevalence", default=10.0, format="%.2f", width=220
     )
     st.html(tables.prevalence_table(cohort, rows, chosen / 100, colour))
 
 
-def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold]) -> None:
+def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold], words: str) -> None:
+    st.caption(f"Called {words}.")
     tests = compare_calls_by_class(cohort.table, thresholds)["accuracy"]
     scorers = {name: cohort.table.scorers[name] for name in thresholds}
     found = agreement(scorers, thresholds, cohort.table.patients)  # type: ignore[arg-type]

@@ -30,6 +30,8 @@ _PERSON = "signed_in_person_id"
 
 DRAWN_FOR: ContextVar[str] = ContextVar("drawn_for", default="")
 """What the running page or fragment demands; files that it draws are given to who may still do that."""
+ASKED_PAGE: ContextVar[str] = ContextVar("asked_page", default="")
+"""The page in the address, whatever is drawn instead of it."""
 MADE_FOR: ContextVar[tuple[SessionActor, str] | None] = ContextVar("made_for", default=None)
 """The session that a download is being made for, outside of any page, and what it demands."""
 

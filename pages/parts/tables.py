@@ -41,8 +41,13 @@ def estimate_cell(one: Estimate, *, is_bold: bool = False) -> str:
     value = f"<b>{number(one.value)}</b>" if is_bold else number(one.value)
     return (
         f'<td><span class="value">{value}</span>'
-        f'<span class="interval">{number(one.low)} to {number(one.high)}</span></td>'
+        f'<span class="interval">{number(one.low)} to {number(one.high)}</span>{_bias(one)}</td>'
     )
+
+
+def _bias(one: Estimate) -> str:
+    """That an interval was widened to hold its estimate, and by how much the draws lie beside it."""
+    return "" if one.bias is None else f'<span class="interval">widened: draws lean {one.bias:+.3f}</span>'
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, texts: Sequence[str] = ()) -> str:
@@ -85,7 +90,8 @@ def table_of_measures(
 ) -> str:
     """Scorers x measures. Bold: the best, where the paired test tells it apart from every other one."""
     best = best_of(results, rows, pairs, calls)
-    head = ["Scorer", "Cases", "AUC", *MOVING.values(), *(words for key, words in FIXED.items() if key != "auc")]
+    head = ["Scorer", "Cases", "AUC", "Threshold", *MOVING.values()]
+    head += [words for key, words in FIXED.items() if key != "auc"]
     body = []
     for index, row in enumerate(rows):
         result = results[row.name]
@@ -93,6 +99,7 @@ def table_of_measures(
             name_cell(cohort, row.name, colours(index)),
             f'<td><span class="value">{result.n}</span><span class="interval">{result.positives} positive</span></td>',
             estimate_cell(result.measures["auc"], is_bold=best["auc"] == row.name),
+            f"<td>{threshold_text(row.threshold)}</td>",
         ]
         for key in MOVING:
             cells.append(estimate_cell(row.shares[f"{key}_at_threshold"], is_bold=best.get(key) == row.name))
@@ -154,11 +161,11 @@ def confusion_grid(cohort: Cohort, rows: Sequence[OperatingRow], colours: Callab
 def prevalence_table(cohort: Cohort, rows: Sequence[OperatingRow], chosen: float, colours: Callable[[int], str]) -> str:
     """PPV and NPV restated where a share of the women is positive."""
     shares = list(dict.fromkeys([*PREVALENCES, chosen]))
-    head = ["Scorer", *(f"{kind} at {100 * share:g} %" for share in shares for kind in ("PPV", "NPV"))]
+    head = ["Scorer", "Threshold", *(f"{kind} at {100 * share:g} %" for share in shares for kind in ("PPV", "NPV"))]
     body = []
     for index, row in enumerate(rows):
         sensitivity, specificity = (row.shares[f"{key}_at_threshold"] for key in ("sensitivity", "specificity"))
-        cells = [name_cell(cohort, row.name, colours(index))]
+        cells = [name_cell(cohort, row.name, colours(index)), f"<td>{threshold_text(row.threshold)}</td>"]
         for share in shares:
             cells += [estimate_cell(one) for one in predictive_values(sensitivity, specificity, share)]
         body.append(cells)
@@ -204,7 +211,8 @@ def measures_table(results: Mapping[str, ScorerResult], rows: Sequence[Operating
             found.append(
                 {
                     "scorer": name, "measure": measure, "value": one.value, "low": one.low, "high": one.high,
-                    "n": one.n, "threshold": at[name].threshold if name in at else math.nan, "cases": result.n,
+                    "n": one.n, "bias_where_widened": one.bias,
+                    "threshold": at[name].threshold if name in at else math.nan, "cases": result.n,
                     "positives": result.positives, "missing": result.missing, "delong_se": result.delong_se,
                 }
             )  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from core.models.cards import Card
 from pages.parts.markdown import plain
-from train.queue.trainings import JobRow
+from train.queue.trainings import Epoch, JobRow
 
 _MARKS = {"leak": ":material/dangerous:", "warning": ":material/warning:", "note": ":material/info:"}
 
@@ -68,6 +69,21 @@ def trials_table(job: JobRow) -> list[dict[str, Any]]:
         }
         for trial in job.trials
     ]
+
+
+def outcome_text(job: JobRow, epochs: Sequence[Epoch], card: Card | None) -> str:
+    """What a finished training came to: how long, its test AUC, its seed, and what was resumed."""
+    parts = []
+    if job.started_at and job.ended_at:
+        parts.append(f"took {duration_text((job.ended_at - job.started_at).total_seconds())}")
+    if card is not None and card.measured is not None:
+        area = card.measured
+        parts.append(f"test AUC {area.auc:.3f} ({area.low:.3f} to {area.high:.3f}, {area.n} cases)")
+    parts.append(f"seed {job.request.seed}")
+    retained = sum(1 for epoch in epochs if epoch.attempt < job.attempts)
+    if job.attempts > 1:
+        parts.append(f"attempt {job.attempts}, resumed after {retained} of {len(epochs)} epochs")
+    return " · ".join(parts)
 
 
 def duration_text(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.forms import Field, post_form, refusal
+from pages.parts.forms import Field, going_on, post_form, refusal
 from pages.parts.markdown import plain
 from pages.parts.session import settings
 
@@ -22,5 +22,6 @@ with middle:
         "/login",
         [Field("who", "Name", autocomplete="username"), Field("password", "Password", "password", "current-password")],
         button="Sign in",
+        hidden=going_on(),
     )
     st.caption("No account, or locked out? An administrator of your site can help.")

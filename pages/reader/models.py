@@ -23,7 +23,7 @@ from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
 from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
-from pages.parts import card_rows
+from pages.parts import address, card_rows
 from pages.parts.markdown import plain
 from pages.parts.session import database, require, settings
 from pages.reader.parts import card_figures
@@ -47,6 +47,32 @@ def draw_headline(card: Card) -> None:
         right.plotly_chart(drawn[1], key=f"calibration_{card.model_id}", config={"displayModeBar": False})
     with st.expander("Every measure", icon=":material/list:"):
         st.table(card_rows.measure_rows(measured), width="content")
+
+
+def draw_overview(cards: Sequence[Card]) -> None:
+    """One row a model; a click on a column's head sorts, and the table searches in itself."""
+    answering = {card.weights_sha256 for card in live_cards(settings())}
+    rows = []
+    for card in cards:
+        area, counts = card.measured, card.data.cases_in("test")
+        rows.append(
+            {
+                "Model": card.title,
+                "Reads": str(card.modality),
+                "Answers": "yes" if card.weights_sha256 in answering else "measured only",
+                "AUC": area.auc if area is not None else None,
+                "Low": area.low if area is not None else None,
+                "High": area.high if area is not None else None,
+                "Test cases": sum(counts.values()) or None,
+                "Positive": counts.get(card.positive),
+                "Learnt from": card.data.name or "not stated",
+                "Split": "leaks" if leaks_of(card) else card.data.split_by or "not stated",
+                "Weights": card.weights_sha256[:8],
+            }
+        )
+    columns = {name: st.column_config.NumberColumn(format="%.3f") for name in ("AUC", "Low", "High")}
+    st.dataframe(rows, hide_index=True, width="stretch", key="models_overview", column_config=columns)
+    st.caption("AUC on each model's own test cases, low and high of its 95 % interval. A click on a head sorts.")
 
 
 def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
@@ -103,14 +129,12 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
     kind = EVERY
     if len(kinds) > 1:
         options = (EVERY, *kinds)
-        kind = st.segmented_control(
-            "Kind of image", options, default=EVERY, required=True, key="kind", bind="query-params", wrap=True
-        )
+        kind = address.segments("Kind of image", options, key="kind", wrap=True)
     shown = [card for card in cards if kind in (EVERY, card.modality.value)]
     answering = {card.weights_sha256 for card in live_cards(settings())}
     measured_only = [card for card in shown if card.weights_sha256 not in answering]
-    if measured_only and not st.toggle(
-        f"Also those that were trained and measured only ({len(measured_only)})", key="measured", bind="query-params"
+    if measured_only and not address.toggle(
+        f"Also those that were trained and measured only ({len(measured_only)})", key="measured"
     ):
         return [card for card in shown if card.weights_sha256 in answering]
     return shown
@@ -124,7 +148,10 @@ points = points_here(database(), cards)
 answers = proposal_answers(database(), person)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
-for card in choose_cards(cards):
+chosen = choose_cards(cards)
+if chosen:
+    draw_overview(chosen)
+for card in chosen:
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
         draw_proposals(card, answers.get(card.model_id, {}))

@@ -56,9 +56,9 @@ def show_known(person: SignedIn, row: StudyRow) -> None:
 def enter(person: SignedIn, row: StudyRow, breasts: tuple[str, ...]) -> None:
     with st.form("truth_form", clear_on_submit=True):
         breast = st.segmented_control(
-            "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name
+            "Breast", breasts, default=breasts[0] if len(breasts) == 1 else None, format_func=breast_name, required=True
         )
-        pathology = st.segmented_control("Pathology", truths.PATHOLOGIES)
+        pathology = st.segmented_control("Pathology", truths.PATHOLOGIES, required=True)
         happened_on = st.date_input("Date of the result", value=None, max_value=date.today(), format="YYYY-MM-DD")
         source = st.text_input(
             "Source", max_chars=200, placeholder="For example: core biopsy, or two years of follow-up"

@@ -8,6 +8,7 @@ from core.evaluation.statistics.operating_points import Threshold
 from core.evaluation.tables.case_lists import DISPUTED, LISTS, list_cases
 from core.evaluation.tables.cohort import Cohort
 from core.records.reads.answers_seen import record_case_scores_shown
+from pages.parts import address
 from pages.parts.figures import draw_download, draw_style
 from pages.parts.markdown import plain
 from pages.parts.session import database, require
@@ -23,9 +24,9 @@ def choose_thresholds(cohort: Cohort, names: list[str]) -> dict[str, Threshold]:
     unknown = [name for name in names if name not in cohort.thresholds]
     at = 0.5
     if unknown:
-        at = st.slider(
-            "Threshold: called positive at or above this score", 0.0, 1.0, 0.5, 0.005, "%.3f", key="at",
-            bind="query-params",
+        at = address.slider(
+            "Threshold: called positive at or above this score", 0.0, 1.0, step=0.005, key="at", default=0.5,
+            format="%.3f",
         )  # fmt: skip
     else:
         st.caption("Each model at its own threshold, fixed on its validation cases.")
@@ -35,12 +36,11 @@ def choose_thresholds(cohort: Cohort, names: list[str]) -> dict[str, Threshold]:
 def choose_subgroup(cohort: Cohort) -> tuple[str, str] | None:
     columns = [str(name) for name in cohort.table.subgroups.columns]
     left, right = st.columns(2)
-    column = left.selectbox("Subgroup", [EVERYBODY, *columns], key="by", bind="query-params")
-    if column in (None, EVERYBODY):
+    column = address.select("Subgroup", [EVERYBODY, *columns], key="by", at=left)
+    if column == EVERYBODY:
         return None
     values = sorted(set(cohort.table.subgroups[column].astype(str)))
-    value = right.selectbox("Value", values, key="is", bind="query-params")
-    return None if value is None else (str(column), str(value))
+    return column, address.select("Value", values, key="is", at=right)
 
 
 who = require("see_cases")
@@ -50,12 +50,10 @@ st.caption("The single test cases behind a comparison. The address of this page 
 left, middle, right = st.columns([2, 2, 2])
 with left:
     cohort = choose_cohort()
-a = middle.selectbox("Scorer A", cohort.names, key="a", bind="query-params")
-other = right.selectbox(
-    "Scorer B", [NOBODY, *(name for name in cohort.names if name != a)], key="b", bind="query-params"
-)
-kind = st.segmented_control("Show", LISTS, default=LISTS[0], required=True, key="list", bind="query-params", wrap=True)
-b = None if other in (None, NOBODY) else other
+a = address.select("Scorer A", cohort.names, key="a", at=middle)
+other = address.select("Scorer B", [NOBODY, *(name for name in cohort.names if name != a)], key="b", at=right)
+kind = address.segments("Show", LISTS, key="list", wrap=True)
+b = None if other == NOBODY else other
 draw_leaks(cohort, [a] if b is None else [a, b])
 thresholds = choose_thresholds(cohort, [a] if b is None else [a, b])
 subgroup = choose_subgroup(cohort)

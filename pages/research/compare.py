@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.evaluation.statistics.summary import table_warnings
+from pages.parts import address
 from pages.parts.comparison import SECTIONS
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
@@ -30,7 +31,7 @@ st.caption(plain(cohort.provenance(names).text))
 for warning in table_warnings(cohort.table, list(results.values())):
     st.warning(plain(warning), icon=":material/warning:")
 draw_operating_point(numbers, names)
-tabs = st.tabs(list(SECTIONS), key="show", bind="query-params")
+tabs = address.tabs(list(SECTIONS), key="show")
 for tab, draw_section in zip(tabs, SECTIONS.values(), strict=True):
     if tab.open:
         with tab:

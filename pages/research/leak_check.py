@@ -5,12 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from core.evaluation.tables.cohort import data_sha256
+from core.models.cards import all_cards
 from core.records.data_sets import list_checked
+from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, require
-from pages.research.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_version
+from pages.parts.session import database, require, settings
+from pages.research.parts.leak_tables import draw_cost, draw_findings, draw_models, draw_own, draw_version
 from pages.research.parts.source import card_groups
+
+OWN = "Cases of my own"
 
 actor = require("check_leaks")
 draw_style()
@@ -22,16 +26,11 @@ st.caption(
 groups = card_groups()
 with refusals_shown(stops=True):
     versions = {f"{row.name}, version {row.number}": row for row in list_checked(database(), actor)}
-options = [*groups, *versions]
-if not options:
-    st.info(
-        "There is no model with test scores and no data set yet. An administrator adds a data set on the page Data "
-        "sets; it is audited there and then.",
-        icon=":material/info:",
-    )
-    st.stop()
-chosen = st.selectbox("Data set", options, key="data", bind="query-params")
-if chosen in versions:
+options = [*groups, *versions, OWN]
+chosen = address.select("Data set", options, key="data")
+if chosen == OWN:
+    draw_own(all_cards(settings()))
+elif chosen in versions:
     draw_version(versions[chosen])
 elif chosen in groups:
     cards = groups[chosen].cards

@@ -177,6 +177,36 @@ def test_an_address_that_is_opened_again_shows_the_same_choice(page: Page, site:
     assert page.get_by_role("tab", name="Training").get_attribute("aria-selected") == "true"
 
 
+def test_the_slider_shows_the_threshold_that_another_data_set_is_computed_at_also_for_who_opens_the_address(
+    page: Page, site: RunningApp
+) -> None:
+    def thresholds() -> set[str]:
+        return set(re.findall(r"threshold ([\d.]+)", matrices(page)))
+
+    def require_shown() -> None:
+        (one,) = thresholds()
+        assert float(page.get_by_role("slider").first.input_value()) == pytest.approx(float(one), abs=1e-9)
+        has_bands = page.locator(".st-key-figure_roc .scatterlayer .trace .fills path, .js-fill").count() > 0
+        assert page.get_by_role("switch", name="95 % bands").is_checked() is has_bands
+
+    page.goto(f"{site.url}/compare")
+    page.get_by_text("Confusion matrices").wait_for()
+    settled(page)
+    first = thresholds()
+    require_shown()
+    page.get_by_role("combobox", name=re.compile("Data set")).click()
+    page.get_by_role("option", name=re.compile("mini-MIAS")).click()
+    expect(page.locator(".sr-matrices").first).to_contain_text("mammography-fusion", timeout=PATIENCE_MS)
+    settled(page)
+    assert thresholds() != first
+    require_shown()
+    before = matrices(page)
+    page.goto(page.url)
+    expect(page.locator(".sr-matrices").first).to_contain_text("mammography-fusion", timeout=PATIENCE_MS)
+    settled(page)
+    assert matrices(page) == before
+
+
 def test_the_cases_page_lists_and_says_that_the_pictures_are_not_here(page: Page, site: RunningApp) -> None:
     page.goto(f"{site.url}/cases")
     page.get_by_text("scores only").first.wait_for()

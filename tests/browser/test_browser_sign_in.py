@@ -98,6 +98,21 @@ def test_signed_out_no_address_leads_past_the_sign_in_page(app: RunningApp, page
     assert "Sign out" not in page.inner_text("body")
 
 
+def test_a_link_opened_while_signed_out_is_where_one_is_after_signing_in(app: RunningApp, page: Any) -> None:
+    page.goto(f"{app.url}/models?kind=ultrasound")
+    page.wait_for_selector("form[action='/login']")
+    assert "Page not found" not in page.inner_text("body")
+    page.fill("[name=who]", NAME)
+    page.fill("[name=password]", "wrong password")
+    page.click("form[action='/login'] button")
+    page.wait_for_selector("text=do not match")
+    page.fill("[name=who]", NAME)
+    page.fill("[name=password]", PASSWORD)
+    page.click("form[action='/login'] button")
+    page.wait_for_selector("text=Sign out")
+    assert page.url.endswith("/models?kind=ultrasound")
+
+
 def test_the_sign_in_form_works_with_the_keyboard_alone(app: RunningApp, page: Any) -> None:
     page.goto(app.url)
     page.focus("[name=who]")

@@ -15,7 +15,10 @@ LATER = ("st.dialog", "st.fragment")
 CALLBACKS = ("on_click", "on_change", "on_select", "on_submit", "on_dismiss")
 ASKED_FOR_DOWNLOADS = ("deferred", "with_audit")
 
-LOOKING_ONLY = {"pages/parts/frame.py:_watch_session": "is what looks whether the session has ended"}
+LOOKING_ONLY = {
+    "pages/parts/frame.py:_watch_session": "is what looks whether the session has ended",
+    "pages/parts/address.py:_write": "puts a control's value into this tab's address; the page that follows asks",
+}
 BYTES = {"pages/admin/audit.py": "made in the run that draws the button, which has asked"}
 """Downloads that are no functions."""
 

@@ -9,39 +9,59 @@ from core.models.cards import all_cards
 from core.records.data_sets import load_version
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
+from core.records.queue import DONE
+from core.types import Modality
 from train.queue import trainings
 from train.recipe.request import FitRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One training that was timed. seconds: of an epoch (median). pixels: training cases times side squared."""
+    """One training that was timed. seconds: of an epoch (median). pixels: training cases times side squared.
+
+    other_seconds: what it took besides its epochs (reading the cases, scoring, publishing); None where that is not
+    known.
+    """
 
     architecture: str
+    modality: Modality
     init: str
     seconds: float
     pixels: float
     source: str
+    other_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """minutes: at most, for all epochs of all runs, without preparing the cases. source: what it was taken from."""
+    """minutes: at most, for all epochs of all runs, and for the rest where it is known. source: what it was taken from.
+
+    is_whole: the time before and after the epochs is in it.
+    """
 
     minutes: float
     source: str
+    is_whole: bool
 
 
 def estimate(db: Database, actor: Actor, request: FitRequest, n_training: int) -> Duration | None:
-    """From the newest job here of the same architecture, else from a shipped card; None where nothing was timed.
+    """From the newest job here of the same architecture and kind of image, else from such a card; None where nothing
+    was timed.
 
-    Time grows with cases and with the area of the square. Raises NotAllowed.
+    What a training takes besides its epochs is learnt from this site's jobs, from another architecture's where this one
+    was never trained here. Time grows with cases and with the area of the square. Raises NotAllowed.
     """
-    for timed in (*_of_jobs(db, actor), *_of_cards(db)):
-        if (timed.architecture, timed.init) == (request.architecture, request.init) and timed.pixels:
-            share = n_training * request.n_pixels / timed.pixels
-            seconds = timed.seconds * share * request.n_epochs * request.runs
-            return Duration(seconds / 60, timed.source)
+    here = list(_of_jobs(db, actor))
+    for timed in (*here, *_of_cards(db)):
+        same = (timed.architecture, timed.modality, timed.init)
+        if same != (request.architecture, request.modality, request.init) or not timed.pixels:
+            continue
+        n_pixels = n_training * request.n_pixels
+        seconds = timed.seconds * n_pixels / timed.pixels * request.n_epochs * request.runs
+        rest = next((one for one in (timed, *here) if one.other_seconds is not None and one.pixels), None)
+        if rest is not None and rest.other_seconds is not None:
+            seconds += rest.other_seconds * max(1.0, n_pixels / rest.pixels)
+        return Duration(seconds / 60, timed.source, rest is not None)
     return None
 
 
@@ -53,7 +73,12 @@ def _of_jobs(db: Database, actor: Actor) -> Iterator[Measured]:
         n_training = load_version(db, actor, job.version_id).n_training
         seconds = sorted(epoch.measures["seconds"] for epoch in epochs)[len(epochs) // 2]
         pixels = n_training * job.request.n_pixels
-        yield Measured(job.request.architecture, job.request.init, seconds, pixels, f"training {job.id} on this site")
+        request, other = job.request, None
+        if job.state == DONE and job.attempts == 1 and job.started_at and job.ended_at:
+            whole = (job.ended_at - job.started_at).total_seconds()
+            other = max(0.0, whole - sum(epoch.measures["seconds"] for epoch in epochs))
+        source = f"training {job.id} on this site"
+        yield Measured(request.architecture, request.modality, request.init, seconds, pixels, source, other)
 
 
 def _of_cards(db: Database) -> Iterator[Measured]:
@@ -64,4 +89,5 @@ def _of_cards(db: Database) -> Iterator[Measured]:
         if len(seconds) > 1 and n_training:
             pixels = n_training * card.side * card.columns
             source = f"the card of {card.model_id}, on the machine that made it"
-            yield Measured(card.architecture, training.init, seconds[len(seconds) // 2], pixels, source)
+            middle = seconds[len(seconds) // 2]
+            yield Measured(card.architecture, card.modality, training.init, middle, pixels, source)

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import FrameType
 from typing import Any, Protocol
 from uuid import uuid4
 
+from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from core.errors import AppError, traceback_of
@@ -31,7 +32,20 @@ from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
-from core.records.queue import CANCELLED, DONE, ENDING, FAILED, LEASE_SECONDS, LOST, STOP, Ended, Held, Lease, Queue
+from core.records.queue import (
+    CANCELLED,
+    DONE,
+    ENDING,
+    FAILED,
+    LEASE_SECONDS,
+    LOST,
+    RUNNING,
+    STOP,
+    Ended,
+    Held,
+    Lease,
+    Queue,
+)
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from train.fitting.checkpoint import newest_step
@@ -241,7 +255,8 @@ def _comparing(run: LocalRun) -> dict[str, Any]:
 def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEASE_SECONDS) -> None:
     """The whole life of a worker process. Told to end by SIGTERM or Ctrl-C, it hands its job back.
 
-    with_app: standard input is a pipe from the application; once that closes, the worker finishes its job and ends.
+    with_app: standard input is a pipe from the application; once that closes, the worker finishes its job and ends, or
+    hands it back, as `Settings.worker_at_stop` says.
     lease_seconds: how long its job is its own after its last heartbeat.
     """
     ending = threading.Event()
@@ -253,7 +268,8 @@ def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEA
     signal.signal(signal.SIGINT, report)
     app_is_gone = threading.Event()
     if with_app:
-        threading.Thread(target=_wait_for_end_of_input, args=(app_is_gone,), daemon=True).start()
+        gone = [app_is_gone, *([ending] if settings.worker_at_stop == "hand_back" else [])]
+        threading.Thread(target=_wait_for_end_of_input, args=(gone,), daemon=True).start()
     db = open_database(settings)
     imports, fits = (
         Worker(db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set, lease_seconds=lease_seconds)
@@ -269,15 +285,42 @@ def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEA
         db.close()
 
 
-def _wait_for_end_of_input(app_is_gone: threading.Event) -> None:
+def _wait_for_end_of_input(gone: Sequence[threading.Event]) -> None:
     while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
         pass
-    app_is_gone.set()
+    for event in gone:
+        event.set()
+
+
+def still_doing(db: Database) -> str:
+    """What the worker of this machine has in hand and what becomes of it now that the application stops; "" for
+    nothing, and where the database is away: that keeps no server from stopping.
+    """
+    machine, words = platform.node()[:80] or "unnamed", []
+    try:
+        with db.read() as connection:
+            for table, kind in ((tables.job, "training"), (tables.data_import, "import")):
+                mine = (table.c.state == RUNNING, table.c.machine == machine)
+                found = connection.execute(select(table.c.id).where(*mine).order_by(table.c.id)).scalars()
+                words += [f"{kind} {row_id}" for row_id in found]
+    except (AppError, InterfaceError, OperationalError):
+        return ""
+    if not words:
+        return ""
+    if db.settings.worker_at_stop == "hand_back":
+        return f"The worker hands back {', '.join(words)}; it goes on after the next start."
+    return (
+        f"The worker goes on with {', '.join(words)} and ends after that. To end it now and go on after the next "
+        "start, send it SIGTERM; SECONDREAD_WORKER_AT_STOP=hand_back does so at every stop."
+    )
 
 
 @contextmanager
-def supervised(settings: Settings) -> Iterator[None]:
-    """A worker process beside this one, replaced when it dies. After the block it ends once its job is done."""
+def supervised(settings: Settings, report: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A worker process beside this one, replaced when it dies. After the block it ends once its job is done.
+
+    report: is called after the block, before the worker is told.
+    """
     folder = settings.state_dir / "logs"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     is_over = threading.Event()
@@ -302,5 +345,6 @@ def supervised(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
+        report()
         is_over.set()
         thread.join(5)

@@ -8,7 +8,7 @@ odds at which a person who acts at t values a false alarm against a missed cance
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,19 @@ def precision_recall_curve(
         low=None if low is None else low[1:],
         high=None if high is None else high[1:],
     )
+
+
+def mean_sensitivity(curves: Iterable[RocCurve]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of several ROC curves at equal specificity (vertical averaging; Chen & Samuelson 2014).
+
+    Gives false-positive rates (`GRID`) and the mean sensitivity there, both (points,), with straight lines between the
+    points of each curve. Where a curve rises straight up, its upper end counts.
+    """
+    each = []
+    for curve in curves:
+        rates, places = np.unique(curve.false_positive_rate[::-1], return_index=True)
+        each.append(np.interp(GRID, rates, curve.sensitivity[::-1][places]))
+    return GRID, np.mean(each, axis=0)
 
 
 def _ranked(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranked:

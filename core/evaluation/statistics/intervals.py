@@ -255,7 +255,8 @@ def one_case_each(patients: np.ndarray | None) -> bool:
 
 
 def percentile(value: float, samples: np.ndarray, n: int) -> Estimate:
-    """`value` with the central 95 % of bootstrap `samples`, widened where needed so that it holds the value.
+    """`value` with the central 95 % of bootstrap `samples`, widened where needed so that it holds the value; the
+    estimate then has its `bias`.
 
     Samples that are NaN (a draw without one of the classes) are left out; with none left the interval is NaN.
     """
@@ -263,7 +264,10 @@ def percentile(value: float, samples: np.ndarray, n: int) -> Estimate:
     if len(retained) == 0:
         return Estimate(value, float("nan"), float("nan"), n)
     low, high = np.percentile(retained.astype(np.float64), (2.5, 97.5))
-    return Estimate(value, min(float(low), value), max(float(high), value), n)
+    # Percentiles interpolate between draws: a rounding error is no bias.
+    is_widened = value < low - 1e-12 or value > high + 1e-12
+    bias = float(retained.astype(np.float64).mean()) - value if is_widened else None
+    return Estimate(value, min(float(low), value), max(float(high), value), n, bias)
 
 
 def require_both_classes(labels: np.ndarray, what: str) -> None:

@@ -13,13 +13,16 @@ from core.types import Estimate
 
 SMALL = 20
 """Below this many cases a subgroup is shown greyed out."""
+FEWEST_OF_A_CLASS = 5
+"""With fewer positives, or fewer others, an area says nothing: none is shown, whatever its interval."""
 MAX_GROUPS = 40
 NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True, slots=True)
 class Subgroup:
-    """auc: None where the subgroup lacks one of the classes. sensitivity, specificity: None without a threshold."""
+    """auc: None where the subgroup has fewer than `FEWEST_OF_A_CLASS` of a class. sensitivity, specificity: None
+    without a threshold."""
 
     column: str
     value: str
@@ -66,7 +69,8 @@ def subgroups(
         if threshold is not None:
             sensitivity = share(calls[truth], None if some is None else some[truth])
             specificity = share(~calls[~truth], None if some is None else some[~truth])
-        area = _area(truth, known[chosen], some, resamples, seed) if 0 < truth.sum() < len(truth) else None
+        rarer = min(int(truth.sum()), int((~truth).sum()))
+        area = _area(truth, known[chosen], some, resamples, seed) if rarer >= FEWEST_OF_A_CLASS else None
         found.append(Subgroup(column, str(name), len(truth), int(truth.sum()), area, sensitivity, specificity))
     return tuple(found)
 

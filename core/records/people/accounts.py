@@ -84,6 +84,7 @@ class PersonRow:
     """One line of the list of people.
 
     is_locked: too many failed sign-ins, for some minutes. is_sso: comes by single sign-on, and roles with it.
+    is_invited: nobody has set a password with their link yet. has_link: the link can still be used.
     """
 
     id: int
@@ -93,6 +94,8 @@ class PersonRow:
     is_locked: bool
     is_sso: bool
     has_second_factor: bool
+    is_invited: bool
+    has_link: bool
     created_at: datetime
 
 
@@ -166,10 +169,13 @@ def list_people(db: Database, actor: Actor) -> list[PersonRow]:
         with_factor = set(
             connection.execute(select(factor.person_id).where(factor.confirmed_at.is_not(None))).scalars()
         )
+        link = tables.invitation.c
+        with_link = set(connection.execute(select(link.person_id).where(link.expires_at > now())).scalars())
     return [
         PersonRow(
             row.id, row.name, _in_order(row.roles), row.disabled, row.id in locked, row.issuer is not None,
-            row.id in with_factor, row.created_at,
+            row.id in with_factor, row.issuer is None and row.password_hash == passwords.NO_PASSWORD,
+            row.id in with_link, row.created_at,
         )
         for row in rows
     ]  # fmt: skip

@@ -21,8 +21,6 @@ from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import Actor, Person, require_permission
 
 VALID_HOURS = 48
-NO_PASSWORD = "none"
-"""In place of a hash: no password matches it."""
 
 
 def invite_person(db: Database, actor: Actor, *, name: str, roles: Iterable[str]) -> tuple[Person, str]:
@@ -33,7 +31,7 @@ def invite_person(db: Database, actor: Actor, *, name: str, roles: Iterable[str]
         trail.lock_trail(connection)
         if accounts.find_person(connection, name) is not None:
             raise AccountRefused("taken")
-        person = accounts.insert_person(connection, name, NO_PASSWORD, chosen)
+        person = accounts.insert_person(connection, name, passwords.NO_PASSWORD, chosen)
         token = _new_link(connection, person.id, created_by=administrator.id)
         trail.record(connection, administrator.id, "invite person", f"person {person.id}", roles=list(chosen))
     return person, token
@@ -101,7 +99,7 @@ def _reset(connection: Connection, person_id: int, *, created_by: int) -> str:
     accounts.require_own_password(row)
     if row.disabled:
         raise Conflict("This person is disabled. Let them sign in again first.")
-    accounts.change_row(connection, person_id, password_hash=NO_PASSWORD)
+    accounts.change_row(connection, person_id, password_hash=passwords.NO_PASSWORD)
     throttle.forget_attempts(connection, person_id)
     sessions.revoke_all(connection, person_id)
     return _new_link(connection, person_id, created_by=created_by)

@@ -10,6 +10,8 @@ from functools import lru_cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+NO_PASSWORD = "none"
+"""In place of a hash: no password matches it."""
 LENGTH = 12
 LENGTH_MOST = 256
 DIFFERENT_CHARACTERS = 5

@@ -20,7 +20,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people import accounts, sessions
 from core.records.people.accounts import AccountRefused
-from core.records.people.invitations import NO_PASSWORD
+from core.records.people.passwords import NO_PASSWORD
 from core.records.people.permissions import ROLES
 from core.settings import Settings
 

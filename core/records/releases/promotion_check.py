@@ -144,7 +144,7 @@ def examine(db: Database, actor: Actor, job_id: int, *, reference: str | None = 
     margin = site_settings.current(db).sensitivity_margin_percent / 100
     area = candidate.measured
     measured = Estimate(area.auc, area.low, area.high, area.n) if area is not None else None
-    circumstances = Circumstances(tuple(leaks), seen, is_replaced, is_compared, measured)
+    circumstances = Circumstances(tuple(leaks), seen, is_replaced, is_compared, measured, live is not None)
     lines = failed_checks(numbers, circumstances, margin=margin)
     return Examination(
         job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), numbers, speeds,

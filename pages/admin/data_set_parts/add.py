@@ -32,7 +32,7 @@ def ask_what(way: str, *, kind: Modality) -> tuple[str, Modality | None, int]:
     left, middle, right = st.columns([3, 3, 1])
     name = left.text_input("Name", max_chars=NAME_LENGTH_MOST, key=f"{way}_name_{round_()}")
     modality = middle.segmented_control(
-        "Kind of picture", list(Modality), default=kind, format_func=str, key=f"{way}_kind_{round_()}"
+        "Kind of picture", list(Modality), default=kind, format_func=str, required=True, key=f"{way}_kind_{round_()}"
     )
     seed = right.number_input("Seed of the split", 0, 2**31 - 1, 0, key=f"{way}_seed_{round_()}")
     return name, modality, int(seed)

@@ -58,7 +58,11 @@ def add_workbooks(actor: Actor) -> None:
                 return
             columns = _ask_columns(_headers(actor, sources, sheets), sheets)
         if not columns.is_complete:
-            st.info("Choose which columns make the key; then the join shows here.")
+            st.info(
+                f"Still to choose above: {', '.join(_missing(columns))}. Every row is found by file name, date, time "
+                "and patient, so each sheet needs these four columns; data_validation_x needs the path of the picture "
+                "as well. A sheet without one of them cannot be joined: export it again with that column."
+            )
             return
         seen = _preview(actor, sources, columns)
     _show(seen)
@@ -73,6 +77,13 @@ def add_workbooks(actor: Actor) -> None:
             for key in ("link_unpacked", "link_sheets", "link_headers", "link_preview"):
                 st.session_state.pop(key, None)
             begun([file for file in (combined, validation, archive) if file is not None])
+
+
+def _missing(columns: LinkColumns) -> list[str]:
+    """The columns that are not chosen yet, by sheet."""
+    keys = (("datacombined", columns.combined), ("data_validation_x", columns.validation))
+    missing = [f"{_WORDS[part]} ({where})" for where, key in keys for part in _WORDS if not getattr(key, part)]
+    return [*missing, *([] if columns.path else ["Path of the picture (data_validation_x)"])]
 
 
 def _one_file(key: str, words: str) -> InboxFile | None:

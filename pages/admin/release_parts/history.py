@@ -35,7 +35,10 @@ def draw_model(
     words = "as it is shipped" if live is not None else "measured only" if withheld is not None else "was never live"
     if last is not None and withheld is None:
         words = f"since {when(last.created_at)} by {plain(last.person_name)}"
-    with st.expander(f"{plain(model_id)} · {state} · {words}", key=f"model_{model_id}"):
+    card = live or withheld
+    area = card.measured if card is not None else None
+    numbers = f" · test AUC {area.auc:.3f} ({area.low:.3f} to {area.high:.3f}, {area.n} cases)" if area else ""
+    with st.expander(f"{plain(model_id)} · {state} · {words}{numbers}", key=f"model_{model_id}"):
         if last is not None:
             st.text(f"{last.decision}: {last.reason}")
         live_sha256 = decisions.live_now(database(), actor, model_id)
@@ -49,8 +52,14 @@ def draw_model(
             "Earlier release", earlier, format_func=_release_text,
             key=f"earlier_{model_id}_{live_sha256}", disabled=not earlier, placeholder="none",
         )  # fmt: skip
-        is_back = back.button("Roll back", key=f"roll_back_{model_id}", disabled=card is None, width="stretch")
-        is_end = end.button("Retire", key=f"retire_{model_id}", disabled=live_sha256 is None, width="stretch")
+        no_way_back = None if card is not None else "There is no earlier release of this model here."
+        is_back = back.button(
+            "Roll back", key=f"roll_back_{model_id}", disabled=card is None, width="stretch", help=no_way_back
+        )
+        not_live = None if live_sha256 is not None else "This model does not answer, so there is nothing to retire."
+        is_end = end.button(
+            "Retire", key=f"retire_{model_id}", disabled=live_sha256 is None, width="stretch", help=not_live
+        )
         with refusals_shown():
             if is_back and card is not None:
                 decisions.roll_back(
@@ -138,7 +147,10 @@ def draw_leads(actor: Actor, cards: Sequence[Card]) -> None:
         )  # fmt: skip
         if lead is not None and lead.note:
             st.warning(plain(f"{lead.note} {lead.model_id} leads in its place."), icon=":material/warning:")
-        if save.button("Name the lead", key=f"name_lead_{modality}", disabled=model_id == named, width="stretch"):
+        why = "This model leads already. Choose another first." if model_id == named else None
+        if save.button(
+            "Name the lead", key=f"name_lead_{modality}", disabled=model_id == named, width="stretch", help=why
+        ):
             with refusals_shown():
                 decisions.name_lead(database(), actor, modality, model_id or None)
                 _note_and_rerun(f"{model_id or 'The default'} leads on {modality} from the next page on.")

@@ -14,7 +14,7 @@ from core.models.cards import Card
 from core.records.people.permissions import Actor
 from core.records.releases import decisions, promotion_check
 from core.records.releases.promotion_check import Examination
-from pages.parts import card_rows
+from pages.parts import address, card_rows
 from pages.parts import tables as tables
 from pages.parts.comparison import draw_calibration, draw_classes, draw_decisions, draw_pairs, draw_subgroups
 from pages.parts.figures import colour, draw_download, draw_figure
@@ -32,8 +32,8 @@ def ask_reference(actor: Actor, job_id: int) -> str | None:
     choices = {card.model_id: card for card in promotion_check.reference_choices(database(), actor, job_id)}
     if len(choices) < 2:
         return None
-    chosen = st.selectbox(
-        "Live model beside it", list(choices), key="beside", bind="query-params",
+    chosen = address.select(
+        "Live model beside it", list(choices), key="beside",
         help="No model of the candidate's name is live, so it would replace none; look at it beside any other.",
     )  # fmt: skip
     return choices[chosen].weights_sha256
@@ -160,7 +160,7 @@ def _draw_numbers(found: Examination) -> None:
         "Paired test": draw_pairs,
         "Decision curve": draw_decisions,
     }
-    for tab, draw in zip(st.tabs(list(sections), key="section", bind="query-params"), sections.values(), strict=True):
+    for tab, draw in zip(address.tabs(list(sections), key="section"), sections.values(), strict=True):
         if tab.open:
             with tab, refusals_shown():
                 draw(numbers, names)

@@ -6,12 +6,23 @@ import plotly.colors
 import plotly.graph_objects as go
 import streamlit as st
 
+from core.errors import NotFound
+from core.models.cards import Card
 from core.records import queue
 from core.records.people.permissions import Actor
+from core.records.releases.decisions import candidate_card
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, require
-from pages.parts.training_tables import device_text, duration_text, job_title, progress_text, trials_table, when
+from pages.parts.session import database, require, settings
+from pages.parts.training_tables import (
+    device_text,
+    duration_text,
+    job_title,
+    outcome_text,
+    progress_text,
+    trials_table,
+    when,
+)
 from train.queue import trainings
 from train.queue.trainings import Epoch, JobRow
 
@@ -46,6 +57,12 @@ def show(actor: Actor, job: JobRow) -> None:
     st.markdown(f"**{job_title(job)}**")
     say = st.error if job.state in (queue.FAILED, queue.DEAD) else st.success if job.state == queue.DONE else st.info
     say(plain("Stopping." if job.is_stopping else job.message))
+    if job.state == queue.DONE and job.result:
+        st.caption(outcome_text(job, epochs, _card_of(job)))
+        st.page_link(
+            "pages/admin/releases.py", label="Look at its candidate", icon=":material/published_with_changes:",
+            query_params={"candidate": str(job.id)},
+        )  # fmt: skip
     if job.is_open:
         _draw_progress(job, epochs)
         words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
@@ -65,6 +82,14 @@ def show(actor: Actor, job: JobRow) -> None:
     if tail:
         with st.expander("Log", key=f"log_{job.id}"):
             st.code(tail, language=None)
+
+
+def _card_of(job: JobRow) -> Card | None:
+    """The card of its candidate; None where that is gone or damaged, which the page Releases says."""
+    try:
+        return candidate_card(settings(), job.id, job.result["model_id"], job.result["weights_sha256"])  # type: ignore[index]
+    except NotFound:
+        return None
 
 
 def _draw_progress(job: JobRow, epochs: list[Epoch]) -> None:

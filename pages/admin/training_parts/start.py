@@ -52,11 +52,11 @@ def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
         key="job_data",
     )
     architecture = right.selectbox("Architecture", list(titles), format_func=titles.__getitem__, key="job_architecture")
-    preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", key="job_preset")
-    st.caption(PRESETS.get(preset or "", "Choose a preset."))
+    preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", required=True, key="job_preset")
+    st.caption(PRESETS[preset])
     version = by_id[version_id]
     with refusals_shown():
-        requests = _requests(version, architecture, preset or "As recommended")
+        requests = _requests(version, architecture, preset)
         _show_cost(actor, requests, version)
         if version.is_leaking:
             st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
@@ -133,7 +133,8 @@ def _show_cost(actor: Actor, requests: list[FitRequest], version: VersionRow) ->
         st.caption("No training of this architecture was timed yet; the first epoch will tell how long it takes.")
     else:
         minutes = took.minutes * len(requests)
-        st.caption(f"About {duration_text(60 * minutes)} at most, by {plain(took.source)}.")
+        rest = "" if took.is_whole else ", and the time to read the cases and to score the model, which comes on top"
+        st.caption(f"About {duration_text(60 * minutes)} at most, by {plain(took.source)}{rest}.")
     manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
     st.caption("The same from a terminal on this machine:")
     here = replace(request, data=manifest, root=data_sets.files_dir(settings()))

@@ -8,6 +8,8 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
+from core.errors import ModelUnavailable
+from core.evaluation.tables.own_cases import between_splits, cases_of_files, known_to, read_own_cases
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from core.records.data_sets import VersionRow
 from pages.parts import tables
@@ -23,6 +25,50 @@ from train.publishing.results import as_text, difference_text
 from train.recipe.programme import BY_GROUP, BY_IMAGE
 
 _COST = {"auc": "AUC", "macro_auc": "Macro AUC", "accuracy": "Accuracy", "macro_f1": "Macro F1"}
+
+
+_OWN_FORMAT = """
+Upload a CSV file with any of the columns `sha256` (of a file's bytes), `pixels_sha256` and `perceptual_hash` as in the
+list of cases beside a model's weights, and, to have your own split looked at, `split` and `patient`. Or upload the
+files themselves: they are hashed in memory and not stored.
+"""
+
+
+def draw_own(cards: Sequence[Card]) -> None:
+    """Cases of one's own: what each model here knows of them from its training, and leaks of one's own split."""
+    st.markdown(_OWN_FORMAT)
+    left, right = st.columns(2)
+    table = left.file_uploader("A list of hashes", type=["csv"], key="own_cases")
+    files = right.file_uploader("Or the files", accept_multiple_files=True, key="own_files")
+    if table is None and not files:
+        st.stop()
+    with refusals_shown(stops=True):
+        own = (
+            read_own_cases(table.getvalue()) if table is not None else cases_of_files([one.getvalue() for one in files])
+        )
+    between = between_splits(own)
+    for (tested, known), shared in between.items():
+        st.error(
+            f"Of {shared.of} cases of {plain(tested)}, {shared.n} are known from {plain(known)}: {shared.kinds}.",
+            icon=":material/policy:",
+        )
+    if not between and (own["split"] != "").any():
+        st.success("No case of a test or validation split is known from training.", icon=":material/check:")
+    rows: list[dict[str, str | int | None]] = []
+    for card in cards:
+        try:
+            seen = known_to(card, own)
+        except ModelUnavailable as damaged:
+            rows.append({"Model": card.title, "Id": card.model_id, "Known": None, "How": str(damaged)})
+            continue
+        text = "its folder does not list its cases" if seen is None else seen.kinds or "none"
+        rows.append({"Model": card.title, "Id": card.model_id, "Known": None if seen is None else seen.n, "How": text})
+    st.markdown(f"**{len(own)} cases, held against what each model was trained or chosen on**")
+    st.dataframe(rows, hide_index=True, width="stretch", key="own_against_models")
+    st.caption(
+        "The same picture by the hash of its bytes or of what it shows, nearly the same one by its perceptual hash. "
+        "Files that are uploaded are compared by the hash of their bytes alone: a copy in another format is not found."
+    )
 
 
 def draw_version(row: VersionRow) -> None:

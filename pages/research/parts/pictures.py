@@ -18,6 +18,7 @@ from core.reading.second_read import read_image
 from core.records.data_sets import files_dir
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Image, Modality
+from pages.parts import address
 from pages.parts.attention import FUSED
 from pages.parts.markdown import plain
 from pages.parts.progress import progress_bar
@@ -40,7 +41,7 @@ def draw_pictures(cohort: Cohort, found: pd.DataFrame, chosen: int | None, names
     cards = [here[name] for name in names if name in here]
     with_maps = False
     if cards and (paths or chosen is not None):
-        with_maps = st.toggle("Show where these models looked", key="maps", bind="query-params")
+        with_maps = address.toggle("Show where these models looked", key="maps")
     if chosen is not None:
         _draw_large(found.iloc[chosen], names, cards if with_maps else [], folders)
     if not paths:

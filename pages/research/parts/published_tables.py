@@ -43,7 +43,8 @@ def draw_published(cards: Sequence[Card]) -> None:
         icon=":material/download:",
     )  # fmt: skip
     for other in published().without_counterpart:
-        st.caption(f"{plain(other.what)}: {plain(other.words)}.")
+        source = f" {plain(other.source)}." if other.source else ""
+        st.caption(f"{plain(other.what)}: {plain(other.words)}.{source}")
 
 
 def believable_table() -> str:
@@ -53,10 +54,11 @@ def believable_table() -> str:
             f'<th scope="row">{escape(one.data)}</th>',
             _text(one.believable),
             _text(one.leakage or "not known"),
+            _text(one.source or "not recorded"),
         ]
         for one in published().ceilings
     ]
-    head = ["Collection", "Believable", "Rather a leak"]
+    head = ["Collection", "Believable", "Rather a leak", "Source"]
     return tables.html_table(head, rows, label="What figures to believe", texts=head)
 
 

@@ -9,10 +9,18 @@ from dataclasses import replace
 import streamlit as st
 
 from core.evaluation.cache import ComparisonCache
-from core.evaluation.tables.cohort import CardGroup, Cohort, cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.tables.cohort import (
+    UPLOADED,
+    CardGroup,
+    Cohort,
+    cohort_of_cards,
+    cohort_of_upload,
+    group_cards,
+)
 from core.evaluation.tables.scores import Scale, label_names, left_out_columns, read_scores
 from core.models.cards import all_cards, candidate_cards
 from core.records.reads.reader_scores import MALIGNANT, reader_scores
+from pages.parts import address
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -44,14 +52,13 @@ def choose_cohort() -> Cohort:
     """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
     # The address holds an option as it is shown, so options are made to be read and to stay as they are.
     groups = card_groups()
-    chosen = st.selectbox(
+    chosen = address.select(
         "Data set",
         [*groups, READERS, UPLOAD],
         key="data",
-        bind="query-params",
         help="The test cases of each data set's models; or upload scores: a reader study, another system's output.",
     )
-    if chosen is None or chosen == UPLOAD:
+    if chosen == UPLOAD:
         return _uploaded_cohort()
     if chosen == READERS:
         return _readers_cohort()
@@ -78,21 +85,25 @@ def draw_leaks(cohort: Cohort, names: Sequence[str]) -> None:
 
 
 def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
-    """At least one scorer, in the order of the table; colours follow this order."""
+    """At least one scorer, in the order of the table; colours follow this order.
+
+    Another data set keeps those chosen scorers that it has too. An uploaded table is of other scorers, so that only a
+    choice that is wholly its own counts.
+    """
     names = cohort.names
-    chosen = st.multiselect(
+    chosen = address.several(
         f"Scorers ({len(names)} there are)",
         names,
-        default=names[:_FIRST_SHOWN],
         key="scorers",
-        bind="query-params",
+        default=names[:_FIRST_SHOWN],
+        is_whole=cohort.split == UPLOADED,
         select_all=True,
         placeholder="Choose the scorers to compare",
     )
     if not chosen:
         st.info("Choose one scorer to see its curves, and two or more to compare them.", icon=":material/info:")
         st.stop()
-    return tuple(name for name in names if name in set(chosen))
+    return chosen
 
 
 @st.cache_resource(max_entries=6, ttl="2h", show_spinner=False)
@@ -116,8 +127,8 @@ def _uploaded_cohort() -> Cohort:
         classes = label_names(data)
         positive = None
         if classes:
-            guess = next((at for at, name in enumerate(classes) if name.casefold() == MALIGNANT), 0)
-            positive = st.selectbox("Positive class", classes, index=guess, key="positive", bind="query-params")
+            guess = next((name for name in classes if name.casefold() == MALIGNANT), classes[0])
+            positive = address.select("Positive class", classes, key="positive", default=guess)
         cohort = _cohort_of_upload(hashlib.sha256(data).hexdigest(), positive, _choose_scales(data), data)
     return cohort
 
@@ -127,11 +138,11 @@ def _choose_scales(data: bytes) -> tuple[tuple[str, Scale], ...]:
     options = {f"{one.name} ({one.scale})": (one.name, one.scale) for one in left_out_columns(data) if one.scale}
     if not options:
         return ()
-    chosen = st.multiselect(
+    chosen = address.several(
         "Also scores, on another scale",
         list(options),
         key="scales",
-        bind="query-params",
+        default=[],
         placeholder="Columns that were not taken as scores",
         help="Per cent are divided by 100; log odds (logits) become probabilities by the logistic function.",
     )

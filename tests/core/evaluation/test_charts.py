@@ -12,7 +12,7 @@ from core.evaluation.charts import curves as curve_charts
 from core.evaluation.charts import tables as table_charts
 from core.evaluation.statistics.calibration import reliability
 from core.evaluation.statistics.comparison import compare_areas
-from core.evaluation.statistics.curves import decision_curve, precision_recall_curve, roc_curve
+from core.evaluation.statistics.curves import decision_curve, mean_sensitivity, precision_recall_curve, roc_curve
 from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.subgroups import number_bands, subgroups
 
@@ -132,3 +132,14 @@ def test_a_long_curve_is_thinned_with_both_ends_kept():
     figure = curve_charts.roc_figure({"net": roc_curve(labels, scores)})
     line = figure.data[1]
     assert len(line.x) <= curve_charts.MAX_POINTS and (line.x[0], line.y[0], line.x[-1], line.y[-1]) == (0, 0, 1, 1)
+
+
+def test_the_mean_of_curves_lies_between_them_at_every_specificity() -> None:
+    first, second = roc_curve(LABELS, SCORES), roc_curve(LABELS, 1 - SCORES)
+    rates, mean = mean_sensitivity([first, second])
+    assert mean[-1] == 1 and mean[0] == pytest.approx(
+        np.mean([one.sensitivity[one.false_positive_rate == 0].max() for one in (first, second)])
+    )
+    assert np.allclose(mean_sensitivity([first, first])[1], mean_sensitivity([first])[1])
+    low, high = (mean_sensitivity([one])[1] for one in (second, first))
+    assert np.allclose(mean, (low + high) / 2) and len(rates) == len(mean)

@@ -124,6 +124,12 @@ def test_percentiles_leave_out_draws_without_a_class():
     assert np.isnan(percentile(0.5, np.array([np.nan]), 9).low)
 
 
+@pytest.mark.parametrize(("value", "bias"), [(0.025, None), (0.024, 0.476), (0.975, None), (0.976, -0.476)])
+def test_an_interval_that_is_widened_to_hold_its_estimate_says_so_with_the_bias(value, bias):
+    found = percentile(value, np.linspace(0, 1, 101), 9)
+    assert found.low <= value <= found.high and found.bias == (None if bias is None else pytest.approx(bias))
+
+
 def test_one_case_each_compares_names_not_types():
     assert one_case_each(None) and one_case_each(np.array([1, 2, 3]))
     assert not one_case_each(np.array([1, "1", 2], object))

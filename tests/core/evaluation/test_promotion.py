@@ -58,6 +58,31 @@ def test_sensitivity_may_be_lower_by_the_margin_and_no_more(
     assert ("sensitivity" in keys(numbers, margin=margin)) is fails
 
 
+def calling(n: int, of: int = 20) -> pd.DataFrame:
+    """n of the other cases called falsely at the threshold of .5, all positive ones found."""
+    return scores([0.9] * 20, [0.5] * n + [0.1] * (of - n))
+
+
+@pytest.mark.parametrize(
+    ("live", "candidate", "margin", "fails"),
+    [(0, 1, 0.05, False), (0, 2, 0.05, True), (0, 1, 0.049, True), (2, 3, 0.05, False), (3, 0, 0.01, False)],
+)
+@pytest.mark.parametrize("is_replaced", [True, False])  # a new name answers the same readers
+def test_specificity_may_be_lower_by_the_margin_and_no_more(
+    live: int, candidate: int, margin: float, fails: bool, is_replaced: bool, tmp_path: Path
+) -> None:
+    numbers = compared(tmp_path, calling(candidate), calling(live))
+    found = Circumstances((), {}, is_replaced, is_compared=True, has_reference=True)
+    assert ("specificity" in keys(numbers, found, margin=margin)) is fails
+
+
+@pytest.mark.parametrize(("away", "fails"), [(0.15, False), (0.1501, True), (0.1, False), (0.05, False)])
+def test_calibration_may_be_worse_by_the_margin_and_no_more(away: float, fails: bool, tmp_path: Path) -> None:
+    live = scores([0.9] * 20, [0.1] * 20)  # .1 from what is observed
+    numbers = compared(tmp_path, scores([1 - away] * 20, [away] * 20), live)
+    assert ("calibration" in keys(numbers)) is fails
+
+
 def test_an_area_is_clearly_lower_only_where_its_whole_interval_is(tmp_path: Path) -> None:
     good = scores([0.9] * 20, [0.1] * 20)
     assert "area" in keys(compared(tmp_path, scores([0.9] * 20, [0.95] * 15 + [0.1] * 5), good))
@@ -88,6 +113,8 @@ def test_what_would_be_replaced_must_have_been_compared(tmp_path: Path) -> None:
     alone = compared(tmp_path, finding(20), None)
     assert keys(alone, Circumstances((), {}, is_replaced=True, is_compared=False)) == ["not compared"]
     assert keys(alone, Circumstances((), {}, is_replaced=False, is_compared=False)) == []
+    new_name = Circumstances((), {}, is_replaced=False, is_compared=False, has_reference=True)
+    assert keys(alone, new_name) == ["not compared"]
     assert keys(alone, Circumstances(("A patient is in two splits.",), {}, False, False)) == ["leak"]
     one_class = compared(tmp_path, scores([0.9] * 20, []), scores([0.9] * 20, []))
     assert keys(one_class) == ["not compared", "too small"]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Raster
 
+from core.evaluation.statistics.subgroups import subgroups
 from core.evaluation.tables.scores import read_scores
 from train.datasets.subgroups import lesion_size, with_subgroups
 
@@ -61,3 +62,14 @@ def test_a_table_with_subgroups_is_read_with_the_same_scorers(tmp_path: Path) ->
     cases = pd.DataFrame({"file": list("abcd"), "label": list("0101"), "view": ["CC", "MLO"] * 2})
     table = read_scores(with_subgroups(scores, cases, tmp_path).to_csv(index=False).encode())
     assert list(table.scorers) == ["model"] and list(table.subgroups.columns) == ["view"]
+
+
+@pytest.mark.parametrize(
+    ("positives", "others", "is_said"), [(5, 5, True), (4, 20, False), (20, 4, False), (2, 40, False)]
+)
+def test_of_a_subgroup_with_fewer_than_five_of_a_class_nothing_is_said(
+    positives: int, others: int, is_said: bool
+) -> None:
+    labels = np.array([True] * positives + [False] * others)
+    (found,) = subgroups("site", np.array(["a"] * len(labels), object), labels, np.linspace(0, 1, len(labels)))
+    assert (found.auc is not None) is is_said and (found.positives, found.n) == (positives, positives + others)

@@ -36,12 +36,31 @@ def refused(call: Callable[[], object]) -> str:
 
 def test_a_new_person_signs_in_with_the_password_they_chose(records: Database, ada: Person) -> None:
     ben, token = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
-    assert refused(lambda: accounts.sign_in(records, records.settings, "Ben", invitations.NO_PASSWORD)) == "wrong"
+    assert refused(lambda: accounts.sign_in(records, records.settings, "Ben", passwords.NO_PASSWORD)) == "wrong"
 
     assert invitations.is_open(records, token)
     assert invitations.use_link(records, token, PASSWORD) == ben
     assert accounts.sign_in(records, records.settings, "Ben", PASSWORD)
     assert [entry.action for entry in trail.entries(records, ada)][1:3] == ["set password by link", "sign-in refused"]
+
+
+def test_who_has_not_used_their_link_is_invited_and_gets_it_again(
+    records: Database, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ben, first = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
+
+    def row() -> accounts.PersonRow:
+        return next(one for one in accounts.list_people(records, ada) if one.name == "Ben")
+
+    assert row().is_invited and row().has_link
+    again = invitations.reset_by_link(records, ada, ben.id)
+    assert not invitations.is_open(records, first) and invitations.is_open(records, again)
+    late = tables.now() + timedelta(hours=invitations.VALID_HOURS)
+    monkeypatch.setattr(accounts, "now", lambda: late)
+    assert row().is_invited and not row().has_link
+    monkeypatch.undo()
+    invitations.use_link(records, again, PASSWORD)
+    assert not row().is_invited and not row().has_link
 
 
 def test_a_link_works_once(records: Database, ada: Person) -> None:

@@ -399,3 +399,15 @@ def test_a_release_keeps_what_its_model_knows_of_its_training_images(records: Da
     (card,) = (one for one in all_cards(records.settings) if one.model_id == MODEL)
     assert card.folder.is_relative_to(records.settings.state_dir / "releases")
     assert read_training_distance(card) is not None
+
+
+def test_no_two_models_that_answer_for_a_kind_of_image_are_called_the_same(records: Database, admin: Person) -> None:
+    for number, name in ((1, "ultrasound-cnn"), (2, "ours"), (3, "theirs")):
+        live = live_sha(records) if name == "ultrasound-cnn" else None
+        promote(records, admin, add_candidate(records, admin, number, model_id=name), live_sha256=live)
+    cards = [card for card in live_cards(records.settings) if card.modality is Modality.ULTRASOUND]
+    titles = {card.model_id: card.title for card in cards}
+    assert len(set(titles.values())) == len(titles) > 3
+    for card in cards:
+        is_here = card.model_id in ("ultrasound-cnn", "ours", "theirs")
+        assert (card.title.endswith(f", this site, weights {card.weights_sha256[:8]}")) is is_here

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from argon2 import PasswordHasher
@@ -713,3 +713,46 @@ def test_the_log_goes_to_a_file_once_however_often_it_is_configured(settings: Se
 def test_failed_attempts_are_in_the_audit_trail(client: TestClient, db: Database, anna: Person) -> None:
     post(client, "/login", who="Anna Berg", password="wrong password!")
     assert trail.entries(db, anna)[0].action == "sign-in refused"
+
+
+# Where one goes on after signing in
+
+LINK = {"page": "compare", "choices": "data=BUSI+x&scorers=a%26b&scorers=c&at=0.14&said=wrong"}
+ASKED = "/compare?data=BUSI+x&scorers=a%26b&scorers=c&at=0.14"
+
+
+def test_a_link_opened_while_signed_out_is_where_one_is_after_signing_in(client: TestClient, anna: Person) -> None:
+    wrong = post(client, "/login", who="Anna Berg", password="wrong password", **LINK)
+    assert wrong.headers["location"] == f"{ASKED}&said=wrong"
+    assert post(client, "/login", who="Anna Berg", password=PASSWORD, **LINK).headers["location"] == ASKED
+
+
+@pytest.mark.parametrize("page", ["", "//evil.example", "evil.example", "/x", "..", "a\r\nb", "A", "a" * 41])
+def test_nothing_but_a_page_of_ours_is_gone_on_to(client: TestClient, anna: Person, page: str) -> None:
+    answer = post(client, "/login", who="Anna Berg", password=PASSWORD, page=page, choices="at=1")
+    assert answer.headers["location"] == "/"
+
+
+@pytest.mark.parametrize(("length", "query"), [(6000, "?a=" + "b" * 5998), (6001, "")])
+def test_a_query_that_no_page_of_ours_makes_is_left_away(
+    client: TestClient, anna: Person, length: int, query: str
+) -> None:
+    choices = "a=" + "b" * (length - 2)
+    answer = post(client, "/login", who="Anna Berg", password=PASSWORD, page="compare", choices=choices)
+    assert answer.headers["location"] == f"/compare{query}"
+
+
+def test_with_a_second_factor_one_goes_on_after_the_second_step(
+    client: TestClient, anna: Person, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.records.people import second_factor
+
+    def needed(*_: object, **__: object) -> str:
+        raise accounts.SecondFactorNeeded("pending")
+
+    monkeypatch.setattr(accounts, "sign_in", needed)
+    answer = post(client, "/login", who="Anna Berg", password=PASSWORD, **LINK)
+    handed = dict(parse_qsl(answer.headers["location"].partition("?")[2]))
+    assert answer.headers["location"].startswith("/second_factor?") and handed["page"] == "compare"
+    monkeypatch.setattr(second_factor, "sign_in", lambda *_, **__: sessions.start_session(db, anna))
+    assert post(client, "/second-factor", code="123456", **handed).headers["location"] == ASKED

@@ -19,8 +19,8 @@ from core.records.database.db import Database
 from core.records.people.permissions import ROLES, LocalTerminal, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, GO_ON, LOST, QUEUED, RUNNING, STOP, Lease
 from core.types import Modality
-from pages.parts.training_tables import device_text
-from train.queue import trainings
+from pages.parts.training_tables import device_text, outcome_text
+from train.queue import duration, trainings
 from train.queue.trainings import QUEUE
 from train.recipe.request import FitRequest, with_seeds
 
@@ -279,3 +279,40 @@ def test_a_search_is_a_job_whose_trials_are_seen_also_when_it_is_over(
     )
     QUEUE.finish(records, held, FAILED, "It failed.")
     assert trainings.load_job(records, admin, job_id).trials == tried
+
+
+@pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
+def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
+    records: Database, admin: Person, version: int
+) -> None:
+    request = replace(REQUEST, seed=3)
+    job_id = trainings.enqueue(records, admin, request, version)
+    slow = taken(records)
+    trainings.add_epochs(records, slow, "", [epoch(1)])
+    let_the_lease_expire(records)
+    held = taken(records, "w2")
+    trainings.add_epochs(records, held, "", [epoch(2), epoch(3)])
+    assert QUEUE.finish(records, held, DONE, "Done.")
+    job, epochs = trainings.load_job(records, admin, job_id), trainings.epochs_of(records, admin, job_id)
+    assert "seed 3 · attempt 2, resumed after 1 of 3 epochs" in outcome_text(job, epochs, None)
+
+    whole = trainings.enqueue(records, admin, request, version)
+    held = taken(records)
+    trainings.add_epochs(records, held, "", [epoch(1), epoch(2), epoch(3)])
+    assert QUEUE.finish(records, held, DONE, "Done.")
+    with records.begin() as connection:
+        started = tables.now() - timedelta(seconds=117)
+        connection.execute(
+            update(tables.job).where(tables.job.c.id == whole).values(started_at=started, ended_at=tables.now())
+        )
+    found = duration.estimate(records, admin, request, 8)
+    assert found is not None and found.is_whole and found.source == f"training {whole} on this site"
+    assert 60 * found.minutes == pytest.approx(117, abs=1)
+    assert "took 2 minutes" in outcome_text(trainings.load_job(records, admin, whole), [], None)
+    elsewhere = replace(request, modality=Modality.MAMMOGRAPHY)
+    other = duration.estimate(records, admin, elsewhere, 8)
+    assert other is None or "mammography" in other.source  # never another kind of picture's
+
+
+def epoch(number: int) -> dict[str, float]:
+    return {"epoch": number, "loss": 1.0, "seconds": 3.0}

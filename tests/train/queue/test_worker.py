@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,10 @@ from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.fitting.checkpoint import StepFile, newest_step
 from train.queue import child, trainings, worker
+from train.queue import worker as worker_module
 from train.queue.child import LocalExecutor, ended_badly
 from train.queue.trainings import QUEUE
-from train.queue.worker import TrainingWork, Worker, supervised
+from train.queue.worker import TrainingWork, Worker, still_doing, supervised
 from train.recipe.request import FitRequest
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
@@ -320,6 +323,42 @@ def test_a_worker_beside_the_application_is_replaced_when_it_is_killed_and_ends_
         os.kill(first, signal.SIGKILL)
         until(lambda: workers() and workers() != {first})
     until(lambda: not workers())
+
+
+@pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
+def test_a_stopping_server_says_what_its_worker_does_and_what_becomes_of_it(
+    records: Database, job_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert still_doing(records) == ""
+    QUEUE.claim(records, worker="w", machine="elsewhere")
+    assert still_doing(records) == ""
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    assert f"goes on with training {job_id} and ends after that" in still_doing(records)
+    records.settings = replace(records.settings, worker_at_stop="hand_back")
+    assert f"hands back training {job_id}; it goes on after the next start" in still_doing(records)
+
+
+@pytest.mark.parametrize(("at_stop", "is_handed_back"), [("finish", False), ("hand_back", True)])
+def test_whether_a_job_is_handed_back_when_the_application_is_gone_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_stop: str, is_handed_back: bool
+) -> None:
+    """Standard input closes at once; what the loop of trainings is asked then is what counts."""
+    asked: list[tuple[bool, bool]] = []
+
+    class Asked:
+        def __init__(self, *_: object, is_ending: Callable[[], bool], should_end: Callable[[], bool], **__: object):
+            self.is_ending, self.should_end = is_ending, should_end
+
+        def work(self) -> None:
+            until(self.is_ending)
+            time.sleep(0.05)
+            asked.append((self.is_ending(), self.should_end()))
+
+    monkeypatch.setattr(worker_module, "Worker", Asked)
+    monkeypatch.setattr(worker_module.os, "read", lambda *_: b"")
+    monkeypatch.setattr(worker_module.signal, "signal", lambda *_: None)
+    worker_module.run_worker(Settings(state_dir=tmp_path, worker_at_stop=at_stop), with_app=True)
+    assert asked == [(True, is_handed_back)] * 2
 
 
 def workers() -> set[int]:

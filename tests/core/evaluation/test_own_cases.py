@@ -1,0 +1,55 @@
+"""Cases of one's own as hashes: read or refused, held against a shipped model's list, and split by split."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import InvalidInput
+from core.evaluation.promotion import Overlap
+from core.evaluation.tables.own_cases import between_splits, cases_of_files, known_to, read_own_cases
+from core.models.card_cases import read_cases
+from core.models.cards import read_card
+from core.settings import REPOSITORY
+
+SHIPPED = read_card(REPOSITORY / "weights" / "ultrasound-cnn")
+A, B, NEAR = "a" * 64, "b" * 64, "b" * 63 + "a"
+
+
+def test_a_model_knows_its_training_cases_and_not_its_test_cases() -> None:
+    listed = read_cases(SHIPPED)
+    assert listed is not None
+    train, test = (listed[listed["split"] == split] for split in ("train", "test"))
+    text = "SHA256\n" + "\n".join([train["sha256"].iloc[0].upper(), test["sha256"].iloc[0], A])
+    assert known_to(SHIPPED, read_own_cases(text.encode())) == Overlap(1, 0, 0, 3)
+    shown = f"pixels_sha256,perceptual_hash\n{train['pixels_sha256'].iloc[1]},\n,{train['perceptual_hash'].iloc[2]}\n"
+    assert known_to(SHIPPED, read_own_cases(shown.encode())) == Overlap(1, 0, 1, 2)
+
+
+def test_a_split_of_ones_own_leaks_by_file_by_patient_and_by_look() -> None:
+    rows = [f"{A},,p1,train", f",{B},p2,train", f"{A},,p3,test", ",,p2,test", f",{NEAR},p4,test", ",,p5,test"]
+    own = read_own_cases("\n".join(["sha256,perceptual_hash,patient,split", *rows]).encode())
+    assert between_splits(own) == {("test", "train"): Overlap(1, 1, 1, 4)}
+    assert between_splits(own.assign(split="")) == {}
+
+
+def test_files_are_known_by_their_bytes() -> None:
+    import hashlib
+
+    assert list(cases_of_files([b"x", b""])["sha256"]) == [hashlib.sha256(one).hexdigest() for one in (b"x", b"")]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "not a table"),
+        (b"file,label\nx,y\n", "at least one of the columns sha256"),
+        (b"sha256\n", "and a row"),
+        (f"sha256\n{A}\n{A[1:]}\n".encode(), "Row 3, column sha256: a hash has 64 digits"),
+        (b"sha256\n" + b"\n" * 0 + (A.encode() + b"\n") * 100_001, "more than 100,000 rows"),
+        (b"\xff\xfe\x00", "not a table"),
+    ],
+    ids=["empty", "columns", "rows", "hash", "many", "bytes"],
+)
+def test_what_is_no_list_of_hashes_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        read_own_cases(content)
