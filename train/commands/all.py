@@ -112,7 +112,7 @@ def _is_done(entry: Entry, args: argparse.Namespace) -> bool:
 
     if entry.members:
         members = [f"{entry.modality.value}-{member}" for member in entry.members]
-        return is_made(members, "weighted", args.out, name=entry.model_id)
+        return is_made(members, entry.method, args.out, name=entry.model_id)
     return is_done(request_of(entry, args.data, args.out, args.budget_minutes))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -17,6 +17,9 @@ from core.models.cards import read_card, read_test_scores
 from core.settings import REPOSITORY
 from core.types import Modality
 from train.recipe.request import FitRequest
+
+if TYPE_CHECKING:
+    from core.models.ensemble import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,9 @@ COLLECTIONS = {
 class Entry:
     """One model. options: further fields of its request. suffix: of the model's name.
 
-    members: architectures of the same modality that an ensemble combines; () for a network. manifest: in DATA, "" for
-    the modality's. also: further manifests in DATA, trained on together with it; where: the rows of all of them, "" for
-    those of the modality, or all of another manifest.
+    members: architectures of the same modality that an ensemble combines, by which method; () for a network. manifest:
+    in DATA, "" for the modality's. also: further manifests in DATA, trained on together with it; where: the rows of all
+    of them, "" for those of the modality, or all of another manifest.
     """
 
     modality: Modality
@@ -60,6 +63,7 @@ class Entry:
     suffix: str = ""
     limits: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    method: Method = "weighted"
     manifest: str = ""
     also: tuple[str, ...] = ()
     where: str = ""
@@ -162,14 +166,20 @@ def _ultrasound() -> tuple[Entry, ...]:
     )
 
 
-def _ensemble(modality: Modality, *members: str, suffix: str = "") -> Entry:
-    why = "Weighted voting over the shipped models: they are at hand wherever it is asked."
-    return Entry(modality, "ensemble", why, ships_weights=True, members=members, suffix=suffix)
+def _ensemble(modality: Modality, *members: str, suffix: str = "", method: Method = "weighted", why: str = "") -> Entry:
+    why = why or "Weighted voting over the shipped models: they are at hand wherever it is asked."
+    return Entry(modality, "ensemble", why, ships_weights=True, members=members, suffix=suffix, method=method)
 
 
 PROGRAMME: tuple[Entry, ...] = (
     *_ultrasound(),
     _ensemble(Modality.ULTRASOUND, "fusion", "efficientnet_lite0", "cnn"),
+    _ensemble(
+        Modality.ULTRASOUND,
+        "efficientnet_lite0-two-collections",
+        "efficientnet_lite2-two-collections",
+        suffix="-two-collections",
+    ),
     Entry(Modality.MAMMOGRAPHY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.MAMMOGRAPHY, "cnn", _FIRST, ships_weights=True),
@@ -192,7 +202,14 @@ PROGRAMME: tuple[Entry, ...] = (
         manifest=_RSNA,
     ),
     _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
-    _ensemble(Modality.MAMMOGRAPHY, "efficientnet_lite0-rsna", "efficientnet_lite2-rsna", suffix="-rsna"),
+    _ensemble(
+        Modality.MAMMOGRAPHY,
+        "efficientnet_lite0-rsna",
+        "efficientnet_lite2-rsna",
+        suffix="-rsna",
+        method="soft",
+        why="Two networks that err differently, each with the same say.",
+    ),
     Entry(Modality.HISTOLOGY, "fusion", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "cnn4", _FIRST, ships_weights=True),
@@ -268,7 +285,8 @@ def arguments_of(
     """The arguments of `python -m train` that make an entry's model."""
     if entry.members:
         members = [f"{entry.modality.value}-{member}" for member in entry.members]
-        return ["ensemble", *members, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
+        how = [] if entry.method == "weighted" else ["--method", entry.method]
+        return ["ensemble", *members, *how, "--name", entry.model_id, "--out", str(out), "--why", entry.why]
     return request_of(entry, data, out, budget_minutes, backbone).to_arguments()
 
 

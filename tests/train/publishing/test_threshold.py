@@ -12,7 +12,14 @@ import pytest
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
 from core.evaluation.tables.of_cards import headline
 from core.models.calibration import fit_calibration, log_odds
-from core.models.cards import Card, LocalisationOnCard, read_card, read_validation_scores, shipped_cards
+from core.models.cards import (
+    Card,
+    LocalisationOnCard,
+    read_card,
+    read_test_scores,
+    read_validation_scores,
+    shipped_cards,
+)
 from core.settings import REPOSITORY
 from train.__main__ import main
 from train.publishing.publish import PLAIN_RULE, THRESHOLD_RULE
@@ -180,9 +187,13 @@ def test_cards_of_before_are_amended_once_and_keep_their_weights(tmp_path: Path)
     "card", [card for card in SHIPPED if card.folds and not card.members], ids=lambda c: c.model_id
 )
 def test_the_threshold_of_each_fold_holds_too(card: Card) -> None:
-    """A fold's calibration is not stored: it is fitted again, on the logits that the stored scores came from."""
-    scores, folds = read_validation_scores(card), card.folds
-    assert scores is not None and folds is not None and len(folds.thresholds) == folds.n
+    """A fold's calibration is not stored: it is fitted again, on the logits that the stored scores came from.
+
+    A fold knows the validation scores of all cases but its own test cases; in earlier models those of its own network.
+    """
+    scores, folds, tested = read_validation_scores(card), card.folds, read_test_scores(card)
+    assert scores is not None and folds is not None and len(folds.thresholds) == folds.n and tested is not None
+    fold_of = tested.set_index("case")["fold"]
     logits = log_odds(scores[list(card.classes)].to_numpy())
     if len(card.classes) == 2:
         logits = (logits - card.calibration.biases[1]) / card.calibration.slope
@@ -190,7 +201,9 @@ def test_the_threshold_of_each_fold_holds_too(card: Card) -> None:
         logits = (logits - np.asarray(card.calibration.biases)) / card.calibration.slope
     labels = scores["label"].map({name: index for index, name in enumerate(card.classes)}).to_numpy(int)
     for number, threshold in enumerate(folds.thresholds):
-        own = (scores["fold"] == number).to_numpy()
+        own = (
+            scores["fold"] == number if card.threshold.rule == PLAIN_RULE else scores["case"].map(fold_of) != number
+        ).to_numpy()
         fitted = fit_calibration(logits[own], labels[own], scores["patient"][own].tolist(), samples=0)
         found = fitted.probabilities(logits[own])[labels[own] == card.positive_index, card.positive_index].round(6)
         assert (found >= threshold).mean() >= SENSITIVITY_TARGET, number
