@@ -18,7 +18,7 @@ from core.settings import REPOSITORY
 ROOT = REPOSITORY
 DOCUMENTS = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/upgrading.md", "deploy/README.md")
 TEXT = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
-COMMANDS = sorted({found for text in TEXT.values() for found in re.findall(r"python -m (core|train) (\w+)", text)})
+COMMANDS = sorted({found for text in TEXT.values() for found in re.findall(r"python -m (core|train) (\w[\w-]*)", text)})
 TARGETS = sorted({found for text in TEXT.values() for found in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)})
 WORKFLOW = ROOT / ".github" / "workflows" / "checks.yml"
 

@@ -70,7 +70,7 @@ def test_every_live_model_of_the_modality_answers(ultrasound_read: tuple[dict, P
         assert 0 < prediction["threshold"] < 1 and prediction["seconds"] > 0
         assert prediction["leaks"] == []  # nothing that leaks is shipped
         assert prediction["remarks"] or not prediction["weak"]  # a threshold that misses its promise is a remark, too
-    assert (image["lead"], image["lead_note"]) == ("ultrasound-ensemble", None)
+    assert (image["lead"], image["lead_note"]) == ("ultrasound-ensemble-two-collections", None)
     assert models["ultrasound-ensemble"]["weak"] is False and models["ultrasound-cnn"]["weak"] is True
 
 

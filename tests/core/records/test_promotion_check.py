@@ -324,8 +324,8 @@ def test_a_candidate_of_a_new_name_stands_beside_the_live_model_that_is_chosen_a
     assert found.live is not None and found.live.weights_sha256 == fusion and not found.is_replaced
     assert found.numbers.cohort.weights[LIVE] == fusion and found.numbers.cohort.table.n == 117
 
-    assert "specificity" in keys(found)
-    with pytest.raises(InvalidInput, match="Its specificity at its threshold is"):
+    assert "sensitivity" in keys(found)
+    with pytest.raises(InvalidInput, match="Its sensitivity at its threshold is"):
         promotion_check.promote(records, admin, job_id, live_sha256=None, reason=WHY, passed={}, reference=fusion)
     passed = dict.fromkeys(keys(found), "It is to be looked at.")
     promotion_check.promote(records, admin, job_id, live_sha256=None, reason=WHY, passed=passed, reference=fusion)

@@ -368,7 +368,7 @@ def test_a_live_list_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_the_site_names_a_lead_which_is_audited_and_projected_and_goes_back_to_the_default(
     records: Database, admin: Person
 ) -> None:
-    assert lead_of(records.settings, Modality.ULTRASOUND) == Lead("ultrasound-ensemble")
+    assert lead_of(records.settings, Modality.ULTRASOUND) == Lead("ultrasound-ensemble-two-collections")
     decisions.name_lead(records, admin, Modality.ULTRASOUND, MODEL)
     assert lead_of(records.settings, Modality.ULTRASOUND) == Lead(MODEL)
     entry = trail.entries(records, admin)[0]

@@ -115,7 +115,7 @@ def test_of_the_best_epochs_by_accuracy_and_by_loss_each_is_kept_when_it_is_aske
     measured = [row for (row,) in rows]
     for put, retained in (("loss", 2), ("accuracy", 3)):
         given = iter(measured)
-        monkeypatch.setattr("train.fitting.loop._validate", lambda logits, cases, given=given: next(given))
+        monkeypatch.setattr("train.fitting.loop.validate", lambda logits, cases, given=given: next(given))
         knobs = {"epochs": 6, "patience": 3, "keep": put}
         fitted = fit(config("cnn", **knobs), squares, start=lambda graph: "random", folder=tmp_path / put)
         assert fitted.best_epoch == retained
