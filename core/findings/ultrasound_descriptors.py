@@ -46,7 +46,7 @@ MEASURED_ONLY = ("echogenic rim", "calcifications")
 chance (docs/findings.md), and no reader's word is there to compare them with."""
 ROUGH = 0.06
 """Roughness below which an outline may be a smooth one drawn by hand (see `margin`). Set after a look at how rough
-readers' outlines are: most are rougher than a computed oval."""
+readers' outlines are, with their labels in view: most are rougher than a computed oval."""
 
 DIAMETER = 72
 """Pixels of the lesion's diameter after scaling: as fine as a lesion of a quarter of a usual picture's width."""
