@@ -24,7 +24,7 @@ MESSAGE_BYTES_MOST = 1 << 28
 
 class PageSocket:
     """One tab. url: of the site. cookies: by name. query: of the page as the server last changed it.
-    pages: names of the pages that its menu has or hides; shown: the one that was drawn. elements: what it holds now,
+    pages: names of the pages that its menu shows; shown: the one that was drawn. elements: what it holds now,
     each with the path at which it stands. Raises OSError or a websockets exception
     where the server is gone, TimeoutError where nothing comes.
     """
@@ -125,7 +125,8 @@ class PageSocket:
                     page.page_script_hash: page.url_pathname or page.page_name.lower().replace(" ", "_")
                     for page in message.navigation.app_pages
                 }
-                self.pages = frozenset(names.values())
+                is_hidden = {page.page_script_hash: page.is_hidden for page in message.navigation.app_pages}
+                self.pages = frozenset(name for key, name in names.items() if not is_hidden[key])
                 self.shown = self._page = names.get(message.navigation.page_script_hash, self._page)
             elif kind == "script_finished":
                 if message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:

@@ -28,7 +28,7 @@ from core.models.cards import (
 )
 from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
-from core.reading.findings import findings_of, is_outlined, outline_card
+from core.reading.outlines import is_outlined, outline_card, outlined_lesions
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.settings import Settings
 from core.types import Image, Modality
@@ -126,21 +126,21 @@ def _findings(image: Image | None, settings: Settings, out: Path | None) -> dict
         card = outline_card(settings)
         if card is None:
             return {"outlines": [], "outlines_note": "This site has no outline network."}
-        found = findings_of(card, image)
+        found = outlined_lesions(card, image)
     except ModelUnavailable as refused:
         return {"outlines": [], "outlines_note": str(refused)}
     outlines = [
         {
             "model_id": card.model_id,
             "weights_sha256": card.weights.sha256,
-            "box": list(finding.outline.box),
-            "share_of_picture": round(float(finding.outline.mask.mean()), 6),
-            "peak": round(finding.outline.peak, 4),
-            "file": str(write_outline(image, number, finding.outline.mask, out)) if out is not None else None,
-            "descriptors": [_descriptor(one) for one in finding.descriptors],
-            "sentence": findings_sentence(finding.descriptors),
+            "box": list(lesion.outline.box),
+            "share_of_picture": round(float(lesion.outline.mask.mean()), 6),
+            "peak": round(lesion.outline.peak, 4),
+            "file": str(write_outline(image, number, lesion.outline.mask, out)) if out is not None else None,
+            "descriptors": [_descriptor(one) for one in lesion.descriptors],
+            "sentence": findings_sentence(lesion.descriptors),
         }
-        for number, finding in enumerate(found, start=1)
+        for number, lesion in enumerate(found, start=1)
     ]
     return {"outlines": outlines, "outlines_note": None if outlines else "No lesion is outlined."}
 

@@ -92,7 +92,7 @@ TYPES: Mapping[Modality, tuple[FindingType, ...]] = {
                 ),
                 Descriptor(
                     "posterior features",
-                    ("no posterior features", "enhancement", "acoustic shadow", "combined pattern"),
+                    ("no posterior features", "enhancement", "shadowing", "combined pattern"),
                 ),
             ),
         ),

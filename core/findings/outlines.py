@@ -15,7 +15,7 @@ SMALLEST_SHARE = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class Outline:
     """One proposed outline. mask: bool (H, W). peak: the network's highest answer in it, in [0, 1], uncalibrated."""
 
     mask: np.ndarray
@@ -28,7 +28,7 @@ class Proposal:
         return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def proposals_of(probability: np.ndarray, *, level: float, least_peak: float) -> tuple[Proposal, ...]:
+def outlines_of(probability: np.ndarray, *, level: float, least_peak: float) -> tuple[Outline, ...]:
     """Connected regions at `level` or more whose peak is `least_peak` or more, without holes; the surest first."""
     regions = ndimage.binary_fill_holes(probability >= level)
     labels, count = ndimage.label(regions)
@@ -37,7 +37,7 @@ def proposals_of(probability: np.ndarray, *, level: float, least_peak: float) ->
         mask = labels == number
         peak = float(probability[mask].max())
         if peak >= least_peak and mask.mean() >= SMALLEST_SHARE:
-            found.append(Proposal(mask, peak))
+            found.append(Outline(mask, peak))
     return tuple(sorted(found, key=lambda one: -one.peak))
 
 

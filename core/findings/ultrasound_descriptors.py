@@ -5,10 +5,9 @@ calcifications; the echogenic rim, which that edition counts to the indistinct m
 of the picture around one outline and gives its numbers, its word and how sure it is, or a sentence why it cannot.
 
 The limits between words were set before anything was measured, from the lexicon's definitions, and not fitted to
-any collection's labels; that of a rough outline (`ROUGH`) was set afterwards. All lengths are shares of
-the lesion's diameter (of the circle of equal area), all grey values
-shares of the step from the picture's black to the tissue at the lesion's sides, so that neither zoom, brightness nor
-contrast counts.
+any collection's labels; that of a rough outline (`ROUGH`) was set afterwards. All lengths are shares of the lesion's
+diameter (of the circle of equal area), all grey values shares of the step from the picture's black to the tissue at the
+lesion's sides, so that neither zoom, brightness nor contrast counts.
 
 That tissue stands for fat: fat and gland are not told apart, so the echo pattern may be named too dark in a dense
 breast. How sure a word is: the share of outlines a little larger, smaller and shifted that give the same word. It says
@@ -27,14 +26,13 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
 from core.errors import InvalidInput
+from core.findings.lexicon import finding_type
 from core.imaging.preprocess import resize
+from core.types import Modality
 
+_MASS = finding_type(Modality.ULTRASOUND, "mass")
 WORDS: Mapping[str, tuple[str, ...]] = {
-    "shape": ("oval", "round", "irregular"),
-    "orientation": ("parallel", "not parallel"),
-    "margin": ("circumscribed", "indistinct", "angular", "microlobulated", "spiculated"),
-    "echo pattern": ("anechoic", "hyperechoic", "complex cystic and solid", "hypoechoic", "isoechoic", "heterogeneous"),
-    "posterior features": ("no posterior features", "enhancement", "shadowing", "combined pattern"),
+    **{one.name: one.values for one in (_MASS.descriptors if _MASS else ())},
     "echogenic rim": ("absent", "present"),
     "calcifications": ("none seen", "calcifications in the mass"),
     "size": ("measured",),

@@ -11,7 +11,6 @@ from typing import TypedDict
 import streamlit as st
 
 from core.reading import second_read
-from core.reading.peak_proposals import proposals_of
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reads import reading_leases, reads, studies
@@ -87,7 +86,7 @@ def assessment(
 
     answers: of the models, that the reader sees; what they propose is offered, but not again in a correction.
     """
-    form = impressions.form_of(study, "final", start, proposals_of(settings(), study, answers))
+    form = impressions.form_of(study, "final", start, second_read.proposals_of(settings(), study, answers))
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):

@@ -46,7 +46,7 @@ class Pages:
 
 
 def every_page(pages: Pages, roles: Iterable[str] = tuple(ROLES)) -> None:
-    """Who may see a page has it in his menu; who may not is told so, or is not shown it at all."""
+    """Who sees which page: its menu is that of the table, and who may not see a page is told so or is shown another."""
     site = pages.site
     for role in roles:
         with pages.socket(site.tokens[role]) as page:
@@ -54,8 +54,10 @@ def every_page(pages: Pages, roles: Iterable[str] = tuple(ROLES)) -> None:
                 page.open(name)
                 pages.look(page, role, f"/{name}")
                 may = not action or (site.is_living(role) and (name == "account" or site.may(role, action)))
-                if may and name not in page.pages:
-                    pages.figures.wrong.append(f"{role}: {name} is theirs, and their menu says otherwise")
+                if (name in page.pages) != may:
+                    pages.figures.wrong.append(
+                        f"{role}: {name} is {'' if may else 'not '}theirs, and its menu says otherwise"
+                    )
                 if not may:
                     is_refused = page.shown != name or "ask an administrator" in page.text.lower()
                     pages.figures.held(

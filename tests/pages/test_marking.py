@@ -69,10 +69,10 @@ def tab_study(opened_site: PageSite, study: str):
 def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_counted(
     opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.reading import peak_proposals, second_read
+    from core.reading import second_read
 
     release(opened_site.weights, "ultrasound-fusion")
-    for module in (proposals, peak_proposals):
+    for module in (proposals, second_read):
         monkeypatch.setattr(module, "measured_levels", lambda: {"ab" * 32: PeakLevel(0.5, 39, 30, 23)})
     from pages.reader.parts import marking
 

@@ -13,7 +13,7 @@ from made_lesions import picture as lesion_picture
 from page_site import PageSite, Tab, first_read, picture, release, store
 
 from core.models.outline_card import FILE, FOLDER
-from core.reading import findings
+from core.reading import outlines
 from core.records.reads import drafts
 
 SWITCH = "Outline and measure the lesion"
@@ -35,7 +35,7 @@ def network(weights: Path, monkeypatch: pytest.MonkeyPatch, masks: list[np.ndarr
         answer[mask] = 0.9 - place / 10
     seen = type("Seen", (), {"probability": lambda self, image: answer})()
     monkeypatch.setattr("core.models.outline_inference.loaded_outline", lambda card: seen)
-    monkeypatch.setattr(findings, "_HELD", type(findings._HELD)())
+    monkeypatch.setattr(outlines, "_HELD", type(outlines._HELD)())
 
 
 def opened(site: PageSite, tab: Tab, **facts: object) -> str:

@@ -22,7 +22,7 @@ from PIL import Image as Raster
 from scipy import ndimage
 
 from core.files import write_whole
-from core.findings.outlines import Proposal, dice, hausdorff_95, iou, proposals_of
+from core.findings.outlines import Outline, dice, hausdorff_95, iou, outlines_of
 from core.imaging.preprocess import unfit
 from core.models.outline_card import FILE, OutlineCardFile, OutlineMeasure
 from core.models.weights import load_state, state_of, to_float16, write_shards
@@ -141,7 +141,7 @@ def train_outline(request: OutlineRequest, folder: Path) -> Path:
         chosen = _tested(loaded, source)
         for case, answer in zip(chosen, _answers(one, loaded, chosen), strict=True):
             row = loaded.squares.cases.iloc[case]
-            found = proposals_of(answer, level=LEVEL, least_peak=least_peak)
+            found = outlines_of(answer, level=LEVEL, least_peak=least_peak)
             about = {"case": row["file"], "patient": row["patient_key"], "label": row["label"]}
             rows.append(about | {"source": row["source"], "fitted_on": source or "all"} | outcome(truth[case], found))
         log.info("%s: %d pictures measured", source or "all collections", len(chosen))
@@ -158,7 +158,7 @@ def true_outline(root: Path, masks: str, shape: tuple[int, int]) -> np.ndarray:
     return whole
 
 
-def outcome(truth: np.ndarray, proposals: tuple[Proposal, ...]) -> dict[str, float]:
+def outcome(truth: np.ndarray, proposals: tuple[Outline, ...]) -> dict[str, float]:
     """How proposals agree with the true lesions of one picture, bool (H, W).
 
     dice, iou, hd95: of all proposals together, NaN for a normal picture (hd95 also where nothing is proposed). lesions:
@@ -197,7 +197,7 @@ def _least_peak(answers: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """The highest demand on a proposal's peak that leaves `_RETAINED` of the validation lesions that are found."""
     found = np.zeros(len(_PEAKS))
     for answer, lesions in zip(answers, truth, strict=True):
-        proposals = proposals_of(answer, level=LEVEL, least_peak=LEVEL)
+        proposals = outlines_of(answer, level=LEVEL, least_peak=LEVEL)
         for number, peak in enumerate(_PEAKS):
             left = tuple(one for one in proposals if one.peak >= peak)
             found[number] += outcome(lesions, left)["found"] if lesions.any() else 0

@@ -15,7 +15,7 @@ from core.findings.sentence import findings_sentence
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.overlay import outlined
 from core.models.outline_card import OutlineCard
-from core.reading.findings import Finding, findings_of, is_outlined, outline_card
+from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outlined_lesions
 from core.records.people.permissions import SignedIn
 from core.records.reads.reads import COMMENT_LENGTH_MOST, Read
 from core.records.reads.studies import StoredImage, StoredStudy
@@ -51,7 +51,7 @@ def offer(person: SignedIn, study: StoredStudy, labels: Mapping[str, str], known
             )
             stored = names[picked]
         with st.spinner("Outlining and measuring"):
-            found = findings_of(card, stored.image)
+            found = outlined_lesions(card, stored.image)
     except AppError as refused:
         st.info(plain(str(refused)), icon=":material/info:")
         return
@@ -65,16 +65,16 @@ def offer(person: SignedIn, study: StoredStudy, labels: Mapping[str, str], known
     _show(stored, found, _final_form(person, study, known))
 
 
-def _show(stored: StoredImage, found: Sequence[Finding], form: impressions.Form | None) -> None:
+def _show(stored: StoredImage, found: Sequence[OutlinedLesion], form: impressions.Form | None) -> None:
     number = 0
     if len(found) > 1:
         number = st.segmented_control(
             "Outline", range(len(found)), default=0, required=True, key=f"measured_{stored.id}_outline",
             format_func=lambda one: f"Outline {one + 1}",
         ) or 0  # fmt: skip
-    finding = found[number]
-    st.image(outlined(stored.image.pixels, [finding.outline.mask]), caption="Outline proposal (AI-generated)")
-    shown = [one for one in finding.descriptors if one.name not in MEASURED_ONLY]
+    lesion = found[number]
+    st.image(outlined(stored.image.pixels, [lesion.outline.mask]), caption="Outline proposal (AI-generated)")
+    shown = [one for one in lesion.descriptors if one.name not in MEASURED_ONLY]
     st.markdown(_table(shown))
     key = f"measured_{stored.id}_{number}"
     words = [one for one in shown if one.word]

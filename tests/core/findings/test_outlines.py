@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.findings.outlines import SMALLEST_SHARE, dice, hausdorff_95, iou, proposals_of
+from core.findings.outlines import SMALLEST_SHARE, dice, hausdorff_95, iou, outlines_of
 
 
 def blank() -> np.ndarray:
@@ -18,17 +18,17 @@ def test_regions_are_proposed_by_their_peak_and_the_surest_comes_first() -> None
     answer[50:70, 50:70] = 0.6
     answer[60, 60] = 0.9
     answer[80:90, 10:20] = 0.55
-    found = proposals_of(answer, level=0.5, least_peak=0.75)
+    found = outlines_of(answer, level=0.5, least_peak=0.75)
     assert [round(one.peak, 2) for one in found] == [0.9, 0.75]
     assert found[0].box == (50, 70, 50, 70)
-    assert len(proposals_of(answer, level=0.5, least_peak=0.5)) == 3
+    assert len(outlines_of(answer, level=0.5, least_peak=0.5)) == 3
 
 
 def test_a_hole_belongs_to_the_lesion() -> None:
     answer = blank()
     answer[10:30, 10:30] = 0.9
     answer[18:22, 18:22] = 0.1
-    assert proposals_of(answer, level=0.5, least_peak=0.5)[0].mask.sum() == 400
+    assert outlines_of(answer, level=0.5, least_peak=0.5)[0].mask.sum() == 400
 
 
 @pytest.mark.parametrize(("pixels", "n"), [(4, 0), (5, 1)])
@@ -36,7 +36,7 @@ def test_a_few_pixels_are_no_proposal(pixels: int, n: int) -> None:
     answer = blank()
     answer[5, 5 : 5 + pixels] = 0.9
     assert SMALLEST_SHARE * answer.size == 5
-    assert len(proposals_of(answer, level=0.5, least_peak=0.5)) == n
+    assert len(outlines_of(answer, level=0.5, least_peak=0.5)) == n
 
 
 def test_agreement_of_squares() -> None:

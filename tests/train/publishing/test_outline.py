@@ -13,7 +13,7 @@ from made_lesions import SHAPE, ellipse, picture
 from PIL import Image as Raster
 
 from core.errors import InvalidInput, ModelUnavailable
-from core.findings.outlines import Proposal
+from core.findings.outlines import Outline
 from core.models.outline_card import FILE, read_outline_card
 from core.types import Modality
 from train.publishing.outline_table import outline_page, summary
@@ -45,12 +45,12 @@ def test_the_outcome_of_a_picture() -> None:
 
     first, second, beside = ellipse(40, 30, (60, 60)), ellipse(40, 30, (60, 220)), ellipse(40, 30, (160, 150))
     truth = first | second
-    found = outcome(truth, (Proposal(first, 0.9), Proposal(beside, 0.8)))
+    found = outcome(truth, (Outline(first, 0.9), Outline(beside, 0.8)))
     assert (found["lesions"], found["found"], found["false"]) == (2, 1, 1)
     assert found["dice"] == pytest.approx(0.5, abs=0.01) and found["iou"] == pytest.approx(1 / 3, abs=0.01)
     missed = outcome(truth, ())
     assert (missed["dice"], missed["found"], missed["false"]) == (0, 0, 0) and math.isnan(missed["hd95"])
-    normal = outcome(np.zeros(SHAPE, bool), (Proposal(first, 0.9),))
+    normal = outcome(np.zeros(SHAPE, bool), (Outline(first, 0.9),))
     assert math.isnan(normal["dice"]) and (normal["lesions"], normal["false"]) == (0, 1)
 
 

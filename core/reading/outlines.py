@@ -1,4 +1,4 @@
-"""Findings of ultrasound images: outlines that the network proposes, each with its measured descriptors.
+"""Lesions of ultrasound images: outlines that the network proposes, each with its measured descriptors.
 
 For the page, the command line and tests alike. Loads TensorFlow only when an outline is proposed.
 """
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from core.errors import InvalidInput
-from core.findings.outlines import Proposal, proposals_of
+from core.findings.outlines import Outline, outlines_of
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
 from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
 from core.settings import Settings
@@ -18,15 +18,15 @@ from core.types import Image, Modality
 
 _HELD_MOST = 32
 _LOCK = threading.Lock()
-_HELD: OrderedDict[tuple[str, str, int], tuple[Finding, ...]] = OrderedDict()
+_HELD: OrderedDict[tuple[str, str, int], tuple[OutlinedLesion, ...]] = OrderedDict()
 """Of the last images: a page is drawn anew at every click. By weights, file and frame."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class OutlinedLesion:
     """One proposed outline and what was measured within it."""
 
-    outline: Proposal
+    outline: Outline
     descriptors: tuple[Descriptor, ...]
 
 
@@ -41,7 +41,7 @@ def is_outlined(image: Image) -> bool:
     return image.is_read_by(Modality.ULTRASOUND)
 
 
-def findings_of(card: OutlineCard, image: Image) -> tuple[Finding, ...]:
+def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, ...]:
     """The proposed outlines of one ultrasound image, the surest first, with their descriptors; () where it sees none.
 
     The first call loads the network (seconds). Raises ModelUnavailable; InvalidInput for an image of another kind.
@@ -57,10 +57,18 @@ def findings_of(card: OutlineCard, image: Image) -> tuple[Finding, ...]:
 
     probability = loaded_outline(card).probability(image)
     found = tuple(
-        Finding(outline, measure_lesion(image.pixels, outline.mask, spacing_mm=image.spacing_mm, aspect=image.aspect,
-                                        colour_share=image.colour_share))
-        for outline in proposals_of(probability, level=card.level, least_peak=card.least_peak)
-    )  # fmt: skip
+        OutlinedLesion(
+            outline,
+            measure_lesion(
+                image.pixels,
+                outline.mask,
+                spacing_mm=image.spacing_mm,
+                aspect=image.aspect,
+                colour_share=image.colour_share,
+            ),
+        )
+        for outline in outlines_of(probability, level=card.level, least_peak=card.least_peak)
+    )
     with _LOCK:
         _HELD[key] = found
         while len(_HELD) > _HELD_MOST:
