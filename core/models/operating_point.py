@@ -13,7 +13,8 @@ class OperatingPoint:
     """Counts at the threshold. rule: how it was chosen, in words. is_of_card: on the card, not by the site.
 
     Counts are 0 where the validation scores are not shipped. low, high: where the thresholds lie that find the rule's
-    share of the positive cases on resampled patients; None where that is not known.
+    share of the positive cases on resampled patients; None where that is not known. correction: what was wrong with an
+    earlier value of the card, "" where nothing was.
     """
 
     threshold: float
@@ -26,6 +27,7 @@ class OperatingPoint:
     n_others: int = 0
     low: float | None = None
     high: float | None = None
+    correction: str = ""
 
     @property
     def text(self) -> str:
@@ -34,7 +36,8 @@ class OperatingPoint:
         span = ""
         if self.low is not None and self.high is not None:
             span = f" ({100 * self.low:.1f} to {100 * self.high:.1f}\u00a0% on resampled patients)"
-        chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%{span}, {how}: {self.rule}."
+        corrected = f"; corrected, because {self.correction}" if self.correction else ""
+        chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%{span}, {how}: {self.rule}{corrected}."
         if not self.n_positives or not self.n_others:
             return chosen
         where = "There" if self.is_of_card else "On the model's validation cases"
@@ -70,12 +73,11 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
     is_of_card = not rule
     at = card.threshold.value if threshold is None else threshold
     rule = rule or card.threshold.rule or "the rule is not on the card"
-    if is_of_card and card.threshold.corrected:
-        rule = f"{rule}; corrected, because {card.threshold.corrected}"
+    correction = card.threshold.corrected if is_of_card else ""
     low, high = (card.threshold.low, card.threshold.high) if is_of_card else (None, None)
     scores = read_validation_scores(card)
     if scores is None:
-        return OperatingPoint(at, card.positive, rule, is_of_card, low=low, high=high)
+        return OperatingPoint(at, card.positive, rule, is_of_card, low=low, high=high, correction=correction)
     is_positive, is_above = scores["label"] == card.positive, scores[card.positive] >= at
     return OperatingPoint(
         threshold=at,
@@ -88,6 +90,7 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
         n_others=int((~is_positive).sum()),
         low=low,
         high=high,
+        correction=correction,
     )
 
 

@@ -12,7 +12,12 @@ from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
 from core.types import Explanation, Prediction
 
 FUSED = "fused"
-BRANCH_WORDS: Mapping[str, str] = {FUSED: "All branches", "vgg16": "VGG16", "resnet50v2": "ResNet50V2"}
+BRANCH_WORDS: Mapping[str, str] = {
+    FUSED: "All branches",
+    "vgg16": "VGG16",
+    "resnet50v2": "ResNet50V2",
+    **{f"stage_{number}": f"Stage {number}" for number in range(3, 8)},  # of EfficientNet-Lite2, fine to coarse
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,9 @@ def attention_controls(
         return None
     by_model = {prediction.model_id: (prediction, explanation) for _, prediction, explanation in answers}
     model_id = next(iter(by_model))
+    left, right = st.columns(2) if len(by_model) > 1 else (st.container(), st.container())
     if len(by_model) > 1:
-        chosen = st.selectbox(
+        chosen = left.selectbox(
             "Model", list(by_model), format_func=lambda name: titles.get(name, name), key=f"{key}_model"
         )
         model_id = chosen or model_id
@@ -62,7 +68,7 @@ def attention_controls(
             format_func=lambda name: BRANCH_WORDS.get(name, name),
         )  # fmt: skip
         branch = picked or branch
-    class_name = st.segmented_control(
+    class_name = right.segmented_control(
         "Evidence for",
         explanation.classes,
         default=start.class_name,

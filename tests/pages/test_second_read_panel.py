@@ -127,7 +127,7 @@ def test_the_density_is_asked_of_a_mammogram_alone(opened_site: PageSite, tab: T
     assert "Breast composition" not in [group.label for group in tab.app.button_group]
 
 
-def test_the_report_of_one_ultrasound_image_takes_at_most_four_pages(opened_site: PageSite) -> None:
+def test_the_report_of_one_ultrasound_image_takes_at_most_three_pages(opened_site: PageSite) -> None:
     from pages.reader.parts import study_report
 
     site = Settings(state_dir=opened_site.db.settings.state_dir, weights_dir=REPOSITORY / "weights")
@@ -148,4 +148,4 @@ def test_the_report_of_one_ultrasound_image_takes_at_most_four_pages(opened_site
     assert report.opinions[0].lead.model_id == "ultrasound-ensemble-two-collections"
     assert report.images[0].attention is not None and "ultrasound-ensemble" in report.images[0].attention.words
     pages = PdfReader(io.BytesIO(build_pdf(study_document(report)))).pages
-    assert 2 <= len(pages) <= 4
+    assert 2 <= len(pages) <= 3

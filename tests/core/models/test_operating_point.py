@@ -71,3 +71,11 @@ def test_the_site_s_own_value_counts_only_where_the_policy_says_so(card: Card):
     assert site_operating_point(card, Settings(thresholds="site")).is_of_card
     point = site_operating_point(card, Settings(thresholds="site"), own=0.7)
     assert point.threshold == 0.7 and "70.0\u00a0%, by the choice of this site" in point.text
+
+
+def test_what_an_earlier_threshold_lacked_is_told_to_who_asks_and_not_repeated_with_the_rule(tmp_path: Path) -> None:
+    threshold = {"value": 0.3, "rule": "the highest", "corrected": "0.5 was chosen without the allowance for chance"}
+    point = operating_point(made_card(tmp_path, threshold=threshold))
+    assert point.text.endswith(": the highest; corrected, because 0.5 was chosen without the allowance for chance.")
+    assert point.rule_text == "Chosen on validation cases: the highest."
+    assert "corrected" not in operating_point(made_card(tmp_path / "site", threshold=threshold), 0.4, "a value").text
