@@ -143,8 +143,9 @@ def _require_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_
         )
 
 
-CHANCE = "chance"
-"""Key of the check that a candidate may be no better than chance; passed with a reason, it answers all the same."""
+CHANCE, PROMISE = "chance", "promise"
+"""Keys of the checks that a candidate may be no better than chance, and that its test cases break the sensitivity its
+threshold promises (`core.models.cards.withheld_text`); passed with a reason, it answers all the same."""
 FEWEST = 20
 """Cases of each class below which a test set is too small to say anything."""
 _BOTH = (CANDIDATE, LIVE)
@@ -167,6 +168,7 @@ class Circumstances:
     is the one that the candidate would replace. is_compared: both scored the same cases. measured:
     the candidate's area under the ROC curve on all its test cases; None where its card does not say it: then that on
     the compared ones counts. has_reference: a live model reads this kind of image, also where it would not be replaced.
+    broken_promise: of the candidate's threshold, as a sentence; "" where it holds.
     """
 
     leaks: tuple[str, ...]
@@ -175,6 +177,7 @@ class Circumstances:
     is_compared: bool
     measured: Estimate | None = None
     has_reference: bool = False
+    broken_promise: str = ""
 
 
 def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: float) -> tuple[FailedCheck, ...]:
@@ -215,6 +218,14 @@ def failed_checks(numbers: ComparisonCache, found: Circumstances, *, margin: flo
                     "with a reason, it answers, and every read says by whose decision and why.",
                 )
             )
+    if found.broken_promise:
+        lines.append(
+            FailedCheck(
+                PROMISE,
+                f"{found.broken_promise} Promoted with a reason, it answers, and every read says by whose decision and "
+                "why.",
+            )
+        )
     if min(positives, table.n - positives) < FEWEST:
         lines.append(
             FailedCheck(

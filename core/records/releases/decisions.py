@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
-from core.evaluation.promotion import CHANCE
+from core.evaluation.promotion import CHANCE, PROMISE
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
 from core.models.cards import Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
@@ -365,10 +365,11 @@ def _live_of(connection: Connection) -> Live:
     shadows: dict[str, str] = {}
     allowed: dict[str, str] = {}
     for row in _rows(connection):
-        if row.decision in (ALLOW, END_ALLOW) or CHANCE in row.passed:
+        passed = row.passed.get(CHANCE) or row.passed.get(PROMISE)
+        if row.decision in (ALLOW, END_ALLOW) or passed:
             allowed.pop(row.weights_sha256, None)
             if row.decision != END_ALLOW:
-                why = row.passed.get(CHANCE, row.reason)
+                why = passed or row.reason
                 allowed[row.weights_sha256] = f"{row.person_name} ({row.created_at:%Y-%m-%d}): {why}"
         if row.decision in (ALLOW, END_ALLOW):
             continue

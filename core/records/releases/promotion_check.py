@@ -39,7 +39,7 @@ from core.evaluation.promotion import (
 )
 from core.evaluation.statistics.operating_points import operating_rows
 from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
-from core.models.cards import Card, leaks_of, read_test_scores, runnable_cards
+from core.models.cards import Card, leaks_of, promise_text, read_test_scores, runnable_cards
 from core.models.live import candidate_dir
 from core.records import data_sets, site_settings
 from core.records.data_sets import VersionRow
@@ -144,7 +144,9 @@ def examine(db: Database, actor: Actor, job_id: int, *, reference: str | None = 
     margin = site_settings.current(db).sensitivity_margin_percent / 100
     area = candidate.measured
     measured = Estimate(area.auc, area.low, area.high, area.n) if area is not None else None
-    circumstances = Circumstances(tuple(leaks), seen, is_replaced, is_compared, measured, live is not None)
+    circumstances = Circumstances(
+        tuple(leaks), seen, is_replaced, is_compared, measured, live is not None, promise_text(candidate)
+    )
     lines = failed_checks(numbers, circumstances, margin=margin)
     return Examination(
         job_id, candidate, live, live_sha256, is_replaced, is_compared, is_scored, len(scores), numbers, speeds,

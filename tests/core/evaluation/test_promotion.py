@@ -144,6 +144,13 @@ def test_a_candidate_whose_interval_reaches_chance_needs_a_reason(
     assert keys(numbers, Circumstances((), {}, False, True, measured)) == expected
 
 
+def test_a_candidate_that_breaks_its_threshold_s_promise_needs_a_reason(tmp_path: Path) -> None:
+    numbers = compared(tmp_path, finding(20), finding(20))
+    found = Circumstances((), {}, False, True, broken_promise="Its threshold finds too few.")
+    (line,) = failed_checks(numbers, found, margin=0.05)
+    assert line.key == "promise" and line.sentence.startswith("Its threshold finds too few. Promoted with a reason")
+
+
 def test_where_the_card_names_no_area_that_on_the_compared_cases_counts(tmp_path: Path) -> None:
     blind = scores([0.1, 0.9] * 10, [0.1, 0.9] * 10)
     assert keys(compared(tmp_path, blind, blind)) == ["chance"]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from record_site import add_person, sqlite_only
@@ -337,21 +338,31 @@ def test_a_model_at_chance_answers_only_while_an_administrator_lets_it_and_the_t
         decisions.end_allow(records, admin, AT_CHANCE, live_sha256=live_sha256, reason=WHY)
 
 
-def test_a_candidate_at_chance_needs_a_reason_and_then_answers_by_that_decision(
-    records: Database, admin: Person
+@pytest.mark.parametrize(
+    ("key", "fields", "sentence"),
+    [
+        ("chance", {"measured": {"auc": 0.63, "low": 0.55, "high": 0.7, "n": 117}}, "no better than chance"),
+        (
+            "promise",
+            {"promise": {"promised": 0.869, "tested": 0.6, "difference": -0.269, "low": -0.4, "high": -0.1, "n": 33}},
+            "do not rely on its verdict",
+        ),
+    ],
+)
+def test_a_candidate_that_would_be_withheld_needs_a_reason_and_then_answers_by_that_decision(
+    records: Database, admin: Person, key: str, fields: dict[str, Any], sentence: str
 ) -> None:
-    area = {"auc": 0.63, "low": 0.55, "high": 0.7, "n": 117}
-    job_id = add_candidate(records, admin, 1, fields={"measured": area})
+    job_id = add_candidate(records, admin, 1, fields=fields)
     found = promotion_check.examine(records, admin, job_id)
-    assert "chance" in {line.key for line in found.lines}
-    others = {line.key: "For a test." for line in found.lines if line.key != "chance"}
-    with pytest.raises(InvalidInput, match="no better than chance"):
+    assert key in {line.key for line in found.lines}
+    others = {line.key: "For a test." for line in found.lines if line.key != key}
+    with pytest.raises(InvalidInput, match=sentence):
         promotion_check.promote(
             records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY, passed=others
         )  # fmt: skip
     promotion_check.promote(
         records, admin, job_id, live_sha256=SHIPPED.weights_sha256, reason=WHY,
-        passed=others | {"chance": "To watch it."},
+        passed=others | {key: "To watch it."},
     )  # fmt: skip
     card = live_card(records.settings, MODEL)
     assert card.weights_sha256 == candidate(records, job_id).weights_sha256
