@@ -120,7 +120,10 @@ def brute_moments(scores: np.ndarray, is_positive: np.ndarray) -> list[float]:
 def test_moments_are_those_of_all_pairs_also_where_reads_are_missing(missing: int) -> None:
     study = made(readers=3, positives=5, negatives=6)
     study.scores.reshape(-1)[np.random.default_rng(1).choice(study.scores.size, missing, replace=False)] = np.nan
-    assert one_shot(study, 0).moments == pytest.approx(brute_moments(study.scores[0], study.is_positive))
+    one, moments = one_shot(study, 0), brute_moments(study.scores[0], study.is_positive)
+    assert one.moments == pytest.approx(moments)
+    # The square of the area less what pairs of kernels give that share nothing: unbiased for its variance.
+    assert one.variance == pytest.approx(one.value**2 - moments[7], abs=1e-12)
 
 
 def test_the_one_shot_variance_is_that_of_many_studies() -> None:
