@@ -36,7 +36,10 @@ def handed_over(fields: Mapping[str, str]) -> str:
 
 def address_of_referrer(referrer: str) -> str:
     """The same from the address of the page that somebody came from, whose host the caller's answer does not keep."""
-    parts = urlsplit(referrer) if len(referrer) <= 2 * CHOICES_MOST else urlsplit("")
+    try:
+        parts = urlsplit(referrer if len(referrer) <= 2 * CHOICES_MOST else "")
+    except ValueError:  # "http://[" is none
+        return "/"
     return address_of({FIELD_PAGE: parts.path.strip("/"), FIELD_CHOICES: parts.query})
 
 

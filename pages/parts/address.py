@@ -118,6 +118,7 @@ def _number(key: str, low: float, high: float, default: float, step: float) -> f
             value = default
         if not math.isfinite(value):
             value = default
+    value = min(max(value, low), high)
     value = round(min(max(round(value / step) * step, low), high), 9)
     _put(key, value)
     return value
