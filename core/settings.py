@@ -12,7 +12,7 @@ from dataclasses import field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -121,6 +121,8 @@ class Settings:
             raise InvalidSettings(_sentence(error.errors(include_url=False)[0])) from error
         _networks(settings.trusted_proxies)
         _hosts(settings.allowed_hosts)
+        for name in ("public_url", "sso_discovery_url"):
+            _split(name, getattr(settings, name))
         _check_single_sign_on(settings)
         return settings
 
@@ -188,6 +190,14 @@ def _hosts(text: str) -> frozenset[str]:
     return names
 
 
+def _split(name: str, url: str) -> SplitResult:
+    """The parts of an address. Raises InvalidSettings where it has none, as "https://[" has not."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise InvalidSettings(f"{_variable(name)} is {url!r}, which is no address.") from None
+
+
 def _check_single_sign_on(settings: Settings) -> None:
     """All that single sign-on needs, or nothing of it; over TLS, but on this machine."""
     needed = ("sso_discovery_url", "sso_client_id", "sso_client_secret", "sso_roles", "public_url")
@@ -197,7 +207,7 @@ def _check_single_sign_on(settings: Settings) -> None:
         if not getattr(settings, name):
             raise InvalidSettings(f"Single sign-on also needs SECONDREAD_{name.upper()}.")
     for name in ("sso_discovery_url", "public_url"):
-        parts = urlsplit(getattr(settings, name))
+        parts = _split(name, getattr(settings, name))
         is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if not parts.hostname or parts.scheme not in (("http", "https") if is_here else ("https",)):
             raise InvalidSettings(f"SECONDREAD_{name.upper()} must be an https:// address.")

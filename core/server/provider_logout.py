@@ -58,11 +58,12 @@ class ProviderLogout:
         try:
             answer = httpx.get(self._settings.sso_discovery_url, timeout=ASK_SECONDS)
             found = answer.raise_for_status().json().get("end_session_endpoint", "")
+            is_trusted = isinstance(found, str) and _is_trusted(found, self._settings.sso_discovery_url)
         except (httpx.HTTPError, ValueError, AttributeError) as error:
             log.warning("The identity provider could not be asked where to sign out: %s", type(error).__name__)
             return
         self._asked_at = time.monotonic()
-        if isinstance(found, str) and _is_trusted(found, self._settings.sso_discovery_url):
+        if is_trusted:
             self._endpoint = found
 
 

@@ -44,6 +44,8 @@ def test_postgresql_gets_the_driver_that_is_installed() -> None:
         ("SECONDREAD_THRESHOLDS", "x", "card or sensitivity or site"),
         ("SECONDREAD_DEMO", "perhaps", "use 1 or 0"),
         ("SECONDREAD_READING_MODE", "ai_first", "read_first or concurrent"),
+        ("SECONDREAD_PUBLIC_URL", "https://[", "is no address"),
+        ("SECONDREAD_SSO_DISCOVERY_URL", "https://[", "is no address"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_variable_s_name(variable: str, value: str, says: str) -> None:

@@ -43,6 +43,7 @@ def test_the_address_names_us_and_the_way_back_and_nobody(monkeypatch: pytest.Mo
         {"end_session_endpoint": 7},
         {"end_session_endpoint": "javascript:alert(1)"},
         {"end_session_endpoint": "/end"},
+        {"end_session_endpoint": "https://["},
         [],
     ],
 )
