@@ -192,6 +192,8 @@ def _simulated(args: argparse.Namespace) -> dict[str, Any]:
             f"A simulation needs two or more readers, positive and negative cases, 1 to {MAX_RUNS:,} runs and a seed "
             "of 0 or more."
         )
+    if not math.isfinite(args.effect):
+        raise InvalidInput("The effect is a number, as in 0.5.")
     rng, called, differences = np.random.default_rng(args.seed), 0, []
     for _ in range(args.runs):
         study = simulate(

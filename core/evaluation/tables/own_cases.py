@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -12,10 +11,12 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.evaluation.promotion import Overlap, overlap
+from core.evaluation.tables.scores import csv_cells
 from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
 from core.models.cards import Card
 
 CASES_MOST = 100_000
+SPLITS_MOST = 12
 _HASHES: Mapping[str, int] = {"sha256": 64, "pixels_sha256": 64, "perceptual_hash": 64}
 """Column -> hex digits."""
 _COLUMNS = (*_HASHES, "patient", "split")
@@ -26,24 +27,26 @@ def read_own_cases(content: bytes) -> pd.DataFrame:
 
     content: a CSV with any of the hashes, as `Leak check` describes it. Raises InvalidInput.
     """
-    try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, nrows=CASES_MOST + 1)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise InvalidInput("This is not a table. Upload a CSV file in UTF-8 with commas.") from error
-    table.columns = [str(name).strip().casefold() for name in table.columns]
+    table = csv_cells(content, f"any of {', '.join(_COLUMNS)}")
+    table.columns = [str(name).casefold() for name in table.columns]
     if len(table) > CASES_MOST:
         raise InvalidInput(f"The table has more than {CASES_MOST:,} rows. Upload it in parts.")
-    if table.empty or not set(table.columns) & set(_HASHES):
-        raise InvalidInput(f"The table needs at least one of the columns {', '.join(_HASHES)}, and a row.")
-    table = table.loc[:, ~table.columns.duplicated()].reindex(columns=list(_COLUMNS), fill_value="")
-    for name in _COLUMNS:
-        table[name] = table[name].str.strip()
+    if not set(table.columns) & set(_HASHES):
+        raise InvalidInput(f"The table needs at least one of the columns {', '.join(_HASHES)}.")
+    if not table.columns.is_unique:
+        raise InvalidInput("Two columns of the table have the same name. Rename or remove one.")
+    table = table.reindex(columns=list(_COLUMNS), fill_value="")
     for name, digits in _HASHES.items():
         table[name] = table[name].str.lower()
         wrong = table[(table[name] != "") & ~table[name].str.fullmatch(f"[0-9a-f]{{{digits}}}")]
         if len(wrong):
-            raise InvalidInput(f"Row {wrong.index[0] + 2}, column {name}: a hash has {digits} digits 0-9 and a-f.")
-    return table
+            raise InvalidInput(f"Row {wrong.index[0]}, column {name}: a hash has {digits} digits 0-9 and a-f.")
+    bare = table[(table[[*_HASHES, "patient"]] == "").all(axis=1)]
+    if len(bare):
+        raise InvalidInput(f"Row {bare.index[0]} has neither a hash nor a patient, so nothing can be known of it.")
+    if table["split"].nunique() > SPLITS_MOST:
+        raise InvalidInput(f"The table names more than {SPLITS_MOST} splits. Keep those that belong to one model.")
+    return table.reset_index(drop=True)
 
 
 def cases_of_files(files: Sequence[bytes]) -> pd.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
+from core.evaluation.tables.scores import csv_cells
 
 MAX_READS = 1_000_000
 ALIASES = {"treatment": "modality", "rating": "score", "label": "truth"}
@@ -32,12 +31,12 @@ def read_study(content: bytes) -> ReaderStudy:
         raise InvalidInput("The file is not text in UTF-8. Save it as CSV (UTF-8) and try again.") from error
     if any(row.strip().upper() == BEGIN for row in text.splitlines()):
         return _from_imrmc(text)
-    return _from_long_table(text)
+    return _from_long_table(content)
 
 
-def _from_long_table(text: str) -> ReaderStudy:
-    rows = csv.reader(io.StringIO(text))
-    head = [ALIASES.get(name.strip().lower(), name.strip().lower()) for name in next(rows, [])]
+def _from_long_table(content: bytes) -> ReaderStudy:
+    table = csv_cells(content, "reader,modality,case,truth and score")
+    head = [ALIASES.get(name.lower(), name.lower()) for name in table.columns]
     missing = [name for name in REQUIRED if name not in head]
     if missing:
         raise InvalidInput(
@@ -49,12 +48,8 @@ def _from_long_table(text: str) -> ReaderStudy:
     reads: list[Read] = []
     truths: dict[str, bool] = {}
     patients: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(head):
-            raise InvalidInput(f"Row {number} has {len(row)} cells, the head has {len(head)}.")
-        cell = {name: row[at].strip() for name, at in place.items()}
+    for number, row in zip(table.index, table.to_numpy(), strict=True):
+        cell = {name: row[at] for name, at in place.items()}
         _state(truths, cell["case"], _truth(cell["truth"], number), "truth", number)
         if "patient" in cell:
             _state(patients, cell["case"], cell["patient"], "patient", number)

@@ -126,7 +126,7 @@ def read_scores(
     are; they are scorers, too.
     """
     data = _bytes_of(source)
-    cells = _cells(data)
+    cells = csv_cells(data)
     _check_keys(cells)
     labels, positive_label = _labels(cells, positive)
     classes = tuple(sorted(set(labels.tolist())))
@@ -166,7 +166,7 @@ def read_scores(
 
 def left_out_columns(data: bytes) -> tuple[LeftOut, ...]:
     """The columns that `read_scores` does not take as scores by itself, for the question what they are."""
-    cells = _cells(_bytes_of(data))
+    cells = csv_cells(_bytes_of(data))
     _check_keys(cells)
     labels, _ = _labels(cells, None)
     names = [name for name in cells.columns if name not in (*KEYS, *BOOKKEEPING) and not _is_mostly_scores(cells[name])]
@@ -193,7 +193,7 @@ def label_names(data: bytes) -> tuple[str, ...]:
 
     Empty where the labels are 0 and 1: 1 is positive then.
     """
-    cells = _cells(_bytes_of(data))
+    cells = csv_cells(_bytes_of(data))
     _check_keys(cells)
     labels, positive = _labels(cells, None)
     return () if positive is not None else tuple(sorted(set(labels.tolist())))
@@ -244,8 +244,11 @@ def _bytes_of(source: Path | bytes) -> bytes:
     return data
 
 
-def _cells(data: bytes) -> pd.DataFrame:
-    """All cells as stripped text; the index is the row as a spreadsheet counts it."""
+def csv_cells(data: bytes, needed: str = "case,patient,label and scorers") -> pd.DataFrame:
+    """All cells of a CSV file as stripped text; the index is the row as a spreadsheet counts it.
+
+    needed: the columns in words, for who sent no header. Raises InvalidInput with the row for what is no table.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -260,7 +263,7 @@ def _cells(data: bytes) -> pd.DataFrame:
         raise InvalidInput(f"The file is not a CSV table: {what}. Save it as CSV again.") from None
     header = [name.strip() for name in rows[0]] if rows else []
     if not any(header):
-        raise InvalidInput("The file has no header. The first row names the columns: case,patient,label and scorers.")
+        raise InvalidInput(f"The file has no header. The first row names the columns: {needed}.")
     _check_header(header)
     body: list[list[str]] = []
     numbers: list[int] = []
@@ -296,13 +299,13 @@ def _check_header(header: Sequence[str]) -> None:
     twice = [name for name, n in Counter(header).items() if n > 1]
     if twice:
         raise InvalidInput(f"Two columns are named {twice[0]!r}. Give each its own name.")
-    absent = [name for name in KEYS if name not in header]
-    if absent:
-        reason = " Where every case is a patient of its own, repeat the case there." if "patient" in absent else ""
-        raise InvalidInput(f"The column {absent[0]!r} is missing; a table of scores has case, patient, label.{reason}")
 
 
 def _check_keys(cells: pd.DataFrame) -> None:
+    absent = [name for name in KEYS if name not in cells]
+    if absent:
+        reason = " Where every case is a patient of its own, repeat the case there." if "patient" in absent else ""
+        raise InvalidInput(f"The column {absent[0]!r} is missing; a table of scores has case, patient, label.{reason}")
     for name in KEYS:
         empty = cells.index[cells[name] == ""]
         if len(empty):

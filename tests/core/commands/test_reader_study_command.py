@@ -70,7 +70,10 @@ def test_with_a_read_missing_the_u_statistic_remains_and_it_is_said(
         (b"reader,modality,case,truth,score\n1,1,a,1,1\n2,1,a,0,1\n", "Row 3: this case has another truth"),
         (b"reader,modality,case,truth,score\n1,1,a,1,1\n1,1,a,1,2\n", "two scores"),
         (b"reader,modality,case,truth,score\n1,1,a,1\n", "Row 2 has 4 cells"),
-        (b"reader,modality,case,truth,score\n", "has 0 reads"),
+        (b"reader,modality,case,truth,score\n", "a header and no cases"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,NA\n", "has 0 reads"),
+        (b"reader,modality,case,truth,score\n1," + b"x" * 200_000 + b",1,1,1\n", "a cell is far too long"),
+        (b"reader,modality,case,truth,score\n1," + b"x" * 1_001 + b",1,1,1\n", "longer than 1,000 letters"),
         (b"BEGIN DATA:\n1,1,1,.5\n", "has no truth"),
         (b"BEGIN DATA:\n1,1,1\n", "Row 2 has 3 cells"),
         (b"\xff\xfe", "not text"),
@@ -80,6 +83,13 @@ def test_a_wrong_table_is_refused_with_its_row(content: bytes, says: str) -> Non
     with pytest.raises(InvalidInput, match=says) as refused:
         read_study(content)
     assert str(refused.value).endswith(".")
+
+
+@pytest.mark.parametrize("effect", ["nan", "inf"])
+def test_an_effect_that_is_no_number_is_refused(effect: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--readers", "5", "--positives", "20", "--negatives", "20", "--runs", "5"]
+    assert main(["reader-study", "power", *sizes, "--effect", effect]) == 1
+    assert "The effect is a number" in capsys.readouterr().err
 
 
 def test_readers_against_models_are_adjusted_over_all_models(

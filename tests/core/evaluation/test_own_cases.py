@@ -32,6 +32,11 @@ def test_a_split_of_ones_own_leaks_by_file_by_patient_and_by_look() -> None:
     assert between_splits(own.assign(split="")) == {}
 
 
+def test_as_many_splits_as_there_may_be_are_looked_at() -> None:
+    own = read_own_cases(("sha256,split\n" + "".join(f"{A},test{n}\n" for n in range(12))).encode())
+    assert own["split"].nunique() == 12 and between_splits(own) == {}
+
+
 def test_files_are_known_by_their_bytes() -> None:
     import hashlib
 
@@ -41,14 +46,19 @@ def test_files_are_known_by_their_bytes() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "not a table"),
+        (b"", "has no header. The first row names the columns: any of sha256"),
         (b"file,label\nx,y\n", "at least one of the columns sha256"),
-        (b"sha256\n", "and a row"),
+        (b"sha256\n", "a header and no cases"),
+        (f"sha256\n{A},\n".encode(), "Row 2 has 2 cells and the header 1"),
+        (f"sha256,split\n{A},test,x\n".encode(), "Row 2 has 3 cells and the header 2"),
+        (f"sha256,split\n{A},test\n,test\n".encode(), "Row 3 has neither a hash nor a patient"),
+        (f"sha256,SHA256\n,{A}\n".encode(), "Two columns of the table have the same name"),
+        (("sha256,split\n" + "".join(f"{A},test{n}\n" for n in range(13))).encode(), "more than 12 splits"),
         (f"sha256\n{A}\n{A[1:]}\n".encode(), "Row 3, column sha256: a hash has 64 digits"),
         (b"sha256\n" + b"\n" * 0 + (A.encode() + b"\n") * 100_001, "more than 100,000 rows"),
-        (b"\xff\xfe\x00", "not a table"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
     ],
-    ids=["empty", "columns", "rows", "hash", "many", "bytes"],
+    ids=["empty", "columns", "rows", "one more", "two more", "bare", "twice", "splits", "hash", "many", "bytes"],
 )
 def test_what_is_no_list_of_hashes_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
