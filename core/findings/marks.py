@@ -8,6 +8,7 @@ zooming on the screen do not change them.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ N_POINTS: Mapping[str, tuple[int, int]] = {
 around it, an outline is closed, the second point of an angle is its corner."""
 SHOWING = ("point", "ellipse", "outline")
 """The kinds that show where a finding is; the others only measure."""
+LARGEST = 1_000_000
+"""Columns, rows and frames that no picture has more of."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,9 +52,9 @@ class Mark:
         least, most = N_POINTS[self.kind]
         if not least <= len(self.points) <= most:
             raise InvalidInput(f"A mark of the kind {self.kind} has {least} to {most} points, not {len(self.points)}.")
-        if not all(math.isfinite(part) and part >= 0 for point in self.points for part in point):
+        if not all(0 <= part <= LARGEST for point in self.points for part in point):
             raise InvalidInput("A mark's points are columns and rows of the picture, from 0.")
-        if not _SHA256.fullmatch(self.image_sha256) or self.frame < 0:
+        if not _SHA256.fullmatch(self.image_sha256) or not 0 <= self.frame < LARGEST:
             raise InvalidInput("A mark names the picture that it is on.")
 
     def is_inside(self, height: int, width: int) -> bool:
@@ -67,8 +70,11 @@ class Mark:
     def from_json(cls, stored: Mapping[str, Any]) -> Mark:
         """Raises InvalidInput for what is no mark."""
         try:
+            given = [value for point in stored["points"] for value in point] + [stored["frame"]]
+            if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+                raise TypeError
             points = tuple((float(column), float(row)) for column, row in stored["points"])
-            return cls(str(stored["image"]), int(stored["frame"]) - 1, str(stored["kind"]), points)
+            return cls(str(stored["image"]), operator.index(stored["frame"]) - 1, str(stored["kind"]), points)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidInput("This is not a mark on a picture.") from error
 
@@ -123,10 +129,29 @@ def sizes(mark: Mark, spacing_mm: tuple[float, float] | None, aspect: float = 1.
             is_mm, float(max(width, height)), float(min(width, height)), float(math.pi / 4 * width * height)
         )
     if mark.kind == "outline":
-        x, y = points.T
-        area = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
-        return Measured(is_mm, *_diameters(points), area)
+        return Measured(is_mm, *_diameters(points), _area(points))
     return Measured(is_mm)
+
+
+_LINES = 8
+"""Lines through each strip between two corners: exact where edges do not cross within it."""
+
+
+def _area(points: np.ndarray) -> float:
+    """What a closed outline encloses by the even-odd rule, as its grey is taken: exact for one that does not cross
+    itself, to a fraction of a per cent for one that does. (n, 2) points, x and y."""
+    (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
+    levels = np.unique(y0)
+    heights = np.diff(levels)
+    rows = (levels[:-1, None] + heights[:, None] * (np.arange(_LINES) + 0.5) / _LINES).ravel()
+    is_crossed = (y0[:, None] <= rows) != (y1[:, None] <= rows)
+    rise = np.where(y1 == y0, 1.0, y1 - y0)[:, None]
+    crossings = np.where(is_crossed, x0[:, None] + (rows - y0[:, None]) * ((x1 - x0)[:, None] / rise), np.inf)
+    crossings.sort(axis=0)
+    n_pairs = len(crossings) // 2 * 2
+    left, right = crossings[0:n_pairs:2], crossings[1:n_pairs:2]
+    inside = np.subtract(right, left, out=np.zeros_like(left), where=np.isfinite(right))
+    return float((inside.sum(0) * np.repeat(heights / _LINES, _LINES)).sum())
 
 
 def _diameters(points: np.ndarray) -> tuple[float, float]:

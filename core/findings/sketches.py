@@ -170,8 +170,19 @@ def to_json(sketches: Sequence[Sketch]) -> list[dict[str, Any]]:
     ]
 
 
-def from_json(stored: Sequence[Mapping[str, Any]]) -> tuple[Sketch, ...]:
-    """Raises InvalidInput for a mark that is none."""
-    return tuple(
-        Sketch(**{**one, "marks": tuple((uid, Mark.from_json(mark)) for uid, mark in one["marks"])}) for one in stored
-    )
+def from_json(stored: object) -> tuple[Sketch, ...]:
+    """Raises InvalidInput for what are no sketches."""
+    try:
+        return tuple(_sketch(dict(one)) for one in stored)  # type: ignore[attr-defined]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput("These are no marks of a draft.") from error
+
+
+def _sketch(one: dict[str, Any]) -> Sketch:
+    marks = tuple((str(uid), Mark.from_json(mark)) for uid, mark in one.pop("marks"))
+    found = Sketch(marks, **one)
+    texts = (found.type, found.quadrant, found.depth, found.comment, *found.descriptors.items())
+    are_words = all(isinstance(text, str | tuple | None) for text in texts) and isinstance(found.comment, str)
+    if not marks or not are_words or not isinstance(found.clock, int | None):
+        raise ValueError
+    return found

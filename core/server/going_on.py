@@ -50,4 +50,5 @@ def _query(text: str) -> str:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=200)
     except ValueError:
         return ""
-    return urlencode([(name, value) for name, value in pairs if name != SAID])
+    query = urlencode([(name, value) for name, value in pairs if name != SAID])
+    return query if len(query) <= CHOICES_MOST else ""  # a letter beyond ASCII is encoded as several

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
 
+from core.errors import InvalidInput
 from core.findings import proposals
 from core.findings.marks import Mark
 from core.findings.proposals import PeakLevel
@@ -95,3 +96,13 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
     assert not tab.has("Accept")  # a correction is not asked again
     assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
+
+
+@pytest.mark.parametrize("frame", ["", "-1", "x", "٣", "9" * 5_000, "1000000"])
+def test_a_frame_that_no_browser_sends_is_refused(frame: str) -> None:
+    from pages.parts.viewer import checked_marks
+
+    sent = [{"uid": "a-1", "id": f"{'ab' * 32}.{frame}", "kind": "point", "points": [[1, 1]]}]
+    with pytest.raises(InvalidInput):
+        checked_marks(sent)
+    assert checked_marks([{**sent[0], "id": f"{'ab' * 32}.0"}])[0][1].frame == 0

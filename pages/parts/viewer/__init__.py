@@ -166,6 +166,7 @@ class Marking:
 
 MARKS_SENT_MOST = 200
 _UID = re.compile(r"[0-9a-z-]{1,60}")
+_FRAME = re.compile(r"[0-9]{1,6}")
 
 
 def marks_drawn(key: str, of: str) -> tuple[tuple[str, Mark], ...] | None:
@@ -188,7 +189,7 @@ def checked_marks(sent: object) -> tuple[tuple[str, Mark], ...]:
         if not isinstance(one, dict) or not _UID.fullmatch(str(one.get("uid"))):
             raise InvalidInput("This is not a mark on a picture.")
         sha256, _, frame = str(one.get("id")).partition(".")
-        if not frame.isdecimal():
+        if not _FRAME.fullmatch(frame):
             raise InvalidInput("This is not a mark on a picture.")
         stored = {"image": sha256, "frame": int(frame) + 1, "kind": one.get("kind"), "points": one.get("points")}
         found[str(one["uid"])] = Mark.from_json(stored)

@@ -23,7 +23,7 @@ from core.findings.finding import (
     location_doubts,
 )
 from core.findings.lexicon import TYPES
-from core.findings.marks import Mark, measured, measured_text, place_text, size_text
+from core.findings.marks import Mark, measured, measured_text, place_text, size_text, sizes
 from core.findings.proposals import LEVELS, SHARE_WANTED, Proposal, hits, level_for, measured_levels, peaks_of
 from core.findings.sketches import Place, Sketch
 from core.models.cards import all_cards
@@ -55,6 +55,7 @@ def image(spacing: tuple[float, float] | None = (0.2, 0.1), **more: Any) -> Imag
         ("point", [(-0.1, 1)]),
         ("point", [(math.nan, 1)]),
         ("point", [(math.inf, 1)]),
+        ("point", [(1, 1_000_000.5)]),
     ],
 )
 def test_what_is_no_mark_is_refused(kind: str, points: list[tuple[float, float]]) -> None:
@@ -72,6 +73,12 @@ def test_what_is_no_mark_is_refused(kind: str, points: list[tuple[float, float]]
         {"image": SHA, "frame": 1, "kind": "point", "points": "ab"},
         {"image": SHA, "frame": 1, "kind": ["point"], "points": [[1, 1]]},
         {"image": SHA, "frame": 1, "kind": "point", "points": 5},
+        {"image": SHA, "frame": 1, "kind": "point", "points": ["12"]},
+        {"image": SHA, "frame": 1, "kind": "point", "points": [[True, 1]]},
+        {"image": SHA, "frame": 1, "kind": "point", "points": [["1", 1]]},
+        {"image": SHA, "frame": 1.9, "kind": "point", "points": [[1, 1]]},
+        {"image": SHA, "frame": True, "kind": "point", "points": [[1, 1]]},
+        {"image": SHA, "frame": 1_000_001, "kind": "point", "points": [[1, 1]]},
     ],
 )
 def test_what_is_stored_as_no_mark_is_refused(stored: dict[str, Any]) -> None:
@@ -118,6 +125,21 @@ def test_an_outline_has_its_longest_diameter_its_area_and_the_grey_of_the_pixels
     notched = (*square, (20.0, 17.0), (25.0, 17.0), (25.0, 13.0), (20.0, 13.0))
     found = measured(mark("outline", *notched), shown)
     assert (found.area, found.n_pixels) == (pytest.approx(0.8), 80)
+
+
+def test_an_outline_that_crosses_itself_encloses_what_its_grey_is_taken_of() -> None:
+    """An hourglass: two triangles of 25, which the shoelace formula takes from each other."""
+    hourglass = ((0.0, 0.0), (10.0, 10.0), (10.0, 0.0), (0.0, 10.0))
+    found = measured(mark("outline", *hourglass), image(None))
+    assert found.area == pytest.approx(50, rel=0.01) and found.n_pixels == pytest.approx(50, abs=10)
+    rng = np.random.default_rng(4)
+    for _ in range(20):  # of outlines that do not cross themselves it is the shoelace formula
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 40))
+        x, y = 50 + rng.uniform(5, 30, 40) * np.stack([np.cos(angles), np.sin(angles)])
+        shoelace = abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+        area = sizes(mark("outline", *zip(x.tolist(), y.tolist(), strict=True)), None).area
+        assert area == pytest.approx(shoelace)
+    assert sizes(mark("outline", (1, 1), (1, 1), (1, 1)), None).area == 0
 
 
 def test_a_mark_as_large_as_the_picture_is_measured_and_one_beyond_it_has_no_grey() -> None:
@@ -279,6 +301,19 @@ def test_sketches_come_back_from_json_and_begin_with_what_was_saved() -> None:
     begun = sketches.sketches_of(sketches.annotations_of(given, PLACES), "read7")
     assert [uid for one in begun for uid, _ in one.marks] == ["read7-0", "read7-1", "read7-2"]
     assert sketches.annotations_of(begun, PLACES) == sketches.annotations_of(given, PLACES)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None, 5, "x", [None], [{}], [{"marks": []}], [{"marks": [["a", {}]]}],
+        [{"marks": [["a", A.to_json()]], "type": 5}], [{"marks": [["a", A.to_json()]], "clock": "x"}],
+        [{"marks": [["a", A.to_json()]], "comment": None}], [{"marks": [["a", A.to_json()]], "more": 1}],
+    ],
+)  # fmt: skip
+def test_what_are_no_sketches_is_refused(stored: object) -> None:
+    with pytest.raises(InvalidInput):
+        sketches.from_json(stored)
 
 
 def bumps(*tops: tuple[int, int, float]) -> np.ndarray:

@@ -33,3 +33,4 @@ def test_choices_are_encoded_anew_and_a_longer_query_is_left_away() -> None:
     assert address_of({"page": "compare", "choices": "a=b\r\nX: y"}) == "/compare?a=b%0D%0AX%3A+y"
     assert address_of({"page": "compare", "choices": "a=" + "b" * (CHOICES_MOST - 2)}) != "/compare"
     assert address_of({"page": "compare", "choices": "a=" + "b" * (CHOICES_MOST - 1)}) == "/compare"
+    assert address_of({"page": "compare", "choices": "a=" + "é" * (CHOICES_MOST // 2)}) == "/compare"
