@@ -78,7 +78,7 @@ def test_workbooks_are_joined_by_the_sheets_and_columns_that_are_set(
     page.wait_for_selector("text=Choose the sheets")
     choose(page, "sheet_cancer", SHEETS[0])
     choose(page, "sheet_non_cancer", SHEETS[1])
-    page.wait_for_selector("text=Choose which columns make the key")
+    page.wait_for_selector("text=Still to choose above: ")
     for which in ("combined", "validation"):
         for part, column in zip(("name", "date", "time", "patient"), COLUMNS, strict=True):
             choose(page, f"{which}_{part}", column)
