@@ -18,7 +18,7 @@ from core.settings import REPOSITORY, Settings
 ROOT = REPOSITORY
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLACES = re.findall(r"`((?:app|core|pages|train)[\w/]*\.py):(\w+)`", README)
-COMMANDS = sorted(set(re.findall(r"python -m (core|train) (\w+)", README)))
+COMMANDS = sorted(set(re.findall(r"python -m (core|train) (\w[\w-]*)", README)))
 
 
 def test_follow_one_image_has_its_seven_steps() -> None:
