@@ -21,6 +21,7 @@ class AdvisoryLock(IntEnum):
     DATA_SETS = 0x5EC07D04
     RELEASES = 0x5EC07D05
     IMPORTS = 0x5EC07D06
+    FIRST_SIGN_IN = 0x5EC07D07
 
 
 def hold(connection: Connection, lock: AdvisoryLock) -> None:

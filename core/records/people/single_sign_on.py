@@ -18,6 +18,7 @@ from core.errors import InvalidSettings
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
+from core.records.database.locks import AdvisoryLock, hold
 from core.records.people import accounts, sessions
 from core.records.people.accounts import AccountRefused
 from core.records.people.passwords import NO_PASSWORD
@@ -71,8 +72,9 @@ def sign_in(db: Database, settings: Settings, claims: Mapping[str, Any]) -> str:
     """
     found = identity_of(claims, settings)
     with db.begin() as connection:
+        hold(connection, AdvisoryLock.FIRST_SIGN_IN)  # two first sign-ins at once make one person
         _hold(connection, found)
-        trail.lock_trail(connection)  # two first sign-ins at once make one person
+        trail.lock_trail(connection)
         refusal, token = _admit(connection, settings, found)
     if refusal:
         raise AccountRefused(refusal)
@@ -80,7 +82,11 @@ def sign_in(db: Database, settings: Settings, claims: Mapping[str, Any]) -> str:
 
 
 def _hold(connection: Connection, found: Identity) -> None:
-    """The person's row first and the trail after it, as in every act of theirs: neither waits for the other."""
+    """The person's row first and the trail after it, as in every act of theirs: neither waits for the other.
+
+    Who stood in line for the trail while the person was being made would come to the row after it; so the line of
+    sign-ins is before both.
+    """
     person = tables.person.c
     mine = select(person.id).where(person.issuer == found.issuer, person.subject == found.subject)
     connection.execute(mine.with_for_update())

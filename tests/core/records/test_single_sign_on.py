@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from record_site import add_person, at_terminal, sqlite_only
+from sqlalchemy import Connection
 
 from core.errors import Conflict, InvalidSettings
 from core.records.audit import trail as audit_trail
@@ -136,9 +138,19 @@ def test_no_password_and_no_role_is_given_here_to_who_comes_by_single_sign_on(re
         accounts.sign_in(records, SSO, "Anna Berg", "none")
 
 
-def test_two_first_sign_ins_at_once_make_one_person(records: Database, root: Person) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        people = {person.id for person in pool.map(lambda _: come(records), range(8))}
+def test_first_sign_ins_at_once_make_one_person_and_none_waits_for_another_for_ever(
+    records: Database, root: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four come before the person exists, and the next ones when it does, while the first four are still waiting."""
+    opened = sessions.open_session
+
+    def open_slowly(connection: Connection, person_id: int) -> str:
+        time.sleep(0.05)
+        return opened(connection, person_id)
+
+    monkeypatch.setattr(sessions, "open_session", open_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        people = {person.id for person in pool.map(lambda _: come(records), range(12))}
     assert len(people) == 1 and len(accounts.list_people(records, root)) == 2
 
 
