@@ -22,6 +22,9 @@ class Modality(StrEnum):
 
 LATERALITIES = ("R", "L")
 VIEWS = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "AT", "SIO", "ISO", "FB", "RCC")
+CRANIOCAUDAL_VIEWS = ("CC", "XCCL", "XCCM", "RCC")
+LATERAL_VIEWS = ("MLO", "ML", "LM", "LMO")
+"""Views that look from the side, straight or obliquely."""
 IMPLANT_DISPLACED = "implant displaced"
 """The modifier of a view whose implant was pushed back; see `Image.view_modifiers`."""
 SIDE_NOT_STATED = "U"

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image as Raster
 from scipy import ndimage
 
-from core.types import Explanation, Fit, Image, Modality
+from core.types import CRANIOCAUDAL_VIEWS, LATERAL_VIEWS, Explanation, Fit, Image, Modality
 
 _SEARCH_SIDE = 512
 """Longest side, in pixels, at which the breast is looked for: finer detail does not move the box."""
@@ -47,6 +47,16 @@ def fit_square(image: Image, side: int, columns: int = 0, chest_wall: str = "") 
     for channel in range(channels.shape[2]):
         square[top : top + height, left : left + width, channel] = resize(channels[..., channel], (height, width))
     return square, Fit((image.height, image.width), box, side, top, left, height, width, columns, is_mirrored)
+
+
+def with_view(square: np.ndarray, view: str | None) -> np.ndarray:
+    """A grey square (side, columns, 1) with a plane that says from where it was taken: (side, columns, 2).
+
+    The plane is 0 for craniocaudal views, 1 for lateral ones, and 0.5 where the view (one of `VIEWS`) is another or not
+    known.
+    """
+    said = 1.0 if view in LATERAL_VIEWS else 0.0 if view in CRANIOCAUDAL_VIEWS else 0.5
+    return np.concatenate([square, np.full_like(square, said)], axis=2)
 
 
 def is_chest_wall_right(pixels: np.ndarray) -> bool:

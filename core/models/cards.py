@@ -69,7 +69,8 @@ class EnsembleOnCard(_Part):
 
 
 class InputOnCard(_Part):
-    """What the graph reads: rows (side) and columns in pixels, 0 for a square; channels (1 grey, 3 RGB).
+    """What the graph reads: rows (side) and columns in pixels, 0 for a square; channels (1 grey, 2 grey and the view
+    (`core.imaging.preprocess.with_view`), 3 RGB).
 
     chest_wall: where every breast's chest wall is turned to, "left" or "" (as it lies). preprocessing: in words.
     """

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from core.errors import InvalidInput
-from core.imaging.preprocess import fit_square
+from core.imaging.preprocess import fit_square, with_view
 from core.models.calibration import log_odds
 from core.models.cards import Card
 from core.models.ensemble import Ensemble
@@ -78,6 +78,7 @@ class LoadedModel:
         if image.not_scored:
             raise InvalidInput(image.not_scored)
         square, fit = fit_square(_with_channels(image, card), card.side, card.input.columns, card.input.chest_wall)
+        square = with_view(square, image.view) if card.channels == 2 else square
         began = time.perf_counter()
         logits, cams, features = self.forward(tf.constant(square[None]))
         logits = logits.numpy()
@@ -259,7 +260,7 @@ def _grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 
 def _with_channels(image: Image, card: Card) -> Image:
-    if card.channels == 1 and image.is_colour:
+    if card.channels < 3 and image.is_colour:
         grey = np.clip(image.pixels @ np.asarray((0.299, 0.587, 0.114), np.float32), 0, 1)
         return replace(image, pixels=grey.astype(np.float32))
     if card.channels == 3 and not image.is_colour:

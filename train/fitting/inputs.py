@@ -57,7 +57,13 @@ NO_CHANGE = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def augment(squares: tf.Tensor, masks: tf.Tensor, preset: Augmentation, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Inputs (n, rows, columns, c) in [0, 1] and masks (n, rows, columns, 1) changed alike; `seed` is int32 (2,)."""
+    """Inputs (n, rows, columns, c) in [0, 1] and masks (n, rows, columns, 1) changed alike; `seed` is int32 (2,).
+
+    Of two channels the second, which says the view, stays as it is.
+    """
+    if squares.shape[3] == 2:
+        grey, masks = augment(squares[..., :1], masks, preset, seed)
+        return tf.concat([grey, squares[..., 1:]], axis=3), masks
     n, rows, columns = tf.shape(squares)[0], squares.shape[1], squares.shape[2]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 10), num=10)
 

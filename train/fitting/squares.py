@@ -13,7 +13,7 @@ from PIL import Image as Raster
 
 from core.imaging.decoded import Limits
 from core.imaging.picture import bits_of_studies, read_picture
-from core.imaging.preprocess import fit_square, resize
+from core.imaging.preprocess import fit_square, resize, with_view
 from core.settings import Settings
 from core.types import Fit, Image, Modality
 from train.datasets.split import units_of
@@ -79,13 +79,16 @@ def load_squares(
     positive: str,
     columns: int = 0,
     chest_wall: str = "",
+    channels: int = 0,
     seen: Callable[[Image], object] = lambda image: None,
 ) -> Squares:
     """Read, crop and scale every case. `cases` needs file, label, split; `mask` is used where it names a file.
 
-    columns, chest_wall: see `fit_square`. seen: is given each picture as it was read, in order.
+    columns, chest_wall: see `fit_square`. channels: 0 for those of the modality, 2 for a plane beside the grey one that
+    says the view (`with_view`), as the column `view` of the cases has it. seen: is given each picture as it was read,
+    in order.
     """
-    n, channels = len(cases), 3 if modality is Modality.HISTOLOGY else 1
+    n, channels = len(cases), channels or (3 if modality is Modality.HISTOLOGY else 1)
     pixels = np.zeros((n, side, columns or side, channels), np.float16)
     masks = np.zeros((n, side, columns or side), np.float16)
     has_mask = np.zeros(n, bool)
@@ -96,7 +99,7 @@ def load_squares(
         image = read_case(root / row.file, modality, bits=bits.get(units[position]))
         seen(image)
         square, fit = fit_square(image, side, columns, chest_wall)
-        pixels[position] = square
+        pixels[position] = with_view(square, image.view or getattr(row, "view", None)) if channels == 2 else square
         fits.append(fit)
         mask = _mask_square(root, getattr(row, "mask", ""), image, fit)
         # A normal image has no lesion: an empty mask is knowledge, not a gap.

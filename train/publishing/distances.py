@@ -87,7 +87,7 @@ def _fitted(card: Card, manifest: Manifest) -> dict[str, object]:
     squares = load_squares(
         cases.assign(label=card.positive, mask=""), manifest.root,
         modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
-        columns=card.input.columns, chest_wall=card.input.chest_wall,
+        columns=card.input.columns, chest_wall=card.input.chest_wall, channels=card.channels,
     )  # fmt: skip
     found = fitted_distance(graph_of(card), squares)
     if found is None:

@@ -189,7 +189,7 @@ def _logits_of_network(card: Card, cases: pd.DataFrame, root: Path) -> np.ndarra
         part = cases.iloc[begin : begin + CHUNK].assign(label=card.positive, split="", mask="")
         squares = load_squares(
             part, root, modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
-            columns=card.input.columns, chest_wall=card.input.chest_wall,
+            columns=card.input.columns, chest_wall=card.input.chest_wall, channels=card.channels,
         )  # fmt: skip
         logits.append(logits_of(forward, squares.pixels))
         log.info("%d of %d cases scored", min(begin + CHUNK, len(cases)), len(cases))

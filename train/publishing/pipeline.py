@@ -17,6 +17,7 @@ from core.evaluation.tables.of_cards import headline
 from core.models.architectures import Graph
 from core.models.calibration import Calibration
 from core.models.cards import LocalisationOnCard, read_card, read_test_scores
+from core.models.registry import architecture
 from core.models.training_distance import fit_training_distance
 from core.models.weights import state_of
 from core.settings import Settings
@@ -112,6 +113,7 @@ def load_cases(request: FitRequest, config: FitConfig) -> Loaded:
         side=config.side,
         columns=config.columns,
         chest_wall=config.chest_wall,
+        channels=architecture(config.architecture).channels(request.modality),
         classes=prepared.classes,
         positive=prepared.positive,
         seen=lambda image: traces.append(trace_of(image)),

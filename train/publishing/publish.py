@@ -28,7 +28,7 @@ from core.models.cards import CardFile, LocalisationOnCard, thresholds_of
 from core.models.registry import Architecture, architecture
 from core.models.training_distance import TrainingDistance, distance_name, to_bytes
 from core.models.weights import to_float16, write_shards
-from core.types import Image
+from core.types import Image, Modality
 from core.version import versions
 from train.publishing.threshold import measured_on_card, promise_on_card, threshold_interval
 from train.recipe.config import FitConfig
@@ -260,8 +260,9 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
             "side": config.side,
             **({"columns": config.columns} if config.columns else {}),
             **({"chest_wall": config.chest_wall} if config.chest_wall else {}),
-            "channels": 3 if config.modality == "histology" else 1,
-            "preprocessing": PREPROCESSING[config.modality],
+            "channels": entry.channels(Modality(config.modality)),
+            "preprocessing": PREPROCESSING[config.modality]
+            + ("; a second plane says the view" if entry.reads_view else ""),
         },
         "data": dict(candidate.data),
         "initialisation": candidate.started_from,

@@ -201,6 +201,15 @@ PROGRAMME: tuple[Entry, ...] = (
         suffix="-rsna",
         manifest=_RSNA,
     ),
+    Entry(
+        Modality.MAMMOGRAPHY,
+        "exam",
+        "Whether a classifier for each kind of view knows more of a breast than one for all views.",
+        ships_weights=True,
+        options={"folds": 5},
+        suffix="-rsna",
+        manifest=_RSNA,
+    ),
     _ensemble(Modality.MAMMOGRAPHY, "fusion", "efficientnet_lite0", "cnn"),
     _ensemble(
         Modality.MAMMOGRAPHY,

@@ -41,6 +41,22 @@ def _on_backbone(architecture_id: str, *, side: int, learning_rate: float = 3e-4
     )
 
 
+def _by_regression(architecture_id: str) -> FitConfig:
+    """One linear layer on features of a backbone that stays as it is has an optimum: no epochs."""
+    return FitConfig(
+        architecture_id,
+        "",
+        side=224,
+        frozen="backbone",
+        views=1,
+        epochs=1,
+        classifier="regression",
+        class_weights="none",
+        mask_weight=0.0,
+        attention_weight=0.0,
+    )
+
+
 _DEFAULTS = {
     # Learned whole: a head on frozen backbones, and their last stages alone, stayed behind by far. On small squares,
     # because every epoch runs VGG16 both ways.
@@ -60,19 +76,8 @@ _DEFAULTS = {
         "cnn", "", side=128, epochs=45, learning_rate=5e-4, attention_weight=0.1, patience=30, init="random"
     ),
     "efficientnet_lite0": FitConfig("efficientnet_lite0", "", side=224, epochs=20, mask_weight=1.0),
-    # One linear layer on features of a backbone that stays as it is has an optimum: no epochs.
-    "efficientnet_lite2": FitConfig(
-        "efficientnet_lite2",
-        "",
-        side=224,
-        frozen="backbone",
-        views=1,
-        epochs=1,
-        classifier="regression",
-        class_weights="none",
-        mask_weight=0.0,
-        attention_weight=0.0,
-    ),
+    "efficientnet_lite2": _by_regression("efficientnet_lite2"),
+    "exam": _by_regression("exam"),
     "cnn2": _scratch("cnn2", side=128, epochs=30),
     "cnn3": _scratch("cnn3", side=224, epochs=20),  # the side of its publication
     "cnn4": _scratch("cnn4", side=128, epochs=40, learning_rate=1e-3),
@@ -103,6 +108,7 @@ _WHOLE = {
     "densenet201": {"side": 96, "epochs": 16, "keep": "accuracy", "patience": 16},
     "inceptionv3": {"side": 128, "epochs": 12},
     "efficientnet_lite2": {"side": 128, "epochs": 20, "classifier": "steps"},
+    "exam": {"side": 128, "epochs": 20, "classifier": "steps"},
 }
 """What changes for these where nothing was learned before."""
 
@@ -127,6 +133,7 @@ _MODALITY = {
     },
     # As wide and high as a breast is, all facing one way.
     ("efficientnet_lite2", Modality.MAMMOGRAPHY): {"side": 320, "columns": 192, "chest_wall": "left"},
+    ("exam", Modality.MAMMOGRAPHY): {"side": 320, "columns": 192, "chest_wall": "left"},
     # Tiles have no outlines to learn from, and texture asks little more of the backbones than their last blocks.
     ("fusion", Modality.HISTOLOGY): {
         "frozen": "blocks",

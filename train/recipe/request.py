@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from core.errors import InvalidInput
-from core.models.registry import ARCHITECTURES
+from core.models.registry import ARCHITECTURES, architecture
 from core.settings import REPOSITORY
 from core.types import Modality
 from train.recipe.config import FitConfig, with_settings
@@ -96,6 +96,10 @@ class FitRequest:
         yield (
             self.architecture not in known,
             f"There is no architecture {self.architecture!r}. Known: {', '.join(known)}.",
+        )
+        yield (
+            self.architecture in known and not architecture(self.architecture).reads(self.modality),
+            f"{self.architecture} reads the views of a mammogram, so it cannot be fitted to {self.modality}.",
         )
         yield self.init not in INITS, f"A training starts from {', '.join(INITS)}, not from {self.init!r}."
         for field, (low, high) in _LIMITS.items():

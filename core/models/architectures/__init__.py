@@ -13,6 +13,7 @@ from core.models.architectures.efficientnet import (
     EFFICIENTNET_LITE2_BLOCKS,
     efficientnet_lite0,
     efficientnet_lite2,
+    exam,
 )
 from core.models.architectures.from_scratch import cnn, cnn2, cnn3, cnn4, plain25, residual25
 from core.models.architectures.graph import Graph
@@ -39,6 +40,7 @@ __all__ = [
     "densenet201",
     "efficientnet_lite0",
     "efficientnet_lite2",
+    "exam",
     "fusion",
     "inceptionv3",
     "plain25",

@@ -42,7 +42,6 @@ _REGIMES = {
 
 def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
     """The numbers of the jobs once they are in the queue: one a seed."""
-    titles = {entry.id: entry.title for entry in ARCHITECTURES}
     by_id = {version.id: version for version in versions}
     left, right = st.columns(2)
     version_id = left.selectbox(
@@ -51,6 +50,8 @@ def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
         format_func=lambda one: f"{by_id[one].name}, version {by_id[one].number}",
         key="job_data",
     )
+    modality = Modality(by_id[version_id].modality)
+    titles = {entry.id: entry.title for entry in ARCHITECTURES if entry.reads(modality)}
     architecture = right.selectbox("Architecture", list(titles), format_func=titles.__getitem__, key="job_architecture")
     preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", required=True, key="job_preset")
     st.caption(PRESETS[preset])

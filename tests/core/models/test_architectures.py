@@ -168,3 +168,34 @@ def test_the_cnn_before_resnet50_is_the_cnn(build: Build) -> None:
     np.testing.assert_array_equal(*maps)
     adapter = joined.get_layer("adapter_conv")
     assert adapter.input.shape[1:] == maps[0].shape[1:]
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_an_exam_has_a_classifier_for_each_kind_of_view_and_the_mean_of_both_where_none_is_known(outputs: int) -> None:
+    import keras
+    import tensorflow as tf
+
+    from core.models.inference import explained
+
+    graph = architecture("exam").build(side=SIDE, channels=2, outputs=outputs)
+    kernel, bias = graph.model.get_layer("logits").get_weights()
+    rng = np.random.default_rng(0)
+    graph.model.get_layer("logits").set_weights([rng.normal(0, 0.05, kernel.shape), bias])
+    grey = squares(1, 1)
+    planes = [np.concatenate([grey, np.full_like(grey, said)], axis=3) for said in (0.0, 1.0, 0.5)]
+    logits, maps, _ = explained(graph.model, tuple(graph.maps.values()))(tf.constant(np.concatenate(planes)))
+    cc, mlo, unknown = logits.numpy()
+    assert np.abs(cc - mlo).max() > 0.01
+    width = (kernel.shape[0] - 1) // 2
+    heads = keras.Model(graph.model.input, graph.model.get_layer("heads").output)
+    values = heads(np.concatenate(planes)).numpy()
+    np.testing.assert_allclose(values[0, :width], values[1, :width])
+    np.testing.assert_allclose(values[:, width:-1], 0.3 * np.asarray([[-1.0], [1.0], [0.0]]) * values[:, :width])
+    assert values[:, -1].tolist() == [-1.0, 1.0, 0.0]
+    np.testing.assert_allclose((cc + mlo) / 2, unknown, atol=1e-5)
+    # The view is no finding: with a classifier that looks at nothing else, every map is empty.
+    only = np.zeros_like(kernel)
+    only[-1] = 1.0
+    graph.model.get_layer("logits").set_weights([only, bias])
+    _, maps, _ = explained(graph.model, tuple(graph.maps.values()))(tf.constant(planes[1]))
+    assert all(float(tf.reduce_max(one)) == 0 for one in maps)

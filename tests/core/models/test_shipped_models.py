@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from made_images import mammogram
 from PIL import Image as Raster
 
 from core.evaluation.tables import of_cards
@@ -82,6 +83,25 @@ def test_a_weak_model_says_so(card: cards.Card) -> None:
 def test_a_small_data_set_calls_itself_a_demonstration(card: cards.Card) -> None:
     is_small = card.data.n < 300
     assert any("emonstration" in limit for limit in card.limits) is is_small
+
+
+def test_the_exam_model_reads_the_view_and_a_breast_is_answered_without_the_other() -> None:
+    from dataclasses import replace
+
+    from core.models.aggregate import per_breast
+    from core.models.loaded import load_model
+
+    (card,) = (card for card in SHIPPED if card.model_id == "mammography-exam-rsna")
+    model = load_model(card)
+    pixels = mammogram(320, 240)
+    cc = Image(pixels=pixels, sha256="0" * 64, modality=Modality.MAMMOGRAPHY, laterality="R", view="CC")
+    mlo, other = replace(cc, view="MLO"), replace(cc, laterality="L", pixels=1 - pixels)
+    said = {name: model.read(one)[0] for name, one in (("cc", cc), ("mlo", mlo), ("other", other))}
+    assert said["cc"].malignant != said["mlo"].malignant
+    alone = per_breast([cc, mlo], [[said["cc"]], [said["mlo"]]])
+    both = per_breast([cc, mlo, other], [[said["cc"]], [said["mlo"]], [said["other"]]])
+    assert [one.breast for one in both] == ["R", "L"] and alone == both[:1]
+    assert alone[0].malignant == pytest.approx((said["cc"].malignant + said["mlo"].malignant) / 2)
 
 
 @pytest.mark.real_data("scores of shipped models on their own test cases")

@@ -152,7 +152,15 @@ def test_what_no_package_carries_is_random_offline_and_nothing_is_frozen() -> No
     from train.fitting import pretrained
 
     carried = {entry.id for entry in ARCHITECTURES if entry.offline}
-    assert carried == {"fusion", "efficientnet_lite0", "efficientnet_lite2", "vgg16_dense", "vgg16_gap", "vgg19"}
+    assert carried == {
+        "fusion",
+        "efficientnet_lite0",
+        "efficientnet_lite2",
+        "exam",
+        "vgg16_dense",
+        "vgg16_gap",
+        "vgg19",
+    }
     graph = architecture("cnn").build(side=SIDE, channels=1, outputs=1)
     before = state_of(graph.model)
     for entry in ARCHITECTURES:

@@ -49,3 +49,26 @@ def test_the_pictures_of_a_patient_are_on_one_grey_scale_and_square_pixels(tmp_p
     tops = squares.pixels.max(axis=(1, 2, 3))
     assert np.allclose(tops[:3], [935 / 4095, 1050 / 4095, 1], atol=0.02)
     assert (squares.fits[3].height, squares.fits[3].width) == (16, 32)
+
+
+def test_a_plane_says_the_view_of_each_case_and_no_augmentation_changes_it(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from train.fitting.inputs import PRESETS, augment
+    from train.fitting.squares import load_squares
+
+    Raster.fromarray(np.round(mammogram(96, 64) * 255).astype(np.uint8)).save(tmp_path / "a.png")
+    cases = pd.DataFrame({"file": "a.png", "label": ["no", "yes"] * 2, "split": "train", "mask": ""})
+    told = cases.assign(view=["CC", "MLO", "AT", np.nan])
+    squares, without = (
+        load_squares(
+            table, tmp_path, modality=Modality.MAMMOGRAPHY, side=32, classes=("no", "yes"), positive="yes", channels=2
+        ).pixels
+        for table in (told, cases)
+    )
+    assert squares.shape == (4, 32, 32, 2)
+    assert [np.unique(plane).tolist() for plane in squares[..., 1]] == [[0.0], [1.0], [0.5], [0.5]]
+    assert np.unique(without[..., 1]).tolist() == [0.5] and np.array_equal(without[..., 0], squares[..., 0])
+    pixels, masks = tf.constant(squares.astype(np.float32)), tf.zeros((4, 32, 32, 1))
+    changed, _ = augment(pixels, masks, PRESETS[Modality.MAMMOGRAPHY], tf.constant([1, 2]))
+    assert np.array_equal(changed[..., 1], pixels[..., 1]) and not np.allclose(changed[..., 0], pixels[..., 0])

@@ -61,7 +61,7 @@ def test_an_entry_of_another_manifest_takes_all_its_rows(data: Path, tmp_path: P
 
 def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_asked_for(data: Path) -> None:
     trained = {entry.architecture for entry in PROGRAMME if entry.modality is Modality.ULTRASOUND}
-    assert trained >= {entry.id for entry in ARCHITECTURES}
+    assert trained >= {entry.id for entry in ARCHITECTURES if entry.reads(Modality.ULTRASOUND)}
     assert len({entry.model_id for entry in PROGRAMME}) == len(PROGRAMME)
     for entry in PROGRAMME:
         if entry.members:

@@ -55,6 +55,7 @@ def read(words: Sequence[str]) -> FitRequest:
     "wrong",
     [
         {"architecture": "vit"},
+        {"architecture": "exam"},  # of the views of a mammogram
         {"side": 8},
         {"epochs": 0},
         {"folds": 2},
