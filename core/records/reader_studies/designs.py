@@ -21,9 +21,17 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reader_studies.protocol import Protocol, StudyCase, protocol_from, tasks_of
+from core.records.reader_studies.protocol import (
+    QUESTION_LENGTH_MOST,
+    TITLE_LENGTH_MOST,
+    Protocol,
+    StudyCase,
+    protocol_from,
+    tasks_of,
+)
 from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import MALIGNANT, finished, is_reading
+from core.records.reads.reading_leases import is_double_read
 from core.types import SIDE_NOT_STATED, Modality
 
 DESIGNED, READING, CLOSED = "being designed", "being read", "closed"
@@ -94,6 +102,9 @@ def _cases(connection: Connection, db: Database, person_id: int, modality: Modal
         if is_reading(connection.execute(select(tables.read).where(read.study_id == study.id)).all(), person_id):
             left_out["You are in the middle of reading it."] += 1
             continue
+        if is_double_read(connection, study.id):
+            left_out["Two people read it, blinded, and its answer is shown to them alone."] += 1
+            continue
         rows = connection.execute(
             select(truth.breast, truth.pathology).where(truth.study_id == study.id).order_by(truth.id)
         )
@@ -157,9 +168,8 @@ def create_reader_study(db: Database, actor: Actor, values: Mapping[str, object]
 
 
 def _checked(values: Mapping[str, object]) -> Protocol:
-    words = {
-        name: tidy_text(str(values.get(name, "")), most, name) for name, most in (("title", 120), ("question", 1000))
-    }
+    limits = {"title": TITLE_LENGTH_MOST, "question": QUESTION_LENGTH_MOST}
+    words = {name: tidy_text(str(values.get(name, "")), most, name) for name, most in limits.items()}
     if not words["title"]:
         raise InvalidInput("Give the reader study a title.")
     protocol = protocol_from({**values, **words})

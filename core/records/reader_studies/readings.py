@@ -40,7 +40,7 @@ LONGEST_SECONDS = 24 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Turn:
     """Where a reader stands. task: the next one; None where there is nothing to read now, until `not_before` if that is
-    a day. n_done of n_tasks are saved. breasts: what is asked for."""
+    a day. n_done of n_tasks are saved."""
 
     id: str
     title: str

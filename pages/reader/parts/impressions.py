@@ -91,11 +91,7 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     if is_new or st.session_state.pop(f"{form.key}_unstored", False):
         _store_draft(form)
     density = _density(form) if form.has_density else None
-    given: dict[str, Impression] = {}
-    for breast in form.breasts:
-        birads, suspicion = _breast(form.key, breast, form)
-        if birads is not None:
-            given[breast] = Impression(birads=birads, suspicion=suspicion)
+    given = breast_form(form.key, form.breasts, form)
     impressions = given if len(given) == len(form.breasts) else None
     for doubt in assessment_doubts(annotations.findings, _categories(form)):
         st.caption(f":material/help: {doubt} Is that meant?")
@@ -199,17 +195,17 @@ def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state[f"{form.key}_follows"] = made
 
 
-def breast_form(key: str, breasts: Sequence[str]) -> dict[str, Impression]:
-    """BI-RADS and suspicion of each breast, without a draft; only those that have a category. key: of its widgets."""
+def breast_form(key: str, breasts: Sequence[str], form: Form | None = None) -> dict[str, Impression]:
+    """BI-RADS and suspicion of each breast that has a category. key: of the widgets. form: whose draft is stored."""
     given = {}
     for breast in breasts:
-        birads, suspicion = _breast(key, breast)
+        birads, suspicion = _breast(key, breast, form)
         if birads is not None:
             given[breast] = Impression(birads=birads, suspicion=suspicion)
     return given
 
 
-def _breast(key: str, breast: str, form: Form | None = None) -> tuple[str | None, int]:
+def _breast(key: str, breast: str, form: Form | None) -> tuple[str | None, int]:
     """form: whose draft is stored at every change."""
     birads_key, suspicion_key = f"{key}_{breast}_birads", f"{key}_{breast}_suspicion"
     name = breast_name(breast)

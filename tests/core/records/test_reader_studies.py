@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, sqlite_only
+from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, picture, sqlite_only
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -20,7 +20,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor
 from core.records.reader_studies import designs, readings
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
-from core.records.reads import answers_seen, reads
+from core.records.reads import answers_seen, reads, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.types import Modality
 
@@ -284,3 +284,18 @@ def test_a_truth_that_was_corrected_meanwhile_is_noticed_before_the_design_is_ke
     assert [any(one.truth.values()) for one in chosen] == [True, False, False] and len(left) == 3
     with pytest.raises(InvalidInput, match="There are 3 studies with"):
         designs.draw_cases(found, positive=4, negative=0, seed=0)
+
+
+@sqlite_only
+def test_a_double_reading_is_no_case_because_its_answer_is_shown_to_its_readers_alone(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, _, _, cleo = people
+    study = studies.create_study(records, cleo, display_name="x", images=[picture(30)])
+    worklist.assign(records, cleo, study, reader=None, is_double_read=True)
+    reads.record_first_read(records, cleo, study, {"R": CALM})
+    reads.record_final_read(records, cleo, study, {"R": CALM})
+    entered = {"pathology": "benign", "happened_on": tables.now().date(), "source": "biopsy"}
+    truths.record_truth(records, cleo, study, breast="R", **entered)  # type: ignore[arg-type]
+    found = designs.cases_at_hand(records, ada, Modality.ULTRASOUND)
+    assert found.cases == () and [n for words, n in found.left_out.items() if "blinded" in words] == [1]
