@@ -50,6 +50,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "Reveals": ("reveal", "arbitrate", "see answer", "see reader scores", "see case scores"),
     "Final reads": ("final read",),
     "Truth": ("enter truth",),
+    "Reader studies": (
+        "design reader study", "lock reader study", "discard reader study", "close reader study",
+        "read in reader study",
+    ),
     "Exports": ("export report", "export comparison", "export audit"),
     "Data sets": (
         "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",

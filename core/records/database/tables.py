@@ -465,5 +465,51 @@ release = Table(
     Column("created_at", Moment, nullable=False),
 )
 
-APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release")
+# A reader study: its protocol, which nothing changes once it is locked.
+reader_study = Table(
+    "reader_study",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("protocol", JSON, nullable=False),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("locked_at", Moment),
+    Column("protocol_sha256", SHA256),
+    Column("closed_at", Moment),
+)
+
+# When a reader opened a case; each time it is opened anew is an interruption of what began before.
+reader_study_start = Table(
+    "reader_study_start",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reader_study_id", ForeignKey("reader_study.id"), nullable=False, index=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("started_at", Moment, nullable=False),
+)
+
+# What a reader said of one breast. answers: [model id, weights, probability] that was before him, of an aided read.
+reader_study_read = Table(
+    "reader_study_read",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reader_study_id", ForeignKey("reader_study.id"), nullable=False, index=True),
+    Column("person_id", ForeignKey("person.id"), nullable=False),
+    Column("study_id", ForeignKey("study.id"), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("breast", String(1), nullable=False),
+    Column("birads", String(2), nullable=False),
+    Column("suspicion", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("interruptions", Integer, nullable=False),
+    Column("is_training", Boolean, nullable=False),
+    Column("had_seen_answer", Boolean, nullable=False),
+    Column("answers", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    UniqueConstraint("reader_study_id", "person_id", "study_id", "modality", "breast"),
+)
+
+APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")
 """Triggers of the migrations refuse UPDATE and DELETE on these."""

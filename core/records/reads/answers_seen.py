@@ -196,13 +196,13 @@ def record_answer_shown(db: Database, actor: Actor, study_id: str) -> None:
     Raises NotAllowed.
     """
     with db.read() as connection:
-        if _was_shown(connection, require_permission(connection, actor, "see_ai"), study_id):
+        if was_shown(connection, require_permission(connection, actor, "see_ai"), study_id):
             return
     hash_newest(db, [study_id])
     with db.begin() as connection:
         person = require_permission(connection, actor, "see_ai")
         trail.lock_trail(connection)
-        if not _was_shown(connection, person, study_id):
+        if not was_shown(connection, person, study_id):
             pictures = pictures_for_trail(connection, study_id)
             trail.record(connection, person.id, "see answer", f"study {study_id}", pictures=pictures)
 
@@ -230,7 +230,8 @@ def look_of(pixels: np.ndarray) -> str:
     return long_hash(to_grey(pixels))
 
 
-def _was_shown(connection: Connection, person: Person, study_id: str) -> bool:
+def was_shown(connection: Connection, person: Person, study_id: str) -> bool:
+    """Whether this person was shown the AI's answer on just this study."""
     return study_id in _studies_shown(connection, person)
 
 

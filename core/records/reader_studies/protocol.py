@@ -1,0 +1,161 @@
+"""What a reader study is before anybody reads: cases with their truth, readers, design, and each reader's order.
+
+A protocol is locked before the first read: its canonical JSON has a sha256 that the audit trail names, and everything
+that is random in it follows from its seed. Loads neither the database nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from core.errors import InvalidInput
+from core.types import LATERALITIES, SIDE_NOT_STATED, Modality
+
+UNAIDED, AIDED = "unaided", "aided"
+ONE_SESSION, TWO_SESSIONS = "one session", "two sessions"
+DESIGNS: Mapping[str, str] = {
+    ONE_SESSION: "Each case is read unaided and, with what was said saved, at once again with the AI's answer.",
+    TWO_SESSIONS: "Half of a reader's cases are read aided first and half unaided; the other way round after a pause.",
+}
+"""Design -> what it means. The first is quicker, the second keeps the unaided read from anchoring the aided one."""
+MOST_CASES, MOST_READERS, MOST_GROUPS = 2000, 50, 10
+TITLE_LENGTH_MOST, QUESTION_LENGTH_MOST = 120, 1000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudyCase(_Part):
+    """One study of the worklist. truth: breast -> whether it is malignant. patient: number, equal for one patient."""
+
+    study_id: str = Field(pattern="^[0-9a-f]{32}$")
+    truth: Mapping[str, bool] = Field(min_length=1)
+    patient: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _known_breasts(self) -> Self:
+        if set(self.truth) - {*LATERALITIES, SIDE_NOT_STATED}:
+            raise ValueError("a case has breasts that do not exist")
+        return self
+
+
+class Protocol(_Part):
+    """What is locked. training: cases that are read first and count for nothing. readers: person ids.
+
+    pause_days: at least so many days between the sessions of one reader. groups: 1 where everybody reads everything
+    (fully crossed), else readers and cases are dealt into so many groups, each reading its own (split-plot). cut: from
+    this suspicion (0 to 100) on a breast is called; margin: of non-inferiority in area, 0 for none.
+    """
+
+    title: str = Field(min_length=1, max_length=TITLE_LENGTH_MOST)
+    question: str = Field(max_length=QUESTION_LENGTH_MOST)
+    modality: Modality
+    cases: tuple[StudyCase, ...] = Field(max_length=MOST_CASES)
+    training: tuple[StudyCase, ...] = Field(default=(), max_length=20)
+    readers: tuple[int, ...] = Field(max_length=MOST_READERS)
+    design: Literal["one session", "two sessions"] = "one session"
+    pause_days: int = Field(default=0, ge=0, le=365)
+    groups: int = Field(default=1, ge=1, le=MOST_GROUPS)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    cut: int = Field(default=3, ge=1, le=100)
+    margin: float = Field(default=0.0, ge=0.0, le=0.5)
+
+    @property
+    def n_positive(self) -> int:
+        """Malignant breasts among those that count."""
+        return sum(sum(case.truth.values()) for case in self.cases)
+
+    @property
+    def n_breasts(self) -> int:
+        return sum(len(case.truth) for case in self.cases)
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON: sorted keys, no spaces."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def refusals(self) -> list[str]:
+        """What keeps the protocol from being locked, a sentence each."""
+        studies = [case.study_id for case in (*self.cases, *self.training)]
+        found = []
+        if len(set(studies)) != len(studies):
+            found.append("A study stands twice among the cases.")
+        if len(set(self.readers)) != len(self.readers) or len(self.readers) < 2:
+            found.append("A reader study needs two readers or more, each once.")
+        if min(self.n_positive, self.n_breasts - self.n_positive) < 2:
+            found.append("Among the cases two or more malignant and two or more other breasts are needed.")
+        if self.groups > 1 and (len(self.readers) < 2 * self.groups or len(self.cases) < 2 * self.groups):
+            found.append(f"{self.groups} groups need two readers and two cases each. Make fewer groups.")
+        if self.design == ONE_SESSION and self.pause_days:
+            found.append("A pause belongs to two sessions. Set it to 0 days, or choose two sessions.")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One case that a reader reads once. session: 1 or 2. number: of the task in the reader's order, from 1."""
+
+    case: StudyCase
+    modality: str
+    session: int
+    is_training: bool
+    number: int
+
+
+def protocol_from(values: Mapping[str, object]) -> Protocol:
+    """A protocol of these fields. Raises InvalidInput with a sentence."""
+    try:
+        return Protocol.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"The protocol's {first['loc'][0]} cannot be used: {first['msg'].lower()}.") from error
+
+
+def group_of(protocol: Protocol, reader: int) -> int:
+    """Which group a reader is in, from 0: readers are dealt out in the order of the protocol."""
+    return protocol.readers.index(reader) % protocol.groups
+
+
+def cases_of(protocol: Protocol, reader: int) -> tuple[StudyCase, ...]:
+    """The cases that this reader reads, in the protocol's order; malignant and other ones are dealt out apart, so that
+    each group has its share of both."""
+    if protocol.groups == 1:
+        return protocol.cases
+    drawn = list(protocol.cases)
+    random.Random(f"{protocol.seed}:groups").shuffle(drawn)
+    drawn.sort(key=lambda case: not any(case.truth.values()))  # stable: shuffled within both kinds
+    own = {case.study_id for place, case in enumerate(drawn) if place % protocol.groups == group_of(protocol, reader)}
+    return tuple(case for case in protocol.cases if case.study_id in own)
+
+
+def tasks_of(protocol: Protocol, reader: int) -> tuple[Task, ...]:
+    """Everything that this reader does, in order: training, then the cases in an order of their own from the seed."""
+    drawn = random.Random(f"{protocol.seed}:{reader}")
+    cases = list(cases_of(protocol, reader))
+    drawn.shuffle(cases)
+    plan = [(case, modality, 1, True) for case in protocol.training for modality in (UNAIDED, AIDED)]
+    if protocol.design == ONE_SESSION:
+        plan += [(case, modality, 1, False) for case in cases for modality in (UNAIDED, AIDED)]
+    else:
+        # Every second reader begins with the other half aided, so that over readers each case is met both ways.
+        aided_first = _half(cases, protocol.readers.index(reader) % 2)
+        first = [(case, AIDED if case.study_id in aided_first else UNAIDED, 1, False) for case in cases]
+        again = list(first)
+        drawn.shuffle(again)
+        plan += first + [(case, UNAIDED if modality == AIDED else AIDED, 2, False) for case, modality, _, _ in again]
+    return tuple(Task(*one, number) for number, one in enumerate(plan, start=1))
+
+
+def _half(cases: Sequence[StudyCase], parity: int) -> set[str]:
+    """Half of the cases, the same for every reader of this parity, with half of the malignant ones."""
+    in_order = sorted(cases, key=lambda case: (not any(case.truth.values()), case.study_id))
+    return {case.study_id for place, case in enumerate(in_order) if place % 2 == parity}
