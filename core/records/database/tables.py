@@ -508,7 +508,9 @@ reader_study_read = Table(
     Column("had_seen_answer", Boolean, nullable=False),
     Column("answers", JSON, nullable=False),
     Column("created_at", Moment, nullable=False),
-    UniqueConstraint("reader_study_id", "person_id", "study_id", "modality", "breast"),
+    UniqueConstraint(
+        "reader_study_id", "person_id", "study_id", "modality", "breast", name="uq_reader_study_read_once"
+    ),
 )
 
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")

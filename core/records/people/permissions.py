@@ -120,7 +120,9 @@ ACTION_TABLE = (
     Action("see_cases", _RESEARCH, "Look at the single test cases behind a comparison."),
     Action("check_leaks", _RESEARCH, "See what the audit finds in a data set, beside the numbers measured on it."),
     Action("see_reader_scores", _RESEARCH, "Compare readers' first impressions, numbered, once their truth is known."),
-    Action("design_reader_study", _RESEARCH, "Design, lock and close reader studies, and see the results of closed ones."),
+    Action(
+        "design_reader_study", _RESEARCH, "Design, lock and close reader studies, and see the results of closed ones."
+    ),
     Action("read_in_reader_study", _RADIOLOGIST, "Read the cases of a reader study that one is a reader of."),
     Action("manage_data", _ADMINISTRATOR, "Add, split and remove data sets for training."),
     Action("manage_training", _ADMINISTRATOR, "Start, watch and cancel training jobs."),

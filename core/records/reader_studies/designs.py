@@ -282,13 +282,10 @@ def _progress(connection: Connection, study_id: str, protocol: Protocol) -> list
             select(read.person_id, read.study_id, read.modality).where(read.reader_study_id == study_id).distinct()
         )
     )
-    names = dict(
-        connection.execute(
-            select(tables.person.c.id, tables.person.c.name).where(tables.person.c.id.in_(protocol.readers))
-        ).tuples()
-    )
+    person = tables.person.c
+    rows = connection.execute(select(person.id, person.name).where(person.id.in_(protocol.readers)))
+    names = {row.id: row.name for row in rows}
     return [
         ReaderProgress(person_id, names[person_id], done[person_id], len(tasks_of(protocol, person_id)))
         for person_id in protocol.readers
     ]
-

@@ -157,9 +157,7 @@ def save_read(
                     created_at=tables.now(),
                 )
             )  # fmt: skip
-        trail.record(
-            connection, person.id, "read in reader study", f"reader study {reader_study_id}", task=task.number
-        )
+        trail.record(connection, person.id, "read in reader study", f"reader study {reader_study_id}", task=task.number)
 
 
 def _answers(connection: Connection, study_id: str) -> dict[str, list[list[Any]]]:
@@ -175,9 +173,7 @@ def _answers(connection: Connection, study_id: str) -> dict[str, list[list[Any]]
     answers = [image_score(row, images[row.image_id]) for row in newest_predictions(connection, study_id)]
     for score in breast_scores(answers):
         if score.is_whole:
-            found.setdefault(score.breast, []).append(
-                [score.model_id, score.weights_sha256, round(score.malignant, 6)]
-            )
+            found.setdefault(score.breast, []).append([score.model_id, score.weights_sha256, round(score.malignant, 6)])
     return found
 
 

@@ -325,6 +325,11 @@ def _fill(opened: Database) -> None:
         connection.execute(insert(tables.data_set_version).values(id=1, audit={}, **version, **made))
         job = {"kind": "fit", "version_id": 1, "request": {}, "state": "queued", "message": "", "attempts": 0}
         connection.execute(insert(tables.job).values(id=1, **job, **made))
+        connection.execute(insert(tables.reader_study).values(id="a" * 32, protocol={}, **made))
+        said = {"reader_study_id": "a" * 32, "person_id": reader.id, "study_id": study_id, "modality": "unaided"}
+        noted = {"seconds": 1.0, "interruptions": 0, "is_training": False, "had_seen_answer": False, "answers": []}
+        impression = {"breast": "R", "birads": "2", "suspicion": 1, "created_at": moment}
+        connection.execute(insert(tables.reader_study_read).values(**said, **noted, **impression))
         connection.execute(insert(tables.job_event).values(job_id=1, at=moment, attempt=0, sentence="x"))
         connection.execute(
             insert(tables.job_epoch).values(job_id=1, part="", epoch=1, attempt=1, at=moment, measures={})

@@ -1,0 +1,286 @@
+"""A reader study from its design to its scores: who reads what when, and what nobody can change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, sqlite_only
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from core.errors import Conflict, InvalidInput, NotAllowed
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.people.permissions import Actor
+from core.records.reader_studies import designs, readings
+from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
+from core.records.reads import answers_seen, reads
+from core.records.reads.reads import Impression
+from core.types import Modality
+
+
+def cases(n_positive: int, n_negative: int) -> tuple[StudyCase, ...]:
+    return tuple(
+        StudyCase(study_id=f"{number:032x}", truth={"R": number < n_positive}, patient=number + 1)
+        for number in range(n_positive + n_negative)
+    )
+
+
+def protocol(**fields: Any) -> Protocol:
+    asked = {"title": "t", "question": "", "modality": "ultrasound", "cases": cases(6, 6), "readers": (1, 2, 3, 4)}
+    return Protocol.model_validate(asked | fields)
+
+
+# ---- the protocol ------------------------------------------------------------------------------------------------
+
+
+def test_in_one_session_each_case_is_read_unaided_and_then_aided_in_an_order_of_each_readers_own() -> None:
+    asked = protocol(training=(StudyCase(study_id="f" * 32, truth={"L": True}, patient=99),))
+    first, second = (tasks_of(asked, reader) for reader in (1, 2))
+    assert [task.number for task in first] == list(range(1, 27))
+    assert [task.is_training for task in first] == [True, True] + [False] * 24
+    pairs = list(zip(first[::2], first[1::2], strict=True))
+    assert all((a.case, a.modality, b.modality) == (b.case, UNAIDED, AIDED) for a, b in pairs)
+    assert [task.case for task in first] != [task.case for task in second] and first == tasks_of(asked, 1)
+    assert tasks_of(protocol(seed=1), 1)[2:] != tasks_of(protocol(), 1)[2:]
+
+
+def test_in_two_sessions_every_case_is_met_both_ways_and_half_of_each_kind_aided_first() -> None:
+    asked = protocol(design="two sessions", pause_days=28)
+    for reader in asked.readers:
+        tasks = tasks_of(asked, reader)
+        assert [task.session for task in tasks] == [1] * 12 + [2] * 12
+        assert Counter((task.case.study_id, task.modality) for task in tasks).most_common(1)[0][1] == 1
+        aided = [task for task in tasks if task.session == 1 and task.modality == AIDED]
+        assert len(aided) == 6 and sum(task.case.truth["R"] for task in aided) == 3
+    starts = [{t.case.study_id for t in tasks_of(asked, reader)[:12] if t.modality == AIDED} for reader in (1, 2, 3)]
+    assert starts[0] == starts[2] and not starts[0] & starts[1]
+
+
+def test_groups_share_out_readers_and_cases_with_both_kinds_in_each() -> None:
+    asked = protocol(groups=2)
+    own = [{task.case.study_id for task in tasks_of(asked, reader)} for reader in (1, 2, 3, 4)]
+    assert own[0] == own[2] and own[1] == own[3] and not own[0] & own[1] and len(own[0] | own[1]) == 12
+    assert all(sum(int(one, 16) < 6 for one in group) == 3 for group in own)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"cases": cases(1, 6)}, "two or more malignant"),
+        ({"cases": cases(6, 1)}, "two or more malignant"),
+        ({"readers": (1,)}, "two readers or more"),
+        ({"readers": (1, 1)}, "each once"),
+        ({"training": cases(1, 0)}, "stands twice"),
+        ({"groups": 3}, "fewer groups"),
+        ({"pause_days": 1}, "two sessions"),
+    ],
+)
+def test_what_could_never_be_analysed_is_refused(fields: dict[str, Any], sentence: str) -> None:
+    assert sentence in " ".join(protocol(**fields).refusals())
+    assert protocol(cases=cases(2, 2), readers=(1, 2)).refusals() == []
+
+
+# ---- the records -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def people(records: Database) -> list[Somebody]:
+    return [
+        add_person(records, "Ada", "researcher"),
+        *(add_person(records, name, "radiologist") for name in ("Ann", "Bea", "Cleo")),
+    ]  # fmt: skip
+
+
+def design(records: Database, people: list[Somebody], n: int = 2, **fields: Any) -> str:
+    ada, ann, bea, cleo = people
+    for number in range(2 * n):
+        finish(records, cleo, number + 1, "malignant" if number < n else "benign", suspicion=WORRIED)
+    found = designs.cases_at_hand(records, ada, Modality.ULTRASOUND)
+    assert len(found.cases) == 2 * n
+    asked = {"title": "Does it help", "modality": "ultrasound", "cases": found.cases, "readers": (ann.id, bea.id)}
+    return designs.create_reader_study(records, ada, asked | fields)
+
+
+def read_all(records: Database, reader: Actor, *, at_most: int = 99) -> Iterable[Task]:
+    while at_most and (turn := readings.turns(records, reader)[0]).task is not None:
+        at_most -= 1
+        task = turn.task
+        readings.begin_task(records, reader, turn.id, task)
+        if task.modality == AIDED:
+            reads.reveal(records, reader, task.case.study_id)
+        sick = task.case.truth["R"]
+        readings.save_read(
+            records, reader, turn.id, task, {"R": Impression("4C" if sick else "2", 70 + task.number if sick else 5)}
+        )
+        yield task
+
+
+def test_two_readers_read_everything_and_the_scores_are_numbered_and_shown_once_it_is_closed(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, ann, bea, cleo = people
+    study_id = design(records, people)
+    assert readings.turns(records, ann) == []
+    sha256 = designs.lock_reader_study(records, ada, study_id)
+    with pytest.raises(Conflict, match="locked already"):
+        designs.lock_reader_study(records, ada, study_id)
+    assert readings.turns(records, cleo) == []
+    turn = readings.turns(records, ann)[0]
+    assert (turn.n_done, turn.n_tasks) == (0, 8) and turn.task is not None
+    assert len(list(read_all(records, ann))) == 8 == len(list(read_all(records, bea)))
+    row = designs.load_reader_study(records, ada, study_id)
+    assert row.is_complete and row.state == designs.READING and row.sha256 == sha256 == row.protocol.sha256
+    with pytest.raises(Conflict, match="once it is closed"):
+        readings.results_of(records, ada, study_id)
+    designs.close_reader_study(records, ada, study_id)
+    found = readings.results_of(records, ada, study_id)
+    assert found.study.fully_crossed and found.study.readers == ("reader 1", "reader 2")
+    assert found.study.is_positive.sum() == 2 and found.n_missing == found.n_marked == 0
+    assert found.models.keys() == {"model"} and (found.models["model"] == 0.25).all()
+    assert not {"Ann", "Bea", ann.name} & set(str(found.table).replace("'", " ").split())
+    assert readings.turns(records, ann) == []
+    actions = [entry.action for entry in trail.entries(records, add_person(records, "Root", "administrator"))]
+    assert Counter(actions)["read in reader study"] == 16 and "lock reader study" in actions
+    assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_only_the_next_case_can_be_read_once_by_a_reader_and_completely(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, ann, _, cleo = people
+    study_id = design(records, people)
+    designs.lock_reader_study(records, ada, study_id)
+    task = readings.turns(records, ann)[0].task
+    assert task is not None
+    later = tasks_of(designs.load_reader_study(records, ada, study_id).protocol, ann.id)[1]
+    with pytest.raises(Conflict, match="not opened"):
+        readings.save_read(records, ann, study_id, task, {"R": CALM})
+    readings.begin_task(records, ann, study_id, task)
+    for wrong, given, what in (
+        (later, {"R": CALM}, Conflict),
+        (task, {}, InvalidInput),
+        (task, {"L": CALM}, InvalidInput),
+    ):
+        with pytest.raises(what):
+            readings.save_read(records, ann, study_id, wrong, given)
+    with pytest.raises(Conflict, match="not a reader"):
+        readings.begin_task(records, cleo, study_id, task)
+    with pytest.raises(NotAllowed):
+        readings.begin_task(records, ada, study_id, task)
+    with pytest.raises(NotAllowed):
+        designs.load_reader_study(records, ann, study_id)
+    readings.save_read(records, ann, study_id, task, {"R": CALM})
+    with pytest.raises(Conflict, match="read already"):
+        readings.save_read(records, ann, study_id, task, {"R": WORRIED})
+    assert readings.turns(records, ann)[0].task == later
+
+
+@sqlite_only
+def test_a_case_that_was_opened_again_counts_as_interrupted_and_its_time_from_then(
+    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, ann, *_ = people
+    study_id = design(records, people)
+    designs.lock_reader_study(records, ada, study_id)
+    task = readings.turns(records, ann)[0].task
+    assert task is not None
+    now = tables.now()
+    for seconds in (0, 100):
+        monkeypatch.setattr(tables, "now", lambda at=now + timedelta(seconds=seconds): at)
+        readings.begin_task(records, ann, study_id, task)
+    monkeypatch.setattr(tables, "now", lambda: now + timedelta(seconds=130))
+    readings.save_read(records, ann, study_id, task, {"R": CALM})
+    designs.close_reader_study(records, ada, study_id, reason="pilot")
+    (row,) = readings.results_of(records, ada, study_id).table
+    assert (row["seconds"], row["interruptions"]) == (30.0, 1)
+
+
+@sqlite_only
+def test_the_second_session_waits_for_the_pause_to_the_day(
+    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, ann, *_ = people
+    study_id = design(records, people, design="two sessions", pause_days=28)
+    designs.lock_reader_study(records, ada, study_id)
+    ann = at_terminal(ann)  # whose sessions do not end meanwhile
+    assert {task.session for task in read_all(records, ann)} == {1}
+    turn = readings.turns(records, ann)[0]
+    now = tables.now()
+    assert turn.task is None and turn.not_before == now.date() + timedelta(days=28)
+    monkeypatch.setattr(tables, "now", lambda: now + timedelta(days=27))
+    assert readings.turns(records, ann)[0].task is None
+    monkeypatch.setattr(tables, "now", lambda: now + timedelta(days=28))
+    again = list(read_all(records, ann))
+    assert len(again) == 4 and {task.session for task in again} == {2}
+
+
+@sqlite_only
+def test_who_had_seen_the_answer_before_an_unaided_read_is_marked_and_aided_reads_count_as_seen(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, ann, *_ = people
+    study_id = design(records, people)
+    designs.lock_reader_study(records, ada, study_id)
+    tasks = tasks_of(designs.load_reader_study(records, ada, study_id).protocol, ann.id)
+    reads.reveal(records, ann, tasks[0].case.study_id)
+    list(read_all(records, ann))
+    with records.read() as connection:
+        from core.records.people.permissions import person_now
+
+        assert answers_seen.was_shown(connection, person_now(connection, ann), tasks[2].case.study_id)
+    designs.close_reader_study(records, ada, study_id, reason="one reader is ill")
+    found = readings.results_of(records, ada, study_id)
+    assert found.n_marked == 1 and found.n_missing == 8 and np.isnan(found.study.scores[:, 1]).all()
+    marked = [row for row in found.table if row["had_seen_answer"]]
+    assert [(row["reader"], row["modality"]) for row in marked] == [("reader 1", UNAIDED)]
+
+
+def test_the_database_refuses_to_change_a_locked_protocol_and_to_close_twice(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada = people[0]
+    study_id = design(records, people)
+    designs.discard_reader_study(records, ada, study_id)
+    asked = designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases
+    values = {"title": "t", "modality": "ultrasound", "cases": asked, "readers": (people[1].id, people[2].id)}
+    study_id = designs.create_reader_study(records, ada, values)
+    designs.lock_reader_study(records, ada, study_id)
+    with pytest.raises(Conflict, match="stays"):
+        designs.discard_reader_study(records, ada, study_id)
+    for change in ("UPDATE reader_study SET protocol = '{}'", "UPDATE reader_study SET locked_at = NULL",
+                   "UPDATE reader_study SET protocol_sha256 = 'x'", "DELETE FROM reader_study"):  # fmt: skip
+        with pytest.raises(DBAPIError, match="stays as it is"), records.begin() as connection:
+            connection.execute(text(change))
+    with pytest.raises(InvalidInput, match="16 reads are missing"):
+        designs.close_reader_study(records, ada, study_id)
+    designs.close_reader_study(records, ada, study_id, reason="no readers")
+    with pytest.raises(Conflict, match="being read"):
+        designs.close_reader_study(records, ada, study_id, reason="again")
+    with pytest.raises(DBAPIError, match="stays as it is"), records.begin() as connection:
+        connection.execute(text("UPDATE reader_study SET closed_at = NULL"))
+
+
+@sqlite_only
+def test_a_truth_that_was_corrected_meanwhile_is_noticed_before_the_design_is_kept(
+    records: Database, people: list[Somebody]
+) -> None:
+    ada, ann, bea, _ = people
+    design(records, people, 3)
+    found = list(designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases)
+    turned = found[0].model_copy(update={"truth": {"R": not found[0].truth["R"]}})
+    values = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id), "cases": (turned, *found[1:])}
+    with pytest.raises(Conflict, match="truth was changed"):
+        designs.create_reader_study(records, ada, values)
+    assert designs.cases_at_hand(records, ada, Modality.MAMMOGRAPHY).cases == ()
+    chosen, left = designs.draw_cases(found, positive=1, negative=2, seed=3)
+    assert [any(one.truth.values()) for one in chosen] == [True, False, False] and len(left) == 3
+    with pytest.raises(InvalidInput, match="There are 3 studies with"):
+        designs.draw_cases(found, positive=4, negative=0, seed=0)
