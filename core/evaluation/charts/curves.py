@@ -10,7 +10,14 @@ import plotly.graph_objects as go
 
 from core.evaluation.charts.base import COLOURS, GREYED, INK, Provenance, blank_figure, line_of, unit_axes
 from core.evaluation.statistics.calibration import ReliabilityBin
-from core.evaluation.statistics.curves import DecisionCurve, PrecisionRecallCurve, RocCurve
+from core.evaluation.statistics.curves import (
+    DecisionCurve,
+    PrecisionRecallCurve,
+    RocCurve,
+    mean_sensitivity,
+    roc_curve,
+)
+from core.evaluation.statistics.reader_study import ReaderStudy
 
 MAX_POINTS = 2000
 
@@ -49,6 +56,43 @@ def roc_figure(
             point = curve.at(thresholds[name])
             _add_marker(figure, index, name, curve.false_positive_rate[point], curve.sensitivity[point])
     unit_axes(figure)
+    return figure
+
+
+def mean_roc_figure(study: ReaderStudy) -> go.Figure:
+    """The readers' mean ROC curve of each modality (at equal specificity), each reader's own behind it, fainter."""
+    figure = blank_figure("1 - specificity", "Sensitivity", None)
+    figure.add_trace(_guide([0, 1], [0, 1], "chance"))
+    for index, name in enumerate(study.modalities):
+        curves = [roc_curve(study.is_positive, scores / 100) for scores in study.scores[index]]
+        for curve in curves:
+            figure.add_trace(
+                go.Scatter(
+                    x=curve.false_positive_rate, y=curve.sensitivity, mode="lines", showlegend=False, hoverinfo="skip",
+                    opacity=0.35, line={"color": COLOURS[index % len(COLOURS)], "width": 1},
+                )
+            )  # fmt: skip
+        rates, mean = mean_sensitivity(curves)
+        _add_line(figure, index, name, rates, mean, None, "sensitivity %{y:.3f} at %{x:.3f}")
+    unit_axes(figure)
+    return figure
+
+
+def reader_areas_figure(readers: Sequence[str], areas: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """A row a reader with the area under each modality, joined by a line. areas: modality -> reader -> area."""
+    figure = blank_figure("Area under the ROC curve", "", None)
+    for reader in readers:
+        own = [areas[name][reader] for name in areas]
+        figure.add_trace(
+            go.Scatter(x=own, y=[reader] * len(own), mode="lines", showlegend=False, line={"color": GREYED, "width": 2})
+        )
+    for index, (name, of_readers) in enumerate(areas.items()):
+        figure.add_trace(
+            go.Scatter(
+                x=[of_readers[reader] for reader in readers], y=list(readers), mode="markers", name=escape(name),
+                marker={"size": 12, "color": COLOURS[index % len(COLOURS)]}, hovertemplate="%{y}: %{x:.3f}",
+            )
+        )  # fmt: skip
     return figure
 
 

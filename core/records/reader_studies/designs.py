@@ -139,9 +139,9 @@ def create_reader_study(db: Database, actor: Actor, values: Mapping[str, object]
 
     Raises NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
     """
-    protocol = _checked(values)
     with db.begin() as connection:
         person = require_permission(connection, actor, "design_reader_study")
+        protocol = _checked(values)
         known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
         if any(known.get(case.study_id) != case for case in (*protocol.cases, *protocol.training)):
             raise Conflict("A case is here no more, or its truth was changed meanwhile. Choose the cases again.")

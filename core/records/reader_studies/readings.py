@@ -97,7 +97,8 @@ def begin_task(db: Database, actor: Actor, reader_study_id: str, task: Task) -> 
     Raises NotAllowed, NotFound; Conflict where it is another's turn.
     """
     with db.begin() as connection:
-        person, _ = _require_turn(connection, actor, reader_study_id, task)
+        person = require_permission(connection, actor, "read_in_reader_study")
+        _require_turn(connection, person, reader_study_id, task)
         connection.execute(
             insert(tables.reader_study_start).values(
                 reader_study_id=reader_study_id, person_id=person.id, study_id=task.case.study_id,
@@ -106,8 +107,7 @@ def begin_task(db: Database, actor: Actor, reader_study_id: str, task: Task) -> 
         )  # fmt: skip
 
 
-def _require_turn(connection: Connection, actor: Actor, reader_study_id: str, task: Task) -> tuple[Person, Protocol]:
-    person = require_permission(connection, actor, "read_in_reader_study")
+def _require_turn(connection: Connection, person: Person, reader_study_id: str, task: Task) -> None:
     row = find_reader_study(connection, reader_study_id, is_for_change=True)
     if row.locked_at is None or row.closed_at is not None:
         raise Conflict("This reader study is not being read. What you had saved is kept.")
@@ -116,7 +116,6 @@ def _require_turn(connection: Connection, actor: Actor, reader_study_id: str, ta
         raise Conflict("You are not a reader of this study.")
     if _turn(connection, reader_study_id, protocol, person).task != task:
         raise Conflict("This case was read already, in another window. Reload the page to see the next one.")
-    return person, protocol
 
 
 def save_read(
@@ -127,10 +126,11 @@ def save_read(
     Raises NotAllowed, NotFound, InvalidInput; Conflict where it is not the reader's next case.
     """
     with db.read() as connection:
-        person = require_permission(connection, actor, "read_in_reader_study")
+        require_permission(connection, actor, "read_in_reader_study")
     seen = answers_seen.seen_before(db, actor, task.case.study_id) if task.modality == UNAIDED else None
     with db.begin() as connection:
-        person, _ = _require_turn(connection, actor, reader_study_id, task)
+        person = require_permission(connection, actor, "read_in_reader_study")
+        _require_turn(connection, person, reader_study_id, task)
         if set(impressions) != set(task.case.truth):
             raise InvalidInput("Choose a BI-RADS category for each breast.")
         had_seen = answers_seen.was_shown(connection, person, task.case.study_id) or bool(seen and seen.marks)

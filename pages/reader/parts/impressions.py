@@ -93,7 +93,7 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     density = _density(form) if form.has_density else None
     given: dict[str, Impression] = {}
     for breast in form.breasts:
-        birads, suspicion = _breast(form, breast)
+        birads, suspicion = _breast(form.key, breast, form)
         if birads is not None:
             given[breast] = Impression(birads=birads, suspicion=suspicion)
     impressions = given if len(given) == len(form.breasts) else None
@@ -199,8 +199,19 @@ def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
     state[f"{form.key}_follows"] = made
 
 
-def _breast(form: Form, breast: str) -> tuple[str | None, int]:
-    birads_key, suspicion_key = f"{form.key}_{breast}_birads", f"{form.key}_{breast}_suspicion"
+def breast_form(key: str, breasts: Sequence[str]) -> dict[str, Impression]:
+    """BI-RADS and suspicion of each breast, without a draft; only those that have a category. key: of its widgets."""
+    given = {}
+    for breast in breasts:
+        birads, suspicion = _breast(key, breast)
+        if birads is not None:
+            given[breast] = Impression(birads=birads, suspicion=suspicion)
+    return given
+
+
+def _breast(key: str, breast: str, form: Form | None = None) -> tuple[str | None, int]:
+    """form: whose draft is stored at every change."""
+    birads_key, suspicion_key = f"{key}_{breast}_birads", f"{key}_{breast}_suspicion"
     name = breast_name(breast)
     birads = st.segmented_control(
         f"{name}: BI-RADS", BIRADS, key=birads_key, on_change=_follow, args=(form, birads_key, suspicion_key)
@@ -215,17 +226,19 @@ def _breast(form: Form, breast: str) -> tuple[str | None, int]:
     return birads, suspicion
 
 
-def _follow(form: Form, birads_key: str, suspicion_key: str) -> None:
-    require("record_first_read")
+def _follow(form: Form | None, birads_key: str, suspicion_key: str) -> None:
+    require("record_first_read" if form else "read_in_reader_study")
     birads = st.session_state[birads_key]
     if birads is not None:
         st.session_state[suspicion_key] = SUGGESTED_SUSPICION[birads]
     _store_draft(form)
 
 
-def _store_draft(form: Form) -> None:
+def _store_draft(form: Form | None) -> None:
     """As soon as anything changes, so that neither another page nor an idle sign-out loses it."""
-    person = require("record_first_read")
+    person = require("record_first_read" if form else "read_in_reader_study")
+    if form is None:
+        return
     state = st.session_state
     breasts = {
         breast: (state.get(f"{form.key}_{breast}_birads"), int(state.get(f"{form.key}_{breast}_suspicion") or 0))

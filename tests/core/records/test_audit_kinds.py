@@ -8,7 +8,18 @@ from datetime import date, timedelta
 
 import pytest
 from argon2 import PasswordHasher
-from record_site import CALM, WORRIED, add_person, answer, at_terminal, explanation, picture, signed_in, sqlite_only
+from record_site import (
+    CALM,
+    WORRIED,
+    add_person,
+    answer,
+    at_terminal,
+    explanation,
+    finish,
+    picture,
+    signed_in,
+    sqlite_only,
+)
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
 from test_single_sign_on import SSO, claims
 
@@ -22,6 +33,7 @@ from core.records.people import accounts, invitations, passwords, sessions, sing
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED
+from core.records.reader_studies import designs, readings
 from core.records.reads import (
     answers_seen,
     predictions,
@@ -104,6 +116,22 @@ def a_study_is_read(db: Database, ben: Person) -> None:
     studies.delete_study(db, ben, wrong, reason="wrong upload")
 
 
+def a_reader_study_is_read(db: Database, ada: Person, ben: Person) -> None:
+    """One is discarded, one is read a little and closed."""
+    gil = add_person(db, "Gus", "radiologist")
+    for number in range(40, 44):
+        finish(db, gil, number, "malignant" if number < 42 else "benign", suspicion=WORRIED)
+    cases = designs.cases_at_hand(db, ada, Modality.ULTRASOUND).cases
+    asked = {"title": "x", "modality": "ultrasound", "cases": cases, "readers": (ben.id, gil.id)}
+    designs.discard_reader_study(db, ada, designs.create_reader_study(db, ada, asked))
+    designs.lock_reader_study(db, ada, made := designs.create_reader_study(db, ada, asked))
+    task = readings.turns(db, ben)[0].task
+    assert task is not None
+    readings.begin_task(db, ben, made, task)
+    readings.save_read(db, ben, made, task, {"R": CALM})
+    designs.close_reader_study(db, ada, made, reason="a pilot")
+
+
 def two_readers_disagree(db: Database, ben: Person) -> None:
     """One takes the study over from another before, and a third decides."""
     study_id = studies.create_study(db, ben, display_name="y", images=[picture(3)])
@@ -130,7 +158,7 @@ def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) 
     """Among them that pictures go after a month, which they then do."""
     site_settings.choose(db, ada, "keep_pixels_days", 30)
     monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=31))
-    assert retention.apply_policy(db) == 2
+    assert retention.apply_policy(db) == 6
     site_settings.set_own(db, ada, SHIPPED, 0.4)
 
 
@@ -193,6 +221,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     assert reader_scores.reader_scores(records, ada)
     answers_seen.record_case_scores_shown(records, ada, {MODEL: "ab" * 32})
     a_study_hides_nothing(records, ada, ben)
+    a_reader_study_is_read(records, ada, ben)
     settings_change(records, ada, monkeypatch)
     imports_run(records, ada)
     trainings_run(records, ada)

@@ -1,0 +1,110 @@
+"""Reading in a reader study: this reader's next case, without a list, a name, or what became of it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.reading import second_read
+from core.reading.second_read import Answer
+from core.records.people.permissions import SignedIn
+from core.records.reader_studies import readings
+from core.records.reader_studies.protocol import AIDED, Task
+from core.records.reader_studies.readings import Turn
+from core.records.reads import reads, studies
+from core.records.reads.studies import StoredStudy
+from pages.parts import attention
+from pages.parts.attention import AttentionChoice
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
+from pages.parts.session import database, require, settings
+from pages.reader.parts import impressions, pictures, scores
+
+_BEGUN = "reader_study_begun"
+"""The task that this tab has open: drawn again it is no new start, opened elsewhere it is."""
+
+
+def choose(turns: list[Turn]) -> Turn:
+    """The reader study that is read now: the only one, or the one that is asked for."""
+    if len(turns) == 1:
+        return turns[0]
+    by_id = {turn.id: turn for turn in turns}
+    chosen = st.selectbox(
+        "Reader study", list(by_id), format_func=lambda one: plain(by_id[one].title), key="reader_study_read_now"
+    )
+    return by_id[chosen]
+
+
+def begin(person: SignedIn, turn: Turn, task: Task) -> None:
+    """Writes down that the case is before the reader, once a tab."""
+    token = (turn.id, task.number)
+    if st.session_state.get(_BEGUN) != token:
+        readings.begin_task(database(), person, turn.id, task)
+        st.session_state[_BEGUN] = token
+
+
+def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
+    """What the models say, of an aided read: asked first where they were never asked."""
+    reads.reveal(database(), person, study.row.id)
+    answers = second_read.answers_of(database(), person, study)
+    work = scores.unasked(study, answers)
+    if work:
+        pictures.show_study(study)
+        scores.ask(study, work)
+        st.rerun()
+    scores.show_refusals(study)
+    if answers:
+        scores.show_scores(study, answers, labels)
+    else:
+        st.info("No model answers about these images.")
+    return answers
+
+
+def form(person: SignedIn, turn: Turn, task: Task) -> None:
+    """BI-RADS and suspicion of each breast; saved once, for good."""
+    key = f"reader_study_{turn.id}_{task.number}"
+    given = impressions.breast_form(key, tuple(task.case.truth))
+    ready = len(given) == len(task.case.truth)
+    if st.button("Save and go on", type="primary", disabled=not ready, width="stretch", key=f"{key}_save"):
+        with refusals_shown():
+            readings.save_read(database(), person, turn.id, task, given)
+            st.rerun()
+    st.caption("What you save cannot be changed." if ready else "Choose a BI-RADS category for each breast.")
+
+
+person = require("read_in_reader_study")
+pictures.draw_style()
+with refusals_shown(stops=True):
+    turns = readings.turns(database(), person)
+if not turns:
+    st.title("Study reading", anchor=False)
+    st.info("You are not a reader of a reader study that is being read now.")
+    st.stop()
+turn = choose(turns)
+st.progress(turn.n_done / turn.n_tasks, text=f"{plain(turn.title)}: {turn.n_done} of {turn.n_tasks} reads")
+if turn.task is None:
+    if turn.not_before:
+        st.info(f"Your first session is complete. The second begins on {turn.not_before} or later.")
+    else:
+        st.success("You have read every case. Thank you.")
+    st.stop()
+task = turn.task
+with refusals_shown(stops=True):
+    begin(person, turn, task)
+    study = studies.load_study(database(), person, task.case.study_id)
+labels = pictures.labels_of(study)
+shown, panel = st.columns([1.75, 1], gap="medium")
+choice: AttentionChoice | None = None
+answers: list[Answer] = []
+with panel, st.container(key="sr-panel"):
+    kind = "Training case" if task.is_training else f"Read {turn.n_done + 1}"
+    st.subheader(f"{kind}, {task.modality}", anchor=False)
+    st.caption("With the AI's answer before you." if task.modality == AIDED else "Without the AI's answer.")
+    with refusals_shown():
+        if task.modality == AIDED:
+            answers = answers_for(person, study, labels)
+            choice = attention.attention_controls(
+                answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
+            )
+        form(person, turn, task)
+with shown, st.container(key="sr-pictures"):
+    pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))

@@ -1,0 +1,321 @@
+"""Reader studies: designed, locked, watched, and what came of them once they are closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.errors import InvalidInput
+from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
+from core.evaluation.statistics.reader_study import Difference, against_one, with_holm
+from core.evaluation.statistics.reader_study_summary import analyse, sentence, simulated_power
+from core.evaluation.tables.reader_studies import write_imrmc, write_long_table
+from core.records.people.permissions import SignedIn
+from core.records.reader_studies import designs, readings
+from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
+from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION
+from core.records.reader_studies.readings import Results
+from core.reports.content import when
+from core.types import Modality
+from pages.parts import address
+from pages.parts.figures import draw_download, draw_style
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
+from pages.parts.session import database, deferred, require
+
+NEW = "New reader study"
+POWER_RUNS = 200
+
+
+def name_of(row: ReaderStudyRow) -> str:
+    return f"{row.protocol.title} ({row.state}, {row.id[:6]})"
+
+
+# ---- designing ---------------------------------------------------------------------------------------------------
+
+
+def design(actor: SignedIn) -> str | None:
+    """The form of a new one; the id of the one that was made."""
+    title = st.text_input("Title", max_chars=120, key="rs_title")
+    question = st.text_area("Question", max_chars=1000, height=68, key="rs_question")
+    left, middle, right = st.columns(3)
+    modality = Modality(left.selectbox("Kind of image", [one.value for one in Modality], key="rs_modality"))
+    seed = int(middle.number_input("Seed", 0, 2**31 - 1, 0, key="rs_seed", help="Of cases, groups and orders"))
+    at_hand = designs.cases_at_hand(database(), actor, modality)
+    kinds = [any(case.truth.values()) for case in at_hand.cases]
+    n_malignant, n_other = sum(kinds), len(kinds) - sum(kinds)
+    right.metric("Studies with a known truth", len(kinds), help="With their final read; every breast has a truth")
+    for words, n in at_hand.left_out.items():
+        st.caption(f"{n} more left out: {words}")
+    if min(n_malignant, n_other) < 1:
+        st.info("A reader study needs studies with and without cancer whose final read and truth are saved.")
+        return None
+    left, middle, right = st.columns(3)
+    positive = int(left.number_input(f"With a malignant breast (of {n_malignant})", 1, n_malignant, n_malignant))
+    negative = int(middle.number_input(f"Without (of {n_other})", 1, n_other, n_other))
+    n_training = int(right.number_input("Training cases", 0, 20, 0, help="Read first, and counted for nothing"))
+    st.caption(
+        f"{100 * positive / (positive + negative):.0f} % of the cases have cancer; in screening it is about 0.6 %. "
+        "The protocol states this enrichment."
+    )
+    people = designs.possible_readers(database(), actor)
+    readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
+    plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
+    st.caption(DESIGNS[plan])
+    columns = st.columns(4)
+    pause = 0
+    if plan != ONE_SESSION:
+        pause = int(columns[0].number_input("Days between sessions", 0, 365, 28))
+    groups = int(columns[1].number_input("Groups", 1, 10, 1, help="1: everybody reads everything (fully crossed)"))
+    cut = int(columns[2].number_input("Called from a suspicion of", 1, 100, 3))
+    margin = float(columns[3].number_input("Margin of non-inferiority", 0.0, 0.5, 0.0, step=0.01, help="In area"))
+    draw_power(len(readers), positive, negative)
+    if not st.button("Make the design", type="primary", key="rs_make"):
+        return None
+    chosen, left_over = designs.draw_cases(at_hand.cases, positive=positive, negative=negative, seed=seed)
+    if n_training > len(left_over):
+        raise InvalidInput(f"{len(left_over)} studies are left for training; {n_training} were asked for.")
+    return designs.create_reader_study(
+        database(),
+        actor,
+        {
+            "title": title, "question": question, "modality": modality, "cases": chosen,
+            "training": left_over[:n_training], "readers": tuple(readers), "design": plan, "pause_days": pause,
+            "groups": groups, "seed": seed, "cut": cut, "margin": margin,
+        },
+    )  # fmt: skip
+
+
+def draw_power(n_readers: int, positive: int, negative: int) -> None:
+    """Power by simulation, when it is asked for."""
+    with st.expander("Power", icon=":material/calculate:"):
+        effect = st.slider("Difference in separation (0 shows how often nothing is called something)", 0.0, 1.5, 0.5)
+        st.caption(
+            f"{POWER_RUNS} studies simulated by the model of Roe & Metz (1997) with these readers and cases; an area "
+            "of .86 without the difference."
+        )
+        if st.button("Simulate", key="rs_power"):
+            with st.spinner("Simulating"):
+                found = simulated_power(
+                    readers=n_readers, positives=positive, negatives=negative, effect=effect, runs=POWER_RUNS
+                )
+            low, high = found["ci"]
+            st.markdown(
+                f"Mean difference in area {found['difference']:+.3f}: found in **{100 * found['power']:.0f} %** of the "
+                f"studies ({100 * low:.0f} to {100 * high:.0f} %)."
+            )
+
+
+# ---- one reader study --------------------------------------------------------------------------------------------
+
+
+def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
+    protocol = row.protocol
+    if protocol.question:
+        st.markdown(plain(protocol.question))
+    n_readers, n_training = len(protocol.readers), len(protocol.training)
+    facts = [
+        f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, {protocol.n_positive} "
+        "malignant",
+        f"{n_readers} readers, {'fully crossed' if protocol.groups == 1 else f'{protocol.groups} groups (split-plot)'}",
+        protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else ""),
+        f"{n_training} training cases" if n_training else "",
+        f"called from a suspicion of {protocol.cut}",
+        f"margin {protocol.margin:g}" if protocol.margin else "",
+        f"seed {protocol.seed}",
+    ]
+    st.caption(" · ".join(fact for fact in facts if fact))
+    if row.locked_at:
+        st.caption(f"Locked {when(row.locked_at)}, protocol sha256 `{row.sha256}`")
+    st.download_button(
+        "Protocol",
+        deferred("design_reader_study", lambda _: json.dumps(public_protocol(row), indent=1).encode()),
+        "secondread-reader-study-protocol.json",
+        "application/json",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+    if row.state == DESIGNED:
+        offer_locking(actor, row)
+    else:
+        draw_progress(row)
+    if row.state == READING:
+        offer_closing(actor, row)
+    if row.state == CLOSED:
+        draw_results(readings.results_of(database(), actor, row.id))
+
+
+def public_protocol(row: ReaderStudyRow) -> dict[str, Any]:
+    """The protocol as a document: cases and readers are numbered, and nothing says who or which they are."""
+    told = row.protocol.model_dump(mode="json", exclude={"cases", "training", "readers"})
+    cases = [{"case": n, "malignant": sum(case.truth.values())} for n, case in enumerate(row.protocol.cases, start=1)]
+    return {**told, "readers": len(row.protocol.readers), "cases": cases, "sha256": row.sha256}
+
+
+def offer_locking(actor: SignedIn, row: ReaderStudyRow) -> None:
+    st.info(
+        "Nothing is read before the protocol is locked, and nothing of it can be changed afterwards. The audit trail "
+        "keeps its sha256.",
+        icon=":material/lock_open:",
+    )
+    left, right = st.columns([1, 3])
+    if left.button("Lock the protocol", type="primary", icon=":material/lock:"):
+        with refusals_shown():
+            designs.lock_reader_study(database(), actor, row.id)
+            st.rerun()
+    if right.button("Discard", icon=":material/delete:"):
+        with refusals_shown():
+            designs.discard_reader_study(database(), actor, row.id)
+            st.query_params.pop("of", None)
+            st.rerun()
+
+
+def draw_progress(row: ReaderStudyRow) -> None:
+    done, every = sum(one.n_done for one in row.progress), sum(one.n_tasks for one in row.progress)
+    st.progress(done / every, text=f"{done} of {every} reads")
+    if row.state == READING:
+        for one in row.progress:
+            st.caption(f"{plain(one.name)}: {one.n_done} of {one.n_tasks}")
+
+
+def offer_closing(actor: SignedIn, row: ReaderStudyRow) -> None:
+    st.caption("Results are shown once the study is closed: who knows how it stands may end it where it suits.")
+    reason = "" if row.is_complete else st.text_input("Why it is closed although reads are missing", max_chars=500)
+    if st.button("Close the reading", type="primary" if row.is_complete else "secondary"):
+        with refusals_shown():
+            designs.close_reader_study(database(), actor, row.id, reason=reason)
+            st.rerun()
+
+
+def draw_results(found: Results) -> None:
+    protocol = found.row.protocol
+    if found.n_missing:
+        st.warning(f"{found.n_missing} reads are missing.", icon=":material/warning:")
+    if found.n_marked:
+        st.warning(
+            f"{found.n_marked} unaided reads are by readers who had seen an answer about the pictures before.",
+            icon=":material/visibility:",
+        )
+    crossed = found.study.fully_crossed
+    summary = analyse(
+        found.study, cut=protocol.cut if crossed else None, margin=protocol.margin or None if crossed else None
+    )
+    if crossed:
+        draw_crossed(found, summary)
+    else:
+        st.caption(summary["note"])
+    for one in summary["one_shot"]:
+        if "vs" in one["name"]:
+            se = one["variance"] ** 0.5 if one["variance"] > 0 else 0.0
+            low, high = one["value"] - 1.96 * se, one["value"] + 1.96 * se
+            st.markdown(
+                f"U-statistic (Gallas 2006), {one['name']}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
+            )
+    draw_models(found)
+    draw_times(found)
+    draw_downloads(found)
+
+
+def draw_crossed(found: Results, summary: Mapping[str, Any]) -> None:
+    area = summary["area"]
+    (difference,) = area["analyses"][0]["differences"]
+    st.markdown(
+        f"**Area, random readers and cases** (Obuchowski-Rockette, Hillis): {sentence(Difference(**difference))}"
+    )
+    left, right = st.columns(2)
+    left.plotly_chart(
+        mean_roc_figure(found.study), theme=None, key="rs_roc", alt="Mean ROC curve of the readers, unaided and aided"
+    )
+    right.plotly_chart(
+        reader_areas_figure(found.study.readers, area["by_reader"]), theme=None, key="rs_areas",
+        alt="Area of each reader, unaided and aided",
+    )  # fmt: skip
+    rows = []
+    for measure in ("area", "sensitivity", "specificity"):
+        means = {one["modality"]: one for one in summary[measure]["means"]}
+        for analysis in summary[measure]["analyses"]:
+            (one,) = analysis["differences"]
+            rows.append(
+                {
+                    "measure": measure, "readers": analysis["readers"], "cases": analysis["cases"],
+                    **{name: round(mean["value"], 4) for name, mean in means.items()},
+                    "difference": round(one["value"], 4), "low": round(one["low"], 4), "high": round(one["high"], 4),
+                    "df": round(one["df"], 2), "p": float(f"{one['p']:.3g}"),
+                }
+            )  # fmt: skip
+    table = pd.DataFrame(rows)
+    st.dataframe(table, hide_index=True, width="stretch")
+    draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
+    components = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in area["components"].items())
+    dbm = area["dbm"]
+    st.caption(f"Components of variance: {components}. DBM: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, "
+               f"p {dbm['p']:.3g}.")  # fmt: skip
+    for pair, p in area.get("not_inferior", {}).items():
+        st.markdown(f"Not inferior by {found.row.protocol.margin:g}, {pair}: one-sided p {p:.3g}")
+
+
+def draw_models(found: Results) -> None:
+    """The average unaided reader against each model that answered every case."""
+    whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
+    if not whole or not found.study.fully_crossed:
+        return
+    readers = found.study.scores[0]
+    tests = with_holm([against_one(name, readers, scores, found.study) for name, scores in whole.items()])
+    st.markdown("**The average unaided reader against each model alone**")
+    for test in tests:
+        st.markdown(f"- {plain(sentence(test))}")
+
+
+def draw_times(found: Results) -> None:
+    table = pd.DataFrame(found.table)
+    if table.empty:
+        return
+    times = table.drop_duplicates(["reader", "modality", "case"]).groupby(["reader", "modality"])["seconds"]
+    shown = times.agg(["median", "mean", "count"]).round(1).reset_index()
+    st.markdown("**Seconds a case**")
+    st.dataframe(shown, hide_index=True)
+    interrupted = int((table["interruptions"] > 0).sum())
+    st.caption(f"{interrupted} reads were interrupted: the case was opened again, and its time counts from then.")
+
+
+def draw_downloads(found: Results) -> None:
+    """The reads and the tables that other programs read; numbered, without a name or an id."""
+    made = {
+        ("Reads", "reads.csv"): pd.DataFrame(found.table).to_csv(index=False),
+        ("For MRMCaov", "mrmcaov.csv"): write_long_table(found.study),
+        ("For iMRMC", "study.imrmc"): write_imrmc(found.study),
+    }
+    for column, ((label, name), text) in zip(st.columns(4), made.items(), strict=False):
+        column.download_button(
+            label,
+            deferred("design_reader_study", lambda _, text=text: text.encode()),  # type: ignore[misc]
+            f"secondread-reader-study-{name}",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+actor = require("design_reader_study")
+draw_style()
+st.title("Reader studies", anchor=False)
+st.caption(
+    "Several readers read the same cases unaided and with the AI's answer. Nothing changes once the protocol is "
+    "locked, and no result is shown before the reading is closed."
+)
+with refusals_shown(stops=True):
+    rows = designs.list_reader_studies(database(), actor)
+by_name = {name_of(row): row for row in rows}
+chosen = address.select("Reader study", [*by_name, NEW], key="of")
+with refusals_shown():
+    if chosen == NEW:
+        made = design(actor)
+        if made:
+            st.query_params["of"] = name_of(designs.load_reader_study(database(), actor, made))
+            st.rerun()
+    else:
+        draw(actor, by_name[chosen])

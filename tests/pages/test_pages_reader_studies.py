@@ -1,0 +1,70 @@
+"""A reader study on its two pages, without a browser: designed, locked, read by two, closed, analysed."""
+
+from __future__ import annotations
+
+import pytest
+from page_site import PageSite, Tab, release
+from record_site import WORRIED, add_person, finish
+
+from core.records.reader_studies import designs, readings
+from core.records.reader_studies.protocol import AIDED
+from core.records.reads import reads
+from core.records.reads.reads import Impression
+
+
+def read_case(tab: Tab, birads: str) -> None:
+    tab.choose("Right breast: BI-RADS", birads)
+    tab.press("Save and go on")
+
+
+def test_a_reader_study_is_designed_read_and_analysed(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(opened_site.weights, "ultrasound-fusion")
+    cleo = add_person(opened_site.db, "Cleo", "radiologist")
+    for number in range(1, 7):
+        finish(opened_site.db, cleo, number, "malignant" if number < 3 else "benign", suspicion=WORRIED)
+    tab.open("research/reader_studies")
+    tab.app.text_input(key="rs_title").input("Does it *help*?")
+    tab.app.selectbox(key="rs_modality").set_value("ultrasound")
+    tab.settled()
+    tab.app.multiselect(key="rs_readers").set_value([opened_site.one.id, opened_site.two.id])
+    next(box for box in tab.app.number_input if box.label == "Without (of 4)").set_value(3)
+    next(box for box in tab.app.number_input if box.label == "Training cases").set_value(1)
+    tab.settled()
+    assert "40 % of the cases have cancer" in tab.text
+    tab.press("Simulate")
+    assert "Mean difference in area" in tab.text
+    tab.press("Make the design")
+    assert "5 breasts of 5 ultrasound studies, 2 malignant" in tab.text and not tab.has("Close the reading")
+    tab.press("Lock the protocol")
+    (row,) = designs.list_reader_studies(opened_site.db, opened_site.one)
+    assert row.sha256 in tab.text and "0 of 24 reads" in str([bar.proto.text for bar in tab.app.get("progress")])
+
+    first = Tab(opened_site, opened_site.one, monkeypatch).open("reader/study_reading")
+    assert "Training case, unaided" in first.text and "Jane Doe" not in first.text
+    assert "42" not in first.text and "Probability of malignancy" not in first.text
+    read_case(first, "2")
+    assert "Training case, aided" in first.text and "Probability of malignancy" in first.text
+    read_case(first, "3")
+    assert "Read 3, unaided" in first.text
+    for reader in (opened_site.one, opened_site.two):
+        while (turn := readings.turns(opened_site.db, reader)[0]).task is not None:
+            task = turn.task
+            readings.begin_task(opened_site.db, reader, turn.id, task)
+            if task.modality == AIDED:
+                reads.reveal(opened_site.db, reader, task.case.study_id)
+            sick = task.case.truth["R"]
+            suspicion = (60 if sick else 10) + 3 * task.number % 50 - (20 if reader is opened_site.two else 0)
+            readings.save_read(
+                opened_site.db, reader, turn.id, task, {"R": Impression("4B", min(max(suspicion, 0), 100))}
+            )
+    assert "You have read every case" in str([one.value for one in first.settled().app.success])
+
+    again = Tab(opened_site, opened_site.one, monkeypatch).open("research/reader_studies")
+    again.press("Close the reading")
+    said = again.text
+    for expected in ("random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case"):
+        assert expected in said, expected
+    assert "reads are missing" not in said
+    assert [one.label for one in again.app.get("download_button")][-3:] == ["Reads", "For MRMCaov", "For iMRMC"]
