@@ -5,11 +5,13 @@ Without a study in the address this is where a new one begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypedDict
 
 import streamlit as st
 
+from core.findings.proposals import Proposal
 from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
@@ -80,13 +82,18 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
 
 
 def assessment(
-    person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str, answers: Sequence[Answer] = ()
+    person: SignedIn,
+    study: StoredStudy,
+    start: reads.Read | None,
+    *,
+    button: str,
+    proposals: Mapping[str, Proposal] = MappingProxyType({}),
 ) -> None:
     """The form of a final read; it begins with what the reader said before, a correction with its texts too.
 
-    answers: of the models, that the reader sees; what they propose is offered, but not again in a correction.
+    proposals: of the models that the reader sees, by the ids of their marks; none again in a correction.
     """
-    form = impressions.form_of(study, "final", start, second_read.proposals_of(settings(), study, answers))
+    form = impressions.form_of(study, "final", start, proposals)
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
@@ -105,6 +112,7 @@ def conclude(
     answers: Sequence[Answer],
     *,
     is_arbiter: bool = False,
+    outlines: Mapping[str, Proposal] = MappingProxyType({}),
 ) -> None:
     """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
     mine = [read for read in known if read.person_id == person.id]
@@ -114,7 +122,8 @@ def conclude(
         study_tools.offer_next(person, study.row.id)
     elif mine or is_arbiter or study.row.reading_mode == "concurrent":
         st.subheader("Final assessment", anchor=False)
-        assessment(person, study, mine[0] if mine else None, button="Save final assessment", answers=answers)
+        proposals = {**second_read.proposals_of(settings(), study, answers), **outlines}
+        assessment(person, study, mine[0] if mine else None, button="Save final assessment", proposals=proposals)
     for breast, categories in row.disagreement.items():
         st.markdown(
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
@@ -251,9 +260,11 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
         leads = second_read.leads_of(settings(), study, answers).values()
         by_lead = sorted(answers, key=lambda answer: answer[1].model_id not in leads)
         choice = attention.attention_controls(by_lead, second_read.titles(settings()), key=f"attention_{study.row.id}")
+    outlines: Mapping[str, Proposal] = {}
     if is_visible:
-        measured_findings.offer(person, study, labels, known)
-    conclude(person, study, known, answers, is_arbiter=is_arbiter)
+        form = measured_findings.final_form(person, study, known, is_arbiter=is_arbiter)
+        outlines = measured_findings.offer(study, labels, form)
+    conclude(person, study, known, answers, is_arbiter=is_arbiter, outlines=outlines)
     return answers, choice
 
 

@@ -546,3 +546,30 @@ def test_marks_go_to_the_page_and_the_page_may_replace_them(page: ViewerPage) ->
     drag(page, [(10, 10), (30, 30)])
     assert [mark.points[1] for _, mark in sent_marks(page)] == [(30.0, 30.0)] and len(page.sent) == n_sent + 1
     assert page.tab.locator(".measures li").count() == 0
+
+
+def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift_takes_all(page: ViewerPage) -> None:
+    from pages.parts.viewer import Drawn
+
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    around = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    ring = tuple(zip((300 + 100 * np.cos(around)).tolist(), (200 + 100 * np.sin(around)).tolist(), strict=True))
+    outline = Drawn("ring", Mark(image.sha256, 0, "outline", ring))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(1, outline))
+    page.key("t")
+    drag(page, [(400, 200), (420, 200)])
+    [(uid, pulled)] = sent_marks(page)
+    moved = np.array(pulled.points) - np.array(ring)
+    assert uid == "ring" and moved[0].tolist() == pytest.approx([20, 0], abs=0.5)
+    assert abs(moved[:, 1]).max() < 0.01 and moved[3, 0] == pytest.approx(moved[-3, 0], abs=0.01)
+    assert 20 > moved[1, 0] > moved[5, 0] > 0 and not moved[10:71].any(), "an eighth of the way around, each way"
+    page.tab.keyboard.down("Shift")
+    drag(page, [(200, 200), (150, 230)])
+    page.tab.keyboard.up("Shift")
+    whole = np.array(sent_marks(page)[0][1].points) - np.array(pulled.points)
+    assert np.ptp(whole, axis=0).max() < 0.01 and whole[0].tolist() == pytest.approx([-50, 30], abs=0.5)
+    page.tab.keyboard.down("Shift")
+    drag(page, [(370, 230), (100, 230)])
+    page.tab.keyboard.up("Shift")
+    assert min(column for column, _ in sent_marks(page)[0][1].points) == 0, "it stops at the border, whole"
+    assert len(sent_marks(page)) == 1

@@ -10,6 +10,7 @@ from core.findings import proposals
 from core.findings.marks import Mark
 from core.findings.proposals import PeakLevel
 from core.findings.sketches import Sketch
+from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.reports.html import build_html
@@ -96,6 +97,20 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
     assert not tab.has("Accept")  # a correction is not asked again
     assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
+
+
+def test_a_damaged_draft_leaves_the_form_usable_and_says_that_it_is_gone(opened_site: PageSite, tab: Tab) -> None:
+    study = store(opened_site, images=[IMAGE])
+    store_draft(opened_site.db, opened_site.one, study, "first", ReadDraft(comment="half"))
+    with opened_site.db.begin() as connection:
+        connection.execute(tables.read_draft.update().values(content=["no draft"]))
+    tab.open("reader/read", study)
+    assert "the form begins anew" in tab.text
+    tab.choose("Left breast: BI-RADS", "2")
+    draft = draft_of(opened_site.db, opened_site.one, study, "first")
+    assert draft is not None and draft.breasts["L"][0] == "2"
+    tab.press("Save first impression")
+    assert [one.kind for one in reads.reads_of(opened_site.db, opened_site.one, study)] == ["first"]
 
 
 @pytest.mark.parametrize("frame", ["", "-1", "x", "٣", "9" * 5_000, "1000000"])

@@ -242,7 +242,7 @@ Board.prototype.listen = function (cell) {
     this.pointers.set(event.pointerId, at(event))
     const kind = this.pointers.size === 2 ? "pinch" : this.dragKind(event)
     drag = { kind, from: at(event), last: at(event), moved: false, zoom: this.place(cell).zoom, pinch: this.pinch() }
-    if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event))
+    if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event), event.shiftKey)
   }
   canvas.onpointermove = (event) => {
     cell.pointer = at(event)
@@ -298,6 +298,11 @@ Board.prototype.drag = function (cell, drag, [x, y], event) {
     this.shift(cell, now.x - before.x, now.y - before.y)
     this.zoom(cell, this.place(cell).zoom * (now.apart / Math.max(before.apart, 1)), now.x, now.y)
     drag.pinch = now
+  } else if (drag.handle?.before) {
+    const [column, row] = this.pointIn(cell, x, y), [column0, row0] = drag.handle.from
+    drag.handle.mark.points = movedPoints(cell.picture, drag.handle.before, drag.handle.point,
+      [column - column0, row - row0], drag.handle.isWhole)
+    this.redraw()
   } else if (drag.handle?.mark.kind === "outline") {
     const { points } = drag.handle.mark
     if (Math.hypot(x - drag.added[0], y - drag.added[1]) < OUTLINE_STEP_PX) return
@@ -316,8 +321,9 @@ Board.prototype.pointIn = function (cell, x, y) {
   return [Math.min(Math.max(column, 0), picture.width), Math.min(Math.max(row, 0), picture.height)]
 }
 
-// A press on a mark's point moves it; elsewhere it begins a mark, and a third point of an angle is pressed after a drag.
-Board.prototype.startMark = function (cell, drag, x, y) {
+// A press on a mark's point moves it, with Shift the whole mark; elsewhere it begins a mark, and a third point of an
+// angle is pressed after a drag.
+Board.prototype.startMark = function (cell, drag, x, y, isWhole) {
   const { work } = this, { id } = cell.picture, point = this.pointIn(cell, x, y)
   const open = work.marks.find((mark) => mark.id === id && isOpen(mark))
   if (open) {
@@ -325,7 +331,11 @@ Board.prototype.startMark = function (cell, drag, x, y) {
     drag.handle = { mark: open, point: open.points.length - 1 }
   } else {
     drag.handle = handleAt(work.marks, id, this.map(cell), x, y, 8)
-    if (!drag.handle) {
+    if (drag.handle) {
+      const { mark, point: number } = drag.handle
+      Object.assign(drag.handle, { isWhole, before: { kind: mark.kind, points: mark.points },
+        from: mark.kind === "outline" || isWhole ? point : mark.points[number] })
+    } else {
       const hasOne = work.tool === "point" || work.tool === "outline"
       const mark = { uid: newUid(), id, kind: work.tool, points: hasOne ? [point] : [point, point] }
       work.marks.push(mark)
