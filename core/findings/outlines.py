@@ -72,7 +72,8 @@ def _walked_around(padded: np.ndarray) -> list[tuple[int, int]]:
 
     top = int(padded.any(1).argmax())
     start = here = (int(padded[top].argmax()), top)
-    step, corners = (1, 0), []
+    step = (1, 0)
+    corners: list[tuple[int, int]] = []
     while not corners or here != start:
         corners.append(here)
         here = (here[0] + step[0], here[1] + step[1])

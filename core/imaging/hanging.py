@@ -22,6 +22,8 @@ from core.types import IMPLANT_DISPLACED, VIEWS, Image, Modality
 _SIDES = ("R", "L")
 _ALIGN = {"R": "right", "L": "left"}
 _FOUR_VIEWS = ("CC", "MLO")
+_OVER = "Current over earlier"
+_ROW_MOST = 4
 _SEARCH_SIDE = 128
 _FLIPPED = "FLIPPED"
 _FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
@@ -95,6 +97,54 @@ def stages(layout: Layout) -> tuple[Stage, ...]:
     if len(layout.places) > 1:
         found += [Stage(place.label, (replace(place, align="center"),), 1) for place in shown]
     return tuple(found)
+
+
+def stages_with_prior(current: Layout, prior: Layout) -> tuple[Stage, ...]:
+    """The current pictures over the earlier ones, view by view, then the stages of each study alone.
+
+    The earlier pictures are counted after the current ones. Of mammograms the first stage has a column for each breast
+    and view, and each view has a stage of its own; of other pictures it has the first ones of both studies, in order.
+    """
+    n_current = sum(place.index is not None for place in current.places)
+    earlier = replace(
+        prior,
+        places=tuple(
+            replace(place, index=None if place.index is None else place.index + n_current) for place in prior.places
+        ),
+    )
+    here, before = _by_view(current), _by_view(earlier)
+    views = [view for view in _FOUR_VIEWS if any((side, view) in here for side in _SIDES)]
+    found = []
+    if views and before:
+
+        def over(shown: Sequence[str]) -> tuple[Place, ...]:
+            cells = [(side, view) for view in shown for side in _SIDES]
+            now = [here.get(cell) or Place(None, f"{cell[0]} {cell[1]}: no image") for cell in cells]
+            then = [before.get(cell) or Place(None, f"{cell[0]} {cell[1]}: no earlier image") for cell in cells]
+            return (*now, *then)
+
+        if len(views) > 1:
+            found.append(Stage(_OVER, over(views), len(views) * len(_SIDES)))
+        found += [Stage(f"{view}: {_OVER[0].lower()}{_OVER[1:]}", over([view]), len(_SIDES)) for view in views]
+    else:
+        rows = [
+            [place for place in layout.places if place.index is not None][:_ROW_MOST] for layout in (current, earlier)
+        ]
+        columns = max(len(row) for row in rows)
+        padded = [[*row, *[Place(None, "")] * (columns - len(row))] for row in rows]
+        found.append(Stage(_OVER, (*padded[0], *padded[1]), columns))
+    of_prior = [replace(stage, name=f"Earlier: {stage.name}") for stage in stages(earlier)]
+    return (*found, *stages(current), *of_prior)
+
+
+def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
+    """(side, view) -> the first picture of it, of CC and MLO."""
+    found: dict[tuple[str, str], Place] = {}
+    for place in layout.places:
+        words = tuple(place.label.split(",")[0].split()[:2])
+        if place.index is not None and len(words) == 2 and words[0] in _SIDES and words[1] in _FOUR_VIEWS:
+            found.setdefault((words[0], words[1]), place)
+    return found
 
 
 def label_of(images: Sequence[Image], index: int) -> str:

@@ -6,6 +6,7 @@ Without a study in the address this is where a new one begins.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypedDict
 
@@ -139,19 +140,19 @@ def conclude(
             assessment(person, study, own_final[-1], button="Save the correction")
 
 
-def draw_with_prior(study: StoredStudy, prior_id: str) -> None:
-    """The current pictures beside the earlier ones, without a heat map."""
+def hung_prior(study: StoredStudy) -> StoredStudy | None:
+    """The earlier study that was asked for beside this one; None where there is none to be seen."""
+    prior_id = study_tools.hung_prior(study)
+    if not prior_id:
+        return None
     with refusals_shown():
         prior = studies.load_study(database(), person, prior_id)
-        now, before = st.columns(2, gap="small")
-        for place, shown_study, words in ((now, study, "Current"), (before, prior, "Earlier")):
-            taken = shown_study.row.taken_on or shown_study.row.created_at.date()
-            with place:
-                st.markdown(f"**{words}** · {taken} · {plain(shown_study.row.display_name)}")
-                if shown_study.pixels_removed_at:
-                    st.info(removed_text(shown_study.pixels_removed_at), icon=":material/hide_image:")
-                else:
-                    pictures.show_study(shown_study, **marks_on(shown_study))
+        taken = prior.row.taken_on or prior.row.created_at.date()
+        st.markdown(f"**Earlier** · {taken} · {plain(prior.row.display_name)}")
+        if not prior.pixels_removed_at:
+            return prior
+        st.info(removed_text(prior.pixels_removed_at), icon=":material/hide_image:")
+    return None
 
 
 def is_held_by_another(person: SignedIn, study: StoredStudy) -> bool:
@@ -200,14 +201,21 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
             st.info(removed_text(study.pixels_removed_at), icon=":material/hide_image:")
         return
     with shown, st.container(key="sr-pictures"):
-        prior = study_tools.hung_prior(study)
-        if prior:
-            draw_with_prior(study, prior)
-            return
+        prior = hung_prior(study)
         explanations = second_read.explanations_by_image(study, answers)
         told = study_tools.warnings(study, labels)
+        marks = marks_on(study)
+        if prior is not None:
+            on_prior = tuple(replace(one, is_on_prior=True) for one in saved_marks(prior))
+            marks["fixed"] = (*marks["fixed"], *on_prior)
         pictures.show_study(
-            study, choice=choice, explanations=explanations, warnings=told, remembers=str(person.id), **marks_on(study)
+            study,
+            choice=choice,
+            explanations=explanations,
+            warnings=told,
+            remembers=str(person.id),
+            prior=prior,
+            **marks,
         )
 
 

@@ -18,7 +18,7 @@ from viewer_page import ViewerPage
 
 from core.findings.marks import Mark
 from core.findings.marks import measured as measured_by_python
-from core.imaging.hanging import Place, Stage, hang, label_of, stages
+from core.imaging.hanging import Place, Stage, hang, label_of, stages, stages_with_prior
 from core.imaging.intake import read_upload
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.presets import presets
@@ -573,3 +573,28 @@ def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift
     page.tab.keyboard.up("Shift")
     assert min(column for column, _ in sent_marks(page)[0][1].points) == 0, "it stops at the border, whole"
     assert len(sent_marks(page)) == 1
+
+
+def test_an_earlier_study_hangs_under_the_current_one_and_marks_on_it_stay_in_the_browser(page: ViewerPage) -> None:
+    """The same file in both studies is two pictures, each windowed and marked for itself."""
+    from pages.parts.viewer import Picture
+
+    image = picture_of(gradient(400, 900))
+    layout = hang([image])
+    now = Picture(image, "ultrasound", "ultrasound")
+    then = Picture(image, "ultrasound \u00b7 EARLIER 2025-01-01", "ultrasound \u00b7 EARLIER 2025-01-01", is_prior=True)
+    page.draw([now], stages(layout), cell_height=("300px", "300px"), marking=marking())
+    page.key("d")
+    drag(page, [(100, 100), (200, 100)])
+    hung = {"cell_height": ("300px", "300px"), "hanging": "before"}
+    page.draw([now, then], stages_with_prior(layout, layout), marking=marking(), **hung)
+    assert page.tab.locator(".label").all_inner_texts() == ["ultrasound", "ultrasound \u00b7 EARLIER 2025-01-01"]
+    n_sent = len(sent_marks(page))
+    drag(page, [(100, 200), (220, 200)], cell=1)
+    assert len(sent_marks(page)) == n_sent == 1
+    lines = page.tab.locator(".measures li").all_inner_texts()
+    assert len(lines) == 2 and "EARLIER" in lines[0] and lines[1] == "Measurements are not saved with the read."
+    page.draw([now, then], stages_with_prior(layout, layout), marking=marking(1), **hung)  # the page's own marks: none
+    assert page.tab.locator(".measures li").count() == 2
+    page.draw([now], stages(layout), marking=marking(1), cell_height=("300px", "300px"))
+    assert page.tab.locator(".label").all_inner_texts() == ["ultrasound"] and not page.failures

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
 
 from core.errors import InvalidInput
 from core.findings import proposals
+from core.findings.finding import Annotations, Finding
 from core.findings.marks import Mark
 from core.findings.proposals import PeakLevel
 from core.findings.sketches import Sketch
 from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
+from core.records.reads.reads import Impression
 from core.reports.html import build_html
 from core.reports.study import study_document
 from core.settings import Settings
+from core.types import Modality
 
 IMAGE = picture(1, laterality="L")
 ELLIPSE = Mark(IMAGE.sha256, 0, "ellipse", ((10.0, 10.0), (30.0, 20.0)))
@@ -121,3 +126,31 @@ def test_a_frame_that_no_browser_sends_is_refused(frame: str) -> None:
     with pytest.raises(InvalidInput):
         checked_marks(sent)
     assert checked_marks([{**sent[0], "id": f"{'ab' * 32}.0"}])[0][1].frame == 0
+
+
+def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_saved_on_it(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.parts import viewer
+
+    drawn: list[tuple[list[str], list[str], list[tuple[str, bool]], str]] = []
+
+    def show(pictures, stages, *, key, hanging="", fixed=(), **options) -> None:
+        marks = [(one.label, one.is_on_prior) for one in fixed]
+        drawn.append(([one.hung for one in pictures], [one.name for one in stages], marks, hanging))
+
+    monkeypatch.setattr(viewer, "show", show)
+    facts = {"laterality": "L", "patient_hash": "1" * 64}
+    before = store(opened_site, images=[picture(2, taken_on=date(2025, 1, 2), **facts)])
+    marks = Annotations((Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),)),))
+    reads.record_first_read(opened_site.db, opened_site.one, before, {"L": Impression("2", 1)}, "", annotations=marks)
+    study = store(opened_site, images=[picture(1, taken_on=date(2026, 1, 2), **facts)])
+    tab.open("reader/read", study)
+    assert drawn[-1] == (["L ultrasound"], ["All"], [], "")
+    tab.press("Hang beside")
+    hung, names, fixed, hanging = drawn[-1]
+    assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025-01-02"] and hanging == before
+    assert names == ["Current over earlier", "All", "Earlier: All"]
+    assert fixed == [("1 mass", True)]
+    tab.press("Take away")
+    assert drawn[-1][0] == ["L ultrasound"]

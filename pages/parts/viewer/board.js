@@ -197,7 +197,8 @@ class Board {
     if (picture.levels[0].step > 1) parts.push("finer pixels are on their way")
     if (this.work.tool === "distance" || this.work.marks.some((mark) => mark.id === picture.id)) parts.push(picture.spacing)
     this.readout.textContent = parts.join(" \u00b7 ")
-    const { marking } = this.work.head, listed = marking ? [] : this.work.marks // the page itself lists what it saves
+    const { marking } = this.work.head // the page itself lists what it saves
+    const listed = this.work.marks.filter((mark) => !marking || this.work.isOnPrior(mark))
     const lines = listed.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
     if (lines.length) lines.push("Measurements are not saved with the read.")
     this.list.replaceChildren(...lines.map((line) => element("li", "", line)))

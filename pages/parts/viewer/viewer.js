@@ -53,6 +53,7 @@ class Workplace {
   update(head, isFirst = false) {
     const before = new Map(this.pictures.map((picture) => [picture.id, picture]))
     if (head.opacity !== this.head.opacity) this.opacity = head.opacity
+    const isHungAnew = head.hanging !== this.head.hanging
     this.head = head
     this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
     const now = new Set(this.pictures)
@@ -62,7 +63,8 @@ class Workplace {
     if (!isFirst) {
       for (const board of this.boards) {
         const at = head.stages.findIndex((stage) => stage.name === board.stageName)
-        if (at >= 0 && JSON.stringify(head.stages[at]) === board.shape) {
+        if (isHungAnew) board.toStage(0)
+        else if (at >= 0 && JSON.stringify(head.stages[at]) === board.shape) {
           board.stageIndex = at
           board.cells.forEach((cell, place) => {
             if (cell.picture) cell.picture = this.pictures[head.stages[at].places[place][0]]
@@ -79,15 +81,18 @@ class Workplace {
     const revision = marking ? `${marking.of} ${marking.revision}` : ""
     if (revision === (this.revision || "")) return
     this.revision = revision
-    this.marks = marking ? structuredClone(marking.marks) : []
+    this.marks = [...(marking ? structuredClone(marking.marks) : []), ...this.marks.filter((mark) => this.isOnPrior(mark))]
   }
 
   send() {
     const { marking } = this.head
     if (!marking) return
-    const marks = this.marks.filter((mark) => !isOpen(mark)).map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
+    const own = this.marks.filter((mark) => !isOpen(mark) && !this.isOnPrior(mark))
+    const marks = own.map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
     this.setStateValue?.("marks", { of: marking.of, marks })
   }
+
+  isOnPrior(mark) { return this.pictures.some(({ id, isPrior }) => isPrior && id === mark.id) }
 
   labelOf(mark) { return mark.label || this.head.marking?.labels[mark.uid] || "" }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.imaging.hanging import Place, hang, label_of, stages
+from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_with_prior
 from core.imaging.preprocess import heat_map
 from core.records.reads.studies import StoredStudy
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
@@ -43,11 +43,12 @@ def show_study(
     marking: Marking | None = None,
     fixed: Sequence[Drawn] = (),
     remembers: str = "",
+    prior: StoredStudy | None = None,
 ) -> None:
     """Tools, grid, and the warnings (Markdown, a line each) under it, all of it in the window at once.
 
     explanations: for each image, weights sha256 -> explanation; without its own it is bare. marking, fixed,
-    remembers: as in `viewer.show`.
+    remembers: as in `viewer.show`. prior: an earlier study with its pixels, hung under this one.
     """
     images = [stored.image for stored in study.images]
     layout = hang(images)
@@ -56,23 +57,47 @@ def show_study(
         _picture(images, index, places[index], choice, explanations[index] if explanations else {})
         for index in range(len(images))
     ]
-    n_rows = 2 if len(layout.places) > layout.columns else 1
+    hangings, is_same_scale = stages(layout), layout.is_same_scale
+    if prior is not None:
+        earlier, of_prior = _earlier(prior)
+        shown += earlier
+        hangings, is_same_scale = stages_with_prior(layout, of_prior), is_same_scale and of_prior.is_same_scale
+    n_rows = 2 if len(hangings[0].places) > hangings[0].columns else 1
     n_lines = sum(1 + len(line) // _LINE_LETTERS for line in warnings)
     around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0)
     heights = (f"max(14rem, (100dvh - {around}rem) / {n_rows})", "38vh" if n_rows == 2 else "60vh")
     viewer.show(
         shown,
-        stages(layout),
+        hangings,
         key=workplace_key(study.row.id),
-        same_scale=layout.is_same_scale,
+        same_scale=is_same_scale,
         opacity=choice.opacity if choice else 0.5,
         cell_height=heights,
         marking=marking,
         fixed=fixed,
         remembers=remembers,
+        hanging=prior.row.id if prior else "",
     )
     if warnings:
         st.caption("  \n".join(warnings))
+
+
+def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:
+    """The pictures of an earlier study, each with the day it was taken, and how they hang."""
+    images = [stored.image for stored in prior.images]
+    layout = hang(images)
+    day = f"EARLIER {prior.row.taken_on or prior.row.created_at.date()}"
+    places = {place.index: place for place in layout.places if place.index is not None}
+    pictures = [
+        replace(
+            _picture(images, index, places[index], None, {}),
+            label=f"{label_of(images, index)} · {day}",
+            hung=f"{places[index].label} · {day}",
+            is_prior=True,
+        )
+        for index in range(len(images))
+    ]
+    return pictures, layout
 
 
 def _picture(
