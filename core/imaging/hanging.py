@@ -25,6 +25,7 @@ _FOUR_VIEWS = ("CC", "MLO")
 _OVER = "Current over earlier"
 _ROW_MOST = 4
 _SEARCH_SIDE = 128
+_FRONT_SIDE = 512
 _FLIPPED = "FLIPPED"
 _FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
 
@@ -171,6 +172,23 @@ def chest_wall_side(image: Image) -> tuple[str | None, bool]:
     return _wall_by_pixels(image.pixels), False
 
 
+def breast_front(image: Image) -> tuple[float, int] | None:
+    """(column, step) of a mammogram: the foremost column of the breast, as a length from the outer edge of the first
+    pixel, and the way along the rows from there to the chest wall, 1 or -1. None where the breast is not found.
+
+    The foremost point is the nipple where it is seen in profile. To a pixel of a picture of `_FRONT_SIDE` pixels.
+    """
+    if image.modality is not Modality.MAMMOGRAPHY:
+        return None
+    wall, _ = chest_wall_side(image)
+    main = _breast_mask(image.pixels, _FRONT_SIDE)
+    if wall is None or main is None:
+        return None
+    columns = np.flatnonzero(main.any(axis=0)) * (image.width / main.shape[1])
+    one = image.width / main.shape[1]
+    return (float(columns[-1] + one), -1) if wall == "left" else (float(columns[0]), 1)
+
+
 def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
     """(view, index of the right breast, index of the left) row by row; empty when no mammogram states its side."""
     by_view: dict[str, dict[str, list[int]]] = {}
@@ -219,18 +237,10 @@ def _in_order(images: Sequence[Image]) -> Layout:
 
 def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     """The side on which the breast is cut off straight: it touches that edge, or carries more of its area there."""
-    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
-    height, width = grey.shape
-    scale = min(1.0, _SEARCH_SIDE / max(height, width))
-    size = max(8, round(width * scale)), max(8, round(height * scale))
-    small = np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX))
-    low, high = np.percentile(small, (1, 99.5))
-    tissue = small > low + 0.12 * (high - low)
-    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=2))
-    if not count:
+    main = _breast_mask(pixels, _SEARCH_SIDE)
+    if main is None:
         return None
-    main = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    margin = max(2, size[0] // 32)
+    margin = max(2, main.shape[1] // 32)
     touches = float(main[:, :margin].any(axis=1).mean()), float(main[:, -margin:].any(axis=1).mean())
     if abs(touches[0] - touches[1]) > 0.2:
         return "left" if touches[0] > touches[1] else "right"
@@ -240,3 +250,16 @@ def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     if abs(middle - 0.5) < 0.02:
         return None
     return "left" if middle < 0.5 else "right"
+
+
+def _breast_mask(pixels: np.ndarray, side: int) -> np.ndarray | None:
+    """bool (h, w), the longer at most `side`: the largest bright region of the picture made smaller; None without."""
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
+    height, width = grey.shape
+    scale = min(1.0, side / max(height, width))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX))
+    low, high = np.percentile(small, (1, 99.5))
+    tissue = small > low + 0.12 * (high - low)
+    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=2))
+    return labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1 if count else None

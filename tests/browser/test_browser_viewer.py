@@ -316,6 +316,23 @@ def test_zoom_and_pan_are_linked_across_the_views_and_mirrored_between_the_sides
     page.key(" ")
     assert is_mirrored() and most_apart(page.shown(0), whole) <= 1
 
+    shown, hangings = four_views()
+    right_mlo = shown[2].image
+    further_back = np.roll(right_mlo.pixels, 100, axis=1)
+    further_back[:, :100] = 0
+    shown[2] = replace(shown[2], image=replace(right_mlo, pixels=further_back, sha256="cd" * 32))
+    page.draw(shown, hangings, key="cross", same_scale=True, cell_height=("300px", "300px"))
+    bare = [page.shown(index).astype(int) for index in range(4)]
+    page.key("x")
+    box = page.tab.locator(".cell canvas").nth(0).bounding_box()
+    page.tab.mouse.move(box["x"] + box["width"] - 60, box["y"] + 100)
+    lines = [np.flatnonzero((abs(page.shown(index) - bare[index]).max(axis=2) > 40).sum(axis=0) > 100)
+             for index in range(4)]  # fmt: skip
+    assert re.match(r"[0-9]+ mm behind the front", page.tab.locator(".readout").inner_text())
+    assert lines[0].mean() == pytest.approx(box["width"] - 60, abs=1.5)
+    assert lines[2].mean() == pytest.approx(box["width"] - 60 + 30, abs=3), "as far behind the front of the breast"
+    assert not lines[1].size and not lines[3].size, "the other breast has no such line"
+
 
 def test_the_wheel_zooms_where_the_pointer_is(page: ViewerPage) -> None:
     image = picture_of(dotted((431, 702)), laterality="L", view="CC")

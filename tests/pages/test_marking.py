@@ -149,7 +149,7 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     assert drawn[-1] == (["L ultrasound"], ["All"], [], "")
     tab.press("Hang beside")
     hung, names, fixed, hanging = drawn[-1]
-    assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025-01-02"] and hanging == before
+    assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025\u201101\u201102"] and hanging == before
     assert names == ["Current over earlier", "All", "Earlier: All"]
     assert fixed == [("1 mass", True)]
     tab.press("Take away")

@@ -24,7 +24,7 @@ from streamlit import runtime
 
 from core.errors import InvalidInput
 from core.findings.marks import Mark
-from core.imaging.hanging import Stage
+from core.imaging.hanging import Stage, breast_front
 from core.imaging.overlay import HUE, LOW_CUT
 from core.imaging.presets import Preset, presets, windows_of_file
 from core.imaging.spacing import spacing_statement
@@ -126,13 +126,14 @@ def _mean_of_blocks(pixels: np.ndarray, step: int) -> np.ndarray:
 class _Prepared:
     levels: tuple[Level, ...]
     presets: tuple[Preset, ...]
+    front: tuple[float, int] | None
 
 
 @st.cache_resource(show_spinner=False, max_entries=48, ttl="15m")
 def _prepared(
     sha256: str, frame: int, window: int | None, bits: int | None, is_colour: bool, most_side: int | None, _image: Image
 ) -> _Prepared:
-    return _Prepared(levels_of(_image.pixels, most_side=most_side), presets(_image.pixels))
+    return _Prepared(levels_of(_image.pixels, most_side=most_side), presets(_image.pixels), breast_front(_image))
 
 
 def _prepare(image: Image, most_side: int | None) -> _Prepared:
@@ -268,7 +269,7 @@ def workplace(
 
         levels = [level(one, str(one.step)) for one in ready.levels]
         heat = None if picture.heat is None else level(_heat_level(picture.heat), "heat")
-        sent.append({**_described(picture, ready.presets), "levels": levels, "heat": heat})
+        sent.append({**_described(picture, ready.presets), "front": ready.front, "levels": levels, "heat": heat})
     return {
         "key": key,
         "sameScale": same_scale,
@@ -306,6 +307,7 @@ def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
     return {
         "id": _picture_id(image.sha256, image.frame, picture.is_prior),
         "isPrior": picture.is_prior,
+        "side": image.laterality,
         "label": picture.label,
         "hung": picture.hung,
         "mirrored": picture.is_mirrored,

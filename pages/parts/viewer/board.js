@@ -148,6 +148,7 @@ class Board {
     for (const mark of [...work.marks, ...(work.head.shown || [])]) {
       if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio, work.labelOf(mark))
     }
+    if (work.hasCross && work.cross) this.drawCross(context, cell, map, ratio)
     if (work.hasLoupe && cell.pointer) this.drawLoupe(context, cell, heat, map, ratio)
   }
 
@@ -160,6 +161,37 @@ class Board {
       size: [picture.width, picture.height], opacity: work.opacity, contour: work.contour, hue: work.head.hue,
       lowCut: work.head.lowCut,
     })
+  }
+
+  // What lies under the pointer of a mammogram, for the other views of its breast: {picture, point, depth in mm}.
+  cross(cell) {
+    const { picture, pointer } = cell
+    if (!pointer || !picture.front || !picture.hasSpacing) return null
+    const point = applied(inverse(this.map(cell)), ...pointer), [front, step] = picture.front
+    if (point[0] < 0 || point[1] < 0 || point[0] > picture.width || point[1] > picture.height) return null
+    return { picture, point, depth: (point[0] - front) * step * picture.unit[0] }
+  }
+
+  // The whole cross where the pointer is; in other views of the breast the line as far behind its front.
+  drawCross(context, { picture }, map, ratio) {
+    const { cross } = this.work, isHere = picture === cross.picture
+    if (!isHere && (!picture.front || !picture.hasSpacing || !picture.side || picture.side !== cross.picture.side)) return
+    const column = isHere ? cross.point[0] : picture.front[0] + (picture.front[1] * cross.depth) / picture.unit[0]
+    if (column < 0 || column > picture.width) return
+    const lines = [[[column, 0], [column, picture.height]]]
+    if (isHere) lines.push([[0, cross.point[1]], [picture.width, cross.point[1]]])
+    context.save()
+    context.scale(ratio, ratio)
+    context.strokeStyle = MARK_COLOUR
+    context.lineWidth = 1
+    if (!isHere) context.setLineDash([8, 6])
+    context.beginPath()
+    for (const [from, to] of lines) {
+      context.moveTo(...applied(map, ...from))
+      context.lineTo(...applied(map, ...to))
+    }
+    context.stroke()
+    context.restore()
   }
 
   drawLoupe(context, cell, heat, map, ratio) {
@@ -192,6 +224,8 @@ class Board {
       const point = applied(inverse(map), ...cell.pointer)
       if (point[0] >= 0 && point[1] >= 0 && point[0] < picture.width && point[1] < picture.height) {
         parts.unshift(pixelWords(picture, point))
+        const cross = this.work.hasCross && this.cross(cell)
+        if (cross) parts.unshift(`${cross.depth.toFixed(0)} mm behind the front of the breast`)
       }
     }
     if (picture.levels[0].step > 1) parts.push("finer pixels are on their way")
@@ -248,6 +282,10 @@ Board.prototype.listen = function (cell) {
   canvas.onpointermove = (event) => {
     cell.pointer = at(event)
     if (this.pointers.has(event.pointerId)) this.pointers.set(event.pointerId, at(event))
+    if (work.hasCross) {
+      work.cross = this.cross(cell)
+      work.redraw()
+    }
     if (drag) this.drag(cell, drag, at(event), event)
     else if (work.hasLoupe) this.redraw()
     else this.say()
@@ -262,6 +300,8 @@ Board.prototype.listen = function (cell) {
   canvas.onpointerenter = activate
   canvas.onpointerleave = () => {
     cell.pointer = null
+    work.cross = null
+    if (work.hasCross) work.redraw()
     if (work.hasLoupe) this.redraw()
   }
   canvas.ondblclick = () => {

@@ -15,7 +15,8 @@ class Workplace {
     this.boards = []
     this.tool = "window"
     this.preset = "0"
-    this.isInverted = this.hasLoupe = this.isSpaceDown = false
+    this.isInverted = this.hasLoupe = this.isSpaceDown = this.hasCross = false
+    this.cross = null
     this.isHeated = this.isLinked = true
     this.opacity = head.opacity
     this.contour = 0
@@ -183,6 +184,8 @@ class Workplace {
     return first ? [...first.presets, ...first.windows].map(([name]) => name) : []
   }
 
+  canCross() { return this.pictures.some(({ front, hasSpacing }) => front && hasSpacing) }
+
   canLink() { return this.head.stages[0].places.filter(([index, , align]) => index !== null && align !== "center").length > 1 }
 
   front() { return this.boards.at(-1) }
@@ -224,6 +227,7 @@ class Workplace {
     if (KINDS_OF_MARKS.includes(name)) this.chooseTool(name)
     else if (name === "invert") this.set({ isInverted: !this.isInverted })
     else if (name === "loupe") this.set({ hasLoupe: !this.hasLoupe })
+    else if (name === "cross") this.set({ hasCross: !this.hasCross && this.canCross(), cross: null })
     else if (name === "link") this.set({ isLinked: !this.isLinked })
     else if (name === "overlay") this.set({ isHeated: !this.isHeated })
     else if (name === "fainter") this.set({ opacity: Math.max(0, Math.round(this.opacity * 10 - 1) / 10) })
@@ -260,7 +264,7 @@ class Workplace {
     }
     board.linked = { ...WHOLE }
     board.own.clear()
-    this.set({ preset: "0", isInverted: false, hasLoupe: false, opacity: this.head.opacity, contour: 0, isHeated: true })
+    this.set({ preset: "0", isInverted: false, hasLoupe: false, hasCross: false, opacity: this.head.opacity, contour: 0, isHeated: true })
   }
 
   help(board) {

@@ -22,6 +22,8 @@ _STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
 _AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
 """On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), and a
 line of a warning, with as many letters as it has room for at 1440 pixels."""
+NO_BREAK = "\u2011"
+"""A hyphen at which no line is broken."""
 
 
 def draw_style() -> None:
@@ -86,7 +88,7 @@ def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:
     """The pictures of an earlier study, each with the day it was taken, and how they hang."""
     images = [stored.image for stored in prior.images]
     layout = hang(images)
-    day = f"EARLIER {prior.row.taken_on or prior.row.created_at.date()}"
+    day = f"EARLIER {prior.row.taken_on or prior.row.created_at.date()}".replace("-", NO_BREAK)
     places = {place.index: place for place in layout.places if place.index is not None}
     pictures = [
         replace(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_images import mammogram, ultrasound
 
-from core.imaging.hanging import Layout, Stage, chest_wall_side, hang, stages, stages_with_prior
+from core.imaging.hanging import Layout, Stage, breast_front, chest_wall_side, hang, stages, stages_with_prior
 from core.types import Image, Modality
 
 LEFT_WALL = mammogram()
@@ -163,3 +163,22 @@ def test_other_pictures_hang_in_their_order(n_now: int, n_then: int, rows: list[
     assert seen(found[0]) == rows
     mammograms = hang([image("R", "CC"), image("L", "CC")])
     assert seen(stages_with_prior(mammograms, several(1))[0]) == [[0, 1], [2, None]]
+
+
+@pytest.mark.parametrize("wall", ["left", "right"])
+def test_the_front_of_the_breast_is_its_foremost_column(wall: str) -> None:
+    """A breast of a known shape: it begins at the chest wall and ends 900 columns from it."""
+    pixels = np.zeros((1200, 1000), np.float32)
+    rows, columns = np.indices(pixels.shape)
+    pixels[np.hypot(columns / 900, (rows - 600) / 500) <= 1] = 0.6
+    pixels = pixels if wall == "left" else np.ascontiguousarray(pixels[:, ::-1])
+    found = breast_front(Image(pixels, "0" * 64, Modality.MAMMOGRAPHY, "tags", "L", "CC"))
+    assert found is not None
+    column, step = found
+    assert (column, step) == ((pytest.approx(901, abs=5), -1) if wall == "left" else (pytest.approx(99, abs=5), 1))
+
+
+def test_no_breast_has_no_front() -> None:
+    black = np.zeros((300, 200), np.float32)
+    assert breast_front(Image(black, "0" * 64, Modality.MAMMOGRAPHY, "tags", "L", "CC")) is None
+    assert breast_front(Image(ultrasound(), "0" * 64, Modality.ULTRASOUND)) is None
