@@ -138,6 +138,18 @@ def stages_with_prior(current: Layout, prior: Layout) -> tuple[Stage, ...]:
     return (*found, *stages(current), *of_prior)
 
 
+def stages_with_copies(layout: Layout, copied: Sequence[int]) -> tuple[Stage, ...]:
+    """Each of the copied pictures beside its copy, then the usual stages. copied: indices; the copies are counted after
+    all pictures, in this order."""
+    n = sum(place.index is not None for place in layout.places)
+    places = {place.index: replace(place, align="left") for place in layout.places if place.index is not None}
+    pairs = [
+        Stage(f"{places[index].label}: two models", (places[index], replace(places[index], index=n + number)), 2)
+        for number, index in enumerate(copied)
+    ]
+    return (*pairs, *stages(layout))
+
+
 def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
     """(side, view) -> the first picture of it, of CC and MLO."""
     found: dict[tuple[str, str], Place] = {}

@@ -154,3 +154,41 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     assert fixed == [("1 mass", True)]
     tab.press("Take away")
     assert drawn[-1][0] == ["L ultrasound"]
+
+
+def test_two_models_heat_maps_hang_on_one_image_side_by_side(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.reading import second_read
+    from pages.parts import viewer
+
+    drawn: list[tuple[list[tuple[str, bool, bool]], list[str], str]] = []
+
+    def show(pictures, stages, *, key, hanging="", **options) -> None:
+        seen = [(one.note.split(":")[0], one.heat is not None, one.is_prior) for one in pictures]
+        drawn.append((seen, [one.name for one in stages], hanging))
+
+    monkeypatch.setattr(viewer, "show", show)
+    for model_id, sha256 in (("ultrasound-fusion", "ab" * 32), ("ultrasound-other", "cd" * 32)):
+        release(opened_site.weights, model_id, sha256=sha256)
+    study = store(opened_site, images=[IMAGE])
+    image_id = tab_study(opened_site, study).images[0].id
+    cards = second_read.live_cards(Settings.from_environment())
+    assert len(cards) == 2
+    for card in cards:
+        predictions.record_predictions(opened_site.db, study, image_id, *FakeModel(card).read(IMAGE))
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    next(one for one in tab.app.toggle if one.label == "Show where a model looked").set_value(True)
+    tab.settled()
+    assert len(drawn[-1][0]) == 1 and drawn[-1][1:] == (["All"], "")
+    shown_first = next(box for box in tab.app.selectbox if box.label == "Model").value
+    other = next(card.model_id for card in cards if card.model_id != shown_first)
+    pick(tab, "Another model beside it", other)
+    assert drawn[-1] == (
+        [(shown_first, True, False), (other, True, True)],
+        ["L ultrasound: two models", "All"],
+        "two models",
+    )
+    pick(tab, "Model", other)
+    assert len(drawn[-1][0]) == 1, "of another model another choice"

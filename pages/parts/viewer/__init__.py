@@ -56,7 +56,7 @@ HEAT_SIDE_PX = 512
 class Picture:
     """One image and how it hangs. label: what it is; hung: the same with what hanging did to it. heat: (H, W) in [0, 1]
     of the image, or None. note: what must stand beside the heat map while it is seen. is_prior: of an earlier study,
-    so that marks on it are not saved."""
+    or a copy for another model's map, so that marks on it are not saved."""
 
     image: Image
     label: str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_with_prior
+from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_with_copies, stages_with_prior
 from core.imaging.preprocess import heat_map
 from core.records.reads.studies import StoredStudy
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
@@ -64,6 +64,12 @@ def show_study(
         earlier, of_prior = _earlier(prior)
         shown += earlier
         hangings, is_same_scale = stages_with_prior(layout, of_prior), is_same_scale and of_prior.is_same_scale
+    copied = _copied(choice, explanations) if prior is None else []
+    if copied and choice is not None and choice.beside is not None:
+        copies = [_picture(images, index, places[index], choice.beside, explanations[index]) for index in copied]
+        shown = [_named(one, choice) for one in shown]
+        shown += [replace(_named(one, choice.beside), is_prior=True) for one in copies]
+        hangings = stages_with_copies(layout, copied)
     n_rows = 2 if len(hangings[0].places) > hangings[0].columns else 1
     n_lines = sum(1 + len(line) // _LINE_LETTERS for line in warnings)
     around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0)
@@ -78,10 +84,23 @@ def show_study(
         marking=marking,
         fixed=fixed,
         remembers=remembers,
-        hanging=prior.row.id if prior else "",
+        hanging=prior.row.id if prior else "two models" if copied else "",
     )
     if warnings:
         st.caption("  \n".join(warnings))
+
+
+def _copied(choice: AttentionChoice | None, explanations: Sequence[Mapping[str, Explanation]]) -> list[int]:
+    """The images that both of the chosen models have a map of; none where only one model was chosen."""
+    if choice is None or choice.beside is None:
+        return []
+    wanted = {choice.weights_sha256, choice.beside.weights_sha256}
+    return [index for index, found in enumerate(explanations) if wanted <= found.keys()]
+
+
+def _named(picture: Picture, choice: AttentionChoice) -> Picture:
+    """With the name of the model whose map lies on it."""
+    return picture if picture.heat is None else replace(picture, note=f"{choice.model_id}: {picture.note}")
 
 
 def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:

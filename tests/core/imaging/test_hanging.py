@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from made_images import mammogram, ultrasound
 
-from core.imaging.hanging import Layout, Stage, breast_front, chest_wall_side, hang, stages, stages_with_prior
+from core.imaging.hanging import (
+    Layout,
+    Stage,
+    breast_front,
+    chest_wall_side,
+    hang,
+    stages,
+    stages_with_copies,
+    stages_with_prior,
+)
 from core.types import Image, Modality
 
 LEFT_WALL = mammogram()
@@ -182,3 +191,11 @@ def test_no_breast_has_no_front() -> None:
     black = np.zeros((300, 200), np.float32)
     assert breast_front(Image(black, "0" * 64, Modality.MAMMOGRAPHY, "tags", "L", "CC")) is None
     assert breast_front(Image(ultrasound(), "0" * 64, Modality.ULTRASOUND)) is None
+
+
+def test_a_picture_hangs_beside_its_copy_and_the_usual_stages_follow() -> None:
+    layout = hang([image("L", "CC"), image("R", "CC", wall="right")])
+    found = stages_with_copies(layout, [1])
+    assert found[1:] == stages(layout)
+    assert found[0].name == "R CC: two models" and seen(found[0]) == [[1, 2]]
+    assert {place.align for place in found[0].places} == {"left"}, "both are moved the same way"
