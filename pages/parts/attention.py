@@ -81,14 +81,14 @@ def attention_controls(
         format_func=lambda name: name.replace("_", " "),
     )
     class_name = class_name or start.class_name
-    beside = _beside(by_model, model_id, titles, key) if len(by_model) > 1 else None
+    beside = _other_model(by_model, model_id, titles, key) if len(by_model) > 1 else None
     opacity = st.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
     _legend()
     index = explanation.classes.index(class_name)
     return AttentionChoice(prediction.weights_sha256, model_id, branch, class_name, index, opacity / 100, beside)
 
 
-def _beside(
+def _other_model(
     by_model: Mapping[str, tuple[Prediction, Explanation]], model_id: str, titles: Mapping[str, str], key: str
 ) -> AttentionChoice | None:
     """Another model's map for its positive class, on the same image beside; None until one is chosen."""
