@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from core.errors import AppError
 from core.findings.marks import Mark
 from core.findings.proposals import Proposal, measured_levels, peaks_of
+from core.findings.sketches import proposal_uid
 from core.imaging.preprocess import heat_map
 from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import (
@@ -184,8 +185,9 @@ def _forget_retired(db: Database) -> None:
     MODELS.forget_all_but({card.weights_sha256 for card in cards} | members)
 
 
-def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> tuple[Proposal, ...]:
-    """The peaks of each lead's heat map on the images that it calls, in the order of the images.
+def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> dict[str, Proposal]:
+    """The peaks of each lead's heat map on the images that it calls, in the order of the images, by the ids of their
+    marks.
 
     answers: as `second_read.answers_of` gives them, so only of what the reader may see; without them there are none,
     and none of a model whose level was not measured. Always the same for the same answers.
@@ -204,4 +206,4 @@ def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) 
             for peak in peaks_of(heat, level.level):
                 mark = Mark(stored.image.sha256, stored.image.frame, "point", ((peak.column, peak.row),))
                 found.append(Proposal(mark, prediction.model_id, prediction.weights_sha256, peak.strength, level.level))
-    return tuple(found)
+    return {proposal_uid(number): one for number, one in enumerate(found)}
