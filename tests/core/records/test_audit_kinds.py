@@ -118,11 +118,11 @@ def a_study_is_read(db: Database, ben: Person) -> None:
 
 def a_reader_study_is_read(db: Database, ada: Person, ben: Person) -> None:
     """One is discarded, one is read a little and closed."""
-    gil = add_person(db, "Gus", "radiologist")
+    gus = add_person(db, "Gus", "radiologist")
     for number in range(40, 44):
-        finish(db, gil, number, "malignant" if number < 42 else "benign", suspicion=WORRIED)
+        finish(db, gus, number, "malignant" if number < 42 else "benign", suspicion=WORRIED)
     cases = designs.cases_at_hand(db, ada, Modality.ULTRASOUND).cases
-    asked = {"title": "x", "modality": "ultrasound", "cases": cases, "readers": (ben.id, gil.id)}
+    asked = {"title": "x", "modality": "ultrasound", "cases": cases, "readers": (ben.id, gus.id)}
     designs.discard_reader_study(db, ada, designs.create_reader_study(db, ada, asked))
     designs.lock_reader_study(db, ada, made := designs.create_reader_study(db, ada, asked))
     task = readings.turns(db, ben)[0].task
@@ -240,7 +240,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
         "remove second factor",
         "repair audit heads",
     }  # these are of a whole site
-    assert {"Ada", "Ben", "Fay", "Gil", "Hal"} == set(people.values())
+    assert {"Ada", "Ben", "Fay", "Gil", "Gus", "Hal"} == set(people.values())
     for word in words:
         assert {entry.action for entry in trail.entries(records, ada, action=word)} == {word}
     by_kind = {kind: trail.entries(records, ada, kind=kind) for kind in KINDS}
