@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Row, insert, select
 
 from core.errors import Conflict, InvalidInput
 from core.findings.finding import NO_ANNOTATIONS, Annotations
+from core.records.archives.outbox import enqueue_results
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -207,6 +208,7 @@ def record_final_read(
         trail.record(
             connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment, **marked
         )
+        enqueue_results(connection, study_id, read_id)
     return read_id
 
 
