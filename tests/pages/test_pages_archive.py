@@ -110,6 +110,7 @@ def test_the_result_of_a_final_read_is_followed_beside_the_study_and_sent_again(
     assert "Structured report" not in tab.open("reader/read", study).text
     reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("2", 5)})
     assert "Waits · Structured report (TID 1500)" in tab.settled().text
+    assert "FHIR" in [button.label for button in tab.app.get("download_button")]
     tab.press("Send again")
     assert len(trail.entries(opened_site.db, opened_site.one, action="send again")) == 1
     assert outbox.results_of(opened_site.db, opened_site.one, study)[0].state == "queued"

@@ -288,7 +288,7 @@ def disagreement_of(newest: Iterable[Mapping[str, str]]) -> dict[str, tuple[str,
 
 
 def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> None:
-    """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
+    """Audit that a report left the house. what: "html", "pdf" or "fhir". Raises NotAllowed, NotFound."""
     with db.begin() as connection:
         person = require_permission(connection, actor, "export_report")
         find_study(connection, study_id)
