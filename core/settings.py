@@ -74,6 +74,9 @@ class Settings:
     sso_client_id, sso_client_secret: as the provider registered SecondRead. sso_name: what the button calls it.
     sso_role_claim: the claim of the identity token that holds roles; dots lead into nested claims.
     sso_roles: which of its values mean which of our roles, "value=role+role, value=role".
+    ae_title: what SecondRead is called by archives (DICOM application entity title).
+    archive_credentials: what signs in to archives, a line each, "name = user:password" or "name = Bearer token".
+    archive_credentials_file: a file with such lines, read each time they are needed.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -109,6 +112,9 @@ class Settings:
     sso_name: str = "single sign-on"
     sso_role_claim: str = "roles"
     sso_roles: str = ""
+    ae_title: Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")] = "SECONDREAD"
+    archive_credentials: str = field(default="", repr=False)
+    archive_credentials_file: str = ""
     demo: Switch = False
     log_level: str = "INFO"
 
@@ -225,6 +231,8 @@ def _sentence(error: ErrorDetails) -> str:
         what = f"{text!r}; it can be {options}"
     elif kind.startswith("bool"):
         what = f"{text!r}; use 1 or 0"
+    elif kind == "string_pattern_mismatch":
+        what = f"{text!r}; it has 1 to 16 printable ASCII characters without backslash"
     elif kind == "less_than_equal":
         what = f"{text}; it is a per cent"
     elif kind.startswith("greater_than"):

@@ -134,6 +134,7 @@ def conclude(
             impressions.show_read(read, whose=read.person_name)
     if any(read.kind == "final" for read in known):
         study_report.offer(person, study, answers, known)
+        study_tools.archive_results(person, study.row.id)
     if own_final:
         with st.expander("Correct my final assessment", icon=":material/edit:"):
             st.caption("The earlier assessment stays on record; the report shows both.")
