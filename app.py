@@ -33,6 +33,7 @@ from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
+from core.serving.client import serving
 from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
@@ -143,7 +144,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
-    with temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), supervised:
+    models, daily = serving(settings), heads.written_daily(db)
+    with temporary, daily, retention.applied(db), answers_seen.hashing(db), supervised, models:
         async with limited(connections):
             log.info("SecondRead is ready")
             yield

@@ -15,6 +15,7 @@ from page_site import PageSite, Tab, first_read, picture, release, store
 from core.models.outline_card import FILE, FOLDER
 from core.reading import outlines
 from core.records.reads import drafts
+from core.serving import inference
 
 SWITCH = "Outline and measure the lesion"
 
@@ -33,8 +34,7 @@ def network(weights: Path, monkeypatch: pytest.MonkeyPatch, masks: list[np.ndarr
     answer = np.zeros(SHAPE, np.float32)
     for place, mask in enumerate(masks):
         answer[mask] = 0.9 - place / 10
-    seen = type("Seen", (), {"probability": lambda self, image: answer})()
-    monkeypatch.setattr("core.models.outline_inference.loaded_outline", lambda card: seen)
+    monkeypatch.setattr(inference.Here, "outline", lambda self, card, image, on_wait: answer)
     monkeypatch.setattr(outlines, "_HELD", type(outlines._HELD)())
 
 

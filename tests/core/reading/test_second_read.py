@@ -20,6 +20,7 @@ from core.records.people.permissions import Person
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from core.records.releases import decisions
+from core.serving import inference
 from core.types import Explanation, Image, Modality, Prediction
 
 BROKEN = "ultrasound-fusion"
@@ -42,7 +43,7 @@ class Reader:
 
 @pytest.fixture
 def admin(records: Database, monkeypatch: pytest.MonkeyPatch) -> Person:
-    monkeypatch.setattr(second_read, "load_model", Reader)
+    monkeypatch.setattr(inference, "load_model", Reader)
     return add_person(records, "Ada", "administrator", "radiologist")
 
 
@@ -112,8 +113,8 @@ def test_a_promotion_between_two_images_leaves_a_breast_with_two_scores_and_forg
 ) -> None:
     models = LoadedModels(Reader)  # type: ignore[arg-type]
     monkeypatch.setattr(loaded, "MODELS", models)
-    monkeypatch.setattr(second_read, "MODELS", models)
-    monkeypatch.setattr(second_read, "load_model", loaded.load_model)
+    monkeypatch.setattr(inference, "MODELS", models)
+    monkeypatch.setattr(inference, "load_model", loaded.load_model)
     study = begun(records, admin, picture(1), picture(2))
 
     def ask_about(position: int) -> None:
