@@ -45,6 +45,10 @@ Answer = tuple[str, Prediction, Explanation]
 Work = Sequence[tuple[Card, StoredImage]]
 """Which models are to read which images."""
 
+_AHEAD_MOST = 256
+_AHEAD_LOCK = threading.Lock()
+_AHEAD: dict[str, None] = {}
+"""The last studies that the models were asked about ahead: a page is drawn anew at every click."""
 _SHADOWS = threading.Lock()
 """One study after the other: nobody waits for shadow models, and they must not slow down those who read."""
 
@@ -112,6 +116,33 @@ def ask(
             refusals[card.title] = str(refused)
     ask_shadow_models(db, study)
     return refusals
+
+
+def compute_ahead(db: Database, study: StoredStudy) -> threading.Thread | None:
+    """Have the models read while the reader forms a first impression, so that their answers are there once asked for.
+
+    What they say lies in the memory of whatever computes and nowhere else: nothing is recorded or told before `ask`
+    asks for it. Once a study; None where the site does not want it or there is nothing to do.
+    """
+    site = current(db)
+    work = unanswered(site, study, []) if site.compute_ahead and not study.pixels_removed_at else []
+    with _AHEAD_LOCK:
+        if not work or study.row.id in _AHEAD:
+            return None
+        _AHEAD[study.row.id] = None
+        while len(_AHEAD) > _AHEAD_MOST:
+            _AHEAD.pop(next(iter(_AHEAD)))
+
+    def prepare_all() -> None:
+        try:
+            for card, stored in work:
+                inference().ahead(card, stored.image)
+        except Exception as error:  # a thread's outermost loop; the models are asked again when the reader asks
+            log.info("the models were not asked ahead: %s", type(error).__name__)
+
+    thread = threading.Thread(target=prepare_all, name="ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 def ask_shadow_models(db: Database, study: StoredStudy) -> threading.Thread | None:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -22,14 +22,6 @@ from core.models.prepared import Prepared
 
 log = logging.getLogger(__name__)
 
-WAITING_MOST = 256
-"""Of readers and background work together; what is computed ahead gives up its place at a quarter of it."""
-TOGETHER_MOST = 4
-"""Images in one forward pass: more of them make the first wait longer than they make all of them faster."""
-ANSWERS_MOST = 512
-"""Held for whoever asks again: a few tens of kilobytes each."""
-TOO_MANY = "Too many images wait for the models. What was answered is saved; ask again in a minute."
-
 
 class Urgency(IntEnum):
     """Who waits: the lower goes first."""
@@ -37,6 +29,15 @@ class Urgency(IntEnum):
     READER = 0
     BACKGROUND = 1
     AHEAD = 2
+
+
+WAITING_MOST = 256
+"""Of readers and background work together; what is computed ahead gives up its place at a quarter of it."""
+TOGETHER_MOST = {Urgency.READER: 4, Urgency.BACKGROUND: 8, Urgency.AHEAD: 4}
+"""Images in one forward pass: where somebody waits, more of them make the first wait longer than all of them faster."""
+ANSWERS_MOST = 512
+"""Held for whoever asks again: a few tens of kilobytes each."""
+TOO_MANY = "Too many images wait for the models. What was answered is saved; ask again in a minute."
 
 
 @dataclass(eq=False, slots=True)
@@ -75,7 +76,7 @@ class Desk:
         answer: Callable[[Weighted, Sequence[Prepared]], Sequence[Any]],
         *,
         waiting_most: int = WAITING_MOST,
-        together_most: int = TOGETHER_MOST,
+        together_most: Mapping[Urgency, int] = TOGETHER_MOST,
         answers_most: int = ANSWERS_MOST,
     ) -> None:
         self._answer = answer
@@ -161,7 +162,7 @@ class Desk:
                 return None
             first = min(self._waiting.values(), key=_order)
             alike = [one for one in self._waiting.values() if _goes_with(one, first)]
-            batch = sorted(alike, key=_order)[: self._together_most]
+            batch = sorted(alike, key=_order)[: self._together_most[first.urgency]]
             for entry in batch:
                 self._computing[entry.key] = self._waiting.pop(entry.key)
             return batch
