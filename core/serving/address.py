@@ -17,16 +17,14 @@ PATH_BYTES_MOST = 100
 
 
 def serving_dir(settings: Settings) -> Path:
-    """The folder of sockets and key; made where it is not there."""
-    folder = settings.state_dir / "serving"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+    """The folder of sockets and key, which `core.serving.client.supervised` makes."""
+    return settings.state_dir / "serving"
 
 
 def serving_key(settings: Settings) -> bytes:
     """32 random bytes that whoever speaks to a service of this site has to know; made at the first call."""
     path = serving_dir(settings) / "key"
-    draft = path.with_name(f".{secrets.token_hex(8)}")
+    draft = path.with_name(f".{secrets.token_hex(16)}.half")
     if not path.is_file():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -42,8 +40,7 @@ def serving_key(settings: Settings) -> bytes:
 
 def sockets(settings: Settings) -> tuple[str, ...]:
     """The names of the sockets that services of this site listen, or listened, at."""
-    folder = settings.state_dir / "serving"
-    return tuple(sorted(path.name for path in folder.glob(f"*{SUFFIX}")))
+    return tuple(sorted(path.name for path in serving_dir(settings).glob(f"*{SUFFIX}")))
 
 
 @contextmanager

@@ -27,14 +27,14 @@ from core.models.prepared import Prepared, prepared
 from core.serving import wire
 from core.serving.address import SUFFIX, reachable, serving_dir, serving_key, sockets
 from core.serving.desk import Urgency
-from core.serving.inference import TOLD_SECONDS, AtDesk, OnWait, answered_by, inside
+from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
 from core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 """How long a service that is being started, or started again, is waited for."""
-SILENT_SECONDS = 90.0
+NO_SIGN_SECONDS = 90.0
 """A service that does not even tell the place for so long hangs."""
 RESTART_SECONDS = 1.0
 PROCESS_BYTES = 3 << 30
@@ -99,8 +99,8 @@ class Service(AtDesk):
             wire.send(connection, *request)
             place, heard = 0, time.monotonic()
             while True:
-                if not connection.poll(TOLD_SECONDS):
-                    if time.monotonic() - heard > SILENT_SECONDS:
+                if not connection.poll(PLACE_SECONDS):
+                    if time.monotonic() - heard > NO_SIGN_SECONDS:
                         raise EOFError
                     on_wait(place)
                     continue
@@ -133,7 +133,7 @@ class Service(AtDesk):
                 on_wait(0)
                 time.sleep(0.1)
         try:
-            if not connection.poll(SILENT_SECONDS):
+            if not connection.poll(NO_SIGN_SECONDS):
                 raise EOFError
             key = serving_key(self.settings)
             answer_challenge(connection, key)
@@ -181,7 +181,8 @@ def serving(settings: Settings) -> Iterator[None]:
 def supervised(settings: Settings) -> Iterator[Service]:
     """An inference service beside this process, replaced when it dies; it ends with the block, or with this process."""
     folder = settings.state_dir / "logs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for needed in (folder, serving_dir(settings)):
+        needed.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in sockets(settings):
         if not Service(settings, name, start_seconds=0).is_there():
             (serving_dir(settings) / name).unlink(missing_ok=True)
@@ -191,7 +192,12 @@ def supervised(settings: Settings) -> Iterator[Service]:
 
     def watch() -> None:
         while not is_over.is_set():
-            process = _started(settings, name, folder / "serving.log")
+            try:
+                process = _started(settings, name, folder / "serving.log")
+            except OSError as error:  # the folder is away, or the machine has no room: both may come back
+                log.error("The inference service does not start: %s", type(error).__name__)
+                is_over.wait(RESTART_SECONDS)
+                continue
             while process.poll() is None and not is_over.wait(0.2):
                 pass
             if process.stdin is not None:

@@ -22,11 +22,11 @@ from core.models.prepared import Prepared, prepared, prepared_for_outline
 from core.serving.desk import Desk, Ticket, Urgency
 from core.types import Explanation, Image, Prediction
 
-TOLD_SECONDS = 0.5
+PLACE_SECONDS = 0.5
 """How often whoever waits is told their place, and can leave."""
 
 OnWait = Callable[[int], object]
-"""Is told the place in the queue every `TOLD_SECONDS`; 0 is next or being computed. What it raises ends the waiting."""
+"""Is told the place in the queue every `PLACE_SECONDS`; 0 is next or being computed. What it raises ends the wait."""
 
 
 class Inference(Protocol):
@@ -114,7 +114,7 @@ def waited(desk: Desk, ticket: Ticket, on_wait: OnWait) -> Any:
     try:
         while True:
             try:
-                return ticket.answer(TOLD_SECONDS)
+                return ticket.answer(PLACE_SECONDS)
             except TimeoutError:
                 on_wait(desk.place(ticket))
     finally:

@@ -107,7 +107,7 @@ def _answer(connection: Connection, settings: Settings, desk: Desk) -> None:
         if head["do"] == "ahead":
             wire.send(connection, {"done": True})
             return
-        answer = waited(desk, ticket, lambda place: _told(connection, place))
+        answer = waited(desk, ticket, lambda place: _send_place(connection, place))
     except AppError as refused:
         wire.send(connection, {"refused": str(refused), "kind": type(refused).__name__})
         return
@@ -122,7 +122,7 @@ def _answer(connection: Connection, settings: Settings, desk: Desk) -> None:
         wire.send(connection, {"cells": True}, [answer])
 
 
-def _told(connection: Connection, place: int) -> None:
+def _send_place(connection: Connection, place: int) -> None:
     """Raises EOFError where the client has left, which shows as something to read where it should only wait."""
     if connection.poll(0):
         raise EOFError

@@ -141,6 +141,7 @@ def test_only_who_knows_the_key_is_let_in_and_one_that_sends_nonsense_is_cut_off
 def test_a_socket_that_nobody_listens_at_is_no_service_and_is_removed_at_the_next_start(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    serving_dir(settings).mkdir(parents=True, exist_ok=True)
     stale = serving_dir(settings) / "0ld.socket"
     stale.touch()
     assert not Service(settings, stale.name, start_seconds=0).is_there()
