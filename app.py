@@ -34,6 +34,7 @@ from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
+from core.serving.client import serving
 from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
@@ -147,9 +148,10 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
+    models = serving(settings)
     with (
         temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
-        supervised,
+        supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

@@ -34,6 +34,7 @@ ReadingMode = Literal["read_first", "concurrent"]
 ThresholdPolicy = Literal["card", "sensitivity", "site"]
 SecondFactor = Literal["optional", "administrators"]
 WorkerAtStop = Literal["finish", "hand_back"]
+Serving = Literal["auto", "process", "inside"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
@@ -65,6 +66,9 @@ class Settings:
     worker: start a worker for trainings and imports with the application, on this machine.
     worker_at_stop: when the application stops, that worker finishes what it has in hand ("finish"), or hands it back
     after its last epoch, to go on with it after the next start ("hand_back").
+    serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
+        where there is memory for it.
+    compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
     allowed_hosts: names beside localhost, this machine's own and that of `public_url` under which the server answers.
@@ -101,6 +105,8 @@ class Settings:
     cookie_secure: Switch = False
     worker: Switch = True
     worker_at_stop: WorkerAtStop = "finish"
+    serving: Serving = "auto"
+    compute_ahead: Switch = True
     data_root: str = ""
     public_url: str = ""
     allowed_hosts: str = ""

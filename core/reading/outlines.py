@@ -1,6 +1,6 @@
 """Lesions of ultrasound images: outlines that the network proposes, each with its measured descriptors.
 
-For the page, the command line and tests alike. Loads TensorFlow only when an outline is proposed.
+For the page, the command line and tests alike. Loads no TensorFlow by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from core.findings.proposals import Proposal
 from core.findings.sketches import outline_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
 from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
+from core.serving.inference import inference
 from core.settings import Settings
 from core.types import Image, Modality
 
@@ -71,9 +72,7 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
         if key in _HELD:
             _HELD.move_to_end(key)
             return _HELD[key]
-    from core.models.outline_inference import loaded_outline
-
-    probability = loaded_outline(card).probability(image)
+    probability = inference().outline(card, image, lambda place: None)
     found = tuple(
         OutlinedLesion(
             outline,

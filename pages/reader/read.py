@@ -40,6 +40,7 @@ from pages.reader.parts import (
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
     st.subheader("Your first impression", anchor=False)
+    second_read.compute_ahead(database(), study)
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
         if st.button("Look without reading", icon=":material/visibility:"):

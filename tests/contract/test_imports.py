@@ -181,7 +181,7 @@ LIGHT = (
     "from core.evaluation.tables.of_cards import headline;"
     "[headline(card) for card in all_cards(Settings())]",
     "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
-    "import core.models.registry",
+    "import core.models.registry, core.serving.client, core.serving.service",
     "import core.evaluation.statistics.metrics, core.__main__, train.__main__",
     "import train.datasets.manifest, train.publishing.publish",
     "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.commands.all",

@@ -18,6 +18,7 @@ from core.records.reads import drafts, reads
 from core.records.reads.studies import load_study
 from core.reports.html import build_html
 from core.reports.study import study_document
+from core.serving import inference
 from core.settings import Settings
 
 SWITCH = "Outline and measure the lesion"
@@ -37,8 +38,7 @@ def network(weights: Path, monkeypatch: pytest.MonkeyPatch, masks: list[np.ndarr
     answer = np.zeros(SHAPE, np.float32)
     for place, mask in enumerate(masks):
         answer[mask] = 0.9 - place / 10
-    seen = type("Seen", (), {"probability": lambda self, image: answer})()
-    monkeypatch.setattr("core.models.outline_inference.loaded_outline", lambda card: seen)
+    monkeypatch.setattr(inference.Here, "outline", lambda self, card, image, on_wait: answer)
     monkeypatch.setattr(outlines, "_HELD", type(outlines._HELD)())
 
 
