@@ -15,7 +15,7 @@ import numpy as np
 from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import one_case_each
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import analyse, sentence, simulated_power
+from core.evaluation.statistics.reader_study_summary import analyse, odds_sentence, sentence, simulated_power
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 from core.evaluation.tables.scores import read_scores
 
@@ -126,6 +126,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for measure in ("area", "sensitivity", "specificity"):
         if measure in found:
             lines += ["", measure.capitalize(), *_lines_of_merit(found[measure])]
+    for measure in ("sensitivity", "specificity"):
+        if one := found.get(f"{measure}_gee"):
+            lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}")
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
         lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")

@@ -12,7 +12,7 @@ import streamlit as st
 from core.errors import InvalidInput
 from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
 from core.evaluation.statistics.reader_study import Difference, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import analyse, sentence, simulated_power
+from core.evaluation.statistics.reader_study_summary import analyse, odds_sentence, sentence, simulated_power
 from core.evaluation.tables.reader_studies import write_imrmc, write_long_table
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import designs, readings
@@ -201,9 +201,7 @@ def draw_results(found: Results) -> None:
             icon=":material/visibility:",
         )
     crossed = found.study.fully_crossed
-    summary = analyse(
-        found.study, cut=protocol.cut if crossed else None, margin=protocol.margin or None if crossed else None
-    )
+    summary = analyse(found.study, cut=protocol.cut, margin=protocol.margin or None if crossed else None)
     if crossed:
         draw_crossed(found, summary)
     else:
@@ -215,6 +213,9 @@ def draw_results(found: Results) -> None:
             st.markdown(
                 f"U-statistic (Gallas 2006), {one['name']}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
             )
+    for measure in ("sensitivity", "specificity"):
+        if of_gee := summary[f"{measure}_gee"]:
+            st.markdown(f"{measure.capitalize()} by estimating equations: {odds_sentence(of_gee)}")
     draw_models(found)
     draw_times(found)
     draw_downloads(found)

@@ -14,6 +14,8 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import f as f_distribution
 from scipy.stats import ncf, norm, t
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_estimating_equations import GEE
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.comparison import holm
@@ -82,6 +84,48 @@ def specificities(study: ReaderStudy, cut: float) -> Merit:
     require_both_classes(study.is_positive, "A reader study")
     passed = (study.scores[..., ~study.is_positive] < cut).astype(np.float64)
     return Merit(passed.mean(axis=-1), None, passed)
+
+
+@dataclass(frozen=True, slots=True)
+class OddsRatio:
+    """Odds of being right under `first` over those under `second`, over all readers; shares: of right calls of each.
+
+    low, high: 95 %. n: reads.
+    """
+
+    first: str
+    second: str
+    shares: tuple[float, float]
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def generalised_estimate(study: ReaderStudy, cut: float, *, of_positives: bool) -> OddsRatio | None:
+    """Sensitivity (or specificity) at `cut` of the first two modalities by generalised estimating equations.
+
+    Liang & Zeger 1986: a logistic model of the modality, reads of one patient correlated in whatever way (robust
+    variance, independence as working correlation). For these readers; reads may be missing. None where every call, or
+    none, under a modality is right: the odds are infinite there.
+    """
+    chosen = study.is_positive == of_positives
+    patients = np.arange(len(study.is_positive)) if study.patients is None else patient_indices(study.patients)
+    scores = study.scores[:2][..., chosen]
+    is_read = ~np.isnan(scores)
+    right = ((scores >= cut) == of_positives)[is_read].astype(np.float64)
+    modality, _, case = np.nonzero(is_read)
+    shares = tuple(float(right[modality == one].mean()) if (modality == one).any() else np.nan for one in (0, 1))
+    if not all(0 < share < 1 for share in shares):
+        return None
+    columns = np.column_stack([np.ones(len(right)), modality == 0])
+    fitted = GEE(right, columns, groups=patients[chosen][case], family=Binomial()).fit()
+    low, high = fitted.conf_int()[1]
+    return OddsRatio(
+        study.modalities[0], study.modalities[1], (shares[0], shares[1]), float(np.exp(fitted.params[1])),
+        float(np.exp(low)), float(np.exp(high)), float(fitted.pvalues[1]), len(right),
+    )  # fmt: skip
 
 
 def _require_crossed(study: ReaderStudy) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from core.evaluation.statistics.reader_study import (
     RoeMetz,
     areas,
     delong_covariance,
+    generalised_estimate,
     jackknife_covariance,
     obuchowski_rockette,
     one_shot,
@@ -55,14 +57,18 @@ def analyse(
         if cut is not None:
             found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
-    elif cut is not None or margin is not None or effect is not None:
+    elif margin is not None or effect is not None:
         raise InvalidInput(
-            f"{found['missing_reads']} reads are missing: only the U-statistic can be computed, without a cut, a "
-            "margin or power. Leave these options out, or complete the reads."
+            f"{found['missing_reads']} reads are missing: only the U-statistic and, at a cut, estimating equations can "
+            "be computed, without a margin or power. Leave these options out, or complete the reads."
         )
     else:
         found["note"] = "Reads are missing: Obuchowski-Rockette and DBM are left out, the U-statistic needs no others."
     found["one_shot"] = _one_shots(study)
+    if cut is not None and len(study.modalities) > 1:
+        for name, of_positives in (("sensitivity_gee", True), ("specificity_gee", False)):
+            one = generalised_estimate(study, cut, of_positives=of_positives)
+            found[name] = None if one is None else dataclasses.asdict(one)
     return found
 
 
@@ -142,4 +148,13 @@ def sentence(one: Difference) -> str:
     return (
         f"{one.first} minus {one.second}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f}), se {one.se:.4f}, "
         f"t {one.t:.3f}, {by}, p {one.p:.3g}, adjusted {one.p_holm:.3g}"
+    )
+
+
+def odds_sentence(one: Mapping[str, Any]) -> str:
+    """An `OddsRatio` (its fields) in words."""
+    first, second = one["shares"]
+    return (
+        f"{one['first']} {first:.3f}, {one['second']} {second:.3f}, odds ratio {one['value']:.3f} ({one['low']:.3f} to "
+        f"{one['high']:.3f}), p {one['p']:.3g}, {one['n']} reads, these readers"
     )

@@ -56,7 +56,9 @@ def test_with_a_read_missing_the_u_statistic_remains_and_it_is_said(
     found = json.loads(capsys.readouterr().out)
     assert found["missing_reads"] == 1 and "area" not in found and "left out" in found["note"]
     assert all(one["variance"] > 0 for one in found["one_shot"])
-    assert main(["reader-study", "analyse", str(table), "--cut", "1"]) == 1
+    assert main(["reader-study", "analyse", str(table), "--cut", "1"]) == 0
+    assert "Sensitivity by estimating equations: 1 " in capsys.readouterr().out
+    assert main(["reader-study", "analyse", str(table), "--cut", "1", "--margin", "0.1"]) == 1
     assert "1 reads are missing" in capsys.readouterr().err
 
 

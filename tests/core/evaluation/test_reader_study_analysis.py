@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.evaluation.statistics.reader_study import (
     against_one,
     areas,
     delong_covariance,
+    generalised_estimate,
     jackknife_covariance,
     leave_one_out,
     obuchowski_rockette,
@@ -211,3 +213,24 @@ def test_what_cannot_be_analysed_is_a_sentence() -> None:
     study.scores[0, 0, 0] = np.nan
     with pytest.raises(InvalidInput, match="1 reads are missing"):
         areas(study)
+
+
+def test_estimating_equations_count_a_patients_reads_as_one_cluster() -> None:
+    """Their estimate is the ratio of the pooled odds; ten copies of each read of a patient teach nothing new."""
+    rng = np.random.default_rng(4)
+    is_positive = np.arange(60) < 30
+    once = rng.random((2, 1, 60)) * 100 + np.where(is_positive, 25, 0) + np.array([10, 0])[:, None, None] * is_positive
+    study = ReaderStudy(("aided", "unaided"), tuple("abcdefghij"), is_positive, np.repeat(once, 10, axis=1))
+    alone = ReaderStudy(("aided", "unaided"), ("a",), is_positive, once)
+    for of_positives in (True, False):
+        many, one = (generalised_estimate(each, 50, of_positives=of_positives) for each in (study, alone))
+        assert many is not None and one is not None
+        odds = [share / (1 - share) for share in many.shares]
+        assert many.value == pytest.approx(odds[0] / odds[1])
+        assert (many.value, many.low, many.high) == pytest.approx((one.value, one.low, one.high), rel=1e-4)
+        assert (many.n, one.n) == (600, 60)
+    scores = np.repeat(once, 10, axis=1)
+    scores[0, 0, :5] = np.nan
+    missing = generalised_estimate(replace(study, scores=scores), 50, of_positives=True)
+    assert missing is not None and missing.n == 595
+    assert generalised_estimate(study, 0, of_positives=True) is None
