@@ -111,7 +111,7 @@ def generalised_estimate(study: ReaderStudy, cut: float, *, of_positives: bool) 
     none, under a modality is right: the odds are infinite there.
     """
     chosen = study.is_positive == of_positives
-    patients = np.arange(len(study.is_positive)) if study.patients is None else patient_indices(study.patients)
+    patients = patient_indices(study.patients, len(study.is_positive))
     scores = study.scores[:2][..., chosen]
     is_read = ~np.isnan(scores)
     right = ((scores >= cut) == of_positives)[is_read].astype(np.float64)
