@@ -121,17 +121,21 @@ class Service(AtDesk):
             yield connection
 
     def _connection(self, on_wait: OnWait) -> Connection:
+        """One that knows the key. A service that is still starting, or is just dying, is tried again: until a request
+        was sent it cannot have died of it."""
         deadline = time.monotonic() + self.start_seconds
         while True:
             try:
-                with reachable(self.settings, self.name) as path:
-                    connection = Client(path, "AF_UNIX")
-                break
-            except OSError:
+                return self._proven()
+            except (EOFError, OSError):
                 if time.monotonic() >= deadline:
                     raise
                 on_wait(0)
                 time.sleep(0.1)
+
+    def _proven(self) -> Connection:
+        with reachable(self.settings, self.name) as path:
+            connection = Client(path, "AF_UNIX")
         try:
             if not connection.poll(NO_SIGN_SECONDS):
                 raise EOFError

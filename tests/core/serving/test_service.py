@@ -148,3 +148,21 @@ def test_a_socket_that_nobody_listens_at_is_no_service_and_is_removed_at_the_nex
     monkeypatch.setattr(client, "_started", lambda *_: subprocess.Popen(["cat"], stdin=subprocess.PIPE))
     with supervised(settings):
         assert not stale.exists()
+
+
+def test_a_connection_that_breaks_off_before_a_request_is_no_attempt_and_is_tried_until_the_start_is_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = object()
+    turns = iter([EOFError, ConnectionResetError, EOFError, found])
+
+    def proven(self: Service) -> object:
+        turn = next(turns)
+        if turn is not found:
+            raise turn  # type: ignore[misc]
+        return turn
+
+    monkeypatch.setattr(Service, "_proven", proven)
+    with pytest.raises(EOFError):
+        Service(settings, "x", start_seconds=0)._connection(lambda place: None)
+    assert Service(settings, "x", start_seconds=30)._connection(lambda place: None) is found
