@@ -96,10 +96,13 @@ def test_the_text_for_the_report_and_the_density_come_back_and_an_older_draft_ha
     assert draft_of(records, ann, study_id, "final") == ReadDraft({"R": ("2", 1)}, "x")
 
 
+HALF_WRITTEN = '{"breasts": {"R": ["2", 1]'
+
+
 @pytest.mark.parametrize(
     "stored",
     [
-        '{"breasts": {"R": ["2", 1]',
+        HALF_WRITTEN,
         "[]",
         "3",
         "{}",
@@ -114,8 +117,11 @@ def test_a_damaged_draft_says_so_and_the_next_one_takes_its_place(
     records: Database, ann: Somebody, study_id: str, stored: str
 ) -> None:
     store_draft(records, ann, study_id, "first", HALF)
+    if records.engine.dialect.name == "postgresql" and stored == HALF_WRITTEN:
+        stored = "3"  # a row that is no JSON at all cannot be there
     with records.begin() as connection:
-        connection.execute(text("UPDATE read_draft SET content = :stored").bindparams(stored=stored))
+        value = "CAST(:stored AS JSON)" if connection.dialect.name == "postgresql" else ":stored"
+        connection.execute(text(f"UPDATE read_draft SET content = {value}").bindparams(stored=stored))
     with pytest.raises(DamagedDraft, match="form begins anew"):
         draft_of(records, ann, study_id, "first")
     assert n_drafts(records) == 1

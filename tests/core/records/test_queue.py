@@ -340,7 +340,7 @@ def _two_results(db: Database) -> list[int]:
     person = add_person(db, "Ada")
     study_id = create_study(db, person, display_name="x", images=[picture()])
     with db.begin() as connection:
-        archive = {"name": "pacs", "dicomweb_url": "http://a", "ae_title": "", "host": "", "sends": []}
+        archive = {"name": "pacs", "dicomweb_url": "http://a", "ae_title": "", "host": "", "sends": [], "pushes": False}
         archive |= {"created_by": person.id, "created_at": tables.now()}
         archive_id = connection.execute(
             insert(tables.archive).values(**archive).returning(tables.archive.c.id)
