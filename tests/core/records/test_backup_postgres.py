@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from record_site import CALM, PostgresServer, add_person, answer, at_terminal, explanation, picture, stored_files
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
-from sqlalchemy import inspect, select, text
+from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from core import __main__ as program
@@ -59,6 +59,14 @@ def site(records: Database) -> tuple[Person, str]:
     held = trainings.QUEUE.claim(records, worker="w", machine="m")
     assert held is not None
     trainings.add_epochs(records, held, "", [{"epoch": 1, "loss": 0.1 + 0.2, "seconds": 1.0}])
+    moment = tables.now()
+    made = {"id": "a" * 32, "protocol": {}, "created_by": ann.id, "created_at": moment, "locked_at": moment}
+    said = {"reader_study_id": "a" * 32, "person_id": ann.id, "study_id": study_id, "modality": "unaided"}
+    noted = {"seconds": 1.5, "interruptions": 0, "is_training": False, "had_seen_answer": False, "answers": []}
+    impression = {"breast": "R", "birads": "2", "suspicion": 1, "created_at": moment}
+    with records.begin() as connection:
+        connection.execute(insert(tables.reader_study).values(protocol_sha256="b" * 64, **made))
+        connection.execute(insert(tables.reader_study_read).values(**said, **noted, **impression))
     heads.write_head(records)
     return ann, study_id
 
