@@ -81,8 +81,12 @@ def attention_controls(
         format_func=lambda name: name.replace("_", " "),
     )
     class_name = class_name or start.class_name
-    beside = _other_model(by_model, model_id, titles, key) if len(by_model) > 1 else None
-    opacity = st.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
+    beside, scale = None, st.container()
+    if len(by_model) > 1:
+        place, scale = st.columns(2, gap="small")  # one under the other they would push the form out of the window
+        with place:
+            beside = _other_model(by_model, model_id, titles, key)
+    opacity = scale.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
     _legend()
     index = explanation.classes.index(class_name)
     return AttentionChoice(prediction.weights_sha256, model_id, branch, class_name, index, opacity / 100, beside)
