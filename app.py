@@ -19,6 +19,7 @@ from streamlit.navigation.page import StreamlitPage
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
 
+from core.archive import sending
 from core.demo import site
 from core.errors import AppError
 from core.files import own_temporary_folder
@@ -33,6 +34,7 @@ from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
+from core.serving.client import serving
 from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
@@ -49,6 +51,7 @@ ACCOUNT = "pages/reader/account.py"
 ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/reader/worklist.py", "Worklist", ":material/view_list:", "record_first_read"),
     ("pages/reader/read.py", "Read", ":material/radiology:", "record_first_read"),
+    ("pages/reader/archive.py", "Archive", ":material/dns:", "query_archive"),
     ("pages/reader/truth.py", "Truth", ":material/task_alt:", "record_truth"),
     ("pages/reader/models.py", "Models", ":material/model_training:", "see_models"),
     ("pages/reader/study_reading.py", "Study reading", ":material/menu_book:", "read_in_reader_study"),
@@ -145,7 +148,11 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
-    with temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), supervised:
+    models = serving(settings)
+    with (
+        temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
+        supervised, models,
+    ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")
             yield

@@ -16,6 +16,8 @@ from core.commands import (
     audit,
     backup,
     bench,
+    conformance,
+    dicom_listen,
     licences,
     metrics,
     models,
@@ -38,7 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.exit_on_error = False
     parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (read, metrics, reader_study, models, bench, licences, audit, backup, restore, people, peak_levels):
+    for command in (
+        read,
+        metrics,
+        reader_study,
+        models,
+        bench,
+        licences,
+        audit,
+        backup,
+        restore,
+        people,
+        peak_levels,
+        dicom_listen,
+        conformance,
+    ):
         command.add_parser(subparsers)
     try:
         args = parser.parse_args(argv)

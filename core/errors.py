@@ -43,6 +43,14 @@ class ModelUnavailable(AppError):
     """No usable weights for the model that was asked for."""
 
 
+class ArchiveAway(AppError):
+    """An archive does not answer as it should now; trying again later may help."""
+
+
+class ArchiveRefused(AppError):
+    """An archive refuses what is asked or sent, and would refuse it again."""
+
+
 class InvalidSettings(AppError):
     """An environment variable holds a value that cannot be used."""
 

@@ -34,6 +34,7 @@ ReadingMode = Literal["read_first", "concurrent"]
 ThresholdPolicy = Literal["card", "sensitivity", "site"]
 SecondFactor = Literal["optional", "administrators"]
 WorkerAtStop = Literal["finish", "hand_back"]
+Serving = Literal["auto", "process", "inside"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
@@ -65,6 +66,9 @@ class Settings:
     worker: start a worker for trainings and imports with the application, on this machine.
     worker_at_stop: when the application stops, that worker finishes what it has in hand ("finish"), or hands it back
     after its last epoch, to go on with it after the next start ("hand_back").
+    serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
+        where there is memory for it.
+    compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
     allowed_hosts: names beside localhost, this machine's own and that of `public_url` under which the server answers.
@@ -74,6 +78,9 @@ class Settings:
     sso_client_id, sso_client_secret: as the provider registered SecondRead. sso_name: what the button calls it.
     sso_role_claim: the claim of the identity token that holds roles; dots lead into nested claims.
     sso_roles: which of its values mean which of our roles, "value=role+role, value=role".
+    ae_title: what SecondRead is called by archives (DICOM application entity title).
+    archive_credentials: what signs in to archives, a line each, "name = user:password" or "name = Bearer token".
+    archive_credentials_file: a file with such lines, read each time they are needed.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -98,6 +105,8 @@ class Settings:
     cookie_secure: Switch = False
     worker: Switch = True
     worker_at_stop: WorkerAtStop = "finish"
+    serving: Serving = "auto"
+    compute_ahead: Switch = True
     data_root: str = ""
     public_url: str = ""
     allowed_hosts: str = ""
@@ -109,6 +118,9 @@ class Settings:
     sso_name: str = "single sign-on"
     sso_role_claim: str = "roles"
     sso_roles: str = ""
+    ae_title: Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")] = "SECONDREAD"
+    archive_credentials: str = field(default="", repr=False)
+    archive_credentials_file: str = ""
     demo: Switch = False
     log_level: str = "INFO"
 
@@ -225,6 +237,8 @@ def _sentence(error: ErrorDetails) -> str:
         what = f"{text!r}; it can be {options}"
     elif kind.startswith("bool"):
         what = f"{text!r}; use 1 or 0"
+    elif kind == "string_pattern_mismatch":
+        what = f"{text!r}; it has 1 to 16 printable ASCII characters without backslash"
     elif kind == "less_than_equal":
         what = f"{text}; it is a per cent"
     elif kind.startswith("greater_than"):

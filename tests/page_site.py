@@ -17,11 +17,11 @@ from argon2 import PasswordHasher
 from record_site import Somebody, signed_in
 
 from core.models.cards import Card
-from core.reading import second_read
 from core.records.database.db import Database, open_database
 from core.records.people import accounts, passwords, sessions
 from core.records.reads import reads, studies
 from core.records.reads.reads import Impression
+from core.serving import inference
 from core.settings import REPOSITORY, Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
 
@@ -58,7 +58,7 @@ def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     code = accounts.setup_code(db) or ""
     one = signed_in(db, accounts.create_first_administrator(db, code=code, name="Dr One", password=PASSWORD))
     two = signed_in(db, accounts.create_person(db, one, name="Dr Two", password=PASSWORD, roles=["radiologist"]))
-    monkeypatch.setattr(second_read, "load_model", FakeModel)
+    monkeypatch.setattr(inference, "load_model", FakeModel)
     yield PageSite(db, one, two, weights)
     db.close()
     st.cache_resource.clear()

@@ -54,6 +54,7 @@ def running_app(state_dir: Path, *, port: int = 0, **settings: object) -> Iterat
     output = state_dir.parent / f"{state_dir.name}.terminal"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SECONDREAD_")}
     environment |= {"SECONDREAD_STATE_DIR": str(state_dir), "PYTHONUNBUFFERED": "1", "SECONDREAD_WORKER": "0"}
+    environment |= {"SECONDREAD_SERVING": "inside"}  # a process of its own costs every start TensorFlow
     environment |= {f"SECONDREAD_{name.upper()}": str(value) for name, value in settings.items()}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     with output.open("ab") as terminal:

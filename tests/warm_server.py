@@ -49,7 +49,7 @@ class WarmServer:
 
     def __init__(self, state_dir: Path, port: int, output: Path, **settings: object) -> None:
         self.url, self.port, self.output = f"http://localhost:{port}", port, output
-        variables = {"state_dir": state_dir, "worker": 0, **settings}
+        variables = {"state_dir": state_dir, "worker": 0, "serving": "inside", **settings}
         environment = {f"SECONDREAD_{name.upper()}": str(value) for name, value in variables.items()}
         self.process: BaseProcess = context().Process(target=serve, args=(port, environment, output))
         self.process.start()

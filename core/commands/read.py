@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,16 @@ from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
 from core.reading.outlines import is_outlined, outline_card, outlined_lesions
 from core.reading.second_read import cards_for, no_opinions, read_image
+from core.serving.client import running_service
+from core.serving.desk import Urgency
+from core.serving.inference import answered_by, inside
 from core.settings import Settings
-from core.types import Image, Modality
+from core.types import Explanation, Image, Modality, Prediction
 
 log = logging.getLogger(__name__)
+ASKED_AT_ONCE = 12
+"""One forward pass's worth, and some that are being prepared."""
+Answered = tuple[Card, Prediction, Explanation]
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -50,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print `{"images": [...], "withheld": [...]}`; 0 if any image was read, 2 if all were refused.
+    """Print `{"images": [...], "withheld": [...], "computed_by": …}`; 0 if any image was read, 2 if all were refused.
 
     withheld: the models that do not answer because they may be no better than chance; an image whose kind has no other
     says so under `no_opinion`. lead: the model whose number is to be read first (lead_note: why it is not the one that
@@ -70,21 +77,50 @@ def run(args: argparse.Namespace) -> int:
     intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
     cards = named or live_cards(settings)
     without = {} if named else no_opinions(settings, [intake.image for intake in intakes if intake.image])
-    entries = [
-        {
-            **_entry(intake, cards_for(intake.image, cards) if intake.image else [], settings, args.out),
-            **_findings(intake.image, settings, args.out),
-            "no_opinion": without.get(intake.image.modality) if intake.image and intake.image.modality else None,
-        }
-        for intake in intakes
-    ]
+    service = running_service(settings)
+    with answered_by(service) if service else inside():
+        answers = _answers(intakes, cards)
+        entries = [
+            {
+                **_entry(intake, answers[number], settings, args.out),
+                **_findings(intake.image, settings, args.out),
+                "no_opinion": without.get(intake.image.modality) if intake.image and intake.image.modality else None,
+            }
+            for number, intake in enumerate(intakes)
+        ]
     withheld = [{"model_id": card.model_id, "why": withheld_text(card)} for card in withheld_cards(settings)]
-    json.dump({"images": entries, "withheld": withheld}, sys.stdout, indent=1)
+    by = "the inference service of the running server" if service else "this process"
+    json.dump({"images": entries, "withheld": withheld, "computed_by": by}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2
 
 
-def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path | None) -> dict[str, Any]:
+def _answers(intakes: Sequence[Intake], cards: Sequence[Card]) -> list[list[Answered]]:
+    """For each image what its models said, in the order of the cards.
+
+    Several are asked at a time, model by model: what is prepared while another is computed goes together.
+    """
+    images = [intake.image for intake in intakes]
+    work = [
+        (number, card)
+        for card in cards
+        for number, image in enumerate(images)
+        if image is not None and cards_for(image, [card])
+    ]
+
+    def one(number: int, card: Card) -> Answered:
+        image = images[number]
+        assert image is not None
+        return card, *read_image(card, image, urgency=Urgency.BACKGROUND)
+
+    found: list[list[Answered]] = [[] for _ in images]
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        for (number, _), answer in zip(work, pool.map(lambda asked: one(*asked), work), strict=True):
+            found[number].append(answer)
+    return found
+
+
+def _entry(intake: Intake, answers: Sequence[Answered], settings: Settings, out: Path | None) -> dict[str, Any]:
     image = intake.image
     entry: dict[str, Any] = {
         "file": intake.name,
@@ -103,13 +139,13 @@ def _entry(intake: Intake, cards: Sequence[Card], settings: Settings, out: Path 
         "predictions": [],
     }
     if image is not None and image.modality is not None:
-        lead = lead_of(settings, image.modality, {card.model_id for card in cards})
+        lead = lead_of(settings, image.modality, {card.model_id for card, _, _ in answers})
         entry |= {"lead": lead.model_id, "lead_note": lead.note or None} if lead else {}
     if out is not None:
         entry["heatmaps"] = []
-    for card in cards:
+    for card, said, explanation in answers:
         assert image is not None
-        prediction, files = _read(image, card, out)
+        prediction, files = _fields(image, card, said, explanation, out)
         unlike = [UNLIKE_TEXT] if prediction["unlike_training"] else []
         remarks = [*unlike, *remarks_of(settings, card)]
         weak = bool(weak_texts(settings, card))
@@ -156,8 +192,9 @@ def _descriptor(one: Descriptor) -> dict[str, Any]:
     }
 
 
-def _read(image: Image, card: Card, out: Path | None) -> tuple[dict[str, Any], list[str]]:
-    prediction, explanation = read_image(card, image)
+def _fields(
+    image: Image, card: Card, prediction: Prediction, explanation: Explanation, out: Path | None
+) -> tuple[dict[str, Any], list[str]]:
     fields = {
         "model_id": prediction.model_id,
         "weights_sha256": prediction.weights_sha256,

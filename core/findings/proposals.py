@@ -1,4 +1,5 @@
-"""Where a model's heat map peaks, proposed to the reader as points once the reader may see the model's answer.
+"""What a model proposes to the reader, once the reader may see the model's answer: points where its heat map peaks,
+and outlines of the outline network (`core.findings.outlines`).
 
 A map is scaled to its own greatest attention, so its highest peak is always 1; lower peaks count down to a level that
 was measured per model on lesion outlines (`python -m core peak-levels`): the lowest at which at least half of all peaks
@@ -52,7 +53,11 @@ class PeakLevel:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One peak that was proposed. level: the one that counted then. answer: one of `ANSWERS`."""
+    """One peak or outline that was proposed, a mark of the kind "point" or "outline".
+
+    strength: of the peak, or the network's highest answer within the outline. level: the one that counted then.
+    answer: one of `ANSWERS`.
+    """
 
     mark: Mark
     model_id: str
@@ -62,8 +67,8 @@ class Proposal:
     answer: str = "open"
 
     def __post_init__(self) -> None:
-        if self.answer not in ANSWERS or self.mark.kind != "point":
-            raise InvalidInput("A proposal is a point that is accepted, edited, rejected or open.")
+        if self.answer not in ANSWERS or self.mark.kind not in ("point", "outline"):
+            raise InvalidInput("A proposal is a point or an outline that is accepted, edited, rejected or open.")
 
 
 def peaks_of(heat: np.ndarray, level: float) -> tuple[Peak, ...]:

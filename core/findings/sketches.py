@@ -144,18 +144,23 @@ def annotations_of(sketches: Sequence[Sketch], places: Places) -> Annotations:
 
 
 def proposal_uid(number: int) -> str:
-    """What names the mark of a proposal in a form. number: of the proposal, from 0."""
+    """What names the mark of a proposed peak in a form. number: of the peak, from 0."""
     return f"proposal-{number}"
 
 
+def outline_uid(image_sha256: str, frame: int, number: int) -> str:
+    """What names the mark of a proposed outline in a form: the same for the same picture. number: from 0."""
+    return f"outline-{image_sha256[:16]}-{frame}-{number}"
+
+
 def answered(
-    proposals: Sequence[Proposal], sketches: Sequence[Sketch], rejected: Collection[str]
+    proposals: Mapping[str, Proposal], sketches: Sequence[Sketch], rejected: Collection[str]
 ) -> tuple[Proposal, ...]:
-    """The proposals with what the reader did with each: a finding on it counts, a bare mark does not."""
+    """The proposals (id of the mark -> proposal) with what the reader did with each: a finding on it counts, a bare
+    mark does not."""
     drawn = {uid: mark for sketch in sketches if sketch.type for uid, mark in sketch.marks}
     found = []
-    for number, proposal in enumerate(proposals):
-        uid = proposal_uid(number)
+    for uid, proposal in proposals.items():
         answer = "rejected" if uid in rejected else "open"
         if uid in drawn:
             answer = "accepted" if drawn[uid].to_json() == proposal.mark.to_json() else "edited"

@@ -46,12 +46,15 @@ _TOO_COSTLY = (
 )
 
 
-def decode(source: bytes | Path, kind: str, *, limits: Limits, frame: int, window: int | None) -> Decoded:
+def decode(
+    source: bytes | Path, kind: str, *, limits: Limits, frame: int, window: int | None, with_source: bool = False
+) -> Decoded:
     """The picture in `source`; raises `UnreadableImage` with the child's sentence, or ours when the child was stopped.
 
-    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content.
+    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content. with_source: fill `Decoded.source`, which
+    only a DICOM file has.
     """
-    request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits)}
+    request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits), "with_source": with_source}
     command = [sys.executable, "-m", "core.imaging.decode_process", json.dumps(request)]
     with _AT_ONCE, _opened(source) as stdin:
         child = subprocess.Popen(
@@ -179,6 +182,10 @@ def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
 def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
     try:
         decoded = _decode_here(request, stream)
+        if request["with_source"]:
+            from core.imaging.dicom.source import read_source_tags  # pydicom loads only where needed
+
+            decoded.source = read_source_tags(stream)
     except AppError as refusal:
         return {"refused": str(refusal)}, b""
     except MemoryError:

@@ -51,6 +51,7 @@ class Decoded:
     pixels: float32 in [0, 1], (H, W), or (H, W, 3) RGB while colour is still undecided or for histology.
     patient: "PatientID|IssuerOfPatientID", only to be hashed with the site's key and forgotten; "" when absent.
     exam: StudyInstanceUID, treated in the same way. taken_on: the day of the exam, "2026-01-31"; "" when absent.
+    source: whose and which object it is (`core.imaging.dicom.source`), only to be sealed; empty unless asked for.
     pixel_aspect, view_modifiers, not_scored, is_scored_alone, guessed_bits: as in `core.types.Image`.
     """
 
@@ -70,6 +71,7 @@ class Decoded:
     patient: str = ""
     exam: str = ""
     taken_on: str = ""
+    source: dict[str, str] = field(default_factory=dict)
     pixel_aspect: float = 1.0
     view_modifiers: tuple[str, ...] = ()
     not_scored: str = ""

@@ -22,7 +22,10 @@ from core.types import IMPLANT_DISPLACED, VIEWS, Image, Modality
 _SIDES = ("R", "L")
 _ALIGN = {"R": "right", "L": "left"}
 _FOUR_VIEWS = ("CC", "MLO")
+_OVER = "Current over earlier"
+_ROW_MOST = 4
 _SEARCH_SIDE = 128
+_FRONT_SIDE = 512
 _FLIPPED = "FLIPPED"
 _FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
 
@@ -97,6 +100,66 @@ def stages(layout: Layout) -> tuple[Stage, ...]:
     return tuple(found)
 
 
+def stages_with_prior(current: Layout, prior: Layout) -> tuple[Stage, ...]:
+    """The current pictures over the earlier ones, view by view, then the stages of each study alone.
+
+    The earlier pictures are counted after the current ones. Of mammograms the first stage has a column for each breast
+    and view, and each view has a stage of its own; of other pictures it has the first ones of both studies, in order.
+    """
+    n_current = sum(place.index is not None for place in current.places)
+    earlier = replace(
+        prior,
+        places=tuple(
+            replace(place, index=None if place.index is None else place.index + n_current) for place in prior.places
+        ),
+    )
+    here, before = _by_view(current), _by_view(earlier)
+    views = [view for view in _FOUR_VIEWS if any((side, view) in here for side in _SIDES)]
+    found = []
+    if views and before:
+
+        def over(shown: Sequence[str]) -> tuple[Place, ...]:
+            cells = [(side, view) for view in shown for side in _SIDES]
+            now = [here.get(cell) or Place(None, f"{cell[0]} {cell[1]}: no image") for cell in cells]
+            then = [before.get(cell) or Place(None, f"{cell[0]} {cell[1]}: no earlier image") for cell in cells]
+            return (*now, *then)
+
+        if len(views) > 1:
+            found.append(Stage(_OVER, over(views), len(views) * len(_SIDES)))
+        found += [Stage(f"{view}: {_OVER[0].lower()}{_OVER[1:]}", over([view]), len(_SIDES)) for view in views]
+    else:
+        rows = [
+            [place for place in layout.places if place.index is not None][:_ROW_MOST] for layout in (current, earlier)
+        ]
+        columns = max(len(row) for row in rows)
+        padded = [[*row, *[Place(None, "")] * (columns - len(row))] for row in rows]
+        found.append(Stage(_OVER, (*padded[0], *padded[1]), columns))
+    of_prior = [replace(stage, name=f"Earlier: {stage.name}") for stage in stages(earlier)]
+    return (*found, *stages(current), *of_prior)
+
+
+def stages_with_copies(layout: Layout, copied: Sequence[int]) -> tuple[Stage, ...]:
+    """Each of the copied pictures beside its copy, then the usual stages. copied: indices; the copies are counted after
+    all pictures, in this order."""
+    n = sum(place.index is not None for place in layout.places)
+    places = {place.index: replace(place, align="left") for place in layout.places if place.index is not None}
+    pairs = [
+        Stage(f"{places[index].label}: two models", (places[index], replace(places[index], index=n + number)), 2)
+        for number, index in enumerate(copied)
+    ]
+    return (*pairs, *stages(layout))
+
+
+def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
+    """(side, view) -> the first picture of it, of CC and MLO."""
+    found: dict[tuple[str, str], Place] = {}
+    for place in layout.places:
+        words = tuple(place.label.split(",")[0].split()[:2])
+        if place.index is not None and len(words) == 2 and words[0] in _SIDES and words[1] in _FOUR_VIEWS:
+            found.setdefault((words[0], words[1]), place)
+    return found
+
+
 def label_of(images: Sequence[Image], index: int) -> str:
     """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known."""
     image = images[index]
@@ -119,6 +182,23 @@ def chest_wall_side(image: Image) -> tuple[str | None, bool]:
     if row_direction in ("A", "P"):
         return ("left" if row_direction == "A" else "right"), True
     return _wall_by_pixels(image.pixels), False
+
+
+def breast_front(image: Image) -> tuple[float, int] | None:
+    """(column, step) of a mammogram: the foremost column of the breast, as a length from the outer edge of the first
+    pixel, and the way along the rows from there to the chest wall, 1 or -1. None where the breast is not found.
+
+    The foremost point is the nipple where it is seen in profile. To a pixel of a picture of `_FRONT_SIDE` pixels.
+    """
+    if image.modality is not Modality.MAMMOGRAPHY:
+        return None
+    wall, _ = chest_wall_side(image)
+    main = _breast_mask(image.pixels, _FRONT_SIDE)
+    if wall is None or main is None:
+        return None
+    columns = np.flatnonzero(main.any(axis=0)) * (image.width / main.shape[1])
+    one = image.width / main.shape[1]
+    return (float(columns[-1] + one), -1) if wall == "left" else (float(columns[0]), 1)
 
 
 def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
@@ -169,18 +249,10 @@ def _in_order(images: Sequence[Image]) -> Layout:
 
 def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     """The side on which the breast is cut off straight: it touches that edge, or carries more of its area there."""
-    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
-    height, width = grey.shape
-    scale = min(1.0, _SEARCH_SIDE / max(height, width))
-    size = max(8, round(width * scale)), max(8, round(height * scale))
-    small = np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX))
-    low, high = np.percentile(small, (1, 99.5))
-    tissue = small > low + 0.12 * (high - low)
-    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=2))
-    if not count:
+    main = _breast_mask(pixels, _SEARCH_SIDE)
+    if main is None:
         return None
-    main = labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1
-    margin = max(2, size[0] // 32)
+    margin = max(2, main.shape[1] // 32)
     touches = float(main[:, :margin].any(axis=1).mean()), float(main[:, -margin:].any(axis=1).mean())
     if abs(touches[0] - touches[1]) > 0.2:
         return "left" if touches[0] > touches[1] else "right"
@@ -190,3 +262,16 @@ def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     if abs(middle - 0.5) < 0.02:
         return None
     return "left" if middle < 0.5 else "right"
+
+
+def _breast_mask(pixels: np.ndarray, side: int) -> np.ndarray | None:
+    """bool (h, w), the longer at most `side`: the largest bright region of the picture made smaller; None without."""
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
+    height, width = grey.shape
+    scale = min(1.0, side / max(height, width))
+    size = max(8, round(width * scale)), max(8, round(height * scale))
+    small = np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX))
+    low, high = np.percentile(small, (1, 99.5))
+    tissue = small > low + 0.12 * (high - low)
+    labels, count = ndimage.label(ndimage.binary_opening(tissue, iterations=2))
+    return labels == int(np.bincount(labels.ravel())[1:].argmax()) + 1 if count else None

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
@@ -38,13 +38,15 @@ class Intake:
     """What became of one file: an image, or the sentence why it was refused.
 
     name: as given; members of a zip are "a.zip/member". It is for the person who chose the file, never for a log.
-    sha256: of the file's bytes, hex; "" when they could not be read.
+    sha256: of the file's bytes, hex; "" when they could not be read. source: whose and which object a DICOM file is
+    (`core.imaging.dicom.source`), only where it was asked for; to be sealed, so its `repr` is empty.
     """
 
     name: str
     sha256: str
     image: Image | None
     refused: str | None
+    source: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class _Request:
     frame: int
     window: int | None
     site_key: bytes
+    with_source: bool = False
 
 
 def read_upload(
@@ -87,12 +90,14 @@ def read_study(
     window: int | None = None,
     site_key: bytes = b"",
     progress: Callable[[int, int], None] | None = None,
+    with_source: bool = False,
 ) -> tuple[Intake, ...]:
     """All pictures of files, folders and zips, in order, two decoded at a time.
 
-    progress: called with (files done, files known so far) from the calling thread.
+    progress: called with (files done, files known so far) from the calling thread. with_source: fill `Intake.source`;
+    a DICOM file that does not name what it is is refused then.
     """
-    request = _Request(settings, modality, frame, window, site_key)
+    request = _Request(settings, modality, frame, window, site_key, with_source)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
     return tuple(_on_one_scale(_read_all(sources, request, progress, len(files))))
@@ -174,9 +179,10 @@ def _read_one(source: _Source, request: _Request) -> Intake:
             return Intake(source.name, sha256, None, source.refused)
         kind = _require_kind(_head(source.data))
         decoded = decode(
-            source.data, kind, limits=Limits.of(request.settings), frame=request.frame, window=request.window
-        )
-        return Intake(source.name, sha256, _finish(decoded, sha256, request), None)
+            source.data, kind, limits=Limits.of(request.settings), frame=request.frame, window=request.window,
+            with_source=request.with_source and kind == "DICOM",
+        )  # fmt: skip
+        return Intake(source.name, sha256, _finish(decoded, sha256, request), None, decoded.source)
     except AppError as refusal:
         return Intake(source.name, sha256, None, str(refusal))
     except OSError:
@@ -239,19 +245,19 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         notes=tuple(decoded.notes),
         warnings=tuple(decoded.warnings),
         tags=decoded.tags,
-        patient_hash=_keyed_hash(decoded.patient, request.site_key),
+        patient_hash=keyed_hash(decoded.patient, request.site_key),
         pixel_aspect=decoded.pixel_aspect,
         view_modifiers=decoded.view_modifiers,
         not_scored=decoded.not_scored if decoded.modality is Modality.MAMMOGRAPHY else "",
         is_scored_alone=decoded.is_scored_alone and decoded.modality is Modality.MAMMOGRAPHY,
         guessed_bits=decoded.guessed_bits,
-        exam_hash=_keyed_hash(decoded.exam, request.site_key),
+        exam_hash=keyed_hash(decoded.exam, request.site_key),
         taken_on=date.fromisoformat(decoded.taken_on) if decoded.taken_on else None,
         colour_share=colour_share(decoded.pixels) if decoded.modality is not Modality.HISTOLOGY else 0.0,
     )
 
 
-def _keyed_hash(value: str, site_key: bytes) -> str | None:
+def keyed_hash(value: str, site_key: bytes) -> str | None:
     """HMAC-SHA256, hex; None where the file says nothing or there is no key."""
     return hmac.new(site_key, value.encode(), hashlib.sha256).hexdigest() if site_key and value else None
 

@@ -10,26 +10,38 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.models.cards import Card, members_of
+from core.models.outline_card import OutlineCard
 
 if TYPE_CHECKING:
     from core.models.inference import LoadedModel, Reader
+    from core.models.outline_inference import LoadedOutline
 
 BYTES_MOST = 1 << 30
 """Of the networks' weights, float32: twice what the shipped models need together."""
 
 
+class Weighted(Protocol):
+    """As much of a card, of a model or of an outline network, as the networks in memory need."""
+
+    @property
+    def weights_sha256(self) -> str: ...
+
+    @property
+    def has_weights(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    card: Card
-    network: Future[LoadedModel]
+    card: Weighted
+    network: Future[Any]
 
     @property
     def n_bytes(self) -> int:
         """0 while it is being loaded; what failed is no entry any more."""
-        return self.network.result().n_bytes if self.network.done() else 0
+        return int(self.network.result().n_bytes) if self.network.done() else 0
 
 
 class LoadedModels:
@@ -39,12 +51,12 @@ class LoadedModels:
     and nobody waits for a network that somebody else is loading. The one that was asked for last always stays.
     """
 
-    def __init__(self, load: Callable[[Card], LoadedModel], bytes_most: int = BYTES_MOST) -> None:
+    def __init__(self, load: Callable[[Any], Any], bytes_most: int = BYTES_MOST) -> None:
         self._load, self._bytes_most = load, bytes_most
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
 
-    def get(self, card: Card) -> LoadedModel:
+    def get(self, card: Weighted) -> Any:
         """The network of these weights. Raises what loading raises, for everybody who waited; the next one may try."""
         key = card.weights_sha256
         with self._lock:
@@ -77,6 +89,13 @@ class LoadedModels:
         with self._lock:
             return tuple(self._entries)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether another network as large as the largest in memory would push one out."""
+        with self._lock:
+            sizes = [entry.n_bytes for entry in self._entries.values()]
+        return sum(sizes) + max(sizes, default=0) > self._bytes_most
+
     def _forget(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             del self._entries[key]
@@ -88,9 +107,14 @@ class LoadedModels:
                 held -= self._entries.pop(key).n_bytes
 
 
-def _network(card: Card) -> LoadedModel:
+def _network(card: Weighted) -> LoadedModel | LoadedOutline:
+    if isinstance(card, OutlineCard):
+        from core.models.outline_inference import LoadedOutline
+
+        return LoadedOutline(card)
     from core.models.inference import LoadedModel
 
+    assert isinstance(card, Card)
     return LoadedModel(card)
 
 
@@ -106,7 +130,14 @@ def load_model(card: Card) -> Reader:
     """
     members = members_of(card)
     if not members:
-        return MODELS.get(card)
+        found: LoadedModel = MODELS.get(card)
+        return found
     from core.models.inference import LoadedEnsemble
 
     return LoadedEnsemble(card, [MODELS.get(member) for member in members])
+
+
+def load_outline(card: OutlineCard) -> LoadedOutline:
+    """The outline network of these weights, as `load_model`. Raises ModelUnavailable."""
+    found: LoadedOutline = MODELS.get(card)
+    return found

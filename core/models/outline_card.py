@@ -61,6 +61,16 @@ class OutlineCard(OutlineCardFile):
 
     folder: Path
 
+    @property
+    def weights_sha256(self) -> str:
+        """The identity of the weights, hex."""
+        return self.weights.sha256
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the files of the weights are here."""
+        return all((self.folder / Path(name).name).is_file() for name in self.weights.files)
+
 
 def read_outline_card(folder: Path) -> OutlineCard:
     """The card in the folder of an outline network. Raises ModelUnavailable with a sentence."""

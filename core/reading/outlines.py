@@ -1,18 +1,23 @@
 """Lesions of ultrasound images: outlines that the network proposes, each with its measured descriptors.
 
-For the page, the command line and tests alike. Loads TensorFlow only when an outline is proposed.
+For the page, the command line and tests alike. Loads no TensorFlow by itself.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import InvalidInput
-from core.findings.outlines import Outline, outlines_of
+from core.findings.marks import Mark
+from core.findings.outlines import Outline, boundary, outlines_of
+from core.findings.proposals import Proposal
+from core.findings.sketches import outline_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
 from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
+from core.serving.inference import inference
 from core.settings import Settings
 from core.types import Image, Modality
 
@@ -28,6 +33,20 @@ class OutlinedLesion:
 
     outline: Outline
     descriptors: tuple[Descriptor, ...]
+
+
+def outline_proposals(card: OutlineCard, image: Image, lesions: Sequence[OutlinedLesion]) -> dict[str, Proposal]:
+    """The outlines as marks that a reader can move, accept and reject, by the ids of the marks, in their order."""
+    return {
+        outline_uid(image.sha256, image.frame, number): Proposal(
+            Mark(image.sha256, image.frame, "outline", boundary(lesion.outline.mask)),
+            card.model_id,
+            card.weights.sha256,
+            lesion.outline.peak,
+            card.least_peak,
+        )
+        for number, lesion in enumerate(lesions)
+    }
 
 
 def outline_card(site: Settings) -> OutlineCard | None:
@@ -53,9 +72,7 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
         if key in _HELD:
             _HELD.move_to_end(key)
             return _HELD[key]
-    from core.models.outline_inference import loaded_outline
-
-    probability = loaded_outline(card).probability(image)
+    probability = inference().outline(card, image, lambda place: None)
     found = tuple(
         OutlinedLesion(
             outline,

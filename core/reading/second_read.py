@@ -1,6 +1,6 @@
 """The second read of a study: which models are asked, against which thresholds, what is kept, and who is shown it.
 
-For pages, the command line and tests alike. Loads TensorFlow only when a model is asked.
+For pages, the command line and tests alike. Loads no TensorFlow by itself: `core.serving.inference` answers.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from core.errors import AppError
+from core.errors import AppError, ModelUnavailable
 from core.findings.marks import Mark
 from core.findings.proposals import Proposal, measured_levels, peaks_of
+from core.findings.sketches import proposal_uid
 from core.imaging.preprocess import heat_map
 from core.models.aggregate import BreastScore, per_breast
 from core.models.cards import (
@@ -24,14 +26,16 @@ from core.models.cards import (
     withheld_cards,
 )
 from core.models.lead import lead_of
-from core.models.loaded import MODELS, load_model
 from core.models.operating_point import OperatingPoint, held_against
+from core.reading.outlines import outline_card
 from core.records.database.db import Database
 from core.records.people.permissions import SignedIn
 from core.records.reads import predictions
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.records.releases import shadows
 from core.records.site_settings import current, points_here
+from core.serving.desk import Urgency
+from core.serving.inference import OnWait, inference
 from core.settings import Settings
 from core.types import Explanation, Image, Modality, Prediction
 
@@ -42,16 +46,28 @@ Answer = tuple[str, Prediction, Explanation]
 Work = Sequence[tuple[Card, StoredImage]]
 """Which models are to read which images."""
 
+_AHEAD_MOST = 256
+_AHEAD_LOCK = threading.Lock()
+_AHEAD: dict[str, None] = {}
+"""The last studies that the models were asked about ahead: a page is drawn anew at every click."""
 _SHADOWS = threading.Lock()
 """One study after the other: nobody waits for shadow models, and they must not slow down those who read."""
 
 
-def read_image(card: Card, image: Image, point: OperatingPoint | None = None) -> tuple[Prediction, Explanation]:
+def read_image(
+    card: Card,
+    image: Image,
+    point: OperatingPoint | None = None,
+    *,
+    urgency: Urgency = Urgency.READER,
+    on_wait: OnWait = lambda place: None,
+) -> tuple[Prediction, Explanation]:
     """What a model says of an image, against the threshold of `point` (the card's own without one).
 
-    The first call loads the model (seconds). Raises ModelUnavailable; InvalidInput for an image of another modality.
+    The first call may load the model (seconds). on_wait: is told the place in the queue while others go before. Raises
+    ModelUnavailable; InvalidInput for an image of another modality.
     """
-    prediction, explanation = load_model(card).read(image)
+    prediction, explanation = inference().read(card, image, urgency, on_wait)
     return (prediction if point is None else held_against(prediction, point)), explanation
 
 
@@ -74,11 +90,18 @@ def unanswered(site: Settings, study: StoredStudy, answers: Sequence[Answer]) ->
     ]
 
 
-def ask(db: Database, study: StoredStudy, work: Work, progress: Callable[[int, Card], None]) -> dict[str, str]:
+def ask(
+    db: Database,
+    study: StoredStudy,
+    work: Work,
+    progress: Callable[[int, Card], None],
+    on_wait: Callable[[int, Card, int], object] = lambda number, card, place: None,
+) -> dict[str, str]:
     """Have each model read each image and keep what it said, against the threshold that counts at this site now.
 
     progress: is told the number of each answer, from 0, and whose it will be. A model that cannot answer does not keep
-    the others from answering: the result is title -> why it could not. Shadow models read afterwards by themselves.
+    the others from answering: the result is title -> why it could not. on_wait: is told the same while the answer is
+    waited for, and how many images of others go before. Shadow models read afterwards by themselves.
     """
     _forget_retired(db)
     refusals: dict[str, str] = {}
@@ -86,12 +109,41 @@ def ask(db: Database, study: StoredStudy, work: Work, progress: Callable[[int, C
     for number, (card, stored) in enumerate(work):
         progress(number, card)
         try:
-            prediction, explanation = read_image(card, stored.image, points[card.weights_sha256])
+            prediction, explanation = read_image(
+                card, stored.image, points[card.weights_sha256], on_wait=partial(on_wait, number, card)
+            )
             predictions.record_predictions(db, study.row.id, stored.id, prediction, explanation)
         except AppError as refused:
             refusals[card.title] = str(refused)
     ask_shadow_models(db, study)
     return refusals
+
+
+def compute_ahead(db: Database, study: StoredStudy) -> threading.Thread | None:
+    """Have the models read while the reader forms a first impression, so that their answers are there once asked for.
+
+    What they say lies in the memory of whatever computes and nowhere else: nothing is recorded or told before `ask`
+    asks for it. Once a study; None where the site does not want it or there is nothing to do.
+    """
+    site = current(db)
+    work = unanswered(site, study, []) if site.compute_ahead and not study.pixels_removed_at else []
+    with _AHEAD_LOCK:
+        if not work or study.row.id in _AHEAD:
+            return None
+        _AHEAD[study.row.id] = None
+        while len(_AHEAD) > _AHEAD_MOST:
+            _AHEAD.pop(next(iter(_AHEAD)))
+
+    def prepare_all() -> None:
+        try:
+            for card, stored in work:
+                inference().ahead(card, stored.image)
+        except Exception as error:  # a thread's outermost loop; the models are asked again when the reader asks
+            log.info("the models were not asked ahead: %s", type(error).__name__)
+
+    thread = threading.Thread(target=prepare_all, name="ahead", daemon=True)
+    thread.start()
+    return thread
 
 
 def ask_shadow_models(db: Database, study: StoredStudy) -> threading.Thread | None:
@@ -104,7 +156,7 @@ def ask_shadow_models(db: Database, study: StoredStudy) -> threading.Thread | No
         for card, stored in work:
             try:
                 with _SHADOWS:
-                    prediction, _ = read_image(card, stored.image)
+                    prediction, _ = read_image(card, stored.image, urgency=Urgency.BACKGROUND)
                 shadows.record_shadow_answer(db, study.row.id, stored.id, prediction)
             except Exception as error:  # a thread's outermost loop; a shadow model's failure stops no reader
                 log.error("shadow model %s: %s", card.weights_sha256[:8], type(error).__name__, exc_info=error)
@@ -176,16 +228,20 @@ def _work(cards: Iterable[Card], study: StoredStudy) -> list[tuple[Card, StoredI
 
 def _forget_retired(db: Database) -> None:
     """Leave no network in memory that nobody can ask any more; a candidate can be asked until its files are removed."""
-    if not MODELS.held:
-        return
     site = current(db)
     cards = (*live_cards(site), *shadow_cards(site), *candidate_cards(site))
     members = {named.weights_sha256 for card in cards for named in card.members}
-    MODELS.forget_all_but({card.weights_sha256 for card in cards} | members)
+    try:
+        outline = outline_card(site)
+    except ModelUnavailable:
+        outline = None
+    known = {card.weights_sha256 for card in cards} | members | ({outline.weights_sha256} if outline else set())
+    inference().forget_all_but(frozenset(known))
 
 
-def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> tuple[Proposal, ...]:
-    """The peaks of each lead's heat map on the images that it calls, in the order of the images.
+def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) -> dict[str, Proposal]:
+    """The peaks of each lead's heat map on the images that it calls, in the order of the images, by the ids of their
+    marks.
 
     answers: as `second_read.answers_of` gives them, so only of what the reader may see; without them there are none,
     and none of a model whose level was not measured. Always the same for the same answers.
@@ -204,4 +260,4 @@ def proposals_of(site: Settings, study: StoredStudy, answers: Sequence[Answer]) 
             for peak in peaks_of(heat, level.level):
                 mark = Mark(stored.image.sha256, stored.image.frame, "point", ((peak.column, peak.row),))
                 found.append(Proposal(mark, prediction.model_id, prediction.weights_sha256, peak.strength, level.level))
-    return tuple(found)
+    return {proposal_uid(number): one for number, one in enumerate(found)}

@@ -86,7 +86,7 @@ def _note_nothing(_connection: Connection, _row_id: int, _attempt: int, _sentenc
 @dataclass(frozen=True)
 class Queue:
     """The rows of one table, which has the columns `id`, `state`, `message`, `attempts`, `worker`, `machine`,
-    `lease_until`, `cancel_asked_at`, `result` and `ended_at`.
+    `lease_until`, `cancel_asked_at`, `result` and `ended_at`; `due_at` where rows can be postponed.
 
     lock: what makes workers that ask at once wait for each other. kind, subject: of a row, in sentences and in the
     audit trail ("training done", "job 7"). begins, again: what a row says when it was taken, and when its worker died.
@@ -122,7 +122,10 @@ class Queue:
             busy = select(table.c.id).where(table.c.state == RUNNING, table.c.machine == machine)
             if connection.execute(busy).first() is not None:
                 return None
-            oldest = select(table.c.id).where(table.c.state == QUEUED).order_by(table.c.id).limit(1).scalar_subquery()
+            waiting = select(table.c.id).where(table.c.state == QUEUED).order_by(table.c.id).limit(1)
+            if "due_at" in table.c:  # what was postponed waits for its hour and holds up nobody behind it
+                waiting = waiting.where(or_(table.c.due_at.is_(None), table.c.due_at <= tables.now()))
+            oldest = waiting.scalar_subquery()
             values: dict[str, Any] = {"state": RUNNING, "worker": worker, "machine": machine, "message": self.begins}
             values |= {"attempts": table.c.attempts + 1, "lease_until": _after(lease_seconds)}
             if "started_at" in table.c:
@@ -180,6 +183,15 @@ class Queue:
             if self.is_held(connection, lease):
                 self._put_back(connection, lease.id, "Waits: its worker was stopped.", attempts=lease.attempt - 1)
                 self.note(connection, lease.id, lease.attempt, "Its worker was stopped; back in the queue.")
+
+    def postpone(self, db: Database, lease: Lease, message: str, due_at: datetime) -> bool:
+        """Put the row back until `due_at`: what it needs is away, which is no failed attempt. False as in `finish`."""
+        with db.begin() as connection:
+            if not self.is_held(connection, lease):
+                return False
+            self._put_back(connection, lease.id, message, attempts=lease.attempt - 1, due_at=due_at)
+            self.note(connection, lease.id, lease.attempt, message)
+        return True
 
     def cancel(self, connection: Connection, row_id: int) -> Row[Any]:
         """End a row that waits, ask for the end of one that runs; the row as it was. Raises NotFound, Conflict."""

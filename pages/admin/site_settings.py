@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
+from core.archive import probe
+from core.archive.archives import (
+    Archive,
+    ArchiveAddress,
+    archives_to_manage,
+    change_archive,
+    credentials_of,
+    name_archive,
+    remove_archive,
+)
+from core.archive.watching import DAYS_MOST, MODALITIES, Watch, WatchRules, watch_archive, watches_to_manage
 from core.models.cards import Card, live_cards
 from core.models.operating_point import OperatingPoint
 from core.records import site_settings
+from core.records.archives.outbox import RESULT_KINDS
 from core.records.people.permissions import Actor
 from core.records.reads import retention
 from core.records.site_settings import Chosen, OwnThreshold
+from core.reports.content import when
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -76,6 +91,82 @@ def draw_threshold(actor: Actor, card: Card, own: OwnThreshold | None, point: Op
                 st.rerun()
 
 
+def archive_form(actor: Actor, archive: Archive | None, key: str) -> None:
+    """An archive's address; a new one's without `archive`. key: of the form's widgets."""
+    old = archive or ArchiveAddress("", "")
+    with st.form(f"archive_{key}", border=False):
+        name, url = st.columns([1, 2])
+        given = ArchiveAddress(
+            name=name.text_input("Name", old.name, max_chars=60, key=f"archive_name_{key}"),
+            dicomweb_url=url.text_input("DICOMweb address", old.dicomweb_url, key=f"archive_url_{key}",
+                                        placeholder="https://pacs.example/dicom-web"),
+            **dimse_inputs(old, key),
+            sends=tuple(st.multiselect("Sent after a final read", list(RESULT_KINDS), old.sends, key=f"sends_{key}",
+                                       format_func=RESULT_KINDS.__getitem__, placeholder="Nothing")),
+            pushes=st.toggle("Takes what it sends by DICOM messages", old.pushes, key=f"pushes_{key}",
+                             help="For python -m core dicom-listen: known by its AE title and host."),
+        )  # fmt: skip
+        if st.form_submit_button("Save", key=f"save_archive_{key}"):
+            with refusals_shown():
+                change_archive(db, actor, archive.id, given) if archive else name_archive(db, actor, given)
+                st.rerun()
+
+
+def dimse_inputs(old: ArchiveAddress, key: str) -> dict[str, Any]:
+    """AE title, host and port, which DICOMweb does without."""
+    title, host, port = st.columns([1, 2, 1])
+    return {
+        "ae_title": title.text_input("AE title", old.ae_title, max_chars=16, key=f"archive_ae_{key}"),
+        "host": host.text_input("Host for DICOM messages", old.host, key=f"archive_host_{key}"),
+        "port": port.number_input("Port", 1, 65535, old.port, 1, key=f"archive_port_{key}"),
+    }
+
+
+def watch_form(actor: Actor, archive: Archive, known: Watch | None) -> None:
+    """By which rules the archive's studies come by themselves."""
+    rules = known.rules if known else WatchRules()
+    with st.form(f"watch_{archive.id}"):
+        is_on = st.toggle("Fetch new studies by rules", known is not None, key=f"watch_on_{archive.id}")
+        if known:
+            st.caption(f"Looked at {when(known.looked_at)}. {plain(known.sentence)}" if known.looked_at else "Begins.")
+        kinds, days, words, stations = st.columns([3, 1, 2, 2])
+        given = WatchRules(
+            modalities=tuple(kinds.multiselect("Kinds", list(MODALITIES), rules.modalities,
+                                               format_func=MODALITIES.__getitem__, key=f"watch_kinds_{archive.id}")),
+            days=days.number_input("Days back", 0, DAYS_MOST, rules.days, 1, key=f"watch_days_{archive.id}"),
+            words=tuple(words.text_input("Words in descriptions", ", ".join(rules.words),
+                                         key=f"watch_words_{archive.id}",
+                                         help="For studies without mammograms: one of them must be in a description or "
+                                              "the body part. Empty for all.").split(",")),
+            stations=tuple(stations.text_input("Stations", ", ".join(rules.stations), placeholder="All",
+                                               key=f"watch_stations_{archive.id}").split(",")),
+        )  # fmt: skip
+        if st.form_submit_button("Save rules", key=f"save_watch_{archive.id}"):
+            with refusals_shown():
+                watch_archive(db, actor, archive.id, given if is_on else None)
+                st.rerun()
+
+
+def draw_archive(actor: Actor, archive: Archive, known: Watch | None) -> None:
+    """One archive: its address, its rules, its test, and its end."""
+    with st.expander(plain(archive.name), icon=":material/dns:", key=f"archive_box_{archive.id}"):
+        archive_form(actor, archive, str(archive.id))
+        with refusals_shown():
+            has = credentials_of(db.settings, archive.name) is not None
+            st.caption("Signs in with what the environment names." if has else "Signs in with nothing.")
+        watch_form(actor, archive, known)
+        test, remove, _ = st.columns([1, 1, 3])
+        if test.button("Test", key=f"test_archive_{archive.id}", icon=":material/network_check:", width="stretch"):
+            with refusals_shown(), st.spinner("The archive is asked"):
+                for found in probe.probe_archive(db, actor, archive.id):
+                    icon = {True: ":material/check_circle:", False: ":material/error:", None: ":material/remove:"}
+                    st.markdown(f"{icon[found.works]} **{found.service}** {plain(found.sentence)}")
+        if remove.button("Remove", key=f"remove_archive_{archive.id}", icon=":material/delete:", width="stretch"):
+            with refusals_shown():
+                remove_archive(db, actor, archive.id)
+                st.rerun()
+
+
 st.title("Settings", anchor=False)
 st.caption("A change counts from the next upload, study or click on, for everybody, without a restart.")
 with refusals_shown(stops=True):
@@ -95,3 +186,15 @@ if cards:
     )
 for card in cards:
     draw_threshold(actor, card, own.get(card.weights_sha256), points[card.weights_sha256])
+
+st.subheader("Archives", anchor=False)
+st.caption(
+    "Where readers fetch studies and results go back to. What signs in is named outside the database, by "
+    f"SECONDREAD_ARCHIVE_CREDENTIALS or a file. SecondRead calls itself {plain(db.settings.ae_title)} there."
+)
+with refusals_shown(stops=True):
+    named, watched = archives_to_manage(db, actor), watches_to_manage(db, actor)
+for one in named:
+    draw_archive(actor, one, watched.get(one.id))
+with st.expander("Name an archive", icon=":material/add:", key="archive_box_new"):
+    archive_form(actor, None, f"new_{len(named)}")  # empty again once it is named

@@ -22,7 +22,10 @@ BRANCH_WORDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class AttentionChoice:
-    """One heat map to lay over every image its model read. class_index: whose evidence it shows. opacity: in [0, 1]."""
+    """One heat map to lay over every image its model read. class_index: whose evidence it shows. opacity: in [0, 1].
+
+    beside: the map of another model, on a second copy of the image; None for none.
+    """
 
     weights_sha256: str
     model_id: str
@@ -30,6 +33,7 @@ class AttentionChoice:
     class_name: str
     class_index: int
     opacity: float = 0.5
+    beside: AttentionChoice | None = None
 
     @property
     def text(self) -> str:
@@ -77,10 +81,27 @@ def attention_controls(
         format_func=lambda name: name.replace("_", " "),
     )
     class_name = class_name or start.class_name
-    opacity = st.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
+    beside, scale = None, st.container()
+    if len(by_model) > 1:
+        place, scale = st.columns(2, gap="small")  # one under the other they would push the form out of the window
+        with place:
+            beside = _other_model(by_model, model_id, titles, key)
+    opacity = scale.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
     _legend()
     index = explanation.classes.index(class_name)
-    return AttentionChoice(prediction.weights_sha256, model_id, branch, class_name, index, opacity / 100)
+    return AttentionChoice(prediction.weights_sha256, model_id, branch, class_name, index, opacity / 100, beside)
+
+
+def _other_model(
+    by_model: Mapping[str, tuple[Prediction, Explanation]], model_id: str, titles: Mapping[str, str], key: str
+) -> AttentionChoice | None:
+    """Another model's map for its positive class, on the same image beside; None until one is chosen."""
+    others = [name for name in by_model if name != model_id]
+    chosen = st.selectbox(
+        "Another model beside it", others, index=None, placeholder="none",
+        format_func=lambda name: titles.get(name, name), key=f"{key}_{model_id}_beside",
+    )  # fmt: skip
+    return default_choice(*by_model[chosen]) if chosen else None
 
 
 def _legend() -> None:

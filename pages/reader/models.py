@@ -21,10 +21,12 @@ from core.models.cards import (
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
 from core.models.registry import ARCHITECTURES
+from core.reading.outlines import outline_card
 from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
 from pages.parts import address, card_rows
 from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.reader.parts import card_figures
 
@@ -110,6 +112,15 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
             st.table(where)
 
 
+def outline_answers(answers: Mapping[str, Mapping[str, int]]) -> None:
+    """What readers here did with the outlines that the outline network proposed; it is no card of the list."""
+    with refusals_shown():
+        card = outline_card(settings())
+        if card is not None and (counts := answers.get(card.model_id)):
+            said = ", ".join(f"{n} {answer}" for answer, n in counts.items())
+            st.markdown(f"**Outlines proposed to readers at this site** ({plain(card.title)}): {said}.")
+
+
 def draw_proposals(card: Card, counts: Mapping[str, int]) -> None:
     """What readers here did with the places that the model proposed."""
     if counts:
@@ -155,6 +166,7 @@ for card in chosen:
     with st.container(border=True):
         draw_card(card, points[card.weights_sha256])
         draw_proposals(card, answers.get(card.model_id, {}))
+outline_answers(answers)
 retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
 if retired:
     st.caption(f"Retired, and answering no more: {plain(', '.join(retired))}.")

@@ -5,11 +5,14 @@ Without a study in the address this is where a new one begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TypedDict
 
 import streamlit as st
 
+from core.findings.proposals import Proposal
 from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
@@ -37,6 +40,7 @@ from pages.reader.parts import (
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
     st.subheader("Your first impression", anchor=False)
+    second_read.compute_ahead(database(), study)
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
         if st.button("Look without reading", icon=":material/visibility:"):
@@ -80,13 +84,18 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
 
 
 def assessment(
-    person: SignedIn, study: StoredStudy, start: reads.Read | None, *, button: str, answers: Sequence[Answer] = ()
+    person: SignedIn,
+    study: StoredStudy,
+    start: reads.Read | None,
+    *,
+    button: str,
+    proposals: Mapping[str, Proposal] = MappingProxyType({}),
 ) -> None:
     """The form of a final read; it begins with what the reader said before, a correction with its texts too.
 
-    answers: of the models, that the reader sees; what they propose is offered, but not again in a correction.
+    proposals: of the models that the reader sees, by the ids of their marks; none again in a correction.
     """
-    form = impressions.form_of(study, "final", start, second_read.proposals_of(settings(), study, answers))
+    form = impressions.form_of(study, "final", start, proposals)
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
@@ -105,6 +114,7 @@ def conclude(
     answers: Sequence[Answer],
     *,
     is_arbiter: bool = False,
+    outlines: Mapping[str, Proposal] = MappingProxyType({}),
 ) -> None:
     """The final assessment, or what was saved of it with a way to add to it; others' reads; the report."""
     mine = [read for read in known if read.person_id == person.id]
@@ -114,7 +124,8 @@ def conclude(
         study_tools.offer_next(person, study.row.id)
     elif mine or is_arbiter or study.row.reading_mode == "concurrent":
         st.subheader("Final assessment", anchor=False)
-        assessment(person, study, mine[0] if mine else None, button="Save final assessment", answers=answers)
+        proposals = {**second_read.proposals_of(settings(), study, answers), **outlines}
+        assessment(person, study, mine[0] if mine else None, button="Save final assessment", proposals=proposals)
     for breast, categories in row.disagreement.items():
         st.markdown(
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
@@ -124,25 +135,26 @@ def conclude(
             impressions.show_read(read, whose=read.person_name)
     if any(read.kind == "final" for read in known):
         study_report.offer(person, study, answers, known)
+        study_tools.archive_results(person, study.row.id)
     if own_final:
         with st.expander("Correct my final assessment", icon=":material/edit:"):
             st.caption("The earlier assessment stays on record; the report shows both.")
             assessment(person, study, own_final[-1], button="Save the correction")
 
 
-def draw_with_prior(study: StoredStudy, prior_id: str) -> None:
-    """The current pictures beside the earlier ones, without a heat map."""
+def hung_prior(study: StoredStudy) -> StoredStudy | None:
+    """The earlier study that was asked for beside this one; None where there is none to be seen."""
+    prior_id = study_tools.hung_prior(study)
+    if not prior_id:
+        return None
     with refusals_shown():
         prior = studies.load_study(database(), person, prior_id)
-        now, before = st.columns(2, gap="small")
-        for place, shown_study, words in ((now, study, "Current"), (before, prior, "Earlier")):
-            taken = shown_study.row.taken_on or shown_study.row.created_at.date()
-            with place:
-                st.markdown(f"**{words}** · {taken} · {plain(shown_study.row.display_name)}")
-                if shown_study.pixels_removed_at:
-                    st.info(removed_text(shown_study.pixels_removed_at), icon=":material/hide_image:")
-                else:
-                    pictures.show_study(shown_study, **marks_on(shown_study))
+        taken = prior.row.taken_on or prior.row.created_at.date()
+        st.markdown(f"**Earlier** · {taken} · {plain(prior.row.display_name)}")
+        if not prior.pixels_removed_at:
+            return prior
+        st.info(removed_text(prior.pixels_removed_at), icon=":material/hide_image:")
+    return None
 
 
 def is_held_by_another(person: SignedIn, study: StoredStudy) -> bool:
@@ -191,14 +203,21 @@ def draw_pictures(study: StoredStudy, labels: dict[str, str], answers: Sequence[
             st.info(removed_text(study.pixels_removed_at), icon=":material/hide_image:")
         return
     with shown, st.container(key="sr-pictures"):
-        prior = study_tools.hung_prior(study)
-        if prior:
-            draw_with_prior(study, prior)
-            return
+        prior = hung_prior(study)
         explanations = second_read.explanations_by_image(study, answers)
         told = study_tools.warnings(study, labels)
+        marks = marks_on(study)
+        if prior is not None:
+            on_prior = tuple(replace(one, is_on_prior=True) for one in saved_marks(prior))
+            marks["fixed"] = (*marks["fixed"], *on_prior)
         pictures.show_study(
-            study, choice=choice, explanations=explanations, warnings=told, remembers=str(person.id), **marks_on(study)
+            study,
+            choice=choice,
+            explanations=explanations,
+            warnings=told,
+            remembers=str(person.id),
+            prior=prior,
+            **marks,
         )
 
 
@@ -251,9 +270,11 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
         leads = second_read.leads_of(settings(), study, answers).values()
         by_lead = sorted(answers, key=lambda answer: answer[1].model_id not in leads)
         choice = attention.attention_controls(by_lead, second_read.titles(settings()), key=f"attention_{study.row.id}")
+    outlines: Mapping[str, Proposal] = {}
     if is_visible:
-        measured_findings.offer(person, study, labels, known)
-    conclude(person, study, known, answers, is_arbiter=is_arbiter)
+        form = measured_findings.final_form(person, study, known, is_arbiter=is_arbiter)
+        outlines = measured_findings.offer(study, labels, form)
+    conclude(person, study, known, answers, is_arbiter=is_arbiter, outlines=outlines)
     return answers, choice
 
 

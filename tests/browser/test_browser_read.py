@@ -31,7 +31,8 @@ PATIENCE_MS = 180_000
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     weights = os.environ.get("SECONDREAD_WEIGHTS_DIR")
-    with running_app(tmp_path_factory.mktemp("site") / "state", **({"weights_dir": weights} if weights else {})) as app:
+    folder = tmp_path_factory.mktemp("site") / "state"
+    with running_app(folder, serving="process", **({"weights_dir": weights} if weights else {})) as app:
         yield app
 
 

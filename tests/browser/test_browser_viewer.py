@@ -18,7 +18,7 @@ from viewer_page import ViewerPage
 
 from core.findings.marks import Mark
 from core.findings.marks import measured as measured_by_python
-from core.imaging.hanging import Place, Stage, hang, label_of, stages
+from core.imaging.hanging import Place, Stage, hang, label_of, stages, stages_with_prior
 from core.imaging.intake import read_upload
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.presets import presets
@@ -316,6 +316,23 @@ def test_zoom_and_pan_are_linked_across_the_views_and_mirrored_between_the_sides
     page.key(" ")
     assert is_mirrored() and most_apart(page.shown(0), whole) <= 1
 
+    shown, hangings = four_views()
+    right_mlo = shown[2].image
+    further_back = np.roll(right_mlo.pixels, 100, axis=1)
+    further_back[:, :100] = 0
+    shown[2] = replace(shown[2], image=replace(right_mlo, pixels=further_back, sha256="cd" * 32))
+    page.draw(shown, hangings, key="cross", same_scale=True, cell_height=("300px", "300px"))
+    bare = [page.shown(index).astype(int) for index in range(4)]
+    page.key("x")
+    box = page.tab.locator(".cell canvas").nth(0).bounding_box()
+    page.tab.mouse.move(box["x"] + box["width"] - 60, box["y"] + 100)
+    lines = [np.flatnonzero((abs(page.shown(index) - bare[index]).max(axis=2) > 40).sum(axis=0) > 100)
+             for index in range(4)]  # fmt: skip
+    assert re.match(r"[0-9]+ mm behind the front", page.tab.locator(".readout").inner_text())
+    assert lines[0].mean() == pytest.approx(box["width"] - 60, abs=1.5)
+    assert lines[2].mean() == pytest.approx(box["width"] - 60 + 30, abs=3), "as far behind the front of the breast"
+    assert not lines[1].size and not lines[3].size, "the other breast has no such line"
+
 
 def test_the_wheel_zooms_where_the_pointer_is(page: ViewerPage) -> None:
     image = picture_of(dotted((431, 702)), laterality="L", view="CC")
@@ -546,3 +563,55 @@ def test_marks_go_to_the_page_and_the_page_may_replace_them(page: ViewerPage) ->
     drag(page, [(10, 10), (30, 30)])
     assert [mark.points[1] for _, mark in sent_marks(page)] == [(30.0, 30.0)] and len(page.sent) == n_sent + 1
     assert page.tab.locator(".measures li").count() == 0
+
+
+def test_a_dragged_line_of_an_outline_takes_the_points_beside_it_along_and_shift_takes_all(page: ViewerPage) -> None:
+    from pages.parts.viewer import Drawn
+
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    around = np.linspace(0, 2 * np.pi, 80, endpoint=False)
+    ring = tuple(zip((300 + 100 * np.cos(around)).tolist(), (200 + 100 * np.sin(around)).tolist(), strict=True))
+    outline = Drawn("ring", Mark(image.sha256, 0, "outline", ring))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking(1, outline))
+    page.key("t")
+    drag(page, [(400, 200), (420, 200)])
+    [(uid, pulled)] = sent_marks(page)
+    moved = np.array(pulled.points) - np.array(ring)
+    assert uid == "ring" and moved[0].tolist() == pytest.approx([20, 0], abs=0.5)
+    assert abs(moved[:, 1]).max() < 0.01 and moved[3, 0] == pytest.approx(moved[-3, 0], abs=0.01)
+    assert 20 > moved[1, 0] > moved[5, 0] > 0 and not moved[10:71].any(), "an eighth of the way around, each way"
+    page.tab.keyboard.down("Shift")
+    drag(page, [(200, 200), (150, 230)])
+    page.tab.keyboard.up("Shift")
+    whole = np.array(sent_marks(page)[0][1].points) - np.array(pulled.points)
+    assert np.ptp(whole, axis=0).max() < 0.01 and whole[0].tolist() == pytest.approx([-50, 30], abs=0.5)
+    page.tab.keyboard.down("Shift")
+    drag(page, [(370, 230), (100, 230)])
+    page.tab.keyboard.up("Shift")
+    assert min(column for column, _ in sent_marks(page)[0][1].points) == 0, "it stops at the border, whole"
+    assert len(sent_marks(page)) == 1
+
+
+def test_an_earlier_study_hangs_under_the_current_one_and_marks_on_it_stay_in_the_browser(page: ViewerPage) -> None:
+    """The same file in both studies is two pictures, each windowed and marked for itself."""
+    from pages.parts.viewer import Picture
+
+    image = picture_of(gradient(400, 900))
+    layout = hang([image])
+    now = Picture(image, "ultrasound", "ultrasound")
+    then = Picture(image, "ultrasound \u00b7 EARLIER 2025-01-01", "ultrasound \u00b7 EARLIER 2025-01-01", is_prior=True)
+    page.draw([now], stages(layout), cell_height=("300px", "300px"), marking=marking())
+    page.key("d")
+    drag(page, [(100, 100), (200, 100)])
+    hung = {"cell_height": ("300px", "300px"), "hanging": "before"}
+    page.draw([now, then], stages_with_prior(layout, layout), marking=marking(), **hung)
+    assert page.tab.locator(".label").all_inner_texts() == ["ultrasound", "ultrasound \u00b7 EARLIER 2025-01-01"]
+    n_sent = len(sent_marks(page))
+    drag(page, [(100, 200), (220, 200)], cell=1)
+    assert len(sent_marks(page)) == n_sent == 1
+    lines = page.tab.locator(".measures li").all_inner_texts()
+    assert len(lines) == 2 and "EARLIER" in lines[0] and lines[1] == "Measurements are not saved with the read."
+    page.draw([now, then], stages_with_prior(layout, layout), marking=marking(1), **hung)  # the page's own marks: none
+    assert page.tab.locator(".measures li").count() == 2
+    page.draw([now], stages(layout), marking=marking(1), cell_height=("300px", "300px"))
+    assert page.tab.locator(".label").all_inner_texts() == ["ultrasound"] and not page.failures

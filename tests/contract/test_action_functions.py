@@ -31,6 +31,7 @@ WITHOUT_A_ROLE = {
     "core.records.people.second_factor.is_set_up": "says something about oneself",
     "core.records.people.second_factor.remove": "one's own second factor, proved by a code of it",
     "core.reading.new_studies.save": "is create_study for several",
+    "core.archive.probe.probe_archive": "asks archive_to_manage, which demands the role",
     "core.records.reads.reads.ai_visible": "answers False for whoever may not see the AI",
     "train.queue.trainings.enqueue": "is enqueue_all for one",
     "train.queue.duration.estimate": "asks list_jobs, which demands the role",

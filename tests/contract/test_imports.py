@@ -117,11 +117,19 @@ def test_inside_core_the_arrows_go_one_way() -> None:
             "core.reports",
             "core.evaluation",
             "core.server",
+            "core.archive",
         ),
-        "core/evaluation/": ("core.records", "core.reading", "core.reports", "core.server"),
-        "core/models/": ("core.evaluation", "core.records", "core.reading", "core.reports", "core.server"),
-        "core/records/": ("core.reading", "core.reports", "core.server"),
-        "core/reading/": ("core.server",),
+        "core/evaluation/": ("core.records", "core.reading", "core.reports", "core.server", "core.archive"),
+        "core/models/": (
+            "core.evaluation",
+            "core.records",
+            "core.reading",
+            "core.reports",
+            "core.server",
+            "core.archive",
+        ),
+        "core/records/": ("core.reading", "core.reports", "core.server", "core.archive"),
+        "core/reading/": ("core.server", "core.archive"),
     }
     for room, forbidden in order.items():
         assert not [pair for pair in imported_by(room) if within(pair[1], *forbidden)], room
@@ -173,7 +181,7 @@ LIGHT = (
     "from core.evaluation.tables.of_cards import headline;"
     "[headline(card) for card in all_cards(Settings())]",
     "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
-    "import core.models.registry",
+    "import core.models.registry, core.serving.client, core.serving.service",
     "import core.evaluation.statistics.metrics, core.__main__, train.__main__",
     "import train.datasets.manifest, train.publishing.publish",
     "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.commands.all",

@@ -27,7 +27,9 @@ from proxies import DEPLOY, filled, needed_program
 from core.settings import REPOSITORY, Settings
 
 ROOT = REPOSITORY
-UNITS = {name: DEPLOY / "systemd" / f"{name}.service" for name in ("secondread", "secondread-worker")}
+UNITS = {
+    name: DEPLOY / "systemd" / f"{name}.service" for name in ("secondread", "secondread-worker", "secondread-dicom")
+}
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 
@@ -237,3 +239,4 @@ def test_the_units_start_the_application_and_a_worker(tmp_path: Path) -> None:
     stated = dict(text.split("=", 1) for text in directives(UNITS["secondread-worker"], "Environment"))
     here = {name: value.replace("/var/lib/secondread", str(tmp_path / "state")) for name, value in stated.items()}
     assert run_worker(words["secondread-worker"][1:], ROOT, here) == 0
+    assert words["secondread-dicom"][1:] == ["-m", "core", "dicom-listen"]  # which is what test_listener starts

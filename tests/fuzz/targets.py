@@ -291,8 +291,12 @@ def _require_intakes(found: Sequence[intake.Intake]) -> None:
                 raise Fault("the refusal names the patient")
 
 
-def _decode_as_the_child(source: bytes, kind: str, *, limits: Limits, frame: int, window: int | None) -> Decoded:
+def _decode_as_the_child(
+    source: bytes, kind: str, *, limits: Limits, frame: int, window: int | None, with_source: bool
+) -> Decoded:
+    """with_source: asked of every DICOM file, because what an archive's file says of itself is read in the child."""
     request = {"kind": kind, "frame": frame, "window": window, "limits": _facts(limits)}
+    request["with_source"] = with_source or kind == "DICOM"
     answer, pixels = decode_process._answer(json.loads(json.dumps(request)), io.BytesIO(source))
     text = json.dumps(answer).encode()
     stream = io.BytesIO(struct.pack("<Q", len(text)) + text + pixels)

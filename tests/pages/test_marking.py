@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from page_site import FakeModel, PageSite, Tab, first_read, picture, release, store
 
 from core.errors import InvalidInput
 from core.findings import proposals
+from core.findings.finding import Annotations, Finding
 from core.findings.marks import Mark
 from core.findings.proposals import PeakLevel
 from core.findings.sketches import Sketch
+from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
+from core.records.reads.reads import Impression
 from core.reports.html import build_html
 from core.reports.study import study_document
 from core.settings import Settings
+from core.types import Modality
 
 IMAGE = picture(1, laterality="L")
 ELLIPSE = Mark(IMAGE.sha256, 0, "ellipse", ((10.0, 10.0), (30.0, 20.0)))
@@ -98,6 +104,20 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
 
 
+def test_a_damaged_draft_leaves_the_form_usable_and_says_that_it_is_gone(opened_site: PageSite, tab: Tab) -> None:
+    study = store(opened_site, images=[IMAGE])
+    store_draft(opened_site.db, opened_site.one, study, "first", ReadDraft(comment="half"))
+    with opened_site.db.begin() as connection:
+        connection.execute(tables.read_draft.update().values(content=["no draft"]))
+    tab.open("reader/read", study)
+    assert "the form begins anew" in tab.text
+    tab.choose("Left breast: BI-RADS", "2")
+    draft = draft_of(opened_site.db, opened_site.one, study, "first")
+    assert draft is not None and draft.breasts["L"][0] == "2"
+    tab.press("Save first impression")
+    assert [one.kind for one in reads.reads_of(opened_site.db, opened_site.one, study)] == ["first"]
+
+
 @pytest.mark.parametrize("frame", ["", "-1", "x", "٣", "9" * 5_000, "1000000"])
 def test_a_frame_that_no_browser_sends_is_refused(frame: str) -> None:
     from pages.parts.viewer import checked_marks
@@ -106,3 +126,69 @@ def test_a_frame_that_no_browser_sends_is_refused(frame: str) -> None:
     with pytest.raises(InvalidInput):
         checked_marks(sent)
     assert checked_marks([{**sent[0], "id": f"{'ab' * 32}.0"}])[0][1].frame == 0
+
+
+def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_saved_on_it(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.parts import viewer
+
+    drawn: list[tuple[list[str], list[str], list[tuple[str, bool]], str]] = []
+
+    def show(pictures, stages, *, key, hanging="", fixed=(), **options) -> None:
+        marks = [(one.label, one.is_on_prior) for one in fixed]
+        drawn.append(([one.hung for one in pictures], [one.name for one in stages], marks, hanging))
+
+    monkeypatch.setattr(viewer, "show", show)
+    facts = {"laterality": "L", "patient_hash": "1" * 64}
+    before = store(opened_site, images=[picture(2, taken_on=date(2025, 1, 2), **facts)])
+    marks = Annotations((Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),)),))
+    reads.record_first_read(opened_site.db, opened_site.one, before, {"L": Impression("2", 1)}, "", annotations=marks)
+    study = store(opened_site, images=[picture(1, taken_on=date(2026, 1, 2), **facts)])
+    tab.open("reader/read", study)
+    assert drawn[-1] == (["L ultrasound"], ["All"], [], "")
+    tab.press("Hang beside")
+    hung, names, fixed, hanging = drawn[-1]
+    assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025\u201101\u201102"] and hanging == before
+    assert names == ["Current over earlier", "All", "Earlier: All"]
+    assert fixed == [("1 mass", True)]
+    tab.press("Take away")
+    assert drawn[-1][0] == ["L ultrasound"]
+
+
+def test_two_models_heat_maps_hang_on_one_image_side_by_side(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.reading import second_read
+    from pages.parts import viewer
+
+    drawn: list[tuple[list[tuple[str, bool, bool]], list[str], str]] = []
+
+    def show(pictures, stages, *, key, hanging="", **options) -> None:
+        seen = [(one.note.split(":")[0], one.heat is not None, one.is_prior) for one in pictures]
+        drawn.append((seen, [one.name for one in stages], hanging))
+
+    monkeypatch.setattr(viewer, "show", show)
+    for model_id, sha256 in (("ultrasound-fusion", "ab" * 32), ("ultrasound-other", "cd" * 32)):
+        release(opened_site.weights, model_id, sha256=sha256)
+    study = store(opened_site, images=[IMAGE])
+    image_id = tab_study(opened_site, study).images[0].id
+    cards = second_read.live_cards(Settings.from_environment())
+    assert len(cards) == 2
+    for card in cards:
+        predictions.record_predictions(opened_site.db, study, image_id, *FakeModel(card).read(IMAGE))
+    first_read(opened_site, study)
+    tab.open("reader/read", study).press("Show second read")
+    next(one for one in tab.app.toggle if one.label == "Show where a model looked").set_value(True)
+    tab.settled()
+    assert len(drawn[-1][0]) == 1 and drawn[-1][1:] == (["All"], "")
+    shown_first = next(box for box in tab.app.selectbox if box.label == "Model").value
+    other = next(card.model_id for card in cards if card.model_id != shown_first)
+    pick(tab, "Another model beside it", other)
+    assert drawn[-1] == (
+        [(shown_first, True, False), (other, True, True)],
+        ["L ultrasound: two models", "All"],
+        "two models",
+    )
+    pick(tab, "Model", other)
+    assert len(drawn[-1][0]) == 1, "of another model another choice"

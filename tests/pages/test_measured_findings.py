@@ -14,7 +14,12 @@ from page_site import PageSite, Tab, first_read, picture, release, store
 
 from core.models.outline_card import FILE, FOLDER
 from core.reading import outlines
-from core.records.reads import drafts
+from core.records.reads import drafts, reads
+from core.records.reads.studies import load_study
+from core.reports.html import build_html
+from core.reports.study import study_document
+from core.serving import inference
+from core.settings import Settings
 
 SWITCH = "Outline and measure the lesion"
 
@@ -33,8 +38,7 @@ def network(weights: Path, monkeypatch: pytest.MonkeyPatch, masks: list[np.ndarr
     answer = np.zeros(SHAPE, np.float32)
     for place, mask in enumerate(masks):
         answer[mask] = 0.9 - place / 10
-    seen = type("Seen", (), {"probability": lambda self, image: answer})()
-    monkeypatch.setattr("core.models.outline_inference.loaded_outline", lambda card: seen)
+    monkeypatch.setattr(inference.Here, "outline", lambda self, card, image, on_wait: answer)
     monkeypatch.setattr(outlines, "_HELD", type(outlines._HELD)())
 
 
@@ -81,6 +85,47 @@ def test_the_outline_is_drawn_on_demand_and_accepted_words_go_to_the_comment(
     assert next(area for area in tab.app.text_area if area.label == "Comment").value == "Oval mass, 8 mm."
     draft = drafts.draft_of(opened_site.db, opened_site.one, study, "final")
     assert draft is not None and draft.comment == "Oval mass, 8 mm."
+
+
+def ask(tab: Tab, sentence: str) -> Tab:
+    assert sentence in tab.text
+    return tab
+
+
+def test_an_accepted_outline_is_a_finding_of_the_report_and_a_rejected_one_is_counted_only(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pages.reader.parts import study_report
+
+    star = outlined(lambda angle: np.where(np.abs(angle) < 1.0, 6.0, 18.0), (160, 60))
+    network(opened_site.weights, monkeypatch, [ellipse(), star])
+    study = opened(opened_site, tab, spacing_mm=(0.1, 0.1))
+    assert not tab.has("Accept outline")
+    switched(tab)
+    next(one for one in tab.app.button_group if one.label == "What you accept").set_value(["shape", "size"])
+    tab.settled().press("Accept outline")
+    assert "it is a finding of the form below" in tab.text
+    next(one for one in tab.app.button_group if one.label == "Outline").set_value(1)
+    ask(tab.settled(), "Dashed on the picture until you accept or reject it").press("Reject outline")
+    assert "Rejected: it is not on the picture any more" in tab.text
+    draft = drafts.draft_of(opened_site.db, opened_site.one, study, "final")
+    assert draft is not None and len(draft.rejected) == 1 and draft.sketches[0].descriptors == {"shape": "oval"}
+    tab.open("reader/read", study)  # the switch is off again, and what was answered counts all the same
+    tab.choose("Left breast: BI-RADS", "4A")
+    tab.press("Save final assessment")
+    final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
+    assert [(one.answer, one.mark.kind, one.model_id) for one in final.annotations.proposals] == [
+        ("accepted", "outline", FOLDER),
+        ("rejected", "outline", FOLDER),
+    ]
+    (finding,) = final.annotations.findings
+    assert (finding.type, finding.marks) == ("mass", (final.annotations.proposals[0].mark,))
+    assert finding.size is not None and finding.size.length == pytest.approx(8, abs=0.2)
+    stored = load_study(opened_site.db, opened_site.one, study)
+    report = study_report.gather(opened_site.one, stored, [], [final], Settings.from_environment())
+    html = build_html(study_document(report))
+    assert "Mass, oval; 8." in html and "1 accepted, 1 rejected" in html
+    assert "1 accepted, 0 edited, 1 rejected, 0 open" in tab.open("reader/models").text
 
 
 def test_two_outlines_are_chosen_between_and_none_is_no_all_clear(

@@ -21,6 +21,7 @@ from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.study import study_document
 from core.server.inbox import InboxFile
+from core.serving import inference
 from core.settings import Settings
 from core.types import Image, Modality
 from pages.parts.markdown import plain
@@ -168,7 +169,7 @@ def test_models_are_asked_once_and_not_again_after_the_final_read(
         asked.append(card.model_id)
         return FakeModel(card)
 
-    monkeypatch.setattr(second_read, "load_model", counting)
+    monkeypatch.setattr(inference, "load_model", counting)
     study = store(opened_site)
     first_read(opened_site, study)
     tab.open("reader/read", study).press("Show second read").settled()
@@ -199,7 +200,7 @@ def test_a_picture_that_no_model_reads_says_why_and_one_that_stands_alone_is_no_
             asked.append(image.sha256)
             return super().read(image)
 
-    monkeypatch.setattr(second_read, "load_model", Counting)
+    monkeypatch.setattr(inference, "load_model", Counting)
     images = [
         picture(1, laterality="L", not_scored="This is a specimen, so no model reads it."),
         picture(2, laterality="L", is_scored_alone=True),
@@ -225,7 +226,7 @@ def test_a_model_that_cannot_answer_says_why_and_the_others_still_answer(
             raise ModelUnavailable("The weights are damaged. Fetch them again.")
         return FakeModel(card)
 
-    monkeypatch.setattr(second_read, "load_model", broken)
+    monkeypatch.setattr(inference, "load_model", broken)
     study = store(opened_site)
     first_read(opened_site, study)
     words = tab.open("reader/read", study).press("Show second read").text

@@ -1,13 +1,14 @@
 """The door of the DICOM reader: transfer syntax first, then the header, then how large the picture says it is.
 
-Only the elements in `HEADER_TAGS` are ever parsed into values, so names and numbers of the patient (but for PatientID
-and StudyInstanceUID, which are hashed) never exist in this process. A deflated file is refused before pydicom could
-inflate it.
+For a picture only the elements in `HEADER_TAGS` are ever parsed into values, so names and numbers of the patient (but
+for PatientID and StudyInstanceUID, which are hashed) never exist in its process, unless whose picture it is was asked
+for (`core.imaging.dicom.source`). A deflated file is refused before pydicom could inflate it.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import BinaryIO
@@ -136,12 +137,12 @@ def _require_known(syntax: str) -> None:
         )
 
 
-def read_header(stream: BinaryIO) -> tuple[Dataset, str]:
-    """The elements of `HEADER_TAGS` and the transfer syntax; `UnreadableImage` when a DICOM file cannot be one."""
+def read_header(stream: BinaryIO, keywords: Sequence[str] = HEADER_TAGS) -> tuple[Dataset, str]:
+    """The elements of `keywords` and the transfer syntax; `UnreadableImage` when a DICOM file cannot be one."""
     syntax = read_transfer_syntax(stream)
     stream.seek(0)
     try:
-        header = dcmread(stream, stop_before_pixels=True, specific_tags=list(HEADER_TAGS), force=True)
+        header = dcmread(stream, stop_before_pixels=True, specific_tags=list(keywords), force=True)
     except RecursionError:
         raise UnreadableImage("This DICOM file nests its elements too deeply to be a picture.") from None
     except (struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):

@@ -25,6 +25,13 @@ _ULTRASOUND_CLASSES = {"3", "3.1", "6", "6.1", "6.2"}
 _MICROSCOPY_CLASSES = {"77.1.2", "77.1.3", "77.1.2.1", "77.1.3.1", "77.1.6"}
 _PROJECTION_CLASSES = {"1", "1.1", "1.1.1"}
 _SECONDARY_CAPTURE = {"7", "7.1", "7.2", "7.3", "7.4"}
+STORAGE_CLASSES = tuple(
+    f"{_ROOT}{one}"
+    for one in sorted(
+        {*_MAMMOGRAPHY_CLASSES, *_ULTRASOUND_CLASSES, *_MICROSCOPY_CLASSES, *_PROJECTION_CLASSES, *_SECONDARY_CAPTURE}
+    )
+)
+"""Classes of objects (PS3.4 B.5) that may hold a picture that is read here; each file is still looked at."""
 _MICROSCOPY_MODALITIES = {"SM", "GM"}
 _FILM_MODALITIES = {"RG", "CR", "DX", "OT"}
 

@@ -55,6 +55,12 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "read in reader study",
     ),
     "Exports": ("export report", "export comparison", "export audit"),
+    "Archives": (
+        "name archive", "change archive", "remove archive", "watch archive", "end watch", "query archive",
+        "fetch study", "show identity",
+        "remove identity", "arrival done", "arrival failed", "arrival dead", "send again",
+        "result done", "result failed", "result dead",
+    ),
     "Data sets": (
         "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",
         "add data set", "add data set version", "remove data set",

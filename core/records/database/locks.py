@@ -22,6 +22,8 @@ class AdvisoryLock(IntEnum):
     RELEASES = 0x5EC07D05
     IMPORTS = 0x5EC07D06
     FIRST_SIGN_IN = 0x5EC07D07
+    ARRIVALS = 0x5EC07D08
+    RESULTS = 0x5EC07D09
 
 
 def hold(connection: Connection, lock: AdvisoryLock) -> None:

@@ -513,5 +513,93 @@ reader_study_read = Table(
     ),
 )
 
+# An archive that studies come from and results go to. What signs in there is named, and lies outside (`credentials`).
+# sends: the kinds of results that go there. removed_at: its rows stay for what came and went. watch, watch_by: rules by
+# which its studies are fetched, and who answers for them; watch_state, looked_at: of the last look (keyed hashes).
+# pushes, pushes_by: whether it may send studies, and who answers for these.
+archive = Table(
+    "archive",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(60), nullable=False),
+    Column("dicomweb_url", String(400), nullable=False),
+    Column("ae_title", String(16), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("port", Integer),
+    Column("sends", JSON, nullable=False),
+    Column("pushes", Boolean, nullable=False),
+    Column("pushes_by", ForeignKey("person.id")),
+    Column("watch", JSON),
+    Column("watch_by", ForeignKey("person.id")),
+    Column("watch_state", JSON),
+    Column("looked_at", Moment),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("removed_at", Moment),
+)
+
+# Who and what a study is in the archive it came from, sealed under the site's key. exam_hash: keyed, finds it again.
+source_identity = Table(
+    "source_identity",
+    metadata,
+    Column("study_id", ForeignKey("study.id"), primary_key=True),
+    Column("archive_id", ForeignKey("archive.id")),
+    Column("exam_hash", SHA256, nullable=False, index=True),
+    Column("sealed", Text, nullable=False),
+)
+
+# A study that is to be fetched. The row is what it is now; sealed: what it is called in its archive, until it is here
+# or nobody fetches it again. asked_by: the process that makes the study (`PROCESS_ACTIONS`).
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("exam_hash", SHA256, nullable=False, index=True),
+    Column("sealed", Text, nullable=False),
+    Column("study_id", ForeignKey("study.id")),
+    Column("asked_by", String(16), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Moment),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("result", JSON),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+)
+
+# A result on its way to an archive, one for each read, kind and archive. payload: the object, sealed; the same bytes
+# whenever it is sent again. tries: how often the archive did not take it.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("read_id", ForeignKey("read.id"), nullable=False),
+    Column("archive_id", ForeignKey("archive.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("payload", Text),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Moment),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("result", JSON),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    UniqueConstraint("read_id", "kind", "archive_id"),
+)
+
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")
 """Triggers of the migrations refuse UPDATE and DELETE on these."""

@@ -81,8 +81,16 @@ class ProcessActor:
 
 Actor: TypeAlias = SessionActor | LocalTerminal | ProcessActor
 
-PROCESS_ACTIONS: Mapping[str, frozenset[str]] = {"worker": frozenset({"manage_data"})}
-"""What each process may do at all, whoever asked: the worker makes data sets of imports."""
+PROCESS_ACTIONS: Mapping[str, Mapping[str, str]] = {
+    "worker": {"manage_data": "manage_data"},
+    "archive": {"create_study": "query_archive"},
+    "watch": {"create_study": "manage_settings"},
+    "push": {"create_study": "manage_settings"},
+}
+"""What each process may do at all, and the action that whoever asked for it must be allowed: the worker makes data sets
+of imports, the archive's makes studies of what a reader fetched, the watch's of what came by an administrator's rules,
+the push's of what was sent by an archive that an administrator lets send.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +123,9 @@ ACTION_TABLE = (
         _READERS,
         "Delete one's own wrong upload, an administrator any, with no final and no other's read.",
     ),
+    Action("query_archive", _RADIOLOGIST, "Search an archive of the site, and fetch studies from it."),
+    Action("see_identity", _RADIOLOGIST, "See what a study is called in the archive it came from; recorded each time."),
+    Action("send_result", _RADIOLOGIST, "See which results went to an archive, and send one again."),
     Action("see_models", ROLES, "Read the model cards."),
     Action("compare_models", _RESEARCH, "Compare models on held-back test cases."),
     Action("see_cases", _RESEARCH, "Look at the single test cases behind a comparison."),
@@ -163,8 +174,10 @@ def require_permission(connection: Connection, actor: Actor, action: str) -> Per
     In a transaction that writes, their session and roles stay as they are until it ends: who takes them away waits
     (on PostgreSQL for the locked rows, on SQLite for the only write lock). Raises SignedOut, NotAllowed.
     """
-    if isinstance(actor, ProcessActor) and action not in PROCESS_ACTIONS[actor.name]:
-        raise NotAllowed(f"The process {actor.name} may not do this.")
+    if isinstance(actor, ProcessActor):
+        if action not in PROCESS_ACTIONS[actor.name]:
+            raise NotAllowed(f"The process {actor.name} may not do this.")
+        action = PROCESS_ACTIONS[actor.name][action]
     person = person_now(connection, actor)
     if not isinstance(actor, LocalTerminal):
         require_role_for(person, action)

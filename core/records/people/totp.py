@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from cryptography.fernet import Fernet, InvalidToken
+from core.records import sealed
 
 STEP_SECONDS = 30
 DIGITS = 6
@@ -23,6 +23,7 @@ CLOCK_STEPS = 1
 SECRET_BYTES = 20
 RECOVERY_CODES = 10
 PENDING_SECONDS = 300
+_PURPOSE = "second factor secrets"
 
 
 def code_at(secret: bytes, step: int, *, digits: int = DIGITS) -> str:
@@ -70,15 +71,12 @@ def address_of(secret: bytes, name: str, site: str) -> str:
 
 def seal(site_key: bytes, secret: bytes) -> str:
     """The secret as the database keeps it."""
-    return _cipher(site_key).encrypt(secret).decode()
+    return sealed.seal(site_key, _PURPOSE, secret)
 
 
-def unseal(site_key: bytes, sealed: str) -> bytes | None:
+def unseal(site_key: bytes, secret: str) -> bytes | None:
     """The secret again; None for what was not sealed with this key."""
-    try:
-        return _cipher(site_key).decrypt(sealed.encode())
-    except InvalidToken:
-        return None
+    return sealed.unseal(site_key, _PURPOSE, secret)
 
 
 def new_recovery_codes() -> list[str]:
@@ -120,7 +118,3 @@ def is_pending(site_key: bytes, token: str, person_id: int, password_hash: str) 
 def _pending_mac(site_key: bytes, person_id: int, expires: int, password_hash: str) -> str:
     content = f"second factor pending\n{person_id}\n{expires}\n{password_hash}"
     return hmac.new(site_key, content.encode(), hashlib.sha256).hexdigest()
-
-
-def _cipher(site_key: bytes) -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(hmac.new(site_key, b"second factor secrets", hashlib.sha256).digest()))

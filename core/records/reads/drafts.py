@@ -6,13 +6,14 @@ anybody else. It goes when the read is saved, or the study is deleted. Nothing o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from core.errors import InvalidInput
+from core.errors import AppError, InvalidInput
 from core.findings.sketches import Sketch, from_json, to_json
 from core.records.database import tables
 from core.records.database.db import Database
@@ -23,6 +24,13 @@ from core.types import LATERALITIES, SIDE_NOT_STATED
 DRAFT_COMMENT_MOST = 20_000
 DRAFT_MARKS_MOST = 200
 KINDS = ("first", "final")
+
+
+log = logging.getLogger(__name__)
+
+
+class DamagedDraft(AppError):
+    """The stored draft is none; the form it belongs to begins as if there were none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,27 +82,41 @@ def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: Rea
 
 
 def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft | None:
-    """The person's own draft, None where there is none. Raises NotAllowed, NotFound."""
+    """The person's own draft, None where there is none.
+
+    Raises NotAllowed, NotFound; DamagedDraft where what is stored is no draft. It stays until another is stored.
+    """
     draft = tables.read_draft.c
     with db.read() as connection:
         person = require_permission(connection, actor, "record_first_read")
         _require_kind(kind)
         find_study(connection, study_id)
-        content = connection.execute(
-            select(draft.content).where(draft.study_id == study_id, draft.person_id == person.id, draft.kind == kind)
-        ).scalar_one_or_none()
-    if content is None:
-        return None
-    breasts = {breast: (given[0], given[1]) for breast, given in content["breasts"].items()}
-    sketches = from_json(content.get("sketches", ()))
-    return ReadDraft(
-        breasts,
+        query = select(draft.content).where(
+            draft.study_id == study_id, draft.person_id == person.id, draft.kind == kind
+        )
+        try:
+            content = connection.execute(query).scalar_one_or_none()
+            return None if content is None else _from_content(content)
+        except (InvalidInput, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            log.warning("A draft of a read cannot be used (study %s): %s", study_id, type(error).__name__)
+            raise DamagedDraft(
+                "What you had filled in here and not saved cannot be read any more, so the form begins anew. "
+                "What is saved is not touched."
+            ) from error
+
+
+def _from_content(content: Any) -> ReadDraft:
+    """Raises what `draft_of` catches for anything that no form has stored."""
+    draft = ReadDraft(
+        {str(breast): (given[0], given[1]) for breast, given in content["breasts"].items()},
         content["comment"],
         content.get("sentence"),
         content.get("density"),
-        sketches,
-        tuple(content.get("rejected", ())),
+        from_json(content.get("sketches", ())),
+        tuple(str(one) for one in content.get("rejected", ())),
     )
+    _checked(draft)
+    return draft
 
 
 def drop_draft(connection: Connection, study_id: str, person_id: int | None = None, kind: str = "") -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Row, insert, select
 
 from core.errors import Conflict, InvalidInput
 from core.findings.finding import NO_ANNOTATIONS, Annotations
+from core.records.archives.outbox import enqueue_results
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -207,6 +208,7 @@ def record_final_read(
         trail.record(
             connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment, **marked
         )
+        enqueue_results(connection, study_id, read_id)
     return read_id
 
 
@@ -286,7 +288,7 @@ def disagreement_of(newest: Iterable[Mapping[str, str]]) -> dict[str, tuple[str,
 
 
 def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> None:
-    """Audit that a report left the house. what: "html" or "pdf". Raises NotAllowed, NotFound."""
+    """Audit that a report left the house. what: "html", "pdf" or "fhir". Raises NotAllowed, NotFound."""
     with db.begin() as connection:
         person = require_permission(connection, actor, "export_report")
         find_study(connection, study_id)

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, func, select, 
 from core.errors import NotFound
 from core.periodic import repeated
 from core.records import site_settings
+from core.records.archives.identity import forget_what_is_over, remove_identity
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -54,6 +55,7 @@ def applied(db: Database) -> Iterator[None]:
 
     def apply() -> None:
         n = apply_policy(db)
+        forget_what_is_over(db)
         if n:
             log.info("The pixels of %d studies were removed by the site's policy", n)
 
@@ -76,6 +78,7 @@ def _remove(db: Database, study_id: str, days: int) -> bool:
             connection, None, "remove pixels", f"study {study_id}",
             images=sorted(row.sha256 for row in retained), days=days,
         )  # fmt: skip
+        remove_identity(connection, study_id)
     delete_files(db, [row.stored for row in retained if row.stored])
     return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.files import undone_by
 from core.records import site_settings
+from core.records.archives.identity import remove_identity
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
@@ -80,10 +81,12 @@ def create_study(
     images: Sequence[Image],
     is_synthetic: bool = False,
     confirmed: Sequence[str] = (),
+    also: Callable[[Connection, str], None] | None = None,
 ) -> str:
     """Keep images of one patient as a study; its id. The same picture given twice is kept once.
 
     confirmed: what the tags left open on whose pictures they are and the person confirmed, for the audit trail.
+    also: is called with the id in the same transaction, for what must be there together with the study.
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
     with db.read() as connection:
@@ -120,6 +123,8 @@ def create_study(
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
                 reading_mode=site.reading_mode, **({"confirmed": list(confirmed)} if confirmed else {}),
             )  # fmt: skip
+            if also is not None:
+                also(connection, study_id)
     return study_id
 
 
@@ -228,6 +233,8 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
         end_lease(connection, study_id)
         connection.execute(delete(tables.assignment).where(tables.assignment.c.study_id == study_id))
         connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
+        remove_identity(connection, study_id)
+        connection.execute(delete(tables.source_identity).where(tables.source_identity.c.study_id == study_id))
         removed = connection.execute(
             delete(image).where(image.c.study_id == study_id).returning(image.c.stored, image.c.sha256)
         ).all()

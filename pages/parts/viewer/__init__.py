@@ -24,7 +24,7 @@ from streamlit import runtime
 
 from core.errors import InvalidInput
 from core.findings.marks import Mark
-from core.imaging.hanging import Stage
+from core.imaging.hanging import Stage, breast_front
 from core.imaging.overlay import HUE, LOW_CUT
 from core.imaging.presets import Preset, presets, windows_of_file
 from core.imaging.spacing import spacing_statement
@@ -55,7 +55,8 @@ HEAT_SIDE_PX = 512
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One image and how it hangs. label: what it is; hung: the same with what hanging did to it. heat: (H, W) in [0, 1]
-    of the image, or None. note: what must stand beside the heat map while it is seen."""
+    of the image, or None. note: what must stand beside the heat map while it is seen. is_prior: of an earlier study,
+    or a copy for another model's map, so that marks on it are not saved."""
 
     image: Image
     label: str
@@ -63,6 +64,7 @@ class Picture:
     is_mirrored: bool = False
     heat: np.ndarray | None = None
     note: str = ""
+    is_prior: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,14 @@ def _mean_of_blocks(pixels: np.ndarray, step: int) -> np.ndarray:
 class _Prepared:
     levels: tuple[Level, ...]
     presets: tuple[Preset, ...]
+    front: tuple[float, int] | None
 
 
 @st.cache_resource(show_spinner=False, max_entries=48, ttl="15m")
 def _prepared(
     sha256: str, frame: int, window: int | None, bits: int | None, is_colour: bool, most_side: int | None, _image: Image
 ) -> _Prepared:
-    return _Prepared(levels_of(_image.pixels, most_side=most_side), presets(_image.pixels))
+    return _Prepared(levels_of(_image.pixels, most_side=most_side), presets(_image.pixels), breast_front(_image))
 
 
 def _prepare(image: Image, most_side: int | None) -> _Prepared:
@@ -143,13 +146,15 @@ def _prepare(image: Image, most_side: int | None) -> _Prepared:
 class Drawn:
     """A mark as the browser has it. uid: of the mark, made where it was drawn; `mark.points` as in `Mark`.
 
-    label: what stands at it; "" for what it measures. is_of_model: a proposal of a model.
+    label: what stands at it; "" for what it measures. is_of_model: a proposal of a model. is_on_prior: on a picture of
+    an earlier study.
     """
 
     uid: str
     mark: Mark
     label: str = ""
     is_of_model: bool = False
+    is_on_prior: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +201,16 @@ def checked_marks(sent: object) -> tuple[tuple[str, Mark], ...]:
     return tuple(found.items())
 
 
+def _picture_id(sha256: str, frame: int, is_prior: bool) -> str:
+    """The same file may lie in both studies; each of its two pictures has a name of its own."""
+    return f"{'prior.' if is_prior else ''}{sha256}.{frame}"
+
+
 def _sent_mark(drawn: Drawn) -> dict[str, object]:
     mark = drawn.mark
     return {
         "uid": drawn.uid,
-        "id": f"{mark.image_sha256}.{mark.frame}",
+        "id": _picture_id(mark.image_sha256, mark.frame, drawn.is_on_prior),
         "kind": mark.kind,
         "points": [list(point) for point in mark.points],
     }
@@ -239,6 +249,7 @@ def workplace(
     marking: Marking | None = None,
     fixed: Sequence[Drawn] = (),
     remembers: str = "",
+    hanging: str = "",
     address: Callable[[bytes, str], str] = _in_media,
 ) -> dict[str, object]:
     """What the component is sent; arguments as in `show`. address: where the browser finds these bytes; its second
@@ -258,7 +269,7 @@ def workplace(
 
         levels = [level(one, str(one.step)) for one in ready.levels]
         heat = None if picture.heat is None else level(_heat_level(picture.heat), "heat")
-        sent.append({**_described(picture, ready.presets), "levels": levels, "heat": heat})
+        sent.append({**_described(picture, ready.presets), "front": ready.front, "levels": levels, "heat": heat})
     return {
         "key": key,
         "sameScale": same_scale,
@@ -269,6 +280,7 @@ def workplace(
         "hasTools": has_tools,
         "marking": _sent_marking(marking),
         "remembers": remembers,
+        "hanging": hanging,
         "shown": [
             {**_sent_mark(one), "label": one.label, "isFixed": True, "isOfModel": one.is_of_model} for one in fixed
         ],
@@ -293,7 +305,9 @@ def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
     image = picture.image
     row_mm, column_mm = image.spacing_mm or (image.aspect, 1.0)
     return {
-        "id": f"{image.sha256}.{image.frame}",
+        "id": _picture_id(image.sha256, image.frame, picture.is_prior),
+        "isPrior": picture.is_prior,
+        "side": image.laterality,
         "label": picture.label,
         "hung": picture.hung,
         "mirrored": picture.is_mirrored,
@@ -318,6 +332,7 @@ def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **op
     has_tools: False for one small picture without keys and tools. most_side: nothing longer is sent to the browser.
     marking: what the reader may mark; without it marks are only measured and stay in the browser. fixed: marks that are
     shown and cannot be changed. remembers: under which name this browser stores tool, window and hanging; "" for not.
+    hanging: names the set of stages; with another name the first of them is shown.
     What was drawn is found by `marks_drawn` in the run after.
     """
     _component(data=workplace(pictures, stages, key=key, **options), key=key, height="content")

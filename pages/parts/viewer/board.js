@@ -148,6 +148,7 @@ class Board {
     for (const mark of [...work.marks, ...(work.head.shown || [])]) {
       if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio, work.labelOf(mark))
     }
+    if (work.hasCross && work.cross) this.drawCross(context, cell, map, ratio)
     if (work.hasLoupe && cell.pointer) this.drawLoupe(context, cell, heat, map, ratio)
   }
 
@@ -160,6 +161,37 @@ class Board {
       size: [picture.width, picture.height], opacity: work.opacity, contour: work.contour, hue: work.head.hue,
       lowCut: work.head.lowCut,
     })
+  }
+
+  // What lies under the pointer of a mammogram, for the other views of its breast: {picture, point, depth in mm}.
+  cross(cell) {
+    const { picture, pointer } = cell
+    if (!pointer || !picture.front || !picture.hasSpacing) return null
+    const point = applied(inverse(this.map(cell)), ...pointer), [front, step] = picture.front
+    if (point[0] < 0 || point[1] < 0 || point[0] > picture.width || point[1] > picture.height) return null
+    return { picture, point, depth: (point[0] - front) * step * picture.unit[0] }
+  }
+
+  // The whole cross where the pointer is; in other views of the breast the line as far behind its front.
+  drawCross(context, { picture }, map, ratio) {
+    const { cross } = this.work, isHere = picture === cross.picture
+    if (!isHere && (!picture.front || !picture.hasSpacing || !picture.side || picture.side !== cross.picture.side)) return
+    const column = isHere ? cross.point[0] : picture.front[0] + (picture.front[1] * cross.depth) / picture.unit[0]
+    if (column < 0 || column > picture.width) return
+    const lines = [[[column, 0], [column, picture.height]]]
+    if (isHere) lines.push([[0, cross.point[1]], [picture.width, cross.point[1]]])
+    context.save()
+    context.scale(ratio, ratio)
+    context.strokeStyle = MARK_COLOUR
+    context.lineWidth = 1
+    if (!isHere) context.setLineDash([8, 6])
+    context.beginPath()
+    for (const [from, to] of lines) {
+      context.moveTo(...applied(map, ...from))
+      context.lineTo(...applied(map, ...to))
+    }
+    context.stroke()
+    context.restore()
   }
 
   drawLoupe(context, cell, heat, map, ratio) {
@@ -192,12 +224,15 @@ class Board {
       const point = applied(inverse(map), ...cell.pointer)
       if (point[0] >= 0 && point[1] >= 0 && point[0] < picture.width && point[1] < picture.height) {
         parts.unshift(pixelWords(picture, point))
+        const cross = this.work.hasCross && this.cross(cell)
+        if (cross) parts.unshift(`${cross.depth.toFixed(0)} mm behind the front of the breast`)
       }
     }
     if (picture.levels[0].step > 1) parts.push("finer pixels are on their way")
     if (this.work.tool === "distance" || this.work.marks.some((mark) => mark.id === picture.id)) parts.push(picture.spacing)
     this.readout.textContent = parts.join(" \u00b7 ")
-    const { marking } = this.work.head, listed = marking ? [] : this.work.marks // the page itself lists what it saves
+    const { marking } = this.work.head // the page itself lists what it saves
+    const listed = this.work.marks.filter((mark) => !marking || this.work.isOnPrior(mark))
     const lines = listed.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
     if (lines.length) lines.push("Measurements are not saved with the read.")
     this.list.replaceChildren(...lines.map((line) => element("li", "", line)))
@@ -242,11 +277,15 @@ Board.prototype.listen = function (cell) {
     this.pointers.set(event.pointerId, at(event))
     const kind = this.pointers.size === 2 ? "pinch" : this.dragKind(event)
     drag = { kind, from: at(event), last: at(event), moved: false, zoom: this.place(cell).zoom, pinch: this.pinch() }
-    if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event))
+    if (POINTS_OF[kind] && this.pointers.size === 1) this.startMark(cell, drag, ...at(event), event.shiftKey)
   }
   canvas.onpointermove = (event) => {
     cell.pointer = at(event)
     if (this.pointers.has(event.pointerId)) this.pointers.set(event.pointerId, at(event))
+    if (work.hasCross) {
+      work.cross = this.cross(cell)
+      work.redraw()
+    }
     if (drag) this.drag(cell, drag, at(event), event)
     else if (work.hasLoupe) this.redraw()
     else this.say()
@@ -261,6 +300,8 @@ Board.prototype.listen = function (cell) {
   canvas.onpointerenter = activate
   canvas.onpointerleave = () => {
     cell.pointer = null
+    work.cross = null
+    if (work.hasCross) work.redraw()
     if (work.hasLoupe) this.redraw()
   }
   canvas.ondblclick = () => {
@@ -298,6 +339,11 @@ Board.prototype.drag = function (cell, drag, [x, y], event) {
     this.shift(cell, now.x - before.x, now.y - before.y)
     this.zoom(cell, this.place(cell).zoom * (now.apart / Math.max(before.apart, 1)), now.x, now.y)
     drag.pinch = now
+  } else if (drag.handle?.before) {
+    const [column, row] = this.pointIn(cell, x, y), [column0, row0] = drag.handle.from
+    drag.handle.mark.points = movedPoints(cell.picture, drag.handle.before, drag.handle.point,
+      [column - column0, row - row0], drag.handle.isWhole)
+    this.redraw()
   } else if (drag.handle?.mark.kind === "outline") {
     const { points } = drag.handle.mark
     if (Math.hypot(x - drag.added[0], y - drag.added[1]) < OUTLINE_STEP_PX) return
@@ -316,8 +362,9 @@ Board.prototype.pointIn = function (cell, x, y) {
   return [Math.min(Math.max(column, 0), picture.width), Math.min(Math.max(row, 0), picture.height)]
 }
 
-// A press on a mark's point moves it; elsewhere it begins a mark, and a third point of an angle is pressed after a drag.
-Board.prototype.startMark = function (cell, drag, x, y) {
+// A press on a mark's point moves it, with Shift the whole mark; elsewhere it begins a mark, and a third point of an
+// angle is pressed after a drag.
+Board.prototype.startMark = function (cell, drag, x, y, isWhole) {
   const { work } = this, { id } = cell.picture, point = this.pointIn(cell, x, y)
   const open = work.marks.find((mark) => mark.id === id && isOpen(mark))
   if (open) {
@@ -325,7 +372,11 @@ Board.prototype.startMark = function (cell, drag, x, y) {
     drag.handle = { mark: open, point: open.points.length - 1 }
   } else {
     drag.handle = handleAt(work.marks, id, this.map(cell), x, y, 8)
-    if (!drag.handle) {
+    if (drag.handle) {
+      const { mark, point: number } = drag.handle
+      Object.assign(drag.handle, { isWhole, before: { kind: mark.kind, points: mark.points },
+        from: mark.kind === "outline" || isWhole ? point : mark.points[number] })
+    } else {
       const hasOne = work.tool === "point" || work.tool === "outline"
       const mark = { uid: newUid(), id, kind: work.tool, points: hasOne ? [point] : [point, point] }
       work.marks.push(mark)

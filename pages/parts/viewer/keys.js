@@ -4,7 +4,7 @@
 const ACTS = {
   i: "invert", h: "across", v: "down", r: "turn", f: "real", "=": "fit", m: "loupe", l: "link", ",": "previous",
   ".": "next", w: "whole", o: "overlay", "[": "fainter", "]": "stronger", k: "contour", d: "distance", a: "angle",
-  e: "ellipse", t: "outline", p: "point", Delete: "undo", Backspace: "undo", "?": "help",
+  e: "ellipse", t: "outline", p: "point", x: "cross", Delete: "undo", Backspace: "undo", "?": "help",
 }
 
 let keysOf = null // the workplace that has the keys

@@ -159,14 +159,55 @@ function drawMark(context, picture, mark, map, level, ratio, label = "") {
   context.restore()
 }
 
-// The mark and the number of its point that lie under (x, y) of the cell, or null.
+// The mark and the number of its point that lie under (x, y) of the cell, or null: the nearest point within reach, and of
+// an outline the point next to the place of its line that is.
 function handleAt(marks, id, map, x, y, reach) {
-  for (const mark of marks.filter((one) => one.id === id && one.kind !== "outline").reverse()) {
-    const point = mark.points.findIndex(([column, row]) => {
-      const [px, py] = applied(map, column, row)
-      return Math.hypot(px - x, py - y) <= reach
-    })
-    if (point >= 0) return { mark, point }
+  for (const mark of marks.filter((one) => one.id === id).reverse()) {
+    const at = mark.points.map(([column, row]) => applied(map, column, row))
+    const away = at.map(([px, py]) => Math.hypot(px - x, py - y))
+    const nearest = away.indexOf(Math.min(...away))
+    if (away[nearest] <= reach) return { mark, point: nearest }
+    if (mark.kind !== "outline") continue
+    for (let point = 0; point < at.length; point++) {
+      const before = at.at(point - 1)
+      if (toLine(before, at[point], x, y) > reach) continue
+      return { mark, point: away.at(point - 1) < away[point] ? (point + at.length - 1) % at.length : point }
+    }
   }
   return null
+}
+
+function toLine([ax, ay], [bx, by], x, y) {
+  const square = (bx - ax) ** 2 + (by - ay) ** 2
+  const share = square ? Math.min(1, Math.max(0, ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / square)) : 0
+  return Math.hypot(ax + share * (bx - ax) - x, ay + share * (by - ay) - y)
+}
+
+// The points of a mark while one of them is dragged by `by` [columns, rows]. Of an outline the points beside it follow,
+// less the further they are, up to an eighth of the way around. isWhole: all of it moves. Nothing leaves the picture.
+function movedPoints(picture, { kind, points }, grabbed, by, isWhole) {
+  const most = [picture.width, picture.height]
+  const within = (value, axis) => Math.min(Math.max(value, 0), most[axis])
+  if (isWhole) {
+    const shift = by.map((part, axis) => {
+      const values = points.map((point) => point[axis])
+      return Math.min(Math.max(part, -Math.min(...values)), most[axis] - Math.max(...values))
+    })
+    return points.map(([column, row]) => [column + shift[0], row + shift[1]])
+  }
+  const weight = kind === "outline" ? followers(points, grabbed) : points.map((_, index) => (index === grabbed ? 1 : 0))
+  return points.map((point, index) => point.map((value, axis) => within(value + weight[index] * by[axis], axis)))
+}
+
+function followers(points, grabbed) {
+  const n = points.length, along = [0]
+  for (let step = 1; step <= n; step++) {
+    const [ax, ay] = points[(grabbed + step - 1) % n], [bx, by] = points[(grabbed + step) % n]
+    along.push(along[step - 1] + Math.hypot(bx - ax, by - ay))
+  }
+  const around = along[n], reach = around / 8
+  return points.map((_, index) => {
+    const way = along[(index - grabbed + n) % n], away = Math.min(way, around - way)
+    return away < reach ? (1 + Math.cos((Math.PI * away) / reach)) / 2 : index === grabbed ? 1 : 0
+  })
 }

@@ -29,6 +29,7 @@ const KEYS = [
   ["f", "one picture pixel for one of the screen"],
   ["=", "fit"],
   ["m", "magnifying glass"],
+  ["x", "cross-hair: how far behind the front of the breast, in each view of it"],
   ["l", "zoom and move the views together, or each alone"],
   [", .", "previous and next hanging"],
   ["w", "the hanging in the whole window"],
@@ -101,6 +102,7 @@ function toolbarParts(board) {
       button("Glass", "Magnifying glass (m)", act("loupe"), work.hasLoupe),
       button("\u2194", "Flip left to right (h)", act("across")), button("\u2195", "Flip top to bottom (v)", act("down")),
       button("\u21bb", "Turn by 90 degrees (r)", act("turn")),
+      work.canCross() && button("Cross", "Cross-hair in each view of the breast (x)", act("cross"), work.hasCross),
       work.canLink() && button("Linked", "Zoom and move the views together (l)", act("link"), work.isLinked),
       button("Reset", "Everything as at the beginning (Space)", act("reset"))),
   ]

@@ -15,7 +15,8 @@ class Workplace {
     this.boards = []
     this.tool = "window"
     this.preset = "0"
-    this.isInverted = this.hasLoupe = this.isSpaceDown = false
+    this.isInverted = this.hasLoupe = this.isSpaceDown = this.hasCross = false
+    this.cross = null
     this.isHeated = this.isLinked = true
     this.opacity = head.opacity
     this.contour = 0
@@ -53,6 +54,7 @@ class Workplace {
   update(head, isFirst = false) {
     const before = new Map(this.pictures.map((picture) => [picture.id, picture]))
     if (head.opacity !== this.head.opacity) this.opacity = head.opacity
+    const isHungAnew = head.hanging !== this.head.hanging
     this.head = head
     this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
     const now = new Set(this.pictures)
@@ -62,7 +64,8 @@ class Workplace {
     if (!isFirst) {
       for (const board of this.boards) {
         const at = head.stages.findIndex((stage) => stage.name === board.stageName)
-        if (at >= 0 && JSON.stringify(head.stages[at]) === board.shape) {
+        if (isHungAnew) board.toStage(0)
+        else if (at >= 0 && JSON.stringify(head.stages[at]) === board.shape) {
           board.stageIndex = at
           board.cells.forEach((cell, place) => {
             if (cell.picture) cell.picture = this.pictures[head.stages[at].places[place][0]]
@@ -79,15 +82,18 @@ class Workplace {
     const revision = marking ? `${marking.of} ${marking.revision}` : ""
     if (revision === (this.revision || "")) return
     this.revision = revision
-    this.marks = marking ? structuredClone(marking.marks) : []
+    this.marks = [...(marking ? structuredClone(marking.marks) : []), ...this.marks.filter((mark) => this.isOnPrior(mark))]
   }
 
   send() {
     const { marking } = this.head
     if (!marking) return
-    const marks = this.marks.filter((mark) => !isOpen(mark)).map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
+    const own = this.marks.filter((mark) => !isOpen(mark) && !this.isOnPrior(mark))
+    const marks = own.map(({ uid, id, kind, points }) => ({ uid, id, kind, points }))
     this.setStateValue?.("marks", { of: marking.of, marks })
   }
+
+  isOnPrior(mark) { return this.pictures.some(({ id, isPrior }) => isPrior && id === mark.id) }
 
   labelOf(mark) { return mark.label || this.head.marking?.labels[mark.uid] || "" }
 
@@ -178,6 +184,8 @@ class Workplace {
     return first ? [...first.presets, ...first.windows].map(([name]) => name) : []
   }
 
+  canCross() { return this.pictures.some(({ front, hasSpacing }) => front && hasSpacing) }
+
   canLink() { return this.head.stages[0].places.filter(([index, , align]) => index !== null && align !== "center").length > 1 }
 
   front() { return this.boards.at(-1) }
@@ -219,6 +227,7 @@ class Workplace {
     if (KINDS_OF_MARKS.includes(name)) this.chooseTool(name)
     else if (name === "invert") this.set({ isInverted: !this.isInverted })
     else if (name === "loupe") this.set({ hasLoupe: !this.hasLoupe })
+    else if (name === "cross") this.set({ hasCross: !this.hasCross && this.canCross(), cross: null })
     else if (name === "link") this.set({ isLinked: !this.isLinked })
     else if (name === "overlay") this.set({ isHeated: !this.isHeated })
     else if (name === "fainter") this.set({ opacity: Math.max(0, Math.round(this.opacity * 10 - 1) / 10) })
@@ -255,7 +264,7 @@ class Workplace {
     }
     board.linked = { ...WHOLE }
     board.own.clear()
-    this.set({ preset: "0", isInverted: false, hasLoupe: false, opacity: this.head.opacity, contour: 0, isHeated: true })
+    this.set({ preset: "0", isInverted: false, hasLoupe: false, hasCross: false, opacity: this.head.opacity, contour: 0, isHeated: true })
   }
 
   help(board) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from types import MappingProxyType
 
 import streamlit as st
 
@@ -12,7 +13,7 @@ from core.findings.finding import NO_ANNOTATIONS, Annotations, assessment_doubts
 from core.findings.proposals import Proposal
 from core.findings.sketches import sketches_of
 from core.records.people.permissions import SignedIn
-from core.records.reads.drafts import ReadDraft, draft_of, store_draft
+from core.records.reads.drafts import DamagedDraft, ReadDraft, draft_of, store_draft
 from core.records.reads.reads import COMMENT_LENGTH_MOST, SENTENCE_LENGTH_MOST, Impression, Read
 from core.records.reads.rows import BIRADS, DENSITIES
 from core.records.reads.studies import StoredStudy
@@ -65,10 +66,15 @@ class Filled:
     annotations: Annotations = NO_ANNOTATIONS
 
 
-def form_of(study: StoredStudy, kind: str, start: Read | None = None, proposals: tuple[Proposal, ...] = ()) -> Form:
+def form_of(
+    study: StoredStudy,
+    kind: str,
+    start: Read | None = None,
+    proposals: Mapping[str, Proposal] = MappingProxyType({}),
+) -> Form:
     """The form of a first impression, or of a final read that begins with the read `start`.
 
-    proposals: of the models, for who may see their answers.
+    proposals: of the models, by the ids of their marks, for who may see their answers.
     """
     images = [stored.image for stored in study.images]
     key = f"first_{study.row.id}" if kind == "first" else f"final_{study.row.id}_{start.id if start else 0}"
@@ -86,6 +92,8 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     if f"{form.key}_comment" not in st.session_state:  # Streamlit forgets a form while another page is drawn
         _restore(person, form, start)
     st.session_state[open_form_key(form.study_id)] = form.key
+    if damaged := st.session_state.get(f"{form.key}_damaged"):
+        st.warning(damaged, icon=":material/restore_page:")
     annotations, is_new = marking.findings_form(form.sheet)
     st.session_state[f"{open_form_key(form.study_id)}_proposed"] = marking.proposals_drawn(form.sheet)
     if is_new or st.session_state.pop(f"{form.key}_unstored", False):
@@ -172,8 +180,12 @@ def _found(form: Form) -> list[tuple[str, str]]:
 
 
 def _restore(person: SignedIn, form: Form, start: Read | None) -> None:
-    draft = draft_of(database(), person, form.study_id, form.kind)
     state = st.session_state
+    try:
+        draft = draft_of(database(), person, form.study_id, form.kind)
+        state.pop(f"{form.key}_damaged", None)
+    except DamagedDraft as damaged:
+        draft, state[f"{form.key}_damaged"] = None, str(damaged)
     begun = start.impressions if start else {}
     for breast in form.breasts:
         given = begun.get(breast)

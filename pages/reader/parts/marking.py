@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import streamlit as st
@@ -22,7 +23,6 @@ from core.findings.sketches import (
     joined,
     of_type,
     place_of,
-    proposal_uid,
     redrawn,
     without,
 )
@@ -37,16 +37,18 @@ from pages.parts.viewer import Drawn, Marking, marks_drawn
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """The pictures of a study that a form marks on. key: of the form. workplace: of the viewer that shows them.
-    proposals: of the models, of a form whose reader may see their answers."""
+    proposals: of the models, by the ids of their marks, of a form whose reader may see their answers."""
 
     key: str
     workplace: str
     places: Places = field(default_factory=dict)
     images: Mapping[tuple[str, int], Image] = field(default_factory=dict)
-    proposals: tuple[Proposal, ...] = ()
+    proposals: Mapping[str, Proposal] = field(default_factory=dict)
 
 
-def sheet_of(study: StoredStudy, key: str, labels: Mapping[str, str], proposals: tuple[Proposal, ...] = ()) -> Sheet:
+def sheet_of(
+    study: StoredStudy, key: str, labels: Mapping[str, str], proposals: Mapping[str, Proposal] = MappingProxyType({})
+) -> Sheet:
     images = {(stored.image.sha256, stored.image.frame): stored.image for stored in study.images}
     places = {
         (stored.image.sha256, stored.image.frame): Place(
@@ -72,6 +74,11 @@ def rejected_in(key: str) -> tuple[str, ...]:
     """Ids of the proposals that the form's reader rejected."""
     found: tuple[str, ...] = st.session_state.get(f"{key}_rejected", ())
     return found
+
+
+def named_in(key: str) -> frozenset[str]:
+    """The ids of all marks that the form holds, and of the proposals that its reader rejected."""
+    return frozenset(uid for sketch in sketches_in(key) for uid, _ in sketch.marks) | set(rejected_in(key))
 
 
 def begin(key: str, sketches: Sequence[Sketch], rejected: Sequence[str] = ()) -> None:
@@ -120,10 +127,11 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
         _take_over(sheet)
     _set(sheet.key, tuple(_from_widgets(sheet, one) for one in sketches_in(sheet.key)))
     sketches = sketches_in(sheet.key)
-    if sketches or sheet.proposals:
+    has_peaks = any(one.mark.kind == "point" for one in sheet.proposals.values())
+    if sketches or has_peaks:
         with st.container(horizontal=True, gap="small", key="sr-findings"):
             _draw(sheet, sketches)
-            if sheet.proposals:
+            if has_peaks:
                 _offer_proposals(sheet)
     try:
         found = annotations_of(sketches_in(sheet.key), sheet.places)
@@ -151,12 +159,36 @@ def _take_over(sheet: Sheet) -> None:
 def _open_proposals(sheet: Sheet) -> list[tuple[str, Proposal]]:
     """(id, proposal) of those that the reader has neither taken nor rejected."""
     taken = {uid for sketch in sketches_in(sheet.key) for uid, _ in sketch.marks} | set(rejected_in(sheet.key))
-    numbered = ((proposal_uid(number), one) for number, one in enumerate(sheet.proposals))
-    return [(uid, one) for uid, one in numbered if uid not in taken]
+    return [(uid, one) for uid, one in sheet.proposals.items() if uid not in taken]
 
 
 def _ai_name(uid: str) -> str:
-    return f"AI {int(uid.removeprefix('proposal-')) + 1}"
+    """ "AI 1" for a peak, "AI outline 1" for an outline."""
+    return f"AI {'outline ' if uid.startswith('outline-') else ''}{int(uid.rpartition('-')[2]) + 1}"
+
+
+def answer_to(key: str, uid: str) -> str:
+    """What the reader of the form did with a proposal so far: "accepted", "rejected" or "open"."""
+    if any(uid == one for sketch in sketches_in(key) for one, _ in sketch.marks):
+        return "accepted"
+    return "rejected" if uid in rejected_in(key) else "open"
+
+
+def accept(key: str, sketch: Sketch) -> None:
+    """Make a proposal the reader's own, under the id of the proposal; the draft is stored with the form."""
+    state, uid = st.session_state, sketch.key
+    state[f"{key}_removed"] = state.get(f"{key}_removed", frozenset()) - {uid}
+    state[f"{key}_rejected"] = tuple(one for one in rejected_in(key) if one != uid)
+    for name in [name for name in state if str(name).startswith(f"{key}_{uid}_")]:
+        del state[name]  # widgets of an acceptance that was taken back
+    _set(key, (*sketches_in(key), sketch), is_news=True)
+    state[f"{key}_unstored"] = True
+
+
+def reject(key: str, uid: str) -> None:
+    """Take a proposal off the pictures; the draft is stored with the form."""
+    st.session_state[f"{key}_rejected"] = (*rejected_in(key), uid)
+    st.session_state[f"{key}_unstored"] = True
 
 
 def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
@@ -165,7 +197,7 @@ def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
 
 
 def _offer_proposals(sheet: Sheet) -> None:
-    still = _open_proposals(sheet)
+    still = [(uid, one) for uid, one in _open_proposals(sheet) if one.mark.kind == "point"]
     with (
         st.popover(f"AI proposals: {len(still)} open", icon=":material/filter_center_focus:"),
         st.container(key=f"sr-finding-proposals-{sheet.key}"),
@@ -178,16 +210,12 @@ def _offer_proposals(sheet: Sheet) -> None:
         for uid, one in still:
             label = _label(sheet, one.mark.image_sha256, one.mark.frame)
             st.markdown(plain(f"{_ai_name(uid)} · {label} · {place_text(one.mark)}"))
-            accept, reject = st.columns(2)
-            if accept.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
-                removed = st.session_state.get(f"{sheet.key}_removed", frozenset())
-                st.session_state[f"{sheet.key}_removed"] = removed - {uid}
-                _set(sheet.key, (*sketches_in(sheet.key), Sketch(((uid, one.mark),))), is_news=True)
-                st.session_state[f"{sheet.key}_unstored"] = True
+            take, refuse = st.columns(2)
+            if take.button("Accept", key=f"{sheet.key}_{uid}_accept", width="stretch"):
+                accept(sheet.key, Sketch(((uid, one.mark),)))
                 st.rerun()
-            if reject.button("Reject", key=f"{sheet.key}_{uid}_reject", width="stretch"):
-                st.session_state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), uid)
-                st.session_state[f"{sheet.key}_unstored"] = True
+            if refuse.button("Reject", key=f"{sheet.key}_{uid}_reject", width="stretch"):
+                reject(sheet.key, uid)
                 st.rerun()
 
 
@@ -268,7 +296,7 @@ def _describe(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
         _join(sheet, sketch, sketches)
     if st.button("Remove", key=_field(sheet, sketch, "remove"), icon=":material/delete:"):
         state, removed = st.session_state, frozenset(uid for uid, _ in sketch.marks)
-        refused = tuple(uid for uid in removed if uid.startswith("proposal-"))  # taken back is not taken
+        refused = tuple(uid for uid in removed if uid in sheet.proposals)  # taken back is not taken
         state[f"{sheet.key}_rejected"] = (*rejected_in(sheet.key), *refused)
         state[f"{sheet.key}_removed"] = state.get(f"{sheet.key}_removed", frozenset()) | removed
         _set(sheet.key, without(sketches_in(sheet.key), sketch.key), is_news=True)

@@ -1,28 +1,33 @@
 """What was measured in an ultrasound image, after the second read was shown: a proposed outline and its descriptors.
 
-The outline is drawn on a copy in the panel and only when it is asked for; the pictures stay bare. The measured words
-become part of a read only where the reader accepts them and adds the sentence to the comment.
+The outline is drawn only when it is asked for: on a copy in the panel, and dashed on the picture while a form is open.
+The reader accepts it as a finding of their own, whose points they can move, or rejects it. The measured words become
+part of a read only where the reader accepts them, with the outline or as a sentence in the comment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import streamlit as st
 
 from core.errors import AppError
+from core.findings.proposals import Proposal
 from core.findings.sentence import findings_sentence
+from core.findings.sketches import Sketch, of_type, outline_uid
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.overlay import outlined
 from core.models.outline_card import OutlineCard
-from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outlined_lesions
+from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outline_proposals, outlined_lesions
 from core.records.people.permissions import SignedIn
 from core.records.reads.reads import COMMENT_LENGTH_MOST, Read
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import AI_GENERATED
+from core.types import Modality
 from pages.parts.markdown import plain
 from pages.parts.session import require, settings
-from pages.reader.parts import impressions
+from pages.reader.parts import impressions, marking
 
 _NUMBERS: Mapping[str, tuple[str, str]] = {
     "shape": ("solidity", "solidity {:.2f}"),
@@ -34,15 +39,22 @@ _NUMBERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def offer(person: SignedIn, study: StoredStudy, labels: Mapping[str, str], known: Sequence[Read]) -> None:
-    """Nothing for a study without ultrasound, or on a site without an outline network; else a switch, off at first."""
+def offer(study: StoredStudy, labels: Mapping[str, str], form: impressions.Form | None) -> dict[str, Proposal]:
+    """The outlines that the form's reader is asked about, by the ids of their marks: those of the image that is shown,
+    and those that were answered before. form: the final read that is open, None where there is none.
+
+    Nothing for a study without ultrasound, or on a site without an outline network; else a switch, off at first.
+    """
     images = [stored for stored in study.images if is_outlined(stored.image)]
     if not images or study.pixels_removed_at:
-        return
+        return {}
     try:
         card = outline_card(settings())
-        if card is None or not st.toggle("Outline and measure the lesion", key=f"measured_{study.row.id}"):
-            return
+        if card is None:
+            return {}
+        answered = _answered(card, images, form)
+        if not st.toggle("Outline and measure the lesion", key=f"measured_{study.row.id}"):
+            return answered
         stored = images[0]
         if len(images) > 1:
             names = {one.id: one for one in images}
@@ -54,18 +66,36 @@ def offer(person: SignedIn, study: StoredStudy, labels: Mapping[str, str], known
             found = outlined_lesions(card, stored.image)
     except AppError as refused:
         st.info(plain(str(refused)), icon=":material/info:")
-        return
+        return {}
     st.caption(
         f"Proposed by {plain(card.title)} (weights {card.weights.sha256[:8]}), {AI_GENERATED}; unverified. "
         f"{_quality(card)} Words are measured within the outline, none of them is a model's."
     )
     if not found:
         st.info("No lesion is outlined in this image. That does not mean that there is none.", icon=":material/info:")
-        return
-    _show(stored, found, _final_form(person, study, known))
+        return answered
+    proposals = outline_proposals(card, stored.image, found)
+    _show(stored, found, proposals, form)
+    return {**answered, **proposals} if form is not None else {}
 
 
-def _show(stored: StoredImage, found: Sequence[OutlinedLesion], form: impressions.Form | None) -> None:
+def _answered(card: OutlineCard, images: Sequence[StoredImage], form: impressions.Form | None) -> dict[str, Proposal]:
+    """The outlines of those images on which one was accepted or rejected in the form."""
+    named = marking.named_in(form.key) if form is not None else frozenset()
+    proposals: dict[str, Proposal] = {}
+    for stored in images:
+        first = outline_uid(stored.image.sha256, stored.image.frame, 0)
+        if any(uid.startswith(first[:-1]) for uid in named):
+            proposals |= outline_proposals(card, stored.image, outlined_lesions(card, stored.image))
+    return proposals
+
+
+def _show(
+    stored: StoredImage,
+    found: Sequence[OutlinedLesion],
+    proposals: Mapping[str, Proposal],
+    form: impressions.Form | None,
+) -> None:
     number = 0
     if len(found) > 1:
         number = st.segmented_control(
@@ -82,6 +112,9 @@ def _show(stored: StoredImage, found: Sequence[OutlinedLesion], form: impression
         "What you accept", [one.name for one in words], selection_mode="multi", key=f"{key}_accepted",
         format_func=lambda name: next(f"{one.name}: {one.word}" for one in words if one.name == name),
     )  # fmt: skip
+    if form is not None:
+        uid = list(proposals)[number]
+        _ask(form, uid, proposals[uid], {one.name: one.word for one in words if one.name in accepted})
     made = findings_sentence(one for one in words if one.name in accepted)
     if not made:
         return
@@ -99,10 +132,47 @@ def _add(form: impressions.Form, key: str) -> None:
     impressions.add_to_comment(form, str(st.session_state.get(key, "")))
 
 
-def _final_form(person: SignedIn, study: StoredStudy, known: Sequence[Read]) -> impressions.Form | None:
+def _ask(form: impressions.Form, uid: str, proposal: Proposal, words: Mapping[str, str]) -> None:
+    """Whether the reader takes the outline as a finding, with the words that were accepted, or not."""
+    answer = marking.answer_to(form.key, uid)
+    accept, reject = st.columns(2)
+    accept.button(
+        "Accept outline", key=f"{form.key}_{uid}_take", width="stretch", disabled=answer == "accepted",
+        on_click=_accept, args=(form, uid, proposal, words),
+        help="It becomes a finding of yours: a mass, described by the words that you accepted.",
+    )  # fmt: skip
+    reject.button(
+        "Reject outline", key=f"{form.key}_{uid}_refuse", width="stretch", disabled=answer != "open",
+        on_click=_reject, args=(form, uid),
+    )  # fmt: skip
+    said = {
+        "accepted": "Accepted: it is a finding of the form below. With the tool Outline its line can be dragged, with "
+        "Shift all of it.",
+        "rejected": "Rejected: it is not on the picture any more.",
+        "open": "Dashed on the picture until you accept or reject it.",
+    }
+    st.caption(said[answer])
+
+
+def _accept(form: impressions.Form, uid: str, proposal: Proposal, words: Mapping[str, str]) -> None:
+    require("record_first_read")
+    sketch = Sketch(((uid, proposal.mark),))
+    mass = of_type(sketch, "mass", Modality.ULTRASOUND)
+    marking.accept(form.key, of_type(replace(mass, descriptors=words), "mass", Modality.ULTRASOUND))
+
+
+def _reject(form: impressions.Form, uid: str) -> None:
+    require("record_first_read")
+    marking.reject(form.key, uid)
+
+
+def final_form(
+    person: SignedIn, study: StoredStudy, known: Sequence[Read], *, is_arbiter: bool
+) -> impressions.Form | None:
     """The form of the final read that is open for this person; None where there is none."""
     mine = [read for read in known if read.person_id == person.id]
-    if any(read.kind == "final" for read in mine) or not (mine or study.row.reading_mode == "concurrent"):
+    is_begun = bool(mine) or is_arbiter or study.row.reading_mode == "concurrent"
+    if any(read.kind == "final" for read in mine) or not is_begun:
         return None
     return impressions.form_of(study, "final", mine[0] if mine else None)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.imaging.hanging import Place, hang, label_of, stages
+from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_with_copies, stages_with_prior
 from core.imaging.preprocess import heat_map
 from core.records.reads.studies import StoredStudy
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
@@ -22,6 +22,8 @@ _STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
 _AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
 """On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), and a
 line of a warning, with as many letters as it has room for at 1440 pixels."""
+NO_BREAK = "\u2011"
+"""A hyphen at which no line is broken."""
 
 
 def draw_style() -> None:
@@ -43,11 +45,12 @@ def show_study(
     marking: Marking | None = None,
     fixed: Sequence[Drawn] = (),
     remembers: str = "",
+    prior: StoredStudy | None = None,
 ) -> None:
     """Tools, grid, and the warnings (Markdown, a line each) under it, all of it in the window at once.
 
     explanations: for each image, weights sha256 -> explanation; without its own it is bare. marking, fixed,
-    remembers: as in `viewer.show`.
+    remembers: as in `viewer.show`. prior: an earlier study with its pixels, hung under this one.
     """
     images = [stored.image for stored in study.images]
     layout = hang(images)
@@ -56,23 +59,66 @@ def show_study(
         _picture(images, index, places[index], choice, explanations[index] if explanations else {})
         for index in range(len(images))
     ]
-    n_rows = 2 if len(layout.places) > layout.columns else 1
+    hangings, is_same_scale = stages(layout), layout.is_same_scale
+    if prior is not None:
+        earlier, of_prior = _earlier(prior)
+        shown += earlier
+        hangings, is_same_scale = stages_with_prior(layout, of_prior), is_same_scale and of_prior.is_same_scale
+    copied = _copied(choice, explanations) if prior is None else []
+    if copied and choice is not None and choice.beside is not None:
+        copies = [_picture(images, index, places[index], choice.beside, explanations[index]) for index in copied]
+        shown = [_named(one, choice) for one in shown]
+        shown += [replace(_named(one, choice.beside), is_prior=True) for one in copies]
+        hangings = stages_with_copies(layout, copied)
+    n_rows = 2 if len(hangings[0].places) > hangings[0].columns else 1
     n_lines = sum(1 + len(line) // _LINE_LETTERS for line in warnings)
     around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0)
     heights = (f"max(14rem, (100dvh - {around}rem) / {n_rows})", "38vh" if n_rows == 2 else "60vh")
     viewer.show(
         shown,
-        stages(layout),
+        hangings,
         key=workplace_key(study.row.id),
-        same_scale=layout.is_same_scale,
+        same_scale=is_same_scale,
         opacity=choice.opacity if choice else 0.5,
         cell_height=heights,
         marking=marking,
         fixed=fixed,
         remembers=remembers,
+        hanging=prior.row.id if prior else "two models" if copied else "",
     )
     if warnings:
         st.caption("  \n".join(warnings))
+
+
+def _copied(choice: AttentionChoice | None, explanations: Sequence[Mapping[str, Explanation]]) -> list[int]:
+    """The images that both of the chosen models have a map of; none where only one model was chosen."""
+    if choice is None or choice.beside is None:
+        return []
+    wanted = {choice.weights_sha256, choice.beside.weights_sha256}
+    return [index for index, found in enumerate(explanations) if wanted <= found.keys()]
+
+
+def _named(picture: Picture, choice: AttentionChoice) -> Picture:
+    """With the name of the model whose map lies on it."""
+    return picture if picture.heat is None else replace(picture, note=f"{choice.model_id}: {picture.note}")
+
+
+def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:
+    """The pictures of an earlier study, each with the day it was taken, and how they hang."""
+    images = [stored.image for stored in prior.images]
+    layout = hang(images)
+    day = f"EARLIER {prior.row.taken_on or prior.row.created_at.date()}".replace("-", NO_BREAK)
+    places = {place.index: place for place in layout.places if place.index is not None}
+    pictures = [
+        replace(
+            _picture(images, index, places[index], None, {}),
+            label=f"{label_of(images, index)} · {day}",
+            hung=f"{places[index].label} · {day}",
+            is_prior=True,
+        )
+        for index in range(len(images))
+    ]
+    return pictures, layout
 
 
 def _picture(

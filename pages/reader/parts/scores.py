@@ -94,7 +94,12 @@ def ask(study: StoredStudy, work: Sequence[tuple[Card, StoredImage]]) -> None:
     def show(number: int, card: Card) -> None:
         bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}")
 
-    _refusals(study).update(second_read.ask(database(), study, work, show))
+    def wait(number: int, card: Card, place: int) -> None:
+        """Redrawn while it waits: a reader who has left gives up the place."""
+        before = f", {place} {'image' if place == 1 else 'images'} of others first" if place else ""
+        bar.progress(number / len(work), f"{plain(card.title)}: answer {number + 1} of {len(work)}{before}")
+
+    _refusals(study).update(second_read.ask(database(), study, work, show, wait))
     bar.empty()
 
 

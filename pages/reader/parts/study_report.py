@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
+from core.archive.diagnostic_report import export_diagnostic_report
 from core.evaluation.tables.of_cards import headline
 from core.imaging.hanging import hang
 from core.imaging.preprocess import heat_map
@@ -15,6 +16,7 @@ from core.models.operating_point import operating_point
 from core.reading import second_read
 from core.reading.opinions import opinions_of
 from core.reading.second_read import Answer
+from core.records.archives.identity import has_identity
 from core.records.people.permissions import Person, SignedIn
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
@@ -72,6 +74,13 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
             "Report as HTML", deferred("export_report", lambda person: made(person, "html")), f"{name}.html",
             "text/html", on_click="ignore", icon=":material/code:", key="report_html",
         )  # fmt: skip
+        if has_identity(db, actor, study.row.id):
+            st.download_button(
+                "FHIR", deferred("export_report", lambda _: export_diagnostic_report(db, actor, study.row.id)),
+                f"{name}.json", "application/fhir+json", on_click="ignore", icon=":material/data_object:",
+                key="report_fhir", help="A DiagnosticReport (R4) with the patient's name and number: that you see them "
+                "is recorded.",
+            )  # fmt: skip
 
 
 def _images(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> Iterator[ReportImage]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from core.records.archives import identity, outbox
 from core.records.people.permissions import SignedIn
 from core.records.reads import studies
 from core.records.reads.studies import StoredImage, StoredStudy
@@ -14,7 +15,13 @@ from core.reports.content import warnings_of, when
 from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
+from pages.parts.results import draw_result
 from pages.parts.session import database, may
+
+ORIGIN = {
+    "Name": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate", "Accession number": "AccessionNumber",
+}  # fmt: skip
+"""What a reader is shown of a study's origin."""
 
 
 def header(person: SignedIn, study: StoredStudy) -> None:
@@ -28,6 +35,9 @@ def header(person: SignedIn, study: StoredStudy) -> None:
             earlier = "1 earlier study" if study.n_earlier == 1 else f"{study.n_earlier} earlier studies"
             with st.popover(earlier, icon=":material/history:"):
                 _earlier(person, study)
+        if may(person, "see_identity") and identity.has_identity(database(), person, row.id):
+            with st.popover("Origin", icon=":material/badge:"):
+                _origin(person, row.id)
         if row.state == "new" and may(person, "correct_image"):
             with st.popover("Correct images", icon=":material/edit:"):
                 _corrections(person, study)
@@ -74,6 +84,24 @@ def offer_next(person: SignedIn, study_id: str) -> None:
         st.caption("Nothing else is open for you.")
     elif st.button("Next study", key="next_study", icon=":material/skip_next:", shortcut="n", width="stretch"):
         st.switch_page("pages/reader/read.py", query_params={"study": following.study.id})
+
+
+def _origin(person: SignedIn, study_id: str) -> None:
+    """What the study is called in its archive, for one look."""
+    st.caption("Whose study this is, as its archive has it. That you look is recorded.")
+    if not st.button("Show", key="show_identity", icon=":material/visibility:"):
+        return
+    with refusals_shown():
+        found = identity.show_identity(database(), person, study_id).study
+        for title, keyword in ORIGIN.items():
+            value = found.get(keyword, "").replace("^", " ").strip()
+            st.text(f"{title}: {value or 'not stated'}")
+
+
+def archive_results(person: SignedIn, study_id: str) -> None:
+    """What of the study went or goes to its archive."""
+    for row in outbox.results_of(database(), person, study_id):
+        draw_result(person, row, with_study=False)
 
 
 def _corrections(person: SignedIn, study: StoredStudy) -> None:

@@ -352,7 +352,8 @@ def test_a_proposal_is_accepted_edited_or_rejected_by_what_became_of_its_mark() 
         Sketch((("proposal-1", moved), ("b", B)), "mass"),
         Sketch((("proposal-2", made[2].mark),)),
     )
-    found = sketches.answered(made, held, ("proposal-3",))
+    named = {sketches.proposal_uid(number): one for number, one in enumerate(made)}
+    found = sketches.answered(named, held, ("proposal-3",))
     assert [one.answer for one in found] == ["accepted", "edited", "open", "rejected", "open"]
     with pytest.raises(InvalidInput):
         replace(made[0], answer="perhaps")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_lesions import ellipse, spiky
 
-from core.findings.outlines import SMALLEST_SHARE, dice, hausdorff_95, iou, outlines_of
+from core.findings.marks import Mark, measured
+from core.findings.outlines import BOUNDARY_POINTS, SMALLEST_SHARE, boundary, dice, hausdorff_95, iou, outlines_of
+from core.types import Image
 
 
 def blank() -> np.ndarray:
@@ -53,3 +56,29 @@ def test_nothing_against_nothing_is_no_number_and_against_something_nothing_in_c
     empty, one = blank() > 1, blank() < 1
     assert np.isnan([dice(empty, empty), iou(empty, empty), hausdorff_95(empty, one)]).all()
     assert (dice(empty, one), iou(empty, one)) == (0, 0)
+
+
+def marked(mask: np.ndarray) -> tuple[float, np.ndarray]:
+    """Pixels that the outline mark of a mask counts, and their share of the mask that it holds."""
+    mark = Mark("ab" * 32, 0, "outline", boundary(mask))
+    found = measured(mark, Image(mask.astype(np.float32), "ab" * 32))
+    return found.n_pixels or 0, (found.mean_grey or 0) * (found.n_pixels or 0) / mask.sum()
+
+
+@pytest.mark.parametrize(("mask", "least"), [(ellipse(), 0.99), (spiky(8, 0.5, 10), 0.97), (blank() < 1, 1.0)])
+def test_an_outline_becomes_a_mark_that_encloses_the_same_pixels(mask: np.ndarray, least: float) -> None:
+    n_pixels, share_held = marked(mask)
+    assert share_held >= least and n_pixels <= mask.sum() / least
+    assert len(boundary(mask)) == BOUNDARY_POINTS
+
+
+def test_the_border_of_a_few_pixels_runs_around_the_largest_region_and_over_its_hole() -> None:
+    mask = blank() > 1
+    mask[10:13, 20:24] = True
+    mask[11, 21] = False
+    mask[13, 24] = True  # meets it at a corner only
+    points = np.array(boundary(mask))
+    assert (points.min(0).tolist(), points.max(0).tolist()) == ([20, 10], [24, 13])
+    assert marked(mask)[0] == 12
+    with pytest.raises(ValueError, match="no border"):
+        boundary(blank() > 1)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from made_images import mammogram, ultrasound
 
-from core.imaging.hanging import chest_wall_side, hang, stages
+from core.imaging.hanging import (
+    Layout,
+    Stage,
+    breast_front,
+    chest_wall_side,
+    hang,
+    stages,
+    stages_with_copies,
+    stages_with_prior,
+)
 from core.types import Image, Modality
 
 LEFT_WALL = mammogram()
@@ -120,3 +130,72 @@ def test_one_picture_or_one_pair_is_no_second_stage_of_the_same() -> None:
     assert [stage.name for stage in stages(hang([single]))] == ["All"]
     pair = stages(hang([image("R", "CC", wall="right"), image("L", "CC")]))
     assert [stage.name for stage in pair] == ["All", "R CC", "L CC"]
+
+
+def seen(stage: Stage) -> list[list[int | None]]:
+    """Indices row by row."""
+    indices = [place.index for place in stage.places]
+    return [indices[start : start + stage.columns] for start in range(0, len(indices), stage.columns)]
+
+
+def test_the_current_views_hang_over_the_earlier_ones_and_what_is_missing_says_so() -> None:
+    current = hang([image("L", "MLO"), image("R", "CC"), image("L", "CC"), image("R", "MLO")])
+    prior = hang([image("L", "CC"), image("R", "CC"), image("R", "MLO"), image("L", "XCCL")])
+    found = stages_with_prior(current, prior)
+    names = [stage.name for stage in found]
+    assert names[:4] == ["Current over earlier", "CC: current over earlier", "MLO: current over earlier", "All"]
+    assert seen(found[0]) == [[1, 2, 3, 0], [5, 4, 6, None]]
+    assert seen(found[1]) == [[1, 2], [5, 4]] and seen(found[2]) == [[3, 0], [6, None]]
+    assert found[2].places[3].label == "L MLO: no earlier image"
+    assert [place.align for place in found[1].places] == ["right", "left", "right", "left"]
+    assert len(set(names)) == len(names) and names.count("Earlier: L XCCL") == 1
+    alone = next(stage for stage in found if stage.name == "Earlier: L XCCL")
+    assert seen(alone) == [[7]]
+
+
+def test_one_view_hangs_over_its_earlier_one_only() -> None:
+    one = hang([image("R", "MLO"), image("L", "MLO")])
+    found = stages_with_prior(one, one)
+    assert [stage.name for stage in found][:2] == ["MLO: current over earlier", "All"]
+    assert seen(found[0]) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("n_now", "n_then", "rows"),
+    [(1, 1, [[0], [1]]), (1, 3, [[0, None, None], [1, 2, 3]]), (5, 2, [[0, 1, 2, 3], [5, 6, None, None]])],
+)
+def test_other_pictures_hang_in_their_order(n_now: int, n_then: int, rows: list[list[int | None]]) -> None:
+    def several(n: int) -> Layout:
+        return hang([Image(ultrasound(), str(place) * 64, Modality.ULTRASOUND) for place in range(n)])
+
+    found = stages_with_prior(several(n_now), several(n_then))
+    assert seen(found[0]) == rows
+    mammograms = hang([image("R", "CC"), image("L", "CC")])
+    assert seen(stages_with_prior(mammograms, several(1))[0]) == [[0, 1], [2, None]]
+
+
+@pytest.mark.parametrize("wall", ["left", "right"])
+def test_the_front_of_the_breast_is_its_foremost_column(wall: str) -> None:
+    """A breast of a known shape: it begins at the chest wall and ends 900 columns from it."""
+    pixels = np.zeros((1200, 1000), np.float32)
+    rows, columns = np.indices(pixels.shape)
+    pixels[np.hypot(columns / 900, (rows - 600) / 500) <= 1] = 0.6
+    pixels = pixels if wall == "left" else np.ascontiguousarray(pixels[:, ::-1])
+    found = breast_front(Image(pixels, "0" * 64, Modality.MAMMOGRAPHY, "tags", "L", "CC"))
+    assert found is not None
+    column, step = found
+    assert (column, step) == ((pytest.approx(901, abs=5), -1) if wall == "left" else (pytest.approx(99, abs=5), 1))
+
+
+def test_no_breast_has_no_front() -> None:
+    black = np.zeros((300, 200), np.float32)
+    assert breast_front(Image(black, "0" * 64, Modality.MAMMOGRAPHY, "tags", "L", "CC")) is None
+    assert breast_front(Image(ultrasound(), "0" * 64, Modality.ULTRASOUND)) is None
+
+
+def test_a_picture_hangs_beside_its_copy_and_the_usual_stages_follow() -> None:
+    layout = hang([image("L", "CC"), image("R", "CC", wall="right")])
+    found = stages_with_copies(layout, [1])
+    assert found[1:] == stages(layout)
+    assert found[0].name == "R CC: two models" and seen(found[0]) == [[1, 2]]
+    assert {place.align for place in found[0].places} == {"left"}, "both are moved the same way"

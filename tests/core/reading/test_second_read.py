@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from record_site import CALM, add_person, answer, explanation, picture, sqlite_only
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
+from sqlalchemy import func, select
 
-from core.errors import ModelUnavailable
+from core.errors import Conflict, ModelUnavailable
 from core.models import loaded
 from core.models.cards import Card, live_cards
 from core.models.loaded import LoadedModels
+from core.models.prepared import Prepared
 from core.reading import second_read
 from core.records import site_settings
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from core.records.releases import decisions
+from core.serving import inference
 from core.types import Explanation, Image, Modality, Prediction
 
 BROKEN = "ultrasound-fusion"
@@ -42,7 +48,7 @@ class Reader:
 
 @pytest.fixture
 def admin(records: Database, monkeypatch: pytest.MonkeyPatch) -> Person:
-    monkeypatch.setattr(second_read, "load_model", Reader)
+    monkeypatch.setattr(inference, "load_model", Reader)
     return add_person(records, "Ada", "administrator", "radiologist")
 
 
@@ -112,8 +118,8 @@ def test_a_promotion_between_two_images_leaves_a_breast_with_two_scores_and_forg
 ) -> None:
     models = LoadedModels(Reader)  # type: ignore[arg-type]
     monkeypatch.setattr(loaded, "MODELS", models)
-    monkeypatch.setattr(second_read, "MODELS", models)
-    monkeypatch.setattr(second_read, "load_model", loaded.load_model)
+    monkeypatch.setattr(inference, "MODELS", models)
+    monkeypatch.setattr(inference, "load_model", loaded.load_model)
     study = begun(records, admin, picture(1), picture(2))
 
     def ask_about(position: int) -> None:
@@ -139,3 +145,45 @@ def test_only_models_of_the_images_own_kind_read_it(kind: Modality | None) -> No
     image = Image(np.zeros((4, 4), np.float32), "a" * 64, kind)
     assert second_read.cards_for(image, [SHIPPED]) == []
     assert second_read.cards_for(replace(image, modality=Modality.ULTRASOUND), [SHIPPED]) == [SHIPPED]
+
+
+@sqlite_only
+def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_at_once(
+    records: Database, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[str] = []
+
+    def compute(card: Card, batch: Sequence[Prepared]) -> list[tuple[Prediction, Explanation]]:
+        for one in batch:
+            computed.append(f"{card.model_id} {one.image_sha256[:8]}")
+        said = answer(picture(1), model_id=card.model_id, weights=card.weights_sha256)
+        return [(replace(said, image_sha256=one.image_sha256), explanation()) for one in batch]
+
+    monkeypatch.setattr(inference, "compute", compute)
+    study_id = studies.create_study(records, admin, display_name="x", images=[picture(1), picture(2)])
+    study = studies.load_study(records, admin, study_id)
+    with inference.inside():
+        off = replace(records.settings, compute_ahead=False)
+        monkeypatch.setattr(second_read, "current", lambda db: off)
+        assert second_read.compute_ahead(records, study) is None, "a site may not want it"
+        monkeypatch.setattr(second_read, "current", site_settings.current)
+        with records.read() as connection:
+            before = connection.execute(select(func.count()).select_from(tables.audit)).scalar_one()
+        thread = second_read.compute_ahead(records, study)
+        assert thread is not None
+        thread.join(30)
+        work = second_read.unanswered(records.settings, study, [])
+        deadline = time.monotonic() + 30
+        while len(computed) < len(work) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(computed) == len(work)
+        assert second_read.compute_ahead(records, study) is None, "once a study"
+        with records.read() as connection:
+            assert connection.execute(select(func.count()).select_from(tables.audit)).scalar_one() == before
+            assert connection.execute(select(tables.prediction)).all() == [], "no page, export or command has a row"
+        with pytest.raises(Conflict):
+            second_read.answers_of(records, admin, study)
+        reads.record_first_read(records, admin, study_id, {"R": CALM})
+        reads.reveal(records, admin, study_id)
+        assert second_read.ask(records, study, work, quietly) == {}
+        assert len(second_read.answers_of(records, admin, study)) == len(work) == len(computed), "none twice"

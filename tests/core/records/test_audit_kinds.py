@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -21,10 +22,17 @@ from record_site import (
     sqlite_only,
 )
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
+from sqlalchemy import Connection
 from test_single_sign_on import SSO, claims
 
+from core.archive import archives, arrivals, watching
+from core.archive.archives import ArchiveAddress
+from core.archive.dicomweb import Criteria
+from core.archive.watching import WatchRules
+from core.errors import ArchiveAway
 from core.models.cards import withheld_cards
 from core.records import data_sets, site_settings
+from core.records.archives import identity, outbox
 from core.records.audit import trail
 from core.records.audit.trail import KINDS, WORDS
 from core.records.database import tables  # fmt: skip
@@ -32,7 +40,7 @@ from core.records.database.db import Database
 from core.records.people import accounts, invitations, passwords, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
-from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED
+from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, Queue
 from core.records.reader_studies import designs, readings
 from core.records.reads import (
     answers_seen,
@@ -162,6 +170,47 @@ def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) 
     site_settings.set_own(db, ada, SHIPPED, 0.4)
 
 
+def an_archive_is_used(db: Database, ada: Person, ben: Person) -> None:
+    """A study comes from it, a result goes back, and both fail in each way; nobody answers at its address."""
+    address = ArchiveAddress("pacs", "http://127.0.0.1:9/web", sends=("sr",))
+    archive_id = archives.name_archive(db, ada, address)
+    archives.change_archive(db, ada, archive_id, replace(address, name="PACS 1"))
+    watching.watch_archive(db, ada, archive_id, WatchRules())
+    with pytest.raises(ArchiveAway):
+        arrivals.search(db, ben, archive_id, Criteria(patient_id="1"))
+    arrivals.fetch(db, ben, archive_id, "1.2.3")
+    ends_of(db, arrivals.ARRIVALS, lambda row_id: arrivals.fetch_again(db, ben, row_id))
+
+    def add(connection: Connection, study_id: str) -> None:
+        known = identity.SourceIdentity({"PatientID": "1"}, {})
+        identity.record_identity(
+            connection, db.site_key, study_id, archive_id=archive_id, exam_hash="e" * 64, identity=known
+        )
+
+    study_id = studies.create_study(db, ben, display_name="z", images=[picture(4)], also=add)
+    reads.record_first_read(db, ben, study_id, {"R": CALM})
+    reads.record_final_read(db, ben, study_id, {"R": CALM})
+    identity.show_identity(db, ben, study_id)
+    ends_of(db, outbox.RESULTS, lambda row_id: outbox.send_again(db, ben, row_id))
+    assert retention.apply_policy(db) == 1, "which forgets what it is called"
+    watching.watch_archive(db, ada, archive_id, None)
+    archives.remove_archive(db, ada, archive_id)
+
+
+def ends_of(db: Database, queue: Queue, again: Callable[[int], None]) -> None:
+    """The only row of the queue fails, dies with its worker, and is done."""
+    for end in (FAILED, DEAD, DONE):
+        for _ in range(ATTEMPTS if end == DEAD else 1):
+            held = queue.claim(db, worker="w", machine="m", lease_seconds=-1 if end == DEAD else 30)
+            assert held is not None
+        if end == DEAD:
+            assert queue.claim(db, worker="w", machine="m") is None  # and buries it
+        else:
+            assert queue.finish(db, held, end, "It ended.")
+        if end != DONE:
+            again(held.id)
+
+
 def trainings_run(db: Database, ada: Person) -> None:
     """One is done, one fails, one is cancelled while it runs, and the worker of one dies as often as it may."""
     names = [data_sets.store_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
@@ -223,6 +272,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     a_study_hides_nothing(records, ada, ben)
     a_reader_study_is_read(records, ada, ben)
     settings_change(records, ada, monkeypatch)
+    an_archive_is_used(records, ada, ben)
     imports_run(records, ada)
     trainings_run(records, ada)
     releases_change(records, ada)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from record_site import CALM, Somebody, add_person, picture
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads import reads
-from core.records.reads.drafts import ReadDraft, draft_of, store_draft
+from core.records.reads.drafts import DamagedDraft, ReadDraft, draft_of, store_draft
 from core.records.reads.studies import create_study, delete_study
 
 HALF = ReadDraft({"R": ("4A", 7), "L": (None, 0)}, "a mass, or\ntwo ")
@@ -28,7 +28,7 @@ def study_id(records: Database, ann: Somebody) -> str:
 
 def n_drafts(db: Database) -> int:
     with db.read() as connection:
-        return len(connection.execute(select(tables.read_draft)).all())
+        return len(connection.execute(select(tables.read_draft.c.kind)).all())
 
 
 def test_a_draft_comes_back_to_its_reader_alone_and_the_last_one_counts(
@@ -94,3 +94,36 @@ def test_the_text_for_the_report_and_the_density_come_back_and_an_older_draft_ha
     with records.begin() as connection:
         connection.execute(tables.read_draft.update().values(content={"breasts": {"R": ["2", 1]}, "comment": "x"}))
     assert draft_of(records, ann, study_id, "final") == ReadDraft({"R": ("2", 1)}, "x")
+
+
+HALF_WRITTEN = '{"breasts": {"R": ["2", 1]'
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        HALF_WRITTEN,
+        "[]",
+        "3",
+        "{}",
+        '{"breasts": {"R": []}, "comment": ""}',
+        '{"breasts": {"R": ["7", 1]}, "comment": ""}',
+        '{"breasts": {}, "comment": null}',
+        '{"breasts": {}, "comment": "", "sketches": [{"marks": []}]}',
+        '{"breasts": {}, "comment": "", "rejected": 3}',
+    ],
+)
+def test_a_damaged_draft_says_so_and_the_next_one_takes_its_place(
+    records: Database, ann: Somebody, study_id: str, stored: str
+) -> None:
+    store_draft(records, ann, study_id, "first", HALF)
+    if records.engine.dialect.name == "postgresql" and stored == HALF_WRITTEN:
+        stored = "3"  # a row that is no JSON at all cannot be there
+    with records.begin() as connection:
+        value = "CAST(:stored AS JSON)" if connection.dialect.name == "postgresql" else ":stored"
+        connection.execute(text(f"UPDATE read_draft SET content = {value}").bindparams(stored=stored))
+    with pytest.raises(DamagedDraft, match="form begins anew"):
+        draft_of(records, ann, study_id, "first")
+    assert n_drafts(records) == 1
+    store_draft(records, ann, study_id, "first", HALF)
+    assert draft_of(records, ann, study_id, "first") == HALF

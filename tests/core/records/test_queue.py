@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from record_site import add_person
+from record_site import add_person, picture
 from sqlalchemy import Row, insert, select
 
 from core.errors import Conflict, NotFound
@@ -40,6 +40,7 @@ from core.records.queue import (
     Lease,
     Queue,
 )  # fmt: skip
+from core.records.reads.studies import create_study
 from core.settings import REPOSITORY
 
 NAME = "Anna Muster.png"
@@ -326,3 +327,51 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+WITH_HOURS = Queue(
+    tables.outbox, AdvisoryLock.RESULTS, kind="result", subject="result", begins="Begins.", again="Again.",
+    cancelled="Cancelled.", dead="Nothing.",
+)  # fmt: skip
+
+
+def _two_results(db: Database) -> list[int]:
+    """Two rows of the outbox that wait."""
+    person = add_person(db, "Ada")
+    study_id = create_study(db, person, display_name="x", images=[picture()])
+    with db.begin() as connection:
+        archive = {"name": "pacs", "dicomweb_url": "http://a", "ae_title": "", "host": "", "sends": [], "pushes": False}
+        archive |= {"created_by": person.id, "created_at": tables.now()}
+        archive_id = connection.execute(
+            insert(tables.archive).values(**archive).returning(tables.archive.c.id)
+        ).scalar()
+        read = {"study_id": study_id, "person_id": person.id, "kind": "final", "impressions": {}, "comment": ""}
+        read |= {"reading_mode": "concurrent", "created_at": tables.now(), "predictions_seen": []}
+        read_id = connection.execute(insert(tables.read).values(**read).returning(tables.read.c.id)).scalar()
+        values = {
+            "study_id": study_id,
+            "read_id": read_id,
+            "archive_id": archive_id,
+            "sop_instance_uid": "",
+            "tries": 0,
+        }
+        values |= {"state": QUEUED, "message": "Waits.", "attempts": 0, "created_at": tables.now()}
+        rows = [insert(tables.outbox).values(**values, kind=kind).returning(tables.outbox.c.id) for kind in ("a", "b")]
+        return [connection.execute(row).scalar_one() for row in rows]
+
+
+def test_what_was_postponed_waits_for_its_hour_holds_up_nobody_and_is_no_failed_attempt(records: Database) -> None:
+    first, second = _two_results(records)
+    claim = {"worker": "one", "machine": "here"}
+    for _ in range(ATTEMPTS + 1):
+        lease = WITH_HOURS.claim(records, **claim)
+        assert lease is not None and (lease.id, lease.attempt) == (first, 1)
+        assert WITH_HOURS.postpone(records, lease, "Is away.", tables.now() - timedelta(seconds=1)), "due at once"
+    lease = WITH_HOURS.claim(records, **claim)
+    assert lease is not None
+    assert WITH_HOURS.postpone(records, lease, "Is away.", tables.now() + timedelta(hours=1))
+    following = WITH_HOURS.claim(records, **claim)
+    assert following is not None and following.id == second
+    assert WITH_HOURS.finish(records, following, DONE, "Done.")
+    assert WITH_HOURS.claim(records, **claim) is None, "the first is not due"
+    assert not WITH_HOURS.postpone(records, following, "Late.", tables.now()), "it is not this lease's any more"

@@ -22,6 +22,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.reads import predictions, reads, studies
 from core.records.releases import decisions, shadows
+from core.serving import inference
 from core.types import Image, Modality, Prediction
 
 
@@ -174,7 +175,7 @@ def test_a_silent_model_reads_after_the_live_ones_and_its_failure_is_only_logged
             return answer(seen, model_id=card.model_id, weights=card.weights_sha256, malignant=0.4), None
 
     model = ShadowGraph()
-    monkeypatch.setattr(second_read, "load_model", lambda _: model)
+    monkeypatch.setattr(inference, "load_model", lambda _: model)
     for is_broken in (True, False):
         model.is_broken = is_broken
         thread = second_read.ask_shadow_models(records, studies.load_study(records, admin, study))

@@ -116,13 +116,15 @@ def test_a_training_that_was_killed_goes_on_and_ends_the_same(fitted: Path) -> N
 
 
 def test_the_network_answers_for_every_pixel_of_a_picture(fitted: Path) -> None:
-    from core.models.outline_inference import loaded_outline
+    from core.models.loaded import load_outline
+    from core.serving.inference import Here
     from core.types import Image
 
     card = read_outline_card(fitted / "weights" / "ultrasound-outline")
-    answer = loaded_outline(card).probability(Image(picture(ellipse()), "0" * 64, Modality.ULTRASOUND))
+    image = Image(picture(ellipse()), "0" * 64, Modality.ULTRASOUND)
+    answer = Here().outline(card, image, lambda place: None)
     assert answer.shape == SHAPE and 0 <= answer.min() <= answer.max() <= 1
-    assert loaded_outline(card) is loaded_outline(card)
+    assert load_outline(card) is load_outline(card)
 
 
 def test_a_card_of_another_network_or_a_damaged_one_is_refused(fitted: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Studies from the archive, and results back to it. The libraries of DICOM networks load only where they are used."""

@@ -1,0 +1,392 @@
+"""Studies from an archive: searched, shown to who searched, and fetched by a worker through the door of an upload.
+
+What was fetched twice, or uploaded before, stays one study. Nothing that an archive lists is stored; of a study that is
+to be fetched its number waits under the site's key until it is here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
+
+from core.archive import pushed
+from core.archive.archives import Archive, archive_of, credentials_of
+from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
+from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, InvalidInput
+from core.files import temporary_folder, temporary_parent
+from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY, is_uid
+from core.imaging.intake import Intake, keyed_hash, read_study
+from core.imaging.picture import on_one_scale
+from core.reading.new_studies import NewPicture, NewStudy, require_settled
+from core.records import sealed, site_settings
+from core.records.archives.identity import SourceIdentity, identity_of, record_identity, study_of_exam
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.people.permissions import Actor, ProcessActor, require_permission
+from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Lease, Queue
+from core.records.reads.rows import undeleted
+from core.records.reads.studies import create_study
+from core.settings import MIB, Settings
+from core.types import SIDE_NOT_STATED
+
+log = logging.getLogger(__name__)
+
+ARRIVALS = Queue(
+    tables.arrival, AdvisoryLock.ARRIVALS, kind="arrival", subject="arrival", begins="Is being fetched.",
+    again="Waits to be fetched again: the process that fetched it ended.", cancelled="Cancelled.",
+    dead="Fetch it again by hand.", recorded=("study", "n_images", "n_refused"),
+)  # fmt: skip
+PURPOSE = "arrival"
+BY_READER, BY_RULE, BY_PUSH = "archive", "watch", "push"
+"""Who asked for a study, as the process that makes it (`PROCESS_ACTIONS`)."""
+TRIES_MOST = 10
+"""How often an archive that is away is asked for one study by a reader, over some hours. What rules ask for waits as
+long as it takes: nobody would look for it."""
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 15.0, 3600.0
+_NO_PICTURES = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.",
+                "1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.481.", "1.2.840.10008.5.1.4.1.1.9.")  # fmt: skip
+"""Object classes (PS3.4 B.5) without pictures: reports, presentation states, documents, segmentations, waveforms."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalRow:
+    """A study that was or is to be fetched. state: of the queue. study_id: once it is here."""
+
+    id: int
+    archive_name: str
+    state: str
+    message: str
+    study_id: str | None
+    created_at: datetime
+    due_at: datetime | None
+    asked_by: str
+    can_be_fetched_again: bool
+
+
+def search(db: Database, actor: Actor, archive_id: int, criteria: Criteria) -> list[FoundStudy]:
+    """What the archive lists; shown, not stored. That somebody searched is recorded, not for whom.
+
+    Raises NotAllowed, NotFound; InvalidInput for no criterion at all; ArchiveAway, ArchiveRefused.
+    """
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "query_archive")
+        archive = archive_of(connection, archive_id)
+        if not criteria.as_query.keys() - {"ModalitiesInStudy"}:
+            raise InvalidInput("Give a day, a patient or an accession number: an archive holds too much to be listed.")
+        trail.record(connection, person.id, "query archive", f"archive {archive_id}", asked=sorted(criteria.as_query))
+    return DicomWeb(archive, credentials_of(db.settings, archive.name)).search(criteria)
+
+
+def fetch(db: Database, actor: Actor, archive_id: int, study_uid: str) -> int:
+    """Have a study fetched; the id of its row. One that waits or is being fetched already is not asked for twice.
+
+    Raises NotAllowed, NotFound, InvalidInput for what is no StudyInstanceUID.
+    """
+    arrival = tables.arrival
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "query_archive")
+        if not is_uid(study_uid):
+            raise InvalidInput("The archive names this study in a way that DICOM does not permit.")
+        archive_of(connection, archive_id)
+        hold(connection, AdvisoryLock.ARRIVALS)
+        same = _same_exam(db, study_uid, arrival.c.state.in_(OPEN))
+        waiting: int | None = connection.execute(same).scalar_one_or_none()
+        if waiting is not None:
+            return waiting
+        return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_READER, person_id=person.id)
+
+
+def fetch_by_rule(db: Database, archive_id: int, study_uid: str, person_id: int) -> int | None:
+    """The same for a watch whose rules are this person's; None where the study was asked for or came before."""
+    with db.begin() as connection:
+        hold(connection, AdvisoryLock.ARRIVALS)
+        if connection.execute(_same_exam(db, study_uid)).first() is not None:
+            return None
+        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+            return None
+        return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_RULE, person_id=person_id)
+
+
+def take_pushed(db: Database, archive_id: int, study_uid: str) -> int | None:
+    """Have a study made of what an archive sent (`core.archive.pushed`); None while the same exam is being fetched."""
+    arrival, archive = tables.arrival, tables.archive
+    with db.begin() as connection:
+        hold(connection, AdvisoryLock.ARRIVALS)
+        if connection.execute(_same_exam(db, study_uid, arrival.c.state.in_(OPEN))).first() is not None:
+            return None
+        query = select(func.coalesce(archive.c.pushes_by, archive.c.created_by)).where(archive.c.id == archive_id)
+        person_id = connection.execute(query).scalar_one()
+        return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_PUSH, person_id=person_id)
+
+
+def is_over(db: Database, row_id: int) -> bool:
+    """Whether nothing is done with a row any more."""
+    arrival = tables.arrival.c
+    with db.read() as connection:
+        state = connection.execute(select(arrival.state).where(arrival.id == row_id)).scalar_one_or_none()
+    return state not in OPEN
+
+
+def fetch_again(db: Database, actor: Actor, row_id: int) -> None:
+    """Try a row that failed once more. Raises NotAllowed; Conflict for one that did not fail, or is forgotten."""
+    arrival = tables.arrival
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "query_archive")
+        hold(connection, AdvisoryLock.ARRIVALS)
+        row = connection.execute(select(arrival).where(arrival.c.id == row_id).with_for_update()).one_or_none()
+        if row is None or row.state not in (FAILED, DEAD) or not row.sealed:
+            raise Conflict("This study cannot be fetched again from here. Search for it and fetch it anew.")
+        values = {"state": QUEUED, "message": "Waits to be fetched.", "attempts": 0, "tries": 0, "due_at": None}
+        values |= {"asked_by": BY_READER, "created_by": person.id, "cancel_asked_at": None, "ended_at": None}
+        connection.execute(update(arrival).where(arrival.c.id == row_id).values(**values, result=None))
+        trail.record(connection, person.id, "fetch study", f"arrival {row_id}", archive=row.archive_id, again=True)
+
+
+def _same_exam(db: Database, study_uid: str, *conditions: ColumnElement[bool]) -> Select[int]:
+    arrival = tables.arrival
+    exam = keyed_hash(study_uid, db.site_key) or ""
+    return select(arrival.c.id).where(arrival.c.exam_hash == exam, *conditions).limit(1)
+
+
+def _enqueue(
+    db: Database, connection: Connection, archive_id: int, study_uid: str, *, asked_by: str, person_id: int
+) -> int:
+    arrival = tables.arrival
+    values = {"archive_id": archive_id, "exam_hash": keyed_hash(study_uid, db.site_key) or "", "asked_by": asked_by}
+    values |= {"sealed": sealed.seal(db.site_key, PURPOSE, study_uid.encode()), "attempts": 0, "tries": 0}
+    values |= {"state": QUEUED, "message": "Waits to be fetched.", "created_by": person_id, "created_at": tables.now()}
+    row_id: int = connection.execute(insert(arrival).values(**values).returning(arrival.c.id)).scalar_one()
+    by_rule = {f"by_{'rule' if asked_by == BY_RULE else 'push'}": True} if asked_by != BY_READER else {}
+    trail.record(connection, person_id, "fetch study", f"arrival {row_id}", archive=archive_id, **by_rule)
+    return row_id
+
+
+def recent_arrivals(db: Database, actor: Actor, *, limit: int = 20) -> list[ArrivalRow]:
+    """The newest, of everybody. Raises NotAllowed."""
+    with db.read() as connection:
+        require_permission(connection, actor, "query_archive")
+        arrival, archive = tables.arrival.c, tables.archive.c
+        query = (
+            select(
+                arrival.id, archive.name.label("archive_name"), arrival.state, arrival.message, arrival.study_id,
+                arrival.created_at, arrival.due_at, arrival.asked_by,
+                and_(arrival.state.in_((FAILED, DEAD)), arrival.sealed != "").label("can_be_fetched_again"),
+            )
+            .join_from(tables.arrival, tables.archive, arrival.archive_id == archive.id)
+            .order_by(arrival.id.desc())
+            .limit(limit)
+        )  # fmt: skip
+        return [ArrivalRow(**row) for row in connection.execute(query).mappings()]
+
+
+def process_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[], bool] = lambda: False) -> bool:
+    """Fetch the next study that is due, whoever asked for it; False when there is none."""
+    lease = ARRIVALS.claim(db, worker=worker, machine=machine)
+    if lease is None:
+        return False
+    with ARRIVALS.renewed(db, lease, is_ending=is_ending) as held:
+        try:
+            outcome = _fetched(db, lease, held)
+        except Ended:
+            ARRIVALS.hand_back(db, lease)
+            return False
+        except ArchiveAway as away:
+            _try_later(db, lease, str(away))
+            return True
+        except AppError as refused:
+            ARRIVALS.finish(db, lease, FAILED, str(refused))
+            pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
+            return True
+    _note_study(db, lease, outcome.study_id)
+    result = {"study": outcome.study_id, "n_images": outcome.n_images, "n_refused": len(outcome.refusals)}
+    ARRIVALS.finish(db, lease, DONE, outcome.sentence, result)
+    pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
+    return True
+
+
+def wait_seconds(tries: int) -> float:
+    """How long to wait after so many tries: twice as long each time, up to an hour."""
+    return min(FIRST_WAIT_SECONDS * 2.0 ** min(tries, 16), LONGEST_WAIT_SECONDS)
+
+
+def _try_later(db: Database, lease: Lease, sentence: str) -> None:
+    tries = lease.row.tries + 1
+    if tries >= TRIES_MOST and lease.row.asked_by == BY_READER:
+        ARRIVALS.finish(db, lease, FAILED, f"{sentence} It was tried {tries} times; fetch it again by hand.")
+        return
+    arrival = tables.arrival
+    with db.begin() as connection:
+        if ARRIVALS.is_held(connection, lease):
+            connection.execute(update(arrival).where(arrival.c.id == lease.id).values(tries=tries))
+    due_at = tables.now() + timedelta(seconds=wait_seconds(lease.row.tries))
+    ARRIVALS.postpone(db, lease, sentence, due_at)
+
+
+def _note_study(db: Database, lease: Lease, study_id: str) -> None:
+    """The row names its study from now on, and no longer what it is called in its archive."""
+    arrival = tables.arrival
+    with db.begin() as connection:
+        if ARRIVALS.is_held(connection, lease):
+            connection.execute(update(arrival).where(arrival.c.id == lease.id).values(study_id=study_id, sealed=""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """n_images: of a new study; 0 where it was here. n_not_here: images that the archive has beyond those."""
+
+    study_id: str
+    n_images: int
+    refusals: Sequence[str] = ()
+    n_not_here: int = 0
+
+    @property
+    def sentence(self) -> str:
+        n, beyond = self.n_images, self.n_not_here
+        found = f"{n} {'image' if n == 1 else 'images'}." if n else "It was here already."
+        if beyond:
+            found += f" The archive has {beyond} more {'image' if beyond == 1 else 'images'} of it."
+        return f"{found} {len(self.refusals)} not read: {self.refusals[0]}" if self.refusals else found
+
+
+def _fetched(db: Database, lease: Lease, held: Held) -> _Outcome:
+    """What became of a row's study."""
+    opened = sealed.unseal(db.site_key, PURPOSE, lease.row.sealed)
+    if opened is None:
+        raise Conflict("This row was written under another key of the site. Fetch the study again.")
+    uid = opened.decode()
+    with db.read() as connection:
+        archive = archive_of(connection, lease.row.archive_id)
+        there = study_of_exam(connection, lease.row.exam_hash)
+        known = set() if there is None else _uids_here(connection, db.site_key, there)
+    site = site_settings.current(db)
+    if lease.row.asked_by == BY_PUSH:
+        return _made(db, lease, held, site, pushed.taken(db.settings.state_dir, lease.row.exam_hash, lease.id), there)
+    web = DicomWeb(archive, credentials_of(db.settings, archive.name))
+    if there is not None:
+        beyond = [one for one in _pictures(web, uid) if known and one.uid not in known]
+        return _Outcome(there, 0, n_not_here=len(beyond))
+    with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
+        return _made(db, lease, held, site, _download(web, archive, uid, site, folder, held), None)
+
+
+def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequence[Path], there: str | None) -> _Outcome:
+    """A study of these files, unless it is here. there: its id where it is known to be."""
+    if len(paths) > site.study_files:
+        raise ArchiveRefused(f"This study has {len(paths)} images; at most {site.study_files} may come here.")
+    found = read_study(paths, settings=site, site_key=db.site_key, with_source=True)
+    held.require()
+    intakes, refusals = _of_exam(found, lease.row.exam_hash)
+    if not intakes:
+        raise ArchiveRefused(f"None of the {len(paths)} images could be read. The first: {refusals[0]}")
+    study_id, is_new = (there, False) if there else _stored(db, lease, intakes, _identity(intakes))
+    if is_new:
+        return _Outcome(study_id, len(intakes), refusals)
+    with db.read() as connection:
+        known = _uids_here(connection, db.site_key, study_id)
+    beyond = sum(one.source["SOPInstanceUID"] not in known for one in intakes) if known else 0
+    return _Outcome(study_id, 0, refusals, beyond)
+
+
+def _pictures(web: DicomWeb, uid: str) -> list[FoundInstance]:
+    return [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
+
+
+def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[str]:
+    """SOP instance UIDs of the study's images; none once they are forgotten."""
+    identity = identity_of(connection, site_key, study_id)
+    image = tables.image.c
+    shas = connection.execute(select(image.sha256).where(image.study_id == study_id)).scalars()
+    return {identity.instances[sha]["SOPInstanceUID"] for sha in shas if identity and sha in identity.instances}
+
+
+def _download(web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held) -> list[Path]:
+    """The pictures of the study as files, within what a study may have here."""
+    wanted = _pictures(web, uid)
+    if not wanted:
+        raise ArchiveRefused(f"{archive.name} lists no pictures in this study.")
+    if len(wanted) > site.study_files:
+        raise ArchiveRefused(f"This study has {len(wanted)} images; at most {site.study_files} may be fetched here.")
+    room = site.study_mib * MIB
+    paths = []
+    for number, instance in enumerate(wanted):
+        held.require()
+        paths.append(folder / f"{number:04d}.dcm")
+        room -= _fetch_one(web, uid, instance, paths[-1], min(room, site.upload_mib * MIB))
+    return paths
+
+
+def _fetch_one(web: DicomWeb, uid: str, instance: FoundInstance, path: Path, most: int) -> int:
+    if most <= 0:
+        raise ArchiveRefused("This study is larger than a study may be here. An administrator can raise the limit.")
+    return web.fetch(uid, instance, path, most=most)
+
+
+def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], list[str]]:
+    """The readable pictures of this exam, each once, and the sentences on the others."""
+    found: dict[str, Intake] = {}
+    refusals = []
+    for intake in intakes:
+        if intake.image is None:
+            refusals.append(intake.refused or "It could not be read.")
+        elif intake.image.exam_hash != exam_hash:
+            refusals.append("The archive sent an image of another study than it was asked for.")
+        elif not intake.source:
+            refusals.append("It is no DICOM file.")
+        elif intake.image.modality is None:
+            refusals.append("Nothing says what kind of picture it is. Upload it by hand and choose its kind.")
+        else:
+            found.setdefault(intake.sha256, intake)
+    return list(found.values()), refusals
+
+
+def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
+    """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
+    first = intakes[0].source
+    instances = {intake.sha256: {key: intake.source[key] for key in OF_INSTANCE} for intake in intakes}
+    return SourceIdentity({key: first[key] for key in OF_STUDY}, instances)
+
+
+def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: SourceIdentity) -> tuple[str, bool]:
+    """(id, whether it is new): the study of these pictures, with what it is called in its archive."""
+    pictures = tuple(
+        NewPicture(intake, laterality=None if intake.image and intake.image.laterality else SIDE_NOT_STATED)
+        for intake in intakes
+    )
+    images = on_one_scale([picture.image for picture in pictures])
+    kind, day = images[0].modality, images[0].taken_on
+    name = f"{str(kind).capitalize()}{f' of {day}' if day else ''}, no. {lease.id}"
+    require_settled(NewStudy(name, pictures))
+    row = lease.row
+
+    def add_identity(connection: Connection, study_id: str) -> None:
+        record_identity(
+            connection, db.site_key, study_id,
+            archive_id=row.archive_id, exam_hash=row.exam_hash, identity=identity,
+        )  # fmt: skip
+
+    with db.begin() as connection:
+        there = _study_of_files(connection, [image.sha256 for image in images])
+        if there is not None:
+            add_identity(connection, there)
+            return there, False
+    actor = ProcessActor(row.asked_by, row.created_by)
+    return create_study(db, actor, display_name=name, images=images, also=add_identity), True
+
+
+def _study_of_files(connection: Connection, sha256s: Sequence[str]) -> str | None:
+    """A study without an identity that has one of these very files: somebody uploaded it before."""
+    image, source = tables.image, tables.source_identity
+    query = (
+        select(image.c.study_id)
+        .join_from(image, tables.study, image.c.study_id == tables.study.c.id)
+        .where(image.c.sha256.in_(sha256s), undeleted(), image.c.study_id.not_in(select(source.c.study_id)))
+        .order_by(tables.study.c.created_at)
+    )
+    return connection.execute(query.limit(1)).scalar_one_or_none()

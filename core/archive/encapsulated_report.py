@@ -1,0 +1,107 @@
+"""A final read as a page to look at: an Encapsulated PDF (PS3.3 A.45.1), for workplaces that show no structured report.
+
+It says what the structured report says of assessments, composition and probabilities, in words, with the patient on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from core.archive.result_content import ResultContent
+from core.archive.structured_report import MANUFACTURER, RESEARCH_ONLY
+from core.findings.finding import description_of
+from core.reports import content as words
+from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Table, Text
+from core.reports.pdf import build_pdf
+from core.version import version
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+
+
+def encapsulated_report(content: ResultContent, *, series_uid: str, uid: str) -> Dataset:
+    """The object (Encapsulated PDF Storage, explicit VR little endian), with its file meta information."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    found = Dataset()
+    found.SpecificCharacterSet = "ISO_IR 192"
+    for keyword, value in content.study.items():
+        if value or keyword != "IssuerOfPatientID":
+            setattr(found, keyword, value)
+    pdf = build_pdf(Document("final read", list(_blocks(content))))
+    at = content.read_at.astimezone()
+    day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
+    values: dict[str, Any] = {
+        "SOPClassUID": ENCAPSULATED_PDF, "SOPInstanceUID": uid, "SeriesInstanceUID": series_uid, "SeriesNumber": 9002,
+        "InstanceNumber": 1, "Modality": "DOC", "SeriesDescription": f"{MANUFACTURER} final read", "SeriesDate": day,
+        "SeriesTime": moment, "ContentDate": day, "ContentTime": moment, "InstanceCreationDate": day,
+        "InstanceCreationTime": moment, "AcquisitionDateTime": "", "Manufacturer": MANUFACTURER,
+        "ManufacturerModelName": MANUFACTURER, "SoftwareVersions": version(), "ConversionType": "WSD",
+        "BurnedInAnnotation": "YES", "DocumentTitle": f"{MANUFACTURER} final read. {RESEARCH_ONLY}"[:1024],
+        "ConceptNameCodeSequence": [], "VerificationFlag": "VERIFIED",
+        "MIMETypeOfEncapsulatedDocument": "application/pdf",
+        "SourceInstanceSequence": _sources(content),
+        "EncapsulatedDocumentLength": len(pdf), "EncapsulatedDocument": pdf + b"\0" * (len(pdf) % 2),
+    }  # fmt: skip
+    for keyword, value_here in values.items():
+        setattr(found, keyword, value_here)
+    found.file_meta = FileMetaDataset()
+    meta = {"TransferSyntaxUID": "1.2.840.10008.1.2.1", "MediaStorageSOPClassUID": ENCAPSULATED_PDF}
+    for keyword, uid_there in (meta | {"MediaStorageSOPInstanceUID": uid}).items():
+        setattr(found.file_meta, keyword, uid_there)
+    return found
+
+
+def _sources(content: ResultContent) -> list[Dataset]:
+    from pydicom.dataset import Dataset
+
+    classes = {image.tags["SOPInstanceUID"]: image.tags["SOPClassUID"] for image in content.images}
+    found = []
+    for uid, sop_class in classes.items():
+        found.append(Dataset())
+        found[-1].ReferencedSOPClassUID, found[-1].ReferencedSOPInstanceUID = sop_class, uid
+    return found
+
+
+def _blocks(content: ResultContent) -> Iterator[Block]:
+    study = content.study
+    yield Heading("Final read", level=1)
+    yield Banner(RESEARCH_USE)
+    yield Facts(
+        [
+            ("Patient", study["PatientName"].replace("^", " ").strip() or "not stated"),
+            ("Patient ID", study["PatientID"] or "not stated"),
+            ("Born", study["PatientBirthDate"] or "not stated"),
+            ("Accession number", study["AccessionNumber"] or "not stated"),
+            ("Study of", study["StudyDate"] or "not stated"),
+            ("Verified by", f"{content.reader}, {words.when(content.read_at)}"),
+        ]
+    )
+    if content.supersedes:
+        yield Text("This read replaces an earlier final read of the study.", "alarm")
+    yield Heading("Assessment")
+    rows = [
+        (words.breast_name(breast), f"BI-RADS {category}", words.BIRADS_RECOMMENDATION[category])
+        for breast, category in content.birads.items()
+    ]
+    yield Table([("Breast", "Assessment", "Recommendation"), *rows], [0.2, 0.3, 0.5])
+    if content.density:
+        yield Text(f"Breast composition: {content.density}, {words.DENSITY_MEANING[content.density]}.")
+    if content.sentence:
+        yield Text(content.sentence, "comment")
+    if content.findings:
+        yield Heading("Findings")
+        found = [(words.breast_name(one.breast), description_of(one)) for one in content.findings]
+        yield Table([("Breast", "Finding"), *found], [0.2, 0.8])
+    if content.breasts:
+        yield Heading("Second read", mark=words.AI_GENERATED)
+        scores = [
+            (words.breast_name(one.breast), one.model_id, words.percent(one.malignant), words.percent(one.threshold),
+             one.weights_sha256[:8])
+            for one in content.breasts
+        ]  # fmt: skip
+        head = ("Breast", "Model", "Probability of malignancy", "Threshold", "Weights")
+        yield Table([head, *scores], [0.15, 0.35, 0.2, 0.15, 0.15])

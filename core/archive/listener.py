@@ -1,0 +1,154 @@
+"""What archives send by DICOM messages (C-STORE, PS3.4 B; C-ECHO, A): a process of its own takes it, and nothing else.
+
+"Success" is answered once the object lies whole on the disk. When nothing more came of an exam for `QUIET_SECONDS`, a
+study is made of it by the queue of arrivals, through the door of an upload. Who may send is asked of the database for
+each association. Storage commitment is not offered: SecondRead is no archive, and nobody may delete what it has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.archive import pushed
+from core.archive.archives import sender_of
+from core.archive.arrivals import is_over, take_pushed
+from core.errors import AppError, UnreadableImage
+from core.imaging.dicom.header import NATIVE, TRANSFER_SYNTAXES
+from core.imaging.dicom.source import read_source_tags
+from core.imaging.dicom.tags import STORAGE_CLASSES
+from core.imaging.intake import keyed_hash
+from core.periodic import repeated
+from core.records import site_settings
+from core.records.database.db import Database
+from core.settings import MIB
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+log = logging.getLogger(__name__)
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+"""It would write names of studies and patients."""
+
+VERIFICATION = "1.2.840.10008.1.1"
+ASSOCIATIONS_MOST = 10
+QUIET_SECONDS = 30.0
+SWEEP_SECONDS = 5.0
+PDU_BYTES = 128 * 1024
+NETWORK_SECONDS = 60.0
+HEADER_ROOM = 16 * MIB
+"""Of an association's bytes between two objects, for what is no object."""
+ROOM_STUDIES = 100
+"""How many studies of the largest size may wait here at once."""
+SUCCESS, OUT_OF_RESOURCES, NOT_OF_ITS_CLASS, NOT_UNDERSTOOD, NOT_AUTHORISED = 0x0000, 0xA700, 0xA900, 0xC000, 0x0124
+STATUSES = {
+    SUCCESS: "the object lies whole on the disk",
+    OUT_OF_RESOURCES: "the disk is full, too much waits, or the object is larger than a file may be here",
+    NOT_OF_ITS_CLASS: "the data set names another class or object than the message",
+    NOT_UNDERSTOOD: "the data set cannot be parsed, or does not name its study, series and object",
+    NOT_AUTHORISED: "the sender was taken off the list while the association lasted",
+}
+"""Statuses of a C-STORE response (PS3.4 B.2.3) and when each is given."""
+_REJECTED = {"calling": (1, 1, 3)}
+"""Rejected, permanent, by the service user: calling AE title not recognised (PS3.8 9.3.4)."""
+
+
+@contextmanager
+def listening(db: Database, host: str, port: int) -> Iterator[int]:
+    """Takes what allowed archives send until the block ends; the port, also where 0 was asked for. Raises OSError."""
+    from pynetdicom import AE, _config, evt
+
+    _config.STORE_RECV_CHUNKED_DATASET = True  # the object goes to a temporary file, not into memory
+    entity = AE(ae_title=db.settings.ae_title)
+    entity.require_called_aet = True
+    entity.maximum_associations = ASSOCIATIONS_MOST
+    entity.maximum_pdu_size = PDU_BYTES
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_SECONDS
+    entity.add_supported_context(VERIFICATION, list(NATIVE))
+    for sop_class in STORAGE_CLASSES:
+        entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+    handlers: list[Any] = [
+        (evt.EVT_REQUESTED, _on_requested, [db]), (evt.EVT_C_STORE, _on_store, [db]),
+        (evt.EVT_DATA_RECV, _on_data, [db]),
+    ]  # fmt: skip
+    server: Any = entity.start_server((host, port), block=False, evt_handlers=handlers)
+    try:
+        with repeated("pushed studies", lambda: enqueue_quiet(db), lambda: SWEEP_SECONDS):
+            yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+
+
+def enqueue_quiet(db: Database, *, quiet_seconds: float = QUIET_SECONDS) -> int:
+    """Have studies made of exams of which nothing more came; of how many. Removes what rows that are over left."""
+    n = 0
+    for exam in pushed.exams(db.settings.state_dir):
+        if exam.row_id is not None:
+            if is_over(db, exam.row_id):
+                pushed.remove(db.settings.state_dir, exam.exam_hash, exam.row_id)
+        elif exam.idle_seconds >= quiet_seconds and exam.paths:
+            with exam.paths[0].open("rb") as stream:
+                uid = read_source_tags(stream)["StudyInstanceUID"]
+            n += take_pushed(db, exam.archive_id, uid) is not None
+    return n
+
+
+def _sender(db: Database, event: Event) -> int | None:
+    """The number of the archive at the other end; None where it may not send."""
+    requestor = event.assoc.requestor
+    title = requestor.primitive.calling_ae_title if requestor.primitive else requestor.ae_title
+    found = sender_of(db, str(title).strip(), str(requestor.address))
+    return None if found is None else found.id
+
+
+def _on_requested(event: Event, db: Database) -> None:
+    if _sender(db, event) is None:
+        log.warning("An association was refused: no archive of this AE title and address may send")
+        event.assoc.acse.send_reject(*_REJECTED["calling"])
+        event.assoc.kill()
+
+
+def _on_data(event: Event, db: Database) -> None:
+    """Ends an association whose message is longer than any object may be."""
+    assoc: Any = event.assoc
+    before = getattr(assoc, "secondread_bytes", 0)
+    most = db.settings.upload_mib * MIB + HEADER_ROOM
+    assoc.secondread_bytes = before + len(event.data)
+    if before <= most < assoc.secondread_bytes:  # once: what still comes after the abort is thrown away
+        log.warning("An association was ended: its object is larger than a file may be here")
+        assoc.abort()
+
+
+def _on_store(event: Event, db: Database) -> int:
+    """Status of one object."""
+    assoc: Any = event.assoc
+    assoc.secondread_bytes = 0
+    try:
+        return _store(db, event, Path(event.dataset_path))
+    except UnreadableImage:
+        return NOT_UNDERSTOOD
+    except (AppError, OSError):  # a full disk, or a folder that was taken in hand at this moment: send it again
+        log.warning("An object was not taken: it could not be written")
+        return OUT_OF_RESOURCES
+
+
+def _store(db: Database, event: Event, file: Path) -> int:
+    archive_id = _sender(db, event)
+    if archive_id is None:
+        return NOT_AUTHORISED
+    site, state_dir = site_settings.current(db), db.settings.state_dir
+    size = file.stat().st_size
+    if size > site.upload_mib * MIB or pushed.n_bytes(state_dir) + size > ROOM_STUDIES * site.study_mib * MIB:
+        return OUT_OF_RESOURCES
+    with file.open("rb") as stream:
+        tags = read_source_tags(stream)
+    request: Any = event.request
+    named = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+    if named != (tags["SOPClassUID"], tags["SOPInstanceUID"]):
+        return NOT_OF_ITS_CLASS
+    names = [keyed_hash(tags[key], db.site_key) or "" for key in ("StudyInstanceUID", "SOPInstanceUID")]
+    pushed.add(state_dir, names[0], names[1], archive_id=archive_id, file=file)
+    return SUCCESS

@@ -1,0 +1,154 @@
+"""What a result says of a final read, gathered from the records, before any form is given to it.
+
+Of the models only what the reader saw when they saved the read: a result never says more than its reader knew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from core.errors import NotFound
+from core.findings.finding import NO_ANNOTATIONS, Finding
+from core.models.aggregate import BreastScore, breast_scores
+from core.records.archives.identity import SourceIdentity, identity_of
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.reads.annotations import annotations_of
+from core.records.reads.rows import find_study, image_score
+from core.types import SIDE_NOT_STATED, Modality
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ResultImage:
+    """An image of the study as its archive knows it. frame: from 0 of `n_frames`. tags: as in `OF_INSTANCE`."""
+
+    id: str
+    sha256: str
+    tags: Mapping[str, str]
+    breast: str
+    modality: Modality | None
+    view: str | None
+    frame: int
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnswer:
+    """What a model said of one image. malignant, threshold: in [0, 1]."""
+
+    image_id: str
+    model_id: str
+    weights_sha256: str
+    malignant: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ResultContent:
+    """A final read with what its archive has to know of it.
+
+    reader: the name of who is answerable for it. birads: breast -> category. supersedes: the earlier final reads of the
+    study that this one replaces: the same reader's, and both of a double reading for who arbitrates between them.
+    predecessors: series and SOP instance UID of what was sent of those. device_uid: of this site's SecondRead.
+    findings: the reader's own, with their marks in pixels of the stored frame; a model's proposal only once accepted.
+    """
+
+    read_id: int
+    study: Mapping[str, str]
+    images: tuple[ResultImage, ...]
+    reader: str
+    read_at: datetime
+    birads: Mapping[str, str]
+    density: str | None
+    sentence: str
+    breasts: tuple[BreastScore, ...]
+    answers: tuple[ImageAnswer, ...]
+    site_name: str
+    device_uid: str
+    supersedes: tuple[int, ...] = ()
+    predecessors: tuple[tuple[str, str], ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def uid_of(site_key: bytes, *what: object) -> str:
+    """A UID of this site for this thing, the same each time: 2.25 and a number of 128 bits (PS3.5 B.2)."""
+    mac = hmac.new(site_key, "\n".join(map(str, ("uid", *what))).encode(), hashlib.sha256)
+    return f"2.25.{int.from_bytes(mac.digest()[:16], 'big')}"
+
+
+def gather(db: Database, read_id: int) -> ResultContent:
+    """Raises NotFound where the study, or what it is called in its archive, is not here any more."""
+    with db.read() as connection:
+        read, person = tables.read, tables.person
+        query = (
+            select(read, person.c.name.label("reader"))
+            .join_from(read, person, read.c.person_id == person.c.id)
+            .where(read.c.id == read_id)
+        )
+        row = connection.execute(query).one()
+        find_study(connection, row.study_id)
+        identity = identity_of(connection, db.site_key, row.study_id)
+        if identity is None:
+            raise NotFound("What this study is called in its archive is not here any more, so nothing can be sent.")
+        images = _images(connection, row.study_id, identity)
+        seen = {one["prediction"] for one in row.predictions_seen if "prediction" in one}
+        answers, breasts = _answers(connection, row.study_id, seen)
+        supersedes = _superseded(connection, row)
+        findings = annotations_of(connection, [read_id]).get(read_id, NO_ANNOTATIONS).findings
+    return ResultContent(
+        read_id=read_id, study=identity.study, images=images, reader=row.reader, read_at=row.created_at,
+        birads={breast: given["birads"] for breast, given in row.impressions.items()},
+        density=row.density, sentence=row.sentence or "", breasts=breasts, answers=answers,
+        site_name=db.settings.site_name, device_uid=uid_of(db.site_key, "device"),
+        supersedes=supersedes, findings=findings,
+    )  # fmt: skip
+
+
+def _superseded(connection: Connection, row: Row[Any]) -> tuple[int, ...]:
+    read, audit = tables.read.c, tables.audit.c
+    earlier = select(read.id).where(read.study_id == row.study_id, read.kind == "final", read.id < row.id)
+    arbitrated = select(audit.id).where(
+        audit.subject == f"study {row.study_id}", audit.action == "arbitrate", audit.person_id == row.person_id
+    )
+    if connection.execute(arbitrated.limit(1)).first() is None:
+        earlier = earlier.where(read.person_id == row.person_id)
+    return tuple(connection.execute(earlier.order_by(read.id)).scalars())
+
+
+def _images(connection: Connection, study_id: str, identity: SourceIdentity) -> tuple[ResultImage, ...]:
+    image = tables.image.c
+    rows = connection.execute(select(tables.image).where(image.study_id == study_id).order_by(image.position))
+    return tuple(
+        ResultImage(
+            row.id, row.sha256, identity.instances[row.sha256], row.laterality or SIDE_NOT_STATED,
+            Modality(row.modality) if row.modality else None, row.view, row.frame, row.n_frames,
+        )
+        for row in rows
+        if row.sha256 in identity.instances
+    )  # fmt: skip
+
+
+def _answers(
+    connection: Connection, study_id: str, seen: set[int]
+) -> tuple[tuple[ImageAnswer, ...], tuple[BreastScore, ...]]:
+    """Of the predictions with these numbers: image by image, and breast by breast as the reader saw them."""
+    images = {
+        row.id: row for row in connection.execute(select(tables.image).where(tables.image.c.study_id == study_id))
+    }
+    order = {image_id: row.position for image_id, row in images.items()}
+    found: Sequence[Row[Any]] = connection.execute(
+        select(tables.prediction).where(tables.prediction.c.study_id == study_id).order_by(tables.prediction.c.id)
+    ).all()
+    rows = sorted((row for row in found if row.id in seen), key=lambda row: (order[row.image_id], row.model_id))
+    answers = tuple(
+        ImageAnswer(row.image_id, row.model_id, row.weights_sha256, row.payload["malignant"], row.payload["threshold"])
+        for row in rows
+    )
+    return answers, tuple(breast_scores(image_score(row, images[row.image_id]) for row in rows))

@@ -1,0 +1,196 @@
+"""Results on their way: made once, handed over until the archive shows that it holds them, and never twice unnoticed.
+
+A result is made from the read it belongs to and stored sealed, so that every try hands over the same bytes under the
+same number. Before it is handed over the archive is asked for that number, and afterwards again: an archive may answer
+"success" and have dropped it, or answer nothing and have it. What it holds is compared with what was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row, select, update
+
+from core.archive import arrivals, watching
+from core.archive.archives import archive_of, credentials_of
+from core.archive.arrivals import wait_seconds
+from core.archive.dicomweb import DicomWeb
+from core.archive.encapsulated_report import encapsulated_report
+from core.archive.result_content import gather, uid_of
+from core.archive.structured_report import structured_report
+from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound
+from core.periodic import repeated
+from core.records import sealed
+from core.records.archives.outbox import RESULTS
+from core.records.database import tables
+from core.records.database.db import Database
+from core.records.queue import DONE, FAILED, Ended, Lease
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+log = logging.getLogger(__name__)
+
+PURPOSE = "result"
+LOOK_SECONDS = 5.0
+_TAKEN_LATER = "{name} took it, but does not show it yet. It is asked again."
+
+
+def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[], bool] = lambda: False) -> bool:
+    """Send the next result that is due; False when there is none."""
+    lease = RESULTS.claim(db, worker=worker, machine=machine)
+    if lease is None:
+        return False
+    with RESULTS.renewed(db, lease, is_ending=is_ending) as held:
+        try:
+            dataset = _made(db, lease)
+            held.require()
+            _deliver(db, lease, dataset)
+        except Ended:
+            RESULTS.hand_back(db, lease)
+            return False
+        except ArchiveAway as away:
+            _try_later(db, lease, str(away))
+            return True
+        except AppError as refused:
+            RESULTS.finish(db, lease, FAILED, str(refused))
+            return True
+    row = lease.row
+    result = {"archive": row.archive_id, "kind": row.kind, "read": row.read_id}
+    RESULTS.finish(db, lease, DONE, "Delivered: the archive shows it, with the content that was sent.", result)
+    return True
+
+
+def content_sha256(dataset: Dataset) -> str:
+    """Of what a result says: everything of it but what an archive may change by its own rules (patient, study, dates of
+    storage), in the order of the tags."""
+    from pydicom.dataset import Dataset
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    ours = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "ContentSequence", "PixelData", "EncapsulatedDocument",
+                    "CompletionFlag", "VerificationFlag", "PredecessorDocumentsSequence"):  # fmt: skip
+        if keyword in dataset:
+            ours[keyword] = dataset[keyword]
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, ours)
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def _deliver(db: Database, lease: Lease, dataset: Dataset) -> None:
+    """Raises ArchiveAway as long as the archive does not show it, ArchiveRefused where it never will."""
+    with db.read() as connection:
+        archive = archive_of(connection, lease.row.archive_id)
+    web = DicomWeb(archive, credentials_of(db.settings, archive.name))
+    names = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+    there = web.stored(*names)
+    if there is None:
+        web.store(dataset)
+        there = web.stored(*names)
+    if there is None:
+        raise ArchiveAway(_TAKEN_LATER.format(name=archive.name))
+    if content_sha256(there) != content_sha256(dataset):
+        raise ArchiveRefused(
+            f"{archive.name} holds another object under the number of this result, and dropped this one. "
+            "Tell whoever looks after the archive; an amendment of the read is sent under a number of its own."
+        )
+
+
+def _made(db: Database, lease: Lease) -> Dataset:
+    """The object of a row, as it was made at the first try."""
+    from pydicom import dcmread
+
+    with db.read() as connection:
+        outbox = tables.outbox.c
+        payload = connection.execute(select(outbox.payload).where(outbox.id == lease.id)).scalar_one()
+    if payload is None:
+        payload = sealed.seal(db.site_key, PURPOSE, _make(db, lease.row))
+        if RESULTS.heartbeat(db, lease, {"payload": payload, "sop_instance_uid": _uid(db, lease.row)}) == "lost":
+            raise Ended
+    opened = sealed.unseal(db.site_key, PURPOSE, payload)
+    if opened is None:
+        raise Conflict("This result was written under another key of the site, so it cannot be sent.")
+    return dcmread(BytesIO(opened))
+
+
+def _make(db: Database, row: Row[Any]) -> bytes:
+    """The bytes of a result as a DICOM file (PS3.10)."""
+    content = gather(db, row.read_id)
+    with db.read() as connection:
+        outbox = tables.outbox.c
+        sent = connection.execute(
+            select(outbox.read_id).where(
+                outbox.read_id.in_(content.supersedes), outbox.archive_id == row.archive_id, outbox.kind == row.kind,
+                outbox.state != FAILED,
+            ).order_by(outbox.id)
+        ).scalars().all()  # fmt: skip
+    predecessors = tuple((_series(db, row.kind, read_id), _uid_of_read(db, row.kind, read_id)) for read_id in sent)
+    content = replace(content, predecessors=predecessors)
+    if not content.images:
+        raise NotFound("None of the study's images came from the archive, so a result has nothing to refer to.")
+    uids = {"series_uid": _series(db, row.kind, row.read_id), "uid": _uid(db, row)}
+    is_pdf = row.kind == "pdf"
+    dataset = encapsulated_report(content, **uids) if is_pdf else structured_report(content, db.site_key, **uids)
+    whole = BytesIO()
+    dataset.preamble = b"\0" * 128  # without it archives store what they cannot read again
+    dataset.save_as(whole, enforce_file_format=True)
+    return whole.getvalue()
+
+
+def _uid(db: Database, row: Row[Any]) -> str:
+    return _uid_of_read(db, row.kind, row.read_id)
+
+
+def _uid_of_read(db: Database, kind: str, read_id: int) -> str:
+    return uid_of(db.site_key, "result", kind, read_id)
+
+
+def _series(db: Database, kind: str, read_id: int) -> str:
+    return uid_of(db.site_key, "series", kind, read_id)
+
+
+def _try_later(db: Database, lease: Lease, sentence: str) -> None:
+    outbox = tables.outbox
+    with db.begin() as connection:
+        if not RESULTS.is_held(connection, lease):
+            return
+        connection.execute(update(outbox).where(outbox.c.id == lease.id).values(tries=outbox.c.tries + 1))
+    RESULTS.postpone(db, lease, sentence, tables.now() + timedelta(seconds=wait_seconds(lease.row.tries)))
+
+
+@contextmanager
+def working(db: Database) -> Iterator[None]:
+    """Archives are watched, studies fetched and results sent, each in a thread of its own, until the block ends."""
+    ended: list[bool] = []
+    machine = socket.gethostname()[:80]
+
+    def work(step: Callable[..., bool], name: str) -> None:
+        worker = f"{machine}:{os.getpid()}:{name}"
+        while not ended and step(db, worker=worker, machine=machine, is_ending=lambda: bool(ended)):
+            pass
+
+    def look() -> None:
+        while not ended and watching.look_at_next(db):
+            pass
+
+    with (
+        repeated("watching archives", look, lambda: LOOK_SECONDS),
+        repeated("fetching from archives", partial(work, arrivals.process_next, "arrivals"), lambda: LOOK_SECONDS),
+        repeated("sending to archives", partial(work, send_next, "results"), lambda: LOOK_SECONDS),
+    ):
+        try:
+            yield
+        finally:
+            ended.append(True)

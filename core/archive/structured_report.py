@@ -1,0 +1,390 @@
+"""A final read as a DICOM structured report: TID 1500 "Measurement Report" (PS3.16), made with highdicom.
+
+Of each model, breast by breast and image by image: the probability of cancer, with the algorithm's name, version and
+the sha256 of its weights. Of the reader: the BI-RADS assessment of each breast and the density, coded, verified by
+whom and when. The same read gives the same object, byte by byte, whenever it is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.archive.result_content import ResultContent, ResultImage, uid_of
+from core.findings.finding import Finding, description_of
+from core.findings.marks import Mark, Measured
+from core.types import SIDE_NOT_STATED, Modality
+from core.version import version
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+"""It writes what it copies of a patient."""
+
+# Code value, coding scheme, meaning.
+Coded = tuple[str, str, str]
+ASSESSMENT: Coded = ("111005", "DCM", "Assessment Category")
+ASSESSMENTS: Mapping[str, Coded] = {
+    "0": ("397138000", "SCT", "0 - Incomplete - Need additional imaging evaluation +/- priors"),
+    "1": ("397140005", "SCT", "1 - Negative"),
+    "2": ("397141009", "SCT", "2 - Benign"),
+    "3": ("397143007", "SCT", "3 - Probably Benign"),
+    "4A": ("MA.II.A.5.4A", "BI", "4A - Low suspicion"),
+    "4B": ("MA.II.A.5.4B", "BI", "4B - Intermediate suspicion"),
+    "4C": ("MA.II.A.5.4C", "BI", "4C - Moderate suspicion"),
+    "5": ("397145000", "SCT", "5 - Highly suggestive of malignancy"),
+    "6": ("MA.II.A.5.6", "BI", "6 - Known biopsy proven malignancy"),
+}
+"""PS3.16 CID 6027 "Assessment from BI-RADS"; the codes of BI are of version 4.0."""
+COMPOSITION: Coded = ("111006", "DCM", "Breast composition")
+COMPOSITIONS: Mapping[str, Coded] = {
+    "A": ("129716005", "SCT", "Almost entirely fat"),
+    "B": ("129717001", "SCT", "Scattered fibroglandular densities"),
+    "C": ("129718006", "SCT", "Heterogeneously dense"),
+    "D": ("129719003", "SCT", "Extremely dense"),
+}
+"""PS3.16 CID 6000 "Overall Breast Composition"."""
+PROBABILITY: Coded = ("111047", "DCM", "Probability of cancer")
+PERCENT: Coded = ("%", "UCUM", "Percent")
+MILLIMETRE: Coded = ("mm", "UCUM", "millimeter")
+AXES: Mapping[str, Coded] = {
+    "length": ("103339001", "SCT", "Long Axis"), "across": ("103340004", "SCT", "Short Axis"),
+}  # fmt: skip
+OWN_SCHEME = "99SECONDREAD"
+"""Private codes (PS3.16 8.2) whose value and meaning are words of the BI-RADS lexicon, as the page has them."""
+BREAST: Coded = ("76752008", "SCT", "Breast")
+SIDES: Mapping[str, Coded] = {"R": ("24028007", "SCT", "Right"), "L": ("7771000", "SCT", "Left")}
+PROCEDURES: Mapping[Modality, Coded] = {
+    Modality.MAMMOGRAPHY: ("71651007", "SCT", "Mammography"),
+    Modality.ULTRASOUND: ("47079000", "SCT", "Ultrasonography of breast"),
+    Modality.HISTOLOGY: ("252416005", "SCT", "Histopathology test"),
+}
+RESEARCH_ONLY = "Research use only, not a medical device"
+MANUFACTURER = "SecondRead"
+
+
+def structured_report(content: ResultContent, site_key: bytes, *, series_uid: str, uid: str) -> Dataset:
+    """The object (Comprehensive SR Storage, explicit VR little endian), with its file meta information."""
+    import highdicom as hd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they repeat names of people
+        evidence = _evidence(content)
+        report = hd.sr.MeasurementReport(
+            observation_context=_observers(hd, content),
+            procedure_reported=_procedures(hd, content),
+            imaging_measurements=[
+                *_of_models(hd, content, site_key),
+                *_of_reader(hd, content, site_key),
+                *_of_findings(hd, content, site_key),
+            ],
+            title=_code(hd, ("126000", "DCM", "Imaging Measurement Report")),
+        )
+        found = hd.sr.ComprehensiveSR(
+            evidence=evidence, content=report, series_instance_uid=series_uid, series_number=9001,
+            sop_instance_uid=uid, instance_number=1, manufacturer=MANUFACTURER, is_complete=True, is_final=True,
+            is_verified=True, institution_name=content.site_name or None,
+            verifying_observer_name=_person_name(content.reader),
+            verifying_organization=content.site_name or "not stated",
+            previous_versions=_previous(content, evidence),
+        )  # fmt: skip
+    _settle(found, content)
+    return found
+
+
+def _evidence(content: ResultContent) -> list[Dataset]:
+    """Each image of the study as far as a report repeats or references it."""
+    from pydicom.dataset import Dataset
+
+    found: dict[str, Dataset] = {}
+    for image in content.images:
+        dataset = Dataset()
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        for keyword, value in content.study.items():
+            setattr(dataset, keyword, value)
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"):
+            setattr(dataset, keyword, image.tags[keyword])
+        dataset.Rows, dataset.Columns = int(image.tags["Rows"] or 1), int(image.tags["Columns"] or 1)
+        if image.n_frames > 1:
+            dataset.NumberOfFrames = image.n_frames
+        found.setdefault(image.tags["SOPInstanceUID"], dataset)
+    return list(found.values())
+
+
+def _observers(hd: Any, content: ResultContent) -> Any:
+    person = hd.sr.PersonObserverIdentifyingAttributes(name=_person_name(content.reader))
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=content.device_uid, name=MANUFACTURER, manufacturer_name=MANUFACTURER,
+        model_name=f"{MANUFACTURER} {version()}: {RESEARCH_ONLY}",
+    )  # fmt: skip
+    of_kind = {"121006": "Person", "121007": "Device"}
+    contexts = [
+        hd.sr.ObserverContext(
+            observer_type=_code(hd, (value, "DCM", of_kind[value])), observer_identifying_attributes=who
+        )
+        for value, who in (("121006", person), ("121007", device))
+    ]
+    return hd.sr.ObservationContext(observer_person_context=contexts[0], observer_device_context=contexts[1])
+
+
+def _person_name(name: str) -> str:
+    """As one component, with the delimiter that says so (PS3.5 6.2.1): nobody said which word is the family's."""
+    plain = name.replace("^", " ").replace("=", " ").replace("\\", " ").strip()
+    return f"{plain[:63]}^"
+
+
+def _procedures(hd: Any, content: ResultContent) -> list[Any]:
+    kinds = dict.fromkeys(image.modality for image in content.images if image.modality)
+    return [_code(hd, PROCEDURES[kind]) for kind in kinds]
+
+
+def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
+    """A measurement group for each model and breast, and one for each model and image."""
+    by_id = {image.id: image for image in content.images}
+    groups = []
+    for score in content.breasts:
+        sha256 = score.weights_sha256
+        label = f"{score.model_id}, breast {score.breast}, {sha256[:8]}, {score.threshold:.5f}"
+        groups.append(
+            _group(
+                hd, content, site_key, label, breast=score.breast, measurements=[_probability(hd, score.malignant)],
+                algorithm=_algorithm(hd, score.model_id, sha256, score.threshold, f"the breast: {score.rule}"),
+                images=[by_id[one.image_id] for one in content.answers if _is_part(one, score, by_id)],
+            )
+        )  # fmt: skip
+    for answer in content.answers:
+        if answer.image_id in by_id:
+            image = by_id[answer.image_id]
+            groups.append(
+                _group(
+                    hd, content, site_key, f"{answer.model_id}, image {answer.image_id}, {answer.weights_sha256[:8]}",
+                    breast=image.breast, measurements=[_probability(hd, answer.malignant)], images=[image],
+                    algorithm=_algorithm(hd, answer.model_id, answer.weights_sha256, answer.threshold, "one image"),
+                )
+            )  # fmt: skip
+    return groups
+
+
+def _is_part(answer: Any, score: Any, by_id: Mapping[str, ResultImage]) -> bool:
+    return (
+        answer.image_id in by_id
+        and by_id[answer.image_id].breast == score.breast
+        and answer.model_id == score.model_id
+        and answer.weights_sha256 == score.weights_sha256
+    )
+
+
+def _of_reader(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
+    """A group for each breast with its assessment; the density stands with each, as it is of both."""
+    groups = []
+    for breast, category in content.birads.items():
+        said = [(ASSESSMENT, ASSESSMENTS[category])]
+        if content.density is not None:
+            said.append((COMPOSITION, COMPOSITIONS[content.density]))
+        groups.append(
+            _group(
+                hd, content, site_key, f"reader, breast {breast}", breast=breast,
+                evaluations=[
+                    hd.sr.QualitativeEvaluation(name=_code(hd, name), value=_code(hd, value)) for name, value in said
+                ],
+                images=[image for image in content.images if image.breast == breast],
+            )
+        )  # fmt: skip
+    return groups
+
+
+def _of_findings(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
+    """TID 1410 for each mark of each finding: the region, what describes it, and its size where it is known in mm."""
+    by_file = {(image.sha256, image.frame): image for image in content.images}
+    return [
+        _region_group(hd, content, site_key, finding, f"finding {number}.{place}", mark, size, image)
+        for number, finding in enumerate(content.findings, start=1)
+        for place, (mark, size) in enumerate(_marks_of(finding), start=1)
+        if (image := by_file.get((mark.image_sha256, mark.frame))) is not None
+    ]
+
+
+def _marks_of(finding: Finding) -> list[tuple[Mark, Measured | None]]:
+    sizes = (*finding.sizes, *[None] * len(finding.marks))
+    return list(zip(finding.marks, sizes, strict=False))
+
+
+def _region_group(
+    hd: Any,
+    content: ResultContent,
+    site_key: bytes,
+    finding: Finding,
+    label: str,
+    mark: Mark,
+    size: Measured | None,
+    image: ResultImage,
+) -> Any:
+    kind, points = region_of(mark)
+    points_array = np.array(points, float)
+    source = hd.sr.SourceImageForRegion(
+        referenced_sop_class_uid=image.tags["SOPClassUID"],
+        referenced_sop_instance_uid=image.tags["SOPInstanceUID"],
+        referenced_frame_numbers=[image.frame + 1] if image.n_frames > 1 else None,
+    )
+    side = SIDES.get(finding.breast)
+    descriptors = {**finding.descriptors, "quadrant": finding.quadrant, "depth": finding.depth}
+    if finding.clock:
+        descriptors["clock face"] = f"{finding.clock} o'clock"
+    lengths = {name: getattr(size, name) for name in AXES} if size is not None and size.is_mm else {}
+    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=uid_of(site_key, "tracking", content.read_id, label), identifier=f"{label}: {description_of(finding)}"
+        ),
+        referenced_region=hd.sr.ImageRegion(graphic_type=kind, graphic_data=points_array, source_image=source),
+        finding_type=_own_code(hd, finding.type),
+        finding_sites=[
+            hd.sr.FindingSite(anatomic_location=_code(hd, BREAST), laterality=None if side is None else _code(hd, side))
+        ],
+        measurements=[
+            hd.sr.Measurement(name=_code(hd, AXES[name]), value=round(value, 1), unit=_code(hd, MILLIMETRE))
+            for name, value in lengths.items()
+            if value is not None
+        ]
+        or None,
+        qualitative_evaluations=[
+            hd.sr.QualitativeEvaluation(name=_own_code(hd, name), value=_own_code(hd, value))
+            for name, value in descriptors.items()
+            if value
+        ]
+        or None,
+    )
+
+
+def region_of(mark: Mark) -> tuple[str, list[tuple[float, float]]]:
+    """(graphic type, points) of a mark as SCOORD has them (PS3.3 C.18.6.1.2), on the same columns and rows.
+
+    An ellipse by the ends of its long, then of its short axis; an outline by a polyline that ends where it began.
+    """
+    if mark.kind == "point":
+        return "POINT", list(mark.points)
+    if mark.kind == "outline":
+        closed = mark.points[0] != mark.points[-1]
+        return "POLYLINE", [*mark.points, *mark.points[:1]] if closed else list(mark.points)
+    if mark.kind != "ellipse":
+        raise ValueError(f"a {mark.kind} is no region")
+    (left, top), (right, bottom) = mark.points
+    column, row = (left + right) / 2, (top + bottom) / 2
+    across, down = [(left, row), (right, row)], [(column, top), (column, bottom)]
+    return "ELLIPSE", [*across, *down] if abs(right - left) >= abs(bottom - top) else [*down, *across]
+
+
+def _own_scheme() -> Dataset:
+    """What the private codes are (PS3.3 C.12.1.1)."""
+    from pydicom.dataset import Dataset
+
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = OWN_SCHEME
+    scheme.CodingSchemeName = "Words of the BI-RADS lexicon, 5th edition, as SecondRead has them"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return scheme
+
+
+def _own_code(hd: Any, words: str) -> Any:
+    return _code(hd, (words, OWN_SCHEME, words[:64]))
+
+
+def _group(
+    hd: Any,
+    content: ResultContent,
+    site_key: bytes,
+    label: str,
+    *,
+    breast: str,
+    images: Sequence[ResultImage],
+    measurements: Sequence[Any] = (),
+    evaluations: Sequence[Any] = (),
+    algorithm: Any = None,
+) -> Any:
+    """TID 1501 of a breast, without a region: what is said of a whole image or breast."""
+    side = SIDES.get(breast) if breast != SIDE_NOT_STATED else None
+    sources = [
+        hd.sr.SourceImageForMeasurementGroup(
+            referenced_sop_class_uid=image.tags["SOPClassUID"],
+            referenced_sop_instance_uid=image.tags["SOPInstanceUID"],
+            referenced_frame_numbers=[image.frame + 1] if image.n_frames > 1 else None,
+        )
+        for image in images
+    ]
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=uid_of(site_key, "tracking", content.read_id, label), identifier=label
+        ),
+        finding_sites=[
+            hd.sr.FindingSite(anatomic_location=_code(hd, BREAST), laterality=None if side is None else _code(hd, side))
+        ],
+        algorithm_id=algorithm,
+        measurements=measurements or None,
+        qualitative_evaluations=evaluations or None,
+        source_images=sources or None,
+    )
+
+
+def _probability(hd: Any, value: float) -> Any:
+    return hd.sr.Measurement(name=_code(hd, PROBABILITY), value=round(100 * value, 2), unit=_code(hd, PERCENT))
+
+
+def _algorithm(hd: Any, model_id: str, weights_sha256: str, threshold: float, rule: str) -> Any:
+    return hd.sr.AlgorithmIdentification(
+        name=model_id, version=f"{version()} with weights {weights_sha256[:8]}", manufacturer=MANUFACTURER,
+        parameters=[
+            f"weights sha256 {weights_sha256}", f"threshold {100 * threshold:.2f} %", f"number of {rule}",
+            RESEARCH_ONLY,
+        ],
+    )  # fmt: skip
+
+
+def _previous(content: ResultContent, evidence: Sequence[Dataset]) -> list[Dataset] | None:
+    """The reports that this one supersedes (Predecessor Documents Sequence, PS3.3 C.17.2)."""
+    from pydicom.dataset import Dataset
+
+    found = []
+    for series_uid, uid in content.predecessors:
+        one = Dataset()
+        one.SOPClassUID, one.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.33", uid
+        one.SeriesInstanceUID, one.StudyInstanceUID = series_uid, evidence[0].StudyInstanceUID
+        found.append(one)
+    return found or None
+
+
+def _settle(found: Dataset, content: ResultContent) -> None:
+    """What highdicom takes from the clock comes from the read; what it leaves out is said."""
+    at = content.read_at.astimezone()
+    day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
+    found.SpecificCharacterSet = "ISO_IR 192"
+    found.ContentDate, found.ContentTime = day, moment
+    found.InstanceCreationDate, found.InstanceCreationTime = day, moment
+    found.SeriesDate, found.SeriesTime = day, moment
+    found.SeriesDescription = f"{MANUFACTURER} final read ({RESEARCH_ONLY.split(',')[0].lower()})"
+    found.ManufacturerModelName = MANUFACTURER
+    found.SoftwareVersions = version()
+    if content.findings:
+        found.CodingSchemeIdentificationSequence = [_own_scheme()]
+    for equipment in found.get("ContributingEquipmentSequence", ()):
+        equipment.ContributionDateTime = at.strftime("%Y%m%d%H%M%S")
+    for verifying in found.VerifyingObserverSequence:
+        verifying.VerificationDateTime = at.strftime("%Y%m%d%H%M%S%z")
+    _settle_item(found, at.strftime("%Y%m%d%H%M%S"))
+
+
+def _settle_item(item: Dataset, moment: str) -> None:
+    if "ObservationDateTime" in item:
+        item.ObservationDateTime = moment
+    if "ContinuityOfContent" in item:
+        item.ContinuityOfContent = "SEPARATE"  # viewers leave out what a value is of within a continuous text
+    for inner in item.get("ContentSequence", ()):
+        _settle_item(inner, moment)
+
+
+def _code(hd: Any, coded: Coded) -> Any:
+    value, scheme, meaning = coded
+    return hd.sr.CodedConcept(value, scheme, meaning, "4.0" if scheme == "BI" else None)

@@ -1,0 +1,180 @@
+"""`python -m core conformance`: writes docs/dicom-conformance.md anew from the tables that the code itself goes by."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+from core.archive import arrivals, dicomweb, listener, structured_report
+from core.archive.encapsulated_report import ENCAPSULATED_PDF
+from core.archive.probe import SECONDS
+from core.files import write_whole
+from core.imaging.dicom.header import DEFLATED, NATIVE, TRANSFER_SYNTAXES
+from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY
+from core.imaging.dicom.tags import STORAGE_CLASSES
+from core.settings import REPOSITORY, Settings
+
+PAGE = Path("docs") / "dicom-conformance.md"
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command."""
+    parser = subparsers.add_parser("conformance", help="write the DICOM conformance statement in docs/")
+    parser.set_defaults(run=run)
+
+
+def run(_args: argparse.Namespace) -> int:
+    """Write the page; 0."""
+    write_whole(REPOSITORY / PAGE, statement())
+    sys.stdout.write(f"{PAGE} is written.\n")
+    return 0
+
+
+def statement() -> str:
+    """The page, in the order of a conformance statement (PS3.2 Annex A)."""
+    return _STATEMENT.format(
+        ae_title=Settings().ae_title,
+        classes=_table(("SOP class", "UID"), ((_name(one), one) for one in STORAGE_CLASSES)),
+        syntaxes=_table(
+            ("Transfer syntax", "UID"), ((_name(one), one) for one in TRANSFER_SYNTAXES)
+        ),
+        verification=listener.VERIFICATION, native=", ".join(_name(one) for one in NATIVE),
+        refused_syntaxes=", ".join(sorted(DEFLATED)),
+        statuses=_table(
+            ("Status", "When"), ((f"{status:04X}", when) for status, when in listener.STATUSES.items())
+        ),
+        associations=listener.ASSOCIATIONS_MOST, pdu=listener.PDU_BYTES, network=f"{listener.NETWORK_SECONDS:.0f}",
+        quiet=f"{listener.QUIET_SECONDS:.0f}", room=listener.ROOM_STUDIES, probe=f"{SECONDS:.0f}",
+        tries=arrivals.TRIES_MOST, connect=f"{dicomweb.CONNECT_SECONDS:.0f}", read=f"{dicomweb.READ_SECONDS:.0f}",
+        keys=", ".join(sorted(_EVERY_CRITERION.as_query)),
+        identity=", ".join(OF_STUDY), instance=", ".join(OF_INSTANCE),
+        codes=_table(
+            ("Concept", "Code"), sorted((meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES)
+        ),
+        scheme=structured_report.OWN_SCHEME, pdf=ENCAPSULATED_PDF,
+    )  # fmt: skip
+
+
+_DAY = date(2026, 1, 1)
+_EVERY_CRITERION = dicomweb.Criteria(
+    _DAY, _DAY, "MG", patient_id="1", patient_name="A", accession_number="1", study_uid="1.2"
+)
+_CODES = (
+    structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION,
+    structured_report.BREAST, *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
+    *structured_report.SIDES.values(), *structured_report.AXES.values(), *structured_report.PROCEDURES.values(),
+)  # fmt: skip
+
+
+def _name(uid: str) -> str:
+    from pydicom.uid import UID  # loads only where needed
+
+    return UID(uid).name
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+_STATEMENT = """# DICOM conformance statement
+
+Written by `python -m core conformance` from the tables that the code goes by; `tests/core/archive/test_listener.py`
+holds it to what the listener accepts. Research use only. How to set it up: [integration](integration.md).
+
+## 1 Overview
+
+| Service | Role | By |
+|---|---|---|
+| Verification (C-ECHO) | user and provider | DICOM messages |
+| Storage (C-STORE) of images | provider | DICOM messages, a process of its own |
+| Studies Service, Search (QIDO-RS) | user agent | DICOMweb |
+| Studies Service, Retrieve (WADO-RS) | user agent | DICOMweb |
+| Studies Service, Store (STOW-RS) of a structured report or a PDF | user agent | DICOMweb |
+
+Not supported: Storage Commitment, Query/Retrieve by messages (C-FIND, C-MOVE, C-GET), Modality Worklist, MPPS, media,
+printing. **SecondRead is no archive**: an association that proposes Storage Commitment has that presentation context
+rejected, and no sender may delete what it sent.
+
+## 2 Networking
+
+### 2.1 Implementation model
+
+`python -m core dicom-listen` is a process beside the web server. What it takes waits in the site's state folder until
+nothing more came of the exam for {quiet} seconds; then the server makes a study of it, by the checks of an upload.
+
+### 2.2 The listener
+
+AE title: `SECONDREAD_AE_TITLE`, `{ae_title}` unless it is set. Port: 11112 unless `--port` says another.
+
+| Association | |
+|---|---|
+| Called AE title | must be the listener's |
+| Calling AE title | of an archive on the page Settings that may send, from an address of its host |
+| Other callers | rejected: permanent, service user, calling AE title not recognised |
+| Associations at once | {associations}; more are rejected (transient, local limit exceeded) |
+| Asynchronous operations, extended negotiation | none |
+| Longest PDU taken | {pdu} bytes |
+| Time without a word of the network | {network} s |
+
+Presentation contexts: Verification ({verification}) in {native};
+every class of the first table in every transfer syntax of the second.
+Refused, because they could unpack to any size: {refused_syntaxes}.
+
+{classes}
+
+{syntaxes}
+
+Statuses of C-STORE:
+
+{statuses}
+
+At most {room} studies of the largest size wait at once. An object that came before replaces itself. A class of the
+table may hold pictures that are refused when the study is made ([what is read](intake.md)); the page Archive says so.
+
+### 2.3 The test of an archive
+
+C-ECHO as a user: proposes Verification alone, waits {probe} s.
+
+## 3 DICOMweb
+
+HTTP/1.1, TLS as this machine's Python has it; Basic authentication or a bearer token; no redirects. Waits {connect}
+s for a connection and {read} s for each part of an answer.
+
+- **QIDO-RS**: `/studies` by {keys};
+  `limit`, `offset`, `includefield`. `/studies/{{uid}}/series` and `/studies/{{uid}}/instances`;
+  answers in `application/dicom+json`.
+- **WADO-RS**: `/studies/{{uid}}/series/{{uid}}/instances/{{uid}}` as `multipart/related; type="application/dicom";
+  transfer-syntax=*`, one object at a time, as it is stored.
+- **STOW-RS**: `/studies`, one object a request. Whether it arrived is asked by WADO-RS.
+
+An archive that does not answer is asked again: {tries} times for what a reader asked for, without end for what rules
+ask for and for results, after 15 s, then twice as long each time up to an hour.
+
+## 4 What is made
+
+Comprehensive SR (1.2.840.10008.5.1.4.1.1.88.33), Explicit VR Little Endian, template TID 1500 (PS3.16), one series for
+each.
+
+- From the images it repeats: {identity}.
+- Of each image that it refers to it has: {instance}.
+
+{codes}
+
+Encapsulated PDF ({pdf}), Explicit VR Little Endian, one series for each, with the same attributes of patient and study.
+
+Descriptors of findings are private codes of the scheme `{scheme}`: words of the BI-RADS lexicon as value and meaning.
+
+## 5 Character sets
+
+Read: those that pydicom knows. Written: ISO_IR 192 (UTF-8).
+
+## 6 Security
+
+What is kept of a patient is encrypted under the site's key; see [security](security.md). AE titles prove nothing: put
+the listener behind a firewall that lets in the archives alone. DICOM messages over TLS need a proxy that ends TLS
+before it.
+"""

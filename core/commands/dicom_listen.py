@@ -1,0 +1,48 @@
+"""`python -m core dicom-listen`: takes what the site's archives send by DICOM messages, until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import signal
+import sys
+import threading
+
+from core.archive import listener
+from core.errors import InvalidInput, NotFound
+from core.files import own_temporary_folder
+from core.records.database.db import open_database
+from core.settings import MIB, Settings
+
+MEMORY_MIB = 4096
+"""Of the process, however much is sent at once: an object goes to the disk as it comes."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command."""
+    parser = subparsers.add_parser("dicom-listen", help="take studies that archives send by DICOM messages (C-STORE)")
+    parser.add_argument("--host", default="0.0.0.0", help="the address to listen at (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=11112, help="(default: %(default)s; 0: any that is free)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Listen until SIGTERM or SIGINT; 0. Raises NotFound, InvalidInput for an address that cannot be had."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():  # opening would make an empty site of a mistyped folder
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB * MIB, MEMORY_MIB * MIB))
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    db = open_database(settings)
+    try:
+        with own_temporary_folder(settings.state_dir), listener.listening(db, args.host, args.port) as port:
+            sys.stdout.write(f"{settings.ae_title} listens at port {port}.\n")
+            sys.stdout.flush()
+            ended.wait()
+    except OSError:
+        raise InvalidInput(f"Nothing can listen at port {args.port} of this address. Choose another one.") from None
+    finally:
+        db.close()
+    return 0

@@ -1,0 +1,57 @@
+"""Where a site's inference services are: sockets and their key, in a folder of the state folder that is its user's."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.settings import Settings
+
+SUFFIX = ".socket"
+PATH_BYTES_MOST = 100
+"""A socket's address is 108 bytes on Linux, 104 on macOS, with its end (unix(7))."""
+
+
+def serving_dir(settings: Settings) -> Path:
+    """The folder of sockets and key, which `core.serving.client.supervised` makes."""
+    return settings.state_dir / "serving"
+
+
+def serving_key(settings: Settings) -> bytes:
+    """32 random bytes that whoever speaks to a service of this site has to know; made at the first call."""
+    path = serving_dir(settings) / "key"
+    draft = path.with_name(f".{secrets.token_hex(16)}.half")
+    if not path.is_file():
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        try:
+            os.link(draft, path)  # fails where another process was first: its key counts
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_bytes()
+
+
+def sockets(settings: Settings) -> tuple[str, ...]:
+    """The names of the sockets that services of this site listen, or listened, at."""
+    return tuple(sorted(path.name for path in serving_dir(settings).glob(f"*{SUFFIX}")))
+
+
+@contextmanager
+def reachable(settings: Settings, name: str) -> Iterator[str]:
+    """An address for the socket of this name that the system takes, however deep the state folder lies."""
+    path = serving_dir(settings) / name
+    if len(os.fsencode(path)) <= PATH_BYTES_MOST or not sys.platform.startswith("linux"):
+        yield str(path)
+        return
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,256 @@
+"""The inference service from the other side: who asks it, and who starts it and starts it again when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import AppError, InvalidInput, ModelUnavailable
+from core.models.cards import Card
+from core.models.loaded import Weighted
+from core.models.outline_card import OutlineCard
+from core.models.prepared import Prepared, prepared
+from core.serving import wire
+from core.serving.address import SUFFIX, reachable, serving_dir, serving_key, sockets
+from core.serving.desk import Urgency
+from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
+from core.settings import REPOSITORY, Settings
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+"""How long a service that is being started, or started again, is waited for."""
+NO_SIGN_SECONDS = 90.0
+"""A service that does not even tell the place for so long hangs."""
+RESTART_SECONDS = 1.0
+PROCESS_BYTES = 3 << 30
+"""What must be free before a process of its own is started: TensorFlow with the shipped models needs half of it."""
+LOG_BYTES_MOST = 4 << 20
+GONE = (
+    "The inference service ended twice at this image, so this model did not answer. "
+    "Ask again, or tell an administrator."
+)
+_BROKEN = (EOFError, OSError, wire.BrokenMessage, AuthenticationError)
+
+
+class Service(AtDesk):
+    """The service that listens at a socket of the site; safe for threads, a connection for each request.
+
+    start_seconds: how long its start is waited for.
+    """
+
+    def __init__(self, settings: Settings, name: str, start_seconds: float = START_SECONDS) -> None:
+        self.settings, self.name, self.start_seconds = settings, name, start_seconds
+        self._last_known: frozenset[str] | None = None
+
+    def ahead(self, card: Card, image: Any) -> None:
+        """As `Inference.ahead`."""
+        self._twice(_request("ahead", card, prepared(card, image)), lambda place: None)
+
+    def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
+        """As `Inference.forget_all_but`; a service that is gone has forgotten them all."""
+        if weights_sha256s == self._last_known:
+            return
+        try:
+            with self._connected(lambda place: None) as connection:
+                wire.send(connection, {"do": "forget", "all_but": sorted(weights_sha256s)})
+                wire.receive(connection)
+            self._last_known = weights_sha256s
+        except _BROKEN as gone:
+            log.warning("the inference service was not reached: %s", type(gone).__name__)
+
+    def is_there(self) -> bool:
+        """Whether it answers and knows the key."""
+        try:
+            with self._connected(lambda place: None):
+                return True
+        except _BROKEN:
+            return False
+
+    def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
+        head, arrays = self._twice(_request("read", card, image, urgency=int(urgency)), on_wait)
+        return arrays[0] if head.get("cells") else wire.to_answer(head, arrays)
+
+    def _twice(self, request: _Message, on_wait: OnWait) -> _Message:
+        """What a request got; a service that died of it or meanwhile is asked once more."""
+        for attempt in (1, 2):
+            try:
+                return self._once(request, on_wait)
+            except _BROKEN as gone:
+                log.warning("the inference service broke off (attempt %d): %s", attempt, type(gone).__name__)
+        raise ModelUnavailable(GONE)
+
+    def _once(self, request: _Message, on_wait: OnWait) -> _Message:
+        with self._connected(on_wait) as connection:
+            wire.send(connection, *request)
+            place, heard = 0, time.monotonic()
+            while True:
+                if not connection.poll(PLACE_SECONDS):
+                    if time.monotonic() - heard > NO_SIGN_SECONDS:
+                        raise EOFError
+                    on_wait(place)
+                    continue
+                head, arrays = wire.receive(connection)
+                heard = time.monotonic()
+                if "place" in head:
+                    place = int(head["place"])
+                    on_wait(place)
+                elif "refused" in head:
+                    raise _refusal(head)
+                else:
+                    return head, arrays
+
+    @contextmanager
+    def _connected(self, on_wait: OnWait) -> Iterator[Connection]:
+        connection = self._connection(on_wait)
+        with connection:
+            yield connection
+
+    def _connection(self, on_wait: OnWait) -> Connection:
+        """One that knows the key. A service that is still starting, or is just dying, is tried again: until a request
+        was sent it cannot have died of it."""
+        deadline = time.monotonic() + self.start_seconds
+        while True:
+            try:
+                return self._proven()
+            except (EOFError, OSError):
+                if time.monotonic() >= deadline:
+                    raise
+                on_wait(0)
+                time.sleep(0.1)
+
+    def _proven(self) -> Connection:
+        with reachable(self.settings, self.name) as path:
+            connection = Client(path, "AF_UNIX")
+        try:
+            if not connection.poll(NO_SIGN_SECONDS):
+                raise EOFError
+            key = serving_key(self.settings)
+            answer_challenge(connection, key)
+            deliver_challenge(connection, key)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+_Message = tuple[dict[str, Any], list[np.ndarray]]
+
+
+def _request(what: str, card: Weighted, image: Prepared, **more: int) -> _Message:
+    assert isinstance(card, Card | OutlineCard)
+    head, arrays = wire.of_prepared(image)
+    return {"do": what, "folder": str(card.folder), "weights": card.weights_sha256, **more, **head}, arrays
+
+
+def _refusal(head: dict[str, Any]) -> AppError:
+    kind = InvalidInput if head.get("kind") == InvalidInput.__name__ else ModelUnavailable
+    return kind(str(head["refused"]))
+
+
+def running_service(settings: Settings) -> Service | None:
+    """A service of this site that a running application has started; None where there is none."""
+    found = (Service(settings, name, start_seconds=0) for name in sockets(settings))
+    return next((one for one in found if one.is_there()), None)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[None]:
+    """In the block this process is answered as `Settings.serving` says, by a service beside it or a desk within it."""
+    has_room = free_bytes() >= PROCESS_BYTES and hasattr(socket, "AF_UNIX")
+    if settings.serving == "inside" or (settings.serving == "auto" and not has_room):
+        log.info("models answer in this process")
+        with inside():
+            yield
+        return
+    with supervised(settings) as service, answered_by(service):
+        yield
+
+
+@contextmanager
+def supervised(settings: Settings) -> Iterator[Service]:
+    """An inference service beside this process, replaced when it dies; it ends with the block, or with this process."""
+    folder = settings.state_dir / "logs"
+    for needed in (folder, serving_dir(settings)):
+        needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in sockets(settings):
+        if not Service(settings, name, start_seconds=0).is_there():
+            (serving_dir(settings) / name).unlink(missing_ok=True)
+    name = f"{secrets.token_hex(4)}{SUFFIX}"
+    serving_key(settings)
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.is_set():
+            try:
+                process = _started(settings, name, folder / "serving.log")
+            except OSError as error:  # the folder is away, or the machine has no room: both may come back
+                log.error("The inference service does not start: %s", type(error).__name__)
+                is_over.wait(RESTART_SECONDS)
+                continue
+            while process.poll() is None and not is_over.wait(0.2):
+                pass
+            if process.stdin is not None:
+                process.stdin.close()  # its sign that we go
+            if is_over.is_set():
+                _ended(process)
+            else:
+                log.warning("The inference service ended with status %s; starting another", process.returncode)
+                is_over.wait(RESTART_SECONDS)
+        (serving_dir(settings) / name).unlink(missing_ok=True)
+
+    thread = threading.Thread(target=watch, name="inference service", daemon=True)
+    thread.start()
+    try:
+        yield Service(settings, name)
+    finally:
+        is_over.set()
+        thread.join(10)
+
+
+def _started(settings: Settings, name: str, output: Path) -> subprocess.Popen[bytes]:
+    (serving_dir(settings) / name).unlink(missing_ok=True)
+    with output.open("ab") as file:
+        if file.tell() > LOG_BYTES_MOST:
+            file.truncate(0)
+        return subprocess.Popen(
+            [sys.executable, "-m", "core.serving.service", name],
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True,
+        )  # fmt: skip
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_bytes() -> int:
+    """Memory that a new process could have: what the machine has available, or the container's limit leaves.
+
+    Where the system does not say, more than anybody needs.
+    """
+    found = [1 << 62]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(found)

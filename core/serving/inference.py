@@ -1,0 +1,153 @@
+"""One interface to whatever answers: images in; predictions, heat maps and the distance from the training images out.
+
+A process asks `inference()`. By default it computes where it stands, one image after the other; an application puts a
+desk of its own behind it (`inside`), or the service in another process (`core.serving.client`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from core.imaging.preprocess import unfit
+from core.models.cards import Card
+from core.models.loaded import MODELS, Weighted, load_model, load_outline
+from core.models.outline_card import OutlineCard
+from core.models.prepared import Prepared, prepared, prepared_for_outline
+from core.serving.desk import Desk, Ticket, Urgency
+from core.types import Explanation, Image, Prediction
+
+PLACE_SECONDS = 0.5
+"""How often whoever waits is told their place, and can leave."""
+
+OnWait = Callable[[int], object]
+"""Is told the place in the queue every `PLACE_SECONDS`; 0 is next or being computed. What it raises ends the wait."""
+
+
+class Inference(Protocol):
+    """Whatever answers. What `on_wait` raises gives up the place and is passed on."""
+
+    def read(self, card: Card, image: Image, urgency: Urgency, on_wait: OnWait) -> tuple[Prediction, Explanation]:
+        """What a model says of an image and where it looked. Raises as `prepared`, and ModelUnavailable."""
+
+    def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
+        """float32 (H, W) of the image, in [0, 1]: how likely a lesion covers the pixel. Raises ModelUnavailable."""
+
+    def ahead(self, card: Card, image: Image) -> None:
+        """Have it computed when nobody waits, for whoever asks later; nothing of it is told now. Raises as `read`."""
+
+    def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
+        """Leave no other network in memory."""
+
+
+class Here:
+    """Computes on the thread that asks, when it asks: for commands and tests."""
+
+    def read(self, card: Card, image: Image, urgency: Urgency, on_wait: OnWait) -> tuple[Prediction, Explanation]:
+        """As `Inference.read`; the first call loads the network (seconds)."""
+        return load_model(card).read(image)
+
+    def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
+        """As `Inference.outline`."""
+        asked = prepared_for_outline(card, image)
+        return unfit(load_outline(card).cells([asked])[0], asked.fits[0])
+
+    def ahead(self, card: Card, image: Image) -> None:
+        """Nothing: on this thread somebody would wait for it."""
+
+    def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
+        """As `Inference.forget_all_but`."""
+        MODELS.forget_all_but(weights_sha256s)
+
+
+class AtDesk:
+    """Prepares images on the thread that asks and leaves the networks to a desk, here or elsewhere."""
+
+    def read(self, card: Card, image: Image, urgency: Urgency, on_wait: OnWait) -> tuple[Prediction, Explanation]:
+        """As `Inference.read`."""
+        prediction, explanation = self._asked(card, prepared(card, image), urgency, on_wait)
+        # The same weights may answer under two names: a candidate's, and that of the model it became.
+        return replace(prediction, model_id=card.model_id), explanation
+
+    def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
+        """As `Inference.outline`."""
+        asked = prepared_for_outline(card, image)
+        return unfit(self._asked(card, asked, Urgency.READER, on_wait), asked.fits[0])
+
+    def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
+        raise NotImplementedError
+
+
+class Inside(AtDesk):
+    """A desk in this process: the queue without a process of its own."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def ahead(self, card: Card, image: Image) -> None:
+        """As `Inference.ahead`."""
+        self.desk.ask(card, prepared(card, image), Urgency.AHEAD)
+
+    def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
+        """As `Inference.forget_all_but`."""
+        MODELS.forget_all_but(weights_sha256s)
+
+    def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
+        return waited(self.desk, self.desk.ask(card, image, urgency), on_wait)
+
+
+def compute(card: Weighted, batch: Sequence[Prepared]) -> Sequence[Any]:
+    """What a desk answers: of a model the predictions and explanations, of an outline network its cells."""
+    if isinstance(card, OutlineCard):
+        return load_outline(card).cells(batch)
+    assert isinstance(card, Card)
+    return load_model(card).read_prepared(batch)
+
+
+def waited(desk: Desk, ticket: Ticket, on_wait: OnWait) -> Any:
+    """The answer to a ticket; whoever does not wait to the end gives it back."""
+    try:
+        while True:
+            try:
+                return ticket.answer(PLACE_SECONDS)
+            except TimeoutError:
+                on_wait(desk.place(ticket))
+    finally:
+        desk.leave(ticket)
+
+
+@contextmanager
+def inside() -> Iterator[None]:
+    """In the block this process answers at a desk, on one thread of its own."""
+    desk = Desk(compute)
+    thread = threading.Thread(target=desk.work, args=(iter(()),), name="models", daemon=True)
+    thread.start()
+    try:
+        with answered_by(Inside(desk)):
+            yield
+    finally:
+        desk.end()
+        thread.join(10)
+
+
+_CURRENT: list[Inference] = [Here()]
+
+
+@contextmanager
+def answered_by(one: Inference) -> Iterator[None]:
+    """In the block everybody in this process is answered by this one."""
+    _CURRENT.append(one)
+    try:
+        yield
+    finally:
+        _CURRENT.remove(one)
+
+
+def inference() -> Inference:
+    """Whatever answers in this process now."""
+    return _CURRENT[-1]

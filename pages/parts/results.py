@@ -1,0 +1,34 @@
+"""A result on its way to an archive: where it stands, and the button that sends it again."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.records.archives import outbox
+from core.records.archives.outbox import RESULT_KINDS, OutboxRow
+from core.records.people.permissions import SignedIn
+from core.reports.content import when
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
+from pages.parts.session import database
+
+_WORDS = {
+    "queued": ":material/schedule: Waits", "running": ":material/upload: Is being sent",
+    "done": ":material/check_circle: Delivered", "failed": ":material/error: Not delivered",
+    "dead": ":material/error: Not delivered", "cancelled": ":material/block: Cancelled",
+}  # fmt: skip
+
+
+def draw_result(person: SignedIn, row: OutboxRow, *, with_study: bool) -> None:
+    """One result. with_study: with a way to the study it is of."""
+    with st.container(border=True):
+        st.markdown(f"{_WORDS[row.state]} · {RESULT_KINDS.get(row.kind, row.kind)}")
+        due = f" Tried {row.tries} times, again {when(row.due_at)}." if row.due_at and row.state == "queued" else ""
+        st.caption(f"{plain(row.archive_name)} · {when(row.ended_at or row.created_at)} · {plain(row.message)}{due}")
+        with st.container(horizontal=True):
+            if row.state != "running" and st.button("Send again", key=f"again_{row.id}", icon=":material/replay:"):
+                with refusals_shown():
+                    outbox.send_again(database(), person, row.id)
+                    st.rerun()
+            if with_study and st.button("Open", key=f"study_{row.id}", icon=":material/folder_open:"):
+                st.switch_page("pages/reader/read.py", query_params={"study": row.study_id})

@@ -1,0 +1,384 @@
+"""From a real archive to a study, and from the final read back to it: nothing but the networks is made up."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+from made_images import MG, dicom, stored_mammogram
+from orthanc_site import AE_TITLE, Orthanc, running_orthanc
+from record_site import Somebody, add_person, answer, explanation
+from sqlalchemy import select, update
+
+from core.archive import arrivals, probe, sending
+from core.archive.archives import ArchiveAddress, change_archive, name_archive
+from core.archive.dicomweb import Criteria
+from core.errors import Conflict, InvalidInput, NotFound
+from core.records import site_settings
+from core.records.archives import identity, outbox
+from core.records.audit import trail
+from core.records.database import tables
+from core.records.database.db import Database, open_database
+from core.records.reads import predictions, reads, retention, studies
+from core.records.reads.reads import Impression
+from core.settings import REPOSITORY, Settings
+
+PATIENT, NAME, ACCESSION = "P-4711", "Planted^Petra", "ACC-0815"
+STUDY = "1.2.826.0.1.3680043.8.498.4711"
+WHO = {"worker": "test", "machine": "here"}
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as running:
+        yield running
+
+
+@pytest.fixture
+def db(orthanc: Orthanc, tmp_path: Path) -> Iterator[Database]:
+    """A new site that knows what signs in, and an empty archive."""
+    orthanc.empty()
+    settings = Settings(state_dir=tmp_path / "state", archive_credentials=f"pacs = {orthanc.credentials}")
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ada(db: Database) -> Somebody:
+    return add_person(db, "Dr Ada")
+
+
+@pytest.fixture
+def archive_id(db: Database, ada: Somebody, orthanc: Orthanc) -> int:
+    return name_archive(db, ada, address(orthanc))
+
+
+def address(orthanc: Orthanc) -> ArchiveAddress:
+    return ArchiveAddress("pacs", orthanc.web, AE_TITLE, "127.0.0.1", orthanc.port, ("sr",))
+
+
+def view(side: str, position: str, number: int, **tags: object) -> bytes:
+    """One view of the exam of a patient who can be recognised wherever they turn up."""
+    facts = {
+        "PatientName": NAME, "PatientID": PATIENT, "PatientBirthDate": "19600101", "PatientSex": "F",
+        "AccessionNumber": ACCESSION, "StudyID": "7", "StudyInstanceUID": STUDY, "SeriesInstanceUID": f"{STUDY}.1",
+        "SOPInstanceUID": f"{STUDY}.1.{number}", "StudyDate": "20260102", "StudyTime": "101112",
+        "ReferringPhysicianName": "Sender^Sam", "ImageLaterality": side, "ViewPosition": position,
+        "SOPClassUID": MG, "BodyPartExamined": "BREAST", "StudyDescription": "Screening",
+    }  # fmt: skip
+    return dicom(stored_mammogram(seed=number), **{**facts, **tags})
+
+
+def put_exam(orthanc: Orthanc, n_views: int = 2) -> None:
+    views = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))[:n_views]
+    for number, (side, position) in enumerate(views, 1):
+        orthanc.put(view(side, position, number))
+
+
+def fetched(db: Database, ada: Somebody, archive_id: int) -> str:
+    """The study, by the way of the page Archive and its worker."""
+    (found,) = arrivals.search(db, ada, archive_id, Criteria(patient_id=PATIENT))
+    arrivals.fetch(db, ada, archive_id, found.uid)
+    assert arrivals.process_next(db, **WHO)
+    (row, *_) = arrivals.recent_arrivals(db, ada)
+    assert row.state == "done" and row.study_id, row
+    return row.study_id
+
+
+def read_to_the_end(db: Database, ada: Somebody, study_id: str) -> None:
+    for number, stored in enumerate(studies.load_study(db, ada, study_id).images):
+        said = answer(stored.image, malignant=0.2 + 0.1 * number)
+        predictions.record_predictions(db, study_id, stored.id, said, explanation())
+    reads.record_first_read(db, ada, study_id, {"R": Impression("2", 5), "L": Impression("2", 5)})
+    reads.reveal(db, ada, study_id)
+    final = {"R": Impression("4A", 40), "L": Impression("1", 0)}
+    reads.record_final_read(db, ada, study_id, final, "kept here", density="C")
+
+
+def audited(db: Database, ada: Somebody, action: str) -> list[trail.Entry]:
+    return trail.entries(db, ada, action=action)
+
+
+def test_every_service_of_the_archive_is_tried_and_found(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    assert [one.works for one in probe.probe_archive(db, ada, archive_id)] == [True, True, None, True]
+    put_exam(orthanc)
+    found = probe.probe_archive(db, ada, archive_id)
+    assert [(one.service, one.works) for one in found] == [(name, True) for name in ("C-ECHO", "QIDO", "WADO", "STOW")]
+    assert len(orthanc.ask("/instances")) == 2, "nothing was stored by the test"
+
+
+def test_what_does_not_work_is_said_service_by_service(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    wrong = replace(address(orthanc), dicomweb_url=f"{orthanc.url}/nowhere", ae_title="OTHER", port=1)
+    change_archive(db, ada, archive_id, wrong)
+    found = probe.probe_archive(db, ada, archive_id)
+    assert [one.works for one in found] == [False, False, False, False]
+    assert "host and port" in found[0].sentence and "404" in found[1].sentence
+    change_archive(db, ada, archive_id, replace(address(orthanc), name="stranger"))
+    assert "credentials" in probe.probe_archive(db, ada, archive_id)[1].sentence
+
+
+def test_the_archive_is_searched_by_day_modality_and_patient_and_nothing_is_stored(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    put_exam(orthanc)
+    day = date(2026, 1, 2)
+    (found,) = arrivals.search(db, ada, archive_id, Criteria(since=day, until=day, modality="MG"))
+    assert (found.patient_name, found.patient_id, found.accession_number) == (NAME, PATIENT, ACCESSION)
+    assert (found.day, found.modalities, found.description, found.n_instances) == ("20260102", ("MG",), "Screening", 2)
+    for name, n in (("planted", 1), ("Planted^Pet", 1), ("Planted, Petra", 1), ("Petra", 0)):
+        assert len(arrivals.search(db, ada, archive_id, Criteria(patient_name=name))) == n, name
+    assert arrivals.search(db, ada, archive_id, Criteria(since=date(2026, 1, 3))) == []
+    assert arrivals.search(db, ada, archive_id, Criteria(since=day, modality="US")) == []
+    with pytest.raises(InvalidInput, match="too much"):
+        arrivals.search(db, ada, archive_id, Criteria(modality="MG"))
+    assert PATIENT not in repr([entry.detail for entry in audited(db, ada, "query archive")])
+    assert PATIENT not in _everything(db)
+
+
+def test_a_fetched_exam_is_one_study_also_the_second_time(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    put_exam(orthanc, 4)
+    study_id = fetched(db, ada, archive_id)
+    study = studies.load_study(db, ada, study_id)
+    assert {(one.image.laterality, one.image.view) for one in study.images} == {
+        ("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"),
+    }  # fmt: skip
+    assert study.row.taken_on == date(2026, 1, 2) and "Petra" not in study.row.display_name
+    assert fetched(db, ada, archive_id) == study_id
+    assert "here already" in arrivals.recent_arrivals(db, ada)[0].message
+    assert len(studies.list_studies(db, ada)) == 1
+    assert len(audited(db, ada, "create study")) == 1
+
+
+def test_an_exam_that_was_uploaded_before_stays_one_study_and_can_be_answered(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    from core.imaging.intake import read_upload
+
+    put_exam(orthanc)
+    (intake,) = read_upload(view("R", "CC", 1), "a.dcm", settings=db.settings, site_key=db.site_key)
+    assert intake.image is not None
+    uploaded = studies.create_study(db, ada, display_name="Uploaded", images=[intake.image])
+    assert fetched(db, ada, archive_id) == uploaded
+    beyond = "It was here already. The archive has 1 more image of it."
+    assert arrivals.recent_arrivals(db, ada)[0].message == beyond
+    assert fetched(db, ada, archive_id) == uploaded
+    assert arrivals.recent_arrivals(db, ada)[0].message == beyond, "also the second time"
+    assert identity.show_identity(db, ada, uploaded).study["PatientID"] == PATIENT
+
+
+def test_two_who_ask_for_the_same_study_at_once_get_one_row(db: Database, ada: Somebody, archive_id: int) -> None:
+    assert arrivals.fetch(db, ada, archive_id, STUDY) == arrivals.fetch(db, ada, archive_id, STUDY)
+    assert arrivals.fetch(db, ada, archive_id, f"{STUDY}.9") != arrivals.fetch(db, ada, archive_id, STUDY)
+
+
+def test_images_that_cannot_be_read_are_counted_and_said_and_the_others_come(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    put_exam(orthanc)
+    orthanc.put(view("R", "CC", 9, Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"))
+    fetched(db, ada, archive_id)
+    message = arrivals.recent_arrivals(db, ada)[0].message
+    assert message.startswith("2 images. 1 not read: This DICOM file is not a mammogram")
+
+
+def test_what_a_study_is_called_elsewhere_is_sealed_shown_on_request_and_goes_with_the_pictures(
+    db: Database,
+    ada: Somebody,
+    archive_id: int,
+    orthanc: Orthanc,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    read_to_the_end(db, ada, study_id)
+    assert sending.send_next(db, **WHO)
+    for secret in (PATIENT, "Petra", ACCESSION, STUDY):
+        assert secret not in _everything(db) and secret not in caplog.text, secret
+    assert not audited(db, ada, "show identity")
+    shown = identity.show_identity(db, ada, study_id)
+    assert (shown.study["PatientName"], shown.study["AccessionNumber"]) == (NAME, ACCESSION)
+    assert len(audited(db, ada, "show identity")) == 1
+    assert PATIENT not in repr(shown)
+
+    site_settings.choose(db, ada, "keep_pixels_days", 1)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=2))
+    assert retention.apply_policy(db) == 1
+    assert not identity.has_identity(db, ada, study_id)
+    with pytest.raises(NotFound):
+        identity.show_identity(db, ada, study_id)
+    with db.read() as connection:
+        assert connection.execute(select(tables.outbox.c.payload)).scalar_one() is None
+    assert fetched(db, ada, archive_id) == study_id, "it is still known to be here"
+
+
+def test_what_is_over_says_no_more_whose_it_was(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was on its way when the pictures went, and a study that could not be fetched."""
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    read_to_the_end(db, ada, study_id)
+    change_archive(db, ada, archive_id, replace(address(orthanc), dicomweb_url="http://127.0.0.1:9/web"))
+    assert sending.send_next(db, **WHO)
+    site_settings.choose(db, ada, "keep_pixels_days", 1)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=2))
+    assert retention.apply_policy(db) == 1
+    identity.forget_what_is_over(db)
+    change_archive(db, ada, archive_id, address(orthanc))
+    outbox.send_again(db, ada, outbox.results_of(db, ada, study_id)[0].id)
+    assert sending.send_next(db, **WHO)
+    assert len(orthanc.objects("SR")) == 1, "what was on its way arrives"
+    arrivals.fetch(db, ada, archive_id, f"{STUDY}.9")
+    assert arrivals.process_next(db, **WHO)
+    (row, _) = arrivals.recent_arrivals(db, ada)
+    assert row.state == "failed" and row.can_be_fetched_again
+    identity.forget_what_is_over(db)
+    assert arrivals.recent_arrivals(db, ada)[0].can_be_fetched_again, "not before its time"
+    with db.begin() as connection:
+        ended = tables.now() - timedelta(days=identity.FAILED_ARRIVAL_DAYS, seconds=1)
+        connection.execute(update(tables.arrival).where(tables.arrival.c.state == "failed").values(ended_at=ended))
+    identity.forget_what_is_over(db)
+    with db.read() as connection:
+        assert set(connection.execute(select(tables.arrival.c.sealed)).scalars()) == {""}
+        assert connection.execute(select(tables.outbox.c.payload)).scalar_one() is None
+    with pytest.raises(Conflict, match="fetch it anew"):
+        arrivals.fetch_again(db, ada, row.id)
+
+
+def test_deleting_a_study_forgets_what_it_is_called_and_it_can_be_fetched_anew(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    studies.delete_study(db, ada, study_id, reason="wrong patient")
+    with db.read() as connection:
+        assert connection.execute(select(tables.source_identity)).all() == []
+    assert fetched(db, ada, archive_id) != study_id
+
+
+def test_the_final_read_comes_back_to_the_archive_and_a_second_reader_of_dicom_shows_it(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    assert outbox.results_of(db, ada, study_id) == [], "nothing is sent before the final read"
+    read_to_the_end(db, ada, study_id)
+    assert outbox.results_of(db, ada, study_id)[0].state == "queued"
+    assert sending.send_next(db, **WHO)
+    (sent,) = outbox.results_of(db, ada, study_id)
+    assert sent.state == "done" and sent.archive_name == "pacs", sent
+
+    (report,) = orthanc.objects("SR")
+    assert (report.PatientID, report.AccessionNumber, report.StudyInstanceUID) == (PATIENT, ACCESSION, STUDY)
+    referenced = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert {one.ReferencedSOPInstanceUID for one in referenced} == {f"{STUDY}.1.{number}" for number in (1, 2)}
+    path = tmp_path / "report.dcm"
+    report.save_as(path)
+    checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    assert checked.stderr.split("\n") == ["ComprehensiveSR", ""], checked.stderr
+    dumped = subprocess.run(["dsrdump", "-Ph", str(path)], capture_output=True, text=True, check=False)
+    assert dumped.returncode == 0 and "E:" not in dumped.stderr, dumped.stderr
+    html = subprocess.run(["dsr2html", str(path)], capture_output=True, text=True, check=False).stdout
+    assert re.search(r"Probability of cancer:</b>.{0,40}30\.0 %", html, re.DOTALL), html
+    assert "4A - Low suspicion" in html and "Heterogeneously dense" in html and "Dr Ada" in html
+    assert "e" * 64 in html, "the sha256 of the weights"
+
+
+def test_what_is_delivered_is_not_sent_twice_and_an_amendment_supersedes_it(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    read_to_the_end(db, ada, study_id)
+    assert sending.send_next(db, **WHO)
+    assert not sending.send_next(db, **WHO)
+    outbox.send_again(db, ada, outbox.results_of(db, ada, study_id)[0].id)
+    assert sending.send_next(db, **WHO)
+    assert outbox.results_of(db, ada, study_id)[0].state == "done"
+    (first,) = orthanc.objects("SR")
+
+    amended = {"R": Impression("5", 95), "L": Impression("1", 0)}
+    reads.record_final_read(db, ada, study_id, amended, density="C")
+    assert sending.send_next(db, **WHO)
+    assert [row.state for row in outbox.results_of(db, ada, study_id)] == ["done", "done"]
+    (second,) = [one for one in orthanc.objects("SR") if one.SOPInstanceUID != first.SOPInstanceUID]
+    (study,) = second.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == first.SeriesInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+
+
+def test_what_an_archive_is_to_get_goes_there_each_as_an_object_of_its_own(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    change_archive(db, ada, archive_id, replace(address(orthanc), sends=("pdf", "sr")))
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    read_to_the_end(db, ada, study_id)
+    assert [sending.send_next(db, **WHO) for _ in range(3)] == [True, True, False]
+    rows = outbox.results_of(db, ada, study_id)
+    assert sorted((row.kind, row.state) for row in rows) == [("pdf", "done"), ("sr", "done")]
+    (page,) = orthanc.objects("DOC")
+    assert page.EncapsulatedDocument.startswith(b"%PDF") and page.PatientID == PATIENT
+    assert len(orthanc.objects("SR")) == 1
+
+
+def test_an_archive_that_dropped_the_result_for_an_older_one_of_its_number_is_found_out(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    """Orthanc answers "success" to the hand-over of a number that it has, and keeps what it had."""
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    read_to_the_end(db, ada, study_id)
+    assert sending.send_next(db, **WHO)
+    (report,) = orthanc.objects("SR")
+    orthanc.ask(
+        f"/instances/{orthanc.ask('/tools/lookup', str(report.SOPInstanceUID).encode())[0]['ID']}", method="DELETE"
+    )
+    report.CompletionFlag = "PARTIAL"
+    path = Path(db.settings.state_dir) / "other.dcm"
+    report.save_as(path)
+    orthanc.put(path.read_bytes())
+    outbox.send_again(db, ada, outbox.results_of(db, ada, study_id)[0].id)
+    assert sending.send_next(db, **WHO)
+    (row,) = outbox.results_of(db, ada, study_id)
+    assert row.state == "failed" and "another object" in row.message
+
+
+def test_a_study_that_came_from_no_archive_sends_nothing(db: Database, ada: Somebody, archive_id: int) -> None:
+    from record_site import finish
+
+    study_id = finish(db, ada, 1, "benign", suspicion=Impression("2", 5))
+    assert outbox.results_of(db, ada, study_id) == []
+    assert not sending.send_next(db, **WHO)
+
+
+def test_the_libraries_of_the_network_load_only_where_they_are_used() -> None:
+    code = "import sys, core.archive.sending, core.archive.probe; print([m for m in sys.modules if m in " \
+           "('pynetdicom', 'highdicom', 'dicomweb_client', 'tensorflow', 'streamlit')])"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _everything(db: Database) -> str:
+    """Every row of every table, as text."""
+    with db.read() as connection:
+        return "\n".join(
+            repr(row) for table in tables.metadata.sorted_tables for row in connection.execute(select(table))
+        )

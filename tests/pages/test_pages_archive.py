@@ -1,0 +1,150 @@
+"""The page Archive, the archives on Settings, and what a study's page says of its archive; the archive is a stub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from page_site import PageSite, Tab, first_read, picture, release
+from sqlalchemy import Connection
+
+from core.archive import arrivals, watching
+from core.archive.archives import ArchiveAddress, archives, name_archive
+from core.archive.dicomweb import Criteria, FoundStudy
+from core.archive.watching import WatchRules
+from core.errors import ArchiveAway
+from core.imaging.dicom.source import OF_STUDY
+from core.records.archives import outbox
+from core.records.archives.identity import SourceIdentity, record_identity
+from core.records.audit import trail
+from core.records.reads import reads, studies
+from core.records.reads.reads import Impression
+
+FOUND = FoundStudy(
+    "1.2.3.4711", "Muster^*Petra*<b>", "P-4711", "19600101", "20260102", "101112", ("MG",), "Screening", "ACC-1", 4
+)
+
+
+@pytest.fixture
+def archive_id(opened_site: PageSite) -> int:
+    return name_archive(opened_site.db, opened_site.one, ArchiveAddress("Main PACS", "http://a/b", sends=("sr",)))
+
+
+def of_archive(opened_site: PageSite, archive_id: int) -> str:
+    """A study that came from the archive."""
+    who = dict.fromkeys(OF_STUDY, "") | {"PatientName": "Muster^Petra", "PatientID": "P-4711"}
+
+    def add(connection: Connection, study_id: str) -> None:
+        identity = SourceIdentity(who, {})
+        record_identity(
+            connection, opened_site.db.site_key, study_id,
+            archive_id=archive_id, exam_hash="e" * 64, identity=identity,
+        )  # fmt: skip
+
+    image = picture(laterality="L")
+    return studies.create_study(opened_site.db, opened_site.one, display_name="Case", images=[image], also=add)
+
+
+def searching(answer: Callable[[Criteria], list[FoundStudy]], asked: list[Criteria]):
+    def search(_db: object, _actor: object, _archive: int, criteria: Criteria) -> list[FoundStudy]:
+        asked.append(criteria)
+        return answer(criteria)
+
+    return search
+
+
+def test_without_an_archive_the_page_says_who_names_one(tab: Tab) -> None:
+    assert "An administrator names one on the page Settings." in tab.open("reader/archive").text
+
+
+def test_what_is_listed_is_shown_as_it_is_and_fetched_by_a_button(
+    opened_site: PageSite, tab: Tab, archive_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Criteria] = []
+    monkeypatch.setattr(arrivals, "search", searching(lambda _: [FOUND], asked))
+    tab.open("reader/archive")
+    next(field for field in tab.app.text_input if field.label == "Name").set_value("Muster, Petra")
+    tab.press("Search")
+    assert asked[0].patient_name == "Muster, Petra" and asked[0].since is None, "a patient is searched on all days"
+    assert (
+        "Muster *Petra*<b>" in tab.text and "born 1960-01-01" in tab.text and "2026-01-02 · MG · 4 objects" in tab.text
+    )
+    tab.press("Fetch").settled()
+    (row,) = arrivals.recent_arrivals(opened_site.db, opened_site.one)
+    assert row.state == "queued" and "Waits to be fetched." in tab.text
+    assert "1.2.3.4711" not in "".join(widget.key or "" for widget in tab.app.button), "no identifier in a key"
+
+
+def test_days_count_without_a_patient_and_an_archive_that_is_away_is_a_sentence(
+    tab: Tab, archive_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Criteria] = []
+
+    def away(_: Criteria) -> list[FoundStudy]:
+        raise ArchiveAway("Main PACS cannot be reached, or closed the connection.")
+
+    monkeypatch.setattr(arrivals, "search", searching(away, asked))
+    tab.open("reader/archive").press("Search")
+    assert asked[0].since is not None and asked[0].until is not None and asked[0].modality == "MG"
+    assert "cannot be reached" in tab.text
+
+
+def test_who_a_study_is_of_is_shown_once_asked_for_and_recorded(
+    opened_site: PageSite, tab: Tab, archive_id: int
+) -> None:
+    tab.open("reader/read", of_archive(opened_site, archive_id))
+    assert "P-4711" not in tab.text
+    tab.press("Show")
+    assert "Name: Muster Petra" in tab.text and "Patient ID: P-4711" in tab.text
+    assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1
+    assert "P-4711" not in tab.settled().text, "for one look"
+
+
+def test_the_result_of_a_final_read_is_followed_beside_the_study_and_sent_again(
+    opened_site: PageSite, tab: Tab, archive_id: int
+) -> None:
+    release(opened_site.weights, "ultrasound-fusion")
+    study = of_archive(opened_site, archive_id)
+    first_read(opened_site, study)
+    reads.reveal(opened_site.db, opened_site.one, study)
+    assert "Structured report" not in tab.open("reader/read", study).text
+    reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("2", 5)})
+    assert "Waits · Structured report (TID 1500)" in tab.settled().text
+    assert "FHIR" in [button.label for button in tab.app.get("download_button")]
+    tab.press("Send again")
+    assert len(trail.entries(opened_site.db, opened_site.one, action="send again")) == 1
+    assert outbox.results_of(opened_site.db, opened_site.one, study)[0].state == "queued"
+    assert "Waits · Structured report (TID 1500)" in tab.open("reader/archive").text
+
+
+def test_an_administrator_names_changes_and_removes_an_archive(opened_site: PageSite, tab: Tab) -> None:
+    def fill(label: str, value: str) -> None:
+        next(field for field in tab.app.text_input if field.label == label).set_value(value)
+
+    tab.open("admin/site_settings")
+    fill("Name", "Main PACS")
+    fill("DICOMweb address", "ftp://pacs")
+    _save(tab, "save_archive_new_0")
+    assert "begins with http:// or https://" in tab.text and archives(opened_site.db, opened_site.one) == []
+    fill("DICOMweb address", "https://pacs.example/dicom-web/")
+    _save(tab, "save_archive_new_0")
+    (named,) = archives(opened_site.db, opened_site.one)
+    assert (named.name, named.dicomweb_url, named.sends) == ("Main PACS", "https://pacs.example/dicom-web", ())
+    assert "Signs in with nothing." in tab.text
+    next(one for one in tab.app.toggle if one.label == "Fetch new studies by rules").set_value(True)
+    fill("Stations", "ROOM 1, ROOM 2")
+    _save(tab, "save_watch_1")
+    (watch,) = watching.watches(opened_site.db, opened_site.one)
+    assert watch.rules == WatchRules(stations=("ROOM 1", "ROOM 2"))
+    assert "Main PACS is watched: begins." in tab.open("reader/archive").text
+    tab.open("admin/site_settings")
+    next(one for one in tab.app.toggle if one.label == "Fetch new studies by rules").set_value(False)
+    _save(tab, "save_watch_1")
+    assert watching.watches(opened_site.db, opened_site.one) == []
+    tab.press("Remove")
+    assert archives(opened_site.db, opened_site.one) == []
+
+
+def _save(tab: Tab, key: str) -> None:
+    next(button for button in tab.app.button if (button.key or "").endswith(key) or key in (button.key or "")).click()
+    tab.settled()
