@@ -67,7 +67,7 @@ class ViewerPage:
             json.dumps(data),
         )
         self.tab.locator(".grid[data-whole=yes]").first.wait_for()
-        self.tab.wait_for_timeout(100)
+        self.painted()
 
     def shown(self, index: int = 0, of: str = ".cell canvas") -> np.ndarray:
         """uint8 (H, W, 3) of one canvas, once it has been painted and stays as it is."""

@@ -219,7 +219,6 @@ def test_a_distance_is_right_to_a_pixel(page: ViewerPage, spacing: tuple[float, 
     page.tab.mouse.move(box["x"] + (x0 + x1) / 2, box["y"] + y1, steps=3)
     page.tab.mouse.move(box["x"] + x1, box["y"] + y1)
     page.tab.mouse.up()
-    page.tab.wait_for_timeout(100)
     length, unit = measured(page).removeprefix("L CC: distance ").split()[:2]
     row_step, column_step = spacing or (1.0, 1.0)
     true = math.hypot(240 * column_step, 90 * row_step)
@@ -231,6 +230,7 @@ def test_a_distance_is_right_to_a_pixel(page: ViewerPage, spacing: tuple[float, 
 
 def measured(page: ViewerPage) -> str:
     """The one measurement in the list under the pictures."""
+    page.painted()
     lines = page.tab.locator(".measures li").all_inner_texts()
     assert len(lines) == 2
     return lines[0]
@@ -326,6 +326,7 @@ def test_zoom_and_pan_are_linked_across_the_views_and_mirrored_between_the_sides
     page.key("x")
     box = page.tab.locator(".cell canvas").nth(0).bounding_box()
     page.tab.mouse.move(box["x"] + box["width"] - 60, box["y"] + 100)
+    page.painted()
     lines = [np.flatnonzero((abs(page.shown(index) - bare[index]).max(axis=2) > 40).sum(axis=0) > 100)
              for index in range(4)]  # fmt: skip
     assert re.match(r"[0-9]+ mm behind the front", page.tab.locator(".readout").inner_text())

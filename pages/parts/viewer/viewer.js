@@ -118,6 +118,7 @@ class Workplace {
   // First a small picture of every view, then the whole ones, two at a time; heat maps as they come.
   async load() {
     const turn = (this.loading = Symbol("loading"))
+    delete this.page?.grid.dataset.whole  // the first load begins before the grid is made
     const isOver = () => this.loading !== turn
     const one = async (picture, level) => {
       if (picture.levels && picture.levels[0].step <= level.step) return
