@@ -46,6 +46,7 @@ def results_page(weights_dir: Path) -> str:
     for modality, title in TITLES.items():
         own = [card for card in cards if card.modality is modality and card.model_id not in lesson_ids()]
         lines += [f"## {title}", "", *_models(own, measured), ""]
+    lines += ["## By hospital, device and breast", "", *parts_table(cards), ""]
     lines += ["## Beside what was published", "", *_published(cards, measured), ""]
     lines += [f"{other.what}: {other.words}.\n" for other in published().without_counterpart]
     lines += ["## On other collections", "", *_elsewhere(cards), ""]
@@ -103,8 +104,16 @@ def why(card: Card, figure: PublishedFigure) -> str:
 
 
 def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str]:
+    """A table for each collection and way of measuring: figures of different cases do not stand under one another."""
     if not cards:
         return ["Not trained yet."]
+    by_cases: dict[tuple[str, int], list[Card]] = {}
+    for card in cards:
+        by_cases.setdefault((card.data.name, card.data.folds or 0), []).append(card)
+    return [line for same in by_cases.values() for line in (*_on_one(same, measured), "")][:-1] + _missing(cards)
+
+
+def _on_one(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str]:
     rows = []
     for card in cards:
         own, counts = measured[card.model_id], card.data.cases_in("test")
@@ -126,7 +135,69 @@ def _models(cards: Sequence[Card], measured: Mapping[str, Measures]) -> list[str
     about = f"{data.name}: {data.n} images of {data.patients} patients or groups."
     if data.folds:
         about += f" Measured in {data.folds} folds: each case by a network that was not trained on it."
-    return [about, "", *table(head, rows), *_missing(cards)]
+    return [about, "", *table(head, rows)]
+
+
+def parts_table(cards: Iterable[Card]) -> list[str]:
+    """Parts of a model's own test cases: each hospital and device of several, and breasts instead of their views."""
+    rows = []
+    for card in cards:
+        scores = read_test_scores(card)
+        if scores is None:
+            continue
+        parts = dict(_sources(card, scores))
+        if card.modality is Modality.MAMMOGRAPHY and "laterality" in scores:
+            breasts = breasts_of(card, scores)
+            if len(breasts) < len(scores):
+                parts |= {"single views": scores, "breasts: mean of their views": breasts}
+        for name, part in parts.items():
+            n_positive = int((part["label"] == card.positive).sum())
+            own = measures_of(card, part)
+            names = ("auc", "sensitivity_at_threshold", "specificity_at_threshold", "ece")
+            against = _against_benign(card, part)
+            values = (as_text(own.get("auc")), against, *(as_text(own.get(key)) for key in names[1:]))
+            rows.append((f"`{card.model_id}`", name, f"{len(part)} ({n_positive})", *values))
+    if not rows:
+        return ["No model has test cases of several hospitals, or of breasts with several views."]
+    head = ("model", "cases", "n (positive)", "AUC", "against benign alone")
+    return [
+        "Of the cases above, without training or choosing anything anew. Sensitivity and specificity are at the "
+        "thresholds of the tables above, the same for every part. "
+        f"Parts of fewer than {LEAST_IN_PART} cases are left out.",
+        "",
+        *table((*head, "sensitivity", "specificity", "ECE"), rows),
+    ]
+
+
+LEAST_IN_PART = 50
+"""A device or hospital with fewer test cases has no row: its interval says nothing."""
+
+
+def _sources(card: Card, scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """(name, rows) of each hospital and of each of its devices, where the test cases are of several."""
+    for column in ("source", "device"):
+        names = sorted(set(scores[column].dropna()) - {""}) if column in scores else []
+        for name in names if len(names) > 1 else ():
+            part = scores[scores[column] == name]
+            if len(part) >= LEAST_IN_PART and 0 < int((part["label"] == card.positive).sum()) < len(part):
+                yield f"{column} {name}", part
+
+
+def breasts_of(card: Card, scores: pd.DataFrame) -> pd.DataFrame:
+    """One row a breast: the mean of its views' calibrated probabilities, positive where one of its views is."""
+    is_positive = scores["label"] == card.positive
+    marked = scores.assign(rank=is_positive.astype(int)).sort_values("rank", ascending=False, kind="stable")
+    how = {**dict.fromkeys(card.classes, "mean"), "case": "first", "label": "first"}
+    how |= {"fold": "first"} if "fold" in scores else {}
+    return marked.groupby(["patient", "laterality"], sort=True).agg(how).reset_index()
+
+
+def _against_benign(card: Card, scores: pd.DataFrame) -> str:
+    """The AUC without the cases of class "normal", which one collection alone may have; a dash where there are none."""
+    rest = scores[scores["label"] != "normal"]
+    if len(rest) == len(scores):
+        return "-"
+    return as_text(measures_of(card, rest).get("auc"))
 
 
 def _missing(cards: Sequence[Card]) -> list[str]:

@@ -52,7 +52,8 @@ class Entry:
 
     members: architectures of the same modality that an ensemble combines, by which method; () for a network. manifest:
     in DATA, "" for the modality's. also: further manifests in DATA, trained on together with it; where: the rows of all
-    of them, "" for those of the modality, or all of another manifest.
+    of them, "" for those of the modality, or all of another manifest. external: rows of the modality's manifest that it
+    is measured on beside its own cases, "" for those of the modality's collection.
     """
 
     modality: Modality
@@ -67,6 +68,7 @@ class Entry:
     manifest: str = ""
     also: tuple[str, ...] = ()
     where: str = ""
+    external: str = ""
 
     @property
     def model_id(self) -> str:
@@ -223,6 +225,21 @@ PROGRAMME: tuple[Entry, ...] = (
     Entry(Modality.HISTOLOGY, "efficientnet_lite0", _FIRST, ships_weights=True),
     Entry(Modality.HISTOLOGY, "cnn4", _FIRST, ships_weights=True),
     _ensemble(Modality.HISTOLOGY, "fusion", "efficientnet_lite0", "cnn4"),
+    *(
+        Entry(
+            Modality.HISTOLOGY,
+            name,
+            "The architectures that are published on BreakHis, measured on it by patient.",
+            ships_weights=name == "efficientnet_lite0",
+            options={"folds": 5},
+            suffix="-breakhis",
+            manifest="histopathology/breakhis_100x/manifest.csv",
+            also=("histopathology/manifest.csv",),
+            where="source=BreakHis",
+            external=COLLECTIONS[Modality.HISTOLOGY].where,
+        )
+        for name in ("efficientnet_lite0", "cnn4", "vgg19", "resnet50_gap", "densenet201", "inceptionv3")
+    ),
     Entry(
         Modality.ULTRASOUND,
         LESSON,
@@ -313,7 +330,19 @@ def _split_options(collection: Collection, manifest: Path, out: Path) -> dict[st
 def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:
     """The arguments that measure an entry's model on cases of another collection, None where there is none."""
     collection = COLLECTIONS[entry.modality]
-    if not collection.external or not entry.ships_weights:
+    where = entry.external or collection.external
+    if not where or not entry.ships_weights:
         return None
-    arguments = ["evaluate", entry.model_id, "--weights", str(out), "--data", str(manifest_of(entry, data))]
-    return [*arguments, "--root", str(data), "--where", collection.external]
+    manifest = data / collection.folder / "manifest.csv"
+    return [
+        "evaluate",
+        entry.model_id,
+        "--weights",
+        str(out),
+        "--data",
+        str(manifest),
+        "--root",
+        str(data),
+        "--where",
+        where,
+    ]

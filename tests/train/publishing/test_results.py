@@ -15,7 +15,8 @@ from core.models import cards
 from core.models.registry import ARCHITECTURES
 from core.settings import REPOSITORY
 from train.__main__ import main
-from train.publishing.results import as_text, difference_text, results_page, table, why
+from train.publishing.evaluate import measure
+from train.publishing.results import as_text, breasts_of, difference_text, parts_table, results_page, table, why
 
 CLASSES = ("benign", "malignant", "normal")
 
@@ -107,6 +108,62 @@ def test_scores_on_another_collection_are_shown_apart(weights: Path) -> None:
     scores.to_csv(folder / "abababab.on-12345678.test_scores.csv", index=False)
     elsewhere = results_page(weights).split("## On other collections")[1]
     assert "| `ultrasound-vgg19` | Elsewhere | 90 " in elsewhere
+
+
+def test_models_of_other_cases_stand_in_a_table_of_their_own(weights: Path) -> None:
+    write_model(weights, "ultrasound-cnn", "cnn", skill=0.5, name="BUS-BRA", n=90)
+    lines = results_page(weights).splitlines()
+    at = {
+        start: next(n for n, one in enumerate(lines) if one.startswith(start))
+        for start in ("BUS-BRA: ", "| `ultrasound-cnn`", "BUSI: ", "| `ultrasound-vgg19`")
+    }
+    assert list(at.values()) == sorted(at.values())
+
+
+def with_columns(card: cards.Card, **columns: object) -> pd.DataFrame:
+    path = card.folder / "abababab.test_scores.csv"
+    scores = pd.read_csv(path).assign(**columns)
+    scores.to_csv(path, index=False)
+    return scores
+
+
+def test_each_hospital_has_its_figures_from_fifty_cases_on(weights: Path) -> None:
+    card = cards.read_card(weights / "ultrasound-vgg19")
+    scores = with_columns(card, source=["A"] * 50 + ["B"] * 40)
+    rows = [line for line in parts_table([card]) if "| source " in line]
+    assert len(rows) == 1, "B has 40 cases"
+    part = scores[:50]
+    benign = part[part["label"] != "normal"]
+    expected = [measure(card, one).scorers[0].measures["auc"] for one in (part, benign)]
+    assert rows[0].startswith(f"| `ultrasound-vgg19` | source A | 50 ({(part['label'] == 'malignant').sum()}) | ")
+    assert f"| {as_text(expected[0])} | {as_text(expected[1])} |" in rows[0]
+    with_columns(card, source=["A"] * 40 + ["B"] * 50)
+    assert [line.split(" | ")[1] for line in parts_table([card]) if "| source " in line] == ["source B"]
+    with_columns(card, source="A")
+    assert parts_table([card]) == ["No model has test cases of several hospitals, or of breasts with several views."], (
+        "one hospital is the whole, which stands above"
+    )
+
+
+def test_a_breast_is_the_mean_of_its_views_and_positive_where_one_of_them_is() -> None:
+    card = cards.read_card(REPOSITORY / "weights" / "mammography-exam-rsna")
+    views = pd.DataFrame(
+        [
+            ("a", "1", "L", "not_malignant", 0, 0.8, 0.2),
+            ("b", "1", "L", "malignant", 0, 0.4, 0.6),
+            ("c", "1", "R", "not_malignant", 0, 0.9, 0.1),
+            ("d", "2", "L", "not_malignant", 1, 0.7, 0.3),
+        ],
+        columns=["case", "patient", "laterality", "label", "fold", "not_malignant", "malignant"],
+    )
+    breasts = breasts_of(card, views).set_index(["patient", "laterality"])
+    assert breasts["malignant"].round(6).to_dict() == {("1", "L"): 0.4, ("1", "R"): 0.1, ("2", "L"): 0.3}
+    assert breasts["label"].to_dict() == {
+        ("1", "L"): "malignant",
+        ("1", "R"): "not_malignant",
+        ("2", "L"): "not_malignant",
+    }
+    assert breasts["fold"].to_dict() == {("1", "L"): 0, ("1", "R"): 0, ("2", "L"): 1}
 
 
 def test_every_published_figure_is_of_a_network_that_is_here() -> None:

@@ -36,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = Raster.fromarray((rng.random((9, 9)) * 255).astype(np.uint8)).resize((40, 40))
         pixels.save(folder / f"{number}.png")
         rows.append({"file": f"{number}.png", "label": ("benign", "malignant")[number % 2], "patient": str(number)})
-    for name in ("ultrasound", "mammography", "mammography/rsna", "histopathology"):
+    for name in ("ultrasound", "mammography", "mammography/rsna", "histopathology", "histopathology/breakhis_100x"):
         (folder / name).mkdir()
         pd.DataFrame(rows).assign(source="BUSI").to_csv(folder / name / "manifest.csv", index=False)
     return folder
@@ -95,6 +95,10 @@ def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
     external = external_arguments(entry, data, data / "weights")
     assert external is not None and external[:2] == ["evaluate", "histology-fusion"] and "source=BreakHis" in external
     assert external_arguments(QUICK, data, data) is None
+    breakhis = next(entry for entry in PROGRAMME if entry.model_id == "histology-efficientnet_lite0-breakhis")
+    other = external_arguments(breakhis, data, data / "weights")
+    assert other is not None and "source=IDC (Cruz-Roa/Janowczyk)" in other
+    assert other[other.index("--data") + 1] == str(data / "histopathology" / "manifest.csv")
 
 
 def test_what_is_there_is_not_trained_again_and_a_failure_does_not_stop_the_rest(data: Path, tmp_path: Path) -> None:
