@@ -3,7 +3,8 @@
 `make faults` runs it: `python tests/faults/kill_rounds.py --kills 500 --folder DIR`. Whoever runs it again with the
 same folder goes on where it stopped. Figures stand last. What is killed: a process that acts (`act_rounds`), the web
 server (`server_rounds`), the training worker and its child (`worker_rounds`), the child that decodes a file
-(`decode_rounds`); between them the machine fails in other ways (`bad_conditions`).
+(`decode_rounds`), the listener and whoever sends results to an archive (`archive_rounds`); between them the machine
+fails in other ways (`bad_conditions`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
 from act_rounds import ActRounds  # noqa: E402
+from archive_rounds import ListenerRounds, SendingRounds  # noqa: E402
 from bad_conditions import ConditionRounds  # noqa: E402
 from decode_rounds import DecodeRounds  # noqa: E402
 from kill_figures import Figures, Rounds  # noqa: E402
@@ -30,6 +32,8 @@ KINDS: Mapping[str, tuple[Callable[[Path], Rounds], int]] = {
     "server": (ServerRounds, 4),
     "worker": (WorkerRounds, 4),
     "decode": (DecodeRounds, 3),
+    "listener": (ListenerRounds, 2),
+    "sending": (SendingRounds, 2),
     "conditions": (ConditionRounds, 2),
 }
 """The kinds of rounds and how often each is drawn. A round of conditions kills nobody."""

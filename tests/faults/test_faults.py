@@ -53,10 +53,11 @@ def test_a_machine_fails_otherwise(tmp_path: Path) -> None:
     assert all(figures.conditions[name][1] for name in ("read-only database", "locked database", *FILES))
 
 
-@pytest.mark.parametrize("kind", ["server", "worker"])
-def test_the_command_kills_the_server_and_the_worker_and_prints_its_figures_last(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kinds", [("server",), ("worker",), ("listener", "sending")])
+def test_the_command_kills_each_of_these_and_prints_its_figures_last(tmp_path: Path, kinds: tuple[str, ...]) -> None:
     """In a process of its own: the rounds fork warm ones, which pytest's would not make."""
-    command = [sys.executable, "tests/faults/kill_rounds.py", "--kills", "2", "--only", kind, "--folder", str(tmp_path)]
+    command = [sys.executable, "tests/faults/kill_rounds.py", "--kills", "2", "--folder", str(tmp_path)]
+    command += [word for kind in kinds for word in ("--only", kind)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert done.stdout.splitlines()[-1].startswith("seconds") and "lost                  0" in done.stdout
