@@ -14,12 +14,13 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test check faults attack fuzz journeys bench demo lock mutants help
+.PHONY: run install test proof-short check faults attack fuzz journeys bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
 	@echo "make install  set up what make run needs, and start nothing"
 	@echo "make test     set up and run the tests"
+	@echo "make proof-short  attack, kill, fuzz and send to an archive for some minutes; the full check is check, test and this"
 	@echo "make check    format, lint, types and code that nobody calls"
 	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
@@ -38,8 +39,15 @@ install: $(RUN_STAMP)
 demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
+# The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), and the way to an archive and back.
+PROOFS := tests/attack tests/faults tests/fuzz tests/core/archive/test_archive_round_trip.py \
+	tests/browser/test_browser_archive.py
+
 test: $(DEV_STAMP)
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(PROOFS))
+
+proof-short: $(DEV_STAMP)
+	@$(PY) -m pytest -n 2 --dist loadfile $(PROOFS)
 
 check: $(DEV_STAMP)
 	@$(PY) -m ruff format --check .

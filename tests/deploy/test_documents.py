@@ -87,8 +87,20 @@ def test_the_hosted_checks_run_what_the_own_check_runs_on_every_supported_python
     (packages,) = re.findall(r"^packages=\((.*)\)$", script, re.MULTILINE)
     run = "\n".join(step.get("run", "") for step in job["steps"])
     assert set(packages.split()) <= set(run.split())
-    for command in ("make check", "make test"):
+    for command in ("make check", "make test", "make proof-short"):
         assert re.search(rf"^{command}$", script, re.MULTILINE) and command in run
+
+
+def test_every_test_is_of_the_tests_or_of_the_short_proofs() -> None:
+    """What one leaves out, the other runs; a name that is there no more would leave out nothing."""
+    done = {
+        name: subprocess.run(["make", "--dry-run", "--assume-old=.venv/.installed-dev", name], cwd=ROOT, check=True,
+                             capture_output=True, text=True).stdout
+        for name in ("test", "proof-short")
+    }  # fmt: skip
+    left_out = re.findall(r"--ignore=(\S+)", done["test"])
+    assert left_out and left_out == done["proof-short"].partition("loadfile ")[2].split()
+    assert all((ROOT / path).exists() for path in left_out)
 
 
 # Before a commit
