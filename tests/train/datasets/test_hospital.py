@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput, NotFound
+from core.evaluation.tables.workbooks import read_headers, read_sheets
 from train.commands import link as link_command
 from train.datasets.hospital.join import link, write_linked
 from train.datasets.hospital.keys import date_text, full_ids, id_text, key_of, name_text, time_text
-from train.datasets.hospital.workbooks import read_headers, read_sheets
 from train.datasets.manifest import read_manifest
 
 KEYS = ("InputFileName", "StudyDate", "StudyTime", "PatientID.x")

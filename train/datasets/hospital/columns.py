@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInput
-from train.datasets.hospital.workbooks import read_headers, sheet_names
+from core.evaluation.tables.workbooks import read_headers, sheet_names
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # StudyDate, study_date and STUDY DATE are two words
 

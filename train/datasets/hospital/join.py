@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from core.evaluation.tables.workbooks import Sheet, read_sheets
 from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles
 from train.datasets.hospital.keys import Key, full_ids, is_digits, key_of, name_text, plain, stem_text, without_zeros
-from train.datasets.hospital.workbooks import Sheet, read_sheets
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
