@@ -43,16 +43,20 @@ class LinkSheets:
 
 @dataclass(frozen=True, slots=True)
 class LinkColumns:
-    """combined: of both sheets of `datacombined`. validation, path: of `data_validation_x`. sheets: they stand on."""
+    """combined: of both sheets of `datacombined`. validation, path: of `data_validation_x`. sheets: they stand on.
+
+    is_by_path: `data_validation_x` has the path alone, so that the patient and the file's name are read from it.
+    """
 
     combined: KeyColumns = KeyColumns()
     validation: KeyColumns = KeyColumns()
     path: str = "AbsolutePath"
     sheets: LinkSheets = LinkSheets()
+    is_by_path: bool = False
 
     @property
     def is_complete(self) -> bool:
-        keys = (self.combined, self.validation)
+        keys = (self.combined,) if self.is_by_path else (self.combined, self.validation)
         return bool(self.path) and all((key.name and key.date and key.time and key.patient) for key in keys)
 
 
