@@ -24,6 +24,7 @@ from core.demo import site
 from core.errors import AppError
 from core.files import own_temporary_folder
 from core.records.audit import heads, starts
+from core.records.backup import copies
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import answers_seen, retention
@@ -66,6 +67,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/admin/drift.py", "Drift", ":material/trending_up:", "see_drift"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),
+    ("pages/admin/backups.py", "Backups", ":material/backup:", "manage_backups"),
     ("pages/admin/audit.py", "Audit", ":material/history:", "see_audit"),
     (ACCOUNT, "Account", ":material/person:", "see_models"),
     ("pages/public/about.py", "About", ":material/info:", ""),
@@ -151,7 +153,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     models = serving(settings)
     with (
         temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
-        supervised, models,
+        copies.scheduled(db), supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

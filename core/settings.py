@@ -54,6 +54,8 @@ class Settings:
     thresholds: "card" takes each model's own, "sensitivity" the one that finds `threshold_sensitivity` per cent of its
         positive validation cases, "site" the site's own value where an administrator has set one.
     keep_pixels_days: pixels are removed so many days after a study's last read, once it is final; 0 keeps them.
+    backup_dir: where backups that the page makes, or the schedule, are written; empty is `backups` in `state_dir`.
+    backup_days: one is made by itself every so many days; 0 never. backups_most: so many of those stay.
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
@@ -92,6 +94,9 @@ class Settings:
     thresholds: ThresholdPolicy = "card"
     threshold_sensitivity: Annotated[int, Field(ge=1, le=100)] = 90
     keep_pixels_days: NonNegativeInt = 0
+    backup_dir: str = ""
+    backup_days: NonNegativeInt = 0
+    backups_most: PositiveInt = 7
     upload_mib: PositiveInt = 512
     study_mib: PositiveInt = 2048
     study_files: PositiveInt = 200

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,16 @@ import numpy as np
 from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import one_case_each
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import analyse, odds_sentence, sentence, simulated_power
+from core.evaluation.statistics.reader_study_summary import (
+    MEASURES,
+    analyse,
+    measure_title,
+    odds_sentence,
+    sentence,
+    simulated_power,
+)
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.rjafroc import write_workbook
 from core.evaluation.tables.scores import read_scores
 
 
@@ -25,13 +34,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser("reader-study", help="analyse a multi-reader multi-case study")
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     analyse = actions.add_parser("analyse", help="compare modalities: Obuchowski-Rockette, DBM, U-statistic")
-    analyse.add_argument("table", type=Path, metavar="TABLE", help="reader,modality,case,truth,score or *.imrmc")
+    analyse.add_argument(
+        "table", type=Path, metavar="TABLE", help="reader,modality,case,truth,score, *.imrmc or *.xlsx"
+    )
     analyse.add_argument("--cut", type=float, metavar="S", help="adds sensitivity and specificity at this score")
     analyse.add_argument("--margin", type=float, metavar="M", help="adds one-sided p of non-inferiority in area")
     analyse.add_argument("--effect", type=float, metavar="D", help="adds the power to find this difference in area")
+    analyse.add_argument(
+        "--partial", type=float, nargs=2, metavar=("LOW", "HIGH"), help="adds the partial area between specificities"
+    )
     analyse.add_argument("--jackknife", action="store_true", help="covariances by jackknife instead of DeLong's")
     analyse.add_argument("--imrmc", type=Path, metavar="FILE", help="also write the study as iMRMC reads it")
     analyse.add_argument("--csv", type=Path, metavar="FILE", help="also write the study as MRMCaov reads it")
+    analyse.add_argument("--xlsx", type=Path, metavar="FILE", help="also write the study as RJafroc reads it")
     analyse.add_argument("--json", action="store_true", help="print one JSON object")
     against = actions.add_parser("against", help="the average reader against each model that reads alone")
     against.add_argument("table", type=Path, metavar="SCORES.csv", help="columns case,patient,label, then scorers")
@@ -44,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     planned.add_argument("--effect", type=float, required=True, help="added to the separation of 1.5; 0: type I error")
     planned.add_argument("--runs", type=int, default=500, help="simulated studies")
     planned.add_argument("--seed", type=int, default=0)
+    planned.add_argument("--groups", type=int, default=1, help="readers and cases are dealt into so many (split-plot)")
     planned.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -66,12 +82,18 @@ def _analysed(args: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInput(f"The table cannot be read: {error.strerror}. Check its path.") from error
     if args.jackknife and not one_case_each(study.patients):
         raise InvalidInput("The jackknife takes cases to be independent; here a patient has several. Leave it out.")
-    by_jackknife = args.jackknife
-    found = analyse(study, cut=args.cut, margin=args.margin, effect=args.effect, by_jackknife=by_jackknife)
-    for path, text in ((args.imrmc, write_imrmc), (args.csv, write_long_table)):
+    found = analyse(
+        study, cut=args.cut, margin=args.margin, effect=args.effect, by_jackknife=args.jackknife,
+        partial=None if args.partial is None else (args.partial[0], args.partial[1]),
+    )  # fmt: skip
+    exports: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
+        (args.imrmc, lambda: write_imrmc(study).encode()), (args.csv, lambda: write_long_table(study).encode()),
+        (args.xlsx, lambda: write_workbook(study)),
+    )  # fmt: skip
+    for path, made in exports:
         if path is not None:
             try:
-                path.write_text(text(study), encoding="utf-8")
+                path.write_bytes(made())
             except OSError as error:
                 raise InvalidInput(f"The export cannot be written: {error.strerror}. Choose another place.") from error
     return found
@@ -94,7 +116,7 @@ def _against(args: argparse.Namespace) -> dict[str, Any]:
 def _simulated(args: argparse.Namespace) -> dict[str, Any]:
     return simulated_power(
         readers=args.readers, positives=args.positives, negatives=args.negatives, effect=args.effect,
-        runs=args.runs, seed=args.seed,
+        runs=args.runs, seed=args.seed, groups=args.groups,
     )  # fmt: skip
 
 
@@ -111,7 +133,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if "runs" in found:
         return [
             f"{found['runs']} simulated studies, seed {found['seed']}: mean difference in area "
-            f"{found['difference']:+.4f}, power {found['power']:.3f} ({found['ci'][0]:.3f} to {found['ci'][1]:.3f})"
+            f"{found['difference']:+.4f}, power {found['power']:.3f} ({found['ci'][0]:.3f} to {found['ci'][1]:.3f}), "
+            f"{found['coverage']:.3f} of the intervals hold the difference ({found['coverage_ci'][0]:.3f} to "
+            f"{found['coverage_ci'][1]:.3f})"
         ]
     if "against" in found:
         return [
@@ -123,9 +147,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{found['negatives']} negative cases, {found['missing_reads']} reads missing"
     ]
     lines += [found["note"]] if "note" in found else []
-    for measure in ("area", "sensitivity", "specificity"):
+    for measure in MEASURES:
         if measure in found:
-            lines += ["", measure.capitalize(), *_lines_of_merit(found[measure])]
+            lines += ["", measure_title(measure, found[measure]), *_lines_of_merit(found[measure])]
     for measure in ("sensitivity", "specificity"):
         if one := found.get(f"{measure}_gee"):
             lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}")

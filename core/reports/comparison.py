@@ -154,9 +154,9 @@ def _pairs(report: ComparisonReport) -> Iterator[Block]:
             str(test.n),
             f"{test.difference:+.4f}\n{test.low:+.3f} to {test.high:+.3f}",
             f"{test.z:.2f}",
-            _p(test.p),
-            _p(test.p_holm),
-            _p(calls[test.first, test.second].p_holm) if (test.first, test.second) in calls else "",
+            content.p_text(test.p),
+            content.p_text(test.p_holm),
+            content.p_text(calls[test.first, test.second].p_holm) if (test.first, test.second) in calls else "",
         ]
         for test in report.numbers.pairs(report.names)
     ]
@@ -195,9 +195,3 @@ def _cell(one: Estimate) -> str:
         return "n/a"
     marked = "" if one.bias is None else f"\nwidened, bias {one.bias:+.3f}"
     return f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}{marked}"
-
-
-def _p(value: float) -> str:
-    if math.isnan(value):
-        return "n/a"
-    return "<0.0001" if value < 0.0001 else f"{value:.4f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -189,6 +190,13 @@ def named(name: str) -> str:
     """A name as it stands in a sentence: its letters from right to left turn no number or date beside them round."""
     is_rtl = any(unicodedata.bidirectional(letter) in ("R", "AL", "AN") for letter in name)
     return f"{LEFT_TO_RIGHT_MARK}{name}{LEFT_TO_RIGHT_MARK}" if is_rtl else name
+
+
+def p_text(value: float) -> str:
+    """A p value to four decimals; "<0.0001", "n/a"."""
+    if math.isnan(value):
+        return "n/a"
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 
 def percent(probability: float) -> str:

@@ -24,6 +24,7 @@ from core.records.people.accounts import AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
 from core.server.addresses import client_address
+from core.server.backups import backup_routes
 from core.server.going_on import SAID, address_of, handed_over
 from core.server.guards import SESSION_COOKIE
 from core.server.health import health_routes
@@ -197,6 +198,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         Route("/set-password", with_fields(forms.use_link), methods=["POST"]),
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
+        *backup_routes(database),
         *health_routes(database, settings),
     ]
 

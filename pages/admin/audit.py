@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -11,10 +12,20 @@ import streamlit as st
 from core.records.audit import heads, trail
 from core.records.audit.trail import KINDS
 from core.records.reads import studies
+from core.settings import MIB
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, may, require
 
 SHOWN_MOST = 500
+HASHES_SHOWN = 4
+"""So many hashes are shown one by one; of more their number."""
+_SHA256 = re.compile("[0-9a-f]{64}")
+DETAIL_WORDS = {
+    "protocol_sha256": "protocol", "manifest_sha256": "cases", "weights_sha256": "weights", "bytes": "size",
+    "is_double_read": "read by two", "is_amendment": "amendment", "is_synthetic": "made-up pictures",
+    "live_sha256": "live before", "lease_until": "held until", "n": "number",
+}  # fmt: skip
+"""What the keys of details are called on the page; others by their own name."""
 
 actor = require("see_audit")
 db = database()
@@ -39,17 +50,30 @@ def subject_text(subject: str, names: Mapping[str, str]) -> str:
 
 
 def detail_text(detail: Mapping[str, Any]) -> str:
-    """What a row keeps beside its subject, in words: "roles: reader, researcher; is double read: yes"."""
-    return "; ".join(f"{key.replace('_', ' ')}: {_spoken(value)}" for key, value in detail.items())
+    """What a row keeps beside its subject, in words: "roles: reader, researcher; is double read: yes".
+
+    Of a SHA-256 the first eight digits, of many the number: the file holds them whole.
+    """
+    return "; ".join(f"{_named(key)}: {_spoken(value, key)}" for key, value in detail.items())
 
 
-def _spoken(value: object) -> str:
+def _named(key: str) -> str:
+    return DETAIL_WORDS.get(key) or key.replace("_", " ")
+
+
+def _spoken(value: object, key: str = "") -> str:
+    if key == "bytes" and isinstance(value, int):
+        return f"{value / MIB:.1f} MiB"
+    if isinstance(value, str) and _SHA256.fullmatch(value):
+        return f"{value[:8]}…"
+    if isinstance(value, list) and len(value) > HASHES_SHOWN and all(_SHA256.fullmatch(str(one)) for one in value):
+        return str(len(value))
     if value is None or value in ("", [], {}):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_spoken(one)}" for key, one in value.items())
+        return ", ".join(f"{_named(str(name))} {_spoken(one, str(name))}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_spoken(one) for one in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

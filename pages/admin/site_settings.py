@@ -31,6 +31,7 @@ from pages.parts.session import database, require, settings
 
 actor = require("manage_settings")
 db = database()
+_UNCHANGED, _IS_DEFAULT = "Nothing was changed yet.", "It is the default."
 
 
 def value_input(row: Chosen) -> str | int:
@@ -59,11 +60,19 @@ def draw(actor: Actor, row: Chosen) -> None:
         if row.at is not None:
             st.text(f"Changed by {row.by_name or 'somebody'}, {row.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])
-        if save.button("Save", key=f"save_{row.choice.key}", disabled=value == row.value, width="stretch"):
+        same = _UNCHANGED if value == row.value else None
+        if save.button("Save", key=f"save_{row.choice.key}", disabled=bool(same), width="stretch", help=same):
             with refusals_shown():
                 site_settings.choose(db, actor, row.choice.key, value)
                 st.rerun()
-        if back.button("Back to default", key=f"default_{row.choice.key}", disabled=row.at is None, width="stretch"):
+        is_default = _IS_DEFAULT if row.at is None else None
+        if back.button(
+            "Back to default",
+            key=f"default_{row.choice.key}",
+            disabled=bool(is_default),
+            width="stretch",
+            help=is_default,
+        ):
             with refusals_shown():
                 site_settings.back_to_default(db, actor, row.choice.key)
                 st.rerun()
@@ -81,11 +90,16 @@ def draw_threshold(actor: Actor, card: Card, own: OwnThreshold | None, point: Op
         if own is not None:
             st.text(f"Set by {own.by_name or 'somebody'}, {own.at:%Y-%m-%d %H:%M} UTC")
         save, back, _ = st.columns([1, 1, 3])
-        if save.button("Save", key=f"save_own_{card.model_id}", disabled=percent == value, width="stretch"):
+        same = _UNCHANGED if percent == value else None
+        if save.button("Save", key=f"save_own_{card.model_id}", disabled=bool(same), width="stretch", help=same):
             with refusals_shown():
                 site_settings.set_own(db, actor, card, percent / 100)
                 st.rerun()
-        if back.button("Back to default", key=f"default_own_{card.model_id}", disabled=own is None, width="stretch"):
+        is_default = _IS_DEFAULT if own is None else None
+        if back.button(
+            "Back to default", key=f"default_own_{card.model_id}", disabled=bool(is_default), width="stretch",
+            help=is_default,
+        ):  # fmt: skip
             with refusals_shown():
                 site_settings.forget_own(db, actor, card)
                 st.rerun()

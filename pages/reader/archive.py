@@ -34,7 +34,8 @@ def search_form(person: SignedIn, known: list[Archive]) -> None:
     with st.form("archive_search", border=True):
         first, second = st.columns(2), st.columns(4)
         archive = first[0].selectbox("Archive", known, format_func=lambda one: plain(one.name))
-        kind = first[1].segmented_control("Kind", list(MODALITIES), default="MG", format_func=MODALITIES.__getitem__)
+        kind = first[1].segmented_control("Kind", list(MODALITIES), default="MG", required=True,
+                                          format_func=MODALITIES.__getitem__)  # fmt: skip
         days = second[0].date_input("Taken between", (date.today() - timedelta(days=1), date.today()), key="days")
         patient_id = second[1].text_input("Patient ID", key="patient_id")
         name = second[2].text_input("Name", key="patient_name", placeholder="Family, given")

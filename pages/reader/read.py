@@ -49,7 +49,8 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
                 st.rerun()
     filled = impressions.read_form(person, impressions.form_of(study, "first"))
     given = filled.impressions
-    if st.button("Save first impression", type="primary", disabled=given is None, width="stretch"):
+    waits = impressions.NOT_WHOLE if given is None else None
+    if st.button("Save first impression", type="primary", disabled=given is None, width="stretch", help=waits):
         with refusals_shown():
             reads.record_first_read(
                 database(), person, study.row.id, given or {}, filled.comment, annotations=filled.annotations
@@ -98,7 +99,8 @@ def assessment(
     form = impressions.form_of(study, "final", start, proposals)
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
-    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save"):
+    waits = impressions.NOT_WHOLE if given is None else None
+    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save", help=waits):
         with refusals_shown():
             reads.record_final_read(
                 database(), person, study.row.id, given or {}, filled.comment,

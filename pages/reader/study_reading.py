@@ -64,11 +64,12 @@ def form(person: SignedIn, turn: Turn, task: Task) -> None:
     key = f"reader_study_{turn.id}_{task.number}"
     given = impressions.breast_form(key, tuple(task.case.truth))
     ready = len(given) == len(task.case.truth)
-    if st.button("Save and go on", type="primary", disabled=not ready, width="stretch", key=f"{key}_save"):
+    waits = None if ready else impressions.NOT_WHOLE
+    if st.button("Save and go on", type="primary", disabled=not ready, width="stretch", key=f"{key}_save", help=waits):
         with refusals_shown():
             readings.save_read(database(), person, turn.id, task, given)
             st.rerun()
-    st.caption("What you save cannot be changed." if ready else "Choose a BI-RADS category for each breast.")
+    st.caption("What you save cannot be changed." if ready else impressions.NOT_WHOLE)
 
 
 person = require("read_in_reader_study")

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from core.errors import InvalidInput
-from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
-from core.evaluation.statistics.reader_study import Difference, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import analyse, odds_sentence, sentence, simulated_power
-from core.evaluation.tables.reader_studies import write_imrmc, write_long_table
+from core.evaluation.statistics.reader_study_summary import simulated_power
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import designs, readings
 from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
 from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION
-from core.records.reader_studies.readings import Results
 from core.reports.content import when
 from core.types import Modality
 from pages.parts import address
-from pages.parts.figures import draw_download, draw_style
+from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, deferred, require
+from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
 
-NEW = "New reader study"
+NEW, TABLE = "New reader study", "Analyse a table"
 POWER_RUNS = 200
 
 
@@ -117,18 +112,7 @@ def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
     protocol = row.protocol
     if protocol.question:
         st.markdown(plain(protocol.question))
-    n_readers, n_training = len(protocol.readers), len(protocol.training)
-    facts = [
-        f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, {protocol.n_positive} "
-        "malignant",
-        f"{n_readers} readers, {'fully crossed' if protocol.groups == 1 else f'{protocol.groups} groups (split-plot)'}",
-        protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else ""),
-        f"{n_training} training cases" if n_training else "",
-        f"called from a suspicion of {protocol.cut}",
-        f"margin {protocol.margin:g}" if protocol.margin else "",
-        f"seed {protocol.seed}",
-    ]
-    st.caption(" · ".join(fact for fact in facts if fact))
+    st.caption(" · ".join(value for _, value in design_facts(protocol)))
     if row.locked_at:
         st.caption(f"Locked {when(row.locked_at)}, protocol sha256 `{row.sha256}`")
     st.download_button(
@@ -146,7 +130,7 @@ def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
     if row.state == READING:
         offer_closing(actor, row)
     if row.state == CLOSED:
-        draw_results(readings.results_of(database(), actor, row.id))
+        draw_results(actor, readings.results_of(database(), actor, row.id))
 
 
 def public_protocol(row: ReaderStudyRow) -> dict[str, Any]:
@@ -191,116 +175,6 @@ def offer_closing(actor: SignedIn, row: ReaderStudyRow) -> None:
             st.rerun()
 
 
-def draw_results(found: Results) -> None:
-    protocol = found.row.protocol
-    if found.n_missing:
-        st.warning(f"{found.n_missing} reads are missing.", icon=":material/warning:")
-    if found.n_marked:
-        st.warning(
-            f"{found.n_marked} unaided reads are by readers who had seen an answer about the pictures before.",
-            icon=":material/visibility:",
-        )
-    crossed = found.study.fully_crossed
-    summary = analyse(found.study, cut=protocol.cut, margin=protocol.margin or None if crossed else None)
-    if crossed:
-        draw_crossed(found, summary)
-    else:
-        st.caption(summary["note"])
-    for one in summary["one_shot"]:
-        if "vs" in one["name"]:
-            se = one["variance"] ** 0.5 if one["variance"] > 0 else 0.0
-            low, high = one["value"] - 1.96 * se, one["value"] + 1.96 * se
-            st.markdown(
-                f"U-statistic (Gallas 2006), {one['name']}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
-            )
-    for measure in ("sensitivity", "specificity"):
-        if of_gee := summary[f"{measure}_gee"]:
-            st.markdown(f"{measure.capitalize()} by estimating equations: {odds_sentence(of_gee)}")
-    draw_models(found)
-    draw_times(found)
-    draw_downloads(found)
-
-
-def draw_crossed(found: Results, summary: Mapping[str, Any]) -> None:
-    area = summary["area"]
-    (difference,) = area["analyses"][0]["differences"]
-    st.markdown(
-        f"**Area, random readers and cases** (Obuchowski-Rockette, Hillis): {sentence(Difference(**difference))}"
-    )
-    left, right = st.columns(2)
-    left.plotly_chart(
-        mean_roc_figure(found.study), theme=None, key="rs_roc", alt="Mean ROC curve of the readers, unaided and aided"
-    )
-    right.plotly_chart(
-        reader_areas_figure(found.study.readers, area["by_reader"]), theme=None, key="rs_areas",
-        alt="Area of each reader, unaided and aided",
-    )  # fmt: skip
-    rows = []
-    for measure in ("area", "sensitivity", "specificity"):
-        means = {one["modality"]: one for one in summary[measure]["means"]}
-        for analysis in summary[measure]["analyses"]:
-            (one,) = analysis["differences"]
-            rows.append(
-                {
-                    "measure": measure, "readers": analysis["readers"], "cases": analysis["cases"],
-                    **{name: round(mean["value"], 4) for name, mean in means.items()},
-                    "difference": round(one["value"], 4), "low": round(one["low"], 4), "high": round(one["high"], 4),
-                    "df": round(one["df"], 2), "p": float(f"{one['p']:.3g}"),
-                }
-            )  # fmt: skip
-    table = pd.DataFrame(rows)
-    st.dataframe(table, hide_index=True, width="stretch")
-    draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
-    components = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in area["components"].items())
-    dbm = area["dbm"]
-    st.caption(f"Components of variance: {components}. DBM: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, "
-               f"p {dbm['p']:.3g}.")  # fmt: skip
-    for pair, p in area.get("not_inferior", {}).items():
-        st.markdown(f"Not inferior by {found.row.protocol.margin:g}, {pair}: one-sided p {p:.3g}")
-
-
-def draw_models(found: Results) -> None:
-    """The average unaided reader against each model that answered every case."""
-    whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
-    if not whole or not found.study.fully_crossed:
-        return
-    readers = found.study.scores[0]
-    tests = with_holm([against_one(name, readers, scores, found.study) for name, scores in whole.items()])
-    st.markdown("**The average unaided reader against each model alone**")
-    for test in tests:
-        st.markdown(f"- {plain(sentence(test))}")
-
-
-def draw_times(found: Results) -> None:
-    table = pd.DataFrame(found.table)
-    if table.empty:
-        return
-    times = table.drop_duplicates(["reader", "modality", "case"]).groupby(["reader", "modality"])["seconds"]
-    shown = times.agg(["median", "mean", "count"]).round(1).reset_index()
-    st.markdown("**Seconds a case**")
-    st.dataframe(shown, hide_index=True)
-    interrupted = int((table["interruptions"] > 0).sum())
-    st.caption(f"{interrupted} reads were interrupted: the case was opened again, and its time counts from then.")
-
-
-def draw_downloads(found: Results) -> None:
-    """The reads and the tables that other programs read; numbered, without a name or an id."""
-    made = {
-        ("Reads", "reads.csv"): pd.DataFrame(found.table).to_csv(index=False),
-        ("For MRMCaov", "mrmcaov.csv"): write_long_table(found.study),
-        ("For iMRMC", "study.imrmc"): write_imrmc(found.study),
-    }
-    for column, ((label, name), text) in zip(st.columns(4), made.items(), strict=False):
-        column.download_button(
-            label,
-            deferred("design_reader_study", lambda _, text=text: text.encode()),  # type: ignore[misc]
-            f"secondread-reader-study-{name}",
-            "text/csv",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-
-
 actor = require("design_reader_study")
 draw_style()
 st.title("Reader studies", anchor=False)
@@ -311,12 +185,14 @@ st.caption(
 with refusals_shown(stops=True):
     rows = designs.list_reader_studies(database(), actor)
 by_name = {name_of(row): row for row in rows}
-chosen = address.select("Reader study", [*by_name, NEW], key="of")
+chosen = address.select("Reader study", [*by_name, NEW, TABLE], key="of")
 with refusals_shown():
     if chosen == NEW:
         made = design(actor)
         if made:
             st.query_params["of"] = name_of(designs.load_reader_study(database(), actor, made))
             st.rerun()
+    elif chosen == TABLE:
+        draw_table(actor)
     else:
         draw(actor, by_name[chosen])

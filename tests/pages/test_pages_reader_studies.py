@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from page_site import PageSite, Tab, release
 from record_site import WORRIED, add_person, finish
 
+from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.tables.reader_studies import write_long_table
 from core.records.reader_studies import designs, readings
 from core.records.reader_studies.protocol import AIDED
 from core.records.reads import reads
@@ -67,4 +70,23 @@ def test_a_reader_study_is_designed_read_and_analysed(
     for expected in ("random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case"):
         assert expected in said, expected
     assert "reads are missing" not in said
-    assert [one.label for one in again.app.get("download_button")][-3:] == ["Reads", "For MRMCaov", "For iMRMC"]
+    assert "Mean sensitivity at specificities of 0.8 to 1" in str(again.app.dataframe[0].value)
+    assert [one.label for one in again.app.get("download_button")][-6:] == [
+        "Report (PDF)", "Report (HTML)", "For MRMCaov", "For iMRMC", "For RJafroc", "Reads",
+    ]  # fmt: skip
+
+
+def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_site: PageSite, tab: Tab) -> None:
+    study = simulate(RoeMetz(), readers=3, positives=12, negatives=14, rng=np.random.default_rng(1))
+    table = write_long_table(study).replace("\n2,", "\nDr Grey,")
+    tab.open("research/reader_studies")
+    tab.app.selectbox[0].set_value("Analyse a table")
+    tab.settled()
+    tab.app.get("file_uploader")[0].upload("reads.csv", table.encode(), "text/csv")
+    tab.settled()
+    assert "random readers and cases" in tab.text and "DBM: F(1" in tab.text and "Dr Grey" not in tab.text
+    assert [one.label for one in tab.app.get("download_button")][-1] == "For RJafroc"
+    rows = [row for row in table.splitlines() if not row.startswith("Dr Grey,1,") or row.startswith("Dr Grey,1,1,")]
+    tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
+    tab.settled()
+    assert "In 1 combinations" in tab.text and "DBM: F(1" not in tab.text

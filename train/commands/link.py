@@ -23,6 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--validation-sheet", default=usual.validation, metavar="NAME", help="by default the first with AbsolutePath"
     )
+    parser.add_argument(
+        "--by-path", action="store_true", help="it has AbsolutePath alone: patient and name are read from the path"
+    )
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the four CSV files go")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
@@ -35,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from train.datasets.hospital.join import link, write_linked
 
     sheets = LinkSheets(args.cancer_sheet, args.non_cancer_sheet, args.validation_sheet)
-    linked = link(args.combined, args.validation, args.images, LinkColumns(sheets=sheets))
+    linked = link(args.combined, args.validation, args.images, LinkColumns(sheets=sheets, is_by_path=args.by_path))
     write_linked(linked, args.out)
     counts = linked.counts()
     if args.json:

@@ -79,6 +79,7 @@ class ImportRequest:
             KeyColumns(**retained["columns"]["validation"]),
             retained["columns"]["path"],
             LinkSheets(**retained["columns"]["sheets"]),
+            retained["columns"].get("is_by_path", False),
         )
         return cls(**{**retained, "modality": Modality(retained["modality"]), "columns": columns})
 

@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
+from scipy.stats import rankdata
 
 from core.evaluation.charts.base import COLOURS, GREYED, INK, Provenance, blank_figure, line_of, unit_axes
 from core.evaluation.statistics.calibration import ReliabilityBin
@@ -59,13 +60,20 @@ def roc_figure(
     return figure
 
 
-def mean_roc_figure(study: ReaderStudy) -> go.Figure:
-    """The readers' mean ROC curve of each modality (at equal specificity), each reader's own behind it, fainter."""
+def mean_roc_figure(study: ReaderStudy, *, with_readers: bool = True) -> go.Figure:
+    """The readers' mean ROC curve of each modality (at equal specificity), each reader's own behind it, fainter.
+
+    A reader's curve is of the cases that they read, whatever the scale of their scores.
+    """
     figure = blank_figure("1 - specificity", "Sensitivity", None)
     figure.add_trace(_guide([0, 1], [0, 1], "chance"))
     for index, name in enumerate(study.modalities):
-        curves = [roc_curve(study.is_positive, scores / 100) for scores in study.scores[index]]
-        for curve in curves:
+        read = [~np.isnan(scores) for scores in study.scores[index]]
+        curves = [
+            roc_curve(study.is_positive[one], rankdata(scores[one]) / one.sum())
+            for one, scores in zip(read, study.scores[index], strict=True)
+        ]
+        for curve in curves if with_readers else ():
             figure.add_trace(
                 go.Scatter(
                     x=curve.false_positive_rate, y=curve.sensitivity, mode="lines", showlegend=False, hoverinfo="skip",

@@ -3,12 +3,15 @@
 Obuchowski & Rockette 1995 with the degrees of freedom of Hillis 2007 (Stat Med 26:596); the equivalent analysis of
 jackknife pseudovalues by Dorfman, Berbaum & Metz 1992 as in Hillis et al. 2008; the one-shot U-statistic of Gallas 2006
 (Acad Radiol 13:353) by its moments M1 to M8, for designs that are not fully crossed, too (Gallas & Brown 2008).
-Covariances are DeLong's, over patients where one has several cases (Obuchowski 1997), or the jackknife's.
+Covariances are DeLong's, over patients where one has several cases (Obuchowski 1997), or the jackknife's. Where readers
+read different cases (split-plot designs, missing reads) a covariance comes from the cases that both read and is 0
+without any; the averages over all pairs of readers then belong into the same formulas (Hillis 2014, Stat Med 33:330).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -51,39 +54,122 @@ class Merit:
     """What is measured of each modality and reader, and what each case adds to it.
 
     values: (modalities, readers). of_positives (modalities, readers, positives), of_negatives (…, negatives): the
-    structural components, whose means are the value; None where a measure does not look at that kind of case.
+    structural components, whose means are the value, NaN where there is no read; None where a measure does not look at
+    that kind of case.
     """
 
     values: np.ndarray
     of_positives: np.ndarray | None
     of_negatives: np.ndarray | None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no read is missing."""
+        return not any(part is not None and np.isnan(part).any() for part in (self.of_positives, self.of_negatives))
+
 
 def areas(study: ReaderStudy) -> Merit:
-    """The empirical area under the ROC curve of each modality and reader; refuses a missing read."""
-    _require_crossed(study)
+    """The empirical area under the ROC curve of each modality and reader, on the cases that the reader read."""
+
+    def components(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(len(positives) + len(negatives)) < len(positives)
+        placed = placements(labels, np.concatenate([positives, negatives]))
+        return placed.of_positives / len(negatives), placed.of_negatives / len(positives)
+
+    return _by_reader(study, components)
+
+
+def partial_areas(study: ReaderStudy, specificity: tuple[float, float]) -> Merit:
+    """The area under the part of the ROC curve between two specificities, divided by their distance.
+
+    So it is the mean sensitivity there, in [0, 1]. The curve is the empirical one with straight lines across ties
+    (Dodd & Pepe 2003, Biometrics 59:614). Components of positives are exact; those of negatives are the derivative of
+    the area by the weight of each (the infinitesimal jackknife), so that covariances count that the part of the curve
+    is found from the same negatives. From 0 to 1 they are DeLong's.
+    """
+    low, high = specificity
+    if not 0 <= low < high <= 1:
+        raise InvalidInput("A partial area lies between two specificities of 0 to 1, the smaller one first.")
+    return _by_reader(study, lambda positives, negatives: _partial(positives, negatives, 1 - high, 1 - low))
+
+
+def _partial(positives: np.ndarray, negatives: np.ndarray, first: float, last: float) -> tuple[np.ndarray, np.ndarray]:
+    """Components of the area between the false positive rates `first` and `last`, divided by their distance."""
+    width, n = last - first, len(negatives)
+    ordered = np.sort(negatives)
+    above = 1 - np.searchsorted(ordered, positives, "right") / n
+    at_or_above = 1 - np.searchsorted(ordered, positives, "left") / n
+
+    def gained(rate: np.ndarray) -> np.ndarray:  # by a positive that is called from this false positive rate on
+        return np.asarray((last - np.clip(rate, first, last)) / width)
+
+    def integral(rate: np.ndarray) -> np.ndarray:  # of `gained` from 0 to rate
+        inside = np.clip(rate, first, last)
+        return np.asarray(np.minimum(rate, first) + (inside - first) * (gained(inside) + 1) / 2)
+
+    tied = at_or_above > above
+    width_of_tie = np.where(tied, at_or_above - above, 1.0)
+    of_positives = np.where(tied, (integral(at_or_above) - integral(above)) / width_of_tie, gained(above))
+    # How the gain of each positive changes with both ends of its tie; without one, with its rate alone. At a corner of
+    # `gained` both sides count one half.
+    slope = -((np.sign(above - first) + np.sign(last - above)) / 2).clip(0) / width
+    by_above = np.where(tied, (of_positives - gained(above)) / width_of_tie, slope)
+    by_at_or_above = np.where(tied, (gained(at_or_above) - of_positives) / width_of_tie, 0.0)
+    order = np.argsort(positives, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(by_above[order])])[np.searchsorted(positives[order], negatives, "left")]
+    up_to = np.concatenate([[0.0], np.cumsum(by_at_or_above[order])])[
+        np.searchsorted(positives[order], negatives, "right")
+    ]
+    mean_change = (by_above * above + by_at_or_above * at_or_above).sum()
+    return of_positives, of_positives.mean() + (below + up_to - mean_change) / len(positives)
+
+
+def _by_reader(
+    study: ReaderStudy, components: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> Merit:
+    """components: of the scores of a reader's positives and negatives, for each of them."""
     require_both_classes(study.is_positive, "A reader study")
-    n_positives, n_negatives = int(study.is_positive.sum()), int((~study.is_positive).sum())
-    placed = [[placements(study.is_positive, scores) for scores in readers] for readers in study.scores]
-    of_positives = np.array([[one.of_positives for one in row] for row in placed]) / n_negatives
-    of_negatives = np.array([[one.of_negatives for one in row] for row in placed]) / n_positives
-    return Merit(of_positives.mean(axis=-1), of_positives, of_negatives)
+    found = [
+        np.full((*study.scores.shape[:2], int(kind.sum())), np.nan) for kind in (study.is_positive, ~study.is_positive)
+    ]
+    for at in np.ndindex(study.scores.shape[:2]):
+        parts = [study.scores[at][kind] for kind in (study.is_positive, ~study.is_positive)]
+        read = [~np.isnan(part) for part in parts]
+        if any(one.sum() < 2 for one in read):
+            continue
+        for whole, chosen, part in zip(
+            found, read, components(*(part[one] for part, one in zip(parts, read, strict=True))), strict=True
+        ):
+            whole[at][chosen] = part
+    return _merit(*found)
 
 
 def sensitivities(study: ReaderStudy, cut: float) -> Merit:
     """The share of positives scored at or above `cut`."""
-    _require_crossed(study)
     require_both_classes(study.is_positive, "A reader study")
-    called = (study.scores[..., study.is_positive] >= cut).astype(np.float64)
-    return Merit(called.mean(axis=-1), called, None)
+    scores = study.scores[..., study.is_positive]
+    return _merit(np.where(np.isnan(scores), np.nan, scores >= cut), None)
 
 
 def specificities(study: ReaderStudy, cut: float) -> Merit:
     """The share of negatives scored below `cut`."""
-    _require_crossed(study)
     require_both_classes(study.is_positive, "A reader study")
-    passed = (study.scores[..., ~study.is_positive] < cut).astype(np.float64)
-    return Merit(passed.mean(axis=-1), None, passed)
+    scores = study.scores[..., ~study.is_positive]
+    return _merit(None, np.where(np.isnan(scores), np.nan, scores < cut))
+
+
+def _merit(of_positives: np.ndarray | None, of_negatives: np.ndarray | None) -> Merit:
+    """Refuses a reader who read too little of a modality to have a value there."""
+    part = of_positives if of_positives is not None else of_negatives
+    assert part is not None
+    read = [(~np.isnan(one)).sum(axis=-1) for one in (of_positives, of_negatives) if one is not None]
+    few = int((np.min(read, axis=0) < 2).sum())
+    if few:
+        raise InvalidInput(
+            f"In {few} combinations of reader and modality fewer than two positive or two negative cases were read. "
+            "Obuchowski-Rockette needs two of each; only the U-statistic works without them."
+        )
+    return Merit(np.nanmean(part, axis=-1), of_positives, of_negatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,39 +214,42 @@ def generalised_estimate(study: ReaderStudy, cut: float, *, of_positives: bool) 
     )  # fmt: skip
 
 
-def _require_crossed(study: ReaderStudy) -> None:
-    missing = int(np.isnan(study.scores).sum())
-    if missing:
-        raise InvalidInput(
-            f"{missing} reads are missing. Obuchowski-Rockette needs every reader to score every case under every "
-            "modality; only the U-statistic works without them."
-        )
-
-
 def delong_covariance(merit: Merit, is_positive: np.ndarray, patients: np.ndarray | None = None) -> np.ndarray:
-    """(m * r, m * r) covariance of the values, modality by modality; cases (or patients) are the samples."""
+    """(m * r, m * r) covariance of the values, modality by modality; cases (or patients) are the samples.
+
+    Of two values whose readers read no case in common it is 0.
+    """
     size = merit.values.size
     kinds = [
         (part.reshape(size, -1), chosen)
         for part, chosen in ((merit.of_positives, is_positive), (merit.of_negatives, ~is_positive))
         if part is not None
     ]
-    if one_case_each(patients):
-        _require_two(min(part.shape[1] for part, _ in kinds), "cases")
-        return np.asarray(sum(np.atleast_2d(np.cov(part)) / part.shape[1] for part, _ in kinds))
-    patient_of = patient_indices(patients, len(is_positive))
+    is_single = one_case_each(patients)
+    patient_of = np.arange(len(is_positive)) if is_single else patient_indices(patients, len(is_positive))
     n_patients, covariance, totals = int(patient_of.max()) + 1, np.zeros((size, size)), []
     for part, chosen in kinds:
-        total = np.zeros((n_patients, size))
-        np.add.at(total, patient_of[chosen], ((part - part.mean(axis=1, keepdims=True)) / part.shape[1]).T)
-        clusters = len(np.unique(patient_of[chosen]))
-        _require_two(clusters, "patients")
-        covariance += total.T @ total * clusters / (clusters - 1)
-        totals.append(total)
-    if len(totals) == 2:
-        cross = totals[0].T @ totals[1]
+        read = ~np.isnan(part)
+        samples = np.where(read, part - np.nanmean(part, axis=1, keepdims=True), 0.0) / read.sum(axis=1, keepdims=True)
+        if not is_single:
+            samples, read = _over_patients(samples, patient_of[chosen], n_patients), _over_patients(
+                read.astype(np.float64), patient_of[chosen], n_patients
+            ) > 0  # fmt: skip
+        shared = read.astype(np.float64) @ read.T
+        _require_two(int(shared.diagonal().min()), "cases" if is_single else "patients")
+        covariance += samples @ samples.T * np.where(shared > 1, shared / np.maximum(shared - 1, 1), 1)
+        totals.append(samples)
+    if len(totals) == 2 and not is_single:
+        cross = totals[0] @ totals[1].T
         covariance += (cross + cross.T) * n_patients / (n_patients - 1)
     return covariance
+
+
+def _over_patients(values: np.ndarray, patient_of: np.ndarray, n_patients: int) -> np.ndarray:
+    """(size, patients) sums of (size, cases)."""
+    totals = np.zeros((n_patients, len(values)))
+    np.add.at(totals, patient_of, values.T)
+    return totals.T
 
 
 def _require_two(found: int, what: str) -> None:
@@ -169,7 +258,12 @@ def _require_two(found: int, what: str) -> None:
 
 
 def leave_one_out(merit: Merit) -> np.ndarray:
-    """(m, r, cases) the values without each case, positives first: exact, because each is a mean of components."""
+    """(m, r, cases) the values without each case, positives first: exact where each is a mean of components.
+
+    Of a partial area it is so to first order. Refuses missing reads.
+    """
+    if not merit.is_whole:
+        raise InvalidInput("Reads are missing. The jackknife and DBM need every reader to score every case.")
     values = merit.values[..., None]
     without = []
     for part in (merit.of_positives, merit.of_negatives):
@@ -258,8 +352,14 @@ class ObuchowskiRockette:
     analyses: tuple[Analysis, ...]
 
 
-def obuchowski_rockette(modalities: tuple[str, ...], values: np.ndarray, covariance: np.ndarray) -> ObuchowskiRockette:
-    """values (modalities, readers); covariance (m * r, m * r) of them. Two modalities and two readers at least."""
+def obuchowski_rockette(
+    modalities: tuple[str, ...], values: np.ndarray, covariance: np.ndarray, *, is_crossed: bool = True
+) -> ObuchowskiRockette:
+    """values (modalities, readers); covariance (m * r, m * r) of them. Two modalities and two readers at least.
+
+    is_crossed: whether every reader read every case. Where not, "fixed cases" says nothing, because the readers' own
+    cases are among what differs between them: that analysis is left out.
+    """
     m, r = values.shape
     if m < 2 or r < 2:
         raise InvalidInput("A comparison of modalities needs two modalities and two readers or more.")
@@ -269,13 +369,14 @@ def obuchowski_rockette(modalities: tuple[str, ...], values: np.ndarray, covaria
     both = ms_tr + r * excess
     of_cases = components.error - components.cov1 + (r - 1) * excess
     ms_df = (m - 1) * (r - 1)
-    analyses = (
+    analyses = [
         _analysis("random", "random", modalities, values, ms_t, both, _satterthwaite(both, ms_tr, ms_df)),
         _analysis("fixed", "random", modalities, values, ms_t, of_cases, np.inf),
-        _analysis("random", "fixed", modalities, values, ms_t, ms_tr, float(ms_df)),
-    )
+    ]
+    if is_crossed:
+        analyses.append(_analysis("random", "fixed", modalities, values, ms_t, ms_tr, float(ms_df)))
     means = tuple(one_modality(name, values[at], tensor[at, :, at, :]) for at, name in enumerate(modalities))
-    return ObuchowskiRockette(components, means, analyses)
+    return ObuchowskiRockette(components, means, tuple(analyses))
 
 
 def _components(values: np.ndarray, tensor: np.ndarray) -> tuple[Components, float, float]:
@@ -502,6 +603,13 @@ def simulate(
     apart = np.array([model.separation, model.separation + effect])[:, None, None] * is_positive
     scores = apart + of_reader + of_both + of_cases + drawn(model.error, 2, readers, n)
     return ReaderStudy(("first", "second"), tuple(str(at + 1) for at in range(readers)), is_positive, scores)
+
+
+def dealt_out(study: ReaderStudy, groups: int) -> ReaderStudy:
+    """The same reads, but every group of readers has only its own cases (split-plot)."""
+    of_case, of_reader = (np.arange(n) % groups for n in (len(study.is_positive), len(study.readers)))
+    scores = np.where(of_reader[:, None] == of_case, study.scores, np.nan)
+    return replace(study, scores=scores)
 
 
 def power(found: Components, *, readers: int, effect: float, case_ratio: float = 1.0) -> float:

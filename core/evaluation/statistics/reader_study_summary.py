@@ -18,11 +18,13 @@ from core.evaluation.statistics.reader_study import (
     ReaderStudy,
     RoeMetz,
     areas,
+    dealt_out,
     delong_covariance,
     generalised_estimate,
     jackknife_covariance,
     obuchowski_rockette,
     one_shot,
+    partial_areas,
     power,
     pseudovalue_test,
     sensitivities,
@@ -31,6 +33,12 @@ from core.evaluation.statistics.reader_study import (
 )
 
 MAX_RUNS = 10_000
+NOT_CROSSED = (
+    "Not every reader read every case: each value is on the reader's own cases, and a covariance of two readers is "
+    "estimated from the cases that both read (Hillis 2014). DBM and the analysis of fixed cases are left out."
+)
+MEASURES = ("area", "partial_area", "sensitivity", "specificity")
+"""Keys of what `of_merit` gives, as they are shown."""
 
 
 def analyse(
@@ -39,9 +47,14 @@ def analyse(
     cut: float | None = None,
     margin: float | None = None,
     effect: float | None = None,
+    partial: tuple[float, float] | None = None,
     by_jackknife: bool = False,
 ) -> dict[str, Any]:
-    """Everything that the study permits. With missing reads that is the U-statistic alone, and `note` says so."""
+    """Everything that the study permits; `note` says what is left out where it is not fully crossed.
+
+    partial: two specificities between which the partial area is taken. Where a reader read too little for an area, only
+    the U-statistic is computed.
+    """
     found: dict[str, Any] = {
         "modalities": list(study.modalities),
         "readers": list(study.readers),
@@ -49,21 +62,29 @@ def analyse(
         "negatives": int((~study.is_positive).sum()),
         "missing_reads": int(np.isnan(study.scores).sum()),
     }
-    if study.fully_crossed:
+    if effect is not None and not study.fully_crossed:
+        raise InvalidInput("Power is computed for fully crossed studies; here reads are missing. Leave the effect out.")
+    try:
         merit = areas(study)
+    except InvalidInput as refusal:
+        if study.fully_crossed or margin is not None or partial is not None:
+            raise
+        found["note"] = str(refusal)
+    else:
         found["area"] = of_merit(study, merit, margin=margin, effect=effect, by_jackknife=by_jackknife)
-        f, df, p = pseudovalue_test(merit)
-        found["area"]["dbm"] = {"f": f, "df1": len(study.modalities) - 1, "df2": df, "p": p}
+        if study.fully_crossed:
+            f, df, p = pseudovalue_test(merit)
+            found["area"]["dbm"] = {"f": f, "df1": len(study.modalities) - 1, "df2": df, "p": p}
+        else:
+            found["note"] = NOT_CROSSED
+        if partial is not None:
+            found["partial_area"] = {
+                "specificity": list(partial),
+                **of_merit(study, partial_areas(study, partial), by_jackknife=by_jackknife),
+            }
         if cut is not None:
             found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
-    elif margin is not None or effect is not None:
-        raise InvalidInput(
-            f"{found['missing_reads']} reads are missing: only the U-statistic and, at a cut, estimating equations can "
-            "be computed, without a margin or power. Leave these options out, or complete the reads."
-        )
-    else:
-        found["note"] = "Reads are missing: Obuchowski-Rockette and DBM are left out, the U-statistic needs no others."
     found["one_shot"] = _one_shots(study)
     if cut is not None and len(study.modalities) > 1:
         for name, of_positives in (("sensitivity_gee", True), ("specificity_gee", False)):
@@ -84,7 +105,7 @@ def of_merit(
     covariance = (
         jackknife_covariance(merit) if by_jackknife else delong_covariance(merit, study.is_positive, study.patients)
     )
-    result = obuchowski_rockette(study.modalities, merit.values, covariance)
+    result = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=study.fully_crossed)
     found: dict[str, Any] = {
         "by_reader": {
             modality: dict(zip(study.readers, map(float, values), strict=True))
@@ -114,11 +135,13 @@ def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
 
 
 def simulated_power(
-    *, readers: int, positives: int, negatives: int, effect: float, runs: int, seed: int = 0
+    *, readers: int, positives: int, negatives: int, effect: float, runs: int, seed: int = 0, groups: int = 1
 ) -> dict[str, Any]:
     """Share of simulated studies (Roe & Metz 1997) in which two modalities are called different at 5 %.
 
-    effect: added to the separation of 1.5 under one of them; 0 gives the type I error. Raises InvalidInput.
+    effect: added to the separation of 1.5 under one of them; 0 gives the type I error. groups: readers and cases are
+    dealt into so many, each reading its own (split-plot). coverage: share of the studies whose 95 % interval holds the
+    mean difference of all. Raises InvalidInput.
     """
     if min(readers, positives, negatives) < 2 or not 1 <= runs <= MAX_RUNS or seed < 0:
         raise InvalidInput(
@@ -127,19 +150,32 @@ def simulated_power(
         )
     if not math.isfinite(effect):
         raise InvalidInput("The effect is a number, as in 0.5.")
+    if groups < 1 or (groups > 1 and min(readers, positives, negatives) < 2 * groups):
+        raise InvalidInput(f"{groups} groups need two readers, two positive and two negative cases each.")
     rng, called, differences = np.random.default_rng(seed), 0, []
     for _ in range(runs):
         study = simulate(RoeMetz(), readers=readers, positives=positives, negatives=negatives, rng=rng, effect=effect)
+        if groups > 1:
+            study = dealt_out(study, groups)
         merit = areas(study)
         covariance = delong_covariance(merit, study.is_positive)
-        one = obuchowski_rockette(study.modalities, merit.values, covariance).analyses[0]
+        one = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=groups == 1).analyses[0]
         called += one.p < LEVEL
-        differences.append(one.differences[0].value)
-    low, high = wilson(called, runs)
+        differences.append(one.differences[0])
+    mean = float(np.mean([one.value for one in differences]))
+    held = sum(one.low <= (mean if effect else 0.0) <= one.high for one in differences)
     return {
-        "runs": runs, "seed": seed, "difference": -float(np.mean(differences)), "power": called / runs,
-        "ci": [low, high],
+        "runs": runs, "seed": seed, "difference": -mean, "power": called / runs, "ci": list(wilson(called, runs)),
+        "coverage": held / runs, "coverage_ci": list(wilson(held, runs)),
     }  # fmt: skip
+
+
+def measure_title(measure: str, found: Mapping[str, Any]) -> str:
+    """What a measure is called where it is shown. found: what `analyse` gives of it."""
+    if measure == "partial_area":
+        low, high = found["specificity"]
+        return f"Mean sensitivity at specificities of {low:g} to {high:g} (partial area)"
+    return measure.capitalize()
 
 
 def sentence(one: Difference) -> str:

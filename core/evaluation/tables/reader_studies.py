@@ -1,4 +1,4 @@
-"""The tables of reader studies: a long CSV table (also MRMCaov's) and iMRMC's text file, in and out."""
+"""The tables of reader studies: a long CSV table (also MRMCaov's), iMRMC's text file and RJafroc's workbook."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
+from core.evaluation.tables.rjafroc import read_workbook
 from core.evaluation.tables.scores import csv_cells
 
 MAX_READS = 1_000_000
@@ -24,7 +25,12 @@ Read = tuple[str, str, str, float]
 
 
 def read_study(content: bytes) -> ReaderStudy:
-    """A study from the bytes of a file; iMRMC's is known by its line "BEGIN DATA:". Every refusal names the row."""
+    """A study from the bytes of a file; iMRMC's is known by its line "BEGIN DATA:", RJafroc's as an Excel workbook.
+
+    Every refusal names the row.
+    """
+    if content[:2] == b"PK":
+        return _from_workbook(content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,6 +81,15 @@ def _from_imrmc(text: str) -> ReaderStudy:
         else:
             reads.append((modality, reader, case, _score(score, number)))
     return _study(reads, truths, {})
+
+
+def _from_workbook(content: bytes) -> ReaderStudy:
+    found, truths = read_workbook(content)
+    reads = [
+        (modality, reader, case, _score(score, number))
+        for number, (modality, reader, case, score) in enumerate(found, 1)
+    ]
+    return _study(reads, {case: truth == "1" for case, truth in truths.items()}, {})
 
 
 def _truth(text: str, number: int) -> bool:

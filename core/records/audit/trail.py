@@ -78,7 +78,10 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "disable person", "enable person", "set up second factor", "remove second factor",
     ),
     "Settings": ("change setting", "change threshold"),
-    "Backups": ("backup", "restore", "repair audit heads"),
+    "Backups": (
+        "backup", "verify backup", "download backup", "delete backup", "restore", "restore beside",
+        "repair audit heads",
+    ),
     "Software": ("start", "upgrade"),
 }  # fmt: skip
 """Kind of act -> its actions, as they stand in the rows."""

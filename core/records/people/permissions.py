@@ -140,6 +140,9 @@ ACTION_TABLE = (
     Action("manage_releases", _ADMINISTRATOR, "Decide which weights of a model are live."),
     Action("manage_people", _ADMINISTRATOR, "Add people, change their roles, disable them, reset their passwords."),
     Action("manage_settings", _ADMINISTRATOR, "Change what a site may choose."),
+    Action(
+        "manage_backups", _ADMINISTRATOR, "Make, download, verify and delete backups, and restore one beside the site."
+    ),
     Action("see_drift", _ADMINISTRATOR, "See whether pictures and answers drift from what they were."),
     Action("see_audit", _ADMINISTRATOR, "Read the audit trail and verify its chain."),
 )

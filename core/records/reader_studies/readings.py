@@ -185,7 +185,8 @@ class Results:
     """The reads of a closed reader study, numbered: no name and no id of a person, a patient or a study.
 
     table: a row a read and breast. study: what the statistics take. models: model -> (cases,) its probability, NaN
-    where it gave none. n_marked: unaided reads by somebody who had seen an answer about the pictures before.
+    where it gave none; weights: model -> SHA-256 of the weights that answered. n_marked: unaided reads by somebody who
+    had seen an answer about the pictures before.
     """
 
     row: ReaderStudyRow
@@ -194,6 +195,7 @@ class Results:
     models: Mapping[str, np.ndarray]
     n_marked: int
     n_missing: int
+    weights: Mapping[str, tuple[str, ...]]
 
 
 def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
@@ -216,12 +218,14 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     places = {(case.study_id, breast): place for place, (case, breast) in enumerate(breasts)}
     scores = np.full((2, len(protocol.readers), len(breasts)), np.nan)
     models: dict[str, np.ndarray] = {}
+    weights: dict[str, set[str]] = {}
     table = []
     for one in reads:
         place = places[one.study_id, one.breast]
         case, breast = breasts[place]
         scores[(UNAIDED, AIDED).index(one.modality), numbers[one.person_id] - 1, place] = one.suspicion
-        for model_id, _, probability in one.answers:
+        for model_id, sha256, probability in one.answers:
+            weights.setdefault(model_id, set()).add(sha256)
             models.setdefault(model_id, np.full(len(breasts), np.nan))[place] = probability
         table.append(
             {
@@ -240,4 +244,5 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     )
     n_missing = sum(one.n_tasks - one.n_done for one in row.progress)
     marked = sum(one["had_seen_answer"] for one in table)
-    return Results(row, tuple(table), study, models, marked, n_missing)
+    answered_by = {model_id: tuple(sorted(found)) for model_id, found in weights.items()}
+    return Results(row, tuple(table), study, models, marked, n_missing, answered_by)

@@ -38,6 +38,12 @@ def ask_what(way: str, *, kind: Modality) -> tuple[str, Modality | None, int]:
     return name, modality, int(seed)
 
 
+def why_not(missing: Mapping[str, bool]) -> str | None:
+    """What a greyed button waits for, as its help; None where nothing is missing. missing: words -> whether it is."""
+    words = [what for what, is_missing in missing.items() if is_missing]
+    return f"Still needed: {', '.join(words)}." if words else None
+
+
 def add_pictures(actor: Actor) -> None:
     """The form, and what it does."""
     name, modality, seed = ask_what("pictures", kind=Modality.ULTRASOUND)
@@ -57,7 +63,13 @@ def add_pictures(actor: Actor) -> None:
             "Or a folder on the server, below the site's folder for data", key=f"data_folder_{round_()}"
         )
     is_ready = bool(name) and modality is not None and bool(len(files) == 1 if files else folder)
-    is_asked = st.button("Add the data set", type="primary", disabled=not is_ready, key=f"data_set_add_{round_()}")
+    is_asked = st.button(
+        "Add the data set", type="primary", disabled=not is_ready, key=f"data_set_add_{round_()}",
+        help=why_not({
+            "a name": not name, "a kind of picture": modality is None, "one zip or a folder": not (files or folder),
+            "one zip only": len(files or ()) > 1,
+        }),
+    )  # fmt: skip
     if not is_asked or modality is None:
         return
     with refusals_shown():

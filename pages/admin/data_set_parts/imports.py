@@ -49,7 +49,14 @@ def _live(import_id: int) -> None:
     st.caption(f"Started by {plain(row.created_by_name)}. It goes on when this page is closed.")
     if row.state == queue.QUEUED and not settings().worker:
         st.caption("No worker is started with the application here: `python -m train worker` takes it.")
-    if st.button("Cancel this import", key=f"cancel_import_{row.id}", disabled=row.is_stopping, icon=":material/stop:"):
+    waits = "It was asked to stop and does so after the picture that it is at." if row.is_stopping else None
+    if st.button(
+        "Cancel this import",
+        key=f"cancel_import_{row.id}",
+        disabled=row.is_stopping,
+        icon=":material/stop:",
+        help=waits,
+    ):
         with refusals_shown():
             imports.cancel(database(), actor, row.id)
             st.rerun()

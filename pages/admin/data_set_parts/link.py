@@ -10,7 +10,7 @@ import streamlit as st
 from core.records.people.permissions import Actor
 from core.server.inbox import InboxFile
 from core.types import Modality
-from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
+from pages.admin.data_set_parts.add import ask_what, begin, begun, round_, why_not
 from pages.parts.figures import draw_download
 from pages.parts.messages import refusals_shown
 from pages.parts.progress import progress_bar
@@ -22,6 +22,7 @@ from train.datasets.hospital.link import Preview, Sources
 from train.queue.imports import WORKBOOKS, ImportRequest
 
 FIRST = "the first that has the path"
+BY_COLUMNS, BY_PATH = "File name, date, time and patient", "The path alone"
 _WORDS = {"name": "File name", "date": "Date", "time": "Time", "patient": "Patient"}
 
 
@@ -61,14 +62,19 @@ def add_workbooks(actor: Actor) -> None:
             st.info(
                 f"Still to choose above: {', '.join(_missing(columns))}. Every row is found by file name, date, time "
                 "and patient, so each sheet needs these four columns; data_validation_x needs the path of the picture "
-                "as well. A sheet without one of them cannot be joined: export it again with that column."
+                "as well. A data_validation_x without them can be joined by the path alone, where the patient's number "
+                "is one of its folders; any other sheet without one of them is exported again with that column."
             )
             return
         seen = _preview(actor, sources, columns)
     _show(seen)
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
     label = f"Make a data set of {seen.n_matched} pictures"
-    if st.button(label, type="primary", disabled=not is_ready, key=f"link_add_{round_()}") and modality is not None:
+    waits_for = why_not(
+        {"a name": not name, "a kind of picture": modality is None, "rows that found their picture": not seen.n_matched}
+    )
+    is_asked = st.button(label, type="primary", disabled=not is_ready, key=f"link_add_{round_()}", help=waits_for)
+    if is_asked and modality is not None:
         with refusals_shown():
             request = ImportRequest(WORKBOOKS, name, modality, seed, folder="" if archive else folder, columns=columns)
             files = {"combined": combined.path, "validation": validation.path}
@@ -81,7 +87,8 @@ def add_workbooks(actor: Actor) -> None:
 
 def _missing(columns: LinkColumns) -> list[str]:
     """The columns that are not chosen yet, by sheet."""
-    keys = (("datacombined", columns.combined), ("data_validation_x", columns.validation))
+    keys = [("datacombined", columns.combined)]
+    keys += [] if columns.is_by_path else [("data_validation_x", columns.validation)]
     missing = [f"{_WORDS[part]} ({where})" for where, key in keys for part in _WORDS if not getattr(key, part)]
     return [*missing, *([] if columns.path else ["Path of the picture (data_validation_x)"])]
 
@@ -155,9 +162,19 @@ def _ask_columns(headers: Headers, sheets: LinkSheets) -> LinkColumns:
         st.caption("datacombined")
         combined = _ask_key(headers.combined, likely.combined, "combined")
         st.caption("data_validation_x")
-        validation = _ask_key(headers.validation, likely.validation, "validation")
+        has_path_alone = not any(getattr(likely.validation, part) for part in _WORDS)
+        way = st.segmented_control(
+            "Join by", [BY_COLUMNS, BY_PATH], default=BY_PATH if has_path_alone else BY_COLUMNS, required=True,
+            key=f"link_way_{round_()}_{has_path_alone}",
+            help="By the path alone: a picture belongs to the row with its file's name whose patient's number is "
+            "one of the folders in its path. A folder that is a day (YYYYMMDD) must be the row's.",
+        )  # fmt: skip
+        is_by_path = way == BY_PATH
+        validation = KeyColumns("", "", "", "")
+        if not is_by_path:
+            validation = _ask_key(headers.validation, likely.validation, "validation")
         path = _ask_one("Path of the picture", headers.validation, likely.path, "validation_path")
-    return LinkColumns(combined, validation, path, sheets)
+    return LinkColumns(combined, validation, path, sheets, is_by_path)
 
 
 def _ask_key(columns: Sequence[str], likely: KeyColumns, which: str) -> KeyColumns:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.records.people.permissions import Actor
 from core.types import Modality
-from pages.admin.data_set_parts.add import ask_what, begin, begun, round_
+from pages.admin.data_set_parts.add import ask_what, begin, begun, round_, why_not
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database
@@ -42,7 +42,16 @@ def add_reads(actor: Actor) -> None:
         disabled=not n,
     )
     is_ready = bool(name) and confirmed and n > 0
-    if st.button("Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}"):
+    waits_for = why_not(
+        {
+            "a name": not name,
+            "studies with a final read and a truth": not n,
+            "your decision above": bool(n) and not confirmed,
+        }
+    )
+    if st.button(
+        "Make the data set", type="primary", disabled=not is_ready, key=f"reads_add_{round_()}", help=waits_for
+    ):
         with refusals_shown():
             request = ImportRequest(READS, name, modality, seed, labelling=labelling, is_confirmed=confirmed)
             begin(actor, request, {})

@@ -156,7 +156,13 @@ def _split_anew(actor: Actor, row: VersionRow) -> None:
         "Divide into", ["60/20/20", "k folds"], default="60/20/20", required=True, key=f"split_kind_{row.id}"
     )
     folds = columns[1].number_input(
-        "Folds", FOLDS_LEAST, FOLDS_MOST, 5, key=f"split_folds_{row.id}", disabled=kind != "k folds"
+        "Folds",
+        FOLDS_LEAST,
+        FOLDS_MOST,
+        5,
+        key=f"split_folds_{row.id}",
+        disabled=kind != "k folds",
+        help=None if kind == "k folds" else "Choose k folds first.",
     )
     seed = columns[2].number_input("Seed", 0, 2**31 - 1, int(row.split.get("seed", 0)) + 1, key=f"seed_{row.id}")
     per_class = columns[3].number_input(

@@ -66,7 +66,8 @@ def show(actor: Actor, job: JobRow) -> None:
     if job.is_open:
         _draw_progress(job, epochs)
         words = "Skip the comparison, keep the candidate" if job.is_comparing else "Cancel this training"
-        if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:"):
+        waits = "It was asked to stop and does so after the step that it is in." if job.is_stopping else None
+        if st.button(words, key=f"cancel_{job.id}", disabled=job.is_stopping, icon=":material/stop:", help=waits):
             with refusals_shown():
                 trainings.cancel(database(), actor, job.id)
                 st.rerun()

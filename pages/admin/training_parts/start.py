@@ -122,7 +122,15 @@ def _unfreeze() -> str:
     """The regime in the words of `--unfreeze`; "" for the recipe's."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     regime = left.selectbox("Regime", list(_REGIMES), format_func=_REGIMES.__getitem__, key="job_regime")
-    blocks = right.number_input("Blocks", 1, 20, 1, key="job_blocks", disabled=regime != "blocks")
+    blocks = right.number_input(
+        "Blocks",
+        1,
+        20,
+        1,
+        key="job_blocks",
+        disabled=regime != "blocks",
+        help=None if regime == "blocks" else "Counts for fine-tuning the last blocks.",
+    )
     return {"recipe": "", "features": "0", "blocks": str(int(blocks)), "all": "all"}[regime]
 
 

@@ -39,6 +39,9 @@ SUGGESTED_SUSPICION: Mapping[str, int] = {
 """Where the slider goes when a category is chosen: inside the range of likelihood that ACR BI-RADS (5th edition) gives
 it; 0 has none and stays low."""
 
+NOT_WHOLE = "Choose a BI-RADS category for each breast."
+"""What the button of a form waits for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -222,7 +225,12 @@ def _breast(key: str, breast: str, form: Form | None) -> tuple[str | None, int]:
     birads_key, suspicion_key = f"{key}_{breast}_birads", f"{key}_{breast}_suspicion"
     name = breast_name(breast)
     birads = st.segmented_control(
-        f"{name}: BI-RADS", BIRADS, key=birads_key, on_change=_follow, args=(form, birads_key, suspicion_key)
+        f"{name}: BI-RADS",
+        BIRADS,
+        key=birads_key,
+        on_change=_follow,
+        args=(form, birads_key, suspicion_key),
+        required=True,
     )
     st.session_state.setdefault(suspicion_key, 0)
     scale, meaning = st.columns([1.7, 1], vertical_alignment="center", gap="small")

@@ -143,7 +143,7 @@ def _ask(form: impressions.Form, uid: str, proposal: Proposal, words: Mapping[st
     )  # fmt: skip
     reject.button(
         "Reject outline", key=f"{form.key}_{uid}_refuse", width="stretch", disabled=answer != "open",
-        on_click=_reject, args=(form, uid),
+        on_click=_reject, args=(form, uid), help=None if answer == "open" else "It was answered already.",
     )  # fmt: skip
     said = {
         "accepted": "Accepted: it is a finding of the form below. With the tool Outline its line can be dragged, with "

@@ -88,7 +88,8 @@ def begin_studies(person: SignedIn) -> list[str]:
         st.info(plain(missing), icon=":material/edit:")
     space = st.container()  # a refusal stands above the button, where it is seen
     words = "Save the study" if len(groups) < 2 else f"Save {len(groups)} studies"
-    if st.button(words, type="primary", disabled=bool(missing) or not groups, icon=":material/save:"):
+    waits = plain(missing) if missing else None if groups else "Add pictures first."
+    if st.button(words, type="primary", disabled=bool(waits), icon=":material/save:", help=waits):
         with space:
             return save(person, new, list(groups.values()), drafts)
     return []

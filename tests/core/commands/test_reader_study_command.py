@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
 
 from core.__main__ import main
@@ -47,19 +49,83 @@ def test_everything_is_printed_as_json_and_as_text(table: Path, capsys: pytest.C
     assert "3 readers, 2 modalities, 10 positive and 12 negative cases" in text and "DBM (pseudovalues): F(1, " in text
 
 
-def test_with_a_read_missing_the_u_statistic_remains_and_it_is_said(
+def test_with_a_read_missing_what_two_readers_share_counts_and_it_is_said(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = table.read_text().splitlines()
     table.write_text("\n".join(rows[:5] + rows[6:]))
-    assert main(["reader-study", "analyse", str(table), "--json"]) == 0
+    assert main(["reader-study", "analyse", str(table), "--json", "--margin", "0.1"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["missing_reads"] == 1 and "area" not in found and "left out" in found["note"]
+    assert found["missing_reads"] == 1 and "left out" in found["note"] and "dbm" not in found["area"]
+    assert [one["cases"] for one in found["area"]["analyses"]] == ["random", "random"]
     assert all(one["variance"] > 0 for one in found["one_shot"])
     assert main(["reader-study", "analyse", str(table), "--cut", "1"]) == 0
     assert "Sensitivity by estimating equations: 1 " in capsys.readouterr().out
-    assert main(["reader-study", "analyse", str(table), "--cut", "1", "--margin", "0.1"]) == 1
-    assert "1 reads are missing" in capsys.readouterr().err
+    assert main(["reader-study", "analyse", str(table), "--effect", "0.1"]) == 1
+    assert "fully crossed" in capsys.readouterr().err
+    # A reader without two cases of each kind has no area: only the U-statistic is left.
+    table.write_text("\n".join(row for row in rows if not row.startswith("3,1,") or row.startswith("3,1,1,")))
+    assert main(["reader-study", "analyse", str(table), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "area" not in found and "In 1 combinations" in found["note"]
+    assert main(["reader-study", "analyse", str(table), "--margin", "0.1"]) == 1
+    assert "In 1 combinations" in capsys.readouterr().err
+
+
+def test_a_partial_area_is_printed_with_its_specificities(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reader-study", "analyse", str(table), "--partial", "0.8", "1"]) == 0
+    assert "Mean sensitivity at specificities of 0.8 to 1 (partial area)" in capsys.readouterr().out
+    assert main(["reader-study", "analyse", str(table), "--partial", "1", "0.8"]) == 1
+    assert "two specificities" in capsys.readouterr().err
+
+
+def test_rjafrocs_workbook_is_read_back_the_same(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book = table.with_suffix(".xlsx")
+    assert main(["reader-study", "analyse", str(table), "--xlsx", str(book), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(["reader-study", "analyse", str(book), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["area"]["analyses"] == first["area"]["analyses"]
+    sheets = {sheet.title: sheet for sheet in openpyxl.load_workbook(book)}
+    truth = list(sheets["TRUTH"].values)
+    assert truth[0] == ("CaseID", "LesionID", "Weight", "ReaderID", "ModalityID", "Paradigm")
+    assert truth[1][1:] == (0, 0, "1, 2, 3", "1, 2", "ROC") and truth[2][5] == "FCTRL" and truth[-1][1:3] == (1, 1)
+    assert sheets["FP"].max_row == 1 + 12 * 6 and sheets["TP"].max_row == 1 + 10 * 6
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(rows[:5] + rows[6:]))
+    assert main(["reader-study", "analyse", str(table), "--xlsx", str(book)]) == 1
+    assert "RJafroc reads studies" in capsys.readouterr().err
+
+
+def workbook_of(sheets: dict[str, list[tuple[object, ...]]]) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    written = io.BytesIO()
+    book.save(written)
+    return written.getvalue()
+
+
+def test_the_older_workbook_without_readers_in_its_truth_is_read_too() -> None:
+    truth = [("CaseID", "LesionID", "Weight"), (1, 0, 0), (2, 0, 0), (7, 1, 1)]
+    false = [("ReaderID", "ModalityID", "CaseID", "NL_Rating"), ("Ann", "film", 1, 2), ("Ann", "film", 2, 3.5)]
+    true = [("ReaderID", "ModalityID", "CaseID", "LesionID", "LL_Rating"), ("Ann", "film", 7, 1, 5)]
+    study = read_study(workbook_of({"truth": truth, "NL": false, "LL": true}))
+    assert (study.modalities, study.readers, study.is_positive.tolist()) == (("film",), ("Ann",), [False, False, True])
+    assert study.scores.tolist() == [[[2.0, 3.5, 5.0]]]
+    two = [*truth, (7, 2, 0.5)]
+    for sheets, says in (
+        ({"TRUTH": two, "FP": false, "TP": true}, "Sheet TRUTH, row 5: .*FROC"),
+        ({"TRUTH": truth, "FP": [*false, ("Ann", "film", 7, 1)], "TP": true}, "Sheet FP, row 4: .*without disease"),
+        ({"TRUTH": truth, "FP": false}, "no sheet TP or LL"),
+        ({"TRUTH": truth, "FP": false, "TP": [(*true[0][:4], "Score"), true[1]]}, "no column FP_Rating"),
+    ):
+        with pytest.raises(InvalidInput, match=says):
+            read_study(workbook_of(sheets))
+    with pytest.raises(InvalidInput, match="not an Excel workbook"):
+        read_study(b"PK and nothing else")
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from core.evaluation.statistics.reader_study import (
     RoeMetz,
     against_one,
     areas,
+    dealt_out,
     delong_covariance,
     generalised_estimate,
     jackknife_covariance,
     leave_one_out,
     obuchowski_rockette,
     one_shot,
+    partial_areas,
     power,
     pseudovalue_test,
     sensitivities,
@@ -38,6 +40,62 @@ VAN_DYKE = np.array(
     ]
 )
 """Areas of Van Dyke et al. 1993: 2 modalities, 5 readers, 114 cases, as RJafroc and MRMCaov print them."""
+
+
+VAN_DYKE_RATINGS = (
+    (
+        (
+            "122151111111411111111131311214111113121211233131133111111221111332111",
+            "555545554555434245555555154454553555115554451",
+        ),
+        (
+            "232222222322522232222222422223222222222222222222222222222432232222222",
+            "535555542555442225555555243354552425225555352",
+        ),
+        (
+            "222235112242422232221232411322112224121412112222223211211221151421212",
+            "545555555555542355555555252255552555225555552",
+        ),
+        (
+            "111111311111111111112111211112111111111111111111331111111111111311111",
+            "555555555555555155555555554544553555125555555",
+        ),
+        (
+            "351211112221211122113221111211211231221113332111211111111341231212113",
+            "525255551545452235555554144322151515115553552",
+        ),
+    ),
+    (
+        (
+            "333222223213122222211111421312214323123122233111333113412421241442111",
+            "535555554555544335555555355355554455535555551",
+        ),
+        (
+            "322222223222222122221222322222212212222231223222222222322322222222122",
+            "535555552555344245455545252355532425525555552",
+        ),
+        (
+            "242222322211132222121121411512112122212221132111233113221232341242121",
+            "525555555555354145555555253355543555534555551",
+        ),
+        (
+            "221111312111122111211111321212111122112111112121212211111212111323211",
+            "545555554555455555555555455445555555535555555",
+        ),
+        (
+            "223122221222111222122212322321212222112121132122332122221222231233111",
+            "525455555455343335555555251332532545533555553",
+        ),
+    ),
+)
+"""Of 69 patients without and 45 with aortic dissection (Van Dyke et al. 1993): 1 to 5, by 2 modalities, 5 readers."""
+
+
+def van_dyke() -> ReaderStudy:
+    scores = np.array(
+        [[[int(one) for one in "".join(kinds)] for kinds in readers] for readers in VAN_DYKE_RATINGS], float
+    )
+    return ReaderStudy(("1", "2"), tuple("12345"), np.arange(114) >= 69, scores)
 
 
 def made(seed: int = 0, readers: int = 4, positives: int = 12, negatives: int = 15) -> ReaderStudy:
@@ -69,6 +127,87 @@ def test_van_dyke_is_analysed_as_published() -> None:
     fixed_readers, fixed_cases = found.analyses[1:]
     assert fixed_readers.df2 == np.inf and fixed_cases.df2 == 4
     assert fixed_cases.f == pytest.approx(0.004796171 / 0.0005510306, rel=1e-5)
+
+
+def test_the_ratings_of_van_dyke_give_the_published_figures() -> None:
+    """MRMCaov's README (areas, jackknife covariances) and its section on measures (all reads pooled)."""
+    study = van_dyke()
+    merit = areas(study)
+    assert merit.values == pytest.approx(VAN_DYKE, abs=1e-7)
+    found = obuchowski_rockette(study.modalities, merit.values, jackknife_covariance(merit))
+    parts = found.components
+    assert (parts.error, parts.cov1, parts.cov3) == pytest.approx((0.0008022883, 0.0003466137, 0.0002390284), rel=1e-6)
+    assert parts.cov2 == pytest.approx(np.mean([0.0004839618, 0.0002041879]), rel=1e-6)
+    both = found.analyses[0]
+    assert (both.f, both.df2, both.p) == pytest.approx((4.456319, 15.25967, 0.05166569), rel=1e-6)
+    pooled = ReaderStudy(("all",), ("all",), np.tile(study.is_positive, 10), study.scores.reshape(1, 1, -1))
+    assert areas(pooled).values[0, 0] == pytest.approx(0.9229791, abs=1e-7)
+    assert partial_areas(pooled, (0.7, 1.0)).values[0, 0] == pytest.approx(0.2499923 / 0.3, abs=1e-6)
+    assert sensitivities(pooled, 3).values[0, 0] == pytest.approx(0.8711111, abs=1e-7)
+    assert specificities(pooled, 3).values[0, 0] == pytest.approx(0.8478261, abs=1e-7)
+
+
+def test_a_partial_area_has_the_whole_area_as_its_limit_and_the_jackknifes_covariance() -> None:
+    study = van_dyke()
+    whole, merit = partial_areas(study, (0.0, 1.0)), areas(study)
+    assert whole.of_positives == pytest.approx(merit.of_positives) and whole.of_negatives == pytest.approx(
+        merit.of_negatives
+    )
+    parts = [partial_areas(study, one).values for one in ((0.0, 0.83), (0.83, 1.0))]
+    assert 0.83 * parts[0] + 0.17 * parts[1] == pytest.approx(merit.values)
+
+    found = partial_areas(study, (0.83, 1.0))
+    assert found.of_negatives is not None and found.of_negatives.mean(axis=-1) == pytest.approx(found.values)
+    without = []
+    for place in range(114):
+        others = np.arange(114) != place
+        smaller = ReaderStudy(study.modalities, study.readers, study.is_positive[others], study.scores[..., others])
+        without.append(partial_areas(smaller, (0.83, 1.0)).values.ravel())
+    centred = np.array(without) - np.mean(without, axis=0)
+    jackknife = 113 / 114 * centred.T @ centred
+    own = delong_covariance(found, study.is_positive)
+    assert np.diag(own) == pytest.approx(np.diag(jackknife), rel=0.12)
+    assert own.mean() == pytest.approx(jackknife.mean(), rel=0.08)
+    for wrong in ((0.9, 0.8), (-0.1, 1.0), (0.5, 1.1)):
+        with pytest.raises(InvalidInput, match="specificities"):
+            partial_areas(study, wrong)
+
+
+def test_groups_that_share_no_case_are_as_many_studies() -> None:
+    """Of a split-plot design the mean's variance is that of its independent groups' means."""
+    study = dealt_out(made(readers=6, positives=30, negatives=40), 2)
+    merit = areas(study)
+    covariance = delong_covariance(merit, study.is_positive)
+    alone = []
+    for group in range(2):
+        chosen = np.arange(70) % 2 == group
+        part = ReaderStudy(
+            study.modalities, study.readers[group::2], study.is_positive[chosen], study.scores[:, group::2][..., chosen]
+        )
+        own = areas(part)
+        assert own.values == pytest.approx(merit.values[:, group::2])
+        alone.append(delong_covariance(own, part.is_positive))
+    tensor = covariance.reshape(2, 6, 2, 6)
+    for group in range(2):
+        assert tensor[:, group::2, :, group::2].reshape(6, 6) == pytest.approx(alone[group])
+        assert not tensor[:, group::2, :, 1 - group :: 2].any()
+    found = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=False)
+    assert [(one.readers, one.cases) for one in found.analyses] == [("random", "random"), ("fixed", "random")]
+    # Of fixed readers: the difference of the means over both groups, each counting one half.
+    contrast = np.concatenate([np.full(3, 1 / 3), np.full(3, -1 / 3)])
+    expected = sum(contrast @ one @ contrast for one in alone) / 4
+    assert found.analyses[1].differences[0].se ** 2 == pytest.approx(expected)
+
+
+def test_of_dealt_out_cases_one_study_in_twenty_is_called_different_too() -> None:
+    rng, runs, called = np.random.default_rng(12), 250, 0
+    for _ in range(runs):
+        study = dealt_out(simulate(RoeMetz(), readers=6, positives=40, negatives=40, rng=rng), 2)
+        merit = areas(study)
+        covariance = delong_covariance(merit, study.is_positive)
+        found = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=False)
+        called += found.analyses[0].p < 0.05
+    assert abs(called / runs - 0.05) < 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
 def test_leaving_out_one_case_is_what_counting_again_says() -> None:
@@ -211,8 +350,15 @@ def test_what_cannot_be_analysed_is_a_sentence() -> None:
     with pytest.raises(InvalidInput, match="two positive"):
         delong_covariance(areas(few), few.is_positive)
     study.scores[0, 0, 0] = np.nan
-    with pytest.raises(InvalidInput, match="1 reads are missing"):
+    with pytest.raises(InvalidInput, match="Reads are missing"):
+        pseudovalue_test(areas(study))
+    study.scores[0, 0, 1:12] = np.nan
+    with pytest.raises(InvalidInput, match="In 1 combinations"):
         areas(study)
+    with pytest.raises(InvalidInput, match="In 1 combinations"):
+        sensitivities(study, 1.0)
+    study.scores[0, 0, 10:12] = 1.0
+    assert np.isfinite(areas(study).values).all()
 
 
 def test_estimating_equations_count_a_patients_reads_as_one_cluster() -> None:

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput, NotFound
+from core.evaluation.tables.workbooks import read_headers, read_sheets
 from train.commands import link as link_command
+from train.datasets.hospital.columns import KeyColumns, LinkColumns
 from train.datasets.hospital.join import link, write_linked
-from train.datasets.hospital.keys import date_text, full_ids, id_text, key_of, name_text, time_text
-from train.datasets.hospital.workbooks import read_headers, read_sheets
+from train.datasets.hospital.keys import date_text, full_ids, id_text, is_day, key_of, name_text, time_text
 from train.datasets.manifest import read_manifest
 
 KEYS = ("InputFileName", "StudyDate", "StudyTime", "PatientID.x")
@@ -399,3 +400,54 @@ def test_thousands_of_rows_against_twenty_thousand_files_take_seconds(hospital: 
     counts = link(combined, validation, hospital.images).counts()
     assert counts["cancer"]["matched"] == 105 and counts["non_cancer"]["matched"] == 4998
     assert time.process_time() - start < 8
+
+
+def test_with_paths_alone_a_row_is_found_by_its_patients_folder(tmp_path: Path) -> None:
+    patients = ("DIT439120108", "0077001", "DIT3")
+    cancer = [("FILE0001", "20141201", "091503", one) for one in patients]
+    cancer.append(("FILE0001", "20150101", "091503", patients[0]))  # another day of the first patient
+    paths = [
+        rf"C:\x\{patients[0].lower()}\20141201\FILE0001.jpg",
+        "/x/77001/20141201/file0001.jpg",
+        "/x/DIT3/FILE0002.jpg",
+    ]
+    combined, validation = openpyxl.Workbook(), openpyxl.Workbook()
+    for book, sheets in (
+        (combined, {"Cancer": [KEYS, *cancer], "Non-Cancer": [KEYS, ("N1", "20150101", "101010", "5")]}),
+        (validation, {"Sheet1": [("AbsolutePath",), *((path,) for path in paths)]}),
+    ):
+        book.remove(book.active)
+        for title, rows in sheets.items():
+            sheet = book.create_sheet(title)
+            for row in rows:
+                sheet.append(row)
+    combined.save(tmp_path / "combined.xlsx")
+    validation.save(tmp_path / "validation.xlsx")
+    images = tmp_path / "images"
+    for number, place in enumerate((f"{patients[0]}/20141201/FILE0001.jpg", "77001/20141201/FILE0001.jpg", "N1.jpg")):
+        (images / place).parent.mkdir(parents=True, exist_ok=True)
+        (images / place).write_bytes(bytes([number]))
+    books = tmp_path / "combined.xlsx", tmp_path / "validation.xlsx", images
+    with pytest.raises(InvalidInput, match="no column InputFileName"):
+        link(*books)
+    found = link(*books, LinkColumns(is_by_path=True))
+    assert [(row.file, row.reason) for row in found.cancer] == [
+        (f"{patients[0]}/20141201/FILE0001.jpg", ""),
+        ("77001/20141201/FILE0001.jpg", ""),
+        ("", "no validation row"),  # its path names another file
+        ("", "no validation row"),  # the folder is another day
+    ]
+    assert LinkColumns(validation=KeyColumns("", "", "", ""), is_by_path=True).is_complete
+    assert not LinkColumns(validation=KeyColumns("", "", "", "")).is_complete
+    parser = argparse.ArgumentParser()
+    link_command.add_parser(parser.add_subparsers())
+    asked = ["link", "--combined", str(books[0]), "--validation", str(books[1]), "--images", str(images), "--by-path"]
+    args = parser.parse_args([*asked, "--out", str(tmp_path / "out")])
+    assert args.run(args) == 0 and len(rows_of(tmp_path / "out" / "CANCER.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("20141201", True), ("20141301", False), ("00770012", False), ("2014120", False)]
+)
+def test_a_folder_is_a_day_only_where_the_calendar_has_it(text: str, expected: bool) -> None:
+    assert is_day(text) is expected

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInput
-from train.datasets.hospital.workbooks import read_headers, sheet_names
+from core.evaluation.tables.workbooks import read_headers, sheet_names
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")  # StudyDate, study_date and STUDY DATE are two words
 
@@ -43,16 +43,20 @@ class LinkSheets:
 
 @dataclass(frozen=True, slots=True)
 class LinkColumns:
-    """combined: of both sheets of `datacombined`. validation, path: of `data_validation_x`. sheets: they stand on."""
+    """combined: of both sheets of `datacombined`. validation, path: of `data_validation_x`. sheets: they stand on.
+
+    is_by_path: `data_validation_x` has the path alone, so that the patient and the file's name are read from it.
+    """
 
     combined: KeyColumns = KeyColumns()
     validation: KeyColumns = KeyColumns()
     path: str = "AbsolutePath"
     sheets: LinkSheets = LinkSheets()
+    is_by_path: bool = False
 
     @property
     def is_complete(self) -> bool:
-        keys = (self.combined, self.validation)
+        keys = (self.combined,) if self.is_by_path else (self.combined, self.validation)
         return bool(self.path) and all((key.name and key.date and key.time and key.patient) for key in keys)
 
 

@@ -19,10 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from core.evaluation.tables.workbooks import Sheet, read_sheets
 from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles
-from train.datasets.hospital.keys import Key, full_ids, is_digits, key_of, name_text, plain, stem_text, without_zeros
-from train.datasets.hospital.workbooks import Sheet, read_sheets
+from train.datasets.hospital.keys import (
+    Key,
+    full_ids,
+    id_text,
+    is_day,
+    is_digits,
+    key_of,
+    name_text,
+    plain,
+    stem_text,
+    without_zeros,
+)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -170,9 +181,15 @@ def link(combined: Path, validation: Path, images: Path, columns: LinkColumns | 
     (known_sheet,) = read_sheets(validation, validation_titles(sheets), header=columns.path)
     files = PictureFiles.under(images)
     cancer, non_cancer = _keys(cancer_sheet, columns.combined), _keys(other_sheet, columns.combined)
-    known = _validation_keys(known_sheet, columns.validation)
-    full = full_ids(key.patient for key in (*cancer, *non_cancer, *known))
-    table = _validation(known_sheet, [_with_zeros(key, full) for key in known], columns.path)
+    if columns.is_by_path:
+        full = full_ids(key.patient for key in (*cancer, *non_cancer))
+        table = _validation_by_path(
+            known_sheet, [_with_zeros(key, full) for key in (*cancer, *non_cancer)], columns.path
+        )
+    else:
+        known = _validation_keys(known_sheet, columns.validation)
+        full = full_ids(key.patient for key in (*cancer, *non_cancer, *known))
+        table = _validation(known_sheet, [_with_zeros(key, full) for key in known], columns.path)
     cancer_rows = [Row(cancer_sheet, place, _with_zeros(key, full)) for place, key in enumerate(cancer)]
     other_rows = [Row(other_sheet, place, _with_zeros(key, full)) for place, key in enumerate(non_cancer)]
     _link_cancer(cancer_rows, table, files)
@@ -246,6 +263,28 @@ def _validation(sheet: Sheet, keys: Iterable[Key], path_column: str) -> _Validat
         table.loose.setdefault(key.loose, set()).add(key.text)
         path = plain(cells[where])
         table.paths.setdefault(key.text, set()).update([path] if path else [])
+    return table
+
+
+def _validation_by_path(sheet: Sheet, keys: Iterable[Key], path_column: str) -> _Validation:
+    """As `_validation`, for a sheet of paths alone: a path belongs to a key whose file it names and whose patient's
+    number is one of its folders. A folder that is a day (YYYYMMDD) must be the key's."""
+    where = sheet.required_index(path_column)
+    by_name: dict[str, set[Key]] = {}
+    for key in keys:
+        if key.is_complete:
+            by_name.setdefault(without_zeros(key.name), set()).add(key)
+    table = _Validation()
+    for cells in sheet.rows:
+        path = plain(cells[where])
+        *folders, last = ("", *(id_text(part) for part in folders_of(path)))
+        days = {folder for folder in folders if is_day(folder)}
+        for key in by_name.get(without_zeros(name_text(last)), ()):
+            is_patients = any(without_zeros(folder) == without_zeros(key.patient) for folder in folders)
+            if is_patients and (not days or key.date in days or key.patient in days):
+                table.exact.setdefault(key.text, set()).add(key.text)
+                table.loose.setdefault(key.loose, set()).add(key.text)
+                table.paths.setdefault(key.text, set()).add(path)
     return table
 
 

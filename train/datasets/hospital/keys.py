@@ -74,6 +74,17 @@ def plain(value: object) -> str:
     return "" if text.lower() in ("nan", "nat", "none") else text
 
 
+def is_day(text: str) -> bool:
+    """Whether it is a day of 1900 to 2199 written YYYYMMDD."""
+    if not (is_digits(text) and len(text) == 8 and 1900 <= int(text[:4]) < 2200):
+        return False
+    try:
+        dt.date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return False
+    return True
+
+
 def id_text(value: object) -> str:
     """Capitals without spaces; a number written 439120108.0 or 4.39120108E8 becomes its digits."""
     text = re.sub(r"\s+", "", plain(value)).upper()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 import zlib
@@ -46,7 +47,7 @@ class Sheet:
         return place
 
 
-def read_sheets(path: Path, titles: Sequence[str], *, header: str) -> tuple[Sheet, ...]:
+def read_sheets(path: Path | bytes, titles: Sequence[str], *, header: str) -> tuple[Sheet, ...]:
     """The sheets with these titles (capitals, spaces and hyphens do not matter); `header` names a column they have.
 
     An empty list of titles means the first sheet that has the column. Raises `NotFound` or `InvalidInput`.
@@ -55,20 +56,25 @@ def read_sheets(path: Path, titles: Sequence[str], *, header: str) -> tuple[Shee
         return _wanted(book, titles, header, _name(path))
 
 
-def sheet_names(path: Path) -> tuple[str, ...]:
+def sheet_names(path: Path | bytes) -> tuple[str, ...]:
     """What the sheets of a workbook are called, in order. Raises `NotFound` or `InvalidInput`."""
     with _opened(path) as book:
         return tuple(book.sheet_names)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[CalamineWorkbook]:
-    if not path.is_file():
+def _opened(path: Path | bytes) -> Iterator[CalamineWorkbook]:
+    if isinstance(path, Path) and not path.is_file():
         raise NotFound(f"There is no workbook {_name(path)}. Give the path of an .xlsx file.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if isinstance(path, Path) else io.BytesIO(path)) as archive:
             _require_moderate(archive, _name(path))
-        with CalamineWorkbook.from_path(path) as book:
+        opened = (
+            CalamineWorkbook.from_path(path)
+            if isinstance(path, Path)
+            else CalamineWorkbook.from_filelike(io.BytesIO(path))
+        )
+        with opened as book:
             yield book
     except (
         CalamineError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError
@@ -148,9 +154,9 @@ def read_headers(path: Path, titles: Sequence[str], *, like: Sequence[str]) -> t
     return tuple(found)
 
 
-def _name(path: Path) -> str:
+def _name(path: Path | bytes) -> str:
     """What to call it in a sentence; an upload lies on the disk without its name."""
-    return path.name if path.suffix else "the workbook"
+    return path.name if isinstance(path, Path) and path.suffix else "the workbook"
 
 
 def _likely_header(lines: Sequence[Sequence[Any]], usual: set[str]) -> tuple[str, ...]:

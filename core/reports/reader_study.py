@@ -1,0 +1,212 @@
+"""The report of a reader study, as blocks, in the order of STARD 2015 (Bossuyt et al., BMJ 351:h5527).
+
+With what STARD-AI and the reporting of multi-reader multi-case studies ask for besides: which weights answered, how
+readers and cases were assigned, components of variance, whether readers and cases are random. What the study cannot
+know of itself (funding, setting, training of the readers) is named as missing. Nothing in it says who anybody is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from core.evaluation.charts.curves import mean_roc_figure
+from core.evaluation.statistics.reader_study import Difference, ReaderStudy
+from core.evaluation.statistics.reader_study_summary import MEASURES, measure_title, odds_sentence, sentence
+from core.reports import content, plots
+from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
+from core.version import software
+
+METHODS = (
+    "Area: empirical area under the ROC curve of each reader. Modalities are compared by the model of Obuchowski and "
+    "Rockette (1995) with DeLong's covariances, over patients where one has several cases (Obuchowski 1997), and "
+    "Hillis' degrees of freedom (2007); intervals are 95 %, p is two-sided, and adjusted by Holm over pairs of "
+    "modalities.",
+    "Random readers and cases: the statement is for other readers like these and other cases like these. Fixed: for "
+    "these alone.",
+    "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same.",
+    "Estimating equations: Liang and Zeger 1986, clusters are patients, for these readers.",
+)
+NOT_KNOWN = (
+    "The report is made from what the study recorded. Authors add: eligibility and setting of the patients, how the "
+    "reference standard was established, experience and training of the readers, funding, and ethics approval."
+)
+Facts_ = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderStudyReport:
+    """summary: of `core.evaluation.statistics.reader_study_summary.analyse`.
+
+    design, reading: facts of the protocol and of how it went; registration: what was locked when. against: tests of the
+    average unaided reader against models alone. times: reader, modality, median, mean and number of reads. limits:
+    sentences.
+    """
+
+    title: str
+    study: ReaderStudy
+    summary: Mapping[str, Any]
+    made_at: datetime
+    made_by: str
+    question: str = ""
+    site_name: str = ""
+    cut: float | None = None
+    margin: float | None = None
+    design: Facts_ = ()
+    reading: Facts_ = ()
+    registration: Facts_ = ()
+    against: Sequence[Difference] = ()
+    times: Sequence[Sequence[str]] = ()
+    limits: Sequence[str] = field(default=())
+
+
+def reader_study_document(report: ReaderStudyReport) -> Document:
+    """Title, what was found, why, how, results, limits, and where it is registered."""
+    blocks: list[Block] = [Banner(RESEARCH_USE), Heading(report.title, level=1)]
+    for part in (_abstract, _introduction, _methods, _results, _discussion, _other):
+        blocks += part(report)
+    return Document(report.title, blocks)
+
+
+def _abstract(report: ReaderStudyReport) -> Iterator[Block]:
+    found = report.summary
+    yield Heading("Summary")
+    yield Text(
+        f"{len(found['readers'])} readers read {found['positives']} positive and {found['negatives']} negative cases "
+        f"under {len(found['modalities'])} modalities ({', '.join(found['modalities'])})."
+    )
+    for analysis in found.get("area", {}).get("analyses", ())[:1]:
+        for one in analysis["differences"]:
+            yield Text(f"Area under the ROC curve, random readers and cases: {sentence(Difference(**one))}.")
+            yield Text(_conclusion(Difference(**one)))
+
+
+def _conclusion(one: Difference) -> str:
+    if one.low <= 0 <= one.high:
+        return f"The interval holds 0: the study does not show a difference between {one.first} and {one.second}."
+    better, worse = (one.first, one.second) if one.value > 0 else (one.second, one.first)
+    return (
+        f"The interval leaves out 0: for readers and cases like these the area is larger under {better} than {worse}."
+    )
+
+
+def _introduction(report: ReaderStudyReport) -> Iterator[Block]:
+    yield Heading("Introduction")
+    yield Text(report.question, "comment") if report.question else Text("No question was stated.", "soft")
+    if report.margin:
+        yield Text(f"Hypothesis: not inferior in area by a margin of {report.margin:g}.")
+
+
+def _methods(report: ReaderStudyReport) -> Iterator[Block]:
+    yield Heading("Methods")
+    crossed = "every reader read every case" if report.study.fully_crossed else "not every reader read every case"
+    yield Heading("Design, cases and readers", level=3)
+    yield Facts([*report.design, ("Reads", crossed)])
+    yield Heading("Analysis", level=3)
+    for one in METHODS:
+        yield Text(one)
+    if report.cut is not None:
+        yield Text(f"Sensitivity and specificity: a case counts as called from a score of {report.cut:g} on.")
+    if "note" in report.summary:
+        yield Text(str(report.summary["note"]))
+
+
+def _results(report: ReaderStudyReport) -> Iterator[Block]:
+    found = report.summary
+    yield Heading("Results")
+    yield Heading("Flow and distribution", level=3)
+    yield Facts(
+        [
+            ("Cases", f"{found['positives']} positive, {found['negatives']} negative"),
+            ("Reads missing", str(found["missing_reads"])),
+            *report.reading,
+        ]
+    )
+    if "area" in found:
+        names = list(found["modalities"])
+        yield Plots(
+            [
+                plots.plot(
+                    mean_roc_figure(report.study, with_readers=False), plots.Axes("Mean ROC"), side=plots.WIDTH / 2
+                ),
+                plots.legend(names, width=plots.WIDTH / 2 - 28),
+            ],
+            "Mean ROC curve of the readers under each modality",
+        )
+    for measure in MEASURES:
+        if measure in found:
+            yield from _of_measure(measure, found[measure], found["modalities"], found["readers"])
+    yield from _others(report)
+
+
+def _of_measure(
+    measure: str, found: Mapping[str, Any], names: Sequence[str], readers: Sequence[str]
+) -> Iterator[Block]:
+    yield Heading(measure_title(measure, found), level=3)
+    share = 0.7 / len(names)
+    rows = [[name, *(f"{found['by_reader'][one][name]:.3f}" for one in names)] for name in readers]
+    means = {one["modality"]: one for one in found["means"]}
+    mean = [
+        "mean (95 %)",
+        *(f"{means[one]['value']:.3f}\n{means[one]['low']:.3f} to {means[one]['high']:.3f}" for one in names),
+    ]
+    yield Table([["Reader", *names], *rows, mean], [0.3, *[share] * len(names)])
+    head = ["Readers", "Cases", "Difference", "95 % interval", "se", "df", "t", "p", "p, Holm"]
+    tests = [
+        [
+            analysis["readers"], analysis["cases"], f"{one['first']} - {one['second']}\n{one['value']:+.4f}",
+            f"{one['low']:+.4f} to {one['high']:+.4f}", f"{one['se']:.4f}",
+            "normal" if math.isinf(one["df"]) else f"{one['df']:.2f}", f"{one['t']:.3f}",
+            content.p_text(one["p"]), content.p_text(one["p_holm"]),
+        ]
+        for analysis in found["analyses"]
+        for one in analysis["differences"]
+    ]  # fmt: skip
+    yield Table([head, *tests], [0.09, 0.09, 0.2, 0.2, 0.08, 0.1, 0.08, 0.08, 0.08])
+    parts = ", ".join(f"{name.replace('_', ' by ')} {value:.3e}" for name, value in found["components"].items())
+    yield Text(f"Components of variance: {parts}.", "soft")
+    if "dbm" in found:
+        dbm = found["dbm"]
+        yield Text(
+            f"DBM (jackknife pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p "
+            f"{content.p_text(dbm['p'])}.",
+            "soft",
+        )
+    for pair, p in found.get("not_inferior", {}).items():
+        yield Text(f"{pair}: not inferior by the margin, one-sided p {content.p_text(p)}.")
+
+
+def _others(report: ReaderStudyReport) -> Iterator[Block]:
+    yield Heading("Other analyses", level=3)
+    for one in report.summary["one_shot"]:
+        se = math.sqrt(max(one["variance"], 0.0))
+        yield Text(f"U-statistic, {one['name']}: area {one['value']:+.4f}, se {se:.4f}.")
+    for measure in ("sensitivity", "specificity"):
+        if one := report.summary.get(f"{measure}_gee"):
+            yield Text(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}.")
+    for test in report.against:
+        yield Text(f"Against a model alone: {sentence(test)}.")
+    if report.times:
+        yield Heading("Seconds a case", level=3)
+        yield Table([["Reader", "Modality", "Median", "Mean", "Reads"], *report.times], [0.3, 0.25, 0.15, 0.15, 0.15])
+
+
+def _discussion(report: ReaderStudyReport) -> Iterator[Block]:
+    yield Heading("Limits")
+    for one in (*report.limits, NOT_KNOWN):
+        yield Text(one)
+
+
+def _other(report: ReaderStudyReport) -> Iterator[Block]:
+    yield Heading("Other information")
+    yield Facts(
+        [
+            *report.registration,
+            ("Made", f"{content.when(report.made_at)} by {content.named(report.made_by)}"),
+            *([("Site", report.site_name)] if report.site_name else []),
+            ("Software", software()),
+        ]
+    )

@@ -1,0 +1,257 @@
+"""What came of a reader study: of one that was closed here, or of a table from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
+from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
+from core.evaluation.statistics.reader_study_summary import MEASURES, analyse, measure_title, odds_sentence, sentence
+from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
+from core.evaluation.tables.rjafroc import write_workbook
+from core.records.people.permissions import SignedIn
+from core.records.reader_studies.protocol import Protocol
+from core.records.reader_studies.readings import Results
+from core.reports.content import when
+from core.reports.html import build_html
+from core.reports.pdf import build_pdf
+from core.reports.reader_study import ReaderStudyReport, reader_study_document
+from pages.parts.figures import draw_download
+from pages.parts.markdown import plain
+from pages.parts.messages import refusals_shown
+from pages.parts.session import deferred, settings
+
+PARTIAL = (0.8, 1.0)
+"""Specificities of the partial area: where screening works. Fixed, so that nobody chooses them by their result."""
+_FORMATS = (
+    "A table with the columns reader, modality, case, truth (0 or 1) and score, and patient where one has several "
+    "cases; MRMCaov's (treatment, rating), iMRMC's text file and RJafroc's workbook are read as they are. Readers are "
+    "numbered in everything that is shown."
+)
+
+
+def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
+    """What was planned, as names and values."""
+    split = "fully crossed" if protocol.groups == 1 else f"{protocol.groups} groups (split-plot)"
+    facts = [
+        (
+            "Cases", f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, "
+            f"{protocol.n_positive} malignant",
+        ),
+        ("Readers", f"{len(protocol.readers)} readers, {split}"),
+        ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
+        ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
+        ("Called", f"called from a suspicion of {protocol.cut}"),
+        ("Margin", f"margin {protocol.margin:g}" if protocol.margin else ""),
+        ("Order", f"each reader's own, seed {protocol.seed}"),
+    ]  # fmt: skip
+    return [(name, value) for name, value in facts if value]
+
+
+def draw_results(actor: SignedIn, found: Results) -> None:
+    """A closed study: warnings, every analysis, times, and what can be taken home."""
+    protocol = found.row.protocol
+    limits = []
+    if found.n_missing:
+        limits.append(f"{found.n_missing} reads are missing.")
+        st.warning(limits[-1], icon=":material/warning:")
+    if found.n_marked:
+        limits.append(
+            f"{found.n_marked} unaided reads are by readers who had seen an answer about the pictures before."
+        )
+        st.warning(limits[-1], icon=":material/visibility:")
+    summary = analyse_cached(found.study, cut=protocol.cut, margin=protocol.margin or None)
+    draw_analysis(found.study, summary, margin=protocol.margin)
+    tests = tests_of_models(found, summary)
+    if tests:
+        st.markdown("**The average unaided reader against each model alone**")
+        for test in tests:
+            st.markdown(f"- {plain(sentence(test))}")
+    times = draw_times(found)
+    report = ReaderStudyReport(
+        title=protocol.title, study=found.study, summary=summary, made_at=datetime.now(UTC), made_by=actor.name,
+        question=protocol.question, site_name=settings().site_name, cut=protocol.cut, margin=protocol.margin or None,
+        design=[*design_facts(protocol), *model_facts(found)],
+        reading=[("Training", f"{2 * len(protocol.training)} reads a reader that do not count")],
+        registration=[
+            ("Protocol", f"sha256 {found.row.sha256}"),
+            *([("Locked", when(found.row.locked_at))] if found.row.locked_at else []),
+            *([("Closed", when(found.row.closed_at))] if found.row.closed_at else []),
+        ],
+        against=tests, times=times,
+        limits=[
+            *limits, f"{100 * protocol.n_positive / protocol.n_breasts:.0f} % of the cases are malignant: predictive "
+            "values of this set hold nowhere else, and readers may notice the enrichment.",
+        ],
+    )  # fmt: skip
+    draw_downloads(report, pd.DataFrame(found.table))
+
+
+def model_facts(found: Results) -> list[tuple[str, str]]:
+    """Which weights stood before the readers, and how the truth came about."""
+    models = [
+        (f"Index test, {name}", f"weights sha256 {', '.join(found.weights[name])}") for name in sorted(found.weights)
+    ]
+    return [*models, ("Reference standard", "truth entered at this site for each breast")]
+
+
+def draw_table(actor: SignedIn) -> None:
+    """A table from elsewhere, analysed in the same way; nothing of it is stored."""
+    file = st.file_uploader("Reads", type=["csv", "txt", "imrmc", "xlsx"], key="rs_table")
+    if file is None:
+        st.caption(_FORMATS)
+        return
+    left, right = st.columns(2)
+    cut = left.number_input("Called from a score of", value=None, key="rs_table_cut", placeholder="no cut")
+    margin = right.number_input(
+        "Margin of non-inferiority", 0.0, 0.5, 0.0, step=0.01, key="rs_table_margin", help="In area"
+    )
+    with refusals_shown(stops=True):
+        study = _numbered_study(hashlib.sha256(file.getvalue()).hexdigest(), file.getvalue())
+        summary = analyse_cached(study, cut=cut, margin=margin or None)
+    draw_analysis(study, summary, margin=margin)
+    report = ReaderStudyReport(
+        title="Reader study", study=study, summary=summary, made_at=datetime.now(UTC), made_by=actor.name,
+        site_name=settings().site_name, cut=cut, margin=margin or None,
+        registration=[("Table", f"sha256 {hashlib.sha256(file.getvalue()).hexdigest()}")],
+        limits=["How cases, readers and their order were chosen is not in the table that this was computed from."],
+    )  # fmt: skip
+    draw_downloads(report, None)
+
+
+@st.cache_data(max_entries=6, ttl="1h", show_spinner="Reading the table")
+def _numbered_study(sha256: str, _content: bytes) -> ReaderStudy:
+    study = read_study(_content)
+    return replace(study, readers=tuple(f"reader {number}" for number in range(1, len(study.readers) + 1)))
+
+
+def analyse_cached(study: ReaderStudy, *, cut: float | None, margin: float | None) -> Mapping[str, Any]:
+    """`analyse` with the partial area, computed once for what it depends on."""
+    content = hashlib.sha256(study.scores.tobytes() + study.is_positive.tobytes() + repr(study.patients).encode())
+    return _analysed(content.hexdigest(), study.modalities, cut, margin, study)
+
+
+@st.cache_data(max_entries=16, ttl="1h", show_spinner="Analysing the reads")
+def _analysed(
+    key: str, modalities: Sequence[str], cut: float | None, margin: float | None, _study: ReaderStudy
+) -> dict[str, Any]:
+    is_enough = analyse(_study, cut=cut)
+    if "area" not in is_enough:
+        return is_enough
+    return analyse(_study, cut=cut, margin=margin, partial=PARTIAL)
+
+
+def draw_analysis(study: ReaderStudy, summary: Mapping[str, Any], *, margin: float) -> None:
+    """Every number that the reads permit."""
+    if "note" in summary:
+        st.caption(summary["note"])
+    if "area" in summary:
+        _draw_areas(study, summary, margin)
+    for one in summary["one_shot"]:
+        if " vs " in one["name"]:
+            se = one["variance"] ** 0.5 if one["variance"] > 0 else 0.0
+            low, high = one["value"] - 1.96 * se, one["value"] + 1.96 * se
+            st.markdown(
+                f"U-statistic (Gallas 2006), {plain(one['name'])}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
+            )
+    for measure in ("sensitivity", "specificity"):
+        if of_gee := summary.get(f"{measure}_gee"):
+            st.markdown(f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(of_gee))}")
+
+
+def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -> None:
+    area = summary["area"]
+    for one in area["analyses"][0]["differences"]:
+        st.markdown(
+            f"**Area, random readers and cases** (Obuchowski-Rockette, Hillis): {plain(sentence(Difference(**one)))}"
+        )
+    left, right = st.columns(2)
+    left.plotly_chart(
+        mean_roc_figure(study), theme=None, key="rs_roc", alt="Mean ROC curve of the readers under each modality"
+    )
+    right.plotly_chart(
+        reader_areas_figure(study.readers, area["by_reader"]), theme=None, key="rs_areas",
+        alt="Area of each reader under each modality",
+    )  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "measure": measure_title(measure, summary[measure]), "readers": analysis["readers"],
+                "cases": analysis["cases"],
+                **{mean["modality"]: round(mean["value"], 4) for mean in summary[measure]["means"]},
+                "difference": f"{one['first']} - {one['second']}", "value": round(one["value"], 4),
+                "low": round(one["low"], 4), "high": round(one["high"], 4), "df": round(one["df"], 2),
+                "p": float(f"{one['p']:.3g}"), "p (Holm)": float(f"{one['p_holm']:.3g}"),
+            }
+            for measure in MEASURES
+            if measure in summary
+            for analysis in summary[measure]["analyses"]
+            for one in analysis["differences"]
+        ]
+    )  # fmt: skip
+    st.dataframe(table, hide_index=True, width="stretch")
+    draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
+    components = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in area["components"].items())
+    words = f"Components of variance: {components}."
+    if "dbm" in area:
+        dbm = area["dbm"]
+        words += f" DBM: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}."
+    st.caption(words)
+    for pair, p in area.get("not_inferior", {}).items():
+        st.markdown(f"Not inferior by {margin:g}, {plain(pair)}: one-sided p {p:.3g}")
+
+
+def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:
+    """The average unaided reader against each model that answered every case."""
+    whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
+    if not whole or "area" not in summary:
+        return ()
+    readers = found.study.scores[0]
+    return with_holm([against_one(name, readers, scores, found.study) for name, scores in whole.items()])
+
+
+def draw_times(found: Results) -> list[list[str]]:
+    """Seconds a case by reader and modality; the same as rows of the report."""
+    table = pd.DataFrame(found.table)
+    if table.empty:
+        return []
+    times = table.drop_duplicates(["reader", "modality", "case"]).groupby(["reader", "modality"])["seconds"]
+    shown = times.agg(["median", "mean", "count"]).round(1).reset_index()
+    st.markdown("**Seconds a case**")
+    st.dataframe(shown, hide_index=True)
+    interrupted = int((table["interruptions"] > 0).sum())
+    st.caption(f"{interrupted} reads were interrupted: the case was opened again, and its time counts from then.")
+    return [[str(cell) for cell in row] for row in shown.itertuples(index=False)]
+
+
+def draw_downloads(report: ReaderStudyReport, reads: pd.DataFrame | None) -> None:
+    """The report, and the tables that other programs read; numbered, without a name or an id."""
+    study = report.study
+    made = {
+        ("Report (PDF)", "report.pdf", "application/pdf"): lambda: build_pdf(reader_study_document(report)),
+        ("Report (HTML)", "report.html", "text/html"): lambda: build_html(reader_study_document(report)).encode(),
+        ("For MRMCaov", "mrmcaov.csv", "text/csv"): lambda: write_long_table(study).encode(),
+        ("For iMRMC", "study.imrmc", "text/plain"): lambda: write_imrmc(study).encode(),
+    }
+    if study.fully_crossed:
+        kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+        made["For RJafroc", "rjafroc.xlsx", kind] = lambda: write_workbook(study)
+    if reads is not None:
+        made["Reads", "reads.csv", "text/csv"] = lambda: reads.to_csv(index=False).encode()
+    with st.container(horizontal=True):
+        for (label, name, kind), build in made.items():
+            st.download_button(
+                label,
+                deferred("design_reader_study", lambda _, build=build: build()),  # type: ignore[misc]
+                f"secondread-reader-study-{name}",
+                kind,
+                icon=":material/download:",
+                on_click="ignore",
+            )
