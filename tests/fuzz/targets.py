@@ -36,7 +36,7 @@ from made_workbooks import HEADER, PARTS, TITLES, WHOLE, cell, row, sheet_part, 
 from PIL import Image as Raster  # noqa: E402
 
 from core.errors import AppError, UnreadableImage  # noqa: E402
-from core.evaluation.tables import scores  # noqa: E402
+from core.evaluation.tables import scores, workbooks  # noqa: E402
 from core.imaging import decode_process, intake  # noqa: E402
 from core.imaging.decoded import Decoded, Limits  # noqa: E402
 from core.imaging.dicom import codestream, frame, header  # noqa: E402
@@ -47,7 +47,7 @@ from core.models import cards  # noqa: E402
 from core.settings import Settings  # noqa: E402
 from train.datasets import manifest  # noqa: E402
 from train.datasets.deidentify import without_metadata  # noqa: E402
-from train.datasets.hospital import join, keys, workbooks  # noqa: E402
+from train.datasets.hospital import join, keys  # noqa: E402
 from train.datasets.hospital.columns import KeyColumns  # noqa: E402
 
 PATIENT = "SECRET"
