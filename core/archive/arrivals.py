@@ -31,7 +31,7 @@ from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, ProcessActor, require_permission
 from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Lease, Queue
-from core.records.reads.rows import undeleted
+from core.records.reads.rows import in_worklist
 from core.records.reads.studies import create_study
 from core.settings import MIB, Settings
 from core.types import SIDE_NOT_STATED
@@ -386,7 +386,7 @@ def _study_of_files(connection: Connection, sha256s: Sequence[str]) -> str | Non
     query = (
         select(image.c.study_id)
         .join_from(image, tables.study, image.c.study_id == tables.study.c.id)
-        .where(image.c.sha256.in_(sha256s), undeleted(), image.c.study_id.not_in(select(source.c.study_id)))
+        .where(image.c.sha256.in_(sha256s), in_worklist(), image.c.study_id.not_in(select(source.c.study_id)))
         .order_by(tables.study.c.created_at)
     )
     return connection.execute(query.limit(1)).scalar_one_or_none()

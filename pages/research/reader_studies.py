@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,9 +11,9 @@ import streamlit as st
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study_summary import simulated_power
 from core.records.people.permissions import SignedIn
-from core.records.reader_studies import designs, readings
+from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
-from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION
+from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION, StudyCase
 from core.reports.content import when
 from core.types import Modality
 from pages.parts import address
@@ -24,6 +25,7 @@ from pages.research.parts.reader_study_results import design_facts, draw_results
 
 NEW, TABLE = "New reader study", "Analyse a table"
 POWER_RUNS = 200
+OWN_STUDIES = "this site's own studies"
 
 
 def name_of(row: ReaderStudyRow) -> str:
@@ -40,14 +42,15 @@ def design(actor: SignedIn) -> str | None:
     left, middle, right = st.columns(3)
     modality = Modality(left.selectbox("Kind of image", [one.value for one in Modality], key="rs_modality"))
     seed = int(middle.number_input("Seed", 0, 2**31 - 1, 0, key="rs_seed", help="Of cases, groups and orders"))
-    at_hand = designs.cases_at_hand(database(), actor, modality)
-    kinds = [any(case.truth.values()) for case in at_hand.cases]
+    with right:
+        cases, of_data_set, source = choose_cases(actor, modality)
+    kinds = [any(case.truth.values()) for case in cases]
     n_malignant, n_other = sum(kinds), len(kinds) - sum(kinds)
-    right.metric("Studies with a known truth", len(kinds), help="With their final read; every breast has a truth")
-    for words, n in at_hand.left_out.items():
-        st.caption(f"{n} more left out: {words}")
     if min(n_malignant, n_other) < 1:
-        st.info("A reader study needs studies with and without cancer whose final read and truth are saved.")
+        st.info(
+            "A reader study needs studies with and without cancer whose final read and truth are saved, or a data set "
+            "with both among the pictures that are held back."
+        )
         return None
     left, middle, right = st.columns(3)
     positive = int(left.number_input(f"With a malignant breast (of {n_malignant})", 1, n_malignant, n_malignant))
@@ -71,18 +74,38 @@ def design(actor: SignedIn) -> str | None:
     draw_power(len(readers), positive, negative)
     if not st.button("Make the design", type="primary", key="rs_make"):
         return None
-    chosen, left_over = designs.draw_cases(at_hand.cases, positive=positive, negative=negative, seed=seed)
+    chosen, left_over = designs.draw_cases(cases, positive=positive, negative=negative, seed=seed)
     if n_training > len(left_over):
         raise InvalidInput(f"{len(left_over)} studies are left for training; {n_training} were asked for.")
-    return designs.create_reader_study(
-        database(),
-        actor,
-        {
-            "title": title, "question": question, "modality": modality, "cases": chosen,
-            "training": left_over[:n_training], "readers": tuple(readers), "design": plan, "pause_days": pause,
-            "groups": groups, "seed": seed, "cut": cut, "margin": margin,
-        },
-    )  # fmt: skip
+    with st.spinner("Making the design"):
+        return designs.create_reader_study(
+            database(),
+            actor,
+            {
+                "title": title, "question": question, "modality": modality, "cases": chosen,
+                "training": left_over[:n_training], "readers": tuple(readers), "design": plan, "pause_days": pause,
+                "groups": groups, "seed": seed, "cut": cut, "margin": margin, "source": source,
+            },
+            of_data_set=of_data_set,
+        )  # fmt: skip
+
+
+def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCase], tuple[int, str] | None, str]:
+    """The cases; of a data set also its version and label for malignant; and what the source is called."""
+    sets = {one.source: one for one in data_set_cases.data_sets_at_hand(database(), actor, modality)}
+    source = st.selectbox("Cases from", [OWN_STUDIES, *sets], key=f"rs_source_{modality}")
+    if source == OWN_STUDIES:
+        at_hand = designs.cases_at_hand(database(), actor, modality)
+        st.caption(f"{len(at_hand.cases)} with their final read and a truth for every breast.")
+        for words, n in at_hand.left_out.items():
+            st.caption(f"{n} more left out: {words}")
+        return at_hand.cases, None, ""
+    labels = list(sets[source].labels)
+    likely = next((one for one in data_set_cases.MALIGNANT_LABELS if one in labels), labels[0])
+    label = st.selectbox("Label that is malignant", labels, index=labels.index(likely), key=f"rs_label_{source}")
+    st.caption("A picture is a case. A model that was trained on other data may know it all the same.")
+    found = data_set_cases.cases_of_version(database(), actor, sets[source].version_id, label)
+    return found, (sets[source].version_id, label), f"{source}, malignant: {label}"[:200]
 
 
 def draw_power(n_readers: int, positive: int, negative: int) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -135,6 +136,8 @@ study = Table(
     Column("patient_hash", SHA256, index=True),
     Column("taken_on", Date),  # by the files; None where they do not say it, and for studies from before it was kept
     Column("is_synthetic", Boolean, nullable=False),
+    # Made of a picture of a data set: in no worklist, and read in reader studies alone.
+    Column("is_reader_study_case", Boolean, nullable=False, server_default=false()),
     Column("deleted_at", Moment),
     Column("deleted_by", ForeignKey("person.id")),
 )

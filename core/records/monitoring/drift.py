@@ -83,7 +83,7 @@ def seen(db: Database, actor: Actor, *, since: timedelta) -> Seen:
         require_permission(connection, actor, "see_drift")
         start = tables.now() - since
         study, image, retained = tables.study.c, tables.image.c, tables.prediction.c
-        counts = [study.deleted_at.is_(None), study.created_at >= start]
+        counts = [study.deleted_at.is_(None), study.is_reader_study_case.is_(False), study.created_at >= start]
         if not db.settings.demo:
             counts.append(study.is_synthetic.is_(False))
         images = connection.execute(

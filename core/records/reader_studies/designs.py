@@ -1,7 +1,8 @@
 """Reader studies as rows: designed, locked before the first read, closed after the last.
 
 The protocol that was locked is the one that is read by: its sha256 stands in its row and in the audit trail, and the
-database refuses to change either. Cases are studies of the worklist whose final read and truth are known.
+database refuses to change either. Cases are studies of the worklist whose final read and truth are known, or pictures
+of a data set (`data_set_cases`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
+from core.records.reader_studies.data_set_cases import drop_cases, require_there, store_cases
 from core.records.reader_studies.protocol import (
     QUESTION_LENGTH_MOST,
     TITLE_LENGTH_MOST,
@@ -32,6 +34,7 @@ from core.records.reader_studies.protocol import (
 from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import MALIGNANT, finished, is_reading
 from core.records.reads.reading_leases import is_double_read
+from core.records.reads.studies import delete_files
 from core.types import SIDE_NOT_STATED, Modality
 
 DESIGNED, READING, CLOSED = "being designed", "being read", "closed"
@@ -145,17 +148,28 @@ def possible_readers(db: Database, actor: Actor) -> dict[int, str]:
     return {row.id: row.name for row in rows if "radiologist" in row.roles}
 
 
-def create_reader_study(db: Database, actor: Actor, values: Mapping[str, object]) -> str:
+def create_reader_study(
+    db: Database, actor: Actor, values: Mapping[str, object], *, of_data_set: tuple[int, str] | None = None
+) -> str:
     """A reader study that is being designed. values: the fields of a `Protocol`. Its id.
 
-    Raises NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
+    of_data_set: the version that the cases are pictures of, and the label that counts as malignant; None where they are
+    studies of this site. Raises NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
     """
+    with db.read() as connection:
+        require_permission(connection, actor, "design_reader_study")
+    protocol = _checked(values)
+    wanted = (*protocol.cases, *protocol.training)
+    if of_data_set is not None:
+        store_cases(db, actor, *of_data_set, wanted, protocol.modality)
     with db.begin() as connection:
         person = require_permission(connection, actor, "design_reader_study")
-        protocol = _checked(values)
-        known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
-        if any(known.get(case.study_id) != case for case in (*protocol.cases, *protocol.training)):
-            raise Conflict("A case is here no more, or its truth was changed meanwhile. Choose the cases again.")
+        if of_data_set is not None:
+            require_there(connection, db, *of_data_set, wanted)
+        else:
+            known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
+            if any(known.get(case.study_id) != case for case in wanted):
+                raise Conflict("A case is here no more, or its truth was changed meanwhile. Choose the cases again.")
         _require_readers(connection, protocol)
         study_id = uuid4().hex
         connection.execute(
@@ -221,8 +235,11 @@ def discard_reader_study(db: Database, actor: Actor, study_id: str) -> None:
         person = require_permission(connection, actor, "design_reader_study")
         if find_reader_study(connection, study_id, is_for_change=True).locked_at is not None:
             raise Conflict("This reader study is locked: what was read by it stays.")
+        protocol = Protocol.model_validate(find_reader_study(connection, study_id).protocol)
         connection.execute(tables.reader_study.delete().where(tables.reader_study.c.id == study_id))
+        freed = drop_cases(connection, [case.study_id for case in (*protocol.cases, *protocol.training)])
         trail.record(connection, person.id, "discard reader study", f"reader study {study_id}")
+    delete_files(db, freed)
 
 
 def close_reader_study(db: Database, actor: Actor, study_id: str, *, reason: str = "") -> None:

@@ -34,7 +34,10 @@ class _Part(BaseModel):
 
 
 class StudyCase(_Part):
-    """One study of the worklist. truth: breast -> whether it is malignant. patient: number, equal for one patient."""
+    """One study of the worklist, or one made of a picture of a data set.
+
+    truth: breast -> whether it is malignant. patient: number, equal for one patient.
+    """
 
     study_id: str = Field(pattern="^[0-9a-f]{32}$")
     truth: Mapping[str, bool] = Field(min_length=1)
@@ -52,7 +55,8 @@ class Protocol(_Part):
 
     pause_days: at least so many days between the sessions of one reader. groups: 1 where everybody reads everything
     (fully crossed), else readers and cases are dealt into so many groups, each reading its own (split-plot). cut: from
-    this suspicion (0 to 100) on a breast is called; margin: of non-inferiority in area, 0 for none.
+    this suspicion (0 to 100) on a breast is called; margin: of non-inferiority in area, 0 for none. source: where the
+    cases come from, "" for this site's own studies.
     """
 
     title: str = Field(min_length=1, max_length=TITLE_LENGTH_MOST)
@@ -67,6 +71,7 @@ class Protocol(_Part):
     seed: int = Field(default=0, ge=0, lt=2**31)
     cut: int = Field(default=3, ge=1, le=100)
     margin: float = Field(default=0.0, ge=0.0, le=0.5)
+    source: str = Field(default="", max_length=200)
 
     @property
     def n_positive(self) -> int:

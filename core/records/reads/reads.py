@@ -127,6 +127,8 @@ def record_first_read(
     with db.begin() as connection:
         person = require_permission(connection, actor, "record_first_read")
         study = find_study(connection, study_id, is_for_change=True)
+        if study.is_reader_study_case:
+            raise Conflict("This is a case of a reader study. Read it on the page Study reading.")
         _refuse_late_first_read(connection, person, study)
         require_free(connection, study_id, person.id)
         answers_seen.require_unchanged(connection, person, study_id, before)
@@ -163,7 +165,9 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
             return
         is_over = has_read(connection, study_id, "final") and not is_double_read(connection, study_id)
         is_arbiter = _has_done(connection, person, study_id, "arbitrate")
-        if not (has_read(connection, study_id, "first", person) or is_over or is_arbiter):
+        # A case of reader studies alone is shown by the page that reads it, as its protocol says.
+        is_case = study.is_reader_study_case
+        if not (has_read(connection, study_id, "first", person) or is_over or is_arbiter or is_case):
             raise Conflict("Save your first impression before the AI's answer is shown.")
         pictures = answers_seen.pictures_for_trail(connection, study_id)
         trail.record(connection, person.id, "reveal", f"study {study_id}", pictures=pictures)

@@ -107,6 +107,11 @@ def undeleted() -> Any:
     return tables.study.c.deleted_at.is_(None)
 
 
+def in_worklist() -> Any:
+    """The condition that a study is not deleted, and no case of reader studies alone."""
+    return undeleted() & tables.study.c.is_reader_study_case.is_(False)
+
+
 def _read_exists(kind: str) -> Any:
     read = tables.read.c
     return exists().where(read.study_id == tables.study.c.id, read.kind == kind).label(f"has_{kind}")

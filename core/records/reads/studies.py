@@ -32,7 +32,16 @@ from core.records.reads.drafts import drop_draft
 from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease
 from core.records.reads.reads import has_read
-from core.records.reads.rows import StudyRow, breasts_of, columns_of, find_study, image_of, study_rows, undeleted
+from core.records.reads.rows import (
+    StudyRow,
+    breasts_of,
+    columns_of,
+    find_study,
+    image_of,
+    in_worklist,
+    study_rows,
+    undeleted,
+)
 from core.types import LATERALITIES, VIEWS, Image, Modality
 
 log = logging.getLogger(__name__)
@@ -133,7 +142,7 @@ def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyR
     with db.read() as connection:
         require_permission(connection, actor, "see_worklist")
         wanted = search.strip().casefold()
-        rows = study_rows(connection, undeleted())
+        rows = study_rows(connection, in_worklist())
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
     return [row for row in rows if wanted in row.display_name.casefold()]
 
@@ -261,6 +270,8 @@ def may_delete(db: Database, actor: Actor, study_id: str) -> bool:
 
 def _why_not_deleted(connection: Connection, person: Person, retained: Row[Any]) -> Conflict | NotAllowed | None:
     read = tables.read.c
+    if retained.is_reader_study_case:
+        return Conflict("This is a case of a reader study: it goes with the design that named it.")
     if has_read(connection, retained.id, "final"):
         return Conflict("A final read of this study is saved, so it stays. Add an amendment to the read instead.")
     of_others = select(read.id).where(read.study_id == retained.id, read.person_id != person.id).limit(1)

@@ -19,7 +19,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import ACTIONS, Actor, Person, allowed, require_permission
 from core.records.reads import reading_leases
 from core.records.reads.reads import disagreement_of, has_read, studies_with_others_visible, to_arbitrate
-from core.records.reads.rows import STATES, StudyRow, find_study, study_rows, undeleted
+from core.records.reads.rows import STATES, StudyRow, find_study, in_worklist, study_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def worklist(db: Database, actor: Actor, *, search: str = "") -> list[WorklistRo
     """Every study, newest first. search: part of the name, any case. Raises NotAllowed."""
     with db.read() as connection:
         person = require_permission(connection, actor, "see_worklist")
-        found = _as_found_by(connection, person, study_rows(connection, undeleted()))
+        found = _as_found_by(connection, person, study_rows(connection, in_worklist()))
     wanted = search.strip().casefold()
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
     return [row for row in found if wanted in row.study.display_name.casefold()]

@@ -45,6 +45,7 @@ def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
             "Cases", f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, "
             f"{protocol.n_positive} malignant",
         ),
+        ("Cases from", protocol.source),
         ("Readers", f"{len(protocol.readers)} readers, {split}"),
         ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
         ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
@@ -99,7 +100,8 @@ def model_facts(found: Results) -> list[tuple[str, str]]:
     models = [
         (f"Index test, {name}", f"weights sha256 {', '.join(found.weights[name])}") for name in sorted(found.weights)
     ]
-    return [*models, ("Reference standard", "truth entered at this site for each breast")]
+    truth = "the label of the data set" if found.row.protocol.source else "truth entered at this site for each breast"
+    return [*models, ("Reference standard", truth)]
 
 
 def draw_table(actor: SignedIn) -> None:

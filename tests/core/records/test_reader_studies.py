@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
@@ -9,20 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, picture, sqlite_only
+from PIL import Image as Raster
+from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, picture, sqlite_only, stored_files
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from core.errors import Conflict, InvalidInput, NotAllowed
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.records import data_sets
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
-from core.records.reader_studies import designs, readings
+from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
 from core.records.reads import answers_seen, reads, studies, truths, worklist
 from core.records.reads.reads import Impression
-from core.types import Modality
+from core.types import SIDE_NOT_STATED, Modality
 
 
 def cases(n_positive: int, n_negative: int) -> tuple[StudyCase, ...]:
@@ -299,3 +302,88 @@ def test_a_double_reading_is_no_case_because_its_answer_is_shown_to_its_readers_
     truths.record_truth(records, cleo, study, breast="R", **entered)  # type: ignore[arg-type]
     found = designs.cases_at_hand(records, ada, Modality.ULTRASOUND)
     assert found.cases == () and [n for words, n in found.left_out.items() if "blinded" in words] == [1]
+
+
+# ---- cases from a data set ---------------------------------------------------------------------------------------
+
+
+def data_set(db: Database, eve: Somebody) -> int:
+    """12 pictures of 6 patients: 8 held back, 4 of them malignant; the others in the training part."""
+    rows = []
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 36)).astype(np.uint8)
+        out = io.BytesIO()
+        Raster.fromarray(pixels).save(out, "PNG")
+        name = data_sets.store_file(db.settings, out.getvalue(), "png")
+        part, label = ("test" if number < 8 else "train"), ("malignant", "benign")[number % 2]
+        rows.append(f"{name},{label},p{number // 2},{part},{'L' if number == 0 else ''}")
+    return data_sets.create_data_set(
+        db, eve, name="Set", modality=Modality.ULTRASOUND, split={}, found={"leaking": False},
+        manifest=("file,label,patient,split,laterality\n" + "\n".join(rows) + "\n").encode(),
+        counts={"test": {"malignant": 4, "benign": 4}, "train": {"malignant": 2, "benign": 2}},
+    )  # fmt: skip
+
+
+@sqlite_only
+def test_pictures_that_are_held_back_become_cases_that_only_the_study_shows(records: Database) -> None:
+    eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
+    bob = add_person(records, "Bob", "radiologist")
+    version_id = data_set(records, eve)
+    (at_hand,) = data_set_cases.data_sets_at_hand(records, eve, Modality.ULTRASOUND)
+    assert at_hand.labels == {"malignant": 4, "benign": 4}
+    assert data_set_cases.data_sets_at_hand(records, eve, Modality.MAMMOGRAPHY) == []
+    found = data_set_cases.cases_of_version(records, eve, version_id, "malignant")
+    assert [case.patient for case in found] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert set(found[0].truth) == {"L"} and set(found[1].truth) == {SIDE_NOT_STATED}
+    assert sum(any(case.truth.values()) for case in found) == 4
+    values = {"title": "t", "modality": "ultrasound", "cases": found[:6], "readers": (ann.id, bob.id)}
+    with pytest.raises(Conflict, match="not in this data set"):
+        designs.create_reader_study(records, eve, values, of_data_set=(version_id, "benign"))
+    made = [
+        designs.create_reader_study(
+            records, eve, values | {"source": at_hand.source}, of_data_set=(version_id, "malignant")
+        )
+        for _ in range(2)
+    ]
+    assert studies.list_studies(records, ann) == [] and worklist.worklist(records, ann) == []
+    stored = studies.load_study(records, ann, found[0].study_id)
+    assert stored.images[0].image.pixels.shape == (40, 36) and stored.breasts == ("L",)
+    assert "Set" not in stored.row.display_name
+    with pytest.raises(Conflict, match="Study reading"):
+        reads.record_first_read(records, ann, found[0].study_id, {"L": CALM})
+    with pytest.raises(Conflict, match="goes with the design"):
+        studies.delete_study(records, eve, found[0].study_id, reason="x")
+
+    designs.discard_reader_study(records, eve, made[0])
+    assert studies.load_study(records, ann, found[0].study_id), "the other design names it"
+    designs.lock_reader_study(records, eve, made[1])
+    (turn,) = readings.turns(records, ann)
+    for _ in range(2):
+        task = readings.turns(records, ann)[0].task
+        assert task is not None
+        readings.begin_task(records, ann, turn.id, task)
+        if task.modality == AIDED:
+            reads.reveal(records, ann, task.case.study_id)
+        readings.save_read(records, ann, turn.id, task, dict.fromkeys(task.case.truth, CALM))
+    designs.close_reader_study(records, eve, made[1], reason="enough")
+    assert not any(row["had_seen_answer"] for row in readings.results_of(records, eve, made[1]).table)
+
+
+@sqlite_only
+def test_a_discarded_design_takes_its_cases_with_it_and_leaves_the_studies_of_the_site(records: Database) -> None:
+    eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
+    bob = add_person(records, "Bob", "radiologist")
+    version_id = data_set(records, eve)
+    own = studies.create_study(records, ann, display_name="own", images=[picture()])
+    found = data_set_cases.cases_of_version(records, eve, version_id, "malignant")
+    before = stored_files(records)
+    made = designs.create_reader_study(
+        records, eve, {"title": "t", "modality": "ultrasound", "cases": found, "readers": (ann.id, bob.id)},
+        of_data_set=(version_id, "malignant"),
+    )  # fmt: skip
+    assert len(stored_files(records)) == len(before) + 8
+    designs.discard_reader_study(records, eve, made)
+    assert stored_files(records) == before
+    with pytest.raises(NotFound):
+        studies.load_study(records, ann, found[0].study_id)
+    assert [row.id for row in studies.list_studies(records, ann)] == [own]
