@@ -14,7 +14,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test proof-short check faults attack fuzz journeys bench demo lock mutants help
+.PHONY: run install test proof-short check faults attack fuzz load-archive journeys bench demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -26,6 +26,7 @@ help:
 	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
 	@echo "make fuzz     try a million odd inputs on everything that reads what others wrote (docs/security.md)"
 	@echo "make attack   ask every door of a running server as everybody and judge the answers (docs/security.md)"
+	@echo "make load-archive  let 1,000 studies arrive while two people read (docs/integration.md)"
 	@echo "make bench    benchmarks, as ratios"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
@@ -72,6 +73,10 @@ fuzz: $(FUZZ_STAMP)
 
 attack: $(DEV_STAMP)
 	@$(PY) tests/attack/attack.py
+
+STUDIES := 1000
+load-archive: $(DEV_STAMP)
+	@$(PY) tests/load/archive_load.py --studies $(STUDIES)
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench

@@ -17,6 +17,7 @@ from core.commands import (
     backup,
     bench,
     conformance,
+    deidentify,
     dicom_listen,
     licences,
     metrics,
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         peak_levels,
         dicom_listen,
         conformance,
+        deidentify,
     ):
         command.add_parser(subparsers)
     try:

@@ -83,6 +83,10 @@ class Settings:
     ae_title: what SecondRead is called by archives (DICOM application entity title).
     archive_credentials: what signs in to archives, a line each, "name = user:password" or "name = Bearer token".
     archive_credentials_file: a file with such lines, read each time they are needed.
+    dicom_tls_certificate, dicom_tls_key: files (PEM) of the certificate that SecondRead shows in DICOM messages over
+        TLS; with them the listener takes TLS alone.
+    dicom_tls_authority: a file (PEM) of authorities whose certificates the other side may show; empty takes those that
+        this machine trusts, and the listener then asks no certificate.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -126,6 +130,9 @@ class Settings:
     ae_title: Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")] = "SECONDREAD"
     archive_credentials: str = field(default="", repr=False)
     archive_credentials_file: str = ""
+    dicom_tls_certificate: str = ""
+    dicom_tls_key: str = ""
+    dicom_tls_authority: str = ""
     demo: Switch = False
     log_level: str = "INFO"
 

@@ -29,10 +29,12 @@ AE_TITLE = "ORTHANC"
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A running archive. url: of its own interface; web: of DICOMweb. port: of DICOM messages."""
+    """A running archive. url: of its own interface; web: of DICOMweb. port: of DICOM messages. answers_at: the
+    port of this machine where it says what it commits to."""
 
     url: str
     port: int
+    answers_at: int = 0
 
     @property
     def web(self) -> str:
@@ -76,7 +78,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         if os.environ.get("CI") == "true":
             pytest.fail(MISSING)
         pytest.skip(MISSING)
-    orthanc = Orthanc(f"http://127.0.0.1:{_free_port()}", _free_port())
+    orthanc = Orthanc(f"http://127.0.0.1:{_free_port()}", _free_port(), _free_port())
     configuration = {
         "Name": "Tests", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
         "HttpPort": int(orthanc.url.rpartition(":")[2]), "DicomPort": orthanc.port, "DicomAet": AE_TITLE,
@@ -84,6 +86,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         "DicomAlwaysAllowEcho": True, "DicomAlwaysAllowStore": True, "OverwriteInstances": False,
         "StableAge": 1, "SaveJobs": False,
+        "DicomModalities": {"secondread": {"AET": "SECONDREAD", "Host": "127.0.0.1", "Port": orthanc.answers_at}},
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     with (folder / "orthanc.log").open("wb") as log:

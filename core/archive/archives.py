@@ -23,6 +23,7 @@ from core.settings import Settings
 
 _NAME = re.compile(r"[^\W_](?:[\w .\-]{0,58}[\w.\-])?")
 _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
+PRIORS_MOST, PRIORS_MIB_MOST, PRIORS_MIB = 20, 100_000, 1024
 _HOST = re.compile(r"[A-Za-z0-9._\-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 
 
@@ -32,7 +33,9 @@ class ArchiveAddress:
 
     ae_title, host, port: for DICOM messages; "" and None where the archive is reached by DICOMweb alone.
     sends: kinds of `RESULT_KINDS` that go there after a final read. pushes: whether what it sends by DICOM messages is
-    taken (`core.archive.listener`).
+    taken (`core.archive.listener`). has_tls: DICOM messages go to it by TLS (`core.archive.association`). commits: it
+    is asked to answer for each result before that counts as delivered (`core.archive.commitment`). priors, priors_mib:
+    how many earlier exams of a patient are fetched with a new one, and how large they may be together.
     """
 
     name: str
@@ -42,6 +45,10 @@ class ArchiveAddress:
     port: int | None = None
     sends: tuple[str, ...] = ()
     pushes: bool = False
+    has_tls: bool = False
+    commits: bool = False
+    priors: int = 0
+    priors_mib: int = PRIORS_MIB
 
     @property
     def has_dimse(self) -> bool:
@@ -141,10 +148,11 @@ def archive_of(connection: Connection, archive_id: int) -> Archive:
     return _archive(row)
 
 
-def sender_of(db: Database, ae_title: str, address: str) -> Archive | None:
-    """The archive that calls itself so from this network address and may send studies; None where there is none."""
+def caller_of(db: Database, ae_title: str, address: str) -> Archive | None:
+    """The archive that calls itself so from this network address and may send studies, or say that it answers for
+    results; None where there is none."""
     with db.read() as connection:
-        known = [one for one in _all(connection) if one.pushes and one.ae_title == ae_title]
+        known = [one for one in _all(connection) if (one.pushes or one.commits) and one.ae_title == ae_title]
     return next((one for one in known if address in _addresses(one.host)), None)
 
 
@@ -199,7 +207,8 @@ def _all(connection: Connection) -> list[Archive]:
 def _archive(row: Row[Any]) -> Archive:
     return Archive(
         name=row.name, dicomweb_url=row.dicomweb_url, ae_title=row.ae_title, host=row.host, port=row.port,
-        sends=tuple(row.sends), pushes=row.pushes, id=row.id,
+        sends=tuple(row.sends), pushes=row.pushes, has_tls=bool(row.has_tls), commits=bool(row.commits),
+        priors=row.priors or 0, priors_mib=row.priors_mib or PRIORS_MIB, id=row.id,
     )  # fmt: skip
 
 
@@ -217,6 +226,10 @@ def _checked(address: ArchiveAddress, settings: Settings) -> Mapping[str, Any]:
         raise InvalidInput("For DICOM messages all of AE title, host and port are needed, or none of them.")
     if clean.pushes and not clean.has_dimse:
         raise InvalidInput("What an archive may send is told by its AE title and host: give both, and the port.")
+    if (clean.commits or clean.has_tls) and not clean.has_dimse:
+        raise InvalidInput("Storage commitment and TLS are of DICOM messages: give AE title, host and port.")
+    if not 0 <= clean.priors <= PRIORS_MOST or not 1 <= clean.priors_mib <= PRIORS_MIB_MOST:
+        raise InvalidInput(f"Earlier exams can be 0 to {PRIORS_MOST}, and 1 to {PRIORS_MIB_MOST} MiB together.")
     if clean.has_dimse and not _AE_TITLE.fullmatch(clean.ae_title):
         raise InvalidInput("An AE title has 1 to 16 printable ASCII characters without backslash.")
     if clean.has_dimse and not _HOST.fullmatch(clean.host):

@@ -7,12 +7,14 @@ to be fetched its number waits under the site's key until it is here.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select, update
 
 from core.archive import pushed
 from core.archive.archives import Archive, archive_of, credentials_of
@@ -114,6 +116,26 @@ def fetch_by_rule(db: Database, archive_id: int, study_uid: str, person_id: int)
         return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_RULE, person_id=person_id)
 
 
+def fetch_prior(db: Database, row: Row[Any], study_uid: str) -> int | None:
+    """The same for an earlier exam of the patient whose study came by this row; who asked for that answers for it."""
+    asked_by = BY_RULE if row.asked_by == BY_PUSH else row.asked_by
+    with db.begin() as connection:
+        hold(connection, AdvisoryLock.ARRIVALS)
+        if connection.execute(_same_exam(db, study_uid)).first() is not None:
+            return None
+        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+            return None
+        return _enqueue(
+            db,
+            connection,
+            row.archive_id,
+            study_uid,
+            asked_by=asked_by,
+            person_id=row.created_by,
+            prior_of=row.study_id,
+        )
+
+
 def take_pushed(db: Database, archive_id: int, study_uid: str) -> int | None:
     """Have a study made of what an archive sent (`core.archive.pushed`); None while the same exam is being fetched."""
     arrival, archive = tables.arrival, tables.archive
@@ -156,14 +178,23 @@ def _same_exam(db: Database, study_uid: str, *conditions: ColumnElement[bool]) -
 
 
 def _enqueue(
-    db: Database, connection: Connection, archive_id: int, study_uid: str, *, asked_by: str, person_id: int
+    db: Database,
+    connection: Connection,
+    archive_id: int,
+    study_uid: str,
+    *,
+    asked_by: str,
+    person_id: int,
+    prior_of: str | None = None,
 ) -> int:
     arrival = tables.arrival
     values = {"archive_id": archive_id, "exam_hash": keyed_hash(study_uid, db.site_key) or "", "asked_by": asked_by}
     values |= {"sealed": sealed.seal(db.site_key, PURPOSE, study_uid.encode()), "attempts": 0, "tries": 0}
     values |= {"state": QUEUED, "message": "Waits to be fetched.", "created_by": person_id, "created_at": tables.now()}
+    values["prior_of"] = prior_of
     row_id: int = connection.execute(insert(arrival).values(**values).returning(arrival.c.id)).scalar_one()
     by_rule = {f"by_{'rule' if asked_by == BY_RULE else 'push'}": True} if asked_by != BY_READER else {}
+    by_rule |= {"is_prior": True} if prior_of else {}
     trail.record(connection, person_id, "fetch study", f"arrival {row_id}", archive=archive_id, **by_rule)
     return row_id
 
@@ -204,8 +235,9 @@ def process_next(db: Database, *, worker: str, machine: str, is_ending: Callable
             ARRIVALS.finish(db, lease, FAILED, str(refused))
             pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
             return True
-    _note_study(db, lease, outcome.study_id)
+    _note_study(db, lease, outcome)
     result = {"study": outcome.study_id, "n_images": outcome.n_images, "n_refused": len(outcome.refusals)}
+    result["n_bytes"] = outcome.n_bytes
     ARRIVALS.finish(db, lease, DONE, outcome.sentence, result)
     pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)
     return True
@@ -229,22 +261,28 @@ def _try_later(db: Database, lease: Lease, sentence: str) -> None:
     ARRIVALS.postpone(db, lease, sentence, due_at)
 
 
-def _note_study(db: Database, lease: Lease, study_id: str) -> None:
-    """The row names its study from now on, and no longer what it is called in its archive."""
+def _note_study(db: Database, lease: Lease, outcome: _Outcome) -> None:
+    """The row names its study from now on, and no longer what it is called in its archive. Of a new one earlier exams
+    are looked for."""
     arrival = tables.arrival
+    values: dict[str, Any] = {"study_id": outcome.study_id, "sealed": ""}
+    if outcome.n_images and lease.row.prior_of is None:
+        values |= {"priors_due_at": tables.now(), "tries": 0}
     with db.begin() as connection:
         if ARRIVALS.is_held(connection, lease):
-            connection.execute(update(arrival).where(arrival.c.id == lease.id).values(study_id=study_id, sealed=""))
+            connection.execute(update(arrival).where(arrival.c.id == lease.id).values(**values))
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """n_images: of a new study; 0 where it was here. n_not_here: images that the archive has beyond those."""
+    """n_images: of a new study; 0 where it was here. n_not_here: images that the archive has beyond those. n_bytes: of
+    the files that came."""
 
     study_id: str
     n_images: int
     refusals: Sequence[str] = ()
     n_not_here: int = 0
+    n_bytes: int = 0
 
     @property
     def sentence(self) -> str:
@@ -273,7 +311,9 @@ def _fetched(db: Database, lease: Lease, held: Held) -> _Outcome:
         beyond = [one for one in _pictures(web, uid) if known and one.uid not in known]
         return _Outcome(there, 0, n_not_here=len(beyond))
     with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
-        return _made(db, lease, held, site, _download(web, archive, uid, site, folder, held), None)
+        room = min(site.study_mib * MIB, _room_for_priors(db, archive, lease.row))
+        paths = _download(web, archive, uid, site, folder, held, room)
+        return replace(_made(db, lease, held, site, paths, None), n_bytes=sum(path.stat().st_size for path in paths))
 
 
 def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequence[Path], there: str | None) -> _Outcome:
@@ -306,14 +346,26 @@ def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[st
     return {identity.instances[sha]["SOPInstanceUID"] for sha in shas if identity and sha in identity.instances}
 
 
-def _download(web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held) -> list[Path]:
-    """The pictures of the study as files, within what a study may have here."""
+def _room_for_priors(db: Database, archive: Archive, row: Row[Any]) -> int:
+    """How many bytes the exam of this row may have by what earlier exams of one patient may have together."""
+    if row.prior_of is None:
+        return sys.maxsize
+    arrival = tables.arrival.c
+    query = select(arrival.result).where(arrival.prior_of == row.prior_of, arrival.state == DONE)
+    with db.read() as connection:
+        used = sum((result or {}).get("n_bytes", 0) for result in connection.execute(query).scalars())
+    return max(archive.priors_mib * MIB - used, 0)
+
+
+def _download(
+    web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held, room: int
+) -> list[Path]:
+    """The pictures of the study as files, within what a study may have here. room: bytes of all of them."""
     wanted = _pictures(web, uid)
     if not wanted:
         raise ArchiveRefused(f"{archive.name} lists no pictures in this study.")
     if len(wanted) > site.study_files:
         raise ArchiveRefused(f"This study has {len(wanted)} images; at most {site.study_files} may be fetched here.")
-    room = site.study_mib * MIB
     paths = []
     for number, instance in enumerate(wanted):
         held.require()

@@ -2,7 +2,8 @@
 
 "Success" is answered once the object lies whole on the disk. When nothing more came of an exam for `QUIET_SECONDS`, a
 study is made of it by the queue of arrivals, through the door of an upload. Who may send is asked of the database for
-each association. Storage commitment is not offered: SecondRead is no archive, and nobody may delete what it has.
+each association. What archives answer to our own requests for storage commitment comes here too; nobody is offered it:
+SecondRead is no archive, and nobody may delete what it has.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.archive import pushed
-from core.archive.archives import sender_of
+from core.archive.archives import Archive, caller_of
 from core.archive.arrivals import is_over, take_pushed
+from core.archive.association import server_context
+from core.archive.commitment import PUSH_MODEL, UNKNOWN, on_report
 from core.errors import AppError, UnreadableImage
 from core.imaging.dicom.header import NATIVE, TRANSFER_SYNTAXES
 from core.imaging.dicom.source import read_source_tags
@@ -30,8 +33,6 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
 log = logging.getLogger(__name__)
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-"""It would write names of studies and patients."""
 
 VERIFICATION = "1.2.840.10008.1.1"
 ASSOCIATIONS_MOST = 10
@@ -68,13 +69,16 @@ def listening(db: Database, host: str, port: int) -> Iterator[int]:
     entity.maximum_pdu_size = PDU_BYTES
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_SECONDS
     entity.add_supported_context(VERIFICATION, list(NATIVE))
+    entity.add_supported_context(PUSH_MODEL, list(NATIVE), scu_role=False, scp_role=True)  # answers of archives alone
     for sop_class in STORAGE_CLASSES:
         entity.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     handlers: list[Any] = [
         (evt.EVT_REQUESTED, _on_requested, [db]), (evt.EVT_C_STORE, _on_store, [db]),
-        (evt.EVT_DATA_RECV, _on_data, [db]),
+        (evt.EVT_DATA_RECV, _on_data, [db]), (evt.EVT_N_EVENT_REPORT, _on_event_report, [db]),
     ]  # fmt: skip
-    server: Any = entity.start_server((host, port), block=False, evt_handlers=handlers)
+    server: Any = entity.start_server(
+        (host, port), block=False, evt_handlers=handlers, ssl_context=server_context(db.settings)
+    )
     try:
         with repeated("pushed studies", lambda: enqueue_quiet(db), lambda: SWEEP_SECONDS):
             yield int(server.server_address[1])
@@ -96,19 +100,29 @@ def enqueue_quiet(db: Database, *, quiet_seconds: float = QUIET_SECONDS) -> int:
     return n
 
 
-def _sender(db: Database, event: Event) -> int | None:
-    """The number of the archive at the other end; None where it may not send."""
+def _caller(db: Database, event: Event) -> Archive | None:
+    """The archive at the other end; None where none may call."""
     requestor = event.assoc.requestor
     title = requestor.primitive.calling_ae_title if requestor.primitive else requestor.ae_title
-    found = sender_of(db, str(title).strip(), str(requestor.address))
-    return None if found is None else found.id
+    return caller_of(db, str(title).strip(), str(requestor.address))
 
 
 def _on_requested(event: Event, db: Database) -> None:
-    if _sender(db, event) is None:
-        log.warning("An association was refused: no archive of this AE title and address may send")
+    archive = _caller(db, event)
+    if archive is None:
+        log.warning("An association was refused: no archive of this AE title and address may call")
         event.assoc.acse.send_reject(*_REJECTED["calling"])
         event.assoc.kill()
+        return
+    role = event.assoc.requestor.role_selection.get(PUSH_MODEL)  # type: ignore[call-overload]
+    if not archive.commits or role is None or not role.scp_role:  # who asks it of us, an archive that we are not
+        acceptor = event.assoc.acceptor
+        acceptor.supported_contexts = [one for one in acceptor.supported_contexts if one.abstract_syntax != PUSH_MODEL]
+
+
+def _on_event_report(event: Event, db: Database) -> tuple[int, None]:
+    archive = _caller(db, event)
+    return (UNKNOWN, None) if archive is None else on_report(event, db, archive.id)
 
 
 def _on_data(event: Event, db: Database) -> None:
@@ -136,8 +150,8 @@ def _on_store(event: Event, db: Database) -> int:
 
 
 def _store(db: Database, event: Event, file: Path) -> int:
-    archive_id = _sender(db, event)
-    if archive_id is None:
+    archive = _caller(db, event)
+    if archive is None or not archive.pushes:
         return NOT_AUTHORISED
     site, state_dir = site_settings.current(db), db.settings.state_dir
     size = file.stat().st_size
@@ -150,5 +164,5 @@ def _store(db: Database, event: Event, file: Path) -> int:
     if named != (tags["SOPClassUID"], tags["SOPInstanceUID"]):
         return NOT_OF_ITS_CLASS
     names = [keyed_hash(tags[key], db.site_key) or "" for key in ("StudyInstanceUID", "SOPInstanceUID")]
-    pushed.add(state_dir, names[0], names[1], archive_id=archive_id, file=file)
+    pushed.add(state_dir, names[0], names[1], archive_id=archive.id, file=file)
     return SUCCESS

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.archive.archives import Archive, archive_to_manage, credentials_of
+from core.archive.association import SECONDS, NotOffered, associated
+from core.archive.commitment import PUSH_MODEL
 from core.archive.dicomweb import Criteria, DicomWeb
 from core.errors import AppError, ArchiveAway, ArchiveRefused
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
+from core.settings import Settings
 
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-"""It would write names of studies and patients."""
 VERIFICATION = "1.2.840.10008.1.1"
-SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,9 @@ class Finding:
 def probe_archive(db: Database, actor: Actor, archive_id: int) -> list[Finding]:
     """Tries C-ECHO, QIDO, WADO and STOW; nothing is stored. Raises NotAllowed, NotFound."""
     archive = archive_to_manage(db, actor, archive_id)
-    found = [_tried("C-ECHO", lambda: echo(archive, db.settings.ae_title))]
+    found = [_tried("C-ECHO", lambda: echo(archive, db.settings))]
+    if archive.commits:
+        found.append(_tried("Commitment", lambda: _commitment(archive, db.settings)))
     try:
         web = DicomWeb(archive, credentials_of(db.settings, archive.name), read_seconds=SECONDS)
     except AppError as refused:
@@ -43,25 +44,29 @@ def probe_archive(db: Database, actor: Actor, archive_id: int) -> list[Finding]:
     ]
 
 
-def echo(archive: Archive, ae_title: str, *, seconds: float = SECONDS) -> str | None:
+def echo(archive: Archive, settings: Settings, *, seconds: float = SECONDS) -> str | None:
     """A verification message (PS3.4 A.4). Raises ArchiveAway, ArchiveRefused; None where there is no address for it."""
-    if not archive.has_dimse or archive.port is None:
+    if not archive.has_dimse:
         return None
-    from pynetdicom import AE
-
-    entity = AE(ae_title=ae_title)
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = seconds
-    entity.add_requested_context(VERIFICATION)
-    association = entity.associate(archive.host, archive.port, ae_title=archive.ae_title)
-    if association.is_rejected:
-        raise ArchiveRefused(f"{archive.name} does not know {ae_title} as a partner, or has another AE title.")
-    if not association.is_established:
-        raise ArchiveAway(f"{archive.name} does not answer at its host and port.")
-    status = association.send_c_echo()
-    association.release()
+    try:
+        with associated(archive, settings, VERIFICATION, seconds=seconds) as association:
+            status = association.send_c_echo()
+    except NotOffered:
+        raise ArchiveRefused(f"{archive.name} does not offer verification.") from None
     if status.get("Status") != 0:
         raise ArchiveAway(f"{archive.name} did not answer the verification.")
-    return f"{archive.ae_title} answered."
+    return f"{archive.ae_title} answered{' over TLS' if archive.has_tls else ''}."
+
+
+def _commitment(archive: Archive, settings: Settings) -> str:
+    """Whether it offers storage commitment; nothing is asked."""
+    try:
+        with associated(archive, settings, PUSH_MODEL):
+            return "It is offered. Its answers come to `python -m core dicom-listen`, which must run."
+    except NotOffered:
+        raise ArchiveRefused(
+            f"{archive.name} does not offer it: results count as delivered once it shows them."
+        ) from None
 
 
 def _search(web: DicomWeb) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, select, update
 
-from core.archive import arrivals, watching
+from core.archive import arrivals, commitment, priors, watching
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import wait_seconds
 from core.archive.dicomweb import DicomWeb
@@ -55,7 +55,7 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
         try:
             dataset = _made(db, lease)
             held.require()
-            _deliver(db, lease, dataset)
+            sentence = _deliver(db, lease, dataset)
         except Ended:
             RESULTS.hand_back(db, lease)
             return False
@@ -67,7 +67,7 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
             return True
     row = lease.row
     result = {"archive": row.archive_id, "kind": row.kind, "read": row.read_id}
-    RESULTS.finish(db, lease, DONE, "Delivered: the archive shows it, with the content that was sent.", result)
+    RESULTS.finish(db, lease, DONE, sentence, result)
     return True
 
 
@@ -89,8 +89,9 @@ def content_sha256(dataset: Dataset) -> str:
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def _deliver(db: Database, lease: Lease, dataset: Dataset) -> None:
-    """Raises ArchiveAway as long as the archive does not show it, ArchiveRefused where it never will."""
+def _deliver(db: Database, lease: Lease, dataset: Dataset) -> str:
+    """How it was delivered, in a sentence. Raises ArchiveAway as long as the archive does not show it, or does not
+    answer for it, ArchiveRefused where it never will."""
     with db.read() as connection:
         archive = archive_of(connection, lease.row.archive_id)
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
@@ -106,6 +107,7 @@ def _deliver(db: Database, lease: Lease, dataset: Dataset) -> None:
             f"{archive.name} holds another object under the number of this result, and dropped this one. "
             "Tell whoever looks after the archive; an amendment of the read is sent under a number of its own."
         )
+    return commitment.settled(db, lease, archive, dataset)
 
 
 def _made(db: Database, lease: Lease) -> Dataset:
@@ -185,8 +187,13 @@ def working(db: Database) -> Iterator[None]:
         while not ended and watching.look_at_next(db):
             pass
 
+    def look_for_priors() -> None:
+        while not ended and priors.look_for_next(db):
+            pass
+
     with (
         repeated("watching archives", look, lambda: LOOK_SECONDS),
+        repeated("looking for earlier exams", look_for_priors, lambda: LOOK_SECONDS),
         repeated("fetching from archives", partial(work, arrivals.process_next, "arrivals"), lambda: LOOK_SECONDS),
         repeated("sending to archives", partial(work, send_next, "results"), lambda: LOOK_SECONDS),
     ):

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
-from core.archive import arrivals, dicomweb, listener, structured_report
+from core.archive import arrivals, commitment, dicomweb, listener, structured_report
+from core.archive.association import SECONDS
 from core.archive.encapsulated_report import ENCAPSULATED_PDF
-from core.archive.probe import SECONDS
 from core.files import write_whole
 from core.imaging.dicom.header import DEFLATED, NATIVE, TRANSFER_SYNTAXES
 from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY
@@ -55,6 +55,8 @@ def statement() -> str:
             ("Concept", "Code"), sorted((meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES)
         ),
         scheme=structured_report.OWN_SCHEME, pdf=ENCAPSULATED_PDF,
+        commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
+        hours=commitment.ANSWER_HOURS, methods="\n".join(f"- {one}" for one in _methods()),
     )  # fmt: skip
 
 
@@ -75,6 +77,12 @@ def _name(uid: str) -> str:
     return UID(uid).name
 
 
+def _methods() -> list[str]:
+    from core.imaging.dicom.confidentiality import METHODS  # with pydicom
+
+    return [f"{meaning.removesuffix(' Option')} ({code}, DCM)" for code, meaning in list(METHODS.items())[1:]]
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -90,14 +98,15 @@ holds it to what the listener accepts. Research use only. How to set it up: [int
 | Service | Role | By |
 |---|---|---|
 | Verification (C-ECHO) | user and provider | DICOM messages |
+| Storage Commitment Push Model | user | DICOM messages; its answers come to the listener |
 | Storage (C-STORE) of images | provider | DICOM messages, a process of its own |
 | Studies Service, Search (QIDO-RS) | user agent | DICOMweb |
 | Studies Service, Retrieve (WADO-RS) | user agent | DICOMweb |
 | Studies Service, Store (STOW-RS) of a structured report or a PDF | user agent | DICOMweb |
 
-Not supported: Storage Commitment, Query/Retrieve by messages (C-FIND, C-MOVE, C-GET), Modality Worklist, MPPS, media,
-printing. **SecondRead is no archive**: an association that proposes Storage Commitment has that presentation context
-rejected, and no sender may delete what it sent.
+Not supported: Storage Commitment as a provider, Query/Retrieve by messages (C-FIND, C-MOVE, C-GET), Modality Worklist,
+MPPS, media, printing. **SecondRead is no archive**: an association that proposes Storage Commitment as its user has
+that presentation context rejected, and no sender may delete what it sent.
 
 ## 2 Networking
 
@@ -135,9 +144,18 @@ Statuses of C-STORE:
 At most {room} studies of the largest size wait at once. An object that came before replaces itself. A class of the
 table may hold pictures that are refused when the study is made ([what is read](intake.md)); the page Archive says so.
 
+N-EVENT-REPORT of Storage Commitment ({commitment}) is taken from archives that are asked for it, when the association
+proposes the role of its provider: 0000 for a transaction that was begun with that archive, {unknown:04X} for any other.
+
 ### 2.3 The test of an archive
 
 C-ECHO as a user: proposes Verification alone, waits {probe} s.
+
+### 2.4 Storage commitment
+
+As a user of archives for which it is switched on: N-ACTION (type 1) with one object, once the archive shows it by
+WADO-RS. An answer is waited for on the same association for {answer} s, else it comes to the listener. After {hours}
+hours without one, and after a refusal, it is asked again in a transaction of its own.
 
 ## 3 DICOMweb
 
@@ -175,6 +193,9 @@ Read: those that pydicom knows. Written: ISO_IR 192 (UTF-8).
 ## 6 Security
 
 What is kept of a patient is encrypted under the site's key; see [security](security.md). AE titles prove nothing: put
-the listener behind a firewall that lets in the archives alone. DICOM messages over TLS need a proxy that ends TLS
-before it.
+the listener behind a firewall that lets in the archives alone. DICOM messages go over TLS (1.2 or newer, PS3.15
+B.12) where certificates are set, in both directions; which suites is left to this machine's OpenSSL. De-identified
+exports follow PS3.15 Annex E with these options (CID 7050):
+
+{methods}
 """

@@ -18,9 +18,10 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -31,9 +32,11 @@ from core.settings import REPOSITORY
 from core.types import Modality, Window
 
 _LOG = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 _ANSWER_LIMIT = 1 << 20
 _AT_ONCE = threading.BoundedSemaphore(2)
 """Two children at a time in one server process: each may use the whole memory limit."""
+_SECRET = "CHILD_SECRET"
 _WALL_FACTOR = 2
 """Wall time allowed for a second of processor time: a busy machine is no reason to refuse a picture."""
 _PASSED_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
@@ -55,15 +58,38 @@ def decode(
     only a DICOM file has.
     """
     request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits), "with_source": with_source}
-    command = [sys.executable, "-m", "core.imaging.decode_process", json.dumps(request)]
+    (answer, pixels), ended = ask_child(
+        "core.imaging.decode_process", request, source, limits, lambda pipe: _receive(pipe, limits)
+    )
+    if answer is None or (pixels is None and "refused" not in answer):
+        raise refusal_of(ended)
+    if "trouble" in answer:
+        _LOG.warning("decoding failed: %s", answer["trouble"])
+    if "refused" in answer:
+        raise UnreadableImage(answer["refused"])
+    return _decoded_from(answer, pixels)
+
+
+def ask_child(
+    module: str,
+    request: Mapping[str, Any],
+    source: bytes | Path,
+    limits: Limits,
+    receive: Callable[[IO[bytes]], Answer],
+    secret: bytes = b"",
+) -> tuple[Answer, int]:
+    """What `receive` makes of the answer of one short-lived process that reads a file, and how the process ended.
+
+    secret: goes by its environment, which nobody else on the machine can read, unlike its command line.
+    """
     with _AT_ONCE, _opened(source) as stdin:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", module, json.dumps(request)],
             stdin=stdin if stdin is not None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders write what they meet in the file
             cwd=REPOSITORY,
-            env=_child_environment(),
+            env=_child_environment() | {_SECRET: secret.hex()},
         )
         timer = threading.Timer(_WALL_FACTOR * limits.seconds, child.kill)
         timer.start()
@@ -71,7 +97,7 @@ def decode(
             if stdin is None:
                 threading.Thread(target=_feed, args=(child.stdin, source), daemon=True).start()
             assert child.stdout is not None
-            answer, pixels = _receive(child.stdout, limits)
+            answer = receive(child.stdout)
         finally:
             timer.cancel()
             child.kill()
@@ -79,13 +105,12 @@ def decode(
             for stream in (child.stdin, child.stdout):
                 if stream is not None:
                     _close(stream)
-    if answer is None or (pixels is None and "refused" not in answer):
-        raise UnreadableImage(_FAILED if ended in _CRASHES else _TOO_COSTLY)
-    if "trouble" in answer:
-        _LOG.warning("decoding failed: %s", answer["trouble"])
-    if "refused" in answer:
-        raise UnreadableImage(answer["refused"])
-    return _decoded_from(answer, pixels)
+    return answer, ended
+
+
+def refusal_of(ended: int) -> UnreadableImage:
+    """Of a file whose process gave no answer, by how that ended."""
+    return UnreadableImage(_FAILED if ended in _CRASHES else _TOO_COSTLY)
 
 
 def _opened(source: bytes | Path) -> Any:
@@ -159,7 +184,8 @@ def _decoded_from(answer: dict[str, Any], pixels: np.ndarray | None) -> Decoded:
 # What follows runs in the child.
 
 
-def _limit_this_process(limits: Limits) -> None:
+def limit_this_process(limits: Limits) -> None:
+    """Memory, processor time and file sizes, where the system knows such limits."""
     try:
         import resource  # absent on Windows
     except ImportError:
@@ -179,13 +205,26 @@ def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
     return decode_here(stream, request["kind"], limits=limits, frame=request["frame"], window=request["window"])
 
 
-def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    try:
-        decoded = _decode_here(request, stream)
-        if request["with_source"]:
-            from core.imaging.dicom.source import read_source_tags  # pydicom loads only where needed
+def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The picture in the file, as `decode` takes it."""
+    decoded = _decode_here(request, stream)
+    if request["with_source"]:
+        from core.imaging.dicom.source import read_source_tags  # pydicom loads only where needed
 
-            decoded.source = read_source_tags(stream)
+        decoded.source = read_source_tags(stream)
+    pixels = np.ascontiguousarray(decoded.pixels, "<f4")
+    facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
+    facts["windows"] = [asdict(window) for window in decoded.windows]
+    return {"shape": pixels.shape, "decoded": facts}, pixels.tobytes()
+
+
+Work = Callable[[dict[str, Any], BinaryIO], tuple[dict[str, Any], bytes]]
+
+
+def answered(work: Work, request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """What `work` makes of the file, or {"refused": sentence} and nothing."""
+    try:
+        return work(request, stream)
     except AppError as refusal:
         return {"refused": str(refusal)}, b""
     except MemoryError:
@@ -196,26 +235,22 @@ def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], 
             last = last.tb_next
         where = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else "?"
         return {"refused": _FAILED, "trouble": f"{type(error).__name__} at {where}"}, b""
-    pixels = np.ascontiguousarray(decoded.pixels, "<f4")
-    facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
-    facts["windows"] = [asdict(window) for window in decoded.windows]
-    return {"shape": pixels.shape, "decoded": facts}, pixels.tobytes()
 
 
-def main() -> None:
-    """Read the request from the command line and the file from standard input; answer on standard output."""
-    request = json.loads(sys.argv[1])
+def answer_in_child(work: Work) -> None:
+    """Read the request from the command line and the file from standard input; answer on standard output: 8 bytes of
+    length, JSON, then the bytes that `work` made."""
+    request = json.loads(sys.argv[1]) | {"secret": os.environ.get(_SECRET, "")}
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # C libraries print to descriptor 1
-    _limit_this_process(Limits(**request["limits"]))
+    limit_this_process(Limits(**request["limits"]))
     source = sys.stdin.buffer
-    stream = source if source.seekable() else io.BytesIO(source.read())
-    answer, pixels = _answer(request, stream)
+    answer, content = answered(work, request, source if source.seekable() else io.BytesIO(source.read()))
     text = json.dumps(answer).encode()
     answers.write(struct.pack("<Q", len(text)) + text)
-    answers.write(pixels)
+    answers.write(content)
     answers.close()
 
 
 if __name__ == "__main__":
-    main()
+    answer_in_child(answer_here)

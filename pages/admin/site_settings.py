@@ -8,6 +8,8 @@ import streamlit as st
 
 from core.archive import probe
 from core.archive.archives import (
+    PRIORS_MIB_MOST,
+    PRIORS_MOST,
     Archive,
     ArchiveAddress,
     archives_to_manage,
@@ -117,6 +119,7 @@ def archive_form(actor: Actor, archive: Archive | None, key: str) -> None:
             **dimse_inputs(old, key),
             sends=tuple(st.multiselect("Sent after a final read", list(RESULT_KINDS), old.sends, key=f"sends_{key}",
                                        format_func=RESULT_KINDS.__getitem__, placeholder="Nothing")),
+            **prior_inputs(old, key),
             pushes=st.toggle("Takes what it sends by DICOM messages", old.pushes, key=f"pushes_{key}",
                              help="For python -m core dicom-listen: known by its AE title and host."),
         )  # fmt: skip
@@ -134,6 +137,20 @@ def dimse_inputs(old: ArchiveAddress, key: str) -> dict[str, Any]:
         "host": host.text_input("Host for DICOM messages", old.host, key=f"archive_host_{key}"),
         "port": port.number_input("Port", 1, 65535, old.port, 1, key=f"archive_port_{key}"),
     }
+
+
+def prior_inputs(old: ArchiveAddress, key: str) -> dict[str, Any]:
+    """How many earlier exams come with a new one; what the archive is asked for, and how, by DICOM messages."""
+    number, size, commits, tls = st.columns([1, 1, 2, 2], vertical_alignment="bottom")
+    return {
+        "priors": number.number_input("Earlier exams", 0, PRIORS_MOST, old.priors, 1, key=f"priors_{key}",
+                                      help="Fetched with each new exam of a patient, the newest first."),
+        "priors_mib": size.number_input("MiB together", 1, PRIORS_MIB_MOST, old.priors_mib, 1, key=f"priors_mib_{key}"),
+        "commits": commits.toggle("Is asked to commit to results", old.commits, key=f"commits_{key}",
+                                  help="Storage commitment: a result counts as delivered once the archive answers for "
+                                       "it. Its answers come to python -m core dicom-listen, which must run."),
+        "has_tls": tls.toggle("DICOM messages over TLS", old.has_tls, key=f"tls_{key}"),
+    }  # fmt: skip
 
 
 def watch_form(actor: Actor, archive: Archive, known: Watch | None) -> None:

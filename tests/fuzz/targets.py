@@ -297,7 +297,8 @@ def _decode_as_the_child(
     """with_source: asked of every DICOM file, because what an archive's file says of itself is read in the child."""
     request = {"kind": kind, "frame": frame, "window": window, "limits": _facts(limits)}
     request["with_source"] = with_source or kind == "DICOM"
-    answer, pixels = decode_process._answer(json.loads(json.dumps(request)), io.BytesIO(source))
+    asked = json.loads(json.dumps(request))
+    answer, pixels = decode_process.answered(decode_process.answer_here, asked, io.BytesIO(source))
     text = json.dumps(answer).encode()
     stream = io.BytesIO(struct.pack("<Q", len(text)) + text + pixels)
     told, shown = decode_process._receive(stream, limits)

@@ -53,16 +53,20 @@ def searching(answer: Callable[[Criteria], list[FoundStudy]], asked: list[Criter
     return search
 
 
-def test_without_an_archive_the_page_says_who_names_one(tab: Tab) -> None:
-    assert "An administrator names one on the page Settings." in tab.open("reader/archive").text
-
-
 def test_what_is_listed_is_shown_as_it_is_and_fetched_by_a_button(
     opened_site: PageSite, tab: Tab, archive_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Criteria] = []
+
+    def away(_: Criteria) -> list[FoundStudy]:
+        raise ArchiveAway("Main PACS cannot be reached, or closed the connection.")
+
+    monkeypatch.setattr(arrivals, "search", searching(away, asked))
+    tab.open("reader/archive").press("Search")
+    assert asked[0].since is not None and asked[0].until is not None and asked[0].modality == "MG"
+    assert "cannot be reached" in tab.text
+    asked.clear()
     monkeypatch.setattr(arrivals, "search", searching(lambda _: [FOUND], asked))
-    tab.open("reader/archive")
     next(field for field in tab.app.text_input if field.label == "Name").set_value("Muster, Petra")
     tab.press("Search")
     assert asked[0].patient_name == "Muster, Petra" and asked[0].since is None, "a patient is searched on all days"
@@ -75,41 +79,22 @@ def test_what_is_listed_is_shown_as_it_is_and_fetched_by_a_button(
     assert "1.2.3.4711" not in "".join(widget.key or "" for widget in tab.app.button), "no identifier in a key"
 
 
-def test_days_count_without_a_patient_and_an_archive_that_is_away_is_a_sentence(
-    tab: Tab, archive_id: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Criteria] = []
-
-    def away(_: Criteria) -> list[FoundStudy]:
-        raise ArchiveAway("Main PACS cannot be reached, or closed the connection.")
-
-    monkeypatch.setattr(arrivals, "search", searching(away, asked))
-    tab.open("reader/archive").press("Search")
-    assert asked[0].since is not None and asked[0].until is not None and asked[0].modality == "MG"
-    assert "cannot be reached" in tab.text
-
-
-def test_who_a_study_is_of_is_shown_once_asked_for_and_recorded(
-    opened_site: PageSite, tab: Tab, archive_id: int
-) -> None:
-    tab.open("reader/read", of_archive(opened_site, archive_id))
-    assert "P-4711" not in tab.text
-    tab.press("Show")
-    assert "Name: Muster Petra" in tab.text and "Patient ID: P-4711" in tab.text
-    assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1
-    assert "P-4711" not in tab.settled().text, "for one look"
-
-
-def test_the_result_of_a_final_read_is_followed_beside_the_study_and_sent_again(
+def test_who_a_study_is_of_is_shown_once_asked_for_and_its_result_is_followed_and_sent_again(
     opened_site: PageSite, tab: Tab, archive_id: int
 ) -> None:
     release(opened_site.weights, "ultrasound-fusion")
     study = of_archive(opened_site, archive_id)
     first_read(opened_site, study)
     reads.reveal(opened_site.db, opened_site.one, study)
-    assert "Structured report" not in tab.open("reader/read", study).text
+    tab.open("reader/read", study)
+    assert "P-4711" not in tab.text and "Structured report" not in tab.text
+    assert "De-identified files" in [button.label for button in tab.app.get("download_button")]
+    tab.press("Show")
+    assert "Name: Muster Petra" in tab.text and "Patient ID: P-4711" in tab.text
+    assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1
     reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("2", 5)})
     assert "Waits · Structured report (TID 1500)" in tab.settled().text
+    assert "P-4711" not in tab.text, "for one look"
     assert "FHIR" in [button.label for button in tab.app.get("download_button")]
     tab.press("Send again")
     assert len(trail.entries(opened_site.db, opened_site.one, action="send again")) == 1
@@ -121,14 +106,22 @@ def test_an_administrator_names_changes_and_removes_an_archive(opened_site: Page
     def fill(label: str, value: str) -> None:
         next(field for field in tab.app.text_input if field.label == label).set_value(value)
 
+    assert "An administrator names one on the page Settings." in tab.open("reader/archive").text
     tab.open("admin/site_settings")
     fill("Name", "Main PACS")
     fill("DICOMweb address", "ftp://pacs")
     _save(tab, "save_archive_new_0")
     assert "begins with http:// or https://" in tab.text and archives(opened_site.db, opened_site.one) == []
     fill("DICOMweb address", "https://pacs.example/dicom-web/")
+    fill("AE title", "PACS")
+    fill("Host for DICOM messages", "pacs.example")
+    for label, value in (("Port", 104), ("Earlier exams", 3), ("MiB together", 500)):
+        next(field for field in tab.app.number_input if field.label == label).set_value(value)
+    for label in ("Is asked to commit to results", "DICOM messages over TLS"):
+        next(one for one in tab.app.toggle if one.label == label).set_value(True)
     _save(tab, "save_archive_new_0")
     (named,) = archives(opened_site.db, opened_site.one)
+    assert (named.has_dimse, named.priors, named.priors_mib, named.commits, named.has_tls) == (True, 3, 500, True, True)
     assert (named.name, named.dicomweb_url, named.sends) == ("Main PACS", "https://pacs.example/dicom-web", ())
     assert "Signs in with nothing." in tab.text
     next(one for one in tab.app.toggle if one.label == "Fetch new studies by rules").set_value(True)

@@ -102,6 +102,7 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
             raise Conflict("This result is being sent already.")
         fresh = {"state": QUEUED, "message": "Waits to be sent.", "attempts": 0, "tries": 0, "due_at": None}
         fresh |= {"cancel_asked_at": None, "ended_at": None, "result": None}
+        fresh |= {"commitment": None, "commitment_uid": None}  # whatever was said of it before, it is asked anew
         connection.execute(update(outbox).where(outbox.c.id == row_id).values(**fresh))
         trail.record(connection, person.id, "send again", f"result {row_id}", study=row.study_id, state=row.state)
 

@@ -54,7 +54,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "design reader study", "lock reader study", "discard reader study", "close reader study",
         "read in reader study",
     ),
-    "Exports": ("export report", "export comparison", "export audit"),
+    "Exports": ("export report", "export comparison", "export audit", "export de-identified"),
     "Archives": (
         "name archive", "change archive", "remove archive", "watch archive", "end watch", "query archive",
         "fetch study", "show identity",

@@ -532,6 +532,10 @@ archive = Table(
     Column("sends", JSON, nullable=False),
     Column("pushes", Boolean, nullable=False),
     Column("pushes_by", ForeignKey("person.id")),
+    Column("has_tls", Boolean),
+    Column("commits", Boolean),
+    Column("priors", Integer),
+    Column("priors_mib", Integer),
     Column("watch", JSON),
     Column("watch_by", ForeignKey("person.id")),
     Column("watch_state", JSON),
@@ -552,7 +556,8 @@ source_identity = Table(
 )
 
 # A study that is to be fetched. The row is what it is now; sealed: what it is called in its archive, until it is here
-# or nobody fetches it again. asked_by: the process that makes the study (`PROCESS_ACTIONS`).
+# or nobody fetches it again. asked_by: the process that makes the study (`PROCESS_ACTIONS`). prior_of: the study whose
+# patient's earlier exam this is, fetched with it. priors_due_at: when the archive is asked for earlier ones.
 arrival = Table(
     "arrival",
     metadata,
@@ -562,6 +567,8 @@ arrival = Table(
     Column("sealed", Text, nullable=False),
     Column("study_id", ForeignKey("study.id")),
     Column("asked_by", String(16), nullable=False),
+    Column("prior_of", String(32), index=True),
+    Column("priors_due_at", Moment, index=True),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -578,7 +585,8 @@ arrival = Table(
 )
 
 # A result on its way to an archive, one for each read, kind and archive. payload: the object, sealed; the same bytes
-# whenever it is sent again. tries: how often the archive did not take it.
+# whenever it is sent again. tries: how often the archive did not take it. commitment: None before the archive was
+# asked to answer for it, "asked", "committed", or the reason of its refusal; commitment_uid: of what was asked last.
 outbox = Table(
     "outbox",
     metadata,
@@ -589,6 +597,9 @@ outbox = Table(
     Column("kind", String(16), nullable=False),
     Column("sop_instance_uid", String(64), nullable=False),
     Column("payload", Text),
+    Column("commitment", String(80)),
+    Column("commitment_uid", String(64), index=True),
+    Column("commitment_asked_at", Moment),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
     Column("attempts", Integer, nullable=False),

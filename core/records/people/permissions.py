@@ -118,6 +118,7 @@ ACTION_TABLE = (
     Action("record_truth", _READERS, "Enter what became of a study: pathology, date and source."),
     Action("see_truth", _READERS, "See what became of a study, once its final read is saved."),
     Action("export_report", _RADIOLOGIST, "Download the report of a study as HTML or PDF."),
+    Action("export_deidentified", _READERS, "Download the files of a study without what says whose they are."),
     Action(
         "delete_study",
         _READERS,

@@ -143,7 +143,7 @@ def _as_found_by(connection: Connection, person: Person, rows: Sequence[StudyRow
             newest.setdefault(read.study_id, {})[read.person_id] = given
     names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
     plans = {row.study_id: row for row in connection.execute(select(tables.assignment))}
-    held, drafts = _held(connection), _drafts(connection, person)
+    held, drafts, priors = _held(connection), _drafts(connection, person), _priors(connection)
     visible, disputed = studies_with_others_visible(connection, person, rows), to_arbitrate(connection)
     found = []
     for row in rows:
@@ -164,7 +164,9 @@ def _as_found_by(connection: Connection, person: Person, rows: Sequence[StudyRow
                 is_double_read=is_double,
                 needs_arbitration=needs_arbitration,
                 is_mine=assigned == person.id or person.id in of_readers or is_uploader,
-                is_open=_reads_at_all(person) and _is_open(person, of_readers, is_double, needs_arbitration),
+                is_open=_reads_at_all(person)
+                and _is_open(person, of_readers, is_double, needs_arbitration)
+                and (row.id not in priors or bool(of_readers) or assigned is not None),
             )
         )
     return found
@@ -191,6 +193,16 @@ def _held(connection: Connection) -> dict[str, int]:
 def _drafts(connection: Connection, person: Person) -> set[str]:
     draft = tables.read_draft.c
     return set(connection.execute(select(draft.study_id).where(draft.person_id == person.id)).scalars())
+
+
+def _priors(connection: Connection) -> set[str]:
+    """Studies that came only to be compared with another: as earlier exams that nobody asked for."""
+    arrival = tables.arrival.c
+    rows = connection.execute(select(arrival.study_id, arrival.prior_of).where(arrival.study_id.is_not(None)))
+    asked: dict[str, bool] = {}
+    for row in rows:
+        asked[row.study_id] = asked.get(row.study_id, False) or row.prior_of is None
+    return {study_id for study_id, is_asked_for in asked.items() if not is_asked_for}
 
 
 def _reads() -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from core.archive.deidentified_export import can_export, export_study
 from core.records.archives import identity, outbox
 from core.records.people.permissions import SignedIn
 from core.records.reads import studies
@@ -16,7 +17,7 @@ from core.types import LATERALITIES, VIEWS, Modality
 from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
 from pages.parts.results import draw_result
-from pages.parts.session import database, may
+from pages.parts.session import database, deferred, may
 
 ORIGIN = {
     "Name": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate", "Accession number": "AccessionNumber",
@@ -38,6 +39,9 @@ def header(person: SignedIn, study: StoredStudy) -> None:
         if may(person, "see_identity") and identity.has_identity(database(), person, row.id):
             with st.popover("Origin", icon=":material/badge:"):
                 _origin(person, row.id)
+        if may(person, "export_deidentified") and can_export(database(), person, row.id):
+            with st.popover("Export", icon=":material/no_accounts:"):
+                _export(person, row.id)
         if row.state == "new" and may(person, "correct_image"):
             with st.popover("Correct images", icon=":material/edit:"):
                 _corrections(person, study)
@@ -96,6 +100,20 @@ def _origin(person: SignedIn, study_id: str) -> None:
         for title, keyword in ORIGIN.items():
             value = found.get(keyword, "").replace("^", " ").strip()
             st.text(f"{title}: {value or 'not stated'}")
+
+
+def _export(person: SignedIn, study_id: str) -> None:
+    """The study's files without whom they show, fetched anew when the button is clicked."""
+    st.caption(
+        "The files of this study from its archive, under pseudonyms and with shifted dates (PS3.15 Annex E). What "
+        "cannot be cleaned is left out; text burnt into a mammogram is not looked for. That you export is recorded."
+    )
+    db = database()
+    st.download_button(
+        "De-identified files", deferred("export_deidentified", lambda _: export_study(db, person, study_id)),
+        f"secondread-{study_id[:8]}-deidentified.zip", "application/zip", on_click="ignore",
+        icon=":material/folder_zip:", key="export_deidentified",
+    )  # fmt: skip
 
 
 def archive_results(person: SignedIn, study_id: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from made_images import MG, dicom, stored_mammogram
-from orthanc_site import AE_TITLE, Orthanc, running_orthanc
+from orthanc_site import AE_TITLE, Orthanc
 from record_site import Somebody, add_person, answer, explanation
 from sqlalchemy import select, update
 
@@ -33,12 +33,6 @@ from core.settings import REPOSITORY, Settings
 PATIENT, NAME, ACCESSION = "P-4711", "Planted^Petra", "ACC-0815"
 STUDY = "1.2.826.0.1.3680043.8.498.4711"
 WHO = {"worker": "test", "machine": "here"}
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from made_images import MG, dicom, stored_mammogram
-from orthanc_site import AE_TITLE, Orthanc, running_orthanc
+from orthanc_site import AE_TITLE, Orthanc
 from record_site import Somebody, add_person
 from sqlalchemy import select, update
 
@@ -28,12 +28,6 @@ US = "1.2.840.10008.5.1.4.1.1.6.1"
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 WHO = {"worker": "test", "machine": "here"}
 PATIENT = "P-4711"
-
-
-@pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as running:
-        yield running
 
 
 @pytest.fixture

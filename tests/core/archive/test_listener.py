@@ -163,7 +163,7 @@ def test_the_conformance_statement_is_what_the_code_goes_by() -> None:
     page = (REPOSITORY / conformance.PAGE).read_text(encoding="utf-8")
     assert page == conformance.statement(), "python -m core conformance"
     assert all(uid in page for uid in (*STORAGE_CLASSES, *TRANSFER_SYNTAXES))
-    assert COMMITMENT not in page
+    assert f"N-EVENT-REPORT of Storage Commitment ({COMMITMENT})" in page
 
 
 def test_more_associations_than_agreed_are_rejected(port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from test_single_sign_on import SSO, claims
 
 from core.archive import archives, arrivals, watching
 from core.archive.archives import ArchiveAddress
+from core.archive.deidentified_export import Export, record_export_at_terminal
 from core.archive.dicomweb import Criteria
 from core.archive.watching import WatchRules
 from core.errors import ArchiveAway
@@ -277,6 +278,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     trainings_run(records, ada)
     releases_change(records, ada)
     trail.record_comparison_export(records, ada, what="comparison.csv")
+    record_export_at_terminal(records, Export(), by=accounts.TERMINAL)
     trail.export_csv(records, ada, trail.entries(records, ada))
 
     found = trail.entries(records, ada)

@@ -1,0 +1,64 @@
+"""`python -m core deidentify`: DICOM files as a zip without whom they show, under the pseudonyms of this site."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from core.archive.deidentified_export import originals, record_export_at_terminal, write_export
+from core.errors import InvalidInput, NotFound
+from core.files import own_temporary_folder, temporary_folder, temporary_parent
+from core.records.database.db import open_database
+from core.records.people.accounts import TERMINAL
+from core.settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command."""
+    parser = subparsers.add_parser(
+        "deidentify", help="write DICOM files without whom they show into a zip (PS3.15 Annex E)"
+    )
+    parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="DICOM files, or folders of them")
+    parser.add_argument(
+        "--study", action="append", default=[], metavar="ID", help="a study here that came from an archive"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="ZIP", help="the file to write; never over another")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the zip and say what is in it; 0. Raises NotFound, InvalidInput, Conflict and what archives refuse."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():  # pseudonyms come from the key of a site
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    if not args.sources and not args.study:
+        raise InvalidInput("Name files or folders, or a study with --study.")
+    if args.out.exists() or not args.out.parent.is_dir():
+        raise InvalidInput("The zip is there already, or its folder is not. Choose another name.")
+    db = open_database(settings)
+    try:
+        with own_temporary_folder(settings.state_dir), temporary_folder(temporary_parent(settings.state_dir)) as folder:
+            files = list(_files(args.sources))
+            for number, study_id in enumerate(args.study):
+                (folder / str(number)).mkdir()
+                files += originals(db, study_id, folder / str(number))
+            export = write_export(db, files, args.out)
+        record_export_at_terminal(db, export, by=TERMINAL)
+    finally:
+        db.close()
+    sys.stdout.write(f"{len(export.rows)} files of {export.n_studies} studies, {export.n_patients} patients.\n")
+    for sentence, n in export.left_out.items():
+        sys.stdout.write(f"{n} left out: {sentence}\n")
+    return 0
+
+
+def _files(sources: Sequence[Path]) -> Iterator[Path]:
+    for source in sources:
+        if source.is_dir():
+            yield from sorted(path for path in source.rglob("*") if path.is_file() and not path.is_symlink())
+        elif source.is_file():
+            yield source
+        else:
+            raise InvalidInput("One of the sources is not there. Check its name.")
