@@ -19,7 +19,7 @@ from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, InvalidInput
 from core.files import temporary_folder, temporary_parent
-from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY, is_uid
+from core.imaging.dicom.source import DISPLAY, OF_INSTANCE, OF_STUDY, is_uid
 from core.imaging.intake import Intake, keyed_hash, read_study
 from core.imaging.picture import on_one_scale
 from core.reading.new_studies import NewPicture, NewStudy, require_settled
@@ -270,10 +270,10 @@ def _fetched(db: Database, lease: Lease, held: Held) -> _Outcome:
         return _made(db, lease, held, site, pushed.taken(db.settings.state_dir, lease.row.exam_hash, lease.id), there)
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
     if there is not None:
-        beyond = [one for one in _pictures(web, uid) if known and one.uid not in known]
+        beyond = [one for one in _pictures(db, web, uid) if known and one.uid not in known]
         return _Outcome(there, 0, n_not_here=len(beyond))
     with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
-        return _made(db, lease, held, site, _download(web, archive, uid, site, folder, held), None)
+        return _made(db, lease, held, site, _download(db, web, archive, uid, site, folder, held), None)
 
 
 def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequence[Path], there: str | None) -> _Outcome:
@@ -294,8 +294,13 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     return _Outcome(study_id, 0, refusals, beyond)
 
 
-def _pictures(web: DicomWeb, uid: str) -> list[FoundInstance]:
-    return [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
+def _pictures(db: Database, web: DicomWeb, uid: str) -> list[FoundInstance]:
+    """Without the pictures that are results of this site, marks and all."""
+    found = [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
+    sent = tables.outbox.c.sop_instance_uid
+    with db.read() as connection:
+        own = set(connection.execute(select(sent).where(sent.in_([one.uid for one in found]))).scalars())
+    return [one for one in found if one.uid not in own]
 
 
 def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[str]:
@@ -306,9 +311,11 @@ def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[st
     return {identity.instances[sha]["SOPInstanceUID"] for sha in shas if identity and sha in identity.instances}
 
 
-def _download(web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held) -> list[Path]:
+def _download(
+    db: Database, web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held
+) -> list[Path]:
     """The pictures of the study as files, within what a study may have here."""
-    wanted = _pictures(web, uid)
+    wanted = _pictures(db, web, uid)
     if not wanted:
         raise ArchiveRefused(f"{archive.name} lists no pictures in this study.")
     if len(wanted) > site.study_files:
@@ -349,7 +356,7 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
 def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
     """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
     first = intakes[0].source
-    instances = {intake.sha256: {key: intake.source[key] for key in OF_INSTANCE} for intake in intakes}
+    instances = {intake.sha256: {key: intake.source[key] for key in (*OF_INSTANCE, DISPLAY)} for intake in intakes}
     return SourceIdentity({key: first[key] for key in OF_STUDY}, instances)
 
 

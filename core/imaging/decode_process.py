@@ -183,9 +183,9 @@ def _answer(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], 
     try:
         decoded = _decode_here(request, stream)
         if request["with_source"]:
-            from core.imaging.dicom.source import read_source_tags  # pydicom loads only where needed
+            from core.imaging.dicom.source import DISPLAY, read_display, read_source_tags  # pydicom: only where needed
 
-            decoded.source = read_source_tags(stream)
+            decoded.source = {**read_source_tags(stream), DISPLAY: read_display(stream)}
     except AppError as refusal:
         return {"refused": str(refusal)}, b""
     except MemoryError:

@@ -527,6 +527,7 @@ archive = Table(
     Column("host", String(255), nullable=False),
     Column("port", Integer),
     Column("sends", JSON, nullable=False),
+    Column("sends_preliminary", JSON, nullable=False),
     Column("pushes", Boolean, nullable=False),
     Column("pushes_by", ForeignKey("person.id")),
     Column("watch", JSON),
@@ -574,8 +575,9 @@ arrival = Table(
     Column("ended_at", Moment),
 )
 
-# A result on its way to an archive, one for each read, kind and archive. payload: the object, sealed; the same bytes
-# whenever it is sent again. tries: how often the archive did not take it.
+# A result on its way to an archive, one for each read, kind, archive and image. image: from 1, or 0 for an object of
+# the whole read. payload: the object, sealed; the same bytes whenever it is sent again. tries: how often the archive
+# did not take it.
 outbox = Table(
     "outbox",
     metadata,
@@ -584,6 +586,7 @@ outbox = Table(
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
     Column("kind", String(16), nullable=False),
+    Column("image", Integer, nullable=False),
     Column("sop_instance_uid", String(64), nullable=False),
     Column("payload", Text),
     Column("state", String(16), nullable=False, index=True),
@@ -598,7 +601,7 @@ outbox = Table(
     Column("result", JSON),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),
-    UniqueConstraint("read_id", "kind", "archive_id"),
+    UniqueConstraint("read_id", "kind", "archive_id", "image"),
 )
 
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")
