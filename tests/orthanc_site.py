@@ -67,7 +67,9 @@ class Orthanc:
         """Every object of a modality, in the order in which they came."""
         files = [self.ask(f"/instances/{one}/file") for one in self.ask("/instances")]
         found = [dcmread(BytesIO(content)) for content in files]
-        return sorted((one for one in found if one.Modality == modality), key=lambda one: str(one.ContentTime))
+        return sorted(
+            (one for one in found if one.Modality == modality), key=lambda one: str(one.get("ContentTime", ""))
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -32,10 +32,11 @@ class ArchiveAddress:
     """What an administrator says of an archive. dicomweb_url: up to before "/studies".
 
     ae_title, host, port: for DICOM messages; "" and None where the archive is reached by DICOMweb alone.
-    sends: kinds of `RESULT_KINDS` that go there after a final read. pushes: whether what it sends by DICOM messages is
-    taken (`core.archive.listener`). has_tls: DICOM messages go to it by TLS (`core.archive.association`). commits: it
-    is asked to answer for each result before that counts as delivered (`core.archive.commitment`). priors, priors_mib:
-    how many earlier exams of a patient are fetched with a new one, and how large they may be together.
+    sends: kinds of `RESULT_KINDS` that go there after a final read; sends_preliminary: after a first impression, marked
+    as unverified. pushes: whether what it sends by DICOM messages is taken (`core.archive.listener`). has_tls: DICOM
+    messages go to it by TLS (`core.archive.association`). commits: it is asked to answer for each result before that
+    counts as delivered (`core.archive.commitment`). priors, priors_mib: how many earlier exams of a patient are fetched
+    with a new one, and how large they may be together.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ArchiveAddress:
     host: str = ""
     port: int | None = None
     sends: tuple[str, ...] = ()
+    sends_preliminary: tuple[str, ...] = ()
     pushes: bool = False
     has_tls: bool = False
     commits: bool = False
@@ -128,6 +130,37 @@ def change_archive(db: Database, actor: Actor, archive_id: int, address: Archive
         )  # fmt: skip
 
 
+def choose_results(
+    db: Database, actor: Actor, final: Mapping[str, Collection[int]], preliminary: Mapping[str, Collection[int]]
+) -> None:
+    """What goes back to which archive from the next read on, for all archives at once.
+
+    final, preliminary: kind of `RESULT_KINDS` -> ids of the archives that get it after a final read, and after a first
+    impression. Raises NotAllowed, NotFound, InvalidInput.
+    """
+    archive = tables.archive
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "manage_settings")
+        trail.lock_trail(connection)
+        known = {one.id: one for one in _all(connection)}
+        for archive_id in {one for ids in (*final.values(), *preliminary.values()) for one in ids} - known.keys():
+            archive_of(connection, archive_id)  # says that it is not named any more
+        _checked_kinds([*final], [*preliminary])
+        for one in known.values():
+            after = _checked_kinds(
+                [kind for kind, ids in final.items() if one.id in ids],
+                [kind for kind, ids in preliminary.items() if one.id in ids],
+            )
+            before = {"sends": [*one.sends], "sends_preliminary": [*one.sends_preliminary]}
+            changed = {key: value for key, value in after.items() if value != before[key]}
+            if changed:
+                connection.execute(update(archive).where(archive.c.id == one.id).values(**changed))
+                trail.record(
+                    connection, person.id, "change archive", f"archive {one.id}",
+                    before={key: before[key] for key in changed}, after=changed,
+                )  # fmt: skip
+
+
 def remove_archive(db: Database, actor: Actor, archive_id: int) -> None:
     """Forget it: nothing comes from it or goes to it any more. Raises NotAllowed, NotFound."""
     archive = tables.archive
@@ -207,8 +240,9 @@ def _all(connection: Connection) -> list[Archive]:
 def _archive(row: Row[Any]) -> Archive:
     return Archive(
         name=row.name, dicomweb_url=row.dicomweb_url, ae_title=row.ae_title, host=row.host, port=row.port,
-        sends=tuple(row.sends), pushes=row.pushes, has_tls=bool(row.has_tls), commits=bool(row.commits),
-        priors=row.priors or 0, priors_mib=row.priors_mib or PRIORS_MIB, id=row.id,
+        sends=tuple(row.sends), sends_preliminary=tuple(row.sends_preliminary), pushes=row.pushes,
+        has_tls=bool(row.has_tls), commits=bool(row.commits), priors=row.priors or 0,
+        priors_mib=row.priors_mib or PRIORS_MIB, id=row.id,
     )  # fmt: skip
 
 
@@ -236,10 +270,18 @@ def _checked(address: ArchiveAddress, settings: Settings) -> Mapping[str, Any]:
         raise InvalidInput("The host is a name or an address, without http:// and port.")
     if clean.port is not None and not 1 <= clean.port <= 65535:
         raise InvalidInput("The port can be 1 to 65535.")
-    if unknown := set(clean.sends) - set(RESULT_KINDS):
-        raise InvalidInput(f"There is no result {sorted(unknown)[0]}; there are {', '.join(RESULT_KINDS)}.")
     values = {key: _as_json(value) for key, value in asdict(clean).items() if key != "id"}
-    return values | {"sends": [kind for kind in RESULT_KINDS if kind in clean.sends]}
+    return values | _checked_kinds(clean.sends, clean.sends_preliminary)
+
+
+def _checked_kinds(sends: Collection[str], sends_preliminary: Collection[str]) -> dict[str, list[str]]:
+    """Both columns in the order of the kinds. Raises InvalidInput for a kind that there is not."""
+    if unknown := {*sends, *sends_preliminary} - set(RESULT_KINDS):
+        raise InvalidInput(f"There is no result {sorted(unknown)[0]}; there are {', '.join(RESULT_KINDS)}.")
+    return {
+        "sends": [kind for kind in RESULT_KINDS if kind in sends],
+        "sends_preliminary": [kind for kind in RESULT_KINDS if kind in sends_preliminary],
+    }
 
 
 def _check_url(address: ArchiveAddress, settings: Settings) -> None:

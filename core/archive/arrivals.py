@@ -21,7 +21,7 @@ from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, InvalidInput
 from core.files import temporary_folder, temporary_parent
-from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY, is_uid
+from core.imaging.dicom.source import DISPLAY, OF_INSTANCE, OF_STUDY, is_uid
 from core.imaging.intake import Intake, keyed_hash, read_study
 from core.imaging.picture import on_one_scale
 from core.reading.new_studies import NewPicture, NewStudy, require_settled
@@ -308,11 +308,11 @@ def _fetched(db: Database, lease: Lease, held: Held) -> _Outcome:
         return _made(db, lease, held, site, pushed.taken(db.settings.state_dir, lease.row.exam_hash, lease.id), there)
     web = DicomWeb(archive, credentials_of(db.settings, archive.name))
     if there is not None:
-        beyond = [one for one in _pictures(web, uid) if known and one.uid not in known]
+        beyond = [one for one in _pictures(db, web, uid) if known and one.uid not in known]
         return _Outcome(there, 0, n_not_here=len(beyond))
     with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
         room = min(site.study_mib * MIB, _room_for_priors(db, archive, lease.row))
-        paths = _download(web, archive, uid, site, folder, held, room)
+        paths = _download(db, web, archive, uid, site, folder, held, room)
         return replace(_made(db, lease, held, site, paths, None), n_bytes=sum(path.stat().st_size for path in paths))
 
 
@@ -334,8 +334,13 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     return _Outcome(study_id, 0, refusals, beyond)
 
 
-def _pictures(web: DicomWeb, uid: str) -> list[FoundInstance]:
-    return [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
+def _pictures(db: Database, web: DicomWeb, uid: str) -> list[FoundInstance]:
+    """Without the pictures that are results of this site, marks and all."""
+    found = [one for one in web.instances(uid) if not one.sop_class.startswith(_NO_PICTURES)]
+    sent = tables.outbox.c.sop_instance_uid
+    with db.read() as connection:
+        own = set(connection.execute(select(sent).where(sent.in_([one.uid for one in found]))).scalars())
+    return [one for one in found if one.uid not in own]
 
 
 def _uids_here(connection: Connection, site_key: bytes, study_id: str) -> set[str]:
@@ -354,14 +359,14 @@ def _room_for_priors(db: Database, archive: Archive, row: Row[Any]) -> int:
     query = select(arrival.result).where(arrival.prior_of == row.prior_of, arrival.state == DONE)
     with db.read() as connection:
         used = sum((result or {}).get("n_bytes", 0) for result in connection.execute(query).scalars())
-    return max(archive.priors_mib * MIB - used, 0)
+    return max(int(archive.priors_mib * MIB - used), 0)
 
 
 def _download(
-    web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held, room: int
+    db: Database, web: DicomWeb, archive: Archive, uid: str, site: Settings, folder: Path, held: Held, room: int
 ) -> list[Path]:
     """The pictures of the study as files, within what a study may have here. room: bytes of all of them."""
-    wanted = _pictures(web, uid)
+    wanted = _pictures(db, web, uid)
     if not wanted:
         raise ArchiveRefused(f"{archive.name} lists no pictures in this study.")
     if len(wanted) > site.study_files:
@@ -401,7 +406,7 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
 def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
     """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
     first = intakes[0].source
-    instances = {intake.sha256: {key: intake.source[key] for key in OF_INSTANCE} for intake in intakes}
+    instances = {intake.sha256: {key: intake.source[key] for key in (*OF_INSTANCE, DISPLAY)} for intake in intakes}
     return SourceIdentity({key: first[key] for key in OF_STUDY}, instances)
 
 

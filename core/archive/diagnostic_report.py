@@ -13,17 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from core.archive.result_content import ResultContent, gather
+from core.archive.result_object import BREAST, RESEARCH_ONLY, Coded
 from core.archive.structured_report import (
     ASSESSMENT,
     ASSESSMENTS,
-    BREAST,
     COMPOSITION,
     COMPOSITIONS,
     PROBABILITY,
     PROCEDURES,
-    RESEARCH_ONLY,
     SIDES,
-    Coded,
 )
 from core.errors import NotFound
 from core.records.archives.identity import show_identity

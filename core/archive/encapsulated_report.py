@@ -9,7 +9,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from core.archive.result_content import ResultContent
-from core.archive.structured_report import MANUFACTURER, RESEARCH_ONLY
+from core.archive.result_object import (
+    MANUFACTURER,
+    RESEARCH_ONLY,
+    UNVERIFIED,
+    predecessor_documents,
+    read_kind_text,
+)
 from core.findings.finding import description_of
 from core.reports import content as words
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Table, Text
@@ -31,23 +37,26 @@ def encapsulated_report(content: ResultContent, *, series_uid: str, uid: str) ->
     for keyword, value in content.study.items():
         if value or keyword != "IssuerOfPatientID":
             setattr(found, keyword, value)
-    pdf = build_pdf(Document("final read", list(_blocks(content))))
+    pdf = build_pdf(Document(read_kind_text(content), list(_blocks(content))))
     at = content.read_at.astimezone()
     day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
     values: dict[str, Any] = {
         "SOPClassUID": ENCAPSULATED_PDF, "SOPInstanceUID": uid, "SeriesInstanceUID": series_uid, "SeriesNumber": 9002,
-        "InstanceNumber": 1, "Modality": "DOC", "SeriesDescription": f"{MANUFACTURER} final read", "SeriesDate": day,
+        "InstanceNumber": 1, "Modality": "DOC", "SeriesDescription": f"{MANUFACTURER} {read_kind_text(content)}",
+        "SeriesDate": day,
         "SeriesTime": moment, "ContentDate": day, "ContentTime": moment, "InstanceCreationDate": day,
         "InstanceCreationTime": moment, "AcquisitionDateTime": "", "Manufacturer": MANUFACTURER,
         "ManufacturerModelName": MANUFACTURER, "SoftwareVersions": version(), "ConversionType": "WSD",
-        "BurnedInAnnotation": "YES", "DocumentTitle": f"{MANUFACTURER} final read. {RESEARCH_ONLY}"[:1024],
-        "ConceptNameCodeSequence": [], "VerificationFlag": "VERIFIED",
+        "BurnedInAnnotation": "YES", "DocumentTitle": f"{MANUFACTURER} {read_kind_text(content)}. {RESEARCH_ONLY}"[:1024],
+        "ConceptNameCodeSequence": [], "VerificationFlag": "VERIFIED" if content.is_verified else "UNVERIFIED",
         "MIMETypeOfEncapsulatedDocument": "application/pdf",
         "SourceInstanceSequence": _sources(content),
         "EncapsulatedDocumentLength": len(pdf), "EncapsulatedDocument": pdf + b"\0" * (len(pdf) % 2),
     }  # fmt: skip
     for keyword, value_here in values.items():
         setattr(found, keyword, value_here)
+    if content.predecessors:
+        found.PredecessorDocumentsSequence = predecessor_documents(content, ENCAPSULATED_PDF)
     found.file_meta = FileMetaDataset()
     meta = {"TransferSyntaxUID": "1.2.840.10008.1.2.1", "MediaStorageSOPClassUID": ENCAPSULATED_PDF}
     for keyword, uid_there in (meta | {"MediaStorageSOPInstanceUID": uid}).items():
@@ -68,8 +77,10 @@ def _sources(content: ResultContent) -> list[Dataset]:
 
 def _blocks(content: ResultContent) -> Iterator[Block]:
     study = content.study
-    yield Heading("Final read", level=1)
+    yield Heading("Final read" if content.is_verified else "Preliminary read", level=1)
     yield Banner(RESEARCH_USE)
+    if not content.is_verified:
+        yield Text(f"{UNVERIFIED}: a first impression. The final read replaces it.", "alarm")
     yield Facts(
         [
             ("Patient", study["PatientName"].replace("^", " ").strip() or "not stated"),
@@ -77,7 +88,7 @@ def _blocks(content: ResultContent) -> Iterator[Block]:
             ("Born", study["PatientBirthDate"] or "not stated"),
             ("Accession number", study["AccessionNumber"] or "not stated"),
             ("Study of", study["StudyDate"] or "not stated"),
-            ("Verified by", f"{content.reader}, {words.when(content.read_at)}"),
+            ("Verified by" if content.is_verified else "Read by", f"{content.reader}, {words.when(content.read_at)}"),
         ]
     )
     if content.supersedes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +17,11 @@ from sqlalchemy import Connection, Row, select
 
 from core.errors import NotFound
 from core.findings.finding import NO_ANNOTATIONS, Finding
+from core.findings.proposals import Proposal
+from core.imaging.dicom.source import DISPLAY
 from core.models.aggregate import BreastScore, breast_scores
 from core.records.archives.identity import SourceIdentity, identity_of
+from core.records.archives.outbox import superseded_reads
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.reads.annotations import annotations_of
@@ -27,7 +31,9 @@ from core.types import SIDE_NOT_STATED, Modality
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ResultImage:
-    """An image of the study as its archive knows it. frame: from 0 of `n_frames`. tags: as in `OF_INSTANCE`."""
+    """An image of the study as its archive knows it. frame: from 0 of `n_frames`. tags: as in `OF_INSTANCE`, with
+    `DISPLAY` where it was read. position: in the study, from 0. aspect: as in `core.types.Image`.
+    """
 
     id: str
     sha256: str
@@ -37,6 +43,14 @@ class ResultImage:
     view: str | None
     frame: int
     n_frames: int
+    position: int = 0
+    aspect: float = 1.0
+
+    @property
+    def display(self) -> dict[str, Any]:
+        """How its file is shown (`core.imaging.dicom.source.DISPLAY`); empty where that was not stored."""
+        found: dict[str, Any] = json.loads(self.tags.get(DISPLAY, "{}"))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +69,11 @@ class ResultContent:
     """A final read with what its archive has to know of it.
 
     reader: the name of who is answerable for it. birads: breast -> category. supersedes: the earlier final reads of the
-    study that this one replaces: the same reader's, and both of a double reading for who arbitrates between them.
-    predecessors: series and SOP instance UID of what was sent of those. device_uid: of this site's SecondRead.
-    findings: the reader's own, with their marks in pixels of the stored frame; a model's proposal only once accepted.
+    study that this one replaces: the same reader's, and both of a double reading for who arbitrates between them;
+    preliminary: the reader's first impression, where it is replaced.
+    predecessors: series and SOP instance UID of what was sent of those, in the same form. device_uid: of this site's
+    SecondRead. findings: the reader's own, with their marks in pixels of the stored frame; a model's proposal only once
+    accepted. accepted: the proposals that were taken as they were. is_verified: False for a first impression.
     """
 
     read_id: int
@@ -73,8 +89,11 @@ class ResultContent:
     site_name: str
     device_uid: str
     supersedes: tuple[int, ...] = ()
+    preliminary: tuple[int, ...] = ()
     predecessors: tuple[tuple[str, str], ...] = ()
     findings: tuple[Finding, ...] = ()
+    accepted: tuple[Proposal, ...] = ()
+    is_verified: bool = True
 
 
 def uid_of(site_key: bytes, *what: object) -> str:
@@ -100,26 +119,18 @@ def gather(db: Database, read_id: int) -> ResultContent:
         images = _images(connection, row.study_id, identity)
         seen = {one["prediction"] for one in row.predictions_seen if "prediction" in one}
         answers, breasts = _answers(connection, row.study_id, seen)
-        supersedes = _superseded(connection, row)
-        findings = annotations_of(connection, [read_id]).get(read_id, NO_ANNOTATIONS).findings
+        replaced = superseded_reads(connection, row)
+        marked = annotations_of(connection, [read_id]).get(read_id, NO_ANNOTATIONS)
     return ResultContent(
         read_id=read_id, study=identity.study, images=images, reader=row.reader, read_at=row.created_at,
         birads={breast: given["birads"] for breast, given in row.impressions.items()},
         density=row.density, sentence=row.sentence or "", breasts=breasts, answers=answers,
         site_name=db.settings.site_name, device_uid=uid_of(db.site_key, "device"),
-        supersedes=supersedes, findings=findings,
+        supersedes=tuple(one for one, kind in replaced.items() if kind == "final"),
+        preliminary=tuple(one for one, kind in replaced.items() if kind == "first"), findings=marked.findings,
+        accepted=tuple(one for one in marked.proposals if one.answer == "accepted"),
+        is_verified=row.kind == "final",
     )  # fmt: skip
-
-
-def _superseded(connection: Connection, row: Row[Any]) -> tuple[int, ...]:
-    read, audit = tables.read.c, tables.audit.c
-    earlier = select(read.id).where(read.study_id == row.study_id, read.kind == "final", read.id < row.id)
-    arbitrated = select(audit.id).where(
-        audit.subject == f"study {row.study_id}", audit.action == "arbitrate", audit.person_id == row.person_id
-    )
-    if connection.execute(arbitrated.limit(1)).first() is None:
-        earlier = earlier.where(read.person_id == row.person_id)
-    return tuple(connection.execute(earlier.order_by(read.id)).scalars())
 
 
 def _images(connection: Connection, study_id: str, identity: SourceIdentity) -> tuple[ResultImage, ...]:
@@ -128,7 +139,8 @@ def _images(connection: Connection, study_id: str, identity: SourceIdentity) -> 
     return tuple(
         ResultImage(
             row.id, row.sha256, identity.instances[row.sha256], row.laterality or SIDE_NOT_STATED,
-            Modality(row.modality) if row.modality else None, row.view, row.frame, row.n_frames,
+            Modality(row.modality) if row.modality else None, row.view, row.frame, row.n_frames, row.position,
+            row.spacing_row_mm / row.spacing_column_mm if row.spacing_row_mm else row.meta.get("pixel_aspect", 1.0),
         )
         for row in rows
         if row.sha256 in identity.instances

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -26,15 +27,20 @@ from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import wait_seconds
 from core.archive.dicomweb import DicomWeb
 from core.archive.encapsulated_report import encapsulated_report
-from core.archive.result_content import gather, uid_of
+from core.archive.presentation_state import presentation_state
+from core.archive.result_content import ResultContent, gather, uid_of
+from core.archive.secondary_capture import secondary_capture
+from core.archive.segmentation import segmentation
 from core.archive.structured_report import structured_report
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound
 from core.periodic import repeated
 from core.records import sealed
-from core.records.archives.outbox import RESULTS
+from core.records.archives.outbox import MARKS_SENT, RESULTS, sent_before
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.queue import DONE, FAILED, Ended, Lease
+from core.records.reads.rows import image_of
+from core.types import Image
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -67,6 +73,8 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
             return True
     row = lease.row
     result = {"archive": row.archive_id, "kind": row.kind, "read": row.read_id}
+    if row.image:
+        result["image"] = row.image
     RESULTS.finish(db, lease, DONE, sentence, result)
     return True
 
@@ -80,9 +88,12 @@ def content_sha256(dataset: Dataset) -> str:
 
     ours = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "ContentSequence", "PixelData", "EncapsulatedDocument",
-                    "CompletionFlag", "VerificationFlag", "PredecessorDocumentsSequence"):  # fmt: skip
+                    "CompletionFlag", "VerificationFlag", "PredecessorDocumentsSequence", "ReferencedInstanceSequence",
+                    "RelatedSeriesSequence", "GraphicAnnotationSequence", "SegmentSequence"):  # fmt: skip
         if keyword in dataset:
-            ours[keyword] = dataset[keyword]
+            ours[keyword] = deepcopy(dataset[keyword])
+    if "PixelData" in ours:
+        ours["PixelData"].VR = "OW"  # an archive that answers in implicit VR cannot say which of the two it is
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, ours)
@@ -131,36 +142,54 @@ def _make(db: Database, row: Row[Any]) -> bytes:
     """The bytes of a result as a DICOM file (PS3.10)."""
     content = gather(db, row.read_id)
     with db.read() as connection:
-        outbox = tables.outbox.c
-        sent = connection.execute(
-            select(outbox.read_id).where(
-                outbox.read_id.in_(content.supersedes), outbox.archive_id == row.archive_id, outbox.kind == row.kind,
-                outbox.state != FAILED,
-            ).order_by(outbox.id)
-        ).scalars().all()  # fmt: skip
-    predecessors = tuple((_series(db, row.kind, read_id), _uid_of_read(db, row.kind, read_id)) for read_id in sent)
+        replaced = sent_before(connection, (*content.preliminary, *content.supersedes), row.archive_id, row.kind)
+    predecessors = tuple(
+        (_number(db, "series", row.kind, read_id, image), _number(db, "result", row.kind, read_id, image))
+        for read_id, image in replaced
+        if image == row.image
+    )
     content = replace(content, predecessors=predecessors)
     if not content.images:
         raise NotFound("None of the study's images came from the archive, so a result has nothing to refer to.")
-    uids = {"series_uid": _series(db, row.kind, row.read_id), "uid": _uid(db, row)}
-    is_pdf = row.kind == "pdf"
-    dataset = encapsulated_report(content, **uids) if is_pdf else structured_report(content, db.site_key, **uids)
+    dataset = _object(db, row, content)
     whole = BytesIO()
     dataset.preamble = b"\0" * 128  # without it archives store what they cannot read again
     dataset.save_as(whole, enforce_file_format=True)
     return whole.getvalue()
 
 
+def _object(db: Database, row: Row[Any], content: ResultContent) -> Dataset:
+    """What the row's archive is to get."""
+    uids = {"series_uid": _number(db, "series", row.kind, row.read_id, row.image), "uid": _uid(db, row)}
+    if row.kind == "pdf":
+        return encapsulated_report(content, **uids)
+    if row.kind not in MARKS_SENT:
+        return structured_report(content, db.site_key, **uids)
+    image = next((one for one in content.images if one.position == row.image - 1), None)
+    if image is None:
+        raise NotFound("This image did not come from the archive, so what is marked on it has nothing to refer to.")
+    if row.kind == "pr":
+        return presentation_state(content, image, db.site_key, **uids)
+    if row.kind == "seg":
+        return segmentation(content, image, db.site_key, **uids)
+    return secondary_capture(content, image, _picture(db, image.id), **uids)
+
+
+def _picture(db: Database, image_id: str) -> Image:
+    with db.read() as connection:
+        row = connection.execute(select(tables.image).where(tables.image.c.id == image_id)).one()
+    if row.pixels_removed_at is not None:
+        raise NotFound("The picture was removed by the site's policy before its marks were sent.")
+    return image_of(row, db, None)
+
+
 def _uid(db: Database, row: Row[Any]) -> str:
-    return _uid_of_read(db, row.kind, row.read_id)
+    return _number(db, "result", row.kind, row.read_id, row.image)
 
 
-def _uid_of_read(db: Database, kind: str, read_id: int) -> str:
-    return uid_of(db.site_key, "result", kind, read_id)
-
-
-def _series(db: Database, kind: str, read_id: int) -> str:
-    return uid_of(db.site_key, "series", kind, read_id)
+def _number(db: Database, what: str, kind: str, read_id: int, image: int) -> str:
+    """The UID of a result, or of the series that it is in. image: as in the table."""
+    return uid_of(db.site_key, what, kind, read_id, *([image] if image else []))
 
 
 def _try_later(db: Database, lease: Lease, sentence: str) -> None:

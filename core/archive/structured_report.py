@@ -7,7 +7,6 @@ whom and when. The same read gives the same object, byte by byte, whenever it is
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,19 +14,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.archive.result_content import ResultContent, ResultImage, uid_of
-from core.findings.finding import Finding, description_of
-from core.findings.marks import Mark, Measured
+from core.archive.result_object import (
+    BREAST,
+    MANUFACTURER,
+    RESEARCH_ONLY,
+    Coded,
+    MarkedPlace,
+    code,
+    marked_places,
+    person_name,
+    predecessor_documents,
+    settle,
+    source_dataset,
+)
+from core.findings.finding import description_of
+from core.findings.marks import Mark
 from core.types import SIDE_NOT_STATED, Modality
 from core.version import version
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
-"""It writes what it copies of a patient."""
-
-# Code value, coding scheme, meaning.
-Coded = tuple[str, str, str]
 ASSESSMENT: Coded = ("111005", "DCM", "Assessment Category")
 ASSESSMENTS: Mapping[str, Coded] = {
     "0": ("397138000", "SCT", "0 - Incomplete - Need additional imaging evaluation +/- priors"),
@@ -57,21 +64,20 @@ AXES: Mapping[str, Coded] = {
 }  # fmt: skip
 OWN_SCHEME = "99SECONDREAD"
 """Private codes (PS3.16 8.2) whose value and meaning are words of the BI-RADS lexicon, as the page has them."""
-BREAST: Coded = ("76752008", "SCT", "Breast")
 SIDES: Mapping[str, Coded] = {"R": ("24028007", "SCT", "Right"), "L": ("7771000", "SCT", "Left")}
 PROCEDURES: Mapping[Modality, Coded] = {
     Modality.MAMMOGRAPHY: ("71651007", "SCT", "Mammography"),
     Modality.ULTRASOUND: ("47079000", "SCT", "Ultrasonography of breast"),
     Modality.HISTOLOGY: ("252416005", "SCT", "Histopathology test"),
 }
-RESEARCH_ONLY = "Research use only, not a medical device"
-MANUFACTURER = "SecondRead"
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 
 
 def structured_report(content: ResultContent, site_key: bytes, *, series_uid: str, uid: str) -> Dataset:
     """The object (Comprehensive SR Storage, explicit VR little endian), with its file meta information."""
     import highdicom as hd
 
+    is_final = content.is_verified
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they repeat names of people
         evidence = _evidence(content)
@@ -83,41 +89,31 @@ def structured_report(content: ResultContent, site_key: bytes, *, series_uid: st
                 *_of_reader(hd, content, site_key),
                 *_of_findings(hd, content, site_key),
             ],
-            title=_code(hd, ("126000", "DCM", "Imaging Measurement Report")),
+            title=code(hd, ("126000", "DCM", "Imaging Measurement Report")),
         )
         found = hd.sr.ComprehensiveSR(
             evidence=evidence, content=report, series_instance_uid=series_uid, series_number=9001,
-            sop_instance_uid=uid, instance_number=1, manufacturer=MANUFACTURER, is_complete=True, is_final=True,
-            is_verified=True, institution_name=content.site_name or None,
-            verifying_observer_name=_person_name(content.reader),
-            verifying_organization=content.site_name or "not stated",
-            previous_versions=_previous(content, evidence),
+            sop_instance_uid=uid, instance_number=1, manufacturer=MANUFACTURER, is_complete=is_final, is_final=is_final,
+            is_verified=is_final, institution_name=content.site_name or None,
+            verifying_observer_name=person_name(content.reader) if is_final else None,
+            verifying_organization=content.site_name or "not stated" if is_final else None,
         )  # fmt: skip
+    if content.predecessors:
+        found.PredecessorDocumentsSequence = predecessor_documents(content, COMPREHENSIVE_SR)
     _settle(found, content)
     return found
 
 
 def _evidence(content: ResultContent) -> list[Dataset]:
-    """Each image of the study as far as a report repeats or references it."""
-    from pydicom.dataset import Dataset
-
+    """Each object of the study once."""
     found: dict[str, Dataset] = {}
     for image in content.images:
-        dataset = Dataset()
-        dataset.SpecificCharacterSet = "ISO_IR 192"
-        for keyword, value in content.study.items():
-            setattr(dataset, keyword, value)
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"):
-            setattr(dataset, keyword, image.tags[keyword])
-        dataset.Rows, dataset.Columns = int(image.tags["Rows"] or 1), int(image.tags["Columns"] or 1)
-        if image.n_frames > 1:
-            dataset.NumberOfFrames = image.n_frames
-        found.setdefault(image.tags["SOPInstanceUID"], dataset)
+        found.setdefault(image.tags["SOPInstanceUID"], source_dataset(content, image))
     return list(found.values())
 
 
 def _observers(hd: Any, content: ResultContent) -> Any:
-    person = hd.sr.PersonObserverIdentifyingAttributes(name=_person_name(content.reader))
+    person = hd.sr.PersonObserverIdentifyingAttributes(name=person_name(content.reader))
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=content.device_uid, name=MANUFACTURER, manufacturer_name=MANUFACTURER,
         model_name=f"{MANUFACTURER} {version()}: {RESEARCH_ONLY}",
@@ -125,22 +121,16 @@ def _observers(hd: Any, content: ResultContent) -> Any:
     of_kind = {"121006": "Person", "121007": "Device"}
     contexts = [
         hd.sr.ObserverContext(
-            observer_type=_code(hd, (value, "DCM", of_kind[value])), observer_identifying_attributes=who
+            observer_type=code(hd, (value, "DCM", of_kind[value])), observer_identifying_attributes=who
         )
         for value, who in (("121006", person), ("121007", device))
     ]
     return hd.sr.ObservationContext(observer_person_context=contexts[0], observer_device_context=contexts[1])
 
 
-def _person_name(name: str) -> str:
-    """As one component, with the delimiter that says so (PS3.5 6.2.1): nobody said which word is the family's."""
-    plain = name.replace("^", " ").replace("=", " ").replace("\\", " ").strip()
-    return f"{plain[:63]}^"
-
-
 def _procedures(hd: Any, content: ResultContent) -> list[Any]:
     kinds = dict.fromkeys(image.modality for image in content.images if image.modality)
-    return [_code(hd, PROCEDURES[kind]) for kind in kinds]
+    return [code(hd, PROCEDURES[kind]) for kind in kinds]
 
 
 def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
@@ -190,7 +180,7 @@ def _of_reader(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
             _group(
                 hd, content, site_key, f"reader, breast {breast}", breast=breast,
                 evaluations=[
-                    hd.sr.QualitativeEvaluation(name=_code(hd, name), value=_code(hd, value)) for name, value in said
+                    hd.sr.QualitativeEvaluation(name=code(hd, name), value=code(hd, value)) for name, value in said
                 ],
                 images=[image for image in content.images if image.breast == breast],
             )
@@ -200,31 +190,12 @@ def _of_reader(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
 
 def _of_findings(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
     """TID 1410 for each mark of each finding: the region, what describes it, and its size where it is known in mm."""
-    by_file = {(image.sha256, image.frame): image for image in content.images}
-    return [
-        _region_group(hd, content, site_key, finding, f"finding {number}.{place}", mark, size, image)
-        for number, finding in enumerate(content.findings, start=1)
-        for place, (mark, size) in enumerate(_marks_of(finding), start=1)
-        if (image := by_file.get((mark.image_sha256, mark.frame))) is not None
-    ]
+    return [_region_group(hd, content, site_key, place) for place in marked_places(content)]
 
 
-def _marks_of(finding: Finding) -> list[tuple[Mark, Measured | None]]:
-    sizes = (*finding.sizes, *[None] * len(finding.marks))
-    return list(zip(finding.marks, sizes, strict=False))
-
-
-def _region_group(
-    hd: Any,
-    content: ResultContent,
-    site_key: bytes,
-    finding: Finding,
-    label: str,
-    mark: Mark,
-    size: Measured | None,
-    image: ResultImage,
-) -> Any:
-    kind, points = region_of(mark)
+def _region_group(hd: Any, content: ResultContent, site_key: bytes, place: MarkedPlace) -> Any:
+    finding, size, image = place.finding, place.size, place.image
+    kind, points = region_of(place.mark)
     points_array = np.array(points, float)
     source = hd.sr.SourceImageForRegion(
         referenced_sop_class_uid=image.tags["SOPClassUID"],
@@ -238,15 +209,15 @@ def _region_group(
     lengths = {name: getattr(size, name) for name in AXES} if size is not None and size.is_mm else {}
     return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
-            uid=uid_of(site_key, "tracking", content.read_id, label), identifier=f"{label}: {description_of(finding)}"
+            uid=place.tracking_uid(content, site_key), identifier=f"{place.label}: {description_of(finding)}"
         ),
         referenced_region=hd.sr.ImageRegion(graphic_type=kind, graphic_data=points_array, source_image=source),
         finding_type=_own_code(hd, finding.type),
         finding_sites=[
-            hd.sr.FindingSite(anatomic_location=_code(hd, BREAST), laterality=None if side is None else _code(hd, side))
+            hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
         ],
         measurements=[
-            hd.sr.Measurement(name=_code(hd, AXES[name]), value=round(value, 1), unit=_code(hd, MILLIMETRE))
+            hd.sr.Measurement(name=code(hd, AXES[name]), value=round(value, 1), unit=code(hd, MILLIMETRE))
             for name, value in lengths.items()
             if value is not None
         ]
@@ -290,7 +261,7 @@ def _own_scheme() -> Dataset:
 
 
 def _own_code(hd: Any, words: str) -> Any:
-    return _code(hd, (words, OWN_SCHEME, words[:64]))
+    return code(hd, (words, OWN_SCHEME, words[:64]))
 
 
 def _group(
@@ -320,7 +291,7 @@ def _group(
             uid=uid_of(site_key, "tracking", content.read_id, label), identifier=label
         ),
         finding_sites=[
-            hd.sr.FindingSite(anatomic_location=_code(hd, BREAST), laterality=None if side is None else _code(hd, side))
+            hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
         ],
         algorithm_id=algorithm,
         measurements=measurements or None,
@@ -330,7 +301,7 @@ def _group(
 
 
 def _probability(hd: Any, value: float) -> Any:
-    return hd.sr.Measurement(name=_code(hd, PROBABILITY), value=round(100 * value, 2), unit=_code(hd, PERCENT))
+    return hd.sr.Measurement(name=code(hd, PROBABILITY), value=round(100 * value, 2), unit=code(hd, PERCENT))
 
 
 def _algorithm(hd: Any, model_id: str, weights_sha256: str, threshold: float, rule: str) -> Any:
@@ -343,35 +314,12 @@ def _algorithm(hd: Any, model_id: str, weights_sha256: str, threshold: float, ru
     )  # fmt: skip
 
 
-def _previous(content: ResultContent, evidence: Sequence[Dataset]) -> list[Dataset] | None:
-    """The reports that this one supersedes (Predecessor Documents Sequence, PS3.3 C.17.2)."""
-    from pydicom.dataset import Dataset
-
-    found = []
-    for series_uid, uid in content.predecessors:
-        one = Dataset()
-        one.SOPClassUID, one.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.33", uid
-        one.SeriesInstanceUID, one.StudyInstanceUID = series_uid, evidence[0].StudyInstanceUID
-        found.append(one)
-    return found or None
-
-
 def _settle(found: Dataset, content: ResultContent) -> None:
-    """What highdicom takes from the clock comes from the read; what it leaves out is said."""
+    settle(found, content)
     at = content.read_at.astimezone()
-    day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
-    found.SpecificCharacterSet = "ISO_IR 192"
-    found.ContentDate, found.ContentTime = day, moment
-    found.InstanceCreationDate, found.InstanceCreationTime = day, moment
-    found.SeriesDate, found.SeriesTime = day, moment
-    found.SeriesDescription = f"{MANUFACTURER} final read ({RESEARCH_ONLY.split(',')[0].lower()})"
-    found.ManufacturerModelName = MANUFACTURER
-    found.SoftwareVersions = version()
     if content.findings:
         found.CodingSchemeIdentificationSequence = [_own_scheme()]
-    for equipment in found.get("ContributingEquipmentSequence", ()):
-        equipment.ContributionDateTime = at.strftime("%Y%m%d%H%M%S")
-    for verifying in found.VerifyingObserverSequence:
+    for verifying in found.get("VerifyingObserverSequence", ()):
         verifying.VerificationDateTime = at.strftime("%Y%m%d%H%M%S%z")
     _settle_item(found, at.strftime("%Y%m%d%H%M%S"))
 
@@ -383,8 +331,3 @@ def _settle_item(item: Dataset, moment: str) -> None:
         item.ContinuityOfContent = "SEPARATE"  # viewers leave out what a value is of within a continuous text
     for inner in item.get("ContentSequence", ()):
         _settle_item(inner, moment)
-
-
-def _code(hd: Any, coded: Coded) -> Any:
-    value, scheme, meaning = coded
-    return hd.sr.CodedConcept(value, scheme, meaning, "4.0" if scheme == "BI" else None)

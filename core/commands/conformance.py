@@ -8,13 +8,18 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
-from core.archive import arrivals, commitment, dicomweb, listener, structured_report
+from core.archive import arrivals, commitment, dicomweb, listener, result_object, segmentation, structured_report
 from core.archive.association import SECONDS
 from core.archive.encapsulated_report import ENCAPSULATED_PDF
+from core.archive.presentation_state import COLOUR_STATE, GREY_STATE
+from core.archive.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE
+from core.archive.segmentation import SEGMENTATION
+from core.archive.structured_report import COMPREHENSIVE_SR
 from core.files import write_whole
 from core.imaging.dicom.header import DEFLATED, NATIVE, TRANSFER_SYNTAXES
 from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY
 from core.imaging.dicom.tags import STORAGE_CLASSES
+from core.records.archives.outbox import MARKS_SENT, RESULT_KINDS
 from core.settings import REPOSITORY, Settings
 
 PAGE = Path("docs") / "dicom-conformance.md"
@@ -54,9 +59,14 @@ def statement() -> str:
         codes=_table(
             ("Concept", "Code"), sorted((meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES)
         ),
-        scheme=structured_report.OWN_SCHEME, pdf=ENCAPSULATED_PDF,
+        scheme=structured_report.OWN_SCHEME, longest=LONGEST_PX,
         commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
         hours=commitment.ANSWER_HOURS, methods="\n".join(f"- {one}" for one in _methods()),
+        replaced=" ".join(result_object.REPLACED[1::-1]),
+        results=_table(
+            ("Result", "SOP class", "UID", "One for each", "Names what it replaces in"),
+            ((RESULT_KINDS[kind], _name(uid), uid, _one_for_each(kind), where) for kind, uid, where in _RESULTS),
+        ),
     )  # fmt: skip
 
 
@@ -64,11 +74,26 @@ _DAY = date(2026, 1, 1)
 _EVERY_CRITERION = dicomweb.Criteria(
     _DAY, _DAY, "MG", patient_id="1", patient_name="A", accession_number="1", study_uid="1.2"
 )
+_RESULTS = (
+    ("sr", COMPREHENSIVE_SR, "Predecessor Documents Sequence"),
+    ("pdf", ENCAPSULATED_PDF, "Predecessor Documents Sequence"),
+    ("sc", SECONDARY_CAPTURE, "Referenced Instance Sequence"),
+    ("pr", GREY_STATE, "Related Series Sequence"),
+    ("pr", COLOUR_STATE, "Related Series Sequence"),
+    ("seg", SEGMENTATION, "Referenced Instance Sequence"),
+)
+"""Kind, SOP class, and where it refers to its predecessors."""
 _CODES = (
-    structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION,
-    structured_report.BREAST, *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
+    structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION, result_object.BREAST,
+    result_object.REPLACED, segmentation.ABNORMAL, segmentation.LESION, segmentation.INTELLIGENCE,
+    *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
     *structured_report.SIDES.values(), *structured_report.AXES.values(), *structured_report.PROCEDURES.values(),
 )  # fmt: skip
+
+
+def _one_for_each(kind: str) -> str:
+    marks = MARKS_SENT.get(kind)
+    return "read" if marks is None else f"image with a mark ({', '.join(marks)}) of a finding"
 
 
 def _name(uid: str) -> str:
@@ -102,7 +127,7 @@ holds it to what the listener accepts. Research use only. How to set it up: [int
 | Storage (C-STORE) of images | provider | DICOM messages, a process of its own |
 | Studies Service, Search (QIDO-RS) | user agent | DICOMweb |
 | Studies Service, Retrieve (WADO-RS) | user agent | DICOMweb |
-| Studies Service, Store (STOW-RS) of a structured report or a PDF | user agent | DICOMweb |
+| Studies Service, Store (STOW-RS) of results (4) | user agent | DICOMweb |
 
 Not supported: Storage Commitment as a provider, Query/Retrieve by messages (C-FIND, C-MOVE, C-GET), Modality Worklist,
 MPPS, media, printing. **SecondRead is no archive**: an association that proposes Storage Commitment as its user has
@@ -174,17 +199,29 @@ ask for and for results, after 15 s, then twice as long each time up to an hour.
 
 ## 4 What is made
 
-Comprehensive SR (1.2.840.10008.5.1.4.1.1.88.33), Explicit VR Little Endian, template TID 1500 (PS3.16), one series for
-each.
+All in Explicit VR Little Endian, each in a series of its own, each from one read.
+
+{results}
 
 - From the images it repeats: {identity}.
-- Of each image that it refers to it has: {instance}.
+- Of each image that it refers to it has: {instance};
+  presentation states also what the file says of how its values become grey.
+- **Structured report**: template TID 1500 (PS3.16). Descriptors of findings are private codes of the scheme `{scheme}`:
+  words of the BI-RADS lexicon as value and meaning.
+- **Secondary capture**: 8 bits, MONOCHROME2, or RGB of a colour image; at most {longest} pixels on the longest side,
+  with a caption under the picture; no spacing.
+- **Presentation state**: graphics in units of PIXEL, one layer for findings and one for a note in units of DISPLAY. The
+  modality transform, the VOI window or table (spread over 16 bits) and the polarity are those of the file; the whole
+  image is displayed. Of colour images without a VOI, with sRGB as ICC profile.
+- **Segmentation**: BINARY, without a frame of reference, a segment for each outline; MANUAL, or SEMIAUTOMATIC where the
+  reader took a network's outline as it was.
+- A mark has the same tracking UID in the structured report, the presentation state and the segmentation.
+- What replaces an earlier object names it in the sequence above; the purpose of reference, where there is one, is
+  ({replaced}). A preliminary result has UNVERIFIED as verification flag (and, as structured report, PRELIMINARY)
+  where the class has one, PRELIMINARY as content label, or says it in its picture, and always in its series
+  description.
 
 {codes}
-
-Encapsulated PDF ({pdf}), Explicit VR Little Endian, one series for each, with the same attributes of patient and study.
-
-Descriptors of findings are private codes of the scheme `{scheme}`: words of the BI-RADS lexicon as value and meaning.
 
 ## 5 Character sets
 

@@ -167,6 +167,14 @@ def _diameters(points: np.ndarray) -> tuple[float, float]:
     return longest, float(across.max() - across.min())
 
 
+def mask_of(mark: Mark, height: int, width: int) -> np.ndarray:
+    """Which pixels of a picture have their middle inside a closed mark, bool (H, W)."""
+    rows, columns, inside = _inside(mark.points, mark.kind, height, width)
+    mask = np.zeros((height, width), bool)
+    mask[rows, columns] = inside
+    return mask
+
+
 def _inside(points: Sequence[Point], kind: str, height: int, width: int) -> tuple[slice, slice, np.ndarray]:
     """Rows and columns of the box around a closed mark, and which of its pixels have their middle inside."""
     x, y = np.array(points).T

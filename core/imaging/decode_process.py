@@ -209,9 +209,9 @@ def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, An
     """The picture in the file, as `decode` takes it."""
     decoded = _decode_here(request, stream)
     if request["with_source"]:
-        from core.imaging.dicom.source import read_source_tags  # pydicom loads only where needed
+        from core.imaging.dicom.source import DISPLAY, read_display, read_source_tags  # pydicom loads only where needed
 
-        decoded.source = read_source_tags(stream)
+        decoded.source = {**read_source_tags(stream), DISPLAY: read_display(stream)}
     pixels = np.ascontiguousarray(decoded.pixels, "<f4")
     facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
     facts["windows"] = [asdict(window) for window in decoded.windows]

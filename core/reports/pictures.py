@@ -32,6 +32,11 @@ def marked_jpeg(item: ReportImage, marks: Sequence[tuple[str, Mark]]) -> bytes:
     return _encoded(to_uint8(_bounded(item.image)), item, marks)
 
 
+def marked_picture(item: ReportImage, marks: Sequence[tuple[str, Mark]], longest: int = PRINT_SIDE_PX) -> Raster.Image:
+    """The same, as RGB. longest: of its sides, at most, in pixels."""
+    return _drawn(to_uint8(_bounded(item.image, longest)), item, marks)
+
+
 def attention_jpeg(item: ReportImage) -> bytes | None:
     """The same picture under its heat map, or None when none was chosen."""
     if item.attention is None:
@@ -41,11 +46,11 @@ def attention_jpeg(item: ReportImage) -> bytes | None:
     return _encoded(paint(pixels, heat, ATTENTION_OPACITY), item)
 
 
-def _bounded(image: Image) -> np.ndarray:
+def _bounded(image: Image, longest: int = PRINT_SIDE_PX) -> np.ndarray:
     """Square pixels, few enough for print."""
     pixels = square_pixels(image)
     height, width = pixels.shape[:2]
-    scale = PRINT_SIDE_PX / max(height, width)
+    scale = longest / max(height, width)
     if scale >= 1:
         return pixels
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -55,7 +60,14 @@ def _bounded(image: Image) -> np.ndarray:
 
 
 def _encoded(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, Mark]] = ()) -> bytes:
-    """JPEG bytes of uint8 (H, W) or (H, W, 3). Label and marks are drawn after mirroring: they never read backwards."""
+    """JPEG bytes of `_drawn`."""
+    out = io.BytesIO()
+    _drawn(pixels, item, marks).save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def _drawn(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, Mark]]) -> Raster.Image:
+    """RGB of uint8 (H, W) or (H, W, 3). Label and marks are drawn after mirroring: they never read backwards."""
     raster = Raster.fromarray(pixels[:, ::-1] if item.is_mirrored else pixels).convert("RGB")
     size = max(14, round(max(raster.size) / 32))
     font = ImageFont.truetype(str(FONTS / "DejaVuSansCondensed-Bold.ttf"), size)
@@ -65,9 +77,7 @@ def _encoded(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, M
     draw.text(at, item.label, font=font, anchor=anchor, fill="#ffd479", stroke_width=2, stroke_fill="black")
     for words, mark in marks:
         _draw_mark(draw, mark, words, item, raster.size, font)
-    out = io.BytesIO()
-    raster.save(out, "JPEG", quality=88)
-    return out.getvalue()
+    return raster
 
 
 def _draw_mark(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.archive import probe
 from core.archive.archives import (
@@ -14,6 +15,7 @@ from core.archive.archives import (
     ArchiveAddress,
     archives_to_manage,
     change_archive,
+    choose_results,
     credentials_of,
     name_archive,
     remove_archive,
@@ -117,8 +119,7 @@ def archive_form(actor: Actor, archive: Archive | None, key: str) -> None:
             dicomweb_url=url.text_input("DICOMweb address", old.dicomweb_url, key=f"archive_url_{key}",
                                         placeholder="https://pacs.example/dicom-web"),
             **dimse_inputs(old, key),
-            sends=tuple(st.multiselect("Sent after a final read", list(RESULT_KINDS), old.sends, key=f"sends_{key}",
-                                       format_func=RESULT_KINDS.__getitem__, placeholder="Nothing")),
+            sends=old.sends, sends_preliminary=old.sends_preliminary,
             **prior_inputs(old, key),
             pushes=st.toggle("Takes what it sends by DICOM messages", old.pushes, key=f"pushes_{key}",
                              help="For python -m core dicom-listen: known by its AE title and host."),
@@ -198,6 +199,37 @@ def draw_archive(actor: Actor, archive: Archive, known: Watch | None) -> None:
                 st.rerun()
 
 
+def draw_results_table(actor: Actor, named: list[Archive]) -> None:
+    """Which results go to which archive: a row for each kind, with the archives that get it."""
+    names = {one.id: one.name for one in named}
+    widths = [2, 3, 3]
+
+    def picker(column: DeltaGenerator, label: str, kind: str, key: str, chosen: list[int]) -> list[int]:
+        return column.multiselect(
+            f"{RESULT_KINDS[kind]}: {label}", list(names), chosen, format_func=lambda one: plain(names[one]),
+            key=f"{key}_{kind}_{chosen}", placeholder="Nowhere", label_visibility="collapsed",
+        )  # fmt: skip
+
+    with st.form("results_table"):
+        head = st.columns(widths)
+        for column, title in zip(head, ("Result", "After the final read", "Preliminary, not verified"), strict=True):
+            column.markdown(f"**{title}**")
+        final, preliminary = {}, {}
+        for kind, title in RESULT_KINDS.items():
+            name, first, second = st.columns(widths, vertical_alignment="center")
+            name.markdown(title)
+            final[kind] = picker(
+                first, "after the final read", kind, "goes", [one.id for one in named if kind in one.sends]
+            )
+            preliminary[kind] = picker(
+                second, "preliminary", kind, "early", [one.id for one in named if kind in one.sends_preliminary]
+            )
+        if st.form_submit_button("Save what goes where", key="save_results"):
+            with refusals_shown():
+                choose_results(db, actor, final, preliminary)
+                st.rerun()
+
+
 st.title("Settings", anchor=False)
 st.caption("A change counts from the next upload, study or click on, for everybody, without a restart.")
 with refusals_shown(stops=True):
@@ -229,3 +261,11 @@ for one in named:
     draw_archive(actor, one, watched.get(one.id))
 with st.expander("Name an archive", icon=":material/add:", key="archive_box_new"):
     archive_form(actor, None, f"new_{len(named)}")  # empty again once it is named
+if named:
+    st.subheader("Results", anchor=False)
+    st.caption(
+        "What of a read goes back to the archive that its study came from. Of findings only those that the reader "
+        "marked or accepted. Preliminary results follow the first impression, say in each form that nobody verified "
+        "them, and are replaced by the final read; of a double reading there are none."
+    )
+    draw_results_table(actor, named)

@@ -22,7 +22,9 @@ _WORDS = {
 def draw_result(person: SignedIn, row: OutboxRow, *, with_study: bool) -> None:
     """One result. with_study: with a way to the study it is of."""
     with st.container(border=True):
-        st.markdown(f"{_WORDS[row.state]} · {RESULT_KINDS.get(row.kind, row.kind)}")
+        of_image = f" · image {row.image}" if row.image else ""
+        early = " · preliminary" if row.read_kind == "first" else ""
+        st.markdown(f"{_WORDS[row.state]} · {RESULT_KINDS.get(row.kind, row.kind)}{of_image}{early}")
         due = f" Tried {row.tries} times, again {when(row.due_at)}." if row.due_at and row.state == "queued" else ""
         st.caption(f"{plain(row.archive_name)} · {when(row.ended_at or row.created_at)} · {plain(row.message)}{due}")
         with st.container(horizontal=True):

@@ -138,6 +138,21 @@ def test_an_administrator_names_changes_and_removes_an_archive(opened_site: Page
     assert archives(opened_site.db, opened_site.one) == []
 
 
+def test_what_goes_to_which_archive_is_one_table(opened_site: PageSite, tab: Tab, archive_id: int) -> None:
+    other = name_archive(opened_site.db, opened_site.one, ArchiveAddress("Other_PACS", "http://a/c"))
+    tab.open("admin/site_settings")
+    fields = {one.label: one for one in tab.app.multiselect}
+    assert fields["Structured report (TID 1500): after the final read"].value == [archive_id]
+    assert fields["Structured report (TID 1500): preliminary"].value == []
+    fields["Outlines (segmentation): after the final read"].set_value([archive_id, other])
+    fields["Report as PDF: preliminary"].set_value([other])
+    _save(tab, "save_results")
+    found = {one.id: (one.sends, one.sends_preliminary) for one in archives(opened_site.db, opened_site.one)}
+    assert found == {archive_id: (("sr", "seg"), ()), other: (("seg",), ("pdf",))}
+    tab.open("admin/site_settings")
+    assert {one.label: one for one in tab.app.multiselect}["Report as PDF: preliminary"].value == [other]
+
+
 def _save(tab: Tab, key: str) -> None:
     next(button for button in tab.app.button if (button.key or "").endswith(key) or key in (button.key or "")).click()
     tab.settled()

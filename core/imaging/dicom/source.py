@@ -5,13 +5,18 @@ Runs inside the decoding process. Asked only for what an archive sent; the answe
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import json
+from base64 import b64encode
+from typing import Any, BinaryIO
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import clean_text
+from core.imaging.dicom.grey_scale import lookup_table, read_windows
 from core.imaging.dicom.header import read_header
+from core.imaging.dicom.tags import with_functional_groups
 
 OF_STUDY = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate",
@@ -19,6 +24,15 @@ OF_STUDY = (
 )  # fmt: skip
 """Patient and study level (PS3.3 C.7.1.1, C.7.2.1): a result repeats them, or archives make another patient of it."""
 OF_INSTANCE = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns")
+DISPLAY = "Display"
+"""How the file says that its values become grey, as JSON: a presentation state takes the place of all of it
+(PS3.3 A.33.1). Read with the first frame."""
+_OF_DISPLAY = (
+    "PhotometricInterpretation", "SamplesPerPixel", "BitsStored", "PixelRepresentation", "RescaleSlope",
+    "RescaleIntercept", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation",
+    "VOILUTFunction", "VOILUTSequence", "PatientOrientation", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)  # fmt: skip
 _UIDS = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 _LONGEST = 324
 """Of a person's name: three groups of 64 characters for each of its five components would be more than any has."""
@@ -44,3 +58,37 @@ def is_uid(text: str) -> bool:
 def _text_of(header: Dataset, keyword: str) -> str:
     value = header.get(keyword)
     return "" if value is None else clean_text(str(value).strip("\0 "), _LONGEST)
+
+
+def read_display(stream: BinaryIO) -> str:
+    """`DISPLAY` of a file whose picture was decoded before: photometric, samples, orientation, and of grey pictures
+
+    slope, intercept; window: [center, width, function], the one that is shown here; modality_table, voi_table: first,
+    bits and entries, as 16-bit little endian words. window and tables: None where the file has none.
+    """
+    header = with_functional_groups(read_header(stream, _OF_DISPLAY)[0], 0)
+    oriented = header.get("PatientOrientation")
+    found: dict[str, Any] = {
+        "photometric": _text_of(header, "PhotometricInterpretation").upper(),
+        "samples": int(header.get("SamplesPerPixel") or 1),
+        "orientation": [clean_text(one, 16) for one in oriented] if isinstance(oriented, MultiValue) else [],
+    }
+    if found["samples"] == 1 and found["photometric"] != "PALETTE COLOR":
+        window = next(iter(read_windows(header)[0]), None)
+        found |= {
+            "slope": float(header.get("RescaleSlope") or 1), "intercept": float(header.get("RescaleIntercept") or 0),
+            "window": None if window is None else [window.center, window.width, window.function],
+            "modality_table": _table(header, "ModalityLUTSequence"), "voi_table": _table(header, "VOILUTSequence"),
+        }  # fmt: skip
+    return json.dumps(found)
+
+
+def _table(header: Dataset, name: str) -> dict[str, Any] | None:
+    items = header.get(name) or []
+    if not items:
+        return None
+    found = lookup_table(items[0], "LUT", is_signed=header.get("PixelRepresentation") == 1)
+    if name == "VOILUTSequence":
+        found.settle_depth(int(header.get("BitsStored") or 16))
+    entries = b64encode(found.entries.astype("<u2").tobytes()).decode()
+    return {"first": found.first, "bits": found.bits or 16, "entries": entries}

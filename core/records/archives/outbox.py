@@ -1,4 +1,4 @@
-"""Results on their way to archives: a row for each read, kind and archive, written with the read it comes from.
+"""Results on their way to archives: a row for each read, kind, archive and image, written with the read it comes from.
 
 The row is what a result is now. It is done only when the archive has shown that it holds the same content; what an
 archive does not take now waits and is tried again, for as long as it takes.
@@ -6,39 +6,57 @@ archive does not take now waits and is tried again, for as long as it takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
 from core.errors import Conflict, NotFound
+from core.findings.finding import NO_ANNOTATIONS
+from core.findings.marks import SHOWING
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, require_permission
-from core.records.queue import OPEN, QUEUED, RUNNING, Queue
+from core.records.queue import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, Queue
+from core.records.reads.annotations import annotations_of
+from core.records.reads.reading_leases import is_double_read
 from core.records.reads.rows import find_study
 
-RESULT_KINDS: Mapping[str, str] = {"sr": "Structured report (TID 1500)", "pdf": "Report as PDF"}
+RESULT_KINDS: Mapping[str, str] = {
+    "sr": "Structured report (TID 1500)", "pdf": "Report as PDF", "sc": "Marked pictures (secondary capture)",
+    "pr": "Marks over the pictures (presentation state)", "seg": "Outlines (segmentation)",
+}  # fmt: skip
 """What can be sent, with its name on screen."""
+MARKS_SENT: Mapping[str, tuple[str, ...]] = {"sc": SHOWING, "pr": SHOWING, "seg": ("outline",)}
+"""Kinds that are an object for each image, with the kinds of mark of findings that one is made for. The others are one
+object for the whole read."""
+REPLACED = "The final read came before it was sent."
 
 RESULTS = Queue(
     tables.outbox, AdvisoryLock.RESULTS, kind="result", subject="result", begins="Is being sent.",
     again="Waits to be sent again: the process that sent it ended.", cancelled="Cancelled.",
-    dead="Send it again by hand.", recorded=("archive", "kind", "read"),
+    dead="Send it again by hand.", recorded=("archive", "kind", "read", "image"),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One result. state: of the queue. tries: how often the archive did not take it. due_at: when it is tried again."""
+    """One result. state: of the queue. tries: how often the archive did not take it. due_at: when it is tried again.
+
+    image: number of the image that it is of, from 1; 0 for the whole read. read_kind: "final", or "first" for what is
+    sent unverified.
+    """
 
     id: int
     study_id: str
     archive_name: str
     kind: str
+    image: int
+    read_kind: str
     state: str
     message: str
     tries: int
@@ -48,24 +66,90 @@ class OutboxRow:
 
 
 def enqueue_results(connection: Connection, study_id: str, read_id: int) -> int:
-    """Put what the study's archive gets of this final read into the outbox, in the transaction of the read; how many.
+    """Put what the study's archive gets of this read into the outbox, in the transaction of the read; how many.
 
-    None for a study that came from no archive, or whose archive takes no results or is named no more.
+    None for a study that came from no archive, or whose archive takes no results or is named no more. A first
+    impression goes only where the site sends preliminary results, and none of a double reading, whose second reader
+    would find it in the archive. What waits of a first impression is not sent any more once the final read is saved.
     """
+    read = connection.execute(select(tables.read).where(tables.read.c.id == read_id)).one()
+    supersedes = [*superseded_reads(connection, read)]
+    if read.kind == "final":
+        _withdraw(connection, supersedes)
+    elif is_double_read(connection, study_id):
+        return 0
     source, archive = tables.source_identity, tables.archive
     query = (
-        select(archive.c.id, archive.c.sends)
+        select(archive.c.id, archive.c.sends, archive.c.sends_preliminary)
         .join_from(source, archive, source.c.archive_id == archive.c.id)
         .where(source.c.study_id == study_id, archive.c.removed_at.is_(None))
     )
     row = connection.execute(query).one_or_none()
-    kinds = [] if row is None else [kind for kind in RESULT_KINDS if kind in row.sends]
-    for kind in kinds:
-        assert row is not None
-        values = {"study_id": study_id, "read_id": read_id, "archive_id": row.id, "kind": kind, "sop_instance_uid": ""}
-        values |= {"state": QUEUED, "message": "Waits to be sent.", "attempts": 0, "tries": 0}
-        connection.execute(insert(tables.outbox).values(**values, created_at=tables.now()))
-    return len(kinds)
+    if row is None:
+        return 0
+    chosen = row.sends if read.kind == "final" else row.sends_preliminary
+    n = 0
+    for kind in (kind for kind in RESULT_KINDS if kind in chosen):
+        for number in _images_of(connection, read, supersedes, kind, row.id):
+            values = {"study_id": study_id, "read_id": read_id, "archive_id": row.id, "kind": kind, "image": number}
+            values |= {"state": QUEUED, "message": "Waits to be sent.", "attempts": 0, "tries": 0}
+            connection.execute(insert(tables.outbox).values(**values, sop_instance_uid="", created_at=tables.now()))
+            n += 1
+    return n
+
+
+def superseded_reads(connection: Connection, read: Row[Any]) -> dict[int, str]:
+    """Id -> kind of the earlier reads of the study that a read replaces, oldest first: the same reader's, and all final
+    ones for who arbitrates between them. read: a row of the table."""
+    reads, audit = tables.read.c, tables.audit.c
+    arbitrated = select(audit.id).where(
+        audit.subject == f"study {read.study_id}", audit.action == "arbitrate", audit.person_id == read.person_id
+    )
+    is_own = reads.person_id == read.person_id
+    is_arbiter = connection.execute(arbitrated.limit(1)).first() is not None
+    is_replaced = or_(is_own, reads.kind == "final") if is_arbiter else is_own
+    earlier = select(reads.id, reads.kind).where(reads.study_id == read.study_id, reads.id < read.id, is_replaced)
+    return {row.id: row.kind for row in connection.execute(earlier.order_by(reads.id))}
+
+
+def sent_before(connection: Connection, supersedes: Sequence[int], archive_id: int, kind: str) -> list[tuple[int, int]]:
+    """(id of the read, image) of the results of this form that went, or go, of those reads, oldest first."""
+    outbox = tables.outbox.c
+    query = select(outbox.read_id, outbox.image).where(
+        outbox.read_id.in_(supersedes), outbox.archive_id == archive_id, outbox.kind == kind,
+        outbox.state.not_in((FAILED, CANCELLED)),
+    )  # fmt: skip
+    return [(row.read_id, row.image) for row in connection.execute(query.order_by(outbox.id))]
+
+
+def _withdraw(connection: Connection, supersedes: Sequence[int]) -> None:
+    """Preliminary results that no archive has seen are not sent any more. Those that one may have are replaced."""
+    outbox, read = tables.outbox, tables.read.c
+    preliminary = select(read.id).where(read.id.in_(supersedes), read.kind == "first")
+    hold(connection, AdvisoryLock.RESULTS)
+    connection.execute(
+        update(outbox)
+        .where(outbox.c.read_id.in_(preliminary), outbox.c.state == QUEUED, outbox.c.payload.is_(None))
+        .values(state=CANCELLED, message=REPLACED, ended_at=tables.now(), due_at=None)
+    )
+
+
+def _images_of(
+    connection: Connection, read: Row[Any], supersedes: Sequence[int], kind: str, archive_id: int
+) -> list[int]:
+    """Numbers of the images that an object of this kind is made for: those with a mark, and those that had one in an
+    object that this read replaces, so that what is taken back is replaced too."""
+    if kind not in MARKS_SENT:
+        return [0]
+    image = tables.image.c
+    positions = {
+        (row.sha256, row.frame): row.position
+        for row in connection.execute(select(tables.image).where(image.study_id == read.study_id))
+    }
+    findings = annotations_of(connection, [read.id]).get(read.id, NO_ANNOTATIONS).findings
+    marks = [mark for finding in findings for mark in finding.marks if mark.kind in MARKS_SENT[kind]]
+    marked = {positions[mark.image_sha256, mark.frame] + 1 for mark in marks}
+    return sorted(marked | {number for _, number in sent_before(connection, supersedes, archive_id, kind)})
 
 
 def results_of(db: Database, actor: Actor, study_id: str) -> list[OutboxRow]:
@@ -111,9 +195,11 @@ def _rows() -> Select[tuple[object, ...]]:
     outbox, archive = tables.outbox.c, tables.archive.c
     return (
         select(
-            outbox.id, outbox.study_id, archive.name.label("archive_name"), outbox.kind, outbox.state, outbox.message,
-            outbox.tries, outbox.created_at, outbox.due_at, outbox.ended_at,
+            outbox.id, outbox.study_id, archive.name.label("archive_name"), outbox.kind, outbox.image,
+            tables.read.c.kind.label("read_kind"), outbox.state, outbox.message, outbox.tries, outbox.created_at,
+            outbox.due_at, outbox.ended_at,
         )
         .join_from(tables.outbox, tables.archive, outbox.archive_id == archive.id)
+        .join(tables.read, outbox.read_id == tables.read.c.id)
         .order_by(outbox.id.desc())
     )  # fmt: skip

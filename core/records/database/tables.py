@@ -530,6 +530,7 @@ archive = Table(
     Column("host", String(255), nullable=False),
     Column("port", Integer),
     Column("sends", JSON, nullable=False),
+    Column("sends_preliminary", JSON, nullable=False),
     Column("pushes", Boolean, nullable=False),
     Column("pushes_by", ForeignKey("person.id")),
     Column("has_tls", Boolean),
@@ -584,9 +585,10 @@ arrival = Table(
     Column("ended_at", Moment),
 )
 
-# A result on its way to an archive, one for each read, kind and archive. payload: the object, sealed; the same bytes
-# whenever it is sent again. tries: how often the archive did not take it. commitment: None before the archive was
-# asked to answer for it, "asked", "committed", or the reason of its refusal; commitment_uid: of what was asked last.
+# A result on its way to an archive, one for each read, kind, archive and image. image: from 1, or 0 for an object of
+# the whole read. payload: the object, sealed; the same bytes whenever it is sent again. tries: how often the archive
+# did not take it. commitment: None before the archive was asked to answer for it, "asked", "committed", or the reason
+# of its refusal; commitment_uid: of what was asked last.
 outbox = Table(
     "outbox",
     metadata,
@@ -595,6 +597,7 @@ outbox = Table(
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
     Column("kind", String(16), nullable=False),
+    Column("image", Integer, nullable=False),
     Column("sop_instance_uid", String(64), nullable=False),
     Column("payload", Text),
     Column("commitment", String(80)),
@@ -612,7 +615,7 @@ outbox = Table(
     Column("result", JSON),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),
-    UniqueConstraint("read_id", "kind", "archive_id"),
+    UniqueConstraint("read_id", "kind", "archive_id", "image"),
 )
 
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")

@@ -140,6 +140,7 @@ def record_first_read(
         if before.n_not_compared:
             marked["pictures_not_compared"] = before.n_not_compared
         trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id, **marked)
+        enqueue_results(connection, study_id, read_id)
     return read_id
 
 

@@ -18,17 +18,20 @@ from record_site import Somebody, add_person, answer, explanation
 from sqlalchemy import select, update
 
 from core.archive import arrivals, probe, sending
-from core.archive.archives import ArchiveAddress, change_archive, name_archive
+from core.archive.archives import ArchiveAddress, archives, change_archive, choose_results, name_archive
 from core.archive.dicomweb import Criteria
 from core.errors import Conflict, InvalidInput, NotFound
+from core.findings.finding import Annotations, Finding
+from core.findings.marks import Mark
 from core.records import site_settings
 from core.records.archives import identity, outbox
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database, open_database
-from core.records.reads import predictions, reads, retention, studies
+from core.records.reads import predictions, reads, retention, studies, worklist
 from core.records.reads.reads import Impression
 from core.settings import REPOSITORY, Settings
+from core.types import Modality
 
 PATIENT, NAME, ACCESSION = "P-4711", "Planted^Petra", "ACC-0815"
 STUDY = "1.2.826.0.1.3680043.8.498.4711"
@@ -331,6 +334,128 @@ def test_what_an_archive_is_to_get_goes_there_each_as_an_object_of_its_own(
     (page,) = orthanc.objects("DOC")
     assert page.EncapsulatedDocument.startswith(b"%PDF") and page.PatientID == PATIENT
     assert len(orthanc.objects("SR")) == 1
+
+
+def outlined(db: Database, ada: Somebody, study_id: str) -> Annotations:
+    """A finding with an outline and a point on the first picture."""
+    picture = studies.load_study(db, ada, study_id).images[0].image
+    marks = (
+        Mark(picture.sha256, 0, "outline", ((10, 10), (30, 10), (30, 40), (10, 40))),
+        Mark(picture.sha256, 0, "point", ((5, 6),)),
+    )
+    return Annotations((Finding(picture.laterality or "U", Modality.MAMMOGRAPHY, "mass", marks),))
+
+
+def send_all(db: Database) -> int:
+    n = 0
+    while sending.send_next(db, **WHO):
+        n += 1
+    return n
+
+
+def test_marks_go_back_as_an_object_for_each_image_and_a_correction_replaces_them_all(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    change_archive(db, ada, archive_id, replace(address(orthanc), sends=tuple(outbox.RESULT_KINDS)))
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    first = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, first, annotations=outlined(db, ada, study_id))
+    assert outbox.results_of(db, ada, study_id) == [], "preliminary only where the site says so"
+    reads.record_final_read(db, ada, study_id, first, annotations=outlined(db, ada, study_id))
+    send_all(db)
+    rows = outbox.results_of(db, ada, study_id)
+    assert {(row.kind, row.image, row.state) for row in rows} == {
+        ("sr", 0, "done"), ("pdf", 0, "done"), ("sc", 1, "done"), ("pr", 1, "done"), ("seg", 1, "done"),
+    }, rows  # fmt: skip
+    made = {kind: orthanc.objects(kind)[0] for kind in ("SR", "DOC", "PR", "SEG", "OT")}
+    mark = made["PR"].GraphicAnnotationSequence[0].GraphicObjectSequence[0]
+    assert mark.TrackingUID == made["SEG"].SegmentSequence[0].TrackingUID, "the same mark has one number in all objects"
+    for one in made.values():
+        assert (one.PatientID, one.StudyInstanceUID, one.AccessionNumber) == (PATIENT, STUDY, ACCESSION)
+
+    reads.record_final_read(db, ada, study_id, first)
+    send_all(db)
+    rows = outbox.results_of(db, ada, study_id)
+    assert len(rows) == 10 and {row.state for row in rows} == {"done"}, "what is taken back is replaced too"
+    for kind, before in made.items():
+        (after,) = [one for one in orthanc.objects(kind) if one.SOPInstanceUID != before.SOPInstanceUID]
+        assert before.SOPInstanceUID in str(after) or before.SeriesInstanceUID in str(after), kind
+    assert fetched(db, ada, archive_id) == study_id
+    assert arrivals.recent_arrivals(db, ada)[0].message == "It was here already.", "own pictures are no images of it"
+
+
+def test_a_preliminary_result_says_so_and_the_final_one_replaces_it(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    choose_results(db, ada, {"sr": [archive_id]}, {"sr": [archive_id], "pdf": [archive_id]})
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    first = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, first)
+    (pdf, report) = outbox.results_of(db, ada, study_id)
+    assert (report.kind, report.read_kind, pdf.kind) == ("sr", "first", "pdf")
+    assert sending.send_next(db, **WHO)
+    (preliminary,) = orthanc.objects("SR")
+    assert (preliminary.VerificationFlag, preliminary.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    assert "VerifyingObserverSequence" not in preliminary
+
+    reads.record_final_read(db, ada, study_id, first)
+    waiting = {row.kind: row for row in outbox.results_of(db, ada, study_id) if row.read_kind == "first"}
+    assert (waiting["pdf"].state, waiting["pdf"].message) == ("cancelled", outbox.REPLACED), "not after the final one"
+    assert waiting["sr"].state == "done"
+    assert send_all(db) == 1
+    (final,) = [one for one in orthanc.objects("SR") if one.SOPInstanceUID != preliminary.SOPInstanceUID]
+    assert (final.VerificationFlag, final.PreliminaryFlag) == ("VERIFIED", "FINAL")
+    (study,) = final.PredecessorDocumentsSequence
+    assert study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == (
+        preliminary.SOPInstanceUID
+    )
+    assert orthanc.objects("DOC") == []
+
+
+def test_a_preliminary_result_that_an_archive_may_have_seen_is_not_cancelled(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    choose_results(db, ada, {}, {"sr": [archive_id]})
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    away = replace(address(orthanc), dicomweb_url="http://127.0.0.1:9/web", sends=(), sends_preliminary=("sr",))
+    change_archive(db, ada, archive_id, away)
+    first = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, first)
+    assert sending.send_next(db, **WHO)
+    reads.record_final_read(db, ada, study_id, first)
+    (row,) = outbox.results_of(db, ada, study_id)
+    assert row.state == "queued" and row.tries == 1
+
+
+def test_nothing_of_a_double_reading_is_sent_before_its_final_reads(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    choose_results(db, ada, {"sr": [archive_id]}, {"sr": [archive_id]})
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    worklist.assign(db, ada, study_id, reader=None, is_double_read=True)
+    first = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, first)
+    assert outbox.results_of(db, ada, study_id) == [], "the second reader would find it in the archive"
+    reads.record_final_read(db, ada, study_id, first)
+    assert [row.read_kind for row in outbox.results_of(db, ada, study_id)] == ["final"]
+
+
+def test_what_goes_where_is_chosen_for_all_archives_at_once_or_not_at_all(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    other = name_archive(db, ada, ArchiveAddress("other", "http://127.0.0.1:9/web"))
+    choose_results(db, ada, {"sr": [archive_id, other], "pr": [other]}, {"pdf": [other]})
+    found = {one.name: (one.sends, one.sends_preliminary) for one in archives(db, ada)}
+    assert found == {"pacs": (("sr",), ()), "other": (("sr", "pr"), ("pdf",))}
+    assert [entry.subject for entry in audited(db, ada, "change archive")] == [f"archive {other}"], "what changed"
+    for final, preliminary in (({"sr": [other + 1]}, {}), ({"nonsense": [other]}, {}), ({}, {"nonsense": []})):
+        with pytest.raises((NotFound, InvalidInput)):
+            choose_results(db, ada, {"pdf": [archive_id], **final}, preliminary)
+    assert {one.name: (one.sends, one.sends_preliminary) for one in archives(db, ada)} == found
 
 
 def test_an_archive_that_dropped_the_result_for_an_older_one_of_its_number_is_found_out(

@@ -1,0 +1,167 @@
+"""What the objects that go to an archive have in common: whose they are, by what they were made, and when.
+
+Everything that a library would take from the clock comes from the read, so that the same read gives the same object.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from core.archive.result_content import ResultContent, ResultImage, uid_of
+from core.findings.finding import Finding
+from core.findings.marks import Mark, Measured
+from core.version import version
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
+"""It writes what it copies of a patient."""
+
+# Code value, coding scheme, meaning.
+Coded = tuple[str, str, str]
+MANUFACTURER = "SecondRead"
+RESEARCH_ONLY = "Research use only, not a medical device"
+UNVERIFIED = "Preliminary, not verified"
+BREAST: Coded = ("76752008", "SCT", "Breast")
+REPLACED: Coded = ("121360", "DCM", "Replaced report")
+"""Purpose of a reference to what a correction supersedes (PS3.16 CID 7009)."""
+
+
+def code(hd: Any, coded: Coded) -> Any:
+    """As highdicom has it. Codes of BI are of version 4.0."""
+    value, scheme, meaning = coded
+    return hd.sr.CodedConcept(value, scheme, meaning, "4.0" if scheme == "BI" else None)
+
+
+def person_name(name: str) -> str:
+    """As one component, with the delimiter that says so (PS3.5 6.2.1): nobody said which word is the family's."""
+    plain = name.replace("^", " ").replace("=", " ").replace("\\", " ").strip()
+    return f"{plain[:63]}^"
+
+
+def source_dataset(content: ResultContent, image: ResultImage) -> Dataset:
+    """An image of the study as far as a result repeats or references it."""
+    from pydicom.dataset import Dataset
+
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for keyword, value in content.study.items():
+        setattr(dataset, keyword, value)
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"):
+        setattr(dataset, keyword, image.tags[keyword])
+    dataset.Rows, dataset.Columns = int(image.tags["Rows"] or 1), int(image.tags["Columns"] or 1)
+    if image.n_frames > 1:
+        dataset.NumberOfFrames = image.n_frames
+    return dataset
+
+
+def equipment(content: ResultContent) -> dict[str, Any]:
+    """Arguments of highdicom's classes on what made the object."""
+    return {
+        "manufacturer": MANUFACTURER, "manufacturer_model_name": MANUFACTURER, "software_versions": version(),
+        "device_serial_number": content.device_uid, "institution_name": content.site_name or None,
+    }  # fmt: skip
+
+
+def read_kind_text(content: ResultContent) -> str:
+    """What kind of read it is of, for descriptions of at most 64 characters."""
+    return "final read" if content.is_verified else "preliminary read, unverified"
+
+
+def settle(found: Dataset, content: ResultContent) -> None:
+    """What highdicom takes from the clock comes from the read; what it leaves out is said."""
+    at = content.read_at.astimezone()
+    day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
+    found.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate", "PresentationCreationDate",
+                    "DateOfSecondaryCapture"):  # fmt: skip
+        if keyword in found or keyword in ("InstanceCreationDate", "SeriesDate"):
+            setattr(found, keyword, day)
+            setattr(found, keyword.replace("Date", "Time", 1), moment)
+    found.SeriesDescription = f"{MANUFACTURER} {read_kind_text(content)} (research use only)"
+    found.ManufacturerModelName = MANUFACTURER
+    found.SoftwareVersions = version()
+    for made_by in found.get("ContributingEquipmentSequence", ()):
+        made_by.ContributionDateTime = at.strftime("%Y%m%d%H%M%S")
+
+
+def predecessor_documents(content: ResultContent, sop_class: str) -> list[Dataset]:
+    """The documents that this one supersedes (Predecessor Documents Sequence, PS3.3 C.17.2): one item for the study."""
+    from pydicom.dataset import Dataset
+
+    if not content.predecessors:
+        return []
+    study = Dataset()
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = content.study["StudyInstanceUID"], []
+    for series_uid, uid in content.predecessors:
+        series, one = Dataset(), Dataset()
+        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, uid
+        series.SeriesInstanceUID, series.ReferencedSOPSequence = series_uid, [one]
+        study.ReferencedSeriesSequence.append(series)
+    return [study]
+
+
+def replaced_instances(content: ResultContent, sop_class: str) -> list[Dataset]:
+    """The images that this one supersedes (Referenced Instance Sequence, PS3.3 C.12.4)."""
+    from pydicom.dataset import Dataset
+
+    found = []
+    for _, uid in content.predecessors:
+        found.append(Dataset())
+        found[-1].ReferencedSOPClassUID, found[-1].ReferencedSOPInstanceUID = sop_class, uid
+        found[-1].PurposeOfReferenceCodeSequence = [_plain_code(REPLACED)]
+    return found
+
+
+def replaced_series(content: ResultContent) -> list[Dataset]:
+    """The series of what this one supersedes (Related Series Sequence, PS3.3 C.7.3.1), for classes without another
+    place for it: each object is a series of its own."""
+    from pydicom.dataset import Dataset
+
+    found = []
+    for series_uid, _ in content.predecessors:
+        found.append(Dataset())
+        found[-1].StudyInstanceUID, found[-1].SeriesInstanceUID = content.study["StudyInstanceUID"], series_uid
+        found[-1].PurposeOfReferenceCodeSequence = [_plain_code(REPLACED)]
+    return found
+
+
+def _plain_code(coded: Coded) -> Dataset:
+    from pydicom.dataset import Dataset
+
+    found = Dataset()
+    found.CodeValue, found.CodingSchemeDesignator, found.CodeMeaning = coded
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPlace:
+    """A mark of a finding on one image. number: of the finding, from 1; label: the same in every object of the read."""
+
+    number: int
+    label: str
+    finding: Finding
+    mark: Mark
+    size: Measured | None
+    image: ResultImage
+
+    def tracking_uid(self, content: ResultContent, site_key: bytes) -> str:
+        """Of the mark, in every object of the read."""
+        return uid_of(site_key, "tracking", content.read_id, self.label)
+
+
+def marked_places(content: ResultContent, image: ResultImage | None = None) -> list[MarkedPlace]:
+    """The marks of all findings, on one image where it is given; without those on images that the archive lacks."""
+    by_file = {(one.sha256, one.frame): one for one in content.images}
+    found = []
+    for number, finding in enumerate(content.findings, start=1):
+        sizes: Sequence[Measured | None] = (*finding.sizes, *[None] * len(finding.marks))
+        for place, (mark, size) in enumerate(zip(finding.marks, sizes, strict=False), start=1):
+            on = by_file.get((mark.image_sha256, mark.frame))
+            if on is not None and (image is None or on.id == image.id):
+                found.append(MarkedPlace(number, f"finding {number}.{place}", finding, mark, size, on))
+    return found
