@@ -143,7 +143,7 @@ class Board {
     if (!width || !height || !picture.levels) return
     if (canvas.width !== width) canvas.width = width
     if (canvas.height !== height) canvas.height = height
-    const context = canvas.getContext("2d"), map = this.map(cell)
+    const context = contextOf(canvas), map = this.map(cell)
     this.paint(context, picture, heat, map, width, height, ratio)
     for (const mark of [...work.marks, ...(work.head.shown || [])]) {
       if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio, work.labelOf(mark))
@@ -197,11 +197,11 @@ class Board {
   drawLoupe(context, cell, heat, map, ratio) {
     const [x, y] = cell.pointer, side = Math.round(LOUPE_PX * ratio)
     const glass = (this.glass ||= document.createElement("canvas"))
-    glass.width = glass.height = side
+    if (glass.width !== side) glass.width = glass.height = side
     const scale = Math.max(2, 1 / (Math.hypot(map[0], map[1]) * ratio))
     const larger = [...map.slice(0, 4).map((part) => part * scale), (map[4] - x) * scale + LOUPE_PX / 2,
       (map[5] - y) * scale + LOUPE_PX / 2]
-    this.paint(glass.getContext("2d"), cell.picture, heat, larger, side, side, ratio)
+    this.paint(contextOf(glass), cell.picture, heat, larger, side, side, ratio)
     context.save()
     context.beginPath()
     context.arc(x * ratio, y * ratio, side / 2, 0, 2 * Math.PI)

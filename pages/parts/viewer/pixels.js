@@ -62,16 +62,15 @@ function colourOf(planes, width, height) {
 
 // The level with half the sides, each pixel the mean of four: what is drawn smaller is averaged, never skipped over.
 function halved(level, isColour) {
-  const width = (level.width + 1) >> 1, height = (level.height + 1) >> 1, channels = isColour ? 4 : 1
-  const from = level.data, data = new from.constructor(width * height * channels)
+  const width = (level.width + 1) >> 1, height = (level.height + 1) >> 1, n = isColour ? 4 : 1
+  const from = level.data, data = new from.constructor(width * height * n)
   for (let row = 0, at = 0; row < height; row++) {
-    const upper = 2 * row * level.width, lower = Math.min(2 * row + 1, level.height - 1) * level.width
+    const upper = 2 * row * level.width * n, lower = Math.min(2 * row + 1, level.height - 1) * level.width * n
     for (let column = 0; column < width; column++) {
-      const left = 2 * column, right = Math.min(left + 1, level.width - 1)
-      for (let channel = 0; channel < channels; channel++, at++) {
-        const sum = from[(upper + left) * channels + channel] + from[(upper + right) * channels + channel] +
-          from[(lower + left) * channels + channel] + from[(lower + right) * channels + channel]
-        data[at] = (sum + 2) >> 2
+      const left = 2 * column * n, right = Math.min(2 * column + 1, level.width - 1) * n
+      for (let channel = 0; channel < n; channel++, at++) {
+        data[at] = (from[upper + left + channel] + from[upper + right + channel] +
+          from[lower + left + channel] + from[lower + right + channel] + 2) >> 2
       }
     }
   }

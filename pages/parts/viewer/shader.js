@@ -46,6 +46,9 @@ void main() {
   colour = vec4(shown, 1.0);
 }`
 
+// WebGL without a graphics card computes every pixel anew for each window: the plain canvas is many times faster.
+const IS_NO_CARD = /swiftshader|llvmpipe|softpipe|software|basic render/i
+
 class Shader {
   // Throws where there is no WebGL2 or the program is refused; whoever asks then draws by software.
   constructor() {
@@ -53,6 +56,11 @@ class Shader {
     const options = { alpha: false, antialias: false, depth: false, preserveDrawingBuffer: true }
     const gl = (this.gl = this.canvas.getContext("webgl2", options))
     if (!gl) throw new Error("no WebGL2")
+    const named = gl.getExtension("WEBGL_debug_renderer_info")
+    if (named && IS_NO_CARD.test(gl.getParameter(named.UNMASKED_RENDERER_WEBGL))) {
+      gl.getExtension("WEBGL_lose_context")?.loseContext()
+      throw new Error("no graphics card")
+    }
     this.isLost = false
     this.canvas.addEventListener("webglcontextlost", () => { this.isLost = true })
     this.most = gl.getParameter(gl.MAX_TEXTURE_SIZE)
@@ -131,11 +139,16 @@ class Shader {
 }
 
 let shader // one for all viewers of the page: browsers give only about sixteen contexts
-function drawScene(context, scene) {
+function theShader() {
   if (shader === undefined) {
     try { shader = new Shader() } catch { shader = null }
   }
-  if (shader && shader.fits(scene.level)) shader.draw(context, scene)
+  return shader
+}
+// A canvas that is drawn by software stays in the memory of the processor.
+function contextOf(canvas) { return canvas.getContext("2d", { willReadFrequently: !theShader() }) }
+function drawScene(context, scene) {
+  if (theShader()?.fits(scene.level)) shader.draw(context, scene)
   else drawBySoftware(context, scene)
 }
 function releaseLevels(levels) {

@@ -1,66 +1,151 @@
-// The plain canvas, where there is no WebGL2: the same rule as the shader, pixel by pixel.
+// The plain canvas, where there is no graphics card: the same rule as the shader.
 //
 // A scene: {width, height (device pixels), level, most, isColour, low, span, isInverted, back (device pixel -> picture
 // pixel, see geometry.js), size ([width, height] of the picture), heat (level or null), opacity, contour, hue, lowCut}.
+//
+// What lies under each pixel of the screen is sampled once for a place and zoom and held with the canvas; a window is a
+// table over it, so that windowing costs one look-up a pixel. Pictures are only ever turned by quarters, so a column of
+// the screen is one column or one row of the picture.
+
+const heldSamples = new WeakMap() // canvas -> {key, level, values, inside, made, out, heat, attention}
 
 function drawBySoftware(context, scene) {
-  const { width, height, level, heat, back } = scene
-  const made = context.createImageData(width, height), out = new Uint32Array(made.data.buffer)
-  const grey = new Float64Array(3), contourOf = heat && scene.contour > 0 ? new Float32Array(width * height) : null
-  for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at++) {
-      const column = back[0] * (x + 0.5) + back[2] * (y + 0.5) + back[4]
-      const row = back[1] * (x + 0.5) + back[3] * (y + 0.5) + back[5]
-      if (column < 0 || row < 0 || column > scene.size[0] || row > scene.size[1]) {
-        out[at] = 0xff000000
-        continue
+  const held = samplesFor(context, scene), { made, inside } = held
+  const out = held.out.fill(0xff000000)
+  const tables = scene.isColour ? [0, 8, 16].map((shift) => windowTable(scene, 256, shift)) : [greyTable(scene)]
+  const { width } = scene, { left, right, top, bottom } = inside
+  for (let y = top; y < bottom; y++) {
+    const end = y * width + right
+    if (scene.isColour) {
+      for (let at = y * width + left; at < end; at++) {
+        const [red, green, blue] = tables
+        out[at] = 0xff000000 | red[held.values[3 * at]] | green[held.values[3 * at + 1]] | blue[held.values[3 * at + 2]]
       }
-      sampled(level, column / level.step, row / level.step, scene.isColour, grey)
-      let strength = 0
-      if (heat) {
-        const value = heatAt(heat, column, row)
-        strength = scene.opacity * Math.min(1, Math.max(0, (value - scene.lowCut) / (1 - scene.lowCut)))
-        if (contourOf) contourOf[at] = value - scene.contour
-      }
+    } else {
+      const [grey] = tables, { values } = held
+      for (let at = y * width + left; at < end; at++) out[at] = grey[values[at]]
+    }
+  }
+  if (scene.heat) layHeat(out, held, scene)
+  context.putImageData(made, 0, 0)
+}
+
+// Stored value -> what is shown of it, 0 to 255, shifted to its channel.
+function windowTable({ most, low, span, isInverted }, entries, shift) {
+  const table = new Uint32Array(entries)
+  for (let value = 0; value < entries; value++) {
+    const shown = Math.min(1, Math.max(0, (value / most - low) / span))
+    table[value] = Math.round((isInverted ? 1 - shown : shown) * 255) << shift
+  }
+  return table
+}
+
+function greyTable(scene) {
+  const table = windowTable(scene, 65536, 0)
+  for (let value = 0; value < 65536; value++) table[value] = 0xff000000 | (table[value] * 0x010101)
+  return table
+}
+
+// One hue over the grey: strength 0 where attention is low.
+function layHeat(out, held, { width, height, heat, opacity, contour, hue, lowCut, back }) {
+  const { left, right, top, bottom } = held.inside
+  if (held.heat !== heat) {
+    held.attention = new Uint16Array(width * height)
+    sample(heat, 1, back, width, held.inside, held.attention)
+    held.heat = heat
+  }
+  const { attention } = held
+  for (let y = top; y < bottom; y++) {
+    for (let at = y * width + left; at < y * width + right; at++) {
+      const strength = opacity * Math.min(1, Math.max(0, (attention[at] / 65535 - lowCut) / (1 - lowCut)))
+      if (!strength) continue
       let colour = 0xff000000
       for (let channel = 0; channel < 3; channel++) {
-        let shown = Math.min(1, Math.max(0, (grey[channel] / scene.most - scene.low) / scene.span))
-        if (scene.isInverted) shown = 1 - shown
-        shown = shown * 255 * (1 - strength) + scene.hue[channel] * strength
-        colour |= Math.round(shown) << (8 * channel)
+        const shown = (out[at] >>> (8 * channel)) & 255
+        colour |= Math.round(shown * (1 - strength) + hue[channel] * strength) << (8 * channel)
       }
       out[at] = colour
     }
   }
-  if (contourOf) drawContour(out, contourOf, width, height, scene.hue)
-  context.putImageData(made, 0, 0)
+  if (contour > 0) drawContour(out, attention, 65535 * contour, width, held.inside, hue)
 }
 
-function drawContour(out, above, width, height, hue) {
-  const line = 0xff000000 | (hue[2] << 16) | (hue[1] << 8) | hue[0]
-  for (let at = 0; at < width * (height - 1) - 1; at++) {
-    if (above[at] > 0 !== above[at + 1] > 0 || above[at] > 0 !== above[at + width] > 0) out[at] = line >>> 0
+function drawContour(out, attention, contour, width, { left, right, top, bottom }, hue) {
+  const line = (0xff000000 | (hue[2] << 16) | (hue[1] << 8) | hue[0]) >>> 0
+  for (let y = top; y < bottom - 1; y++) {
+    for (let at = y * width + left; at < y * width + right - 1; at++) {
+      const above = attention[at] > contour
+      if (above !== attention[at + 1] > contour || above !== attention[at + width] > contour) out[at] = line
+    }
   }
 }
 
-// The value between the four nearest pixels; (column, row) as lengths, 0 at the outer edge of the first pixel.
-function sampled(level, column, row, isColour, into) {
-  const { data, width, height } = level
-  const x = Math.min(Math.max(column - 0.5, 0), width - 1), y = Math.min(Math.max(row - 0.5, 0), height - 1)
-  const left = Math.floor(x), top = Math.floor(y), right = Math.min(left + 1, width - 1)
-  const upper = top * width, lower = Math.min(top + 1, height - 1) * width, across = x - left, down = y - top
-  for (let channel = 0; channel < 3; channel++) {
-    const of = (index) => isColour ? data[4 * index + channel] : data[index]
-    const above = of(upper + left) * (1 - across) + of(upper + right) * across
-    const below = of(lower + left) * (1 - across) + of(lower + right) * across
-    into[channel] = above * (1 - down) + below * down
-    if (!isColour) into[1] = into[2] = into[0]
-    if (!isColour) return
+function samplesFor(context, scene) {
+  const { width, height, level, back, size, isColour } = scene
+  const key = [width, height, ...back].join(" "), known = heldSamples.get(context.canvas)
+  if (known && known.key === key && known.level === level) return known
+  const isSameSize = known && known.made.width === width && known.made.height === height
+  const made = isSameSize ? known.made : context.createImageData(width, height)
+  const channels = isColour ? 3 : 1, n = width * height * channels
+  const values = known?.values.length === n && isSameSize ? known.values : isColour ? new Uint8Array(n) : new Uint16Array(n)
+  const inside = seen(back, size, width, height)
+  sample(level, channels, back, width, inside, values)
+  const held = { key, level, heat: null, values, inside, made, out: new Uint32Array(made.data.buffer) }
+  heldSamples.set(context.canvas, held)
+  return held
+}
+
+// Of the screen, the pixels whose middle lies on the picture: half-open ranges.
+function seen(back, size, width, height) {
+  const across = along(back, 0), down = along(back, 1)
+  const range = ({ slope, offset, axis }, n) => {
+    const on = (at) => { const place = slope * (at + 0.5) + offset; return place >= 0 && place <= size[axis] }
+    let first = 0, end = n
+    while (first < n && !on(first)) first++
+    while (end > first && !on(end - 1)) end--
+    return [first, end]
+  }
+  const [left, right] = range(across, width), [top, bottom] = range(down, height)
+  return { left, right, top, bottom }
+}
+
+// What a step along the screen (0 across, 1 down) is in the picture: its axis, by how much, and from where.
+function along(back, direction) {
+  const column = back[2 * direction], row = back[2 * direction + 1]
+  return Math.abs(column) > Math.abs(row)
+    ? { axis: 0, slope: column, offset: back[4] } : { axis: 1, slope: row, offset: back[5] }
+}
+
+// The values between the four nearest pixels, rounded, for every pixel of the screen that lies on the picture.
+function sample(level, channels, back, width, inside, into) {
+  const { data } = level, stride = channels === 3 ? 4 : 1 // colour is RGBA
+  const columns = steps(along(back, 0), level, inside.left, inside.right)
+  const rows = steps(along(back, 1), level, inside.top, inside.bottom)
+  for (let y = inside.top; y < inside.bottom; y++) {
+    const above = rows.first[y - inside.top], below = rows.second[y - inside.top], down = rows.part[y - inside.top]
+    for (let x = inside.left; x < inside.right; x++) {
+      const left = columns.first[x - inside.left], right = columns.second[x - inside.left]
+      const part = columns.part[x - inside.left], at = (y * width + x) * channels
+      for (let channel = 0; channel < channels; channel++) {
+        const upper = data[stride * (left + above) + channel] * (1 - part) + data[stride * (right + above) + channel] * part
+        const lower = data[stride * (left + below) + channel] * (1 - part) + data[stride * (right + below) + channel] * part
+        into[at + channel] = Math.round(upper * (1 - down) + lower * down)
+      }
+    }
   }
 }
 
-const heatSample = new Float64Array(3)
-function heatAt(heat, column, row) {
-  sampled(heat, column / heat.step, row / heat.step, false, heatSample)
-  return heatSample[0] / 65535
+// For pixels from..end of one side of the screen: the two neighbours along it, as offsets into the level, and the part
+// of the second.
+function steps({ axis, slope, offset }, level, from, end) {
+  const n = Math.max(end - from, 0), most = (axis ? level.height : level.width) - 1, length = axis ? level.width : 1
+  const first = new Int32Array(n), second = new Int32Array(n), part = new Float32Array(n)
+  for (let index = 0; index < n; index++) {
+    const place = Math.min(Math.max((slope * (from + index + 0.5) + offset) / level.step - 0.5, 0), most)
+    const whole = Math.floor(place)
+    first[index] = whole * length
+    second[index] = Math.min(whole + 1, most) * length
+    part[index] = place - whole
+  }
+  return { first, second, part }
 }

@@ -294,7 +294,7 @@ class Workplace {
     board.active?.box.focus()
   }
 
-  redraw() { this.boards.forEach((board) => board.redraw()) }
+  redraw() { this.front()?.redraw() } // what lies under the whole window is drawn when that closes
 
   changed() {
     this.element.classList.toggle("measuring", this.tool !== "window")
