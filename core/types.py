@@ -65,6 +65,8 @@ class Image:
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
     colour_share: of the file's pixels, how many were coloured before a grey picture was made of them (Doppler).
     exam_hash: the same of StudyInstanceUID. taken_on: the day of the exam as the file says it, or None.
+    frames: every frame of a clip or a stack as `core.imaging.picture.png_of` gives it, `pixels` being one of them, on
+        its way to the store; empty for a single picture, and for what comes from there.
     """
 
     pixels: np.ndarray
@@ -90,6 +92,7 @@ class Image:
     exam_hash: str | None = None
     taken_on: date | None = None
     colour_share: float = 0.0
+    frames: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

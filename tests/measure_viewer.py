@@ -81,7 +81,11 @@ class Files(BaseHTTPRequestHandler):
 
 def exam(files: Sequence[Path]) -> list[Image]:
     """Four views: of the files in the order R CC, L CC, R MLO, L MLO, else made ones."""
-    facts: dict[str, Any] = {"modality": Modality.MAMMOGRAPHY, "modality_source": "argument", "spacing_mm": (0.07, 0.07)}
+    facts: dict[str, Any] = {
+        "modality": Modality.MAMMOGRAPHY,
+        "modality_source": "argument",
+        "spacing_mm": (0.07, 0.07),
+    }
     if files:
         found = [read_upload(path, path.name, settings=Settings(), modality=Modality.MAMMOGRAPHY)[0] for path in files]
         pixels = [one.image.pixels for one in found if one.image is not None]
@@ -107,7 +111,9 @@ def workplace_of(images: Sequence[Image]) -> dict[str, object]:
         Files.files[coordinates] = content
         return coordinates
 
-    return viewer.workplace(shown, stages(layout), key="exam", same_scale=True, cell_height=(CELL, CELL), address=address)
+    return viewer.workplace(
+        shown, stages(layout), key="exam", same_scale=True, cell_height=(CELL, CELL), address=address
+    )
 
 
 def measured(browser: Any, url: str, data: dict[str, Any]) -> dict[str, float]:

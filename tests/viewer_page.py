@@ -19,7 +19,8 @@ _NO_WEBGL = """HTMLCanvasElement.prototype.getContext = (get => function (kind, 
 
 
 _NO_NAME = """WebGL2RenderingContext.prototype.getExtension = (get => function (name) {
-  return name === "WEBGL_debug_renderer_info" ? null : get.call(this, name) })(WebGL2RenderingContext.prototype.getExtension)"""
+  return name === "WEBGL_debug_renderer_info" ? null : get.call(this, name)
+})(WebGL2RenderingContext.prototype.getExtension)"""
 """The tests' browsers have no graphics card; one that does not say so is drawn in by the shader."""
 
 

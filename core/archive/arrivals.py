@@ -320,7 +320,7 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     """A study of these files, unless it is here. there: its id where it is known to be."""
     if len(paths) > site.study_files:
         raise ArchiveRefused(f"This study has {len(paths)} images; at most {site.study_files} may come here.")
-    found = read_study(paths, settings=site, site_key=db.site_key, with_source=True)
+    found = read_study(paths, settings=site, site_key=db.site_key, with_source=True, with_frames=True)
     held.require()
     intakes, refusals = _of_exam(found, lease.row.exam_hash)
     if not intakes:

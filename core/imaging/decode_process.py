@@ -1,8 +1,8 @@
 """Decode one file in a short-lived child process with memory, processor and time limits.
 
-Parent: `decode`. Child: `python -m core.imaging.decode_process '<request as JSON>'`, the file on standard input, the
-answer on standard output: 8 bytes of length, JSON, then the pixels as raw float32. Nothing touches the disk, nothing
-is pickled, and the child sees neither the parent's environment nor the site's key. On Windows and macOS, where
+Parent: `decode`, `decode_frames`. Child: `python -m core.imaging.decode_process '<request as JSON>'`, the file on standard input, the
+answer on standard output: 8 bytes of length, JSON, then the pixels as raw float32; of all frames one answer after
+another. Nothing touches the disk, nothing is pickled, and the child sees neither the parent's environment nor the site's key. On Windows and macOS, where
 RLIMIT_AS is missing or not kept, only the time limit holds.
 """
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from core.errors import AppError, UnreadableImage
 from core.imaging.decoded import Decoded, Limits
-from core.imaging.picture import decode_here
+from core.imaging.picture import decode_here, frames_here
 from core.settings import REPOSITORY
 from core.types import Modality, Window
 
@@ -39,6 +39,8 @@ _AT_ONCE = threading.BoundedSemaphore(2)
 _SECRET = "CHILD_SECRET"
 _WALL_FACTOR = 2
 """Wall time allowed for a second of processor time: a busy machine is no reason to refuse a picture."""
+_FRAMES_FACTOR = 4
+"""All frames of a file may take so many times the seconds of one picture."""
 _PASSED_VARIABLES = ("PATH", "SYSTEMROOT", "SystemRoot", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")
 _CRASHES = {-int(getattr(signal, name)) for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL") if hasattr(signal, name)}
 """How a child ends whose decoder broke on the file; memory that ran out ends it with SIGABRT or SIGKILL."""
@@ -68,6 +70,29 @@ def decode(
     if "refused" in answer:
         raise UnreadableImage(answer["refused"])
     return _decoded_from(answer, pixels)
+
+
+def decode_frames(
+    source: bytes | Path, kind: str, *, limits: Limits, window: int | None, take: Callable[[np.ndarray], bool]
+) -> None:
+    """Gives `take` the pixels of every frame of `source` in its order, as `decode` gives one, until it says False.
+
+    limits: of one frame; all of them together may take `_FRAMES_FACTOR` times its seconds. Raises `UnreadableImage`.
+    """
+    limits = replace(limits, seconds=_FRAMES_FACTOR * limits.seconds)
+    request = {"kind": kind, "window": window, "limits": asdict(limits), "is_all": True}
+
+    def receive(pipe: IO[bytes]) -> dict[str, Any] | None:
+        while True:
+            answer, pixels = _receive(pipe, limits)
+            if answer is None or pixels is None or not take(pixels.astype(np.float32, copy=False)):
+                return answer
+
+    answer, ended = ask_child("core.imaging.decode_process", request, source, limits, receive)
+    if answer is None:
+        raise refusal_of(ended)
+    if "refused" in answer:
+        raise UnreadableImage(answer["refused"])
 
 
 def ask_child(
@@ -206,7 +231,9 @@ def _decode_here(request: dict[str, Any], stream: BinaryIO) -> Decoded:
 
 
 def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """The picture in the file, as `decode` takes it."""
+    """The picture in the file, as `decode` takes it; or the next of all frames, as `decode_frames` does."""
+    if request.get("is_all"):
+        return _next_frame(request, stream)
     decoded = _decode_here(request, stream)
     if request["with_source"]:
         from core.imaging.dicom.source import DISPLAY, read_display, read_source_tags  # pydicom loads only where needed
@@ -216,6 +243,17 @@ def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, An
     facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
     facts["windows"] = [asdict(window) for window in decoded.windows]
     return {"shape": pixels.shape, "decoded": facts}, pixels.tobytes()
+
+
+def _next_frame(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    limits = Limits(**request["limits"])
+    frames = request.setdefault(
+        "frames", frames_here(stream, request["kind"], limits=limits, window=request["window"])
+    )
+    pixels = next(frames, None)
+    if pixels is None:
+        return {}, b""
+    return {"shape": pixels.shape, "has_more": True}, np.ascontiguousarray(pixels, "<f4").tobytes()
 
 
 Work = Callable[[dict[str, Any], BinaryIO], tuple[dict[str, Any], bytes]]
@@ -239,16 +277,20 @@ def answered(work: Work, request: dict[str, Any], stream: BinaryIO) -> tuple[dic
 
 def answer_in_child(work: Work) -> None:
     """Read the request from the command line and the file from standard input; answer on standard output: 8 bytes of
-    length, JSON, then the bytes that `work` made."""
+    length, JSON, then the bytes that `work` made; again as long as it says that it "has_more"."""
     request = json.loads(sys.argv[1]) | {"secret": os.environ.get(_SECRET, "")}
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # C libraries print to descriptor 1
     limit_this_process(Limits(**request["limits"]))
     source = sys.stdin.buffer
-    answer, content = answered(work, request, source if source.seekable() else io.BytesIO(source.read()))
-    text = json.dumps(answer).encode()
-    answers.write(struct.pack("<Q", len(text)) + text)
-    answers.write(content)
+    stream = source if source.seekable() else io.BytesIO(source.read())
+    has_more = True
+    while has_more:
+        answer, content = answered(work, request, stream)
+        text = json.dumps(answer).encode()
+        answers.write(struct.pack("<Q", len(text)) + text)
+        answers.write(content)
+        has_more = answer.get("has_more", False)
     answers.close()
 
 

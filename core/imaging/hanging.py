@@ -10,6 +10,7 @@ rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -161,7 +162,18 @@ def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
 
 
 def label_of(images: Sequence[Image], index: int) -> str:
-    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known."""
+    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known; ", frame 3 of 40" behind
+    it of a clip or a stack, the frame that the models read."""
+    image, label = images[index], _label_alone(images, index)
+    return f"{label}, frame {image.frame + 1} of {image.n_frames}" if image.n_frames > 1 else label
+
+
+def label_on_frame(label: str, frame: int) -> str:
+    """The same label of a clip for another of its frames, from 0."""
+    return re.sub(r", frame \d+ of ", f", frame {frame + 1} of ", label)
+
+
+def _label_alone(images: Sequence[Image], index: int) -> str:
     image = images[index]
     if image.modality is Modality.MAMMOGRAPHY:
         parts = [image.laterality or "side not stated", image.view or "view not stated"]

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import AppError, UnreadableImage
-from core.imaging.decode_process import decode
-from core.imaging.decoded import Decoded, Limits, clean_text
-from core.imaging.picture import colour_share, in_colours_of, on_one_scale
+from core.imaging.decode_process import decode, decode_frames
+from core.imaging.decoded import Decoded, Limits, clean_text, frame_warning
+from core.imaging.picture import colour_share, in_colours_of, on_one_scale, png_of
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at
 from core.imaging.zip_members import members
@@ -29,6 +29,8 @@ from core.types import Image, Modality
 _DECODERS = 2
 _FOLDER_LIMIT = 20_000
 _NAME_LIMIT = 200
+FRAMES_MIB_MOST = 512
+"""What the frames of one file may take, packed: a clip of some hundred, a stack of some eighty slices."""
 SIDE_UNKNOWN = "The file does not say which breast it shows; set left or right before reading."
 """A warning that is over once somebody has stated the side."""
 
@@ -59,6 +61,7 @@ class _Request:
     window: int | None
     site_key: bytes
     with_source: bool = False
+    with_frames: bool = False
 
 
 def read_upload(
@@ -70,14 +73,16 @@ def read_upload(
     frame: int = 0,
     window: int | None = None,
     site_key: bytes = b"",
+    with_frames: bool = False,
 ) -> tuple[Intake, ...]:
     """One Intake for a picture, one a member for a zip; never raises for a bad file.
 
     modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
     the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash` and `Image.exam_hash`; without it
-    there are none. Pictures of a zip may be of several studies, so their guessed bits are not settled together here.
+    there are none. with_frames: fill `Image.frames`. Pictures of a zip may be of several studies, so their guessed
+    bits are not settled together here.
     """
-    request = _Request(settings, modality, frame, window, site_key)
+    request = _Request(settings, modality, frame, window, site_key, with_frames=with_frames)
     return tuple(_read_all(_expand(data, name, settings), request, None, None))
 
 
@@ -91,13 +96,14 @@ def read_study(
     site_key: bytes = b"",
     progress: Callable[[int, int], None] | None = None,
     with_source: bool = False,
+    with_frames: bool = False,
 ) -> tuple[Intake, ...]:
     """All pictures of files, folders and zips, in order, two decoded at a time.
 
     progress: called with (files done, files known so far) from the calling thread. with_source: fill `Intake.source`;
-    a DICOM file that does not name what it is is refused then.
+    a DICOM file that does not name what it is is refused then. with_frames: fill `Image.frames`.
     """
-    request = _Request(settings, modality, frame, window, site_key, with_source)
+    request = _Request(settings, modality, frame, window, site_key, with_source, with_frames)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
     return tuple(_on_one_scale(_read_all(sources, request, progress, len(files))))
@@ -182,11 +188,42 @@ def _read_one(source: _Source, request: _Request) -> Intake:
             source.data, kind, limits=Limits.of(request.settings), frame=request.frame, window=request.window,
             with_source=request.with_source and kind == "DICOM",
         )  # fmt: skip
-        return Intake(source.name, sha256, _finish(decoded, sha256, request), None, decoded.source)
+        image = _finish(decoded, sha256, request)
+        if request.with_frames and image.n_frames > 1:
+            image = _with_frames(image, source.data, kind, request)
+        return Intake(source.name, sha256, image, None, decoded.source)
     except AppError as refusal:
         return Intake(source.name, sha256, None, str(refusal))
     except OSError:
         return Intake(source.name, sha256, None, "This file cannot be opened. Check that it may be read.")
+
+
+def _with_frames(image: Image, data: bytes | Path, kind: str, request: _Request) -> Image:
+    """With all its frames; without, and with a warning, where they cannot be kept beside it."""
+    frames: list[bytes] = []
+    room = FRAMES_MIB_MOST * MIB
+    why = f"together they take more than {FRAMES_MIB_MOST} MiB"
+
+    def take(pixels: np.ndarray) -> bool:
+        nonlocal room, why
+        frame = in_colours_of(image.modality, pixels)
+        if frame.shape != image.pixels.shape:
+            why = "they differ in size"
+            return False
+        frames.append(png_of(frame))
+        room -= len(frames[-1])
+        return room >= 0
+
+    try:
+        decode_frames(data, kind, limits=Limits.of(request.settings), window=request.window, take=take)
+    except UnreadableImage as refused:
+        why = str(refused).rstrip(".")
+    if image.guessed_bits is not None:
+        why = "the file does not say how many bits its grey values have"
+    elif len(frames) == image.n_frames and room >= 0:
+        shown = frame_warning(image.frame, image.n_frames)
+        return replace(image, frames=tuple(frames), warnings=tuple(one for one in image.warnings if one != shown))
+    return replace(image, warnings=(*image.warnings, f"Its other frames are not here: {why}."))
 
 
 def _head(data: bytes | Path) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image as Raster
 from PIL import ImageOps, UnidentifiedImageError
 
 from core.errors import UnreadableImage
-from core.imaging.decoded import BITS_GUESSED, Decoded, Limits
+from core.imaging.decoded import BITS_GUESSED, Decoded, Limits, frame_warning
 
 _MIN_SIDE = 32
 _DAMAGED = "This {kind} file is damaged or cut short, so it cannot be read. Export it again from where it came from."
@@ -60,7 +60,7 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
     if orientation not in (1, None) and 1 < orientation <= 8:
         decoded.notes.append("turned upright as the file's EXIF orientation says")
     if n_frames > 1:
-        decoded.warnings.append(f"This file has {n_frames} pages; page {decoded.frame + 1} is shown.")
+        decoded.warnings.append(frame_warning(decoded.frame, n_frames))
     decoded.pixel_aspect = _aspect(raster, orientation)
     if decoded.pixel_aspect != 1:
         decoded.notes.append("pixels that are not square, as the file's resolution says")

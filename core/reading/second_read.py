@@ -112,7 +112,9 @@ def ask(
             prediction, explanation = read_image(
                 card, stored.image, points[card.weights_sha256], on_wait=partial(on_wait, number, card)
             )
-            predictions.record_predictions(db, study.row.id, stored.id, prediction, explanation)
+            predictions.record_predictions(
+                db, study.row.id, stored.id, prediction, explanation, frame=stored.image.frame
+            )
         except AppError as refused:
             refusals[card.title] = str(refused)
     ask_shadow_models(db, study)

@@ -44,7 +44,8 @@ SSO_PATHS = ("/auth/", "/oauth2callback")
 
 MEDIA_PATH = "/media/"
 
-SIGNED_IN_PATHS = (MEDIA_PATH, "/_stcore/upload_file/", "/upload")
+FRAMES_PATH = "/frames/"
+SIGNED_IN_PATHS = (MEDIA_PATH, "/_stcore/upload_file/", "/upload", FRAMES_PATH)
 """Pictures, downloads and uploads: only with a living session, whatever secret is in the address.
 
 Below `MEDIA_PATH` only with the session that the file was made in."""

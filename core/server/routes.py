@@ -25,6 +25,7 @@ from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
 from core.server.addresses import client_address
 from core.server.backups import backup_routes
+from core.server.frames import frame_routes
 from core.server.going_on import SAID, address_of, handed_over
 from core.server.guards import SESSION_COOKIE
 from core.server.health import health_routes
@@ -199,6 +200,7 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         Route("/logout", forms.sign_out, methods=["POST"]),
         *upload_routes(database, settings),
         *backup_routes(database),
+        *frame_routes(database),
         *health_routes(database, settings),
     ]
 

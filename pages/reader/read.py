@@ -290,6 +290,7 @@ if not study_id:
     if saved:
         st.switch_page("pages/reader/worklist.py")
     st.stop()
+study_tools.take_frame(person, study_id)
 with refusals_shown(stops=True):
     study = studies.load_study(database(), person, study_id)
     row = worklist_row(database(), person, study_id)

@@ -20,6 +20,7 @@ from core.findings.marks import Mark
 from core.findings.marks import measured as measured_by_python
 from core.imaging.hanging import Place, Stage, hang, label_of, stages, stages_with_prior
 from core.imaging.intake import read_upload
+from core.imaging.levels import frame_content
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.presets import presets
 from core.settings import Settings
@@ -200,7 +201,7 @@ def test_a_point_on_a_mirrored_and_zoomed_view_is_the_pixel_of_the_stored_image(
     [(x, y)] = bright(page.shown())
     page.key("p")
     page.tab.mouse.click(box["x"] + x, box["y"] + y)
-    assert measured(page) == "R CC: column 431, row 702, frame 3"
+    assert measured(page) == "R CC, frame 3 of 4: column 431, row 702, frame 3"
     assert "not saved with the read" in page.tab.locator(".measures li").last.inner_text()
 
 
@@ -616,3 +617,91 @@ def test_an_earlier_study_hangs_under_the_current_one_and_marks_on_it_stay_in_th
     assert page.tab.locator(".measures li").count() == 2
     page.draw([now], stages(layout), marking=marking(1), cell_height=("300px", "300px"))
     assert page.tab.locator(".label").all_inner_texts() == ["ultrasound"] and not page.failures
+
+
+def clip_of(frames: list[np.ndarray], chosen: int, page: ViewerPage, **more: Any) -> tuple[list[Picture], list[Stage]]:
+    """A clip whose frames the viewer finds under `frames/clip/`; a frame of its own for the models."""
+    from pages.parts.viewer import Clip
+
+    keys = tuple(f"{number + 1:064x}.png" for number in range(len(frames)))
+    for number, (pixels, key) in enumerate(zip(frames, keys, strict=True)):
+        page.files[f"frames/clip/{number}"] = frame_content(pixels, key)
+        page.files[f"frames/clip/{number}?whole=1"] = frame_content(pixels, key, is_whole=True)
+    facts = {"modality": Modality.ULTRASOUND, "frame": chosen, "n_frames": len(frames)}
+    image = Image(frames[chosen], "c" * 64, modality_source="tags", laterality="L", **facts)
+    clip = Clip("clip", keys, more.pop("rate", 20.0), **more)
+    shown, hangings = alone(image)
+    return [replace(shown[0], clip=clip)], hangings
+
+
+def steps_of_grey(n: int, height: int = 400, width: int = 900) -> list[np.ndarray]:
+    """Frames of one grey each, with a ramp in the first rows so that none is flat."""
+    frames = [np.full((height, width), 0.1 + 0.8 * number / n, np.float32) for number in range(n)]
+    for frame in frames:
+        frame[:10] = np.linspace(0, 1, width, dtype=np.float32)
+    return frames
+
+
+def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage) -> None:
+    frames, page = steps_of_grey(12), each_way
+    drawn = clip_of(frames, 2, page, can_choose=True)
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking())
+    label, slider = page.tab.locator(".label"), page.tab.get_by_role("slider")
+    assert not [name for name in page.fetched if name.startswith("frames/")], "the picture first, frames when wanted"
+    assert label.inner_text() == "L ultrasound, frame 3 of 12" and slider.input_value() == "3"
+    choose = page.tab.get_by_role("button", name="The models read this frame")
+    assert choose.is_hidden()
+    page.tab.locator(".cell canvas").hover()
+    page.key("ArrowRight")
+    assert label.inner_text() == "L ultrasound, frame 4 of 12"
+    assert most_apart(page.shown(), to_uint8(frames[3])) <= 1
+    page.key("End")
+    assert most_apart(page.shown(), to_uint8(frames[11])) <= 1
+    page.tab.mouse.wheel(0, -100)
+    page.painted()
+    assert label.inner_text() == "L ultrasound, frame 10 of 12"
+    page.key("p")
+    drag(page, [(450, 200)])
+    [(_, point)] = sent_marks(page)
+    assert (point.frame, point.image_sha256) == (9, "c" * 64)
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking(1))  # a run of the page leaves the reader where he is
+    assert label.inner_text() == "L ultrasound, frame 10 of 12"
+    choose.click()
+    name, sent = page.sent[-1]
+    assert (name, sent["image"], sent["frame"]) == ("frame", "clip", 9)
+    page.draw(*clip_of(frames, 9, page, can_choose=True), cell_height=GRID_TOP_LEFT, marking=marking(1))
+    assert choose.is_hidden() and most_apart(page.shown(), to_uint8(frames[9])) <= 1
+    page.key("Home")
+    page.key("c")
+    page.tab.wait_for_function("document.querySelector('.cine input').value === '12'")  # frame by frame, none left out
+    page.tab.wait_for_function("document.querySelector('.cine input').value === '2'")  # and again from the first one
+    page.tab.get_by_role("button", name="Play L ultrasound (c)").click()
+    stopped = page.shown()
+    page.tab.wait_for_timeout(200)
+    assert most_apart(page.shown(), stopped) == 0
+    frame = int(slider.input_value()) - 1
+    assert most_apart(stopped, to_uint8(frames[frame])) <= 1, "what the slider says is what is seen"
+
+
+def test_a_stack_of_large_slices_is_scrolled_small_and_whole_where_the_reader_rests(page: ViewerPage) -> None:
+    frames = [gradient(1200, 2700) * (0.5 + 0.1 * number) for number in range(4)]
+    page.draw(*clip_of(frames, 0, page, is_stack=True), cell_height=GRID_TOP_LEFT)
+    assert page.tab.locator(".cine button").count() == 2, "nobody plays slices, and no model reads one"
+    page.tab.locator(".cell canvas").hover()
+    page.key("ArrowRight")
+    for _ in range(100):
+        if "frames/clip/1?whole=1" in page.fetched:
+            break
+        page.tab.wait_for_timeout(100)
+    assert page.fetched.index("frames/clip/1") < page.fetched.index("frames/clip/1?whole=1")
+    assert "frames/clip/2?whole=1" not in page.fetched
+
+
+def test_a_frame_that_does_not_come_is_said_and_another_is_not_shown_in_its_place(page: ViewerPage) -> None:
+    drawn = clip_of(steps_of_grey(3), 0, page)
+    page.files["frames/clip/1"] = bytes(32) + page.files["frames/clip/1"][32:]
+    page.draw(*drawn, cell_height=GRID_TOP_LEFT)
+    page.tab.locator(".cell canvas").hover()
+    page.key("ArrowRight")
+    page.tab.get_by_text("This frame did not arrive").wait_for()
+    assert int(page.shown().max()) == 0

@@ -60,7 +60,7 @@ HEADER_TAGS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID", "IssuerOfPatientID",
     "PixelAspectRatio", "QualityControlImage", "QualityControlSubject", "CalibrationImage", "MaskSubtractionSequence",
     "SpecimenDescriptionSequence", "DerivationCodeSequence", "ViewModifierCodeSequence", "StudyInstanceUID",
-    "StudyDate", "AcquisitionDate",
+    "StudyDate", "AcquisitionDate", "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
 )
 # fmt: on
 PIXEL_TAGS = ["PixelData", "BitsAllocated", "PixelRepresentation"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import struct
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 from warnings import catch_warnings, simplefilter
 
@@ -62,14 +63,39 @@ def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int 
         raise UnreadableImage(_DAMAGED) from error
 
 
+def read_frames(stream: BinaryIO, *, limits: Limits, window: int | None = None) -> Iterator[np.ndarray]:
+    """Every frame of a DICOM file in its order, as `read_dicom` gives the pixels of one. Raises `UnreadableImage`."""
+    try:
+        with catch_warnings():
+            simplefilter("ignore")
+            header, syntax = read_header(stream)
+            geometry = read_geometry(header, limits)
+            pixel_data = read_pixels(stream, syntax)
+            for frame in range(geometry.frames):
+                yield _decoded(header, syntax, geometry, lambda: pixel_data, frame, window).pixels
+    except _OF_LIBRARIES as error:
+        raise UnreadableImage(_DAMAGED) from error
+
+
 def _read(stream: BinaryIO, limits: Limits, frame: int, window: int | None) -> Decoded:
     header, syntax = read_header(stream)
-    modality, warnings = tags.read_modality(header)
     geometry = read_geometry(header, limits)
     if geometry.frames == 1:
         frame = 0
     elif not 0 <= frame < geometry.frames:
         raise UnreadableImage(f"This file has {geometry.frames} frames; choose one from 0 to {geometry.frames - 1}.")
+    return _decoded(header, syntax, geometry, lambda: read_pixels(stream, syntax), frame, window)
+
+
+def _decoded(
+    header: Dataset,
+    syntax: str,
+    geometry: Geometry,
+    read: Callable[[], tuple[bytes, str, list[str]]],
+    frame: int,
+    window: int | None,
+) -> Decoded:
+    modality, warnings = tags.read_modality(header)
     header = tags.with_functional_groups(header, frame)
     decoded = Decoded(
         np.zeros((1, 1), np.float32),
@@ -86,7 +112,7 @@ def _read(stream: BinaryIO, limits: Limits, frame: int, window: int | None) -> D
     _add_place(decoded, header)
     if geometry.frames > 1:
         decoded.warnings.append(frame_warning(frame, geometry.frames))
-    data, vr, pixel_warnings = read_pixels(stream, syntax)
+    data, vr, pixel_warnings = read()
     stored = read_frame(data, vr, syntax, geometry, frame)
     decoded.warnings += [*pixel_warnings, *stored.warnings]
     decoded.notes.append(f"decoded {syntax}")

@@ -52,7 +52,7 @@ ALLOWED_TAGS = (
     "ImageLaterality", "Laterality", "PatientOrientation", "PixelSpacing", "ImagerPixelSpacing", "KVP", "Exposure",
     "BodyPartThickness", "CompressionForce", "AnodeTargetMaterial", "FilterMaterial", "DetectorType", "ImageType",
     "BreastImplantPresent", "PartialView", "LossyImageCompression", "TransducerType", "PhotometricInterpretation",
-    "BitsStored", "Modality",
+    "BitsStored", "Modality", "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
 )
 # fmt: on
 """The only elements whose values leave the decoding process; none of them identifies a person."""

@@ -18,18 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngImageFile
 from sqlalchemy import Connection, select
 
 from core.errors import NotFound
 from core.files import write_whole
+from core.imaging.picture import COLOUR_MOST, GREY_MOST, png_of
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import image, prediction
+from core.records.database.tables import image, image_frame, prediction
 
 PIXELS, MAPS = "png", "npz"
 _KEY = re.compile(r"[0-9a-f]{64}\.(png|npz)")
-_GREY_MOST, _COLOUR_MOST = 65535, 255
 _ORPHAN_SECONDS = 24 * 3600
 _FULL = "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
 
@@ -44,12 +43,12 @@ class Blob:
 
 def pixels_blob(pixels: np.ndarray) -> Blob:
     """float32 [0, 1], (H, W) or (H, W, 3) -> PNG. Grey comes back within 1/65535, 8-bit colour exactly."""
-    most, kind = (_COLOUR_MOST, np.uint8) if pixels.ndim == 3 else (_GREY_MOST, np.uint16)
-    whole = np.rint(pixels * np.float32(most)).astype(kind)
-    content = io.BytesIO()
-    # Level 1: a 13-megapixel view is written in half a second; level 6 saves 5 % more and takes four times as long.
-    PillowImage.fromarray(whole).save(content, "PNG", compress_level=1)
-    return _blob(content.getvalue(), PIXELS)
+    return png_blob(png_of(pixels))
+
+
+def png_blob(content: bytes) -> Blob:
+    """A picture that `core.imaging.picture.png_of` made."""
+    return _blob(content, PIXELS)
 
 
 def maps_blob(maps: Mapping[str, np.ndarray]) -> Blob:
@@ -98,10 +97,10 @@ class ImageStore:
                 self._decoded.move_to_end(key)
                 return self._decoded[key]
         content = self._content(key)
-        # Not `PillowImage.open`, which refuses large pictures: this content is our own and its hash was checked.
+        # Not `PIL.Image.open`, which refuses large pictures: this content is our own and its hash was checked.
         with PngImageFile(io.BytesIO(content)) as picture:
             whole = np.asarray(picture)
-        most = _COLOUR_MOST if whole.ndim == 3 else _GREY_MOST
+        most = COLOUR_MOST if whole.ndim == 3 else GREY_MOST
         pixels = whole.astype(np.float32) / np.float32(most)
         pixels.flags.writeable = False
         self._remember(key, pixels)
@@ -175,12 +174,14 @@ def sweep(connection: Connection, store: ImageStore) -> int:
 def all_referred(connection: Connection) -> set[str]:
     """The keys of all files that a row names."""
     referred = set(connection.execute(select(image.c.stored)).scalars())
+    referred |= set(connection.execute(select(image_frame.c.stored)).scalars())
     return (referred | set(connection.execute(select(prediction.c.maps)).scalars())) - {None}
 
 
 def _referred(connection: Connection, keys: Iterable[str]) -> set[str]:
     wanted = list(set(keys))
     found = set(connection.execute(select(image.c.stored).where(image.c.stored.in_(wanted))).scalars())
+    found |= set(connection.execute(select(image_frame.c.stored).where(image_frame.c.stored.in_(wanted))).scalars())
     return found | set(connection.execute(select(prediction.c.maps).where(prediction.c.maps.in_(wanted))).scalars())
 
 

@@ -167,6 +167,15 @@ image = Table(
     UniqueConstraint("study_id", "position"),
 )
 
+# Every frame of an image that is a clip or a stack; `image.stored` is one of them.
+image_frame = Table(
+    "image_frame",
+    metadata,
+    Column("image_id", ForeignKey("image.id"), primary_key=True),
+    Column("frame", Integer, primary_key=True),
+    Column("stored", String(80), nullable=False, index=True),
+)
+
 intake = Table(
     "intake",
     metadata,

@@ -19,6 +19,7 @@ from core.findings.proposals import ANSWERS, Proposal
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
+from core.records.reads.frames import rows_of_frames
 from core.records.reads.free_text import tidy_text
 from core.records.reads.rows import image_of
 from core.types import SIDE_NOT_STATED, Modality
@@ -37,7 +38,10 @@ def measured_here(db: Database, study_id: str, annotations: Annotations) -> Anno
     with db.read() as connection:
         rows = {
             (row.sha256, row.frame): row
-            for row in connection.execute(select(tables.image).where(image.study_id == study_id))
+            for row in [
+                *rows_of_frames(connection, study_id),
+                *connection.execute(select(tables.image).where(image.study_id == study_id)),
+            ]
         }
     found = [_sized(finding, rows) for finding in annotations.findings]
     taken = []

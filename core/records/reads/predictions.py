@@ -24,14 +24,21 @@ from core.types import Explanation, Prediction
 
 
 def record_predictions(
-    db: Database, study_id: str, image_id: str, prediction: Prediction, explanation: Explanation
+    db: Database,
+    study_id: str,
+    image_id: str,
+    prediction: Prediction,
+    explanation: Explanation,
+    *,
+    frame: int | None = None,
 ) -> None:
     """Keep what one model says of one image. The same weights' answer to the same image is kept once.
 
     In one study the same weights are held against one threshold, that of their first answer, whatever the site has
     chosen since: a breast's number comes from several images and has one threshold.
 
-    Raises NotFound if study or image are gone meanwhile.
+    frame: that the model read, from 0. Raises NotFound if study or image are gone meanwhile, Conflict if another frame
+    of it was chosen.
     """
     blob = image_store.maps_blob(explanation.maps)
     retained, image = tables.prediction.c, tables.image.c
@@ -40,10 +47,13 @@ def record_predictions(
         with db.begin() as connection:
             find_study(connection, study_id, is_for_change=True)
             image_store.lock(connection)
-            if not connection.execute(
-                select(image.id).where(image.id == image_id, image.study_id == study_id)
-            ).one_or_none():
+            here = connection.execute(
+                select(image.frame).where(image.id == image_id, image.study_id == study_id)
+            ).one_or_none()
+            if here is None:
                 raise NotFound("This image does not exist any more. Reload the page.")
+            if frame not in (None, here.frame):
+                raise Conflict("Another frame of the clip was chosen. Reload the page.")
             is_there = connection.execute(
                 select(retained.id).where(
                     retained.image_id == image_id,

@@ -22,6 +22,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people.permissions import Actor, require_permission
+from core.records.reads.frames import delete_frames
 from core.records.reads.rows import find_study
 from core.records.reads.studies import delete_files
 
@@ -73,13 +74,14 @@ def _remove(db: Database, study_id: str, days: int) -> bool:
         if not _is_due(connection, study_id, days):  # read again meanwhile, or done by another process
             return False
         retained = connection.execute(select(image.c.stored, image.c.sha256).where(image.c.study_id == study_id)).all()
+        of_frames = delete_frames(connection, study_id)
         connection.execute(update(image).where(image.c.study_id == study_id).values(stored="", pixels_removed_at=now()))
         trail.record(
             connection, None, "remove pixels", f"study {study_id}",
             images=sorted(row.sha256 for row in retained), days=days,
         )  # fmt: skip
         remove_identity(connection, study_id)
-    delete_files(db, [row.stored for row in retained if row.stored])
+    delete_files(db, [*of_frames, *(row.stored for row in retained if row.stored)])
     return True
 
 

@@ -1,7 +1,8 @@
 """Studies: what is kept of the images, and the worklist. Nothing of the AI is in anything this module returns.
 
-Of an image only the named fields of `Image` are kept, tags by the allow-list once more. Side, view and kind can be
-corrected until somebody's first read is saved: impressions are given breast by breast, so from then on the sides stay.
+Of an image only the named fields of `Image` are kept, tags by the allow-list once more. Side, view, kind and the frame of a
+clip can be corrected until somebody's first read is saved: impressions are given breast by breast, so from then on the
+sides stay.
 
 That somebody opened a study, for the audit trail.
 """
@@ -21,12 +22,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.files import undone_by
+from core.imaging.near_duplicates import long_hash
+from core.imaging.picture import to_grey
 from core.records import site_settings
 from core.records.archives.identity import remove_identity
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, Person, allowed, require_permission
+from core.records.reads import frames
 from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
 from core.records.reads.free_text import tidy_text
@@ -55,11 +59,13 @@ class StoredImage:
     """An image of a stored study. id: what predictions and corrections name.
 
     pixels_removed_at: when the site's policy removed them; `image` then has one black pixel in their place.
+    frames: keys of all frames of a clip or a stack, in their order; empty for a single picture.
     """
 
     id: str
     image: Image
     pixels_removed_at: datetime | None = None
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +111,11 @@ def create_study(
     site = site_settings.current(db)
     patient_hash = _patient_of(images, site.study_files)
     blobs = [image_store.pixels_blob(image.pixels) for image in images]
+    blobs_of_frames = [frames.frame_blobs(image) for image in images]
+    every = [*blobs, *(blob for of_one in blobs_of_frames for blob in of_one)]
     study_id = uuid4().hex
-    with undone_by(lambda: delete_files(db, [blob.key for blob in blobs])):
-        for blob in blobs:
+    with undone_by(lambda: delete_files(db, [blob.key for blob in every])):
+        for blob in every:
             db.store.put(blob)
         with db.begin() as connection:
             person = require_permission(connection, actor, "create_study")
@@ -124,9 +132,12 @@ def create_study(
                     is_synthetic=is_synthetic,
                 )
             )
-            for position, (image, blob) in enumerate(zip(images, blobs, strict=True)):
+            for blob in every:
                 db.store.put(blob)  # again, now that nobody can remove it as unused
-                connection.execute(insert(tables.image).values(**columns_of(study_id, position, image, blob.key)))
+            for position, (image, blob) in enumerate(zip(images, blobs, strict=True)):
+                row = columns_of(study_id, position, image, blob.key)
+                connection.execute(insert(tables.image).values(**row))
+                frames.insert_frames(connection, row["id"], blobs_of_frames[position])
             trail.record(
                 connection, person.id, "create study", f"study {study_id}",
                 images=[image.sha256 for image in images], is_synthetic=is_synthetic,
@@ -155,9 +166,11 @@ def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
         is_final_for_me = has_read(connection, study_id, "final", person)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
         found = connection.execute(_images_of(study_id)).all()
+        keys = frames.frame_keys(connection, study_id)
         n_earlier = connection.execute(select(func.count()).select_from(_earlier(retained).subquery())).scalar_one()
     images = tuple(
-        StoredImage(one.id, image_of(one, db, retained.patient_hash), one.pixels_removed_at) for one in found
+        StoredImage(one.id, image_of(one, db, retained.patient_hash), one.pixels_removed_at, keys.get(one.id, ()))
+        for one in found
     )
     return StoredStudy(row, images, breasts_of(one.laterality for one in found), n_earlier, is_final_for_me)
 
@@ -217,6 +230,45 @@ def correct_image(
     delete_files(db, freed)
 
 
+def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
+    """Make a frame (from 0) the one that the models read; what they said of another is dropped. Whether it is news.
+
+    Only until anybody's first read of the study is saved, as with side and kind: from then on it stays as it was read.
+
+    Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved.
+    """
+    image, prediction, wanted = tables.image, tables.prediction, tables.image_frame.c
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "correct_image")
+        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
+        if here is None:
+            raise NotFound("This image does not exist any more. Reload the page.")
+        find_study(connection, here.study_id, is_for_change=True)
+        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        if retained.frame == frame:
+            return False
+        if has_read(connection, retained.study_id):
+            raise Conflict("A read of this study is saved already, and the frame that the models read stays as it was.")
+        query = select(wanted.stored).where(wanted.image_id == image_id, wanted.frame == frame)
+        key = connection.execute(query).scalar_one_or_none()
+        if key is None:
+            raise InvalidInput(f"This clip has {retained.n_frames} frames; choose one of them.")
+        pixels = db.store.pixels(key)
+        meta = {**retained.meta, "look": long_hash(to_grey(pixels))}
+        values = {"frame": frame, "stored": key, "brightness": float(pixels.mean()), "meta": meta}
+        connection.execute(update(image).where(image.c.id == image_id).values(**values))
+        maps = connection.execute(
+            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
+        )
+        freed = list(maps.scalars())
+        trail.record(
+            connection, person.id, "correct image", f"study {retained.study_id}",
+            image=retained.sha256, before={"frame": retained.frame}, after={"frame": frame},
+        )  # fmt: skip
+    delete_files(db, freed)
+    return True
+
+
 def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> None:
     """Remove a wrong upload: pixels, predictions, findings, tags, name and patient hash. An empty row and the audit
     stay.
@@ -244,6 +296,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
         connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
         remove_identity(connection, study_id)
         connection.execute(delete(tables.source_identity).where(tables.source_identity.c.study_id == study_id))
+        freed += frames.delete_frames(connection, study_id)
         removed = connection.execute(
             delete(image).where(image.c.study_id == study_id).returning(image.c.stored, image.c.sha256)
         ).all()

@@ -10,9 +10,7 @@ The parts of the JavaScript are joined in the order of `_PARTS` to one module; t
 
 from __future__ import annotations
 
-import hashlib
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +23,14 @@ from streamlit import runtime
 from core.errors import InvalidInput
 from core.findings.marks import Mark
 from core.imaging.hanging import Stage, breast_front
+from core.imaging.levels import FIRST_SIDE_PX, Level, levels_of, mean_of_blocks, packed, step_of
 from core.imaging.overlay import HUE, LOW_CUT
 from core.imaging.presets import Preset, presets, windows_of_file
 from core.imaging.spacing import spacing_statement
 from core.types import Image
 
 _HERE = Path(__file__).parent
-_PARTS = ("pixels", "software", "shader", "geometry", "measures", "toolbar", "board", "keys", "viewer")
+_PARTS = ("pixels", "software", "shader", "geometry", "measures", "toolbar", "cine", "board", "keys", "viewer")
 
 
 def javascript() -> str:
@@ -46,17 +45,28 @@ _component = st.components.v2.component(
     js=javascript(),
 )
 
-FIRST_SIDE_PX = 1100
-"""Longest side of what is sent before the whole picture; it fills one cell of four on a large screen."""
 HEAT_SIDE_PX = 512
 """Longest side of a heat map; models look at far less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The frames of a clip or a stack. image_id: of the stored image. keys: of the frames in the image store, in their
+    order. rate: frames a second. is_stack: slices of a tomosynthesis, which nobody plays. can_choose: the reader may
+    still choose the frame that the models read."""
+
+    image_id: str
+    keys: tuple[str, ...]
+    rate: float
+    is_stack: bool = False
+    can_choose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One image and how it hangs. label: what it is; hung: the same with what hanging did to it. heat: (H, W) in [0, 1]
     of the image, or None. note: what must stand beside the heat map while it is seen. is_prior: of an earlier study,
-    or a copy for another model's map, so that marks on it are not saved."""
+    or a copy for another model's map, so that marks on it are not saved. clip: its other frames, where it has any."""
 
     image: Image
     label: str
@@ -65,61 +75,7 @@ class Picture:
     heat: np.ndarray | None = None
     note: str = ""
     is_prior: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Pixels ready for the browser. step: how many of the picture's pixels lie along one of these. digest: hex, of the
-    pixels; the file begins with it, so that no picture is ever taken for another."""
-
-    content: bytes
-    digest: str
-    width: int
-    height: int
-    step: int
-
-
-def packed(pixels: np.ndarray, *, step: int = 1) -> Level:
-    """uint16 (H, W) or uint8 (H, W, 3): 32 bytes of SHA-256, then a zlib stream of byte planes.
-
-    Each row holds differences to the pixel on the left, modulo the range: grey as all low bytes and then all high ones,
-    colour as one plane a channel. A 14-megapixel mammogram becomes less than half as long in half a second.
-    """
-    height, width = pixels.shape[:2]
-    difference = pixels.copy()
-    difference[:, 1:] -= pixels[:, :-1]
-    if pixels.ndim == 2:
-        planes = np.ascontiguousarray(difference.astype("<u2")).view(np.uint8).reshape(-1, 2)
-    else:
-        planes = difference.reshape(-1, pixels.shape[2])
-    digest = hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
-    return Level(digest + zlib.compress(planes.T.tobytes(), 1), digest.hex(), width, height, step)
-
-
-def levels_of(pixels: np.ndarray, *, most_side: int | None = None) -> tuple[Level, ...]:
-    """The picture for the browser, smaller first. pixels: float32 in [0, 1], (H, W) or (H, W, 3).
-
-    most_side: nothing longer than that is sent.
-    """
-    most, kind = (255, np.uint8) if pixels.ndim == 3 else (65535, np.uint16)
-    whole = np.rint(pixels * np.float32(most)).astype(kind)
-    longest = max(whole.shape[:2])
-    step = 1
-    while longest / step > (most_side or FIRST_SIDE_PX):
-        step *= 2
-    if step == 1:
-        return (packed(whole),)
-    first = packed(_mean_of_blocks(whole, step), step=step)
-    return (first,) if most_side else (first, packed(whole))
-
-
-def _mean_of_blocks(pixels: np.ndarray, step: int) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    margins = [(0, -height % step), (0, -width % step), *[(0, 0)] * (pixels.ndim - 2)]
-    padded = np.pad(pixels, margins, mode="edge")
-    blocks = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step, *pixels.shape[2:])
-    mean: np.ndarray = np.rint(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(pixels.dtype)
-    return mean
+    clip: Clip | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +254,7 @@ def workplace(
 
 def _heat_level(heat: np.ndarray) -> Level:
     step = max(1, -(-max(heat.shape) // HEAT_SIDE_PX))
-    return packed(_mean_of_blocks(np.rint(heat * 65535).astype(np.uint16), step), step=step)
+    return packed(mean_of_blocks(np.rint(heat * 65535).astype(np.uint16), step), step=step)
 
 
 def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
@@ -321,7 +277,39 @@ def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
         "presets": [[preset.name, preset.center, preset.width] for preset in found],
         "windows": [[preset.name, preset.center, preset.width] for preset in windows_of_file(image)],
         "note": picture.note,
+        "clip": _sent_clip(picture),
     }
+
+
+def _sent_clip(picture: Picture) -> dict[str, object] | None:
+    """Where the browser finds each frame; `core.server.frames` answers there."""
+    clip, shape = picture.clip, picture.image.pixels.shape
+    if clip is None:
+        return None
+    step = step_of(shape, FIRST_SIDE_PX)
+    return {
+        "imageId": clip.image_id,
+        "url": f"frames/{clip.image_id}",
+        "digests": [key.partition(".")[0] for key in clip.keys],
+        "step": step,
+        "width": -(-shape[1] // step),
+        "height": -(-shape[0] // step),
+        "rate": clip.rate,
+        "isStack": clip.is_stack,
+        "canChoose": clip.can_choose,
+    }
+
+
+def chosen_frame(key: str) -> tuple[str, int, int] | None:
+    """(image id, frame from 0, which choice it is) that the reader chose in the workplace `key` for the models to read;
+    None for none."""
+    sent = dict(st.session_state.get(key) or {}).get("frame")
+    if not isinstance(sent, dict):
+        return None
+    image, frame, at = (sent.get(name) for name in ("image", "frame", "at"))
+    if not isinstance(image, str) or not isinstance(frame, int) or not isinstance(at, int):
+        return None
+    return image, frame, at
 
 
 def show(pictures: Sequence[Picture], stages: Sequence[Stage], *, key: str, **options: Any) -> None:

@@ -4,6 +4,8 @@
 const WHOLE = { zoom: 1, u: 0, v: 0 }
 const LOUPE_PX = 240
 const DRAG_PX = 4
+const WHEEL_A_FRAME = 50
+const keyOf = (picture) => picture.clip?.imageId || picture.id // a clip is the same with another frame read
 
 class Board {
   constructor(work, isWhole) {
@@ -63,20 +65,22 @@ class Board {
     box.tabIndex = 0
     box.append(canvas, words, note, state)
     const cell = { box, picture, align, canvas, words, note, state, pointer: null }
+    if (picture.cine && this.work.head.hasTools) box.append((cell.cine = cineBar(picture)))
+    box.classList.toggle("clip", Boolean(cell.cine))
     this.listen(cell)
     return cell
   }
 
   place(cell) {
     if (this.isLinked(cell)) return this.linked
-    return this.own.get(cell.picture.id) || WHOLE
+    return this.own.get(keyOf(cell.picture)) || WHOLE
   }
 
   isLinked(cell) { return this.work.isLinked && cell.align !== "center" }
 
   move(cell, place) {
     if (this.isLinked(cell)) this.linked = place
-    else this.own.set(cell.picture.id, place)
+    else this.own.set(keyOf(cell.picture), place)
     this.redraw()
   }
 
@@ -128,7 +132,7 @@ class Board {
   }
 
   draw(cell) {
-    const { canvas, picture } = cell, { work } = this, ratio = window.devicePixelRatio || 1
+    const { canvas } = cell, { work } = this, ratio = window.devicePixelRatio || 1, picture = faceOf(cell.picture)
     const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio)
     const heat = work.isHeated ? picture.heatLevel : null
     const words = turnWords(picture, picture.turn)
@@ -139,7 +143,9 @@ class Board {
     cell.note.textContent = heat ? picture.note : ""
     const isWaited = !picture.levels || (work.isHeated && picture.heat && !heat)
     cell.state.textContent = picture.failure || (isWaited ? "Loading \u2026" : "")
+    cell.cine?.update()
     cell.box.classList.toggle("active", cell === this.active && this.cells.length > 1)
+    if (!picture.levels) contextOf(canvas).clearRect(0, 0, canvas.width, canvas.height) // never another frame than it says
     if (!width || !height || !picture.levels) return
     if (canvas.width !== width) canvas.width = width
     if (canvas.height !== height) canvas.height = height
@@ -201,7 +207,7 @@ class Board {
     const scale = Math.max(2, 1 / (Math.hypot(map[0], map[1]) * ratio))
     const larger = [...map.slice(0, 4).map((part) => part * scale), (map[4] - x) * scale + LOUPE_PX / 2,
       (map[5] - y) * scale + LOUPE_PX / 2]
-    this.paint(contextOf(glass), cell.picture, heat, larger, side, side, ratio)
+    this.paint(contextOf(glass), faceOf(cell.picture), heat, larger, side, side, ratio)
     context.save()
     context.beginPath()
     context.arc(x * ratio, y * ratio, side / 2, 0, 2 * Math.PI)
@@ -216,8 +222,9 @@ class Board {
   // What is under the pointer, and what a measured millimetre means.
   say() {
     const cell = this.active
-    if (!cell || !cell.picture.levels) return
-    const { picture } = cell, map = this.map(cell), scale = Math.hypot(map[0], map[1]) * (window.devicePixelRatio || 1)
+    const picture = cell && faceOf(cell.picture)
+    if (!picture?.levels) return
+    const map = this.map(cell), scale = Math.hypot(map[0], map[1]) * (window.devicePixelRatio || 1)
     const parts = [`${Math.round(scale * 100)} % of its pixels`,
       `window ${picture.center.toFixed(2)} / ${picture.span.toFixed(2)}`]
     if (cell.pointer) {
@@ -233,7 +240,7 @@ class Board {
     this.readout.textContent = parts.join(" \u00b7 ")
     const { marking } = this.work.head // the page itself lists what it saves
     const listed = this.work.marks.filter((mark) => !marking || this.work.isOnPrior(mark))
-    const lines = listed.map((mark) => markLine(this.work.pictures.find(({ id }) => id === mark.id), mark))
+    const lines = listed.map((mark) => markLine(faceOfMark(this.work.pictures, mark), mark))
     if (lines.length) lines.push("Measurements are not saved with the read.")
     this.list.replaceChildren(...lines.map((line) => element("li", "", line)))
   }
@@ -257,16 +264,24 @@ Board.prototype.listen = function (cell) {
     this.active = cell
     this.redraw()
   }
-  box.onfocus = activate
+  box.addEventListener("focusin", activate)
   box.onkeydown = (event) => {
     if (event.key === "Enter" && event.target === box && !this.isWhole) work.enlarge(cell.picture)
   }
   canvas.oncontextmenu = (event) => event.preventDefault()
+  let turned = 0
   canvas.onwheel = (event) => {
     if (!cell.picture.levels) return
     event.preventDefault()
     activate()
-    this.zoom(cell, this.place(cell).zoom * Math.exp(-event.deltaY * 0.0015), ...at(event))
+    if (cell.cine && !event.shiftKey && !event.ctrlKey) {
+      turned += event.deltaY
+      const frames = Math.trunc(turned / WHEEL_A_FRAME)
+      turned -= frames * WHEEL_A_FRAME
+      if (frames) cell.picture.cine.step(Math.sign(frames) * Math.min(Math.abs(frames), 3))
+      return
+    }
+    this.zoom(cell, this.place(cell).zoom * Math.exp(-(event.deltaY || event.deltaX) * 0.0015), ...at(event))
   }
   canvas.onpointerdown = (event) => {
     if (!cell.picture.levels) return
@@ -365,7 +380,7 @@ Board.prototype.pointIn = function (cell, x, y) {
 // A press on a mark's point moves it, with Shift the whole mark; elsewhere it begins a mark, and a third point of an
 // angle is pressed after a drag.
 Board.prototype.startMark = function (cell, drag, x, y, isWhole) {
-  const { work } = this, { id } = cell.picture, point = this.pointIn(cell, x, y)
+  const { work } = this, { id } = faceOf(cell.picture), point = this.pointIn(cell, x, y)
   const open = work.marks.find((mark) => mark.id === id && isOpen(mark))
   if (open) {
     open.points.push(point)

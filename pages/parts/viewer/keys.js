@@ -4,7 +4,7 @@
 const ACTS = {
   i: "invert", h: "across", v: "down", r: "turn", f: "real", "=": "fit", m: "loupe", l: "link", ",": "previous",
   ".": "next", w: "whole", o: "overlay", "[": "fainter", "]": "stronger", k: "contour", d: "distance", a: "angle",
-  e: "ellipse", t: "outline", p: "point", x: "cross", Delete: "undo", Backspace: "undo", "?": "help",
+  e: "ellipse", t: "outline", p: "point", x: "cross", c: "play", "<": "slower", ">": "faster", Delete: "undo", Backspace: "undo", "?": "help",
 }
 
 let keysOf = null // the workplace that has the keys
@@ -33,6 +33,14 @@ function isOurs(event) {
   return true
 }
 
+const FRAME_KEYS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e6, End: 1e6 }
+
+// The clip that the keys of frames are for; a slider or a list has its own use for them.
+function clipFor(event) {
+  const target = event.composedPath()[0], isSlider = target.tagName === "INPUT" && target.type === "range"
+  return Object.hasOwn(FRAME_KEYS, event.key) && !isSlider ? keysOf.front()?.active?.picture.cine : null
+}
+
 function taken(event) {
   event.preventDefault()
   event.stopImmediatePropagation()
@@ -46,6 +54,9 @@ function onKeyDown(event) {
   } else if (/^[1-9]$/.test(event.key)) {
     taken(event)
     if (!event.repeat) keysOf.choosePreset(Number(event.key) - 1)
+  } else if (clipFor(event)) {
+    taken(event)
+    clipFor(event).step(FRAME_KEYS[event.key])
   } else if (Object.hasOwn(ACTS, event.key)) {
     taken(event)
     keysOf.act(ACTS[event.key], keysOf.front())

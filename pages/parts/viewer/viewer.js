@@ -52,15 +52,16 @@ class Workplace {
 
   // New data over what is there: pictures by their id, so that window, turn, zoom and marks stay.
   update(head, isFirst = false) {
-    const before = new Map(this.pictures.map((picture) => [picture.id, picture]))
+    const name = (picture) => `${picture.isPrior} ${keyOf(picture)}`
+    const before = new Map(this.pictures.map((picture) => [name(picture), picture]))
     if (head.opacity !== this.head.opacity) this.opacity = head.opacity
     const isHungAnew = head.hanging !== this.head.hanging
     this.head = head
-    this.pictures = head.pictures.map((sent) => this.updated(before.get(sent.id), sent))
+    this.pictures = head.pictures.map((sent) => this.updated(before.get(name(sent)), sent))
     const now = new Set(this.pictures)
     for (const picture of before.values()) if (!now.has(picture)) this.release(picture)
     this.adopt(head.marking)
-    this.marks = this.marks.filter((mark) => this.pictures.some((picture) => picture.id === mark.id))
+    this.marks = this.marks.filter((mark) => this.pictures.some((picture) => isOf(mark.id, picture)))
     if (!isFirst) {
       for (const board of this.boards) {
         const at = head.stages.findIndex((stage) => stage.name === board.stageName)
@@ -93,7 +94,7 @@ class Workplace {
     this.setStateValue?.("marks", { of: marking.of, marks })
   }
 
-  isOnPrior(mark) { return this.pictures.some(({ id, isPrior }) => isPrior && id === mark.id) }
+  isOnPrior(mark) { return this.pictures.some((picture) => picture.isPrior && isOf(mark.id, picture)) }
 
   labelOf(mark) { return mark.label || this.head.marking?.labels[mark.uid] || "" }
 
@@ -102,8 +103,14 @@ class Workplace {
 
   updated(known, sent) {
     if (!known) {
-      return { ...sent, turn: hungTurn(sent), center: sent.presets[0][1], span: sent.presets[0][2], levels: null,
+      const made = { ...sent, turn: hungTurn(sent), center: sent.presets[0][1], span: sent.presets[0][2], levels: null,
         heatLevel: null, failure: "", abort: new AbortController() }
+      if (made.clip) made.cine = new Cine(this, made)
+      return made
+    }
+    if (known.id !== sent.id) { // another frame of the clip is the one that is read
+      this.release(known)
+      if (known.cine) known.cine.shown = sent.frame - 1
     }
     const wasHungSo = known.mirrored === sent.mirrored
     if (known.heat && known.heat.digest !== sent.heat?.digest) {
@@ -161,6 +168,7 @@ class Workplace {
   }
 
   release(picture) {
+    picture.cine?.forget()
     picture.abort.abort()
     releaseLevels([...(picture.levels || []), ...(picture.heatLevel ? [picture.heatLevel] : [])])
     Object.assign(picture, { levels: null, heatLevel: null, abort: new AbortController() })
@@ -239,6 +247,8 @@ class Workplace {
       this.set({ marks: name === "clear" ? described : this.marks.filter((mark) => mark !== free.at(-1)) })
       this.send()
     }
+    else if (name === "play") cell?.picture.cine?.toggle()
+    else if (name === "slower" || name === "faster") cell?.picture.cine?.faster(name === "faster" ? 1 : -1)
     else if (name === "previous") board.toStage(board.stageIndex - 1)
     else if (name === "next") board.toStage(board.stageIndex + 1)
     else if (name === "reset") this.reset(board)

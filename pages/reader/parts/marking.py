@@ -26,6 +26,7 @@ from core.findings.sketches import (
     redrawn,
     without,
 )
+from core.imaging.hanging import label_on_frame
 from core.records.reads.studies import StoredStudy
 from core.reports.content import AI_GENERATED
 from core.types import SIDE_NOT_STATED, Image, Modality
@@ -49,13 +50,13 @@ class Sheet:
 def sheet_of(
     study: StoredStudy, key: str, labels: Mapping[str, str], proposals: Mapping[str, Proposal] = MappingProxyType({})
 ) -> Sheet:
-    images = {(stored.image.sha256, stored.image.frame): stored.image for stored in study.images}
-    places = {
-        (stored.image.sha256, stored.image.frame): Place(
-            stored.image.laterality or SIDE_NOT_STATED, stored.image.modality, labels[stored.id]
-        )
-        for stored in study.images
-    }
+    images, places = {}, {}
+    for stored in study.images:
+        image = stored.image
+        for frame in {*range(len(stored.frames)), image.frame}:
+            images[(image.sha256, frame)] = image  # for the size of a mark, which all frames share
+            label = label_on_frame(labels[stored.id], frame)
+            places[(image.sha256, frame)] = Place(image.laterality or SIDE_NOT_STATED, image.modality, label)
     return Sheet(key, workplace_key(study.row.id), places, images, proposals)
 
 

@@ -120,7 +120,9 @@ def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
         next_number = max((draft.number for draft in drafts), default=-1) + 1
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
-            found = read_upload(file.path, file.name, settings=settings(), site_key=database().site_key)
+            found = read_upload(
+                file.path, file.name, settings=settings(), site_key=database().site_key, with_frames=True
+            )
             n_refused = sum(intake.refused is not None for intake in found)
             record_intake(database(), person, n_read=len(found) - n_refused, n_refused=n_refused)
             pictures = (NewPicture(intake, *hinted(intake.name)) for intake in found)
@@ -297,7 +299,7 @@ def _options(draft: Draft, key: str) -> ReadingOptions:
     frame, window = options.frame, options.window
     if image.n_frames > 1:
         frame = int(columns[1].number_input("Frame", 1, image.n_frames, options.frame + 1, key=f"{key}_frame")) - 1
-        columns[1].caption(f"of {image.n_frames}")
+        columns[1].caption(f"of {image.n_frames}, for the models" if image.frames else f"of {image.n_frames}")
     if len(image.windows) > 1:
         window = columns[2].selectbox(
             "Window of the file",
@@ -345,6 +347,7 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
             frame=options.frame,
             window=options.window,
             site_key=database().site_key,
+            with_frames=True,
         )
     same = next((intake for intake in found if intake.name == draft.name), None)
     if same is None or same.image is None:

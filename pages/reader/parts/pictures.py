@@ -10,18 +10,20 @@ import streamlit as st
 
 from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_with_copies, stages_with_prior
 from core.imaging.preprocess import heat_map
-from core.records.reads.studies import StoredStudy
+from core.records.reads.rows import STATES
+from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
-from core.types import Explanation, Image
+from core.types import Explanation, Image, Modality
 from pages.parts import viewer
 from pages.parts.attention import AttentionChoice
-from pages.parts.viewer import Drawn, Marking, Picture
+from pages.parts.viewer import Clip, Drawn, Marking, Picture
 from pages.reader.parts.marking import workplace_key
 
 _STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
 _AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
 """On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), and a
 line of a warning, with as many letters as it has room for at 1440 pixels."""
+RATE_ASSUMED, RATES = 15.0, (0.5, 120.0)
 NO_BREAK = "\u2011"
 """A hyphen at which no line is broken."""
 
@@ -56,7 +58,10 @@ def show_study(
     layout = hang(images)
     places = {place.index: place for place in layout.places if place.index is not None}
     shown = [
-        _picture(images, index, places[index], choice, explanations[index] if explanations else {})
+        replace(
+            _picture(images, index, places[index], choice, explanations[index] if explanations else {}),
+            clip=_clip(study.images[index], can_choose=study.row.state == STATES[0]),
+        )
         for index in range(len(images))
     ]
     hangings, is_same_scale = stages(layout), layout.is_same_scale
@@ -90,6 +95,32 @@ def show_study(
         st.caption("  \n".join(warnings))
 
 
+def _clip(stored: StoredImage, *, can_choose: bool = False) -> Clip | None:
+    """The frames of a clip or a stack; can_choose: as long as nobody has read the study."""
+    if not stored.frames:
+        return None
+    image = stored.image
+    is_stack = image.modality is Modality.MAMMOGRAPHY
+    can_choose = can_choose and not image.not_scored and image.modality is not None
+    return Clip(stored.id, stored.frames, frames_a_second(image), is_stack, can_choose)
+
+
+def frames_a_second(image: Image) -> float:
+    """How fast a clip was taken or is to be played, by its file (PS3.3 C.7.6.5); `RATE_ASSUMED` where it says nothing."""
+    for keyword, of in (("RecommendedDisplayFrameRate", float), ("CineRate", float), ("FrameTime", _rate_of_time)):
+        try:
+            rate = of(image.tags[keyword])
+        except (KeyError, ValueError, ZeroDivisionError):
+            continue
+        if RATES[0] <= rate <= RATES[1]:
+            return rate
+    return RATE_ASSUMED
+
+
+def _rate_of_time(milliseconds: str) -> float:
+    return 1000 / float(milliseconds)
+
+
 def _copied(choice: AttentionChoice | None, explanations: Sequence[Mapping[str, Explanation]]) -> list[int]:
     """The images that both of the chosen models have a map of; none where only one model was chosen."""
     if choice is None or choice.beside is None:
@@ -115,6 +146,7 @@ def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:
             label=f"{label_of(images, index)} · {day}",
             hung=f"{places[index].label} · {day}",
             is_prior=True,
+            clip=_clip(prior.images[index]),
         )
         for index in range(len(images))
     ]

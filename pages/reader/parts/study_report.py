@@ -9,7 +9,7 @@ import streamlit as st
 
 from core.archive.diagnostic_report import export_diagnostic_report
 from core.evaluation.tables.of_cards import headline
-from core.imaging.hanging import hang
+from core.imaging.hanging import hang, label_on_frame
 from core.imaging.preprocess import heat_map
 from core.models.cards import WEAK, known_cards, leak_text, leaks_of, remarks_of, weak_texts
 from core.models.operating_point import operating_point
@@ -17,7 +17,8 @@ from core.reading import second_read
 from core.reading.opinions import opinions_of
 from core.reading.second_read import Answer
 from core.records.archives.identity import has_identity
-from core.records.people.permissions import Person, SignedIn
+from core.records.people.permissions import SignedIn
+from core.records.reads.frames import image_on_frame
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
 from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
@@ -34,13 +35,13 @@ _MEASURES = {"auc": "AUC", "sensitivity_at_threshold": "sensitivity", "specifici
 
 
 def gather(
-    person: Person, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read], site: Settings
+    person: SignedIn, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read], site: Settings
 ) -> Report:
     """Everything the report says. answers: empty while the reader may not see them. kept: reads, oldest first."""
     return Report(
         study_id=study.row.id,
         study_name=study.row.display_name,
-        images=tuple(_images(study, answers, site)),
+        images=tuple(_images(person, study, answers, retained, site)),
         reads=tuple(_read(read) for read in retained),
         made_at=datetime.now(UTC),
         made_by=person.name,
@@ -58,8 +59,8 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
     require("export_report")
     site, db = settings(), database()
 
-    def made(person: Person, what: str) -> bytes:
-        document = study_document(gather(person, study, answers, retained, site))
+    def made(what: str) -> bytes:
+        document = study_document(gather(actor, study, answers, retained, site))
         written = build_pdf(document) if what == "pdf" else build_html(document).encode()
         record_export(db, actor, study.row.id, what=what)
         return written
@@ -67,11 +68,11 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
     name = f"secondread-{study.row.id[:8]}"
     with st.container(horizontal=True):
         st.download_button(
-            "Report as PDF", deferred("export_report", lambda person: made(person, "pdf")), f"{name}.pdf",
+            "Report as PDF", deferred("export_report", lambda _: made("pdf")), f"{name}.pdf",
             "application/pdf", on_click="ignore", icon=":material/picture_as_pdf:", key="report_pdf",
         )  # fmt: skip
         st.download_button(
-            "Report as HTML", deferred("export_report", lambda person: made(person, "html")), f"{name}.html",
+            "Report as HTML", deferred("export_report", lambda _: made("html")), f"{name}.html",
             "text/html", on_click="ignore", icon=":material/code:", key="report_html",
         )  # fmt: skip
         if has_identity(db, actor, study.row.id):
@@ -83,8 +84,14 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
             )  # fmt: skip
 
 
-def _images(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> Iterator[ReportImage]:
-    """In hanging order, each under the attention of the lead, or of the first model that read it."""
+def _images(
+    actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retained: Sequence[Read], site: Settings
+) -> Iterator[ReportImage]:
+    """In hanging order, each under the attention of the lead, or of the first model that read it; behind a clip its
+    other frames that a finding is marked on."""
+    marked = {
+        (mark.image_sha256, mark.frame) for read in retained for one in read.annotations.findings for mark in one.marks
+    }
     leads = second_read.leads_of(site, study, answers)
     for place in hang([stored.image for stored in study.images]).places:
         if place.index is None:
@@ -99,6 +106,10 @@ def _images(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> It
             attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.text)
         predictions = tuple(prediction for prediction, _ in own)
         yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
+        for frame in range(len(stored.frames)):
+            if (stored.image.sha256, frame) in marked and frame != stored.image.frame:
+                image = image_on_frame(database(), actor, stored.id, stored.image, frame)
+                yield ReportImage(label_on_frame(place.label, frame), image, place.is_mirrored, (), None, removed)
 
 
 def _read(read: Read) -> ReportRead:

@@ -18,11 +18,24 @@ from pages.parts.markdown import SIDE_WORDS, plain
 from pages.parts.messages import refusals_shown
 from pages.parts.results import draw_result
 from pages.parts.session import database, deferred, may
+from pages.parts.viewer import chosen_frame
+from pages.reader.parts.marking import workplace_key
 
 ORIGIN = {
     "Name": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate", "Accession number": "AccessionNumber",
 }  # fmt: skip
 """What a reader is shown of a study's origin."""
+
+
+def take_frame(person: SignedIn, study_id: str) -> None:
+    """The frame of a clip that the reader chose in the viewer since the last run; a refusal is shown once."""
+    key = workplace_key(study_id)
+    chosen = chosen_frame(key)
+    if chosen is None or chosen == st.session_state.get(f"{key}_frame"):
+        return
+    st.session_state[f"{key}_frame"] = chosen
+    with refusals_shown():
+        studies.choose_frame(database(), person, chosen[0], chosen[1])
 
 
 def header(person: SignedIn, study: StoredStudy) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
+import numpy as np
 import pytest
 from argon2 import PasswordHasher
 from asgi_site import application
@@ -27,12 +28,16 @@ from core import files
 from core.errors import InvalidInput
 from core.records.audit import trail
 from core.records.database.db import Database, open_database
+from core.imaging.levels import frame_content
+from core.imaging.picture import png_of
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
+from core.records.reads.studies import create_study, load_study
 from core.server import guards, inbox, routes
 from core.server.guards import SESSION_COOKIE, content_security_policy
 from core.server.logs import configure_logging
 from core.settings import MIB, REPOSITORY, Settings
+from core.types import Image, Modality
 
 PASSWORD = "correct horse battery"
 TOGETHER = "0123456789abcdef" * 2
@@ -373,6 +378,30 @@ def test_pictures_need_a_session_and_are_not_cached(signed_in: TestClient) -> No
     signed_in.cookies.clear()
     for path in ("/media/picture.png", "/_stcore/upload_file/session/file", "/upload"):
         assert signed_in.get(path).status_code == 403
+
+
+def test_a_frame_of_a_clip_answers_whoever_may_see_the_study_and_is_not_cached(
+    signed_in: TestClient, db: Database, anna: Person
+) -> None:
+    pixels = [np.full((40, 60), level, np.float32) for level in (0.25, 0.5)]
+    image = Image(
+        pixels[0], "a" * 64, Modality.ULTRASOUND, "tags", laterality="R", n_frames=2,
+        frames=tuple(png_of(one) for one in pixels),
+    )  # fmt: skip
+    study_id = create_study(db, anna, display_name="clip", images=[image])
+    [stored_image] = load_study(db, anna, study_id).images
+    answer = signed_in.get(f"/frames/{stored_image.id}/1")
+    assert answer.status_code == 200 and answer.headers["cache-control"] == "private, no-store"
+    assert answer.content == frame_content(pixels[1], stored_image.frames[1])
+    assert answer.content[:32].hex() == stored_image.frames[1].removesuffix(".png")
+    for path in (f"/frames/{stored_image.id}/2", f"/frames/{'0' * 32}/0", "/frames/../login", "/frames/x/y"):
+        assert signed_in.get(path).status_code == 404
+    accounts.set_roles(db, anna, anna.id, ["administrator"])
+    assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 403
+    accounts.set_roles(db, anna, anna.id, ["administrator", "radiologist"])
+    assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 200
+    signed_in.cookies.clear()
+    assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 403
 
 
 # Uploads

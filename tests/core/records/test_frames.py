@@ -1,0 +1,130 @@
+"""Clips: every frame is stored with its image, the reader chooses the one that the models read, marks lie on any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_images import dicom, ultrasound
+from record_site import CALM, add_person, answer, explanation, stored_files
+from sqlalchemy import select
+
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.findings.finding import Annotations, Measurement
+from core.findings.marks import Mark, Measured
+from core.imaging import intake
+from core.imaging.intake import read_upload
+from core.records.audit import trail
+from core.records.database import image_store, tables
+from core.records.database.db import Database
+from core.records.people.permissions import Person
+from core.records.reads import predictions, reads, retention
+from core.records.reads.annotations import measured_here
+from core.records.reads.frames import frame_pixels
+from core.records.reads.studies import choose_frame, create_study, delete_study, load_study
+from core.settings import Settings
+from core.types import Image
+
+N = 4
+STORED = np.stack([np.rint(ultrasound(seed=number) * 255).astype(np.uint8) for number in range(N)])
+US = {"Modality": "US", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "NumberOfFrames": N, "bits": 8}
+
+
+@pytest.fixture(scope="module")
+def clip() -> Image:
+    [found] = read_upload(dicom(STORED, **US, FrameTime="40"), "clip.dcm", settings=Settings(), with_frames=True)
+    assert found.image is not None, found.refused
+    return replace(found.image, laterality="R")
+
+
+@pytest.fixture
+def ann(records: Database) -> Person:
+    return add_person(records, "Ann", "radiologist")
+
+
+def study_with(records: Database, ann: Person, image: Image) -> tuple[str, str]:
+    study_id = create_study(records, ann, display_name="clip", images=[image])
+    return study_id, load_study(records, ann, study_id).images[0].id
+
+
+def test_every_frame_is_stored_as_it_would_be_read_alone(records: Database, ann: Person, clip: Image) -> None:
+    alone = [read_upload(dicom(STORED, **US), "c", settings=Settings(), frame=one)[0].image for one in range(N)]
+    study_id, image_id = study_with(records, ann, clip)
+    [stored] = load_study(records, ann, study_id).images
+    assert len(stored.frames) == N and stored.image.tags["FrameTime"] == "40"
+    assert not any("frames" in warning for warning in stored.image.warnings)
+    for frame, image in enumerate(alone):
+        assert image is not None
+        pixels, key = frame_pixels(records, ann, image_id, frame)
+        assert key == stored.frames[frame] and np.abs(pixels - image.pixels).max() <= 1 / 65535
+    with pytest.raises(NotFound):
+        frame_pixels(records, ann, image_id, N)
+    with pytest.raises(NotAllowed):
+        frame_pixels(records, add_person(records, "Rex", "researcher"), image_id, 0)
+
+
+def test_the_models_read_the_frame_that_was_chosen_until_a_read_is_saved(
+    records: Database, ann: Person, clip: Image
+) -> None:
+    study_id, image_id = study_with(records, ann, clip)
+    said = answer(clip), explanation()
+    predictions.record_predictions(records, study_id, image_id, *said, frame=0)
+    assert choose_frame(records, ann, image_id, 2) and not choose_frame(records, ann, image_id, 2)
+    [stored] = load_study(records, ann, study_id).images
+    assert stored.image.frame == 2
+    assert np.array_equal(stored.image.pixels, frame_pixels(records, ann, image_id, 2)[0])
+    with records.read() as connection:
+        assert connection.execute(select(tables.prediction)).all() == []
+    with pytest.raises(Conflict, match="Another frame"):  # an answer that was on its way
+        predictions.record_predictions(records, study_id, image_id, *said, frame=0)
+    for frame in (-1, N):
+        with pytest.raises(InvalidInput, match=f"{N} frames"):
+            choose_frame(records, ann, image_id, frame)
+    [entry, *_] = trail.entries(records, add_person(records, "Adm", "administrator"), action="correct image")
+    assert entry.detail["before"] == {"frame": 0} and entry.detail["after"] == {"frame": 2}
+    reads.record_first_read(records, ann, study_id, {"R": CALM}, "")
+    with pytest.raises(Conflict, match="stays as it was"):
+        choose_frame(records, ann, image_id, 1)
+    assert load_study(records, ann, study_id).images[0].image.frame == 2
+
+
+def test_a_mark_on_any_frame_is_measured_on_that_frame(records: Database, ann: Person, clip: Image) -> None:
+    study_id, image_id = study_with(records, ann, clip)
+    box = ((100.0, 100.0), (140.0, 130.0))
+    marks = [Mark(clip.sha256, frame, "ellipse", box) for frame in (0, 3)]
+    given = Annotations((), tuple(Measurement(mark, Measured(False)) for mark in marks), ())
+    first, last = (one.measured.mean_grey for one in measured_here(records, study_id, given).measurements)
+    pixels = frame_pixels(records, ann, image_id, 3)[0]
+    assert first != last and last == pytest.approx(pixels[100:130, 100:140].mean(), abs=0.05)
+    beyond = replace(given, measurements=(Measurement(replace(marks[0], frame=N), Measured(False)),))
+    with pytest.raises(InvalidInput, match="not in this study"):
+        measured_here(records, study_id, beyond)
+
+
+def test_frames_go_with_their_study_and_nothing_else_takes_them(records: Database, ann: Person, clip: Image) -> None:
+    study_id, _ = study_with(records, ann, clip)
+    assert len(stored_files(records)) == N  # the chosen frame is one of them
+    with records.begin() as connection:
+        image_store.delete_unused(connection, records.store, records.store.keys())
+    assert len(stored_files(records)) == N
+    delete_study(records, ann, study_id, reason="a test")
+    assert stored_files(records) == []
+    with records.read() as connection:
+        assert connection.execute(select(tables.image_frame)).all() == []
+
+
+def test_the_policy_on_pixels_takes_frames_too(records: Database, ann: Person, clip: Image) -> None:
+    study_id, _ = study_with(records, ann, clip)
+    reads.record_first_read(records, ann, study_id, {"R": CALM}, "")
+    reads.record_final_read(records, ann, study_id, {"R": CALM}, "")
+    assert retention._remove(records, study_id, 0)
+    assert stored_files(records) == [] and load_study(records, ann, study_id).images[0].frames == ()
+
+
+def test_frames_that_take_too_much_are_left_out_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "FRAMES_MIB_MOST", 0)
+    [found] = read_upload(dicom(STORED, **US), "clip.dcm", settings=Settings(), with_frames=True)
+    assert found.image is not None and found.image.frames == ()
+    assert any("frame 1 is shown" in warning for warning in found.image.warnings)
+    assert any("other frames are not here" in warning for warning in found.image.warnings)
