@@ -18,7 +18,7 @@ _NO_WEBGL = """HTMLCanvasElement.prototype.getContext = (get => function (kind, 
   return kind === "webgl2" ? null : get.call(this, kind, options) })(HTMLCanvasElement.prototype.getContext)"""
 
 
-_NO_NAME = """WebGL2RenderingContext.prototype.getExtension = (get => function (name) {
+NO_NAME = """WebGL2RenderingContext.prototype.getExtension = (get => function (name) {
   return name === "WEBGL_debug_renderer_info" ? null : get.call(this, name)
 })(WebGL2RenderingContext.prototype.getExtension)"""
 """The tests' browsers have no graphics card; one that does not say so is drawn in by the shader."""
@@ -39,7 +39,7 @@ class ViewerPage:
         tab.expose_function("sendState", lambda name, value: self.sent.append((name, value)))
         tab.on("pageerror", lambda error: self.failures.append(str(error)))
         css = (viewer._HERE / "viewer.css").read_text(encoding="utf-8")
-        script = f"<script>{_NO_NAME if has_webgl else _NO_WEBGL}</script>"
+        script = f"<script>{NO_NAME if has_webgl else _NO_WEBGL}</script>"
         self.html = (
             f"<!doctype html><style>body{{margin:0}}{css}</style>{script}<div id=root><div class=viewer></div></div>"
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from core.errors import NotFound
 from core.records.database import image_store, tables
@@ -56,13 +56,12 @@ def rows_of_frames(connection: Connection, study_id: str) -> list[Row[Any]]:
     """The rows of the study's images as they would be with each of their frames, for marks on them."""
     frame, image = tables.image_frame, tables.image
     others = [column for column in image.c if column.name not in ("frame", "stored")]
-    return list(
-        connection.execute(
-            select(*others, frame.c.frame, frame.c.stored)
-            .join_from(frame, image, frame.c.image_id == image.c.id)
-            .where(image.c.study_id == study_id)
-        ).all()
+    query: Select[Any] = (
+        select(*others, frame.c.frame, frame.c.stored)
+        .join_from(frame, image, frame.c.image_id == image.c.id)
+        .where(image.c.study_id == study_id)
     )
+    return list(connection.execute(query).all())
 
 
 def frame_pixels(db: Database, actor: Actor, image_id: str, frame: int) -> tuple[np.ndarray, str]:

@@ -62,6 +62,7 @@ class Board {
     const canvas = element("canvas"), words = element("div", `label ${side}`), note = element("div", `note ${side}`)
     const state = element("div", "state")
     canvas.setAttribute("role", "img")
+    canvas.setAttribute("aria-label", picture.hung)
     box.tabIndex = 0
     box.append(canvas, words, note, state)
     const cell = { box, picture, align, canvas, words, note, state, pointer: null }

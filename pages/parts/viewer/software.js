@@ -10,40 +10,38 @@
 const heldSamples = new WeakMap() // canvas -> {key, level, values, inside, made, out, heat, attention}
 
 function drawBySoftware(context, scene) {
-  const held = samplesFor(context, scene), { made, inside } = held
-  const out = held.out.fill(0xff000000)
-  const tables = scene.isColour ? [0, 8, 16].map((shift) => windowTable(scene, 256, shift)) : [greyTable(scene)]
-  const { width } = scene, { left, right, top, bottom } = inside
+  const held = samplesFor(context, scene), { out, values } = held, { width, isColour } = scene
+  const { left, right, top, bottom } = held.inside, [red, green, blue] = windowTables(scene)
   for (let y = top; y < bottom; y++) {
     const end = y * width + right
-    if (scene.isColour) {
+    if (isColour) {
       for (let at = y * width + left; at < end; at++) {
-        const [red, green, blue] = tables
-        out[at] = 0xff000000 | red[held.values[3 * at]] | green[held.values[3 * at + 1]] | blue[held.values[3 * at + 2]]
+        out[at] = red[values[3 * at]] | green[values[3 * at + 1]] | blue[values[3 * at + 2]]
       }
-    } else {
-      const [grey] = tables, { values } = held
-      for (let at = y * width + left; at < end; at++) out[at] = grey[values[at]]
-    }
+    } else for (let at = y * width + left; at < end; at++) out[at] = red[values[at]]
   }
   if (scene.heat) layHeat(out, held, scene)
-  context.putImageData(made, 0, 0)
+  context.putImageData(held.made, 0, 0)
 }
 
-// Stored value -> what is shown of it, 0 to 255, shifted to its channel.
-function windowTable({ most, low, span, isInverted }, entries, shift) {
-  const table = new Uint32Array(entries)
-  for (let value = 0; value < entries; value++) {
-    const shown = Math.min(1, Math.max(0, (value / most - low) / span))
-    table[value] = Math.round((isInverted ? 1 - shown : shown) * 255) << shift
+const greyTable = new Uint32Array(65536), colourTables = [0, 1, 2].map(() => new Uint32Array(256))
+
+// Stored value -> the pixel that shows it: all of a grey one, or what one channel brings to a coloured one. Only values
+// on the slope of the window are computed; below and above it is black and white.
+function windowTables({ isColour, most, low, span, isInverted }) {
+  const shown = (value) => {
+    const part = Math.min(1, Math.max(0, (value / most - low) / span))
+    return Math.round((isInverted ? 1 - part : part) * 255)
   }
-  return table
-}
-
-function greyTable(scene) {
-  const table = windowTable(scene, 65536, 0)
-  for (let value = 0; value < 65536; value++) table[value] = 0xff000000 | (table[value] * 0x010101)
-  return table
+  const filled = (table, parts) => {
+    const limit = (value) => Math.min(Math.max(Math.ceil(value), 0), table.length)
+    const from = limit(low * most), end = limit((low + span) * most)
+    table.fill((0xff000000 | (shown(-Infinity) * parts)) >>> 0, 0, from)
+    for (let value = from; value < end; value++) table[value] = 0xff000000 | (shown(value) * parts)
+    table.fill((0xff000000 | (shown(Infinity) * parts)) >>> 0, end)
+    return table
+  }
+  return isColour ? colourTables.map((table, channel) => filled(table, 1 << (8 * channel))) : [filled(greyTable, 0x010101)]
 }
 
 // One hue over the grey: strength 0 where attention is low.
@@ -90,7 +88,7 @@ function samplesFor(context, scene) {
   const values = known?.values.length === n && isSameSize ? known.values : isColour ? new Uint8Array(n) : new Uint16Array(n)
   const inside = seen(back, size, width, height)
   sample(level, channels, back, width, inside, values)
-  const held = { key, level, heat: null, values, inside, made, out: new Uint32Array(made.data.buffer) }
+  const held = { key, level, heat: null, values, inside, made, out: new Uint32Array(made.data.buffer).fill(0xff000000) }
   heldSamples.set(context.canvas, held)
   return held
 }

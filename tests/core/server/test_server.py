@@ -26,10 +26,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from core import files
 from core.errors import InvalidInput
-from core.records.audit import trail
-from core.records.database.db import Database, open_database
 from core.imaging.levels import frame_content
 from core.imaging.picture import png_of
+from core.records.audit import trail
+from core.records.database.db import Database, open_database
 from core.records.people import accounts, invitations, passwords, sessions
 from core.records.people.permissions import Person
 from core.records.reads.studies import create_study, load_study
