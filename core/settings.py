@@ -36,6 +36,8 @@ SecondFactor = Literal["optional", "administrators"]
 WorkerAtStop = Literal["finish", "hand_back"]
 Serving = Literal["auto", "process", "inside"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
+Triage = Literal["off", "on"]
+TRIAGE: tuple[str, ...] = get_args(Triage)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
 Folder = Annotated[Path, BeforeValidator(lambda one: Path(one).expanduser().resolve() if isinstance(one, str) else one)]
@@ -70,6 +72,7 @@ class Settings:
     after its last epoch, to go on with it after the next start ("hand_back").
     serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
         where there is memory for it.
+    worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
     compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
@@ -116,6 +119,7 @@ class Settings:
     worker_at_stop: WorkerAtStop = "finish"
     serving: Serving = "auto"
     compute_ahead: Switch = True
+    worklist_triage: Triage = "off"
     data_root: str = ""
     public_url: str = ""
     allowed_hosts: str = ""

@@ -162,8 +162,8 @@ def _by_view(layout: Layout) -> dict[tuple[str, str], Place]:
 
 
 def label_of(images: Sequence[Image], index: int) -> str:
-    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known; ", frame 3 of 40" behind
-    it of a clip or a stack, the frame that the models read."""
+    """ "R MLO" for a mammogram, "ultrasound 2 of 3" otherwise, with the side where it is known; behind it
+    ", frame 3 of 40" of a clip or a stack, the frame that the models read."""
     image, label = images[index], _label_alone(images, index)
     return f"{label}, frame {image.frame + 1} of {image.n_frames}" if image.n_frames > 1 else label
 

@@ -28,7 +28,7 @@ from core.records.database.db import Database
 from core.records.database.site_choices import PREFIX, stored_choices
 from core.records.people import accounts
 from core.records.people.permissions import Actor, Person, person_now, require_permission
-from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, Settings
+from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRIAGE, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,14 @@ CHOICES = (
         "read_first hides everything of the AI until a first impression is saved; concurrent does not. "
         "Studies keep the mode they were made with.",
         options=READING_MODES,
+    ),
+    Choice(
+        "worklist_triage",
+        "Order of the worklist by the models",
+        "on lets readers order the worklist by what the leading models say of studies that nobody has read, and has "
+        "them read such studies as they come. It tells something of the AI before the first impression: worklist and "
+        "reports say so. Numbers stay hidden as before.",
+        options=TRIAGE,
     ),
     Choice(
         "thresholds",

@@ -1,5 +1,5 @@
 """The studies, where each one stands for whoever looks, and what is next. Nothing here comes from a model, not even the
-order."""
+order, unless the site turned that on; then it says so."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import streamlit as st
 
+from core.reading import triage
 from core.records.people.permissions import SignedIn
 from core.records.reads.rows import STATES
 from core.records.reads.worklist import Open, WorklistRow, assign, n_open, next_study, readers, worklist
 from core.reports.content import breast_name, when
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, may, require
+from pages.parts.session import database, may, require, settings
 
 PER_PAGE = 25
 STATE_WORDS = {
@@ -31,6 +32,7 @@ ORDERS: Mapping[str, Key] = {
     "Name": lambda row: row.study.display_name.casefold(),
 }
 """None of them asks a model."""
+TRIAGE_ORDER = "Models' highest first"
 
 
 def open_study(study_id: str) -> None:
@@ -104,6 +106,25 @@ def chosen_rows(rows: list[WorklistRow], which: str, states: list[str]) -> list[
     return [row for row in rows if is_in[which](row) and (not states or row.my_state in states)]
 
 
+def by_models(person: SignedIn, rows: list[WorklistRow]) -> str:
+    """Sort by what the models say, those that none has answered last and oldest first; the sentence that says so."""
+    found: Mapping[str, tuple[bool, float]] = {}
+    with refusals_shown():
+        found = triage.urgencies(database(), person, [row.study.id for row in rows])
+        unread = [row.study.id for row in rows if row.study.state == STATES[0]]
+        triage.answer_waiting(database(), person, unread)
+    rows.sort(key=lambda row: row.study.created_at)
+    rows.sort(key=lambda row: found.get(row.study.id, (False, -1.0)), reverse=True)
+    n_missing = sum(row.study.id not in found for row in rows)
+    waiting = f" {n_missing} have no answer yet and stand last." if n_missing else ""
+    st.warning(
+        "This order comes from the models, also for studies that nobody has read: this site turned that on. What they "
+        f"say stays hidden until you ask for it.{waiting}",
+        icon=":material/sort:",
+    )
+    return "The models ordered this list."
+
+
 person = require("radiologist")
 CAN_ASSIGN = may(person, "assign_study")
 READERS = readers(database(), person) if CAN_ASSIGN else {}
@@ -123,15 +144,22 @@ if new.button("New study", type="primary", icon=":material/add:", width="stretch
     st.switch_page("pages/reader/read.py", query_params={})
 st.markdown(_counts(n_open(everything)))
 
-find, which_list, filter_by, order_by = st.columns([2.2, 2, 2.6, 1.4], vertical_alignment="bottom")
+find, which_list, filter_by, order_by = st.columns([2.2, 2, 2.6, 1.4])
 search = find.text_input("Search", placeholder="Name of the study", key="worklist_search", icon=":material/search:")
 which = which_list.segmented_control("List", LISTS, default="All", required=True, key="worklist_list")
-wanted = filter_by.segmented_control("State", list(STATE_WORDS), selection_mode="multi", key="worklist_state")
-order = order_by.selectbox("Order", list(ORDERS), key="worklist_order")
+wanted = filter_by.segmented_control(
+    "State", list(STATE_WORDS), selection_mode="multi", key="worklist_state", format_func=str.capitalize
+)
+has_triage = triage.is_on(settings())
+order = order_by.selectbox("Order", [*ORDERS, *([TRIAGE_ORDER] if has_triage else [])], key="worklist_order")
 
 is_found = {row.study.id for row in worklist(database(), person, search=search)} if search.strip() else None
 rows = chosen_rows([row for row in everything if is_found is None or row.study.id in is_found], which or "All", wanted)
-rows.sort(key=ORDERS[order])
+said = "No model has a part in the order."
+if order == TRIAGE_ORDER:
+    said = by_models(person, rows)
+else:
+    rows.sort(key=ORDERS[order])
 if not rows:
     nothing = "No study fits this search." if everything else "There is no study yet. Start with New study."
     st.info(nothing, icon=":material/inbox:")
@@ -142,4 +170,4 @@ page = st.pagination(pages, key="worklist_page") if pages > 1 and hasattr(st, "p
 for row in rows[(page - 1) * PER_PAGE : page * PER_PAGE]:
     with st.container(border=True):
         draw_row(person, row)
-st.caption(f"{len(rows)} {'study' if len(rows) == 1 else 'studies'}. No model has a part in the order.")
+st.caption(f"{len(rows)} {'study' if len(rows) == 1 else 'studies'}. {said}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import insert, select
 
 from core.errors import Conflict, NotFound
 from core.files import undone_by
+from core.models.aggregate import BreastScore, breast_scores
+from core.records import site_settings
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
@@ -15,6 +19,7 @@ from core.records.reads.rows import (
     as_first_answered,
     explanation_of,
     find_study,
+    image_score,
     newest_predictions,
     payload_of,
     prediction_of,
@@ -76,6 +81,26 @@ def record_predictions(
                 )
     if is_there is not None:
         delete_files(db, [blob.key])
+
+
+def scores_for_triage(db: Database, actor: Actor, study_ids: Sequence[str]) -> dict[str, list[BreastScore]]:
+    """Study -> what models say of its breasts, of the studies that any has answered, for their order alone.
+
+    Raises NotAllowed; Conflict where the site has not turned the order by models on.
+    """
+    if site_settings.current(db).worklist_triage != "on":
+        raise Conflict("No model has a part in the order of the worklist, unless an administrator turns that on.")
+    image = tables.image.c
+    with db.read() as connection:
+        require_permission(connection, actor, "see_ai")
+        found = {}
+        for study_id in study_ids:
+            rows = newest_predictions(connection, study_id)
+            if rows:
+                query = select(image.id, image.laterality, image.modality, image.meta)
+                shown = {row.id: row for row in connection.execute(query.where(image.study_id == study_id))}
+                found[study_id] = breast_scores(image_score(row, shown[row.image_id]) for row in rows)
+    return found
 
 
 def predictions_of(db: Database, actor: Actor, study_id: str) -> list[tuple[str, Prediction, Explanation]]:

@@ -1,8 +1,8 @@
 """Studies: what is kept of the images, and the worklist. Nothing of the AI is in anything this module returns.
 
-Of an image only the named fields of `Image` are kept, tags by the allow-list once more. Side, view, kind and the frame of a
-clip can be corrected until somebody's first read is saved: impressions are given breast by breast, so from then on the
-sides stay.
+Of an image only the named fields of `Image` are kept, tags by the allow-list once more. Side, view, kind and the frame
+of a clip can be corrected until somebody's first read is saved: impressions are given breast by breast, so from then on
+the sides stay.
 
 That somebody opened a study, for the audit trail.
 """

@@ -106,7 +106,7 @@ def _clip(stored: StoredImage, *, can_choose: bool = False) -> Clip | None:
 
 
 def frames_a_second(image: Image) -> float:
-    """How fast a clip was taken or is to be played, by its file (PS3.3 C.7.6.5); `RATE_ASSUMED` where it says nothing."""
+    """How fast a clip was taken or is to be played, by its file (PS3.3 C.7.6.5), else `RATE_ASSUMED`."""
     for keyword, of in (("RecommendedDisplayFrameRate", float), ("CineRate", float), ("FrameTime", _rate_of_time)):
         try:
             rate = of(image.tags[keyword])

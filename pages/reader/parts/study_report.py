@@ -13,9 +13,10 @@ from core.imaging.hanging import hang, label_on_frame
 from core.imaging.preprocess import heat_map
 from core.models.cards import WEAK, known_cards, leak_text, leaks_of, remarks_of, weak_texts
 from core.models.operating_point import operating_point
-from core.reading import second_read
+from core.reading import second_read, triage
 from core.reading.opinions import opinions_of
 from core.reading.second_read import Answer
+from core.reading.triage import TRIAGE_NOTE
 from core.records.archives.identity import has_identity
 from core.records.people.permissions import SignedIn
 from core.records.reads.frames import image_on_frame
@@ -121,10 +122,11 @@ def _read(read: Read) -> ReportRead:
 
 
 def _unanswered(study: StoredStudy, answers: Sequence[Answer], site: Settings) -> list[str]:
-    """Why no model answers for some of the pictures; nothing of those that one has answered for."""
+    """Why no model answers for some of the pictures; whether models may have had a part before the first impression."""
     answered = {image_id for image_id, _, _ in answers}
     unread = [stored.image for stored in study.images if stored.id not in answered]
-    return list(second_read.no_opinions(site, unread).values())
+    sorted_by_models = [TRIAGE_NOTE] if triage.is_on(site) else []
+    return [*second_read.no_opinions(site, unread).values(), *sorted_by_models]
 
 
 def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:
