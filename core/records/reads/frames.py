@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,3 @@ def frame_pixels(db: Database, actor: Actor, image_id: str, frame: int) -> tuple
             raise NotFound("This frame does not exist any more. Reload the page.")
         find_study(connection, row.study_id)
     return db.store.pixels(row.stored), row.stored
-
-
-def image_on_frame(db: Database, actor: Actor, image_id: str, image: Image, frame: int) -> Image:
-    """The image with another of its frames (from 0). Raises NotAllowed, NotFound."""
-    return replace(image, pixels=frame_pixels(db, actor, image_id, frame)[0], frame=frame)

@@ -88,12 +88,13 @@ def scores_for_triage(db: Database, actor: Actor, study_ids: Sequence[str]) -> d
 
     Raises NotAllowed; Conflict where the site has not turned the order by models on.
     """
+    with db.read() as connection:
+        require_permission(connection, actor, "see_ai")
     if site_settings.current(db).worklist_triage != "on":
         raise Conflict("No model has a part in the order of the worklist, unless an administrator turns that on.")
     image = tables.image.c
+    found = {}
     with db.read() as connection:
-        require_permission(connection, actor, "see_ai")
-        found = {}
         for study_id in study_ids:
             rows = newest_predictions(connection, study_id)
             if rows:

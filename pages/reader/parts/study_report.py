@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import streamlit as st
@@ -19,7 +20,7 @@ from core.reading.second_read import Answer
 from core.reading.triage import TRIAGE_NOTE
 from core.records.archives.identity import has_identity
 from core.records.people.permissions import SignedIn
-from core.records.reads.frames import image_on_frame
+from core.records.reads.frames import frame_pixels
 from core.records.reads.reads import Read, record_export
 from core.records.reads.studies import StoredStudy
 from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
@@ -109,7 +110,8 @@ def _images(
         yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
         for frame in range(len(stored.frames)):
             if (stored.image.sha256, frame) in marked and frame != stored.image.frame:
-                image = image_on_frame(database(), actor, stored.id, stored.image, frame)
+                pixels, _ = frame_pixels(database(), actor, stored.id, frame)
+                image = replace(stored.image, pixels=pixels, frame=frame)
                 yield ReportImage(label_on_frame(place.label, frame), image, place.is_mirrored, (), None, removed)
 
 
