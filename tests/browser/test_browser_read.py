@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from accessibility import violations
 from playwright.sync_api import Page, expect
 from pypdf import PdfReader
 from running_app import RunningApp, chromium, running_app, set_up
@@ -163,6 +164,7 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     for others in page.locator(".st-key-sr-panel [data-testid=stExpander] summary").all():
         others.click()
     settled(page)
+    assert violations(page) == []
     words = shown_text(page)
     for model in models:
         assert model in words

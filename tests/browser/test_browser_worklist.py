@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accessibility import unseen_focus, violations
 from made_images import dicom
 from PIL import Image as Raster
 from playwright.sync_api import Page, expect
@@ -76,6 +77,7 @@ def test_ten_exams_of_one_zip_become_ten_studies_that_were_shown_before(page: Pa
     page.get_by_role("button", name="Save 10 studies").click()
     page.get_by_text("10 studies").first.wait_for()
     settled(page)
+    assert violations(page) == []
     for number in (1, N_PATIENTS):
         expect(page.get_by_role("button", name=f"March {number}", exact=True)).to_have_count(1)
 
@@ -84,5 +86,7 @@ def test_ten_exams_of_one_zip_become_ten_studies_that_were_shown_before(page: Pa
     page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
     labels = page.locator(".st-key-sr-pictures .cell .label")
     assert {label for label in labels.all_inner_texts() if "no image" not in label} == {"R CC", "L CC"}
+    assert violations(page) == []
+    assert unseen_focus(page, steps=25) == []
     log = site.output.read_text(errors="replace")
     assert "Traceback" not in log and "P1" not in log

@@ -34,7 +34,7 @@ const KEYS = [
   [", .", "previous and next hanging"],
   ["w", "the hanging in the whole window"],
   ["c", "play a clip, pause it"],
-  ["\u2190 \u2192, Wheel", "frame before and after, on a clip or a stack; there Shift + wheel zooms"],
+  ["← →, Wheel", "frame before and after, on a clip or a stack; there Shift + wheel zooms"],
   ["Page Up, Page Down, Home, End", "ten frames back and on, first and last frame"],
   ["< >", "play slower, faster"],
   ["o", "heat map off and on"],
