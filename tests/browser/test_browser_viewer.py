@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from accessibility import unseen_focus, violations
 from made_images import mammogram
 from running_app import chromium
 from viewer_page import ViewerPage
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 GRID_TOP_LEFT = ("400px", "400px")
+CLIP_CELL = ("calc(400px + 2.3rem)",) * 2
+"""The bar with a clip's tools lies under its picture."""
 
 
 @pytest.fixture(scope="module")
@@ -645,7 +648,7 @@ def steps_of_grey(n: int, height: int = 400, width: int = 900) -> list[np.ndarra
 def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage) -> None:
     frames, page = steps_of_grey(12), each_way
     drawn = clip_of(frames, 2, page, can_choose=True)
-    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking())
+    page.draw(*drawn, cell_height=CLIP_CELL, marking=marking())
     label, slider = page.tab.locator(".label"), page.tab.get_by_role("slider")
     assert not [name for name in page.fetched if name.startswith("frames/")], "the picture first, frames when wanted"
     assert label.inner_text() == "L ultrasound, frame 3 of 12" and slider.input_value() == "3"
@@ -664,12 +667,12 @@ def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage
     drag(page, [(450, 200)])
     [(_, point)] = sent_marks(page)
     assert (point.frame, point.image_sha256) == (9, "c" * 64)
-    page.draw(*drawn, cell_height=GRID_TOP_LEFT, marking=marking(1))  # a run of the page leaves the reader where he is
+    page.draw(*drawn, cell_height=CLIP_CELL, marking=marking(1))  # a run of the page leaves the reader where he is
     assert label.inner_text() == "L ultrasound, frame 10 of 12"
     choose.click()
     name, sent = page.sent[-1]
     assert (name, sent["image"], sent["frame"]) == ("frame", "clip", 9)
-    page.draw(*clip_of(frames, 9, page, can_choose=True), cell_height=GRID_TOP_LEFT, marking=marking(1))
+    page.draw(*clip_of(frames, 9, page, can_choose=True), cell_height=CLIP_CELL, marking=marking(1))
     assert choose.is_hidden() and most_apart(page.shown(), to_uint8(frames[9])) <= 1
     page.key("Home")
     page.key("c")
@@ -685,7 +688,7 @@ def test_a_clip_is_stepped_played_and_marked_frame_by_frame(each_way: ViewerPage
 
 def test_a_stack_of_large_slices_is_scrolled_small_and_whole_where_the_reader_rests(page: ViewerPage) -> None:
     frames = [gradient(1200, 2700) * (0.5 + 0.1 * number) for number in range(4)]
-    page.draw(*clip_of(frames, 0, page, is_stack=True), cell_height=GRID_TOP_LEFT)
+    page.draw(*clip_of(frames, 0, page, is_stack=True), cell_height=CLIP_CELL)
     assert page.tab.locator(".cine button").count() == 2, "nobody plays slices, and no model reads one"
     page.tab.locator(".cell canvas").hover()
     page.key("ArrowRight")
@@ -695,12 +698,14 @@ def test_a_stack_of_large_slices_is_scrolled_small_and_whole_where_the_reader_re
         page.tab.wait_for_timeout(100)
     assert page.fetched.index("frames/clip/1") < page.fetched.index("frames/clip/1?whole=1")
     assert "frames/clip/2?whole=1" not in page.fetched
+    assert violations(page.tab, but=("<html",)) == []
+    assert unseen_focus(page.tab, steps=30) == []
 
 
 def test_a_frame_that_does_not_come_is_said_and_another_is_not_shown_in_its_place(page: ViewerPage) -> None:
     drawn = clip_of(steps_of_grey(3), 0, page)
     page.files["frames/clip/1"] = bytes(32) + page.files["frames/clip/1"][32:]
-    page.draw(*drawn, cell_height=GRID_TOP_LEFT)
+    page.draw(*drawn, cell_height=CLIP_CELL)
     page.tab.locator(".cell canvas").hover()
     page.key("ArrowRight")
     page.tab.get_by_text("This frame did not arrive").wait_for()
