@@ -9,14 +9,13 @@ from axe_playwright_python.sync_playwright import Axe
 
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 """A name for every control, contrast of 4.5, and what else WCAG 2.1 asks at level AA that a program can see."""
-_NOT_FOCUSED = """element => {
-  const shown = (one) => {
-    const style = getComputedStyle(one)
-    return (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0) || style.boxShadow !== "none"
+_LOOK = """element => {
+  const parts = []
+  for (let one = element, up = 0; one && up < 7; up++, one = one.parentElement) {
+    const { outline, boxShadow, borderColor, backgroundColor } = getComputedStyle(one)
+    parts.push(outline, boxShadow, borderColor, backgroundColor)
   }
-  let one = element
-  for (let up = 0; one && up < 4; up++, one = one.parentElement) if (shown(one)) return true
-  return false
+  return parts.join("|")
 }"""
 
 
@@ -33,14 +32,17 @@ def violations(page: Any, *, but: Sequence[str] = ()) -> list[str]:
 
 
 def unseen_focus(page: Any, *, steps: int) -> list[str]:
-    """What has the focus after each of so many presses of Tab, and shows nothing of it."""
-    lost = []
+    """What has the focus after each of so many presses of Tab and looks the same without it."""
+    lost, before, look = [], None, ""
     for _ in range(steps):
         page.keyboard.press("Tab")
+        page.wait_for_timeout(250)  # colours fade in
+        if before is not None and before.evaluate("one => one.isConnected") and before.evaluate(_LOOK) == look:
+            lost.append(before.evaluate("one => one.outerHTML.slice(0, 160)"))
         at = page.evaluate_handle(
             "() => { let at = document.activeElement; "
             "while (at?.shadowRoot?.activeElement) at = at.shadowRoot.activeElement; return at }"
         ).as_element()
-        if at is not None and at.evaluate("one => one !== document.body") and not at.evaluate(_NOT_FOCUSED):
-            lost.append(at.evaluate("one => one.outerHTML.slice(0, 160)"))
+        before = at if at is not None and at.evaluate("one => one !== document.body") else None
+        look = before.evaluate(_LOOK) if before is not None else ""
     return lost

@@ -19,6 +19,8 @@ from core.types import SIDE_NOT_STATED, VIEWS, Estimate, Image, Prediction, is_c
 
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
+EMPTY_MAP = "Empty map: nothing in this picture spoke for this class"
+"""What stands at a heat map that is zero everywhere, which else would look like one that is switched off."""
 INTERVAL_NOTE = (
     "The interval says how uncertain the calibration is; it does not cover pictures unlike those the model learnt from."
 )

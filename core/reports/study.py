@@ -12,7 +12,7 @@ from core.findings.proposals import ANSWERS
 from core.imaging.spacing import spacing_statement
 from core.models.training_distance import UNLIKE_TEXT
 from core.reports import content
-from core.reports.content import AI_GENERATED, Report, ReportImage, ReportModel, ReportRead
+from core.reports.content import AI_GENERATED, Attention, Report, ReportImage, ReportModel, ReportRead
 from core.reports.document import (
     RESEARCH_USE,
     Banner,
@@ -239,13 +239,19 @@ def _attention(items: Sequence[ReportImage]) -> Iterator[Block]:
     shown = [(item, item.attention, jpeg) for item in items if item.attention and (jpeg := attention_jpeg(item))]
     words = {attention.words for _, attention, _ in shown}
     pictures = [
-        Picture(jpeg, f"{item.label}, model attention", attention.words if len(words) > 1 else "", _align(item))
+        Picture(jpeg, f"{item.label}, model attention", _map_caption(attention, len(words) > 1), _align(item))
         for item, attention, jpeg in shown
     ]
     if words:
         whose = f": {next(iter(words))}" if len(words) == 1 else ""
         yield Text(f"{content.ATTENTION_CAPTION}{whose} ({AI_GENERATED}).", "soft")
     yield from _rows(pictures, most_mm=38)
+
+
+def _map_caption(attention: Attention, is_of_several: bool) -> str:
+    """Whose map it is, where they are of several models, and that there is nothing on it."""
+    whose = attention.words if is_of_several else ""
+    return ". ".join(filter(None, [whose, "" if attention.heat.any() else content.EMPTY_MAP]))
 
 
 def _align(item: ReportImage) -> Literal["left", "center", "right"]:

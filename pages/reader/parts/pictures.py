@@ -12,7 +12,7 @@ from core.imaging.hanging import Layout, Place, hang, label_of, stages, stages_w
 from core.imaging.preprocess import heat_map
 from core.records.reads.rows import STATES
 from core.records.reads.studies import StoredImage, StoredStudy
-from core.reports.content import AI_GENERATED, ATTENTION_CAPTION
+from core.reports.content import AI_GENERATED, ATTENTION_CAPTION, EMPTY_MAP
 from core.types import Explanation, Image, Modality
 from pages.parts import viewer
 from pages.parts.attention import AttentionChoice
@@ -165,4 +165,4 @@ def _picture(
     if choice is None or explanation is None:
         return bare
     heat = heat_map(explanation, choice.branch, choice.class_index)
-    return replace(bare, heat=heat, note=f"{ATTENTION_CAPTION} · {AI_GENERATED}")
+    return replace(bare, heat=heat, note=f"{ATTENTION_CAPTION if heat.any() else EMPTY_MAP} · {AI_GENERATED}")
