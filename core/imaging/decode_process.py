@@ -247,9 +247,7 @@ def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, An
 
 def _next_frame(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
     limits = Limits(**request["limits"])
-    frames = request.setdefault(
-        "frames", frames_here(stream, request["kind"], limits=limits, window=request["window"])
-    )
+    frames = request.setdefault("frames", frames_here(stream, request["kind"], limits=limits, window=request["window"]))
     pixels = next(frames, None)
     if pixels is None:
         return {}, b""
