@@ -19,7 +19,6 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import Conflict, InvalidInput
-from core.evaluation.tables.of_cards import site_operating_point
 from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
@@ -242,6 +241,8 @@ class OwnThreshold:
 
 def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoint]:
     """For each weights sha256 of `cards` the threshold that counts here now, by the site's policy."""
+    from core.evaluation.tables.of_cards import site_operating_point
+
     site = current(db)
     with db.read() as connection:
         retained = _stored_threshold(connection)
