@@ -34,7 +34,7 @@ from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, Set
 class Choice:
     """One thing a site may choose. key: a field of `Settings`. is_cap: the environment's value is the most.
 
-    least, most: of a number that is no cap.
+    least, most: of a number that is no cap. is_switch: neither a number nor one of several options, but on or off.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Choice:
     is_cap: bool = False
     least: int = 1
     most: int = 0
+    is_switch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,13 @@ CHOICES = (
         "read_first hides everything of the AI until a first impression is saved; concurrent does not. "
         "Studies keep the mode they were made with.",
         options=READING_MODES,
+    ),
+    Choice(
+        "compute_ahead",
+        "The second read is computed while the first impression is formed",
+        "It is there at the click then. What the models say stays sealed until a reader may see it, in the memory of "
+        "what computes and nowhere else. Off: the models are asked after the click.",
+        is_switch=True,
     ),
     Choice(
         "thresholds",
@@ -203,6 +211,10 @@ def _require_own_second_factor(db: Database, actor: Actor) -> None:
 
 
 def _check(choice: Choice, value: str | int, settings: Settings) -> None:
+    if choice.is_switch:
+        if not isinstance(value, bool):
+            raise InvalidInput(f"{choice.title}: it can be on or off.")
+        return
     if choice.options:
         if value not in choice.options:
             raise InvalidInput(f"{choice.title} can be {' or '.join(choice.options)}.")
