@@ -14,7 +14,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PLATFORM = $(shell $(PY) -c 'import platform; print(platform.system(), platform.machine(), sep="-")')
 REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements.lock,requirements.txt)
 
-.PHONY: run install test proof-short check faults attack fuzz load-archive journeys bench demo lock mutants help
+.PHONY: run install test proof-short check faults attack fuzz load-archive journeys bench load demo lock mutants help
 
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
@@ -27,7 +27,8 @@ help:
 	@echo "make fuzz     try a million odd inputs on everything that reads what others wrote (docs/security.md)"
 	@echo "make attack   ask every door of a running server as everybody and judge the answers (docs/security.md)"
 	@echo "make load-archive  let 1,000 studies arrive while two people read (docs/integration.md)"
-	@echo "make bench    benchmarks, as ratios"
+	@echo "make bench    benchmarks, as ratios, into docs/benchmarks.md"
+	@echo "make load     fifty readers at one server, the start and the first answers, into docs/benchmarks.md"
 	@echo "make demo     start with three demo users and synthetic studies"
 	@echo "make mutants  change lines at random and count what the tests notice; hours, goes on where it was stopped"
 	@echo "make lock     make requirements.lock anew from requirements.txt; asks the package index"
@@ -79,8 +80,12 @@ load-archive: $(DEV_STAMP)
 	@$(PY) tests/load/archive_load.py --studies $(STUDIES)
 
 bench: $(RUN_STAMP)
-	@$(PY) -m core bench
-	@$(PY) -m train bench
+	@$(PY) -m core bench --write
+	@$(PY) -m train bench --write
+
+READS := 1000
+load: $(DEV_STAMP)
+	@$(PY) tests/load/load.py --write --reads $(READS)
 
 mutants: $(DEV_STAMP)
 	@$(PY) tests/mutants.py

@@ -33,13 +33,14 @@ from core.server import inbox
 from core.server.callback import SingleSignOn
 from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
+from core.server.libraries import loaded_in_background
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
 from core.serving.client import serving
 from core.version import software
 from pages.parts import identity, media, session
 from pages.parts.frame import draw_frame
-from train.queue import worker
+from train.queue import supervision
 
 log = logging.getLogger("secondread")
 HERE = Path(__file__).parent
@@ -143,17 +144,17 @@ async def lifespan(_: App) -> AsyncIterator[None]:
         sys.stdout.flush()
 
     def say_what_goes_on() -> None:
-        if words := worker.still_doing(db):
+        if words := supervision.still_doing(db):
             sys.stdout.write(f"  {words}\n")
             sys.stdout.flush()
 
-    supervised = worker.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
+    supervised = supervision.supervised(settings, say_what_goes_on) if settings.worker else nullcontext()
     connections = Connections(most=most_connections(), trusted=settings.proxy_networks)
     temporary = own_temporary_folder(settings.state_dir)
     models = serving(settings)
     with (
         temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
-        copies.scheduled(db), supervised, models,
+        copies.scheduled(db), supervised, models, loaded_in_background(),
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

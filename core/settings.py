@@ -73,6 +73,7 @@ class Settings:
     serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
         where there is memory for it.
     worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
+    models_at_start: the live models are loaded at the start, in the background; else when a reader first asks.
     compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
@@ -118,6 +119,7 @@ class Settings:
     worker: Switch = True
     worker_at_stop: WorkerAtStop = "finish"
     serving: Serving = "auto"
+    models_at_start: Switch = True
     compute_ahead: Switch = True
     worklist_triage: Triage = "off"
     data_root: str = ""

@@ -46,6 +46,7 @@ class PageSocket:
             max_size=MESSAGE_BYTES_MOST,
             compression=None,
             open_timeout=ANSWER_SECONDS,
+            ping_interval=None,  # a browser asks for no sign of life, and waits
         )
 
     def __enter__(self) -> PageSocket:

@@ -41,11 +41,15 @@ class RunningApp:
     setup_code: str
     state_dir: Path
     output: Path
+    pid: int
 
 
 @contextmanager
-def running_app(state_dir: Path, *, port: int = 0, **settings: object) -> Iterator[RunningApp]:
-    """`streamlit run app.py` on `port`, or a free one; `settings` become SECONDREAD_ variables. Ends with the block."""
+def running_app(state_dir: Path, *, port: int = 0, script: str = "app.py", **settings: object) -> Iterator[RunningApp]:
+    """`streamlit run app.py` on `port`, or a free one; `settings` become SECONDREAD_ variables. Ends with the block.
+
+    script: another one, to compare with.
+    """
     if not port:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -54,16 +58,17 @@ def running_app(state_dir: Path, *, port: int = 0, **settings: object) -> Iterat
     output = state_dir.parent / f"{state_dir.name}.terminal"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SECONDREAD_")}
     environment |= {"SECONDREAD_STATE_DIR": str(state_dir), "PYTHONUNBUFFERED": "1", "SECONDREAD_WORKER": "0"}
-    environment |= {"SECONDREAD_SERVING": "inside"}  # a process of its own costs every start TensorFlow
+    # Models in a process of its own, or loaded ahead, would cost every start TensorFlow.
+    environment |= {"SECONDREAD_SERVING": "inside", "SECONDREAD_MODELS_AT_START": "0"}
     environment |= {f"SECONDREAD_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
     with output.open("ab") as terminal:
         process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=terminal, stderr=subprocess.STDOUT)
         try:
             url = f"http://localhost:{port}"
             _wait_for(url, process, output)
             codes = re.findall(r"Setup code: (\S+)", output.read_text(errors="replace"))
-            yield RunningApp(url, codes[-1] if codes else "", state_dir, output)
+            yield RunningApp(url, codes[-1] if codes else "", state_dir, output, process.pid)
         finally:
             process.terminate()
             try:
@@ -117,5 +122,5 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], output: Path) -> None:
             with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2):
                 return
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+            time.sleep(0.05)
     raise AssertionError(f"the app did not start:\n{output.read_text(errors='replace')}")

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -45,13 +46,18 @@ def free_port() -> int:
 
 
 class WarmServer:
-    """A server over `state_dir` on `port`. settings: SECONDREAD_ variables by field. output: its terminal."""
+    """A server over `state_dir` on `port`. settings: SECONDREAD_ variables by field. output: its terminal.
 
-    def __init__(self, state_dir: Path, port: int, output: Path, **settings: object) -> None:
+    target: what serves, in place of `serve`.
+    """
+
+    def __init__(
+        self, state_dir: Path, port: int, output: Path, *, target: Callable[..., None] | None = None, **settings: object
+    ) -> None:
         self.url, self.port, self.output = f"http://localhost:{port}", port, output
-        variables = {"state_dir": state_dir, "worker": 0, "serving": "inside", **settings}
+        variables = {"state_dir": state_dir, "worker": 0, "serving": "inside", "models_at_start": 0, **settings}
         environment = {f"SECONDREAD_{name.upper()}": str(value) for name, value in variables.items()}
-        self.process: BaseProcess = context().Process(target=serve, args=(port, environment, output))
+        self.process: BaseProcess = context().Process(target=target or serve, args=(port, environment, output))
         self.process.start()
 
     def wait_until_ready(self) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
+
+from core.commands.bench_report import interleaved, load_by_core, write_section
+from core.models.cards import Card
 
 ROUNDS = 7
 SIDE = 224
@@ -17,16 +19,49 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("bench", help="compare the ways to predict, explain and evaluate, as ratios")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--only", choices=list(SECTIONS), help="one of the benchmarks, in place of all")
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables of both benchmarks."""
-    from core.commands.bench_evaluation import run as evaluation_lines
-
-    for line in [*explanation_lines(max(1, args.rounds)), "", *evaluation_lines()]:
-        sys.stdout.write(line + "\n")
+    """Print the tables of the benchmarks, and write them where that is asked."""
+    for name, lines_of in SECTIONS.items():
+        if args.only not in (None, name):
+            continue
+        load_before = load_by_core()
+        lines = lines_of(max(1, args.rounds))
+        sys.stdout.write("\n".join([*lines, "", ""]))
+        if args.write:
+            write_section(TITLES[name], lines, load_before=load_before)
     return 0
+
+
+def reading_lines(rounds: int) -> list[str]:
+    """A whole read against decoder and plain forward pass; images together against one by one."""
+    from core.commands.bench_reading import run
+
+    return run(rounds, plain_forward)
+
+
+def evaluation_lines(rounds: int) -> list[str]:
+    """A whole comparison against a loop over scikit-learn."""
+    from core.commands.bench_evaluation import run
+
+    return run()
+
+
+def plain_forward(card: Card) -> Callable[[np.ndarray], object]:
+    """A compiled forward pass of the card's network without maps or calibration, as anybody would write it."""
+    import tensorflow as tf
+
+    from core.models.loaded import load_model
+
+    model = load_model(card).graph.model  # type: ignore[union-attr]
+    compiled = tf.function(
+        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, *model.input_shape[1:]))]
+    )
+    return lambda squares: compiled(tf.constant(squares)).numpy()
 
 
 def explanation_lines(rounds: int) -> list[str]:
@@ -64,14 +99,14 @@ def explanation_lines(rounds: int) -> list[str]:
     return lines
 
 
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way; every round runs all of them, so that a busy machine slows all alike."""
-    for call in ways.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, call in ways.items():
-            began = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in times.items()}
+SECTIONS: dict[str, Callable[[int], list[str]]] = {
+    "explanations": explanation_lines,
+    "reading": reading_lines,
+    "evaluation": evaluation_lines,
+}
+TITLES = {
+    "explanations": "Prediction and heat maps",
+    "reading": "Reads, and images together",
+    "evaluation": "Comparison of 24 scorers",
+}
+"""Headings of docs/benchmarks.md."""

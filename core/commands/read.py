@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,8 @@ from core.settings import Settings
 from core.types import Explanation, Image, Modality, Prediction
 
 log = logging.getLogger(__name__)
-ASKED_AT_ONCE = 12
-"""One forward pass's worth, and some that are being prepared."""
+ASKED_AT_ONCE = 64
+"""Of pairs of an image and a model: every live model of a modality a forward pass's worth. They wait, mostly."""
 Answered = tuple[Card, Prediction, Explanation]
 
 
@@ -74,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
     if args.frame < 0:
         raise InvalidInput("--frame counts from 0.")
     named = [live_card(settings, model_id) for model_id in args.model]
-    intakes = read_study(args.paths, settings=settings, modality=args.modality, frame=args.frame)
-    cards = named or live_cards(settings)
-    without = {} if named else no_opinions(settings, [intake.image for intake in intakes if intake.image])
     service = running_service(settings)
-    with answered_by(service) if service else inside():
-        answers = _answers(intakes, cards)
+    with answered_by(service) if service else inside(), _Asking(named or live_cards(settings)) as asking:
+        intakes = read_study(
+            args.paths, settings=settings, modality=args.modality, frame=args.frame, decoded=asking.decoded
+        )
+        without = {} if named else no_opinions(settings, [intake.image for intake in intakes if intake.image])
+        answers = [asking.answers(number, intake.image) for number, intake in enumerate(intakes)]
         entries = [
             {
                 **_entry(intake, answers[number], settings, args.out),
@@ -95,29 +96,41 @@ def run(args: argparse.Namespace) -> int:
     return 0 if any(entry["refused"] is None for entry in entries) else 2
 
 
-def _answers(intakes: Sequence[Intake], cards: Sequence[Card]) -> list[list[Answered]]:
-    """For each image what its models said, in the order of the cards.
+class _Asking:
+    """Asks the models about each image as soon as it is decoded: decoding and computing overlap.
 
-    Several are asked at a time, model by model: what is prepared while another is computed goes together.
+    Images for one model go together as they wait (`core.serving.desk`). A context manager: at its end nobody waits.
     """
-    images = [intake.image for intake in intakes]
-    work = [
-        (number, card)
-        for card in cards
-        for number, image in enumerate(images)
-        if image is not None and cards_for(image, [card])
-    ]
 
-    def one(number: int, card: Card) -> Answered:
-        image = images[number]
-        assert image is not None
-        return card, *read_image(card, image, urgency=Urgency.BACKGROUND)
+    def __init__(self, cards: Sequence[Card]) -> None:
+        self._cards = cards
+        self._pool = ThreadPoolExecutor(ASKED_AT_ONCE)
+        self._asked: dict[int, list[tuple[Card, Future[tuple[Prediction, Explanation]]]]] = {}
 
-    found: list[list[Answered]] = [[] for _ in images]
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        for (number, _), answer in zip(work, pool.map(lambda asked: one(*asked), work), strict=True):
-            found[number].append(answer)
-    return found
+    def __enter__(self) -> _Asking:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def decoded(self, number: int, intake: Intake) -> None:
+        """As `read_study` calls it. What may still change its scale is asked about once the whole study is there."""
+        if intake.image is not None and intake.image.guessed_bits is None:
+            self._ask(number, intake.image)
+
+    def answers(self, number: int, image: Image | None) -> list[Answered]:
+        """What each model that reads such an image said, in the order of the cards. Raises as `read_image`."""
+        if image is None:
+            return []
+        return [(card, *answer.result()) for card, answer in self._ask(number, image)]
+
+    def _ask(self, number: int, image: Image) -> list[tuple[Card, Future[tuple[Prediction, Explanation]]]]:
+        if number not in self._asked:
+            self._asked[number] = [
+                (card, self._pool.submit(read_image, card, image, urgency=Urgency.BACKGROUND))
+                for card in cards_for(image, self._cards)
+            ]
+        return self._asked[number]
 
 
 def _entry(intake: Intake, answers: Sequence[Answered], settings: Settings, out: Path | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from core.demo.phantoms import LABEL, histology_tile, mammogram_exam, ultrasound_image
 from core.errors import InvalidSettings
 from core.records.database.db import Database
 from core.records.people import accounts
@@ -61,6 +60,8 @@ def _administrator(db: Database, passwords: dict[str, str]) -> LocalTerminal:
 
 
 def _studies(db: Database, actor: LocalTerminal) -> None:
+    from core.demo.phantoms import LABEL, histology_tile, mammogram_exam, ultrasound_image
+
     present = {row.display_name for row in list_studies(db, actor)}
     for title, images in (
         ("mammogram, four views", mammogram_exam),

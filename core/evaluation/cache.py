@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import RLock
 from typing import TypeVar
@@ -18,7 +19,7 @@ from core.evaluation.statistics.calibration import (
     reliability,
 )
 from core.evaluation.statistics.calibration import ReliabilityBin as Bin
-from core.evaluation.statistics.comparison import PairedTest, compare_areas
+from core.evaluation.statistics.comparison import McNemarTest, PairedTest, compare_areas
 from core.evaluation.statistics.curves import (
     DecisionCurve,
     PrecisionRecallCurve,
@@ -28,6 +29,7 @@ from core.evaluation.statistics.curves import (
     roc_curve,
 )
 from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap
+from core.evaluation.statistics.operating_points import Threshold, compare_calls_by_class
 from core.evaluation.statistics.subgroups import Subgroup, number_bands, subgroups
 from core.evaluation.statistics.summary import ScorerResult, evaluate_scorer
 from core.evaluation.tables.cohort import Cohort
@@ -36,6 +38,7 @@ _FEWEST_RESAMPLES = 200
 _CASES_FOR_ALL = 10_000
 """Up to so many cases the bootstrap draws all of `N_RESAMPLES`; beyond, chance between draws matters less."""
 _THREADS = 2
+_CALLS_MOST = 16
 T = TypeVar("T")
 
 
@@ -52,15 +55,24 @@ class ComparisonCache:
         self.resamples = resamples_for(cohort.table.n)
         self._bootstrap = Bootstrap(cohort.table.patients, cohort.table.n, resamples=self.resamples)
         self._cached: dict[Hashable, object] = {}
+        self._calls: OrderedDict[Hashable, dict[str, tuple[McNemarTest, ...]]] = OrderedDict()
         self._lock = RLock()
 
     def results(self, names: Sequence[str]) -> dict[str, ScorerResult]:
         return self._each("result", names, lambda name: evaluate_scorer(self.cohort.table, name, self._bootstrap))
 
-    def roc(self, names: Sequence[str]) -> dict[str, RocCurve]:
+    def roc(self, names: Sequence[str], *, with_bands: bool = True) -> dict[str, RocCurve]:
+        """with_bands: what takes long, and is seen only where few curves are drawn."""
+        if not with_bands:
+            return self._each("points", names, lambda name: roc_curve(*self._known(name)[:2]), draws=False)
         return self._each("roc", names, lambda name: roc_curve(*self._scored(name)))
 
-    def precision_recall(self, names: Sequence[str]) -> dict[str, PrecisionRecallCurve]:
+    def precision_recall(self, names: Sequence[str], *, with_bands: bool = True) -> dict[str, PrecisionRecallCurve]:
+        """As `roc`."""
+        if not with_bands:
+            return self._each(
+                "pr points", names, lambda name: precision_recall_curve(*self._known(name)[:2]), draws=False
+            )
         return self._each("pr", names, lambda name: precision_recall_curve(*self._scored(name)))
 
     def decision(self, names: Sequence[str]) -> dict[str, DecisionCurve]:
@@ -92,6 +104,17 @@ class ComparisonCache:
             return compare_areas(self._labels(), chosen, self._bootstrap) if len(chosen) > 1 else ()
 
         return self._once(("pairs", tuple(names)), compute)
+
+    def calls(self, thresholds: Mapping[str, Threshold]) -> dict[str, tuple[McNemarTest, ...]]:
+        """`compare_calls_by_class` at these thresholds; the last few are kept, for a slider that goes back."""
+        key = tuple((name, np.asarray(one, np.float64).tobytes()) for name, one in thresholds.items())
+        with self._lock:
+            if key not in self._calls:
+                self._calls[key] = compare_calls_by_class(self.cohort.table, thresholds)
+                while len(self._calls) > _CALLS_MOST:
+                    self._calls.popitem(last=False)
+            self._calls.move_to_end(key)
+            return self._calls[key]
 
     def subgroups(self, column: str, name: str) -> tuple[Subgroup, ...]:
         """The area in every subgroup of a column."""
@@ -127,10 +150,12 @@ class ComparisonCache:
                 self._cached[key] = compute()
             return self._cached[key]  # type: ignore[return-value]
 
-    def _each(self, what: str, names: Sequence[str], compute: Callable[[str], T]) -> dict[str, T]:
+    def _each(
+        self, what: str, names: Sequence[str], compute: Callable[[str], T], *, draws: bool = True
+    ) -> dict[str, T]:
         with self._lock:
             missing = [name for name in names if (what, name) not in self._cached]
-            if missing:
+            if missing and draws:
                 next(self._bootstrap.blocks())  # drawn once, before threads share them
             if len(missing) > 1:
                 with ThreadPoolExecutor(_THREADS) as pool:

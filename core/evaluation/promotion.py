@@ -18,7 +18,7 @@ from core.evaluation.cache import ComparisonCache
 from core.evaluation.statistics.operating_points import operating_rows
 from core.evaluation.tables.cohort import Cohort, cohort_of_scores
 from core.evaluation.tables.scores import KEYS
-from core.models.cards import CHANCE_AUC, Card
+from core.models.cards import CHANCE, CHANCE_AUC, PROMISE, Card
 from core.types import Estimate
 
 _COLUMNS = ("sha256", "pixels_sha256", "perceptual_hash", "patient")
@@ -143,9 +143,6 @@ def _require_same_truth(candidate: Card, scores: pd.DataFrame, live: Card, live_
         )
 
 
-CHANCE, PROMISE = "chance", "promise"
-"""Keys of the checks that a candidate may be no better than chance, and that its test cases break the sensitivity its
-threshold promises (`core.models.cards.withheld_text`); passed with a reason, it answers all the same."""
 FEWEST = 20
 """Cases of each class below which a test set is too small to say anything."""
 _BOTH = (CANDIDATE, LIVE)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from core.errors import InvalidInput
 from core.findings.marks import Mark
@@ -78,6 +77,8 @@ def peaks_of(heat: np.ndarray, level: float) -> tuple[Peak, ...]:
     """
     if not heat.size or float(heat.max()) <= 0:
         return ()
+    from scipy import ndimage
+
     reach = max(3, max(heat.shape) // 8)
     is_top = (heat == ndimage.maximum_filter(heat, size=2 * reach + 1)) & (heat >= level)
     labels, count = ndimage.label(is_top, structure=np.ones((3, 3)))

@@ -83,7 +83,7 @@ def read_upload(
     bits are not settled together here.
     """
     request = _Request(settings, modality, frame, window, site_key, with_frames=with_frames)
-    return tuple(_read_all(_expand(data, name, settings), request, None, None))
+    return tuple(_read_all(_expand(data, name, settings), request))
 
 
 def read_study(
@@ -94,19 +94,27 @@ def read_study(
     frame: int = 0,
     window: int | None = None,
     site_key: bytes = b"",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, known: None,
+    decoded: Callable[[int, Intake], None] = lambda number, intake: None,
     with_source: bool = False,
     with_frames: bool = False,
 ) -> tuple[Intake, ...]:
     """All pictures of files, folders and zips, in order, two decoded at a time.
 
-    progress: called with (files done, files known so far) from the calling thread. with_source: fill `Intake.source`;
-    a DICOM file that does not name what it is is refused then. with_frames: fill `Image.frames`.
+    progress: called with (files done, files known so far) from the calling thread. decoded: the same with the number of
+    each file, from 0, and what it holds, while others are still being decoded; a picture whose bits are a guess
+    (`Image.guessed_bits`) may still change its scale. with_source: fill `Intake.source`; a DICOM file that does not
+    name what it is is refused then. with_frames: fill `Image.frames`.
     """
     request = _Request(settings, modality, frame, window, site_key, with_source, with_frames)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
-    return tuple(_on_one_scale(_read_all(sources, request, progress, len(files))))
+
+    def arrived(done: list[Intake]) -> None:
+        progress(len(done), max(len(done), len(files)))
+        decoded(len(done) - 1, done[-1])
+
+    return tuple(_on_one_scale(_read_all(sources, request, arrived)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ def _expand(data: bytes | Path, name: str, settings: Settings) -> Iterator[_Sour
 
 
 def _read_all(
-    sources: Iterator[_Source], request: _Request, progress: Callable[[int, int], None] | None, known: int | None
+    sources: Iterator[_Source], request: _Request, arrived: Callable[[list[Intake]], None] = lambda done: None
 ) -> list[Intake]:
     """Decode `_DECODERS` at a time while holding the bytes of few members; caps on the whole study are kept here."""
     done: list[Intake] = []
@@ -158,21 +166,16 @@ def _read_all(
             running.append(pool.submit(_read_one, source, request))
             while len(running) > 2 * _DECODERS:
                 done.append(running.pop(0).result())
-                _report_progress(progress, len(done), known)
+                arrived(done)
         for future in running:
             done.append(future.result())
-            _report_progress(progress, len(done), known)
+            arrived(done)
     return done
 
 
 def _on_one_scale(done: list[Intake]) -> list[Intake]:
     settled = iter(on_one_scale([intake.image for intake in done if intake.image is not None]))
     return [replace(intake, image=next(settled)) if intake.image is not None else intake for intake in done]
-
-
-def _report_progress(progress: Callable[[int, int], None] | None, done: int, known: int | None) -> None:
-    if progress is not None:
-        progress(done, max(done, known or 0))
 
 
 def _read_one(source: _Source, request: _Request) -> Intake:

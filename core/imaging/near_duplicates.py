@@ -6,7 +6,6 @@ A perceptual hash finds which may; registration decides where both pictures are 
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import dctn, irfft2, rfft2
 
 from core.imaging.picture import to_grey
 from core.imaging.preprocess import resize
@@ -30,6 +29,8 @@ def long_hash(grey: np.ndarray) -> str:
 
 def low_terms(grey: np.ndarray, n: int) -> np.ndarray:
     """n * n / 8 bytes: which of the n x n lowest cosine terms, the constant one replaced, lie above their median."""
+    from scipy.fft import dctn
+
     terms = dctn(grey.astype(np.float64), norm="ortho")
     low = terms[:n, :n].copy()
     low[0, 0] = terms[n, n]
@@ -53,6 +54,8 @@ def registered_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
     Both are brought to one size; one is moved by up to a sixteenth of it. 0 where a picture is one grey all over.
     """
+    from scipy.fft import irfft2, rfft2
+
     first, second = (centred(resize(to_grey(picture), (_SIDE, _SIDE))) for picture in (one, other))
     everywhere = irfft2(rfft2(first) * np.conj(rfft2(second)), s=first.shape)
     near = np.r_[-_SHIFT : _SHIFT + 1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from PIL import Image as Raster
-from scipy import ndimage
 
 from core.types import CRANIOCAUDAL_VIEWS, LATERAL_VIEWS, Explanation, Fit, Image, Modality
 
@@ -124,6 +123,8 @@ def heat_map(explanation: Explanation, branch: str, class_index: int) -> np.ndar
 
 def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int, int, int]:
     """aspect: distance between rows by distance between columns; the search is on square pixels."""
+    from scipy import ndimage
+
     height, width = pixels.shape
     aspect = aspect if _is_stretched(aspect) else 1.0
     step = max(1.0, height * aspect / _SEARCH_SIDE, width / _SEARCH_SIDE)

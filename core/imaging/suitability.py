@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from core.imaging.look_measures import describe, neighbour_correlation, thumbnail_of
 from core.imaging.picture import to_grey
 from core.types import Modality
 
@@ -112,6 +111,8 @@ _NOT_BREAST = (
 
 def look_at(pixels: np.ndarray) -> Look:
     """Judge float32 pixels in [0, 1], (H, W) or (H, W, 3)."""
+    from core.imaging.look_measures import describe
+
     grey = to_grey(pixels)
     low, high = np.percentile(grey[:: 1 + grey.shape[0] // 1000, :: 1 + grey.shape[1] // 1000], (0.5, 99.5))
     if high - low < _BLANK_RANGE or _is_one_value(grey):
@@ -165,6 +166,8 @@ def _is_inside(measures: Mapping[str, float], bounds: Mapping[str, _Bound]) -> b
 
 def _why(grey: np.ndarray, measures: Mapping[str, float]) -> str:
     """The sentence for a picture that is no breast image."""
+    from core.imaging.look_measures import describe
+
     if measures["chroma"] > _FEW_COLOURS:
         return _COLOUR_PHOTOGRAPH
     if shares(describe(1 - grey))[0] > 0.5:
@@ -186,6 +189,8 @@ def _is_noise(grey: np.ndarray, *, has_colour: bool) -> bool:
 
     Tissue at 50 x 50 pixels comes near noise on every grid, so in colour only the pixels themselves count.
     """
+    from core.imaging.look_measures import neighbour_correlation, thumbnail_of
+
     fine = neighbour_correlation(grey)
     if has_colour:
         return fine < 0.12 and float(grey.std()) > 0.05

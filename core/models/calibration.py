@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, FiniteFloat
-from scipy.optimize import minimize
 
 _RIDGE = 1.0
 """Pull of log slope and biases towards the uncalibrated model, in cases: keeps a separable set from giving 0 and 1."""
@@ -68,6 +67,8 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _fit(per_class: np.ndarray, labels: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+    from scipy.optimize import minimize
+
     n, classes = per_class.shape
     target = np.eye(classes)[labels]
 

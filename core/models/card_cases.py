@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from core.errors import ModelUnavailable
 from core.models.cards import Card
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("split", "sha256", "pixels_sha256", "perceptual_hash", "width", "height", "brightness", "vendor")
 """split: "train", "validation" or "test"; "fold 0" … where the model was measured in folds: such a case was tested by
@@ -43,6 +45,8 @@ def read_cases(card: Card) -> pd.DataFrame | None:
         raise ModelUnavailable(
             f"The list of cases of {card.model_id} is not the one its card names. Restore its folder."
         )
+    import pandas as pd
+
     table = pd.read_csv(
         io.BytesIO(content), keep_default_na=False,
         dtype=dict.fromkeys(("split", "sha256", "pixels_sha256", "perceptual_hash", "vendor"), str),

@@ -17,10 +17,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json
 
@@ -29,6 +28,9 @@ from core.models.calibration import Calibration
 from core.models.live import read_live, release_dir
 from core.settings import Settings
 from core.types import Modality
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -483,6 +485,8 @@ def read_validation_scores(card: Card) -> pd.DataFrame | None:
 
 
 def _scores_of(card: Card, which: str) -> pd.DataFrame | None:
+    import pandas as pd
+
     path = card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv"
     if not path.is_file():
         return None
@@ -559,6 +563,9 @@ def _rank(card: Card) -> int:
 
 CHANCE_AUC = 0.60
 """A model whose AUC on its test cases may be this low (its 95 % interval reaches it) gives no second opinion."""
+CHANCE, PROMISE = "chance", "promise"
+"""Keys of the checks that a candidate may be no better than chance, and that its test cases break the sensitivity its
+threshold promises (`withheld_text`); passed with a reason, it answers all the same."""
 WEAK_AUC = 0.70
 """A model whose AUC on its test cases may be this low is weak: nobody should lean on it, and it is not counted."""
 WEAK = "Weak:"

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,7 @@ import tensorflow as tf
 
 from core.models.calibration import log_odds
 from core.models.cards import Card
+from core.models.device import DEVICE
 from core.models.ensemble import Ensemble
 from core.models.prepared import Prepared, prepared
 from core.models.registry import architecture
@@ -48,21 +50,23 @@ class LoadedModel:
     def __init__(self, card: Card) -> None:
         entry = architecture(card.architecture)
         outputs = 1 if len(card.classes) == 2 else len(card.classes)
-        with _BUILDING:
+        with on_device(), _BUILDING:
             before = keras.config.dtype_policy()
             keras.config.set_dtype_policy(compute_policy())
             try:
                 self.graph = entry.build(side=card.side, channels=card.channels, outputs=outputs, columns=card.columns)
             finally:
                 keras.config.set_dtype_policy(before)
-        load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+        with on_device():
+            load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
         self.n_bytes = 4 * self.graph.model.count_params()
         self.card = card
         self.distance = read_training_distance(card)
         self.branches = tuple(self.graph.maps)
         self.forward = explained(self.graph.model, tuple(self.graph.maps.values()))
         self.device = device_name()
-        self.forward(tf.zeros((1, card.side, card.columns, card.channels)))  # traced now, not at the first patient
+        with on_device():
+            self.forward(tf.zeros((1, card.side, card.columns, card.channels)))  # traced now, not at the first patient
 
     def read(self, image: Image) -> tuple[Prediction, Explanation]:
         """The calibrated prediction of one image and where the model looked. Raises as `prepared`."""
@@ -79,7 +83,8 @@ class LoadedModel:
         for row, one in enumerate(batch):
             squares[row] = one.inputs[0]
         began = time.perf_counter()
-        logits, cams, features = self.forward(tf.constant(squares))
+        with on_device():
+            logits, cams, features = self.forward(tf.constant(squares))
         logits = logits.numpy()[: len(batch)]
         seconds = (time.perf_counter() - began) / len(batch)
         maps = {name: cam.numpy() for name, cam in zip(self.branches, cams, strict=True)}
@@ -169,6 +174,23 @@ def compute_policy() -> str:
     cpu_info = Path("/proc/cpuinfo")
     flags = cpu_info.read_text() if cpu_info.is_file() else ""
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+@lru_cache(maxsize=1)
+def computing_devices() -> tuple[str, ...]:
+    """TensorFlow's names of what computes side by side: every GPU; without any the processor, which is one.
+
+    Logical devices, into which a test divides a processor and a site may divide a GPU.
+    """
+    compute_policy()  # memory growth is set before a device is used
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tuple(one.name for one in found)
+
+
+def on_device() -> AbstractContextManager[object]:
+    """In the block TensorFlow computes on this thread's device (`core.models.device`)."""
+    devices = computing_devices()
+    return tf.device(devices[DEVICE.get()]) if len(devices) > 1 else nullcontext()
 
 
 @lru_cache(maxsize=1)

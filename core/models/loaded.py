@@ -1,4 +1,4 @@
-"""The models in memory: each network once a process, the least recently used given up beyond a bound.
+"""The models in memory: each network once a device, the least recently used given up beyond a bound.
 
 Loads TensorFlow only when a network is loaded.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.models.cards import Card, members_of
+from core.models.device import DEVICE
 from core.models.outline_card import OutlineCard
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from core.models.outline_inference import LoadedOutline
 
 BYTES_MOST = 1 << 30
-"""Of the networks' weights, float32: twice what the shipped models need together."""
+"""Of the networks' weights on one device, float32: twice what the shipped models need together."""
 
 
 class Weighted(Protocol):
@@ -45,7 +46,7 @@ class _Entry:
 
 
 class LoadedModels:
-    """Networks by the sha256 of their weights, shared by all threads.
+    """Networks by the device of the thread that asks and the sha256 of their weights, shared by all its threads.
 
     load: makes the network of a card, with its size as `n_bytes`. Two threads that ask for one network load it once,
     and nobody waits for a network that somebody else is loading. The one that was asked for last always stays.
@@ -54,11 +55,11 @@ class LoadedModels:
     def __init__(self, load: Callable[[Any], Any], bytes_most: int = BYTES_MOST) -> None:
         self._load, self._bytes_most = load, bytes_most
         self._lock = threading.Lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[int, str], _Entry] = OrderedDict()
 
     def get(self, card: Weighted) -> Any:
         """The network of these weights. Raises what loading raises, for everybody who waited; the next one may try."""
-        key = card.weights_sha256
+        key = DEVICE.get(), card.weights_sha256
         with self._lock:
             self._forget(key for key, entry in self._entries.items() if not entry.card.has_weights)
             entry = self._entries.get(key)
@@ -81,28 +82,29 @@ class LoadedModels:
     def forget_all_but(self, weights_sha256s: Collection[str]) -> None:
         """Forget all other networks, such as those of a release that is no longer live."""
         with self._lock:
-            self._forget(key for key in self._entries if key not in weights_sha256s)
+            self._forget(key for key in self._entries if key[1] not in weights_sha256s)
 
     @property
     def held(self) -> tuple[str, ...]:
         """The weights in memory, the least recently asked for first."""
         with self._lock:
-            return tuple(self._entries)
+            return tuple(sha256 for _, sha256 in self._entries)
 
     @property
     def is_full(self) -> bool:
         """Whether another network as large as the largest in memory would push one out."""
         with self._lock:
-            sizes = [entry.n_bytes for entry in self._entries.values()]
+            sizes = [entry.n_bytes for key, entry in self._entries.items() if key[0] == DEVICE.get()]
         return sum(sizes) + max(sizes, default=0) > self._bytes_most
 
-    def _forget(self, keys: Iterable[str]) -> None:
+    def _forget(self, keys: Iterable[tuple[int, str]]) -> None:
         for key in list(keys):
             del self._entries[key]
 
     def _trim(self) -> None:
-        held = sum(entry.n_bytes for entry in self._entries.values())
-        for key in list(self._entries)[:-1]:
+        here = [key for key in self._entries if key[0] == DEVICE.get()]
+        held = sum(self._entries[key].n_bytes for key in here)
+        for key in here[:-1]:
             if held > self._bytes_most and self._entries[key].network.done():
                 held -= self._entries.pop(key).n_bytes
 

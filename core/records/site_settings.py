@@ -19,7 +19,6 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import Conflict, InvalidInput
-from core.evaluation.tables.of_cards import site_operating_point
 from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
@@ -35,7 +34,7 @@ from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRI
 class Choice:
     """One thing a site may choose. key: a field of `Settings`. is_cap: the environment's value is the most.
 
-    least, most: of a number that is no cap.
+    least, most: of a number that is no cap. is_switch: neither a number nor one of several options, but on or off.
     """
 
     key: str
@@ -45,6 +44,7 @@ class Choice:
     is_cap: bool = False
     least: int = 1
     most: int = 0
+    is_switch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,13 @@ CHOICES = (
         "them read such studies as they come. It tells something of the AI before the first impression: worklist and "
         "reports say so. Numbers stay hidden as before.",
         options=TRIAGE,
+    ),
+    Choice(
+        "compute_ahead",
+        "The second read is computed while the first impression is formed",
+        "It is there at the click then. What the models say stays sealed until a reader may see it, in the memory of "
+        "what computes and nowhere else. Off: the models are asked after the click.",
+        is_switch=True,
     ),
     Choice(
         "thresholds",
@@ -212,6 +219,10 @@ def _require_own_second_factor(db: Database, actor: Actor) -> None:
 
 
 def _check(choice: Choice, value: str | int, settings: Settings) -> None:
+    if choice.is_switch:
+        if not isinstance(value, bool):
+            raise InvalidInput(f"{choice.title}: it can be on or off.")
+        return
     if choice.options:
         if value not in choice.options:
             raise InvalidInput(f"{choice.title} can be {' or '.join(choice.options)}.")
@@ -250,6 +261,8 @@ class OwnThreshold:
 
 def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoint]:
     """For each weights sha256 of `cards` the threshold that counts here now, by the site's policy."""
+    from core.evaluation.tables.of_cards import site_operating_point
+
     site = current(db)
     with db.read() as connection:
         retained = _stored_threshold(connection)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.ttfonts import TTFont
+if TYPE_CHECKING:
+    from reportlab.pdfbase.ttfonts import TTFont
 
 FONTS = Path(__file__).parent / "fonts"
 JOINERS = "\u200c\u200d"
@@ -28,6 +29,8 @@ _FILES = {
 @cache
 def font_names() -> tuple[str, str]:
     """Register the fonts of most text once a process: (regular, bold)."""
+    from reportlab.pdfbase import pdfmetrics
+
     names = (_FILES[False][0], _FILES[True][0])
     for name in names:
         _font(name)
@@ -65,6 +68,9 @@ def is_simple(text: str) -> bool:
 @cache
 def _font(name: str) -> TTFont:
     """Loaded when a letter asks for it: the Chinese one takes half a second."""
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
     font = TTFont(name, str(FONTS / f"{name}.ttf"))
     pdfmetrics.registerFont(font)
     return font

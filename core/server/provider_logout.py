@@ -13,7 +13,6 @@ import time
 from html import escape
 from urllib.parse import urlencode, urlsplit
 
-import httpx
 from starlette.responses import HTMLResponse
 
 from core.settings import Settings
@@ -54,6 +53,8 @@ class ProviderLogout:
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(back)}"
 
     def _ask(self) -> None:
+        import httpx
+
         self._endpoint, self._asked_at = "", None
         try:
             answer = httpx.get(self._settings.sso_discovery_url, timeout=ASK_SECONDS)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -28,6 +29,7 @@ from core.serving import wire
 from core.serving.address import SUFFIX, reachable, serving_dir, serving_key, sockets
 from core.serving.desk import Urgency
 from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
+from core.serving.service import warmed
 from core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ START_SECONDS = 60.0
 NO_SIGN_SECONDS = 90.0
 """A service that does not even tell the place for so long hangs."""
 RESTART_SECONDS = 1.0
+INSIDE_SECONDS = 5.0
+"""After the start, until models are loaded in the process that draws pages."""
 PROCESS_BYTES = 3 << 30
 """What must be free before a process of its own is started: TensorFlow with the shipped models needs half of it."""
 LOG_BYTES_MOST = 4 << 20
@@ -174,11 +178,20 @@ def serving(settings: Settings) -> Iterator[None]:
     has_room = free_bytes() >= PROCESS_BYTES and hasattr(socket, "AF_UNIX")
     if settings.serving == "inside" or (settings.serving == "auto" and not has_room):
         log.info("models answer in this process")
-        with inside():
+        with inside(partial(_warmed_later, settings)):
             yield
         return
     with supervised(settings) as service, answered_by(service):
         yield
+
+
+def _warmed_later(settings: Settings) -> Iterator[str]:
+    """`warmed`, once the first visitors have had the processor for themselves: this process draws their pages too."""
+    until = time.monotonic() + INSIDE_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        yield "not yet"
+    yield from warmed(settings)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Where prepared images wait for a model: who waits goes before background work, what fits together goes together.
 
-One thread computes, since one forward pass takes all cores. An answer that nobody has come for yet, because it was
-computed ahead, lies here in memory and nowhere else. Loads no TensorFlow by itself.
+One thread computes on a processor, since one forward pass takes all cores; of several GPUs each has its own. An answer
+that nobody has come for yet, because it was computed ahead, lies here in memory and nowhere else. Loads no TensorFlow
+by itself.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Ticket:
 
 
 class Desk:
-    """A queue before one computing thread.
+    """A queue before a computing thread, or several.
 
     answer: what a card's model says of several images, in their order; for one that it refuses it may raise for all,
     who are then asked about one by one. Its answers depend on nothing but the weights and the prepared image.
@@ -133,8 +134,8 @@ class Desk:
             return len(self._waiting)
 
     def work(self, idle: Iterator[object]) -> None:
-        """Answer until `end`; for one thread. idle: is asked for its next where nobody waits, such as a network loaded
-        ahead; whoever comes meanwhile waits for that one step."""
+        """Answer until `end`; for the thread of one device. idle: is asked for its next where nobody waits, such as a
+        network loaded ahead; whoever comes meanwhile waits for that one step."""
         while (batch := self._next(idle)) is not None:
             try:
                 self._settle(batch)

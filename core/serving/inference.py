@@ -6,6 +6,7 @@ desk of its own behind it (`inside`), or the service in another process (`core.s
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import numpy as np
 
 from core.imaging.preprocess import unfit
 from core.models.cards import Card
+from core.models.device import DEVICE
 from core.models.loaded import MODELS, Weighted, load_model, load_outline
 from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared, prepared_for_outline
@@ -121,18 +123,69 @@ def waited(desk: Desk, ticket: Ticket, on_wait: OnWait) -> Any:
         desk.leave(ticket)
 
 
+class Computing:
+    """A desk with a thread for each device that computes.
+
+    ahead: steps that each thread takes while nobody waits, such as loading a network. How many devices there are is
+    known once TensorFlow is loaded; the first thread does that with its first answer or step, and starts the others.
+    """
+
+    def __init__(self, ahead: Callable[[], Iterator[object]] = lambda: iter(())) -> None:
+        self.desk = Desk(self._answer)
+        self._ahead = ahead
+        self._starting = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin to answer."""
+        with self._starting:
+            self._start(0)
+
+    def end(self) -> None:
+        """Stop after what is in hand."""
+        self.desk.end()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, device: int) -> None:
+        thread = threading.Thread(target=self._work, args=(device,), name=f"models {device}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, device: int) -> None:
+        DEVICE.set(device)
+        self.desk.work(self._steps())
+
+    def _steps(self) -> Iterator[object]:
+        for step in self._ahead():
+            self._start_others()
+            yield step
+
+    def _answer(self, card: Weighted, batch: Sequence[Prepared]) -> Sequence[Any]:
+        answers = compute(card, batch)
+        self._start_others()
+        return answers
+
+    def _start_others(self) -> None:
+        if "core.models.inference" not in sys.modules:
+            return  # in a test whose models need no TensorFlow
+        from core.models.inference import computing_devices
+
+        with self._starting:
+            for device in range(len(self._threads), len(computing_devices())):
+                self._start(device)
+
+
 @contextmanager
-def inside() -> Iterator[None]:
-    """In the block this process answers at a desk, on one thread of its own."""
-    desk = Desk(compute)
-    thread = threading.Thread(target=desk.work, args=(iter(()),), name="models", daemon=True)
-    thread.start()
+def inside(ahead: Callable[[], Iterator[object]] = lambda: iter(())) -> Iterator[None]:
+    """In the block this process answers at a desk, on threads of its own. ahead: as of `Computing`."""
+    computing = Computing(ahead)
+    computing.start()
     try:
-        with answered_by(Inside(desk)):
+        with answered_by(Inside(computing.desk)):
             yield
     finally:
-        desk.end()
-        thread.join(10)
+        computing.end()
 
 
 _CURRENT: list[Inference] = [Here()]

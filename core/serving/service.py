@@ -26,7 +26,7 @@ from core.models.outline_card import FILE, read_outline_card
 from core.serving import wire
 from core.serving.address import reachable, serving_key
 from core.serving.desk import Desk, Urgency
-from core.serving.inference import compute, waited
+from core.serving.inference import Computing, waited
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the application, which ends this
     settings = Settings.from_environment()
-    desk = Desk(compute)
-    threading.Thread(target=desk.work, args=(warmed(settings),), name="models", daemon=True).start()
+    computing = Computing(lambda: warmed(settings))
+    computing.start()
     with own_temporary_folder(settings.state_dir), reachable(settings, sys.argv[1]) as path:
         listener = Listener(path, "AF_UNIX", backlog=BACKLOG)
-        threading.Thread(target=_accept, args=(listener, settings, desk), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, settings, computing.desk), daemon=True).start()
         log.info("the inference service listens")
         while os.read(0, 1024):
             pass
@@ -52,7 +52,12 @@ def main() -> None:
 
 
 def warmed(settings: Settings) -> Iterator[str]:
-    """Loads what readers will ask for, a model a step: the live models, as many as the memory for them holds."""
+    """Loads what readers will ask for, a model a step: the live models, as many as the memory for them holds.
+
+    Nothing where the site does not want it (`Settings.models_at_start`).
+    """
+    if not settings.models_at_start:
+        return
     try:
         for card in live_cards(settings):
             if MODELS.is_full:

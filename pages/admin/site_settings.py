@@ -44,6 +44,8 @@ def value_input(row: Chosen) -> str | int:
     if row.choice.options:
         options = list(row.choice.options)
         return st.selectbox(row.choice.title, options, index=options.index(str(row.value)), key=key)
+    if row.choice.is_switch:
+        return st.toggle(row.choice.title, bool(row.value), key=key)
     least, most = site_settings.bounds(row.choice, db.settings)
     return int(st.number_input(row.choice.title, least, most, int(row.value), 1, key=key))
 
@@ -54,7 +56,8 @@ def draw(actor: Actor, row: Chosen) -> None:
         value = value_input(row)
         st.caption(row.choice.sentence)
         limit = " (also the most that can be chosen here)" if row.choice.is_cap else ""
-        st.caption(f"Default: {row.default}{limit}")
+        default = {True: "on", False: "off"}[bool(row.default)] if row.choice.is_switch else row.default
+        st.caption(f"Default: {default}{limit}")
         if row.choice.key == "keep_pixels_days" and value != row.value:
             n = retention.n_due(db, actor, int(value))
             if n:

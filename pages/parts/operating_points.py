@@ -24,7 +24,6 @@ from core.evaluation.statistics.curves import mean_sensitivity
 from core.evaluation.statistics.operating_points import (
     OperatingRow,
     Threshold,
-    compare_calls_by_class,
     operating_rows,
     thresholds_at_specificity,
 )
@@ -81,11 +80,11 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     cohort = numbers.cohort
     thresholds, words = _choose_thresholds(numbers, names)
     rows = operating_rows(cohort.table, thresholds)
-    calls = compare_calls_by_class(cohort.table, thresholds)
     _draw_curves(numbers, names, rows, words)
     st.subheader("Measures", anchor=False)
-    results = numbers.results(names)
-    st.html(tables.table_of_measures(cohort, results, rows, numbers.pairs(names), calls, colour))
+    with st.spinner("Computing measures, intervals and pairs"):
+        results, pairs, calls = numbers.results(names), numbers.pairs(names), numbers.calls(thresholds)
+    st.html(tables.table_of_measures(cohort, results, rows, pairs, calls, colour))
     st.caption(
         "Value over its 95 % interval. Bold: the best of its column, and only where the paired test tells it apart "
         "from every other scorer here (Holm-adjusted p below 0.05: DeLong for AUC, where the interval of the "
@@ -114,8 +113,13 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     with st.expander("Predictive values at other prevalences", icon=":material/percent:"):
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
-        with st.expander("Who calls differently: McNemar, kappa, correlation", icon=":material/compare_arrows:"):
-            _draw_agreement(cohort, thresholds, words)
+        differently = st.expander(
+            "Who calls differently: McNemar, kappa, correlation",
+            icon=":material/compare_arrows:", key="differently", on_change="rerun",
+        )  # fmt: skip
+        if differently.open:  # every pair's ranks, which nobody waits for who does not look at them
+            with differently:
+                _draw_agreement(numbers, thresholds, words)
     draw_report_buttons(numbers, rows, calls, words)
 
 
@@ -151,7 +155,7 @@ def _choose_thresholds(numbers: ComparisonCache, names: tuple[str, ...]) -> tupl
             format="%.3f",
         )  # fmt: skip
         right.caption("Thresholds are chosen on these cases, so sensitivities flatter a little. 0.889: BCSC, US.")
-        found = thresholds_at_specificity(numbers.roc(names), specificity)
+        found = thresholds_at_specificity(numbers.roc(names, with_bands=False), specificity)
         return found, f"specificity of at least {specificity:.3f} on these cases"
     at = address.slider(
         "Threshold: a case is called positive at or above this score", 0.0, 1.0, step=0.005, key="at",
@@ -220,14 +224,11 @@ def _curves(
 ) -> tuple[go.Figure, go.Figure]:
     provenance = _numbers.cohort.provenance(names)
     figures = (
-        roc_figure(_numbers.roc(names), provenance=provenance),
-        precision_recall_figure(_numbers.precision_recall(names), provenance=provenance),
+        roc_figure(_numbers.roc(names, with_bands=bands), provenance=provenance),
+        precision_recall_figure(_numbers.precision_recall(names, with_bands=bands), provenance=provenance),
     )
-    for figure in figures:
-        if not bands:
-            figure.data = tuple(trace for trace in figure.data if trace.fill is None)
     if with_mean:
-        grid, sensitivity = mean_sensitivity(_numbers.roc(names).values())
+        grid, sensitivity = mean_sensitivity(_numbers.roc(names, with_bands=False).values())
         figures[0].add_scatter(
             x=grid, y=sensitivity, mode="lines", name=f"mean of {len(names)}", line={"color": "#222222", "width": 3},
             hovertemplate="specificity %{customdata:.3f}<br>mean sensitivity %{y:.3f}", customdata=1 - grid,
@@ -253,7 +254,7 @@ def roc_table(numbers: ComparisonCache, names: Sequence[str]) -> pd.DataFrame:
                     "false_positives": curve.false_positives,
                 }
             )
-            for name, curve in numbers.roc(names).items()
+            for name, curve in numbers.roc(names, with_bands=False).items()
         ]
     )  # fmt: skip
 
@@ -268,7 +269,7 @@ def precision_recall_table(numbers: ComparisonCache, names: Sequence[str]) -> pd
                     "precision": curve.precision, "true_positives": curve.true_positives, "called": curve.called,
                 }
             )
-            for name, curve in numbers.precision_recall(names).items()
+            for name, curve in numbers.precision_recall(names, with_bands=False).items()
         ]
     )  # fmt: skip
 
@@ -284,9 +285,10 @@ def _draw_prevalences(cohort: Cohort, rows: Sequence[OperatingRow]) -> None:
     st.html(tables.prevalence_table(cohort, rows, chosen / 100, colour))
 
 
-def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold], words: str) -> None:
+def _draw_agreement(numbers: ComparisonCache, thresholds: Mapping[str, Threshold], words: str) -> None:
+    cohort = numbers.cohort
     st.caption(f"Called {words}.")
-    tests = compare_calls_by_class(cohort.table, thresholds)["accuracy"]
+    tests = numbers.calls(thresholds)["accuracy"]
     scorers = {name: cohort.table.scorers[name] for name in thresholds}
     found = agreement(scorers, thresholds, cohort.table.patients)  # type: ignore[arg-type]
     shown = pd.DataFrame(
@@ -308,7 +310,7 @@ def _draw_agreement(cohort: Cohort, thresholds: Mapping[str, Threshold], words: 
     )
     st.dataframe(shown, hide_index=True)
     draw_download(
-        lambda: tables.calls_table(compare_calls_by_class(cohort.table, thresholds)),
+        lambda: tables.calls_table(numbers.calls(thresholds)),
         of=cohort.provenance(list(thresholds)),
         name="mcnemar",
         label="CSV, tests",

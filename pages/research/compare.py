@@ -24,13 +24,12 @@ with right:
     names = choose_scorers(cohort)
 draw_leaks(cohort, names)
 numbers = bench_of(cohort.key, cohort)
-with st.spinner("Computing measures, intervals and pairs"):
-    results = numbers.results(names)
-    numbers.pairs(names)
 st.caption(plain(cohort.provenance(names).text))
-for warning in table_warnings(cohort.table, list(results.values())):
-    st.warning(plain(warning), icon=":material/warning:")
-draw_operating_point(numbers, names)
+warned = st.container()
+draw_operating_point(numbers, names)  # the curves, which are soon there, then the measures, which are not
+with warned:
+    for warning in table_warnings(cohort.table, list(numbers.results(names).values())):
+        st.warning(plain(warning), icon=":material/warning:")
 tabs = address.tabs(list(SECTIONS), key="show")
 for tab, draw_section in zip(tabs, SECTIONS.values(), strict=True):
     if tab.open:

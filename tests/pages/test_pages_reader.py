@@ -651,3 +651,14 @@ def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_tha
     html = build_html(study_document(report))
     assert "The pictures were removed on" in html and "data:image/jpeg" not in html and "finds 90 %" in html
     assert build_pdf(study_document(report)).startswith(b"%PDF")
+
+
+def test_computing_ahead_is_switched_off_for_the_site_on_the_page_settings(opened_site: PageSite, tab: Tab):
+    tab.open("admin/site_settings")
+    assert "Default: on" in tab.text
+    next(one for one in tab.app.toggle if one.label.startswith("The second read is computed")).set_value(False)
+    tab.settled()
+    next(one for one in tab.app.button if one.key == "save_compute_ahead").click()
+    tab.settled()
+    assert site_settings.current(opened_site.db).compute_ahead is False
+    assert next(one for one in tab.app.toggle if one.label.startswith("The second read is computed")).value is False

@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 
+from core.commands.bench_report import load_by_core, write_section
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("bench", help="compare an epoch on kept features with running the backbone again")
     parser.add_argument("--cases", type=int, default=160, help="made-up cases of 160 x 160 pixels (default: 160)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table."""
+    """Print the table, and write it where that is asked."""
     from train.fitting.bench import head_training_lines
 
-    for line in head_training_lines(max(16, args.cases), max(1, args.rounds)):
-        sys.stdout.write(line + "\n")
+    load_before = load_by_core()
+    lines = head_training_lines(max(16, args.cases), max(1, args.rounds))
+    sys.stdout.write("\n".join([*lines, ""]))
+    if args.write:
+        write_section("Head training", lines, load_before=load_before)
     return 0

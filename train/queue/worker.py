@@ -11,18 +11,14 @@ import logging
 import os
 import platform
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import FrameType
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from core.errors import AppError, traceback_of
@@ -39,7 +35,6 @@ from core.records.queue import (
     FAILED,
     LEASE_SECONDS,
     LOST,
-    RUNNING,
     STOP,
     Ended,
     Held,
@@ -47,7 +42,7 @@ from core.records.queue import (
     Queue,
 )
 from core.records.releases import promotion_check
-from core.settings import REPOSITORY, Settings
+from core.settings import Settings
 from train.fitting.checkpoint import newest_step
 from train.publishing import score_live
 from train.queue import child, trainings
@@ -60,7 +55,6 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 2.0
 POLL_SECONDS = 0.1
 SWEEP_SECONDS = 600.0
-RESTART_SECONDS = 3.0
 DEVICE_LENGTH_MOST = 200
 
 
@@ -290,61 +284,3 @@ def _wait_for_end_of_input(gone: Sequence[threading.Event]) -> None:
         pass
     for event in gone:
         event.set()
-
-
-def still_doing(db: Database) -> str:
-    """What the worker of this machine has in hand and what becomes of it now that the application stops; "" for
-    nothing, and where the database is away: that keeps no server from stopping.
-    """
-    machine, words = platform.node()[:80] or "unnamed", []
-    try:
-        with db.read() as connection:
-            for table, kind in ((tables.job, "training"), (tables.data_import, "import")):
-                mine = (table.c.state == RUNNING, table.c.machine == machine)
-                found = connection.execute(select(table.c.id).where(*mine).order_by(table.c.id)).scalars()
-                words += [f"{kind} {row_id}" for row_id in found]
-    except (AppError, InterfaceError, OperationalError):
-        return ""
-    if not words:
-        return ""
-    if db.settings.worker_at_stop == "hand_back":
-        return f"The worker hands back {', '.join(words)}; it goes on after the next start."
-    return (
-        f"The worker goes on with {', '.join(words)} and ends after that. To end it now and go on after the next "
-        "start, send it SIGTERM; SECONDREAD_WORKER_AT_STOP=hand_back does so at every stop."
-    )
-
-
-@contextmanager
-def supervised(settings: Settings, report: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """A worker process beside this one, replaced when it dies. After the block it ends once its job is done.
-
-    report: is called after the block, before the worker is told.
-    """
-    folder = settings.state_dir / "logs"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.is_set():
-            with (folder / "worker.log").open("ab") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "train", "worker", "--with-app"],
-                    cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                )  # fmt: skip
-            while process.poll() is None and not is_over.wait(0.5):
-                child.cut_log(folder / "worker.log")
-            if process.stdin is not None:
-                process.stdin.close()  # its sign that we go
-            if not is_over.is_set():
-                log.warning("The training worker ended with status %s; starting another", process.returncode)
-                is_over.wait(RESTART_SECONDS)
-
-    thread = threading.Thread(target=watch, name="training worker", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        report()
-        is_over.set()
-        thread.join(5)

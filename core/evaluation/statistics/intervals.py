@@ -245,6 +245,25 @@ def patient_indices(patients: np.ndarray | None, n: int) -> np.ndarray:
     return np.unique(np.asarray(patients).astype(str), return_inverse=True)[1]
 
 
+class PatientsOf:
+    """`patient_indices` of some of a table's cases, worked out once for each choice of cases: every pair asks.
+
+    patients (n,): of all n cases; None where every case is its own patient.
+    """
+
+    def __init__(self, patients: np.ndarray | None) -> None:
+        self._patients = patients
+        self._known: dict[bytes, tuple[np.ndarray, bool]] = {}
+
+    def of(self, chosen: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Of the cases in `chosen` (n,) bool: the number of each one's patient, and whether no patient has two."""
+        key = chosen.tobytes()
+        if key not in self._known:
+            found = patient_indices(None if self._patients is None else self._patients[chosen], int(chosen.sum()))
+            self._known[key] = found, len(found) == 0 or int(found.max()) + 1 == len(found)
+        return self._known[key]
+
+
 def one_case_each(patients: np.ndarray | None) -> bool:
     """Whether no patient has two cases; only then are cases independent."""
     return (

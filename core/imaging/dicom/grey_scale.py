@@ -7,18 +7,19 @@ window to the wrong end of the range.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, MutableSequence, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, clean_text
 from core.imaging.dicom.header import Geometry
 from core.imaging.dicom.tags import text_of
 from core.types import Window
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 USUAL_DEPTHS = (8, 10, 12, 14, 16)
@@ -151,7 +152,7 @@ def read_windows(header: Dataset) -> tuple[tuple[Window, ...], list[str]]:
 def _list(value: Any) -> list[Any]:
     if value is None or value == "":
         return []
-    return list(value) if isinstance(value, (list, tuple, MultiValue)) else [value]
+    return list(value) if isinstance(value, (tuple, MutableSequence)) else [value]
 
 
 def _padding(header: Dataset, stored: np.ndarray, geometry: Geometry) -> np.ndarray | None:
@@ -249,7 +250,7 @@ def _entries_of(data: Any) -> np.ndarray:
 def lookup_table(item: Dataset, name: str, *, is_signed: bool) -> LookupTable:
     """The table whose elements begin with `name` ("LUT", "RedPaletteColorLookupTable", ...)."""
     descriptor, data = item.get(f"{name}Descriptor"), item.get(f"{name}Data")
-    if descriptor is None or not isinstance(descriptor, (list, tuple, MultiValue)) or len(descriptor) != 3 or not data:
+    if descriptor is None or not isinstance(descriptor, (tuple, MutableSequence)) or len(descriptor) != 3 or not data:
         raise UnreadableImage(_DAMAGED_TABLE)
     is_little = item.original_encoding[1] is not False
     return LookupTable(descriptor, data, is_signed=is_signed, is_little=is_little)

@@ -11,13 +11,13 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import BinaryIO
-
-from pydicom import dcmread
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING, BinaryIO
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 NATIVE = {
     "1.2.840.10008.1.2": "implicit little endian",
@@ -139,6 +139,8 @@ def _require_known(syntax: str) -> None:
 
 def read_header(stream: BinaryIO, keywords: Sequence[str] = HEADER_TAGS) -> tuple[Dataset, str]:
     """The elements of `keywords` and the transfer syntax; `UnreadableImage` when a DICOM file cannot be one."""
+    from pydicom import dcmread
+
     syntax = read_transfer_syntax(stream)
     stream.seek(0)
     try:
@@ -170,6 +172,8 @@ def read_pixels(stream: BinaryIO, syntax: str) -> tuple[bytes, str, list[str]]:
 
 
 def _pixel_elements(stream: BinaryIO) -> Dataset:
+    from pydicom import dcmread
+
     stream.seek(0)
     try:
         return dcmread(stream, specific_tags=list(PIXEL_TAGS), force=True)

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from typing import Any, BinaryIO
-
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from collections.abc import MutableSequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import clean_text
 from core.imaging.dicom.grey_scale import lookup_table, read_windows
 from core.imaging.dicom.header import read_header
 from core.imaging.dicom.tags import with_functional_groups
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 OF_STUDY = (
     "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate",
@@ -71,7 +72,7 @@ def read_display(stream: BinaryIO) -> str:
     found: dict[str, Any] = {
         "photometric": _text_of(header, "PhotometricInterpretation").upper(),
         "samples": int(header.get("SamplesPerPixel") or 1),
-        "orientation": [clean_text(one, 16) for one in oriented] if isinstance(oriented, MultiValue) else [],
+        "orientation": [clean_text(one, 16) for one in oriented] if isinstance(oriented, MutableSequence) else [],
     }
     if found["samples"] == 1 and found["photometric"] != "PALETTE COLOR":
         window = next(iter(read_windows(header)[0]), None)

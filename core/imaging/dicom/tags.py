@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import MutableSequence
 from contextlib import suppress
 from datetime import date, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import clean_text
 from core.types import Modality
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 _MAMMOGRAPHY_CLASSES = {"1.2", "1.2.1", "13.1.3", "13.1.4", "13.1.5"}
@@ -60,10 +62,12 @@ ALLOWED_TAGS = (
 
 def text_of(header: Dataset, keyword: str) -> str:
     """A value as upper-case text without padding; "" when absent."""
+    from pydicom.dataset import Dataset
+
     value = header.get(keyword)
     if value is None or isinstance(value, (Dataset, bytes)):
         return ""
-    if isinstance(value, (list, tuple, MultiValue)):
+    if isinstance(value, (tuple, MutableSequence)):
         value = "\\".join(str(part) for part in value)
     return clean_text(value).upper()
 
@@ -73,7 +77,7 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
     value = header.get(keyword)
     if value is None or value == "":
         return []
-    parts = value if isinstance(value, (list, tuple, MultiValue)) else [value]
+    parts = value if isinstance(value, (tuple, MutableSequence)) else [value]
     try:
         numbers = [float(part) for part in parts]
     except (TypeError, ValueError):
@@ -84,6 +88,8 @@ def numbers(header: Dataset, keyword: str) -> list[float]:
 def functional_group(header: Dataset, frame: int, group: str) -> Dataset:
     """The first item of a functional group sequence of an enhanced multi-frame object: the frame's own, else the
     shared one (PS3.3 C.7.6.16); an empty Dataset when neither is there."""
+    from pydicom.dataset import Dataset
+
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     shared = header.get("SharedFunctionalGroupsSequence") or []
     for item in [*per_frame[frame : frame + 1], *shared[:1]]:
@@ -167,6 +173,8 @@ def _unverified(body_part: str) -> str:
 
 def codes(header: Dataset, keyword: str) -> list[str]:
     """The code values of a code sequence in its order, in whatever of the three elements they are written."""
+    from pydicom.dataset import Dataset
+
     items = header.get(keyword) or []
     written = [
         text_of(item, "CodeValue") or text_of(item, "LongCodeValue") or text_of(item, "URNCodeValue")
@@ -252,12 +260,14 @@ def read_aspect(header: Dataset) -> float:
 
 def allowed_tags(header: Dataset) -> dict[str, str]:
     """The values of `ALLOWED_TAGS`, each on one line and at most 64 characters."""
+    from pydicom.dataset import Dataset
+
     kept: dict[str, str] = {}
     for keyword in ALLOWED_TAGS:
         value: Any = header.get(keyword)
         if value is None or isinstance(value, (bytes, Dataset)):
             continue
-        if isinstance(value, (list, tuple, MultiValue)):
+        if isinstance(value, (tuple, MutableSequence)):
             value = "\\".join(str(part) for part in value)
         text = clean_text(value)
         if text:

@@ -18,13 +18,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, insert, make_url, select, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    ExceptionContext,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
 from core.errors import Conflict, InvalidInput, InvalidSettings
@@ -34,6 +42,9 @@ from core.records.database.image_store import sweep as sweep_store
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import site
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -194,16 +205,33 @@ def reachable_engine(settings: Settings, site_key: bytes) -> Engine:
 
 
 def make_tables(connection: Connection) -> None:
-    """The tables of the newest revision, in an empty database and the caller's transaction."""
+    """The tables of the newest revision, in an empty database or an older one, in the caller's transaction."""
+    from alembic import command
+
     config = _migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
+def revisions() -> list[str]:
+    """Of all migrations, whose files begin with them: `0001_first.py`, in their order."""
+    return sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
 def _migrations() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return config
+
+
+def _revision(connection: Connection) -> str | None:
+    """The revision of these tables; None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return found
 
 
 def _make_state_dir(folder: Path) -> None:
@@ -322,26 +350,26 @@ def _use_wal(url: URL) -> None:
 
 
 def _migrate(engine: Engine, settings: Settings) -> None:
-    """Bring the tables to the newest revision, in one transaction that other starting processes wait for."""
-    config = _migrations()
-    scripts = ScriptDirectory.from_config(config)
-    newest = scripts.get_current_head()
+    """Bring the tables to the newest revision, in one transaction that other starting processes wait for.
+
+    Alembic is loaded only where there is something to do: a start would wait a third of a second for it.
+    """
+    newest = revisions()[-1]
     with engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: True})
         with connection.begin():
             hold(connection, AdvisoryLock.START)
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = _revision(connection)
             if current == newest:
                 return
-            if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            if current is not None and current not in revisions():
                 raise InvalidSettings(
                     "This database was made by a newer SecondRead. Install that version, or restore the copy that "
                     "was kept in the folder backups."
                 )
             if current is not None and engine.dialect.name == "sqlite":
                 _copy_sqlite(engine.url, settings.state_dir / "backups", current)
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            make_tables(connection)
             log.info("Database migrated from %s to %s", current, newest)
 
 

@@ -24,10 +24,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
-from core.evaluation.promotion import CHANCE, PROMISE
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
-from core.models.cards import Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
+from core.models.cards import CHANCE, PROMISE, Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
 from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
 from core.models.weights import check_shards
 from core.records.audit import trail

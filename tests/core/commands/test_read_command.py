@@ -6,15 +6,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from made_images import dicom, stored_mammogram
+from made_cards import made_card
+from made_images import dicom, encoded, stored_mammogram, ultrasound
 from PIL import Image as Raster
 
+from core.commands import read
+from core.imaging import intake
+from core.imaging.intake import Intake
 from core.settings import REPOSITORY
+from core.types import Image, Modality
 
 ROOT = REPOSITORY
 
@@ -134,3 +142,51 @@ def test_a_usage_error_or_an_unknown_model_is_1(arguments: list[str]) -> None:
 def test_an_unknown_setting_is_named() -> None:
     done = run(".", SECONDREAD_UPLOAD_MB="4")
     assert done.returncode == 1 and "SECONDREAD_UPLOAD_MB is not a setting" in done.stderr
+
+
+def test_the_first_image_is_read_while_the_next_is_still_being_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded(ultrasound(seed=number)))
+    is_read = threading.Event()
+    decode = intake.decode
+
+    def second_waits(source: Path, *arguments: Any, **options: Any) -> Any:
+        assert source == paths[0] or is_read.wait(60), "nothing was read before everything was decoded"
+        return decode(source, *arguments, **options)
+
+    def read_image(card: object, image: Image, **options: object) -> tuple[str, str]:
+        is_read.set()
+        return image.sha256[:8], "where"
+
+    monkeypatch.setattr(intake, "decode", second_waits)
+    monkeypatch.setattr(read, "read_image", read_image)
+    cards = [made_card(tmp_path, model_id=name) for name in ("first", "second")]
+    with read._Asking(cards) as asking:
+        found = intake.read_study(
+            paths, settings=read.Settings(state_dir=tmp_path), modality=Modality.ULTRASOUND, decoded=asking.decoded
+        )
+        answers = [asking.answers(number, one.image) for number, one in enumerate(found)]
+    assert [[(card, said) for card, said, _ in of_image] for of_image in answers] == [
+        [(card, one.sha256[:8]) for card in cards] for one in found
+    ]
+
+
+def test_a_picture_whose_bits_are_a_guess_is_read_once_the_study_has_settled_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def read_image(card: object, image: Image, **options: object) -> tuple[str, str]:
+        asked.append(float(image.pixels.max()))
+        return "said", "where"
+
+    monkeypatch.setattr(read, "read_image", read_image)
+    guessed = Image(np.ones((4, 4), np.float32), "5e" * 32, Modality.ULTRASOUND, guessed_bits=12)
+    settled = replace(guessed, pixels=guessed.pixels / 4)
+    with read._Asking([made_card(tmp_path)]) as asking:
+        asking.decoded(0, Intake("a", "5e" * 32, guessed, None))
+        assert len(asking.answers(0, settled)) == 1 and asking.answers(1, None) == []
+    assert asked == [0.25]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
+from statsmodels.stats.multitest import multipletests
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import agreement
@@ -186,3 +187,12 @@ def test_agreement_counts_calls_and_knows_constants():
     assert pair.kappa == pytest.approx(cohen_kappa_score(one[1:] >= 0.5, other[1:] >= 0.5))
     assert pair.disagreement.value == pytest.approx((pair.only_first + pair.only_second) / 59)
     assert np.isnan(found["one", "constant"].spearman)
+
+
+def test_holm_is_that_of_statsmodels_with_gaps_ties_and_ones():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        values = np.round(rng.uniform(0, 1, rng.integers(1, 9)) ** 3, 2)
+        assert holm([*values, float("nan")])[:-1] == pytest.approx(list(multipletests(values, method="holm")[1]))
+        assert np.isnan(holm([*values, float("nan")])[-1])
+    assert holm([]) == []

@@ -13,9 +13,11 @@ from made_cards import changed
 from pypdf import PdfReader
 
 from core.errors import InvalidInput
+from core.evaluation import cache
 from core.evaluation.cache import ComparisonCache, resamples_for
 from core.evaluation.statistics.calibration import CalibrationLine, calibration_line
 from core.evaluation.statistics.comparison import cross_validated, mean_of
+from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.statistics.operating_points import (
     clear_best,
     compare_calls_by_class,
@@ -113,6 +115,34 @@ def test_a_cohort_computes_nothing_twice(numbers: ComparisonCache) -> None:
     first = (numbers.results(names), numbers.roc(names), numbers.precision_recall(names), numbers.pairs(names))
     again = (numbers.results(names), numbers.roc(names), numbers.precision_recall(names), numbers.pairs(names))
     assert all(one["good"] is other["good"] for one, other in zip(first[:3], again[:3], strict=True))  # type: ignore[index]
+
+
+def test_calls_are_computed_once_for_each_choice_of_thresholds_and_the_last_choices_are_kept(
+    numbers: ComparisonCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_CALLS_MOST", 2)
+    half, third = {"good": 0.5, "poor": 0.5}, {"good": 0.3, "poor": 0.3}
+    first = numbers.calls(half)
+    assert first == compare_calls_by_class(numbers.cohort.table, half)
+    assert numbers.calls(third) is not first and numbers.calls(dict(half)) is first
+    by_case = {"good": np.full(numbers.cohort.table.n, 0.5), "poor": 0.5}
+    assert numbers.calls(by_case) is not first and numbers.calls(by_case) == first
+    assert numbers.calls(half) is first, "asked for last but one"
+    numbers.calls(third)
+    assert numbers.calls(by_case) is not first and numbers.calls(half) is not first, "only so many are kept"
+
+
+def test_curves_without_bands_draw_nothing_from_the_bootstrap_and_have_the_same_points(
+    numbers: ComparisonCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("good", "poor")
+    with_bands = numbers.roc(names), numbers.precision_recall(names)
+    bare = ComparisonCache(numbers.cohort)
+    monkeypatch.setattr(Bootstrap, "blocks", lambda self: pytest.fail("a draw"))
+    without = [{"good": kind(("good",), with_bands=False)["good"]} for kind in (bare.roc, bare.precision_recall)]
+    for drawn, plain in zip(with_bands, without, strict=True):
+        assert drawn["good"].low is not None and plain["good"].low is None
+        assert (drawn["good"].thresholds == plain["good"].thresholds).all()
 
 
 def test_what_threads_compute_is_what_one_scorer_alone_gives(numbers: ComparisonCache) -> None:

@@ -163,10 +163,9 @@ def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_a
     study_id = studies.create_study(records, admin, display_name="x", images=[picture(1), picture(2)])
     study = studies.load_study(records, admin, study_id)
     with inference.inside():
-        off = replace(records.settings, compute_ahead=False)
-        monkeypatch.setattr(second_read, "current", lambda db: off)
+        site_settings.choose(records, admin, "compute_ahead", False)
         assert second_read.compute_ahead(records, study) is None, "a site may not want it"
-        monkeypatch.setattr(second_read, "current", site_settings.current)
+        site_settings.back_to_default(records, admin, "compute_ahead")
         with records.read() as connection:
             before = connection.execute(select(func.count()).select_from(tables.audit)).scalar_one()
         thread = second_read.compute_ahead(records, study)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from record_site import CALM, add_person, picture, sqlite_only
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
@@ -45,12 +46,12 @@ def with_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
         source = f"""
             from alembic import op
             import sqlalchemy as sa
-            revision, down_revision = "later", "{NEWEST}"
+            revision, down_revision = "9999", "{NEWEST}"
 
             def upgrade():
                 {body}
         """
-        (folder / "versions" / "later.py").write_text(textwrap.dedent(source))
+        (folder / "versions" / "9999_later.py").write_text(textwrap.dedent(source))
         monkeypatch.setattr(db, "MIGRATIONS", folder)
 
     return add
@@ -109,6 +110,9 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_names(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     opened = open_database(record_settings)
+    scripts = ScriptDirectory(str(db.MIGRATIONS))
+    in_order = [script.revision for script in scripts.walk_revisions()]
+    assert in_order[::-1] == db.revisions(), "files are numbered in the order in which they are applied"
     with opened.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []

@@ -74,7 +74,15 @@ def test_the_environment_stays_the_most_also_when_it_is_lowered_later(records: D
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("upload_mib", 0), ("upload_mib", "9"), ("upload_mib", True), ("reading_mode", "ai_first"), ("state_dir", "/")],
+    [
+        ("upload_mib", 0),
+        ("upload_mib", "9"),
+        ("upload_mib", True),
+        ("reading_mode", "ai_first"),
+        ("state_dir", "/"),
+        ("compute_ahead", "on"),
+        ("compute_ahead", 1),
+    ],
 )
 def test_what_cannot_be_chosen_is_refused(records: Database, ada: Person, key: str, value: str | int) -> None:
     with pytest.raises(InvalidInput):

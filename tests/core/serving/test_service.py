@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -18,11 +22,12 @@ import pytest
 
 from core.errors import InvalidInput, ModelUnavailable
 from core.models.cards import read_card
-from core.models.loaded import load_model
+from core.models.loaded import MODELS, load_model
 from core.serving import client
 from core.serving.address import reachable, serving_dir
 from core.serving.client import Service, running_service, supervised
 from core.serving.desk import Urgency
+from core.serving.service import warmed
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
 
@@ -166,3 +171,76 @@ def test_a_connection_that_breaks_off_before_a_request_is_no_attempt_and_is_trie
     with pytest.raises(EOFError):
         Service(settings, "x", start_seconds=0)._connection(lambda place: None)
     assert Service(settings, "x", start_seconds=30)._connection(lambda place: None) is found
+
+
+def test_the_live_models_are_loaded_at_the_start_in_either_kind_of_process_unless_the_site_does_not_want_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(settings.weights_dir / MODEL)
+    assert list(warmed(replace(settings, models_at_start=False))) == []
+    assert list(warmed(settings)) == [card.weights_sha256] and card.weights_sha256 in MODELS.held
+    MODELS.forget_all_but(frozenset())
+    monkeypatch.setattr(client, "INSIDE_SECONDS", 0.2)
+    with client.serving(replace(settings, serving="inside")):
+        deadline = time.monotonic() + 60
+        while card.weights_sha256 not in MODELS.held:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+TWO_DEVICES = """
+import json, sys, threading
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import numpy as np
+
+from core.models.cards import read_card
+from core.models.device import DEVICE
+from core.models.loaded import MODELS, load_model
+from core.models.prepared import prepared
+from core.serving import inference
+from core.settings import REPOSITORY
+from core.types import Image, Modality
+
+card = read_card(REPOSITORY / "weights" / sys.argv[1])
+pixels = np.random.default_rng(7).random((300, 400)).astype(np.float32)
+images = [Image(np.roll(pixels, 20 * n, axis=1), f"{n:064x}", Modality.ULTRASOUND) for n in range(12)]
+computed, both, compute = [], threading.Barrier(2), inference.compute
+
+def noted(card, batch):
+    if DEVICE.get() not in computed:
+        computed.append(DEVICE.get())
+        if len(computed) > 1 or batch[0].image_sha256 != images[0].sha256:
+            both.wait(60)  # neither takes everything before the other has begun
+    return compute(card, batch)
+
+inference.compute = noted
+computing = inference.Computing()
+computing.start()
+first = inference.waited(computing.desk, computing.desk.ask(card, prepared(card, images[0])), lambda place: None)
+computed.clear()
+tickets = [computing.desk.ask(card, prepared(card, image)) for image in images[1:]]
+answers = [first, *(ticket.answer(120) for ticket in tickets)]
+places = set()
+for (device, _), entry in MODELS._entries.items():
+    places |= {(device, variable.value.device[-5:]) for variable in entry.network.result().graph.model.weights}
+print(json.dumps({
+    "computed": sorted(computed), "places": sorted(places), "said": [one.malignant for one, _ in answers],
+    "alone": [load_model(card).read(image)[0].malignant for image in images],
+}))
+"""
+
+
+def test_two_devices_share_the_work_each_with_its_own_network() -> None:
+    """Two logical processors stand for two GPUs; a device is divided before TensorFlow first uses it."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, MODEL], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["computed"] == [0, 1]
+    assert found["places"] == [[0, "CPU:0"], [1, "CPU:1"]]
+    assert found["said"] == pytest.approx(found["alone"], abs=1e-3)

@@ -33,8 +33,9 @@ from train.fitting.checkpoint import StepFile, newest_step
 from train.queue import child, trainings, worker
 from train.queue import worker as worker_module
 from train.queue.child import LocalExecutor, ended_badly
+from train.queue.supervision import still_doing, supervised
 from train.queue.trainings import QUEUE
-from train.queue.worker import TrainingWork, Worker, still_doing, supervised
+from train.queue.worker import TrainingWork, Worker
 from train.recipe.request import FitRequest
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)

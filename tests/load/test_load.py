@@ -1,0 +1,108 @@
+"""The short run of `make load`: many readers at once, no error, everybody answered, and errors would be found.
+
+Its models need no TensorFlow: what is tried is the server, its pages and the queue before the models.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import warm_server
+from load_site import Figures, LoadSite, Reader, at_once, look_around
+from page_site import release
+from warm_server import WarmServer, free_port
+
+from core.models.cards import Card
+from core.models.prepared import Prepared
+from core.types import Explanation, Prediction
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the server is forked from a warm process")
+CLIENTS, READERS = 50, 10
+MODEL_SECONDS = 0.1
+
+
+class SlowModel:
+    """A model that takes its time and says the same of every image, in place of a network."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def read_prepared(self, batch: Sequence[Prepared]) -> list[tuple[Prediction, Explanation]]:
+        time.sleep(MODEL_SECONDS * len(batch))
+        said = Prediction(
+            self.card.model_id, self.card.weights_sha256, "", self.card.classes, (0.5, 0.42, 0.08), 0.42,
+            (0.35, 0.4, 0.5), 0.3, 0.1, "a test's processor",
+        )  # fmt: skip
+        heat = {"fused": np.ones((3, 4, 4), np.float32)}
+        return [(replace(said, image_sha256=one.image_sha256), _where(self.card, heat, one)) for one in batch]
+
+
+def _where(card: Card, heat: dict[str, np.ndarray], one: Prepared) -> Explanation:
+    return Explanation(card.classes, card.positive_index, heat, one.fits[0])
+
+
+def serve_slow_models(port: int, environment: dict[str, str], output: Path) -> None:
+    """As `warm_server.serve`, with `SlowModel` for every network."""
+    from core.serving import inference
+
+    inference.load_model = SlowModel  # type: ignore[assignment]
+    warm_server.serve(port, environment, output)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[LoadSite]:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    release(weights, "ultrasound-cnn")
+    found = LoadSite(tmp_path, n_people=CLIENTS, weights=weights)
+    yield found
+    found.db.close()
+
+
+def test_fifty_readers_meet_no_error_and_who_asks_first_is_answered_first(site: LoadSite, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"weights_dir": site.settings.weights_dir, "compute_ahead": 0}
+    server = WarmServer(tmp_path / "state", free_port(), tmp_path / "terminal", target=serve_slow_models, **settings)
+    figures = Figures()
+    try:
+        server.wait_until_ready()
+        looking = [
+            partial(look_around, server.url, token, figures, "page", seconds=2, think_seconds=2, seed=number)
+            for number, token in enumerate(site.tokens[READERS:])
+        ]
+        reading = [
+            partial(read_one, server.url, token, study, figures)
+            for token, study in zip(site.tokens, site.studies("ultrasound", READERS), strict=False)
+        ]
+        at_once([*reading, *looking], figures)
+    finally:
+        server.process.kill()
+        server.process.join()
+    assert figures.wrong == []
+    assert len(figures.seconds["second read"]) == READERS
+    n_pages = sum(len(seconds) for what, seconds in figures.seconds.items() if what.startswith("page"))
+    assert n_pages >= CLIENTS - READERS
+    assert figures.longest_by_mean("second read") < 3, figures.seconds["second read"]
+
+
+def read_one(url: str, token: str, study: str, figures: Figures) -> None:
+    with Reader(url, token) as reader:
+        reader.first_impression(study, "ultrasound")
+        figures.seconds["second read"].append(reader.second_read())
+
+
+def test_what_a_client_meets_is_wrong() -> None:
+    """Or the load would be green whatever the server says."""
+    figures = Figures()
+    at_once([lambda: None, lambda: pytest.fail("a page")], figures)
+    at_once([partial(Reader, "http://localhost:9", "token")], figures)
+    assert len(figures.wrong) == 2 and "a page" in figures.wrong[0]
+    figures.seconds["read"] += [1.0, 2.0, 3.0]
+    assert figures.longest_by_mean("read") == 1.5
