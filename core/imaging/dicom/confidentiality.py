@@ -21,11 +21,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import dcmread
+from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID, ExplicitVRLittleEndian, UID_dictionary
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
@@ -334,9 +335,10 @@ def _meanings() -> dict[tuple[str, str], str]:
     from pydicom.sr._concepts_dict import concepts
     from pydicom.sr._snomed_dict import mapping
 
+    known: Any = concepts
     found = {
         (scheme, code): meaning
-        for scheme, keywords in concepts.items()
+        for scheme, keywords in known.items()
         for codes in keywords.values()
         for code, (meaning, *_) in codes.items()
     }
