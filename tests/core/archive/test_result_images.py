@@ -18,6 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from test_structured_report import AT, CONTENT, FINDING, KEY, WEIGHTS
 
+from core.archive.cad_report import cad_report
 from core.archive.encapsulated_report import encapsulated_report
 from core.archive.presentation_state import presentation_state
 from core.archive.result_content import ResultContent, ResultImage, uid_of
@@ -294,7 +295,7 @@ def test_the_conformance_statement_knows_each_form_and_the_class_that_it_has() -
     named = {kind: {uid for one, uid, _ in conformance._RESULTS if one == kind} for kind in RESULT_KINDS}
     made = {
         "sr": structured_report(MARKED, KEY, **UIDS), "pdf": encapsulated_report(MARKED, **UIDS), "sc": capture(),
-        "pr": state(), "seg": outlines(),
+        "pr": state(), "seg": outlines(), "cad": cad_report(MARKED, **UIDS),
     }  # fmt: skip
     assert made.keys() == RESULT_KINDS.keys()
     for kind, found in made.items():
