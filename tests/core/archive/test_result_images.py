@@ -285,6 +285,12 @@ def test_how_a_file_is_shown_is_read_from_it(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_of_a_colour_file_only_that_it_is_one_is_read() -> None:
+    stored = np.zeros((64, 64, 3), np.uint8)
+    found = json.loads(read_display(BytesIO(dicom(stored, bits=8, VOILUTSequence=[Dataset()]))))
+    assert found == {"photometric": "RGB", "samples": 3, "orientation": []}
+
+
 def test_a_mark_elsewhere_is_on_no_object() -> None:
     elsewhere = replace(FINDING, marks=tuple(replace(mark, image_sha256="2" * 64) for mark in FINDING.marks))
     found = state(replace(CONTENT, findings=(elsewhere,)))
