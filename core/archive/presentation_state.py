@@ -64,7 +64,8 @@ def presentation_state(
         found = state(
             referenced_images=[source], series_instance_uid=series_uid, series_number=9004, sop_instance_uid=uid,
             instance_number=image.position + 1, content_label="FINDINGS" if content.is_verified else "PRELIMINARY",
-            content_description=f"Marks of the {read_kind_text(content)}", content_creator_name=person_name(content.reader),
+            content_description=f"Marks of the {read_kind_text(content)}",
+            content_creator_name=person_name(content.reader),
             graphic_layers=layers, graphic_annotations=_annotations(hd, content, image, site_key, source, layers),
             **equipment(content), **(_grey_display(hd, display) if is_grey else {"icc_profile": _icc_profile()}),
         )  # fmt: skip

@@ -113,7 +113,7 @@ def replaced_instances(content: ResultContent, sop_class: str) -> list[Dataset]:
     for _, uid in content.predecessors:
         found.append(Dataset())
         found[-1].ReferencedSOPClassUID, found[-1].ReferencedSOPInstanceUID = sop_class, uid
-        found[-1].PurposeOfReferenceCodeSequence = [_plain_code(REPLACED)]
+        found[-1].PurposeOfReferenceCodeSequence = [plain_code(REPLACED)]
     return found
 
 
@@ -126,11 +126,11 @@ def replaced_series(content: ResultContent) -> list[Dataset]:
     for series_uid, _ in content.predecessors:
         found.append(Dataset())
         found[-1].StudyInstanceUID, found[-1].SeriesInstanceUID = content.study["StudyInstanceUID"], series_uid
-        found[-1].PurposeOfReferenceCodeSequence = [_plain_code(REPLACED)]
+        found[-1].PurposeOfReferenceCodeSequence = [plain_code(REPLACED)]
     return found
 
 
-def _plain_code(coded: Coded) -> Dataset:
+def plain_code(coded: Coded) -> Dataset:
     from pydicom.dataset import Dataset
 
     found = Dataset()

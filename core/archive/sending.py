@@ -25,6 +25,7 @@ from sqlalchemy import Row, select, update
 from core.archive import arrivals, commitment, priors, watching
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import wait_seconds
+from core.archive.cad_report import cad_report
 from core.archive.dicomweb import DicomWeb
 from core.archive.result_content import ResultContent, gather, uid_of
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound
@@ -164,6 +165,8 @@ def _object(db: Database, row: Row[Any], content: ResultContent) -> Dataset:
     uids = {"series_uid": _number(db, "series", row.kind, row.read_id, row.image), "uid": _uid(db, row)}
     if row.kind == "pdf":
         return encapsulated_report(content, **uids)
+    if row.kind == "cad":
+        return cad_report(content, **uids)
     if row.kind not in MARKS_SENT:
         return structured_report(content, db.site_key, **uids)
     image = next((one for one in content.images if one.position == row.image - 1), None)

@@ -8,8 +8,18 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
-from core.archive import arrivals, commitment, dicomweb, listener, result_object, segmentation, structured_report
+from core.archive import (
+    arrivals,
+    cad_report,
+    commitment,
+    dicomweb,
+    listener,
+    result_object,
+    segmentation,
+    structured_report,
+)
 from core.archive.association import SECONDS
+from core.archive.cad_report import MAMMOGRAPHY_CAD_SR
 from core.archive.encapsulated_report import ENCAPSULATED_PDF
 from core.archive.presentation_state import COLOUR_STATE, GREY_STATE
 from core.archive.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE
@@ -57,7 +67,7 @@ def statement() -> str:
         keys=", ".join(sorted(_EVERY_CRITERION.as_query)),
         identity=", ".join(OF_STUDY), instance=", ".join(OF_INSTANCE),
         codes=_table(
-            ("Concept", "Code"), sorted((meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES)
+            ("Concept", "Code"), sorted({(meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES})
         ),
         scheme=structured_report.OWN_SCHEME, longest=LONGEST_PX,
         commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
@@ -81,18 +91,23 @@ _RESULTS = (
     ("pr", GREY_STATE, "Related Series Sequence"),
     ("pr", COLOUR_STATE, "Related Series Sequence"),
     ("seg", SEGMENTATION, "Referenced Instance Sequence"),
+    ("cad", MAMMOGRAPHY_CAD_SR, "Predecessor Documents Sequence"),
 )
 """Kind, SOP class, and where it refers to its predecessors."""
 _CODES = (
     structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION, result_object.BREAST,
     result_object.REPLACED, segmentation.ABNORMAL, segmentation.LESION, segmentation.INTELLIGENCE,
     *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
+    cad_report.SELECTED_REGION, *cad_report.SINGLE_IMAGE_FINDINGS.values(), *cad_report.BREASTS.values(),
+    *cad_report.VIEWS.values(),
     *structured_report.SIDES.values(), *structured_report.AXES.values(), *structured_report.PROCEDURES.values(),
 )  # fmt: skip
 
 
 def _one_for_each(kind: str) -> str:
     marks = MARKS_SENT.get(kind)
+    if kind == "cad":
+        return "read with an accepted mark of a model"
     return "read" if marks is None else f"image with a mark ({', '.join(marks)}) of a finding"
 
 
@@ -215,6 +230,9 @@ All in Explicit VR Little Endian, each in a series of its own, each from one rea
   image is displayed. Of colour images without a VOI, with sRGB as ICC profile.
 - **Segmentation**: BINARY, without a frame of reference, a segment for each outline; MANUAL, or SEMIAUTOMATIC where the
   reader took a network's outline as it was.
+- **Mammography CAD SR**: template TID 4000 (PS3.16), marks only, of models' proposals that the reader took as they
+  were; UNVERIFIED, as it is the models'. Made only where there is one, or where one is taken back. **No workplace has
+  shown it yet.**
 - A mark has the same tracking UID in the structured report, the presentation state and the segmentation.
 - What replaces an earlier object names it in the sequence above; the purpose of reference, where there is one, is
   ({replaced}). A preliminary result has UNVERIFIED as verification flag (and, as structured report, PRELIMINARY)

@@ -205,28 +205,21 @@ def draw_archive(actor: Actor, archive: Archive, known: Watch | None) -> None:
 def draw_results_table(actor: Actor, named: list[Archive]) -> None:
     """Which results go to which archive: a row for each kind, with the archives that get it."""
     names = {one.id: one.name for one in named}
-    widths = [2, 3, 3]
 
-    def picker(column: DeltaGenerator, label: str, kind: str, key: str, chosen: list[int]) -> list[int]:
+    def picker(column: DeltaGenerator, label: str, key: str, chosen: list[int]) -> list[int]:
         return column.multiselect(
-            f"{RESULT_KINDS[kind]}: {label}", list(names), chosen, format_func=lambda one: plain(names[one]),
-            key=f"{key}_{kind}_{chosen}", placeholder="Nowhere", label_visibility="collapsed",
+            label, list(names), chosen, format_func=lambda one: plain(names[one]), key=f"{key}_{chosen}",
+            placeholder="Nowhere",
         )  # fmt: skip
 
     with st.form("results_table"):
-        head = st.columns(widths)
-        for column, title in zip(head, ("Result", "After the final read", "Preliminary, not verified"), strict=True):
-            column.markdown(f"**{title}**")
         final, preliminary = {}, {}
         for kind, title in RESULT_KINDS.items():
-            name, first, second = st.columns(widths, vertical_alignment="center")
-            name.markdown(title)
-            final[kind] = picker(
-                first, "after the final read", kind, "goes", [one.id for one in named if kind in one.sends]
-            )
-            preliminary[kind] = picker(
-                second, "preliminary", kind, "early", [one.id for one in named if kind in one.sends_preliminary]
-            )
+            after, before = st.columns(2)
+            now = [one.id for one in named if kind in one.sends]
+            final[kind] = picker(after, f"{title}: after the final read", f"goes_{kind}", now)
+            now = [one.id for one in named if kind in one.sends_preliminary]
+            preliminary[kind] = picker(before, f"{title}: preliminary", f"early_{kind}", now)
         if st.form_submit_button("Save what goes where", key="save_results"):
             with refusals_shown():
                 choose_results(db, actor, final, preliminary)

@@ -89,6 +89,8 @@ def name_archive(page: Page, site: RunningApp, orthanc: Orthanc) -> None:
     page.get_by_role("spinbutton", name="Port").last.fill(str(orthanc.port))
     page.keyboard.press("Tab")
     page.locator(".st-key-save_archive_new_0 button").click()
+    page.get_by_text("Save what goes where").wait_for()
+    settled(page)
     page.get_by_role("combobox", name="Structured report (TID 1500): after the final read").click()
     page.get_by_role("option", name="Main PACS").click()
     page.keyboard.press("Escape")

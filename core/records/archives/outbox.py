@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, or_, select, update
 
 from core.errors import Conflict, NotFound
-from core.findings.finding import NO_ANNOTATIONS
+from core.findings.finding import NO_ANNOTATIONS, Annotations
 from core.findings.marks import SHOWING
 from core.records.audit import trail
 from core.records.database import tables
@@ -25,10 +25,12 @@ from core.records.queue import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, Queue
 from core.records.reads.annotations import annotations_of
 from core.records.reads.reading_leases import is_double_read
 from core.records.reads.rows import find_study
+from core.types import Modality
 
 RESULT_KINDS: Mapping[str, str] = {
     "sr": "Structured report (TID 1500)", "pdf": "Report as PDF", "sc": "Marked pictures (secondary capture)",
     "pr": "Marks over the pictures (presentation state)", "seg": "Outlines (segmentation)",
+    "cad": "Accepted marks of models (mammography CAD)",
 }  # fmt: skip
 """What can be sent, with its name on screen."""
 MARKS_SENT: Mapping[str, tuple[str, ...]] = {"sc": SHOWING, "pr": SHOWING, "seg": ("outline",)}
@@ -139,6 +141,10 @@ def _images_of(
 ) -> list[int]:
     """Numbers of the images that an object of this kind is made for: those with a mark, and those that had one in an
     object that this read replaces, so that what is taken back is replaced too."""
+    annotations = annotations_of(connection, [read.id]).get(read.id, NO_ANNOTATIONS)
+    before = {number for _, number in sent_before(connection, supersedes, archive_id, kind)}
+    if kind == "cad":
+        return [0] if before or _accepted_on_mammograms(connection, read, annotations) else []
     if kind not in MARKS_SENT:
         return [0]
     image = tables.image.c
@@ -146,10 +152,19 @@ def _images_of(
         (row.sha256, row.frame): row.position
         for row in connection.execute(select(tables.image).where(image.study_id == read.study_id))
     }
-    findings = annotations_of(connection, [read.id]).get(read.id, NO_ANNOTATIONS).findings
-    marks = [mark for finding in findings for mark in finding.marks if mark.kind in MARKS_SENT[kind]]
+    marks = [mark for finding in annotations.findings for mark in finding.marks if mark.kind in MARKS_SENT[kind]]
     marked = {positions[mark.image_sha256, mark.frame] + 1 for mark in marks}
-    return sorted(marked | {number for _, number in sent_before(connection, supersedes, archive_id, kind)})
+    return sorted(marked | before)
+
+
+def _accepted_on_mammograms(connection: Connection, read: Row[Any], annotations: Annotations) -> bool:
+    """Whether a model's proposal was taken as it was in a mammogram."""
+    image = tables.image.c
+    of_breast = select(image.sha256).where(
+        image.study_id == read.study_id, image.modality == Modality.MAMMOGRAPHY.value
+    )
+    mammograms = set(connection.execute(of_breast).scalars())
+    return any(one.answer == "accepted" and one.mark.image_sha256 in mammograms for one in annotations.proposals)
 
 
 def results_of(db: Database, actor: Actor, study_id: str) -> list[OutboxRow]:

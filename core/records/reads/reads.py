@@ -139,8 +139,8 @@ def record_first_read(
             marked |= {key: seen_in} if seen_in else {}
         if before.n_not_compared:
             marked["pictures_not_compared"] = before.n_not_compared
-        trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id, **marked)
         enqueue_results(connection, study_id, read_id)
+        trail.record(connection, person.id, "first read", f"study {study_id}", read=read_id, **marked)
     return read_id
 
 
@@ -210,10 +210,10 @@ def record_final_read(
         details = _checked_details(connection, study_id, sentence, density)
         read_id = _insert_read(connection, person, study, "final", impressions, comment, annotations, details=details)
         marked = insert_annotations(connection, study_id, read_id, annotations)
+        enqueue_results(connection, study_id, read_id)  # before the trail is locked, as the queue does it
         trail.record(
             connection, person.id, "final read", f"study {study_id}", read=read_id, is_amendment=is_amendment, **marked
         )
-        enqueue_results(connection, study_id, read_id)
     return read_id
 
 

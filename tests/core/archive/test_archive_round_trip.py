@@ -19,10 +19,12 @@ from sqlalchemy import select, update
 
 from core.archive import arrivals, probe, sending
 from core.archive.archives import ArchiveAddress, archives, change_archive, choose_results, name_archive
+from core.archive.cad_report import MAMMOGRAPHY_CAD_SR
 from core.archive.dicomweb import Criteria
 from core.errors import Conflict, InvalidInput, NotFound
 from core.findings.finding import Annotations, Finding
 from core.findings.marks import Mark
+from core.findings.proposals import Proposal
 from core.records import site_settings
 from core.records.archives import identity, outbox
 from core.records.audit import trail
@@ -383,6 +385,26 @@ def test_marks_go_back_as_an_object_for_each_image_and_a_correction_replaces_the
         assert before.SOPInstanceUID in str(after) or before.SeriesInstanceUID in str(after), kind
     assert fetched(db, ada, archive_id) == study_id
     assert arrivals.recent_arrivals(db, ada)[0].message == "It was here already.", "own pictures are no images of it"
+
+
+def test_a_cad_report_goes_only_where_a_models_mark_was_accepted_or_is_taken_back(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
+) -> None:
+    choose_results(db, ada, {"cad": [archive_id]}, {})
+    put_exam(orthanc)
+    study_id = fetched(db, ada, archive_id)
+    impressions = {"R": Impression("2", 5), "L": Impression("2", 5)}
+    reads.record_first_read(db, ada, study_id, impressions)
+    reads.reveal(db, ada, study_id)
+    drawn = outlined(db, ada, study_id)
+    for answer_given, n in (("rejected", 0), ("open", 0), ("accepted", 1), (None, 2)):
+        proposal = Proposal(drawn.findings[0].marks[0], "net", "ab" * 32, 0.9, 0.5, answer_given or "open")
+        given = replace(drawn, proposals=(proposal,)) if answer_given else drawn
+        reads.record_final_read(db, ada, study_id, impressions, annotations=given)
+        assert len(outbox.results_of(db, ada, study_id)) == n, answer_given
+    assert send_all(db) == 2
+    first, second = sorted(orthanc.objects("SR"), key=lambda one: "PredecessorDocumentsSequence" in one)
+    assert first.SOPClassUID == MAMMOGRAPHY_CAD_SR and first.SOPInstanceUID in str(second)
 
 
 def test_a_preliminary_result_says_so_and_the_final_one_replaces_it(

@@ -18,6 +18,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from test_structured_report import AT, CONTENT, FINDING, KEY, WEIGHTS
 
+from core.archive.cad_report import cad_report
 from core.archive.encapsulated_report import encapsulated_report
 from core.archive.presentation_state import presentation_state
 from core.archive.result_content import ResultContent, ResultImage, uid_of
@@ -284,6 +285,12 @@ def test_how_a_file_is_shown_is_read_from_it(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_of_a_colour_file_only_that_it_is_one_is_read() -> None:
+    stored = np.zeros((64, 64, 3), np.uint8)
+    found = json.loads(read_display(BytesIO(dicom(stored, bits=8, VOILUTSequence=[Dataset()]))))
+    assert found == {"photometric": "RGB", "samples": 3, "orientation": []}
+
+
 def test_a_mark_elsewhere_is_on_no_object() -> None:
     elsewhere = replace(FINDING, marks=tuple(replace(mark, image_sha256="2" * 64) for mark in FINDING.marks))
     found = state(replace(CONTENT, findings=(elsewhere,)))
@@ -294,7 +301,7 @@ def test_the_conformance_statement_knows_each_form_and_the_class_that_it_has() -
     named = {kind: {uid for one, uid, _ in conformance._RESULTS if one == kind} for kind in RESULT_KINDS}
     made = {
         "sr": structured_report(MARKED, KEY, **UIDS), "pdf": encapsulated_report(MARKED, **UIDS), "sc": capture(),
-        "pr": state(), "seg": outlines(),
+        "pr": state(), "seg": outlines(), "cad": cad_report(MARKED, **UIDS),
     }  # fmt: skip
     assert made.keys() == RESULT_KINDS.keys()
     for kind, found in made.items():
