@@ -101,23 +101,22 @@ def test_a_reader_study_goes_from_its_design_to_its_report(
     page.get_by_text("0 of 16 reads").wait_for()
 
     page.goto("/study_reading")
-    for number in range(1, 9):
+    for number in range(1, 4):
         page.get_by_text(f"Does it help?: {number - 1} of 8 reads").wait_for()
-        category = "4C" if number % 3 else "2"
-        page.get_by_role("radio", name=category, exact=True).click()
+        page.get_by_role("radio", name="4C", exact=True).click()
         settled(page)
-        page.get_by_role("radio", name=category, exact=True).click()  # once more: it stays
+        page.get_by_role("radio", name="4C", exact=True).click()  # once more: it stays
         page.get_by_role("button", name="Save and go on").click()
-    page.get_by_text("You have read every case").wait_for()
+    page.get_by_text("Does it help?: 3 of 8 reads").wait_for()
 
     (row,) = designs.list_reader_studies(db, people[0])
-    while (task := readings.turns(db, people[1])[0].task) is not None:
-        readings.begin_task(db, people[1], row.id, task)
-        if task.modality == "aided":
-            reads.reveal(db, people[1], task.case.study_id)
-        sick = any(task.case.truth.values())
-        said = Impression("4B", 70 if sick else 20 + 10 * task.number)
-        readings.save_read(db, people[1], row.id, task, dict.fromkeys(task.case.truth, said))
+    for reader in people:
+        while (task := readings.turns(db, reader)[0].task) is not None:
+            readings.begin_task(db, reader, row.id, task)
+            if task.modality == "aided":
+                reads.reveal(db, reader, task.case.study_id)
+            said = Impression("4B", 70 if any(task.case.truth.values()) else 20 + 7 * task.number)
+            readings.save_read(db, reader, row.id, task, dict.fromkeys(task.case.truth, said))
 
     page.goto("/reader_studies")
     page.get_by_role("button", name="Close the reading").click()
