@@ -16,6 +16,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 from streamlit.navigation.page import StreamlitPage
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
 
@@ -182,6 +183,9 @@ else:
     try:
         environment = session.environment()
         media.install()
+        # Streamlit takes the folder's name for its older way of making pages until `st.navigation` has run once: the
+        # first visitor after a start who followed a link would find "Page not found" over the page.
+        PagesManager.uses_pages_directory = False
         middleware = build_middleware(
             index_html=(Path(st.__file__).parent / "static" / "index.html").read_text(encoding="utf-8"),
             is_signed_in=lambda token: sessions.person_of(session.database(), session.settings(), token) is not None,

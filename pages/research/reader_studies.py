@@ -39,9 +39,8 @@ def design(actor: SignedIn) -> str | None:
     """The form of a new one; the id of the one that was made."""
     title = st.text_input("Title", max_chars=120, key="rs_title")
     question = st.text_area("Question", max_chars=1000, height=68, key="rs_question")
-    left, middle, right = st.columns(3)
+    left, right = st.columns([1, 3])
     modality = Modality(left.selectbox("Kind of image", [one.value for one in Modality], key="rs_modality"))
-    seed = int(middle.number_input("Seed", 0, 2**31 - 1, 0, key="rs_seed", help="Of cases, groups and orders"))
     with right:
         cases, of_data_set, source = choose_cases(actor, modality)
     kinds = [any(case.truth.values()) for case in cases]
@@ -52,10 +51,11 @@ def design(actor: SignedIn) -> str | None:
             "with both among the pictures that are held back."
         )
         return None
-    left, middle, right = st.columns(3)
+    left, middle, right, last = st.columns(4)
     positive = int(left.number_input(f"With a malignant breast (of {n_malignant})", 1, n_malignant, n_malignant))
     negative = int(middle.number_input(f"Without (of {n_other})", 1, n_other, n_other))
     n_training = int(right.number_input("Training cases", 0, 20, 0, help="Read first, and counted for nothing"))
+    seed = int(last.number_input("Seed", 0, 2**31 - 1, 0, key="rs_seed", help="Of cases, groups and orders"))
     st.caption(
         f"{100 * positive / (positive + negative):.0f} % of the cases have cancer; in screening it is about 0.6 %. "
         "The protocol states this enrichment."
@@ -93,7 +93,8 @@ def design(actor: SignedIn) -> str | None:
 def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCase], tuple[int, str] | None, str]:
     """The cases; of a data set also its version and label for malignant; and what the source is called."""
     sets = {one.source: one for one in data_set_cases.data_sets_at_hand(database(), actor, modality)}
-    source = st.selectbox("Cases from", [OWN_STUDIES, *sets], key=f"rs_source_{modality}")
+    left, right = st.columns([2, 1])
+    source = left.selectbox("Cases from", [OWN_STUDIES, *sets], key=f"rs_source_{modality}")
     if source == OWN_STUDIES:
         at_hand = designs.cases_at_hand(database(), actor, modality)
         st.caption(f"{len(at_hand.cases)} with their final read and a truth for every breast.")
@@ -102,7 +103,7 @@ def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCas
         return at_hand.cases, None, ""
     labels = list(sets[source].labels)
     likely = next((one for one in data_set_cases.MALIGNANT_LABELS if one in labels), labels[0])
-    label = st.selectbox("Label that is malignant", labels, index=labels.index(likely), key=f"rs_label_{source}")
+    label = right.selectbox("Label that is malignant", labels, index=labels.index(likely), key=f"rs_label_{source}")
     st.caption("A picture is a case. A model that was trained on other data may know it all the same.")
     found = data_set_cases.cases_of_version(database(), actor, sets[source].version_id, label)
     return found, (sets[source].version_id, label), f"{source}, malignant: {label}"[:200]
