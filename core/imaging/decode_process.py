@@ -1,9 +1,9 @@
 """Decode one file in a short-lived child process with memory, processor and time limits.
 
-Parent: `decode`, `decode_frames`. Child: `python -m core.imaging.decode_process '<request as JSON>'`, the file on standard input, the
-answer on standard output: 8 bytes of length, JSON, then the pixels as raw float32; of all frames one answer after
-another. Nothing touches the disk, nothing is pickled, and the child sees neither the parent's environment nor the site's key. On Windows and macOS, where
-RLIMIT_AS is missing or not kept, only the time limit holds.
+Parent: `decode`, `decode_frames`. Child: `python -m core.imaging.decode_process '<request as JSON>'`, the file on
+standard input, the answer on standard output: 8 bytes of length, JSON, then the pixels as raw float32; of all frames
+one answer after another. Nothing touches the disk, nothing is pickled, and the child sees neither the parent's
+environment nor the site's key. On Windows and macOS, where RLIMIT_AS is missing or not kept, only the time limit holds.
 """
 
 from __future__ import annotations
