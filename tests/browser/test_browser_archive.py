@@ -141,6 +141,8 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     page.get_by_text("Probability of malignancy").first.wait_for()
     settled(page)
     shown = page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
+    page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
+    settled(page)
     give(page, {}, "Save final assessment")
     # Beside the study only once the read is saved: leaving before would take the click back.
     page.get_by_text("Structured report (TID 1500)").wait_for()
