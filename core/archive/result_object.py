@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from core.archive.result_content import ResultContent, ResultImage, uid_of
@@ -155,13 +155,17 @@ class MarkedPlace:
 
 
 def marked_places(content: ResultContent, image: ResultImage | None = None) -> list[MarkedPlace]:
-    """The marks of all findings, on one image where it is given; without those on images that the archive lacks."""
+    """The marks of all findings, on one image and its frame where it is given; without those on images that the archive
+    lacks. A mark on another frame of a clip is on the image with that frame."""
     by_file = {(one.sha256, one.frame): one for one in content.images}
+    clips = {one.sha256: one for one in content.images if one.n_frames > 1}
     found = []
     for number, finding in enumerate(content.findings, start=1):
         sizes: Sequence[Measured | None] = (*finding.sizes, *[None] * len(finding.marks))
         for place, (mark, size) in enumerate(zip(finding.marks, sizes, strict=False), start=1):
             on = by_file.get((mark.image_sha256, mark.frame))
-            if on is not None and (image is None or on.id == image.id):
+            if on is None and mark.image_sha256 in clips:
+                on = replace(clips[mark.image_sha256], frame=mark.frame)
+            if on is not None and (image is None or (on.id, on.frame) == (image.id, image.frame)):
                 found.append(MarkedPlace(number, f"finding {number}.{place}", finding, mark, size, on))
     return found

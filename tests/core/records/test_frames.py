@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from record_site import CALM, add_person, answer, explanation, stored_files
 from sqlalchemy import select
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
-from core.findings.finding import Annotations, Measurement
+from core.findings.finding import Annotations, Finding, Measurement
 from core.findings.marks import Mark, Measured
 from core.imaging import intake
 from core.imaging.intake import read_upload
@@ -24,7 +26,7 @@ from core.records.reads.annotations import measured_here
 from core.records.reads.frames import frame_pixels
 from core.records.reads.studies import choose_frame, create_study, delete_study, load_study
 from core.settings import Settings
-from core.types import Image
+from core.types import Image, Modality
 
 N = 4
 STORED = np.stack([np.rint(ultrasound(seed=number) * 255).astype(np.uint8) for number in range(N)])
@@ -100,6 +102,18 @@ def test_a_mark_on_any_frame_is_measured_on_that_frame(records: Database, ann: P
     beyond = replace(given, measurements=(Measurement(replace(marks[0], frame=N), Measured(False)),))
     with pytest.raises(InvalidInput, match="not in this study"):
         measured_here(records, study_id, beyond)
+
+
+def test_a_mark_on_another_frame_goes_to_the_archive_with_that_frame() -> None:
+    from core.archive.result_content import ResultContent, ResultImage
+    from core.archive.result_object import marked_places
+
+    image = ResultImage("i", "a" * 64, {}, "R", Modality.ULTRASOUND, None, 2, N, 0, 1.0)
+    marks = tuple(Mark("a" * 64, frame, "point", ((1.0, 1.0),)) for frame in (2, 3))
+    finding = Finding("R", Modality.ULTRASOUND, "mass", marks)
+    content = cast(ResultContent, SimpleNamespace(images=(image,), findings=(finding,)))
+    assert [place.image.frame for place in marked_places(content)] == [2, 3]
+    assert [place.mark.frame for place in marked_places(content, image)] == [2], "its picture shows no other frame"
 
 
 def test_frames_go_with_their_study_and_nothing_else_takes_them(records: Database, ann: Person, clip: Image) -> None:

@@ -394,12 +394,11 @@ def test_a_frame_of_a_clip_answers_whoever_may_see_the_study_and_is_not_cached(
     assert answer.status_code == 200 and answer.headers["cache-control"] == "private, no-store"
     assert answer.content == frame_content(pixels[1], stored_image.frames[1])
     assert answer.content[:32].hex() == stored_image.frames[1].removesuffix(".png")
-    for path in (f"/frames/{stored_image.id}/2", f"/frames/{'0' * 32}/0", "/frames/x/y"):
+    for path in (f"/frames/{stored_image.id}/2", f"/frames/{'0' * 32}/0"):
         assert signed_in.get(path).status_code == 404
-    accounts.set_roles(db, anna, anna.id, ["administrator"])
+    rex = accounts.create_person(db, anna, name="Rex Sand", password=PASSWORD, roles=["researcher"])
+    signed_in.cookies.set(SESSION_COOKIE, sessions.start_session(db, rex))
     assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 403
-    accounts.set_roles(db, anna, anna.id, ["administrator", "radiologist"])
-    assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 200
     signed_in.cookies.clear()
     assert signed_in.get(f"/frames/{stored_image.id}/1").status_code == 403
 
