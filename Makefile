@@ -46,10 +46,10 @@ PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/tes
 	tests/browser/test_browser_archive.py
 
 test: $(DEV_STAMP)
-	@$(PY) -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(PROOFS))
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))
 
 proof-short: $(DEV_STAMP)
-	@$(PY) -m pytest -n 2 --dist loadfile $(PROOFS)
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PROOFS)
 
 check: $(DEV_STAMP)
 	@$(PY) -m ruff format --check .

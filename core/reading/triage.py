@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from core.models.aggregate import BreastScore
 from core.models.cards import Card, live_cards
 from core.models.lead import lead_of
-from core.reading.second_read import cards_for, read_image
 from core.records.database.db import Database
 from core.records.people.permissions import SignedIn
 from core.records.reads import predictions, studies
@@ -48,6 +47,8 @@ def urgencies(db: Database, person: SignedIn, study_ids: Sequence[str]) -> Mappi
 
 def answer_waiting(db: Database, person: SignedIn, study_ids: Sequence[str]) -> threading.Thread | None:
     """Have the leads read the first of these studies that they have not read; None where that is done or under way."""
+    from core.reading.second_read import cards_for, read_image  # statistics load where models are asked
+
     known = predictions.scores_for_triage(db, person, study_ids)
     waiting = [study_id for study_id in study_ids if study_id not in known][:AT_ONCE]
     cards = _leads(current(db))

@@ -61,7 +61,7 @@ def test_leads_read_what_nobody_has_read_and_their_numbers_stay_hidden(
         said = answer(image, model_id=card.model_id, weights=card.weights_sha256, malignant=numbers[image.sha256])
         return replace(said, threshold=0.5), explanation()
 
-    monkeypatch.setattr(triage, "read_image", read)
+    monkeypatch.setattr(second_read, "read_image", read)
     thread = triage.answer_waiting(records, ada, ids)
     assert thread is not None
     thread.join(60)
@@ -87,7 +87,7 @@ def test_what_fails_ahead_of_readers_stops_nobody(
     def read(*_: object, **__: object) -> None:
         raise RuntimeError("no model")
 
-    monkeypatch.setattr(triage, "read_image", read)
+    monkeypatch.setattr(second_read, "read_image", read)
     for _ in range(2):
         thread = triage.answer_waiting(records, ada, [study_id])
         assert thread is not None
