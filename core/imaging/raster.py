@@ -46,7 +46,7 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
             f"This {kind} is animated. Save the one picture that should be read as a {kind} of its own."
         )
     if n_frames > 1 and not 0 <= frame < n_frames:
-        raise UnreadableImage(f"This file has {n_frames} pages; choose one from 0 to {n_frames - 1}.")
+        raise UnreadableImage(f"This file has {n_frames} frames; choose one from 0 to {n_frames - 1}.")
     if n_frames > 1:
         raster.seek(frame)
     _require_size(raster, limits)

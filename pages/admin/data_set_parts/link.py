@@ -162,7 +162,7 @@ def _ask_columns(headers: Headers, sheets: LinkSheets) -> LinkColumns:
         st.caption("datacombined")
         combined = _ask_key(headers.combined, likely.combined, "combined")
         st.caption("data_validation_x")
-        has_path_alone = not any(getattr(likely.validation, part) for part in _WORDS)
+        has_path_alone = len(headers.validation) <= len(_WORDS)  # beside the path fewer than the key's four
         way = st.segmented_control(
             "Join by", [BY_COLUMNS, BY_PATH], default=BY_PATH if has_path_alone else BY_COLUMNS, required=True,
             key=f"link_way_{round_()}_{has_path_alone}",

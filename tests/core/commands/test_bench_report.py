@@ -8,12 +8,11 @@ import pytest
 
 from core.commands import bench_report
 from core.commands.bench_report import BUSY, write_section
-from core.models import inference
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(inference, "processor_text", lambda: "A processor, 2 cores")
+    monkeypatch.setattr("core.models.inference.processor_text", lambda: "A processor, 2 cores")
     return tmp_path / "benchmarks.md"
 
 

@@ -332,7 +332,7 @@ def test_deflated_and_unknown_syntaxes_are_refused_before_parsing(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("the data set must not be parsed")
 
-    monkeypatch.setattr("core.imaging.dicom.header.dcmread", fail)
+    monkeypatch.setattr("pydicom.dcmread", fail)
     with pytest.raises(UnreadableImage, match=words):
         read(data)
 

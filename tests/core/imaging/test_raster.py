@@ -64,12 +64,12 @@ def test_white_is_zero_in_a_16_bit_tiff_is_inverted() -> None:
     assert np.allclose(read(data, "TIFF").pixels, 1 - plain.pixels)
 
 
-def test_a_page_of_several_is_chosen_and_named() -> None:
+def test_a_frame_of_several_is_chosen_and_named() -> None:
     pages = [Raster.fromarray((GREY * level).astype(np.uint8)) for level in (255, 100, 50)]
     data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
     first, second = read(data, "TIFF"), read(data, "TIFF", frame=1)
     assert first.n_frames == 3 and second.frame == 1 and second.pixels.max() < first.pixels.max()
-    assert "3 pages" in second.warnings[0]
+    assert "3 frames" in second.warnings[0]
     with pytest.raises(UnreadableImage, match="from 0 to 2"):
         read(data, "TIFF", frame=3)
 
