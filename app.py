@@ -30,11 +30,10 @@ from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import answers_seen, retention
 from core.records.releases import decisions
-from core.server import inbox
+from core.server import inbox, libraries
 from core.server.callback import SingleSignOn
 from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
-from core.server.libraries import loaded_in_background
 from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
 from core.serving.client import serving
@@ -119,6 +118,9 @@ def draw() -> None:
     page = st.navigation(pages_for(person), position="top")
     session.ASKED_PAGE.set(page.url_path)
     draw_frame(person, settings)
+    if person is not None and not libraries.are_loaded():
+        with st.spinner("The server has just started and gets ready"):
+            libraries.wait_until_loaded()
     page.run()
 
 
@@ -154,8 +156,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     temporary = own_temporary_folder(settings.state_dir)
     models = serving(settings)
     with (
-        temporary, heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
-        copies.scheduled(db), supervised, models, loaded_in_background(),
+        temporary, libraries.loaded_in_background(), heads.written_daily(db), retention.applied(db),
+        answers_seen.hashing(db), sending.working(db), copies.scheduled(db), supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

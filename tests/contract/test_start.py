@@ -49,7 +49,8 @@ print(json.dumps(found))
 def test_server_and_first_pages_load_no_statistics_no_print_no_dicom_and_the_rest_is_there_before_a_reader_clicks(
     tmp_path: Path,
 ) -> None:
-    later = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in libraries.LATER)
+    names = (*libraries.AT_ONCE, *libraries.LATER)
+    later = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names)
     server, first, after, reading = loaded(
         tmp_path, "import app", "\n".join(map(imports_of, FIRST_PAGES)), later, "\n".join(map(imports_of, READER_PAGES))
     )
@@ -69,6 +70,7 @@ def test_a_library_that_does_not_load_keeps_the_others_from_nothing(
         if name == "broken":
             raise ImportError(name)
 
+    monkeypatch.setattr(libraries, "AT_ONCE", ())
     monkeypatch.setattr(libraries, "LATER", ("one", "broken", "other"))
     monkeypatch.setattr(libraries, "AFTER_SECONDS", 0.0)
     monkeypatch.setattr(libraries.importlib, "import_module", load)
@@ -79,3 +81,27 @@ def test_a_library_that_does_not_load_keeps_the_others_from_nothing(
             libraries.threading.Event().wait(0.01)
     assert seen == ["one", "broken", "other"]
     assert "broken was not loaded" in caplog.text
+
+
+def test_a_page_waits_until_what_it_may_need_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads in one package would each find it half loaded."""
+    goes_on, seen = libraries.threading.Event(), []
+
+    def load(name: str) -> None:
+        goes_on.wait(10)
+        seen.append(name)
+
+    monkeypatch.setattr(libraries, "AT_ONCE", ())
+    monkeypatch.setattr(libraries, "LATER", ("one", "other"))
+    monkeypatch.setattr(libraries, "AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(libraries.importlib, "import_module", load)
+    libraries.wait_until_loaded()  # of the test before
+    with libraries.loaded_in_background():
+        assert not libraries.are_loaded()
+        libraries.threading.Timer(0.1, goes_on.set).start()
+        libraries.wait_until_loaded()
+        assert seen == ["one", "other"] and libraries.are_loaded()
+    with libraries.loaded_in_background():
+        pass  # ended before it began
+    libraries.wait_until_loaded()
+    assert libraries.are_loaded()

@@ -94,8 +94,10 @@ def test_the_hosted_checks_run_what_the_own_check_runs_on_every_supported_python
 def test_every_test_is_of_the_tests_or_of_the_short_proofs() -> None:
     """What one leaves out, the other runs; a name that is there no more would leave out nothing."""
     done = {
-        name: subprocess.run(["make", "--dry-run", "--assume-old=.venv/.installed-dev", name], cwd=ROOT, check=True,
-                             capture_output=True, text=True).stdout
+        name: subprocess.run(
+            ["make", "--no-print-directory", "--dry-run", "--assume-old=.venv/.installed-dev", name],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout
         for name in ("test", "proof-short")
     }  # fmt: skip
     left_out = re.findall(r"--ignore=(\S+)", done["test"])

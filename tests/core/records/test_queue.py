@@ -341,7 +341,7 @@ def _two_results(db: Database) -> list[int]:
     study_id = create_study(db, person, display_name="x", images=[picture()])
     with db.begin() as connection:
         archive = {"name": "pacs", "dicomweb_url": "http://a", "ae_title": "", "host": "", "sends": [], "pushes": False}
-        archive |= {"created_by": person.id, "created_at": tables.now()}
+        archive |= {"sends_preliminary": [], "created_by": person.id, "created_at": tables.now()}
         archive_id = connection.execute(
             insert(tables.archive).values(**archive).returning(tables.archive.c.id)
         ).scalar()
@@ -352,6 +352,7 @@ def _two_results(db: Database) -> list[int]:
             "study_id": study_id,
             "read_id": read_id,
             "archive_id": archive_id,
+            "image": 0,
             "sop_instance_uid": "",
             "tries": 0,
         }
