@@ -92,6 +92,7 @@ def name_archive(page: Page, site: RunningApp, orthanc: Orthanc) -> None:
     page.get_by_text("Save what goes where").wait_for()
     settled(page)
     page.get_by_role("combobox", name="Structured report (TID 1500): after the final read").click()
+    page.keyboard.press("ArrowDown")  # opens what the click may only have given the focus
     page.get_by_role("option", name="Main PACS").click()
     page.keyboard.press("Escape")
     settled(page)
