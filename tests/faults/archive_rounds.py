@@ -16,7 +16,6 @@ import socket
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +24,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from kill_figures import Figures, drawn_signal, left_in
+from kill_figures import Figures, drawn_signal, left_in, to_log, until
 from made_images import MG, dicom, stored_mammogram
 from record_site import AtTerminal, add_person, answer, at_terminal, explanation, picture
 from sqlalchemy import Connection, select, update
@@ -75,7 +74,7 @@ class ListenerRounds:
         process.start()
         taken: list[tuple[str, str]] = []
         sender = threading.Thread(target=self._send, args=(port, draw.randrange(10**9), taken))
-        if not _until(lambda: _listens(port), 60):
+        if not until(lambda: _listens(port), 60):
             figures.half.append(f"{seed}: the listener did not begin")
         sender.start()
         time.sleep(draw.uniform(0, SECONDS_MOST))
@@ -225,7 +224,7 @@ class SendingRounds:
             process.start()
             self._read_study(db, draw.randrange(10**9))
             n_asked = self.archive.n_asked
-            _until(lambda: self.archive.n_asked > n_asked, 20)  # it begins to send
+            until(lambda: self.archive.n_asked > n_asked, 20)  # it begins to send
             time.sleep(draw.uniform(0, SECONDS_MOST))
             done = self._states(db, DONE)
             number = drawn_signal(draw)
@@ -305,7 +304,7 @@ class SendingRounds:
 
 def listen(settings: Settings, port: int, log: Path) -> None:
     """The whole life of `python -m core dicom-listen`; studies are made by the judge."""
-    _to_log(log)
+    to_log(log)
     os.environ["SECONDREAD_STATE_DIR"] = str(settings.state_dir)
     listener.SWEEP_SECONDS = 600.0
     dicom_listen.run(Namespace(host="127.0.0.1", port=port))
@@ -313,7 +312,7 @@ def listen(settings: Settings, port: int, log: Path) -> None:
 
 def send(settings: Settings, log: Path) -> None:
     """What the worker does for archives, until it is told to end."""
-    _to_log(log)
+    to_log(log)
     sending.LOOK_SECONDS = 0.1
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -321,12 +320,6 @@ def send(settings: Settings, log: Path) -> None:
     with files.own_temporary_folder(settings.state_dir), sending.working(db):
         ended.wait()
     db.close()
-
-
-def _to_log(log: Path) -> None:
-    terminal = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(terminal, 1)
-    os.dup2(terminal, 2)
 
 
 def _open_site(settings: Settings, address: ArchiveAddress) -> tuple[AtTerminal, int]:
@@ -359,12 +352,3 @@ def _expired(db: Database, table: Any) -> int:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _until(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -93,6 +95,23 @@ class Rounds(Protocol):
 
 def drawn_signal(draw: random.Random) -> signal.Signals:
     return draw.choice(SIGNALS)
+
+
+def until(is_so: Callable[[], bool], seconds: float) -> bool:
+    """Whether it became so in that time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def to_log(log: Path) -> None:
+    """What this process says goes to the end of that file."""
+    terminal = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(terminal, 1)
+    os.dup2(terminal, 2)
 
 
 def left_in(state_dir: Path) -> list[str]:

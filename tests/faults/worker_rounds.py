@@ -13,7 +13,6 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import made_data_sets
 from decode_rounds import children_with
-from kill_figures import Figures, drawn_signal, left_in
+from kill_figures import Figures, drawn_signal, left_in, to_log, until
 from record_site import AtTerminal, add_person, at_terminal
 from warm_server import context
 
@@ -109,7 +108,7 @@ class WorkerRounds:
                 figures.half.append(f"{seed}: the worker did not end by {number.name}")
                 process.kill()
                 process.join()
-            if not _until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30):
+            if not until(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30):
                 figures.left_over.append(f"{seed}: a training goes on that nobody watches")
             self._judge(db, seed, seen, figures)
         finally:
@@ -120,20 +119,20 @@ class WorkerRounds:
 
     def _is_taken(self, db: Database) -> bool:
         """Whether some attempt began within the time that a lease and a start take; what ends at once did, too."""
-        return _until(lambda: QUEUED not in {job["state"] for job in self._jobs(db).values()}, TAKEN_SECONDS)
+        return until(lambda: QUEUED not in {job["state"] for job in self._jobs(db).values()}, TAKEN_SECONDS)
 
     def _wait(self, db: Database, draw: random.Random) -> None:
         """Until a random moment; in one of two rounds one within two seconds of the model's folder appearing."""
         if draw.random() < 0.5:
             folders = [trainings.folder_of(self.settings, number) / "out" for number in self._open(db)]
-            _until(lambda: any(folder.exists() for folder in folders) or not self._open(db), 6 * SECONDS_MOST)
+            until(lambda: any(folder.exists() for folder in folders) or not self._open(db), 6 * SECONDS_MOST)
             time.sleep(draw.uniform(0, 2.0))
         else:
-            _until(lambda: not self._open(db), draw.uniform(0.02, SECONDS_MOST))
+            until(lambda: not self._open(db), draw.uniform(0.02, SECONDS_MOST))
 
     def _settle(self, db: Database) -> None:
         """The worker says what became of a child that was killed."""
-        _until(lambda: not self._open(db), 10)
+        until(lambda: not self._open(db), 10)
 
     def _open(self, db: Database) -> list[int]:
         return [number for number, job in self._jobs(db).items() if job["state"] in OPEN]
@@ -190,18 +189,7 @@ class WorkerRounds:
 
 def work(settings: Settings, log: Path) -> None:
     """The worker's whole life, as `python -m train worker` has it, with a short lease."""
-    terminal = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(terminal, 1)
-    os.dup2(terminal, 2)
+    to_log(log)
     os.environ["SECONDREAD_STATE_DIR"] = str(settings.state_dir)
     worker.LocalExecutor = partial(LocalExecutor, command=(sys.executable, str(STAND_IN)))  # type: ignore[misc]
     worker.run_worker(settings, with_app=False, lease_seconds=LEASE_SECONDS)
-
-
-def _until(is_so: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from made_images import MG, dicom, stored_mammogram
 from orthanc_site import AE_TITLE, Orthanc
-from record_site import Somebody, add_person, answer, explanation
+from record_site import Somebody, answer, explanation
 from sqlalchemy import select, update
 
 from core.archive import arrivals, probe, sending
@@ -29,30 +28,15 @@ from core.records import site_settings
 from core.records.archives import identity, outbox
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, open_database
+from core.records.database.db import Database
 from core.records.reads import predictions, reads, retention, studies, worklist
 from core.records.reads.reads import Impression
-from core.settings import REPOSITORY, Settings
+from core.settings import REPOSITORY
 from core.types import Modality
 
 PATIENT, NAME, ACCESSION = "P-4711", "Planted^Petra", "ACC-0815"
 STUDY = "1.2.826.0.1.3680043.8.498.4711"
 WHO = {"worker": "test", "machine": "here"}
-
-
-@pytest.fixture
-def db(orthanc: Orthanc, tmp_path: Path) -> Iterator[Database]:
-    """A new site that knows what signs in, and an empty archive."""
-    orthanc.empty()
-    settings = Settings(state_dir=tmp_path / "state", archive_credentials=f"pacs = {orthanc.credentials}")
-    opened = open_database(settings)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def ada(db: Database) -> Somebody:
-    return add_person(db, "Dr Ada")
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,23 +18,13 @@ from core.archive.watching import WatchRules, fits
 from core.errors import ArchiveRefused, InvalidInput, NotAllowed
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, open_database
+from core.records.database.db import Database
 from core.records.reads import studies
-from core.settings import Settings
 
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 ROOT = "1.2.826.0.1.3680043.8.498.7"
 WHO = {"worker": "test", "machine": "here"}
 PATIENT = "P-4711"
-
-
-@pytest.fixture
-def db(orthanc: Orthanc, tmp_path: Path) -> Iterator[Database]:
-    orthanc.empty()
-    settings = Settings(state_dir=tmp_path / "state", archive_credentials=f"pacs = {orthanc.credentials}")
-    opened = open_database(settings)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from orthanc_site import AE_TITLE, Orthanc
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config, build_role, evt
-from record_site import Somebody, add_person
+from record_site import Somebody
 from sqlalchemy import update
 from test_archive_round_trip import STUDY, fetched, put_exam, read_to_the_end
 
@@ -22,26 +20,16 @@ from core.archive.listener import listening
 from core.errors import InvalidInput
 from core.records.archives import outbox
 from core.records.database import tables
-from core.records.database.db import Database, open_database
-from core.settings import Settings
+from core.records.database.db import Database
 
 WHO = {"worker": "test", "machine": "here"}
 
 
 @pytest.fixture
-def db(orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def db(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(_config, "STORE_RECV_CHUNKED_DATASET", False)  # and as it was for others
     monkeypatch.setattr(commitment, "ANSWER_SECONDS", 0.2)
-    orthanc.empty()
-    settings = Settings(state_dir=tmp_path / "state", archive_credentials=f"pacs = {orthanc.credentials}")
-    opened = open_database(settings)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def ada(db: Database) -> Somebody:
-    return add_person(db, "Dr Ada")
+    return db
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from orthanc_site import Orthanc
-from record_site import Somebody, add_person
+from record_site import Somebody
 from sqlalchemy import select, update
 from test_archive_round_trip import NAME, PATIENT, STUDY, address, view
 
@@ -22,26 +20,11 @@ from core.errors import ArchiveAway, InvalidInput
 from core.imaging.dicom.source import OF_STUDY
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, open_database
+from core.records.database.db import Database
 from core.records.people.permissions import Actor
 from core.records.reads.worklist import n_open, worklist
-from core.settings import Settings
 
 WHO = {"worker": "test", "machine": "here"}
-
-
-@pytest.fixture
-def db(orthanc: Orthanc, tmp_path: Path) -> Iterator[Database]:
-    orthanc.empty()
-    settings = Settings(state_dir=tmp_path / "state", archive_credentials=f"pacs = {orthanc.credentials}")
-    opened = open_database(settings)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def ada(db: Database) -> Somebody:
-    return add_person(db, "Dr Ada")
 
 
 @pytest.fixture
