@@ -27,6 +27,7 @@ from core.commands import (
     read,
     reader_study,
     restore,
+    store,
 )
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dicom_listen,
         conformance,
         deidentify,
+        store,
     ):
         command.add_parser(subparsers)
     try:

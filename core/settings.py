@@ -52,6 +52,9 @@ class Settings:
     state_dir: holds the database, the image store, the site's key and logs; nothing is written elsewhere.
     database_url: empty means SQLite in `state_dir`; `postgresql://user:password@host/name` moves it.
     weights_dir: the shipped models, one folder each.
+    store_url: s3://bucket/prefix, where pictures, heat maps and trained models lie instead of in `state_dir`, so that
+        several machines share them; empty for the folder. store_endpoint: the address of an S3 service that is not
+        Amazon's. store_cache_mib: of what was read from there, as copies on this machine.
     reading_mode: "read_first" hides everything of the AI until a first impression is saved; "concurrent" does not.
     thresholds: "card" takes each model's own, "sensitivity" the one that finds `threshold_sensitivity` per cent of its
         positive validation cases, "site" the site's own value where an administrator has set one.
@@ -97,6 +100,9 @@ class Settings:
     state_dir: Folder = Path.home() / ".secondread"
     database_url: str = ""
     weights_dir: Folder = REPOSITORY / "weights"
+    store_url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)?$")] = ""
+    store_endpoint: str = ""
+    store_cache_mib: PositiveInt = 4096
     site_name: str = ""
     reading_mode: ReadingMode = "read_first"
     thresholds: ThresholdPolicy = "card"
@@ -151,7 +157,7 @@ class Settings:
             raise InvalidSettings(_sentence(error.errors(include_url=False)[0])) from error
         _networks(settings.trusted_proxies)
         _hosts(settings.allowed_hosts)
-        for name in ("public_url", "sso_discovery_url"):
+        for name in ("public_url", "sso_discovery_url", "store_endpoint"):
             _split(name, getattr(settings, name))
         _check_single_sign_on(settings)
         return settings
@@ -255,6 +261,8 @@ def _sentence(error: ErrorDetails) -> str:
         what = f"{text!r}; it can be {options}"
     elif kind.startswith("bool"):
         what = f"{text!r}; use 1 or 0"
+    elif kind == "string_pattern_mismatch" and error["loc"][0] == "store_url":
+        what = f"{text!r}; it is s3://bucket/prefix, or empty for the state folder"
     elif kind == "string_pattern_mismatch":
         what = f"{text!r}; it has 1 to 16 printable ASCII characters without backslash"
     elif kind == "less_than_equal":

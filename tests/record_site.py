@@ -121,7 +121,7 @@ def explanation(seed: int = 0) -> Explanation:
 
 def stored_files(db: Database) -> list[str]:
     """Every file of the image store, whatever it is called."""
-    return sorted(path.name for path in db.store.folder.rglob("*") if path.is_file())
+    return sorted(path.name for path in (db.settings.state_dir / "store").rglob("*") if path.is_file())
 
 
 class PostgresServer:

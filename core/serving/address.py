@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import secrets
 import sys
 from collections.abc import Iterator
@@ -38,9 +40,23 @@ def serving_key(settings: Settings) -> bytes:
     return path.read_bytes()
 
 
+def new_socket() -> str:
+    """A name for the socket of a service on this machine."""
+    return f"{_machine()}-{secrets.token_hex(4)}{SUFFIX}"
+
+
 def sockets(settings: Settings) -> tuple[str, ...]:
-    """The names of the sockets that services of this site listen, or listened, at."""
-    return tuple(sorted(path.name for path in serving_dir(settings).glob(f"*{SUFFIX}")))
+    """The names of the sockets that services on this machine listen, or listened, at.
+
+    Other machines may share the state folder; nobody here can speak to their sockets, nor tell whether they live.
+    """
+    names = (path.name for path in serving_dir(settings).glob(f"*{SUFFIX}"))
+    return tuple(sorted(name for name in names if "-" not in name or name.startswith(f"{_machine()}-")))
+
+
+def _machine() -> str:
+    """8 hex digits of this machine's name; sockets of version 0.1.0 have none."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import socket
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from core.models.loaded import Weighted
 from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared
 from core.serving import wire
-from core.serving.address import SUFFIX, reachable, serving_dir, serving_key, sockets
+from core.serving.address import new_socket, reachable, serving_dir, serving_key, sockets
 from core.serving.desk import Urgency
 from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
 from core.serving.service import warmed
@@ -203,7 +202,7 @@ def supervised(settings: Settings) -> Iterator[Service]:
     for name in sockets(settings):
         if not Service(settings, name, start_seconds=0).is_there():
             (serving_dir(settings) / name).unlink(missing_ok=True)
-    name = f"{secrets.token_hex(4)}{SUFFIX}"
+    name = new_socket()
     serving_key(settings)
     is_over = threading.Event()
 

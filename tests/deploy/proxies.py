@@ -137,14 +137,15 @@ class _Here(http.client.HTTPSConnection):
 
 
 @contextmanager
-def running_nginx(folder: Path, upstream: int) -> Iterator[RunningProxy]:
-    """nginx with deploy/nginx/secondread.conf in front of 127.0.0.1:`upstream`. Ends with the block."""
+def running_nginx(folder: Path, upstream: int, other: int = 0) -> Iterator[RunningProxy]:
+    """nginx with deploy/nginx/secondread.conf in front of 127.0.0.1:`upstream`, and `other`. Ends with the block."""
     program = needed_program("nginx", "nginx-light")
     certificate, port, http_port = make_certificate(folder), free_port(), free_port()
     site = filled(
         (DEPLOY / "nginx" / "secondread.conf").read_text(encoding="utf-8"),
         {
-            "server 127.0.0.1:8501;": f"server 127.0.0.1:{upstream};",
+            "server 127.0.0.1:8501 ": f"server 127.0.0.1:{upstream} ",
+            "# server 10.1.0.12:8501 ": f"server 127.0.0.1:{other} " if other else "# server 10.1.0.12:8501 ",
             "listen 80;": f"listen 127.0.0.1:{http_port};",
             "listen 443 ": f"listen 127.0.0.1:{port} ",
             "secondread.example": HOST,
@@ -167,8 +168,8 @@ def running_nginx(folder: Path, upstream: int) -> Iterator[RunningProxy]:
 
 
 @contextmanager
-def running_caddy(folder: Path, upstream: int) -> Iterator[RunningProxy]:
-    """Caddy with deploy/caddy/Caddyfile in front of 127.0.0.1:`upstream`. Ends with the block."""
+def running_caddy(folder: Path, upstream: int, other: int = 0) -> Iterator[RunningProxy]:
+    """Caddy with deploy/caddy/Caddyfile in front of 127.0.0.1:`upstream`, and `other`. Ends with the block."""
     program = needed_program("caddy", "caddy")
     certificate, port, http_port = make_certificate(folder), free_port(), free_port()
     text = (DEPLOY / "caddy" / "Caddyfile").read_text(encoding="utf-8")
@@ -179,7 +180,7 @@ def running_caddy(folder: Path, upstream: int) -> Iterator[RunningProxy]:
         "PROXY_HOST": HOST,
         "PROXY_HTTP_PORT": str(http_port),
         "PROXY_HTTPS_PORT": str(port),
-        "PROXY_UPSTREAM": f"127.0.0.1:{upstream}",
+        "PROXY_UPSTREAM": f"127.0.0.1:{upstream}" + (f" 127.0.0.1:{other}" if other else ""),
         "PROXY_CERTIFICATE": str(certificate.path),
         "PROXY_KEY": str(certificate.key),
         "HOME": str(folder),

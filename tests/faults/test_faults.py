@@ -68,7 +68,7 @@ def test_the_judge_finds_what_is_lost_half_or_left_over(tmp_path: Path) -> None:
     site = Site(tmp_path)
     db = open_database(site.settings)
     study = studies.create_study(db, site.person, display_name="x", images=[picture(7)])
-    db.store.remove(db.store.keys()[0])
+    db.store.remove(db.store.blobs.keys()[0])
     there = studies.create_study(db, site.person, display_name="y", images=[picture(8)])
     acts = [("study", study), ("first read", there), ("study", "0" * 32), ("import", "9"), ("deleted", there)]
     acts.append(("release", "f" * 64))

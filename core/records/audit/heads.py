@@ -1,9 +1,9 @@
 """The head of the audit chain, kept a second time, outside the database.
 
-`state_dir/audit_heads.jsonl` gets one line a day and one at every start: number and code of the last row then, sealed
-with the site's key. Who puts an older copy of the whole database in place cuts the tail off together with the head
-that the database holds; this file still knows how far the chain had come. Send it to another machine now and then,
-and whoever holds this one cannot shorten both.
+`state_dir/audit_heads.jsonl` gets one line a day, whichever of several applications is first, and one at every start:
+number and code of the last row then, sealed with the site's key. Who puts an older copy of the whole database in
+place cuts the tail off together with the head that the database holds; this file still knows how far the chain had
+come. Send it to another machine now and then, and whoever holds this one cannot shorten both.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def heads_path(settings: Settings) -> Path:
     return settings.state_dir / NAME
 
 
-def write_head(db: Database) -> None:
+def write_head(db: Database, *, only_once_a_day: bool = False) -> None:
     """One more line: where the chain ends now. An empty chain writes nothing. Raises OSError, Conflict.
+
+    only_once_a_day: nothing where another application of the site has written one today.
 
     The line is on the disk before the database remembers that there is one more, so the file is never behind what the
     database remembers unless somebody took lines away. A last line that a crash tore apart is cut off first.
@@ -53,6 +55,8 @@ def write_head(db: Database) -> None:
         trail.lock_trail(connection)
         last = connection.execute(select(rows.c.id, rows.c.mac).order_by(rows.c.id.desc()).limit(1)).one_or_none()
         if last is None:
+            return
+        if only_once_a_day and _is_written_today(db):
             return
         at = now().isoformat(timespec="seconds")
         line = {"at": at, "id": last.id, "mac": last.mac, "seal": _seal(db.site_key, at, last.id, last.mac)}
@@ -113,6 +117,11 @@ def last_written(db: Database) -> datetime | None:
     return None
 
 
+def _is_written_today(db: Database) -> bool:
+    found = last_written(db)
+    return found is not None and found.date() >= now().date()
+
+
 @contextmanager
 def written_daily(db: Database) -> Iterator[None]:
     """Writes the head now, then once a day until the block ends."""
@@ -122,7 +131,7 @@ def written_daily(db: Database) -> Iterator[None]:
         nonlocal last
         if last is None or last.date() < now().date():
             try:
-                write_head(db)
+                write_head(db, only_once_a_day=last is not None)
             finally:
                 last = last_written(db)
 

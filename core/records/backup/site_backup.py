@@ -23,7 +23,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -31,7 +31,7 @@ from typing import IO, Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.errors import AppError, Conflict, InvalidInput, InvalidSettings
+from core.errors import AppError, Conflict, InvalidInput, InvalidSettings, NotFound
 from core.files import (
     is_disk_full,
     is_temporary,
@@ -47,6 +47,7 @@ from core.records.audit import heads, trail
 from core.records.backup import database_copy
 from core.records.backup.database_copy import Report
 from core.records.database import image_store, tables
+from core.records.database.blobs import BlobStore, FolderBlobs
 from core.records.database.db import Database, open_database, reachable_engine
 from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
@@ -235,6 +236,7 @@ def _stage(db: Database, staged: Path, report: Report) -> None:
         heads.stage_for(staged / DATABASE, heads.heads_path(db.settings), staged / heads.NAME)
         if (state / "live.json").is_file():
             shutil.copyfile(state / "live.json", staged / "live.json")
+        named = image_store.all_referred(connection)
         for path in _files_to_back_up(state):
             there = staged / path.relative_to(state)
             there.parent.mkdir(parents=True, exist_ok=True)
@@ -242,6 +244,16 @@ def _stage(db: Database, staged: Path, report: Report) -> None:
                 os.link(path, there)
             except OSError:  # a file system without links
                 shutil.copyfile(path, there)
+    if not isinstance(db.store.blobs, FolderBlobs):
+        _stage_from_bucket(db.store.blobs, named, FolderBlobs(staged / "store"))
+
+
+def _stage_from_bucket(blobs: BlobStore, named: Collection[str], staged: FolderBlobs) -> None:
+    """What lies on other machines, outside the lock: that takes a while. What was deleted meanwhile is left out."""
+    for key in sorted(named):
+        if not staged.has(key):
+            with suppress(NotFound):
+                staged.put(key, blobs.get(key))
 
 
 def _files_to_back_up(state: Path) -> list[Path]:

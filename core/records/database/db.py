@@ -37,6 +37,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
 from core.errors import Conflict, InvalidInput, InvalidSettings
 from core.files import sweep, undone_by, whole_file, write_whole
+from core.records.database.blobs import FolderBlobs, blobs_of
 from core.records.database.image_store import ImageStore
 from core.records.database.image_store import sweep as sweep_store
 from core.records.database.locks import AdvisoryLock, hold
@@ -99,6 +100,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 KEY_BYTES = 32
 BUSY_SECONDS = 30
 _WRITES = "secondread_writes"
+_SWEPT = "store_swept"
+"""In the table `site`: the day (UTC) on which a process last looked through the bucket."""
 
 
 class Database:
@@ -185,12 +188,16 @@ def open_database(settings: Settings) -> Database:
     engine = reachable_engine(settings, site_key)
     with undone_by(engine.dispose):
         _migrate(engine, settings)
-        db = Database(engine, settings, site_key, ImageStore(settings.state_dir / "store"))
+        db = Database(engine, settings, site_key, ImageStore(blobs_of(settings)))
         with db.begin() as connection:
             hold(connection, AdvisoryLock.START)
             _check_key(connection, site_key)
             sweep(settings.state_dir)
-            removed = sweep_store(connection, db.store)
+            is_due = isinstance(db.store.blobs, FolderBlobs) or _is_sweep_due(connection)
+        removed = 0
+        if is_due:
+            with db.begin() as connection:
+                removed = sweep_store(connection, db.store)
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db
@@ -385,6 +392,17 @@ def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
     ):
         source.backup(target)
     log.info("Kept a copy of the database before its migration in %s", folder)
+
+
+def _is_sweep_due(connection: Connection) -> bool:
+    """Whether nobody has looked through the bucket for a day; whoever is told so does it. It takes a while."""
+    day = datetime.now(UTC).date().isoformat()
+    found = connection.execute(select(site.c.value).where(site.c.key == _SWEPT)).scalar_one_or_none()
+    if found is None:
+        connection.execute(insert(site).values(key=_SWEPT, value=day))
+    elif found != day:
+        connection.execute(site.update().where(site.c.key == _SWEPT).values(value=day))
+    return found != day
 
 
 def _check_key(connection: Connection, site_key: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where pixels and heat maps lie: files named by the SHA-256 of their content, each written once, in whole.
+"""Pixels and heat maps, each named by the SHA-256 of its content and written once, in whole (`blobs`: where they lie).
 
 Grey pixels are 16-bit PNG, colour is 8-bit RGB PNG, heat maps are NumPy archives in half precision. A file is removed
 only by `delete_unused` and `sweep`, which ask the database, under a lock, whether a row still refers to it; whoever
@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 from sqlalchemy import Connection, select
 
-from core.errors import NotFound
-from core.files import write_whole
 from core.imaging.picture import COLOUR_MOST, GREY_MOST, png_of
+from core.records.database.blobs import BlobStore
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import image, image_frame, prediction
 
 PIXELS, MAPS = "png", "npz"
-_KEY = re.compile(r"[0-9a-f]{64}\.(png|npz)")
 _ORPHAN_SECONDS = 24 * 3600
-_FULL = "There is no space left for images in the state folder. Nothing was saved; ask an administrator."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +64,21 @@ def maps_blob(maps: Mapping[str, np.ndarray]) -> Blob:
 
 
 class ImageStore:
-    """One folder. Safe for threads and processes; decoded pixels are remembered up to `memory_mib`."""
+    """Pixels and heat maps in a store. Safe for threads and processes; decoded pixels are remembered up to
+    `memory_mib`."""
 
-    def __init__(self, folder: Path, *, memory_mib: int = 512) -> None:
-        self.folder = folder
+    def __init__(self, blobs: BlobStore, *, memory_mib: int = 512) -> None:
+        self.blobs = blobs
         self._memory = memory_mib * 1024 * 1024
         self._decoded: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, blob: Blob) -> None:
         """Write the content, whole or not at all, unless it is there. Raises Conflict when the disk is full."""
-        path = self._path(blob.key)
-        if path.exists():
-            return
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(path, blob.content, full=_FULL)
+        self.blobs.put(blob.key, blob.content)
 
     def has(self, key: str) -> bool:
-        return self._path(key).exists()
+        return self.blobs.has(key)
 
     def pixels(self, key: str) -> np.ndarray:
         """float32 [0, 1], read-only, (H, W) or (H, W, 3). Raises NotFound if the file is gone or damaged."""
@@ -96,7 +86,7 @@ class ImageStore:
             if key in self._decoded:
                 self._decoded.move_to_end(key)
                 return self._decoded[key]
-        content = self._content(key)
+        content = self.blobs.get(key)
         # Not `PIL.Image.open`, which refuses large pictures: this content is our own and its hash was checked.
         with PngImageFile(io.BytesIO(content)) as picture:
             whole = np.asarray(picture)
@@ -108,46 +98,23 @@ class ImageStore:
 
     def maps(self, key: str) -> dict[str, np.ndarray]:
         """branch -> float32 (classes, h, w). Raises NotFound if the file is gone or damaged."""
-        with np.load(io.BytesIO(self._content(key)), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(self.blobs.get(key)), allow_pickle=False) as archive:
             branches = [name.removesuffix(".map") for name in archive.files if name.endswith(".map")]
             return {
                 branch: archive[f"{branch}.map"].astype(np.float32) * archive[f"{branch}.scale"] for branch in branches
             }
 
-    def keys(self, *, older_than_seconds: float = 0) -> list[str]:
-        """Every key in the folder whose file was written at least so long ago."""
-        before = time.time() - older_than_seconds
-        found = []
-        for path in self.folder.glob("??/*"):
-            if _KEY.fullmatch(path.name) and path.stat().st_mtime <= before:
-                found.append(path.name)
-        return sorted(found)
-
     def remove(self, key: str) -> None:
         """For `delete_unused` and `sweep` only."""
         with self._lock:
             self._decoded.pop(key, None)
-        self._path(key).unlink(missing_ok=True)
-
-    def _content(self, key: str) -> bytes:
-        path = self._path(key)
-        if not path.exists():
-            raise NotFound("A stored picture is missing from the image store. Restore the state folder from a backup.")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != path.stem:
-            raise NotFound("A stored picture is damaged. Restore the image store from a backup.")
-        return content
+        self.blobs.remove(key)
 
     def _remember(self, key: str, pixels: np.ndarray) -> None:
         with self._lock:
             self._decoded[key] = pixels
             while self._decoded and sum(retained.nbytes for retained in self._decoded.values()) > self._memory:
                 self._decoded.popitem(last=False)
-
-    def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is not a key of the store")
-        return self.folder / key[:2] / key
 
 
 def lock(connection: Connection) -> None:
@@ -164,8 +131,9 @@ def delete_unused(connection: Connection, store: ImageStore, keys: Iterable[str]
 
 def sweep(connection: Connection, store: ImageStore) -> int:
     """Remove what a process that was killed left behind a day ago or earlier; how many files that was."""
+    found = set(store.blobs.keys(older_than_seconds=_ORPHAN_SECONDS))  # before the lock: a large bucket takes a while
     lock(connection)
-    orphans = set(store.keys(older_than_seconds=_ORPHAN_SECONDS)) - all_referred(connection)
+    orphans = found - all_referred(connection)
     for key in orphans:
         store.remove(key)
     return len(orphans)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,12 +55,10 @@ def _database(db: Database) -> str:
 
 
 def _store(db: Database) -> str:
-    """The folder may have been moved, or its disk unmounted, under the running server."""
-    if not (db.settings.state_dir / "site.key").is_file() or not db.store.folder.is_dir():
+    """The folder may have been moved, its disk unmounted, or the bucket be away, under the running server."""
+    if not (db.settings.state_dir / "site.key").is_file():
         return "The state folder is not where it was."
-    if not os.access(db.store.folder, os.R_OK | os.W_OK | os.X_OK):
-        return "The image store cannot be written."
-    return ""
+    return db.store.blobs.problem()
 
 
 def _disk(db: Database) -> str:

@@ -57,6 +57,7 @@ def applied(db: Database) -> Iterator[None]:
     def apply() -> None:
         n = apply_policy(db)
         forget_what_is_over(db)
+        db.store.blobs.forget_old()
         if n:
             log.info("The pixels of %d studies were removed by the site's policy", n)
 

@@ -126,7 +126,7 @@ def test_a_backup_that_could_not_be_restored_is_none(
 
 
 def test_a_picture_that_the_store_lost_is_said(records: Database, site: tuple[Person, str], tmp_path: Path) -> None:
-    records.store.remove(records.store.keys()[0])
+    records.store.remove(records.store.blobs.keys()[0])
     told: list[str] = []
     site_backup.back_up(records, tmp_path / "site.backup", told.append)
     assert "1 stored pictures are missing" in " ".join(told)

@@ -120,7 +120,7 @@ def test_frames_go_with_their_study_and_nothing_else_takes_them(records: Databas
     study_id, _ = study_with(records, ann, clip)
     assert len(stored_files(records)) == N  # the chosen frame is one of them
     with records.begin() as connection:
-        image_store.delete_unused(connection, records.store, records.store.keys())
+        image_store.delete_unused(connection, records.store, records.store.blobs.keys())
     assert len(stored_files(records)) == N
     delete_study(records, ann, study_id, reason="a test")
     assert stored_files(records) == []

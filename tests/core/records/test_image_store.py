@@ -13,6 +13,7 @@ from record_site import add_person, explanation, picture, sqlite_only, stored_fi
 
 from core.errors import Conflict, NotFound
 from core.records.database import image_store
+from core.records.database.blobs import FolderBlobs
 from core.records.database.db import Database
 from core.records.database.image_store import ImageStore, maps_blob, pixels_blob
 from core.records.people.permissions import Person
@@ -32,7 +33,7 @@ def ann(records: Database) -> Person:
 def test_grey_pixels_come_back_within_one_part_in_65535(folder: Path) -> None:
     pixels = np.random.default_rng(1).random((37, 53)).astype(np.float32)
     pixels[0, :2] = 0, 1
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     blob = pixels_blob(pixels)
     images.put(blob)
 
@@ -46,7 +47,7 @@ def test_grey_pixels_come_back_within_one_part_in_65535(folder: Path) -> None:
 @pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3)])
 def test_eight_bit_pixels_come_back_exactly(folder: Path, shape: tuple[int, ...]) -> None:
     whole = np.resize(np.arange(256, dtype=np.uint8), shape)
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     blob = pixels_blob(whole.astype(np.float32) / np.float32(255))
     images.put(blob)
 
@@ -58,7 +59,7 @@ def test_maps_come_back_however_large_or_small_their_values_are(folder: Path) ->
     maps = {"fused": np.random.default_rng(2).random((3, 7, 5)).astype(np.float32) * 1e7, "vgg16": np.zeros((3, 2, 2))}
     maps["fused"][1] *= 1e-16
     maps["fused"][2] = 0
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     blob = maps_blob(maps)
     images.put(blob)
 
@@ -72,16 +73,16 @@ def test_maps_come_back_however_large_or_small_their_values_are(folder: Path) ->
 
 
 def test_the_same_content_has_one_key_and_one_file(folder: Path) -> None:
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     for _ in range(2):
         images.put(pixels_blob(picture(3).pixels))
         images.put(maps_blob(explanation().maps))
 
-    assert len(images.keys()) == 2
+    assert len(images.blobs.keys()) == 2
 
 
 def test_pixels_in_memory_cannot_be_written_to(folder: Path) -> None:
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     blob = pixels_blob(picture().pixels)
     images.put(blob)
 
@@ -90,7 +91,7 @@ def test_pixels_in_memory_cannot_be_written_to(folder: Path) -> None:
 
 
 def test_remembered_pixels_stay_within_the_memory_they_may_take(folder: Path) -> None:
-    images = ImageStore(folder, memory_mib=1)
+    images = ImageStore(FolderBlobs(folder), memory_mib=1)
     keys = []
     for shade in range(4):
         blob = pixels_blob(np.full((400, 400), shade / 4, np.float32))  # 0.6 MiB each
@@ -103,7 +104,7 @@ def test_remembered_pixels_stay_within_the_memory_they_may_take(folder: Path) ->
 
 
 def test_a_damaged_or_missing_file_is_said_so_and_never_shown(folder: Path) -> None:
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     blob, other = pixels_blob(picture(1).pixels), pixels_blob(picture(2).pixels)
     images.put(blob)
     path = folder / blob.key[:2] / blob.key
@@ -118,7 +119,7 @@ def test_a_damaged_or_missing_file_is_said_so_and_never_shown(folder: Path) -> N
 @pytest.mark.parametrize("key", ["../../etc/passwd", "site.key", "", "A" * 64 + ".png", "0" * 64 + ".png/../x"])
 def test_only_a_key_of_the_store_opens_a_file(folder: Path, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
-        ImageStore(folder).pixels(key)
+        ImageStore(FolderBlobs(folder)).pixels(key)
 
 
 def test_a_disk_that_is_full_is_a_sentence_and_leaves_no_half_file(
@@ -127,7 +128,7 @@ def test_a_disk_that_is_full_is_a_sentence_and_leaves_no_half_file(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    images = ImageStore(folder)
+    images = ImageStore(FolderBlobs(folder))
     monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(Conflict, match="no space left"):
@@ -144,7 +145,7 @@ def test_what_a_row_refers_to_is_never_released(records: Database) -> None:
     with records.begin() as connection:
         image_store.delete_unused(connection, records.store, [used.key, unused.key])
 
-    assert records.store.keys() == [used.key]
+    assert records.store.blobs.keys() == [used.key]
 
 
 def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records: Database) -> None:
@@ -154,14 +155,14 @@ def test_a_sweep_removes_old_files_that_nothing_refers_to_and_only_those(records
     records.store.put(old)
     records.store.put(new)
     two_days_ago = time.time() - 2 * 24 * 3600
-    for path in [*records.store.folder.glob("??/*")]:
+    for path in [*records.store.blobs.folder.glob("??/*")]:
         if path.name != new.key:
             os.utime(path, (two_days_ago, two_days_ago))
 
     with records.begin() as connection:
         assert image_store.sweep(connection, records.store) == 1
 
-    assert records.store.keys() == sorted([new.key, pixels_blob(picture(1).pixels).key])
+    assert records.store.blobs.keys() == sorted([new.key, pixels_blob(picture(1).pixels).key])
     assert load_study(records, reader, study_id).images
 
 

@@ -1,0 +1,29 @@
+"""`python -m core store take-in`: bring what lies in the state folder into the bucket that the site has now."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from core.errors import InvalidSettings, NotFound
+from core.records.database.blobs import BucketBlobs, blobs_of
+from core.settings import Settings
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its action."""
+    parser = subparsers.add_parser("store", help="bring stored pictures into the bucket of SECONDREAD_STORE_URL")
+    parser.add_argument("action", choices=("take-in",), help="copy everything, each content checked; may be repeated")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copy, check and say how many; 0. Raises InvalidSettings without a bucket, Conflict, NotFound for damage."""
+    settings = Settings.from_environment()
+    if not (settings.state_dir / "site.key").is_file():
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    blobs = blobs_of(settings)
+    if not isinstance(blobs, BucketBlobs):
+        raise InvalidSettings("SECONDREAD_STORE_URL names no bucket.")
+    sys.stdout.write(f"{blobs.take_in()} files of the state folder are in the bucket, each as it was.\n")
+    return 0
