@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from core.commands import (
     audit,
+    back_read,
     backup,
     bench,
     conformance,
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dicom_listen,
         conformance,
         deidentify,
+        back_read,
         store,
     ):
         command.add_parser(subparsers)
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
         with ExitStack() as stack:
-            if args.run in (read.run, bench.run, peak_levels.run):  # what loads TensorFlow
+            if args.run in (read.run, bench.run, peak_levels.run, back_read.run):  # what loads TensorFlow
                 stack.enter_context(own_temporary_folder(Settings.from_environment().state_dir))
             status = int(args.run(args))
         sys.stdout.flush()

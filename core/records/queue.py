@@ -92,7 +92,8 @@ class Queue:
     audit trail ("training done", "job 7"). begins, again: what a row says when it was taken, and when its worker died.
     cancelled, dead, failed: the same of its end; dead and failed follow the sentence on why. has_result: of one that
     had what it is for when its worker died; it is done. anew: columns as they are when a row begins anew. recorded:
-    keys of its result that the audit trail gets. note: adds a sentence to a row's history.
+    keys of its result that the audit trail gets. note: adds a sentence to a row's history. is_in_trail: the end of each
+    row is an act of its own; False where what somebody asked for is many rows, and is in the trail itself.
     """
 
     table: Table
@@ -108,6 +109,7 @@ class Queue:
     anew: Mapping[str, Any] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     note: Callable[[Connection, int, int, str], None] = _note_nothing
+    is_in_trail: bool = True
 
     def claim(self, db: Database, *, worker: str, machine: str, lease_seconds: float = LEASE_SECONDS) -> Lease | None:
         """The oldest waiting row, now running here; None when there is none or this machine has one in hand already.
@@ -248,6 +250,8 @@ class Queue:
         values |= {"lease_until": None, "worker": None, "result": dict(result) if result else None}
         connection.execute(update(self.table).where(self.table.c.id == row_id).values(**values))
         self.note(connection, row_id, attempt, message)
+        if not self.is_in_trail:
+            return
         evidence = {key: value for key, value in (result or {}).items() if key in self.recorded}
         trail.record(connection, None, f"{self.kind} {state}", f"{self.subject} {row_id}", attempt=attempt, **evidence)
 

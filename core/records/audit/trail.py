@@ -61,6 +61,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "remove identity", "arrival done", "arrival failed", "arrival dead", "send again",
         "result done", "result failed", "result dead",
     ),
+    "Back-reads": ("start back-read", "stop back-read", "go on with back-read", "export back-read"),
     "Data sets": (
         "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",
         "add data set", "add data set version", "remove data set",

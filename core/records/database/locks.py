@@ -24,6 +24,7 @@ class AdvisoryLock(IntEnum):
     FIRST_SIGN_IN = 0x5EC07D07
     ARRIVALS = 0x5EC07D08
     RESULTS = 0x5EC07D09
+    BACK_READS = 0x5EC07D0A
 
 
 def hold(connection: Connection, lock: AdvisoryLock) -> None:

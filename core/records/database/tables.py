@@ -565,6 +565,33 @@ source_identity = Table(
     Column("sealed", Text, nullable=False),
 )
 
+back_read = Table(
+    "back_read",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("models", JSON, nullable=False),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+back_read_study = Table(
+    "back_read_study",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("back_read_id", ForeignKey("back_read.id"), nullable=False),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("result", JSON),
+    Column("ended_at", Moment),
+    UniqueConstraint("back_read_id", "study_id"),
+)
+
 # A study that is to be fetched. The row is what it is now; sealed: what it is called in its archive, until it is here
 # or nobody fetches it again. asked_by: the process that makes the study (`PROCESS_ACTIONS`). prior_of: the study whose
 # patient's earlier exam this is, fetched with it. priors_due_at: when the archive is asked for earlier ones.

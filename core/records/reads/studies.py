@@ -293,7 +293,8 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
         drop_draft(connection, study_id)
         end_lease(connection, study_id)
         connection.execute(delete(tables.assignment).where(tables.assignment.c.study_id == study_id))
-        connection.execute(delete(tables.shadow_answer).where(tables.shadow_answer.c.study_id == study_id))
+        for table in (tables.shadow_answer, tables.back_read_study):
+            connection.execute(delete(table).where(table.c.study_id == study_id))
         remove_identity(connection, study_id)
         connection.execute(delete(tables.source_identity).where(tables.source_identity.c.study_id == study_id))
         freed += frames.delete_frames(connection, study_id)

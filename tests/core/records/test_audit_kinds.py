@@ -45,6 +45,7 @@ from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, Queue
 from core.records.reader_studies import designs, readings
 from core.records.reads import (
     answers_seen,
+    back_reads,
     predictions,
     reader_scores,
     reading_leases,
@@ -163,6 +164,15 @@ def a_study_hides_nothing(db: Database, ada: Person, ben: Person) -> None:
     assert predictions.predictions_of(db, ben, study_id)
 
 
+def studies_are_read_again(db: Database, ada: Person) -> None:
+    """A back-read that is stopped at once, gone on with and stopped again."""
+    number = back_reads.start(db, ada, [SHIPPED])
+    back_reads.stop(db, ada, number)
+    back_reads.go_on(db, ada, number)
+    back_reads.stop(db, ada, number)
+    back_reads.scores_csv(db, ada, number)
+
+
 def settings_change(db: Database, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among them that pictures go after a month, which they then do."""
     site_settings.choose(db, ada, "keep_pixels_days", 30)
@@ -272,6 +282,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     answers_seen.record_case_scores_shown(records, ada, {MODEL: "ab" * 32})
     a_study_hides_nothing(records, ada, ben)
     a_reader_study_is_read(records, ada, ben)
+    studies_are_read_again(records, ada)
     settings_change(records, ada, monkeypatch)
     an_archive_is_used(records, ada, ben)
     imports_run(records, ada)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from record_site import CALM, PostgresServer, add_person, at_terminal, picture
-from release_site import MODEL, add_candidate
+from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import func, select
 
 from core.models.live import read_live
@@ -22,7 +22,7 @@ from core.records.audit import heads, trail
 from core.records.database import tables  # fmt: skip
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
-from core.records.reads import reads, studies
+from core.records.reads import back_reads, reads, studies
 from core.settings import REPOSITORY, Settings
 
 pytestmark = pytest.mark.postgres
@@ -172,6 +172,16 @@ def test_weights_become_live_once_and_all_processes_see_them(three: Three, db: D
     assert count(db, "promote model") == 1
     chosen = read_live(settings).chosen[MODEL]
     assert three.do("live", MODEL) == [chosen] * N
+
+
+def test_each_study_of_a_back_read_is_taken_by_one(three: Three, db: Database) -> None:
+    reader = at_terminal(add_person(db, "Nora"))
+    for number in range(20, 29):
+        studies.create_study(db, reader, display_name="x", images=[picture(number)])
+    number = back_reads.start(db, reader, [SHIPPED])
+    taken = [study for found in three.do("take_all") for study in found]
+    assert len(taken) == len(set(taken)) == 9
+    assert back_reads.load(db, reader, number).counts == {"done": 9}
 
 
 def test_the_trail_of_all_of_it_is_whole(three: Three, db: Database) -> None:
