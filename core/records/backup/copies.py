@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import insert, select
+
 from core.errors import Conflict, InvalidInput, NotFound
 from core.files import temporary_folder, temporary_parent
 from core.periodic import repeated
@@ -22,13 +24,18 @@ from core.records.audit import trail
 from core.records.backup.database_copy import Report
 from core.records.backup.site_backup import Summary, back_up, check_backup, restore
 from core.records.database.db import Database
-from core.records.database.tables import now
+from core.records.database.locks import AdvisoryLock, hold
+from core.records.database.tables import now, site
 from core.records.people.permissions import Actor, require_permission
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3600
+BEGUN_HOURS = 6
+"""After so long whoever began a scheduled backup has died over it."""
+_BEGUN = "backup_begun"
+"""In the table `site`: when a process began the scheduled backup that it is making."""
 _NAME = re.compile(r"secondread-(\d{8}T\d{6}Z)(-scheduled)?\.backup")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _MOMENT = "%Y%m%dT%H%M%SZ"
@@ -157,22 +164,43 @@ def _path_of(settings: Settings, name: str) -> Path:
 def make_due(db: Database) -> Summary | None:
     """A backup where the site's schedule says that it is time for one; then the oldest scheduled ones go.
 
-    What somebody made by hand neither counts nor goes.
+    What somebody made by hand neither counts nor goes. Of several applications of the site one makes it.
     """
     settings = site_settings.current(db)
-    if not settings.backup_days:
-        return None
-    scheduled = [row for row in _rows(db.settings) if row.is_scheduled]
-    # An hour's grace: it is looked at every hour, and a daily backup must not wander through the day.
-    if scheduled and now() - scheduled[0].made_at < timedelta(days=settings.backup_days, hours=-1):
+    if not _is_due(settings) or not _begin(db, settings):
         return None
     path = _new_path(db.settings, now(), "-scheduled")
-    summary = back_up(db, path)
+    try:
+        summary = back_up(db, path)
+    finally:
+        with db.begin() as connection:
+            connection.execute(site.delete().where(site.c.key == _BEGUN))
     with db.begin() as connection:
         trail.record(connection, None, "backup", "site", file=path.name, files=summary.n_files, bytes=summary.n_bytes)
     for row in [row for row in _rows(db.settings) if row.is_scheduled][settings.backups_most :]:
         (backups_dir(db.settings) / row.name).unlink(missing_ok=True)
     return summary
+
+
+def _is_due(settings: Settings) -> bool:
+    """An hour's grace: it is looked at every hour, and a daily backup must not wander through the day."""
+    made = [row.made_at for row in _rows(settings) if row.is_scheduled]
+    return bool(settings.backup_days) and not (
+        made and now() - made[0] < timedelta(days=settings.backup_days, hours=-1)
+    )
+
+
+def _begin(db: Database, settings: Settings) -> bool:
+    """Whether this process is the one that makes the backup: no other has begun, or one that did died hours ago."""
+    with db.begin() as connection:
+        hold(connection, AdvisoryLock.BACKUPS)
+        begun = connection.execute(select(site.c.value).where(site.c.key == _BEGUN)).scalar_one_or_none()
+        is_on_its_way = begun is not None and abs(now() - datetime.fromisoformat(begun)) < timedelta(hours=BEGUN_HOURS)
+        if is_on_its_way or not _is_due(settings):  # another has finished it since this one looked
+            return False
+        connection.execute(site.delete().where(site.c.key == _BEGUN))
+        connection.execute(insert(site).values(key=_BEGUN, value=now().isoformat()))
+    return True
 
 
 @contextmanager

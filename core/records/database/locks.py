@@ -25,6 +25,7 @@ class AdvisoryLock(IntEnum):
     ARRIVALS = 0x5EC07D08
     RESULTS = 0x5EC07D09
     BACK_READS = 0x5EC07D0A
+    BACKUPS = 0x5EC07D0B
 
 
 def hold(connection: Connection, lock: AdvisoryLock) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import func, select
 from core.models.live import read_live
 from core.records import site_settings
 from core.records.audit import heads, trail
+from core.records.backup import copies
 from core.records.database import tables  # fmt: skip
 from core.records.database.db import Database, open_database
 from core.records.people import sessions
@@ -182,6 +183,14 @@ def test_each_study_of_a_back_read_is_taken_by_one(three: Three, db: Database) -
     taken = [study for found in three.do("take_all") for study in found]
     assert len(taken) == len(set(taken)) == 9
     assert back_reads.load(db, reader, number).counts == {"done": 9}
+
+
+def test_a_backup_that_is_due_is_made_by_one(three: Three, db: Database) -> None:
+    ada = at_terminal(add_person(db, "Amy", "administrator"))
+    site_settings.choose(db, ada, "backup_days", 1)
+    assert sorted(three.do("make_due")) == [False, False, True]
+    assert three.do("make_due") == [False] * N
+    assert len(list(copies.backups_dir(db.settings).iterdir())) == 1
 
 
 def test_the_trail_of_all_of_it_is_whole(three: Three, db: Database) -> None:

@@ -12,6 +12,7 @@ from release_site import promote as promote_as_a_page
 
 from core.models.live import read_live
 from core.records.audit import heads
+from core.records.backup import copies
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people import accounts, sessions
@@ -53,6 +54,10 @@ def apply_policy(db: Database, days_later: int) -> int:
     later = tables.now() + timedelta(days=days_later)
     retention.now = lambda: later
     return retention.apply_policy(db)
+
+
+def make_due(db: Database) -> bool:
+    return copies.make_due(db) is not None
 
 
 def promote(db: Database, person_id: int, job: int) -> dict[str, Any]:
