@@ -123,11 +123,11 @@ $(FUZZ_STAMP): requirements.txt requirements.lock requirements-fuzz.txt | $(RUN_
 	@touch $@
 
 # Versions that are in the lock stay; delete the file first to take the newest of everything. The second command refuses
-# a tool of the tests that cannot live with the lock.
+# a tool of the tests that cannot live with the lock on this machine.
 lock: | $(PY)
 	@$(PIP) "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"
 	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes \
 	  --default-index https://pypi.org/simple --custom-compile-command "make lock" \
 	  requirements.txt --output-file requirements.lock
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --default-index https://pypi.org/simple \
+	@$(VENV)/bin/uv pip compile --quiet --python-version 3.11 --default-index https://pypi.org/simple \
 	  requirements-dev.txt --constraint requirements.lock >/dev/null
