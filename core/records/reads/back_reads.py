@@ -63,18 +63,12 @@ def start(
     since, until: of the day on which a study was taken, both included; a study whose day is not known is left out where
     one is given. Raises NotAllowed, InvalidInput where there is no model or no study.
     """
-    if not cards:
-        raise InvalidInput("No model can answer. Name one that has its weights here.")
-    models = {card.model_id: card.weights_sha256 for card in cards}
-    study, image = tables.study.c, tables.image.c
-    query = select(study.id).where(
-        undeleted(), select(image.id).where(image.study_id == study.id, image.pixels_removed_at.is_(None)).exists()
-    )
-    query = query.where(study.taken_on >= since) if since else query
-    query = query.where(study.taken_on <= until) if until else query
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_releases")
-        found = list(connection.execute(query.order_by(study.created_at, study.id)).scalars())
+        if not cards:
+            raise InvalidInput("No model can answer. Name one that has its weights here.")
+        models = {card.model_id: card.weights_sha256 for card in cards}
+        found = _with_pictures(connection, since, until)
         if not found:
             raise InvalidInput("No study with pictures fits. Choose another range of days.")
         number: int = connection.execute(
@@ -93,6 +87,17 @@ def start(
             since=since.isoformat() if since else None, until=until.isoformat() if until else None,
         )  # fmt: skip
     return number
+
+
+def _with_pictures(connection: Connection, since: date | None, until: date | None) -> list[str]:
+    """Ids of the studies that have pixels and were taken on these days, oldest first."""
+    study, image = tables.study.c, tables.image.c
+    query = select(study.id).where(
+        undeleted(), select(image.id).where(image.study_id == study.id, image.pixels_removed_at.is_(None)).exists()
+    )
+    query = query.where(study.taken_on >= since) if since else query
+    query = query.where(study.taken_on <= until) if until else query
+    return list(connection.execute(query.order_by(study.created_at, study.id)).scalars())
 
 
 def load(db: Database, actor: Actor, number: int) -> BackRead:
