@@ -11,29 +11,19 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from importlib import import_module
 
-from core.commands import (
-    audit,
-    back_read,
-    backup,
-    bench,
-    conformance,
-    deidentify,
-    dicom_listen,
-    licences,
-    metrics,
-    models,
-    peak_levels,
-    people,
-    read,
-    reader_study,
-    restore,
-    store,
-)
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
 from core.settings import Settings
 from core.version import software
+
+COMMANDS = (
+    "read", "metrics", "reader-study", "models", "bench", "licences", "audit", "backup", "restore", "people",
+    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store",
+)  # fmt: skip
+"""Each lies in the file of `core.commands` that is called so, and is loaded when it is asked for, or its help is."""
+WITH_TENSORFLOW = frozenset({"read", "bench", "peak-levels", "back-read"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,25 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.exit_on_error = False
     parser.add_argument("--version", action="version", version=software())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (
-        read,
-        metrics,
-        reader_study,
-        models,
-        bench,
-        licences,
-        audit,
-        backup,
-        restore,
-        people,
-        peak_levels,
-        dicom_listen,
-        conformance,
-        deidentify,
-        back_read,
-        store,
-    ):
-        command.add_parser(subparsers)
+    argv = sys.argv[1:] if argv is None else argv
+    for command in argv[:1] if set(argv[:1]) & set(COMMANDS) else COMMANDS:
+        import_module(f"core.commands.{command.replace('-', '_')}").add_parser(subparsers)
     try:
         args = parser.parse_args(argv)
     except SystemExit as ended:
@@ -73,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
         with ExitStack() as stack:
-            if args.run in (read.run, bench.run, peak_levels.run, back_read.run):  # what loads TensorFlow
+            if argv[0] in WITH_TENSORFLOW:
                 stack.enter_context(own_temporary_folder(Settings.from_environment().state_dir))
             status = int(args.run(args))
         sys.stdout.flush()

@@ -182,7 +182,9 @@ LIGHT = (
     "[headline(card) for card in all_cards(Settings())]",
     "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
     "import core.models.registry, core.serving.client, core.serving.service",
-    "import core.evaluation.statistics.metrics, core.__main__, train.__main__",
+    "import core.evaluation.statistics.metrics, importlib, core.__main__ as of_core, train.__main__ as of_train;"
+    "[importlib.import_module('core.commands.' + name.replace('-', '_')) for name in of_core.COMMANDS];"
+    "[importlib.import_module('train.commands.' + name) for name in of_train.COMMANDS.values()]",
     "import train.datasets.manifest, train.publishing.publish",
     "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.commands.all",
     "import train.publishing.ensembles, train.publishing.evaluate",
@@ -207,3 +209,10 @@ for statement in {LIGHT!r}:
     )
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "state").exists(), "importing a module creates nothing"
+
+
+def test_a_command_loads_the_file_of_no_other() -> None:
+    check = "import sys\nfrom core.__main__ import main\nmain(['people', '--help'])\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "core.commands.people" in loaded and "core.commands.read" not in loaded and "pandas" not in loaded
