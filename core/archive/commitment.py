@@ -18,7 +18,7 @@ from sqlalchemy import select, update
 
 from core.archive.archives import Archive
 from core.archive.association import NotOffered, associated
-from core.archive.result_content import uid_of
+from core.archive.results.content import uid_of
 from core.errors import ArchiveAway
 from core.records.archives.outbox import RESULTS
 from core.records.database import tables

@@ -25,9 +25,9 @@ from sqlalchemy import Row, select, update
 from core.archive import arrivals, commitment, priors, watching
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import wait_seconds
-from core.archive.cad_report import cad_report
 from core.archive.dicomweb import DicomWeb
-from core.archive.result_content import ResultContent, gather, uid_of
+from core.archive.results.cad_report import cad_report
+from core.archive.results.content import ResultContent, gather, uid_of
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound
 from core.periodic import repeated
 from core.records import sealed
@@ -156,11 +156,11 @@ def _make(db: Database, row: Row[Any]) -> bytes:
 
 def _object(db: Database, row: Row[Any], content: ResultContent) -> Dataset:
     """What the row's archive is to get."""
-    from core.archive.encapsulated_report import encapsulated_report
-    from core.archive.presentation_state import presentation_state
-    from core.archive.secondary_capture import secondary_capture
-    from core.archive.segmentation import segmentation
-    from core.archive.structured_report import structured_report
+    from core.archive.results.encapsulated_report import encapsulated_report
+    from core.archive.results.presentation_state import presentation_state
+    from core.archive.results.secondary_capture import secondary_capture
+    from core.archive.results.segmentation import segmentation
+    from core.archive.results.structured_report import structured_report
 
     uids = {"series_uid": _number(db, "series", row.kind, row.read_id, row.image), "uid": _uid(db, row)}
     if row.kind == "pdf":

@@ -8,23 +8,15 @@ from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
-from core.archive import (
-    arrivals,
-    cad_report,
-    commitment,
-    dicomweb,
-    listener,
-    result_object,
-    segmentation,
-    structured_report,
-)
+from core.archive import arrivals, commitment, dicomweb, listener
 from core.archive.association import SECONDS
-from core.archive.cad_report import MAMMOGRAPHY_CAD_SR
-from core.archive.encapsulated_report import ENCAPSULATED_PDF
-from core.archive.presentation_state import COLOUR_STATE, GREY_STATE
-from core.archive.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE
-from core.archive.segmentation import SEGMENTATION
-from core.archive.structured_report import COMPREHENSIVE_SR
+from core.archive.results import cad_report, dicom_object, segmentation, structured_report
+from core.archive.results.cad_report import MAMMOGRAPHY_CAD_SR
+from core.archive.results.encapsulated_report import ENCAPSULATED_PDF
+from core.archive.results.presentation_state import COLOUR_STATE, GREY_STATE
+from core.archive.results.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE
+from core.archive.results.segmentation import SEGMENTATION
+from core.archive.results.structured_report import COMPREHENSIVE_SR
 from core.files import write_whole
 from core.imaging.dicom.header import DEFLATED, NATIVE, TRANSFER_SYNTAXES
 from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY
@@ -72,7 +64,7 @@ def statement() -> str:
         scheme=structured_report.OWN_SCHEME, longest=LONGEST_PX,
         commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
         hours=commitment.ANSWER_HOURS, methods="\n".join(f"- {one}" for one in _methods()),
-        replaced=" ".join(result_object.REPLACED[1::-1]),
+        replaced=" ".join(dicom_object.REPLACED[1::-1]),
         results=_table(
             ("Result", "SOP class", "UID", "One for each", "Names what it replaces in"),
             ((RESULT_KINDS[kind], _name(uid), uid, _one_for_each(kind), where) for kind, uid, where in _RESULTS),
@@ -95,8 +87,8 @@ _RESULTS = (
 )
 """Kind, SOP class, and where it refers to its predecessors."""
 _CODES = (
-    structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION, result_object.BREAST,
-    result_object.REPLACED, segmentation.ABNORMAL, segmentation.LESION, segmentation.INTELLIGENCE,
+    structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION, dicom_object.BREAST,
+    dicom_object.REPLACED, segmentation.ABNORMAL, segmentation.LESION, segmentation.INTELLIGENCE,
     *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
     cad_report.SELECTED_REGION, *cad_report.SINGLE_IMAGE_FINDINGS.values(), *cad_report.BREASTS.values(),
     *cad_report.VIEWS.values(),

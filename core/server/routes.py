@@ -1,7 +1,8 @@
-"""The forms that must not be Streamlit widgets: they set and clear the session cookie, which only an answer can do.
+"""Our own routes: what the server answers beside Streamlit's pages, to the same sessions.
 
-A refusal goes back to the page as a key of `core.records.people.accounts.REASONS` in the address, never as text: an
-address cannot put words of its own on our pages.
+Forms that must not be Streamlit widgets set and clear the session cookie, which only an answer can do. Their refusal
+goes back to the page as a key of `core.records.people.accounts.REASONS` in the address, never as text: an address
+cannot put words of its own on our pages.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ from urllib.parse import parse_qs, quote
 import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from core.errors import SignedOut
+from core.errors import AppError, NotAllowed, SignedOut
+from core.imaging.levels import frame_content
 from core.records import site_settings
+from core.records.backup.copies import backup_to_send
 from core.records.database.db import Database
 from core.records.people import accounts, invitations, second_factor, sessions, throttle, totp
 from core.records.people.accounts import AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import Person
 from core.records.people.throttle import Origin
+from core.records.reads.frames import frame_pixels
 from core.server.addresses import client_address
-from core.server.backups import backup_routes
-from core.server.frames import frame_routes
 from core.server.going_on import SAID, address_of, handed_over
-from core.server.guards import SESSION_COOKIE
+from core.server.guards import FRAMES_PATH, SESSION_COOKIE
 from core.server.health import health_routes
 from core.server.provider_logout import ProviderLogout, leaving_page
 from core.server.upload import upload_routes
 from core.settings import Settings
 
+NO_STORE = {"Cache-Control": "no-store"}
 DEVICE_COOKIE = "secondread_device"
 """Who has signed in with this browser before: their sign-ins are counted apart. It opens nothing by itself."""
 PENDING_COOKIE = "secondread_pending"
@@ -186,6 +189,46 @@ class AccountForms:
 
     async def _end(self, request: Request) -> bool:
         return await run_in_threadpool(sessions.sign_out, self._database(), request.cookies.get(SESSION_COOKIE, ""))
+
+
+def backup_routes(database: Callable[[], Database]) -> list[Route]:
+    """`GET /backup/NAME`: a backup of the site, sent from the disk, for an administrator; a refusal is plain text."""
+
+    async def send(request: Request) -> Response:
+        actor, name = sessions.actor_of(request.cookies.get(SESSION_COOKIE, "")), request.path_params["name"]
+        try:
+            path = await run_in_threadpool(lambda: backup_to_send(database(), actor, name))
+        except AppError as refused:
+            status = 401 if isinstance(refused, SignedOut) else 403 if isinstance(refused, NotAllowed) else 404
+            return PlainTextResponse(str(refused), status, headers=NO_STORE)
+        return FileResponse(path, filename=name, media_type="application/octet-stream", headers=NO_STORE)
+
+    return [Route("/backup/{name}", send, methods=["GET"])]
+
+
+def frame_routes(database: Callable[[], Database]) -> list[Route]:
+    """`GET /frames/{image}/{frame}`: one frame of a stored clip or stack, as the viewer asks for it while it plays.
+
+    Packed as `core.imaging.levels.frame_content` says; `?whole=1` is all of its pixels. It answers whoever may see the
+    study now, by their session; nothing of it stays in a browser's cache (`core.server.guards`). 200, or 403 or 404
+    with a sentence.
+    """
+
+    def made(token: str, image_id: str, frame: int, is_whole: bool) -> bytes:
+        pixels, key = frame_pixels(database(), sessions.actor_of(token), image_id, frame)
+        return frame_content(pixels, key, is_whole=is_whole)
+
+    async def frame(request: Request) -> Response:
+        asked = request.path_params["image"], request.path_params["frame"], "whole" in request.query_params
+        try:
+            content = await run_in_threadpool(made, request.cookies.get(SESSION_COOKIE, ""), *asked)
+        except NotAllowed as refused:
+            return PlainTextResponse(str(refused), 403)
+        except AppError as refused:
+            return PlainTextResponse(str(refused), 404)
+        return Response(content, media_type="application/octet-stream")
+
+    return [Route(FRAMES_PATH + "{image}/{frame:int}", frame, methods=["GET"])]
 
 
 def build_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:

@@ -282,7 +282,7 @@ def _described(picture: Picture, found: Sequence[Preset]) -> dict[str, object]:
 
 
 def _sent_clip(picture: Picture) -> dict[str, object] | None:
-    """Where the browser finds each frame; `core.server.frames` answers there."""
+    """Where the browser finds each frame; `core.server.routes` answers there."""
     clip, shape = picture.clip, picture.image.pixels.shape
     if clip is None:
         return None

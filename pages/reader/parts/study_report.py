@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import streamlit as st
 
-from core.archive.diagnostic_report import export_diagnostic_report
+from core.archive.results.diagnostic_report import export_diagnostic_report
 from core.evaluation.tables.of_cards import headline
 from core.imaging.hanging import hang, label_on_frame
 from core.imaging.preprocess import heat_map

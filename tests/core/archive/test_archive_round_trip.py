@@ -18,8 +18,8 @@ from sqlalchemy import select, update
 
 from core.archive import arrivals, probe, sending
 from core.archive.archives import ArchiveAddress, archives, change_archive, choose_results, name_archive
-from core.archive.cad_report import MAMMOGRAPHY_CAD_SR
 from core.archive.dicomweb import Criteria
+from core.archive.results.cad_report import MAMMOGRAPHY_CAD_SR
 from core.errors import Conflict, InvalidInput, NotFound
 from core.findings.finding import Annotations, Finding
 from core.findings.marks import Mark

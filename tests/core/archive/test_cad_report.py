@@ -13,8 +13,8 @@ from pydicom.sr.codedict import Collection
 from test_result_images import BEFORE, MARKED, UIDS, saved, valid
 from test_structured_report import CONTENT, FINDING, WEIGHTS, code, items
 
-from core.archive import cad_report as cad
-from core.archive.result_content import ResultContent
+from core.archive.results import cad_report as cad
+from core.archive.results.content import ResultContent
 from core.findings.lexicon import TYPES
 from core.findings.proposals import Proposal
 from core.types import Modality

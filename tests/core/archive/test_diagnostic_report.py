@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from test_structured_report import CONTENT, WEIGHTS
 
 from core.archive.archives import ArchiveAddress, name_archive
-from core.archive.diagnostic_report import diagnostic_report, export_diagnostic_report
+from core.archive.results.diagnostic_report import diagnostic_report, export_diagnostic_report
 from core.errors import NotFound
 from core.imaging.dicom.source import OF_STUDY
 from core.records.archives.identity import SourceIdentity, record_identity

@@ -9,8 +9,8 @@ from pathlib import Path
 from pypdf import PdfReader
 from test_structured_report import CONTENT, FINDING
 
-from core.archive.encapsulated_report import encapsulated_report
-from core.archive.result_content import ResultContent
+from core.archive.results.content import ResultContent
+from core.archive.results.encapsulated_report import encapsulated_report
 
 
 def text_of(content: ResultContent, folder: Path) -> str:

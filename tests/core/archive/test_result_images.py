@@ -18,14 +18,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from test_structured_report import AT, CONTENT, FINDING, KEY, WEIGHTS
 
-from core.archive.cad_report import cad_report
-from core.archive.encapsulated_report import encapsulated_report
-from core.archive.presentation_state import presentation_state
-from core.archive.result_content import ResultContent, ResultImage, uid_of
-from core.archive.result_object import REPLACED, RESEARCH_ONLY
-from core.archive.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE, secondary_capture
-from core.archive.segmentation import SEGMENTATION, segmentation
-from core.archive.structured_report import structured_report
+from core.archive.results.cad_report import cad_report
+from core.archive.results.content import ResultContent, ResultImage, uid_of
+from core.archive.results.dicom_object import REPLACED, RESEARCH_ONLY
+from core.archive.results.encapsulated_report import encapsulated_report
+from core.archive.results.presentation_state import presentation_state
+from core.archive.results.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE, secondary_capture
+from core.archive.results.segmentation import SEGMENTATION, segmentation
+from core.archive.results.structured_report import structured_report
 from core.commands import conformance
 from core.errors import NotFound
 from core.findings.marks import mask_of

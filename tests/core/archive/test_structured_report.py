@@ -13,8 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import Collection, codes
 
-from core.archive import structured_report as sr
-from core.archive.result_content import ImageAnswer, ResultContent, ResultImage, uid_of
+from core.archive.results import structured_report as sr
+from core.archive.results.content import ImageAnswer, ResultContent, ResultImage, uid_of
 from core.findings.finding import Finding
 from core.findings.marks import Mark, Measured
 from core.models.aggregate import BreastScore

@@ -19,8 +19,8 @@ from core.records.database.db import Database, open_database
 from core.records.people import sessions
 from core.records.people.permissions import LocalTerminal
 from core.records.reads.studies import create_study, list_studies
-from core.server.backups import backup_routes
 from core.server.guards import SESSION_COOKIE
+from core.server.routes import backup_routes
 from core.settings import Settings
 
 pytestmark = sqlite_only

@@ -105,8 +105,8 @@ def test_a_mark_on_any_frame_is_measured_on_that_frame(records: Database, ann: P
 
 
 def test_a_mark_on_another_frame_goes_to_the_archive_with_that_frame() -> None:
-    from core.archive.result_content import ResultContent, ResultImage
-    from core.archive.result_object import marked_places
+    from core.archive.results.content import ResultContent, ResultImage
+    from core.archive.results.dicom_object import marked_places
 
     image = ResultImage("i", "a" * 64, {}, "R", Modality.ULTRASOUND, None, 2, N, 0, 1.0)
     marks = tuple(Mark("a" * 64, frame, "point", ((1.0, 1.0),)) for frame in (2, 3))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.archive.result_content import ResultContent, ResultImage
-from core.archive.result_object import (
+from core.archive.results.content import ResultContent, ResultImage
+from core.archive.results.dicom_object import (
     RESEARCH_ONLY,
     UNVERIFIED,
     equipment,
@@ -26,7 +26,7 @@ from core.archive.result_object import (
     settle,
     source_dataset,
 )
-from core.archive.structured_report import region_of
+from core.archive.results.structured_report import region_of
 from core.errors import NotFound
 from core.types import LATERALITIES
 

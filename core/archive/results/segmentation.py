@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.archive.result_content import ResultContent, ResultImage
-from core.archive.result_object import (
+from core.archive.results.content import ResultContent, ResultImage
+from core.archive.results.dicom_object import (
     BREAST,
     Coded,
     MarkedPlace,

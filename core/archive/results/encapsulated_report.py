@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from core.archive.result_content import ResultContent
-from core.archive.result_object import (
+from core.archive.results.content import ResultContent
+from core.archive.results.dicom_object import (
     MANUFACTURER,
     RESEARCH_ONLY,
     UNVERIFIED,

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from core.archive.result_content import ResultContent, gather
-from core.archive.result_object import BREAST, RESEARCH_ONLY, Coded
-from core.archive.structured_report import (
+from core.archive.results.content import ResultContent, gather
+from core.archive.results.dicom_object import BREAST, RESEARCH_ONLY, Coded
+from core.archive.results.structured_report import (
     ASSESSMENT,
     ASSESSMENTS,
     COMPOSITION,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.archive.result_content import ResultContent, ResultImage
-from core.archive.result_object import (
+from core.archive.results.content import ResultContent, ResultImage
+from core.archive.results.dicom_object import (
     MANUFACTURER,
     Coded,
     MarkedPlace,
@@ -22,7 +22,7 @@ from core.archive.result_object import (
     settle,
     source_dataset,
 )
-from core.archive.structured_report import region_of
+from core.archive.results.structured_report import region_of
 from core.findings.proposals import Proposal
 from core.types import Modality
 from core.version import version

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image as Raster
 from PIL import ImageDraw, ImageFont
 
-from core.archive.result_content import ResultContent, ResultImage
-from core.archive.result_object import (
+from core.archive.results.content import ResultContent, ResultImage
+from core.archive.results.dicom_object import (
     MANUFACTURER,
     RESEARCH_ONLY,
     UNVERIFIED,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from core.archive.result_content import ResultContent, ResultImage, uid_of
+from core.archive.results.content import ResultContent, ResultImage, uid_of
 from core.findings.finding import Finding
 from core.findings.marks import Mark, Measured
 from core.version import version

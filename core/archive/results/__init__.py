@@ -1,0 +1,1 @@
+"""What goes back to an archive of one read, each kind of object in a file of its own."""
