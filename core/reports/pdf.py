@@ -51,7 +51,8 @@ from core.reports.shaping import ShapedParagraph, line_of, shortened
 
 _FOOTER_SIZE = 7.5
 _CELL_LETTERS, _CELL_LINES = 800, 40
-"""The most of a cell of a table that is printed: a row has to fit on a page. A page in HTML shows all of it."""
+"""The most of a cell of a table that is printed: a row has about a page (wide letters in a narrow column have more). A
+page in HTML shows all of it."""
 _PARAGRAPH_LETTERS = 10_000
 ALARM = colors.HexColor("#b3261e")
 ACCENT, WARN, WARN_PAPER = colors.HexColor("#0b5c7a"), colors.HexColor("#8a4b00"), colors.HexColor("#fff4e0")
@@ -129,7 +130,7 @@ def _look(look: str) -> ParagraphStyle:
 
 def _paragraph(words: str, style: ParagraphStyle) -> Flowable:
     """Plain words: markup in them is shown, not obeyed."""
-    words = printable(_cut(words, _PARAGRAPH_LETTERS))
+    words = _cut(printable(words), _PARAGRAPH_LETTERS)
     if not is_simple(words):
         return ShapedParagraph(words, style)
     return Paragraph(escape(words).replace("\n", "<br/>"), style)
@@ -190,7 +191,7 @@ def _cut(words: str, letters: int) -> str:
 def _cell(words: str, style: ParagraphStyle) -> Flowable:
     lines = words.split("\n")
     words = "\n".join([*lines[: _CELL_LINES - 1], " ".join(lines[_CELL_LINES - 1 :])]) if len(lines) > 1 else words
-    return _paragraph(_cut(words, _CELL_LETTERS), style)
+    return _paragraph(_cut(printable(words), _CELL_LETTERS), style)
 
 
 def _heading(heading: Heading) -> Iterator[Flowable]:
@@ -225,14 +226,14 @@ def _table(rows: Sequence[Sequence[str]], shares: Sequence[float]) -> Grid:
         for index, row in enumerate(rows)
     ]
     look = [("LINEBELOW", (0, 0), (-1, -1), 0.5, LINE), ("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(2, 2)]
-    return Grid(cells, colWidths=[share * WIDTH for share in shares], repeatRows=1, style=look)
+    return Grid(cells, colWidths=[share * WIDTH for share in shares], repeatRows=1, splitInRow=1, style=look)
 
 
 def _facts(rows: Sequence[tuple[str, str]]) -> Grid:
     """Two columns, no lines."""
     cells = [[_cell(name, _style(8.5, colour=SOFT)), _cell(value, _style(8.5))] for name, value in rows]
     look = [("VALIGN", (0, 0), (-1, -1), "TOP"), *_padding(0, 1)]
-    return Grid(cells, colWidths=[0.22 * WIDTH, 0.78 * WIDTH], style=look)
+    return Grid(cells, colWidths=[0.22 * WIDTH, 0.78 * WIDTH], splitInRow=1, style=look)
 
 
 def _pictures(items: Sequence[Picture], height: float) -> Grid:

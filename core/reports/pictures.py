@@ -13,7 +13,7 @@ from core.findings.marks import Mark
 from core.imaging.overlay import paint, to_uint8
 from core.imaging.preprocess import resize, square_pixels
 from core.reports.content import ReportImage
-from core.reports.fonts import FONTS
+from core.reports.fonts import FONTS, printable
 from core.types import Image, Modality
 
 PRINT_SIDE_PX = 1100
@@ -74,7 +74,7 @@ def _drawn(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, Mar
     draw = ImageDraw.Draw(raster)
     left, right = size // 2, raster.width - size // 2
     at, anchor = ((right, size // 2), "ra") if _hangs_left(item) else ((left, size // 2), "la")
-    draw.text(at, item.label, font=font, anchor=anchor, fill="#ffd479", stroke_width=2, stroke_fill="black")
+    draw.text(at, printable(item.label), font=font, anchor=anchor, fill="#ffd479", stroke_width=2, stroke_fill="black")
     for words, mark in marks:
         _draw_mark(draw, mark, words, item, raster.size, font)
     return raster

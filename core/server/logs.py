@@ -11,6 +11,7 @@ import logging.handlers
 from core.settings import Settings
 
 PAGE_ERRORS = "secondread.page"
+_WEBSOCKETS = "streamlit.web.server.starlette.starlette_websocket"
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -39,5 +40,13 @@ def configure_logging(settings: Settings) -> None:
     # Streamlit prints the traceback of a failed page to the terminal itself; the file needs it too.
     pages = logging.getLogger(PAGE_ERRORS)
     pages.handlers, pages.propagate = [file], False
+    # A message that no browser sends ends its websocket; Streamlit writes a traceback of it, and the sender any number.
+    logging.getLogger(_WEBSOCKETS).addFilter(_without_traceback)
     for name in ("core", "pages", "train", "secondread"):
         logging.getLogger(name).setLevel(settings.log_level.upper())
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.levelno <= logging.WARNING:
+        record.exc_info = None
+    return True

@@ -87,6 +87,7 @@ def _plan(http: Http, pages: Pages, *, is_long: bool) -> list[tuple[str, Callabl
             ("forms", lambda: http_attacks.forms(http)),
             ("every page", lambda: page_attacks.every_page(pages, ("researcher",))),
             ("pressed too late", lambda: page_attacks.pressed_too_late(pages)),
+            ("nonsense", lambda: page_attacks.nonsense(pages)),
             ("crowds", lambda: http_attacks.crowds(http, is_long=False)),
         ]
     return [

@@ -116,6 +116,11 @@ def test_a_member_below_any_root_is_refused_and_has_a_place_below_the_folder(nam
     assert not member.path.is_absolute() and member.path.name == "b.png"
 
 
+@pytest.mark.parametrize("words", ["病" * 3000, "\ud800\x00" * 900, "W" * 5000, "مريض\n" * 300])
+def test_words_that_fill_pages_or_are_no_letters_are_printed(words: str) -> None:
+    report_target.built([words] * report_target.FIELDS)
+
+
 @settings(quick, max_examples=6)
 @given(st.lists(text, min_size=report_target.FIELDS, max_size=report_target.FIELDS))
 def test_any_text_is_a_report_in_both_formats(texts: list[str]) -> None:

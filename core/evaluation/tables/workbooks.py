@@ -18,9 +18,9 @@ from core.errors import InvalidInput, NotFound
 
 _UNPACKED_LIMIT = 4 << 30  # 5,000 rows of 561 columns are about 150 MB
 _CELLS_LIMIT = 1 << 26  # of one sheet, by the estimate of `_extent`; of those 5,000 rows it is 11 million
-_PLACE = re.compile(rb"""\br\s*=\s*["']\s*([A-Za-z]{0,9})(\d{1,18})""")
+_PLACE = re.compile(rb"""\br\s*=\s*["']\s*([A-Za-z]*)(\d*)""")
 _ROW = re.compile(rb"[<:]row")
-_PART_BYTES, _OVERLAP_BYTES = 1 << 20, 64
+_PART_BYTES, _TAG_BYTES = 1 << 20, 1 << 24
 _HEADER_WITHIN = 10
 _SHEETS_NAMED = 20
 
@@ -109,29 +109,45 @@ def _extent(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[int, int]
     the last place that is named and all its rows, or the cells of its fullest row, beyond it.
     """
     last_row = last_column = n_rows = n_cells = fullest = 0
+    for text in _whole_tags(archive, entry):
+        found = _PLACE.findall(text)
+        last_row = max([last_row, *map(_row_number, {digits for _, digits in found})])
+        last_column = max([last_column, *map(_column_number, {letters for letters, _ in found})])
+        first, *others = _ROW.split(text)
+        n_rows += len(others)
+        for cells in (n_cells + _count_cells(first), *map(_count_cells, others)):
+            fullest, n_cells = max(fullest, cells), cells
+    return (last_row + n_rows, last_column + fullest) if n_rows else (0, 0)
+
+
+def _whole_tags(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content, about a mebibyte at a time, cut before a tag only."""
     rest = b""
     with archive.open(entry) as file:
         while part := file.read(_PART_BYTES):
             text = rest + part
-            found = _PLACE.findall(text)
-            last_row = max([last_row, *map(int, {digits for _, digits in found})])
-            last_column = max([last_column, *map(_column_number, {letters for letters, _ in found})])
-            first, *others = _ROW.split(text)
-            n_rows += len(others)
-            for cells in (n_cells + _count_cells(first), *map(_count_cells, others)):
-                fullest, n_cells = max(fullest, cells), cells
-            rest = text[-_OVERLAP_BYTES:]
-    return (last_row + n_rows, last_column + fullest) if n_rows else (0, 0)
+            end = max(0, text.rfind(b"<"))
+            if end == 0 and len(text) > _TAG_BYTES:
+                raise zipfile.BadZipFile("a tag without an end")
+            if end:
+                yield text[:end]
+            rest = text[end:]
+    yield rest
 
 
 def _count_cells(text: bytes) -> int:
     return text.count(b"<c") + text.count(b":c")
 
 
+def _row_number(digits: bytes) -> int:
+    """As large as it is written up to 18 digits; more stand for a row that no sheet has."""
+    return int(digits[:18] or b"0")
+
+
 def _column_number(letters: bytes) -> int:
-    """A is 1, Z 26, AA 27."""
+    """A is 1, Z 26, AA 27. More than nine letters stand for a column that no sheet has: a reader may lose count."""
     number = 0
-    for letter in letters.upper():
+    for letter in letters[:9].upper():
         number = 26 * number + letter - 64
     return number
 

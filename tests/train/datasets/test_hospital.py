@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime as dt
+import io
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput, NotFound
+from core.evaluation.tables import workbooks
 from core.evaluation.tables.workbooks import read_headers, read_sheets
 from train.commands import link as link_command
 from train.datasets.hospital.columns import KeyColumns, LinkColumns
@@ -166,8 +169,11 @@ def _reaching(place: str, *, quoted: str = 'r="{}"') -> bytes:
 
 @pytest.mark.parametrize(
     ("place", "quoted"),
-    [("XFD1048576", 'r="{}"'), ("XFD5000", "r='{}'"), ("CV700000", 'r = "{}"'), ("A999999999999", 'r="{}"')],
-)
+    [
+        ("XFD1048576", 'r="{}"'), ("XFD5000", "r='{}'"), ("CV700000", 'r = "{}"'), ("A999999999999", 'r="{}"'),
+        ("D" + "I" * 110 + "3", 'r="{}"'), ("XFD1048576", f'{"x" * 3_000_000}="" r="{{}}"'),
+    ],
+)  # fmt: skip
 def test_a_sheet_that_would_fill_the_memory_is_refused_before_it_is_read(
     place: str, quoted: str, tmp_path: Path
 ) -> None:
@@ -191,6 +197,20 @@ def test_cells_without_a_place_count_too(tmp_path: Path) -> None:
     path.write_bytes(made.workbook({"xl/worksheets/sheet1.xml": made.sheet_part(made.TITLES, rows).encode()}))
     with pytest.raises(InvalidInput, match="Delete the rows and columns behind the last one"):
         read_sheets(path, (), header=KEYS[0])
+
+
+@pytest.mark.parametrize("n_bytes", [1, 7, 64])
+def test_where_a_sheet_ends_does_not_depend_on_how_it_is_cut(n_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    last = made.row(9, made.cell("XX9", "x"), "<c/>" * 30) + "<row></row>" * 4
+    content = made.workbook({"xl/worksheets/sheet1.xml": made.sheet_part(made.TITLES, last).encode()})
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = archive.getinfo("xl/worksheets/sheet1.xml")
+        whole = workbooks._extent(archive, entry)
+        monkeypatch.setattr(workbooks, "_PART_BYTES", n_bytes)
+        assert workbooks._extent(archive, entry) == whole == (9 + 6, 24 * 26 + 24 + 31)
+        monkeypatch.setattr(workbooks, "_TAG_BYTES", 20)
+        with pytest.raises(zipfile.BadZipFile):
+            workbooks._extent(archive, entry)
 
 
 @pytest.mark.parametrize("name", ["xl/workbook.bin", "content.xml"])
