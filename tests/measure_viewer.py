@@ -170,7 +170,8 @@ def table_of(found: dict[str, float], shader: dict[str, float], browser: Any) ->
     first, whole = (found[f"{name}_bytes"] * 8 / (MEGABIT * 1_000_000) for name in ("first", "whole"))
     rows = [
         f"| first picture of four views of {LARGE[0] * LARGE[1] / 1e6:.0f} megapixels at {MEGABIT} Mbit/s "
-        f"(its bytes need {first:.2f} s, those of the whole exam {whole:.2f} s) "
+        f"(its bytes need {first:.2f} s, half as much again is {1.5 * first:.2f} s; those of the whole exam need "
+        f"{whole:.2f} s, half as much again is {1.5 * whole:.2f} s) "
         f"| {found['first']:.2f} s | {shader['first']:.2f} s |",
         f"| all pixels of it | {found['whole']:.2f} s | {shader['whole']:.2f} s |",
         "| window dragged over four views: to draw them, fastest tenth "

@@ -226,6 +226,9 @@ All in Explicit VR Little Endian, each in a series of its own, each from one rea
   were; UNVERIFIED, as it is the models'. Made only where there is one, or where one is taken back. **No workplace has
   shown it yet.**
 - A mark has the same tracking UID in the structured report, the presentation state and the segmentation.
+- **Clips**: secondary capture, presentation state and segmentation are made of one frame of a file, the one that the
+  models read, and name it. A mark on another frame is in the structured report, with its frame, and in the PDF's table
+  of findings, but in none of these three.
 - What replaces an earlier object names it in the sequence above; the purpose of reference, where there is one, is
   ({replaced}). A preliminary result has UNVERIFIED as verification flag (and, as structured report, PRELIMINARY)
   where the class has one, PRELIMINARY as content label, or says it in its picture, and always in its series

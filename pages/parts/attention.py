@@ -56,7 +56,7 @@ def attention_controls(
         return None
     by_model = {prediction.model_id: (prediction, explanation) for _, prediction, explanation in answers}
     model_id = next(iter(by_model))
-    left, right = st.columns(2) if len(by_model) > 1 else (st.container(), st.container())
+    left, right = st.columns(2, gap="small")  # one under the other they would push the form out of the window
     if len(by_model) > 1:
         chosen = left.selectbox(
             "Model", list(by_model), format_func=lambda name: titles.get(name, name), key=f"{key}_model"
@@ -72,7 +72,7 @@ def attention_controls(
             format_func=lambda name: BRANCH_WORDS.get(name, name),
         )  # fmt: skip
         branch = picked or branch
-    class_name = right.segmented_control(
+    class_name = (right if len(by_model) > 1 else left).segmented_control(
         "Evidence for",
         explanation.classes,
         default=start.class_name,
@@ -81,9 +81,9 @@ def attention_controls(
         format_func=lambda name: name.replace("_", " "),
     )
     class_name = class_name or start.class_name
-    beside, scale = None, st.container()
+    beside, scale = None, right
     if len(by_model) > 1:
-        place, scale = st.columns(2, gap="small")  # one under the other they would push the form out of the window
+        place, scale = st.columns(2, gap="small")
         with place:
             beside = _other_model(by_model, model_id, titles, key)
     opacity = scale.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")

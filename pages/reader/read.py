@@ -60,8 +60,12 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
         st.caption("Choose a BI-RADS category for each breast.")
 
 
-def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
-    """The models' answers where the reader may see them and has asked; else the button."""
+def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool) -> list[Answer]:
+    """The models' answers where the reader may see them and has asked; else the button.
+
+    is_saving: no model is asked now. The run that asks ends before the form, and the click on its button with it; and
+    what is saved rests on the answers that were seen.
+    """
     if not reads.ai_visible(database(), person, study.row.id):
         if st.button("Show second read", type="primary", width="stretch", icon=":material/visibility:"):
             with refusals_shown():
@@ -73,7 +77,7 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str])
     scores.show_not_scored(study, labels)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)
-    if work:
+    if work and not is_saving:
         # The pictures first: what is drawn late is dimmed while the models compute.
         draw_pictures(study, labels, [], None)
         scores.ask(study, work)
@@ -100,7 +104,9 @@ def assessment(
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
     waits = impressions.NOT_WHOLE if given is None else None
-    if st.button(button, type="primary", disabled=given is None, width="stretch", key=f"{form.key}_save", help=waits):
+    if st.button(
+        button, type="primary", disabled=given is None, width="stretch", key=impressions.save_key(form.key), help=waits
+    ):
         with refusals_shown():
             reads.record_final_read(
                 database(), person, study.row.id, given or {}, filled.comment,
@@ -248,8 +254,13 @@ def saved_marks(study: StoredStudy) -> tuple[Drawn, ...]:
     )
 
 
-def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> tuple[list[Answer], Choice | None]:
-    """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`."""
+def read_panel(
+    person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool
+) -> tuple[list[Answer], Choice | None]:
+    """Everything beside the pictures, in the order of work. Nothing of the AI before `ai_visible`.
+
+    is_saving: the button of a form was clicked.
+    """
     if is_held_by_another(person, study):
         return [], None
     known = reads.reads_of(database(), person, study.row.id)
@@ -264,7 +275,7 @@ def read_panel(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> 
     elif not is_visible and not is_arbiter:
         first_impression(person, study)
         return [], None
-    answers = second_opinion(person, study, labels)
+    answers = second_opinion(person, study, labels, is_saving=is_saving)
     if not is_visible and not is_arbiter:
         return [], None
     choice = None
@@ -299,8 +310,9 @@ with refusals_shown(stops=True):
 pictures.draw_style()
 study_tools.header(person, study)
 labels = pictures.labels_of(study)
-st.session_state.pop(impressions.open_form_key(study.row.id), None)
+open_form = st.session_state.pop(impressions.open_form_key(study.row.id), "")
+is_saving = bool(st.session_state.get(impressions.save_key(open_form)))
 shown, panel = st.columns([1.75, 1], gap="medium")
 with panel, st.container(key="sr-panel"):
-    answers, choice = read_panel(person, study, labels)
+    answers, choice = read_panel(person, study, labels, is_saving=is_saving)
 draw_pictures(study, labels, answers, choice)

@@ -42,12 +42,16 @@ def begin(person: SignedIn, turn: Turn, task: Task) -> None:
         st.session_state[_BEGUN] = token
 
 
-def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
-    """What the models say, of an aided read: asked first where they were never asked."""
+def form_key(turn: Turn, task: Task) -> str:
+    return f"reader_study_{turn.id}_{task.number}"
+
+
+def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool) -> list[Answer]:
+    """What the models say, of an aided read: asked first where they were never asked, but not by a click that saves."""
     reads.reveal(database(), person, study.row.id)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)
-    if work:
+    if work and not is_saving:
         pictures.show_study(study)
         scores.ask(study, work)
         st.rerun()
@@ -61,11 +65,13 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str]) ->
 
 def form(person: SignedIn, turn: Turn, task: Task) -> None:
     """BI-RADS and suspicion of each breast; saved once, for good."""
-    key = f"reader_study_{turn.id}_{task.number}"
+    key = form_key(turn, task)
     given = impressions.breast_form(key, tuple(task.case.truth))
     ready = len(given) == len(task.case.truth)
     waits = None if ready else impressions.NOT_WHOLE
-    if st.button("Save and go on", type="primary", disabled=not ready, width="stretch", key=f"{key}_save", help=waits):
+    if st.button(
+        "Save and go on", type="primary", disabled=not ready, width="stretch", key=impressions.save_key(key), help=waits
+    ):
         with refusals_shown():
             readings.save_read(database(), person, turn.id, task, given)
             st.rerun()
@@ -102,7 +108,8 @@ with panel, st.container(key="sr-panel"):
     st.caption("With the AI's answer before you." if task.modality == AIDED else "Without the AI's answer.")
     with refusals_shown():
         if task.modality == AIDED:
-            answers = answers_for(person, study, labels)
+            is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))
+            answers = answers_for(person, study, labels, is_saving=is_saving)
             choice = attention.attention_controls(
                 answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
             )

@@ -91,8 +91,10 @@ def name_archive(page: Page, site: RunningApp, orthanc: Orthanc) -> None:
     page.locator(".st-key-save_archive_new_0 button").click()
     page.get_by_text("Save what goes where").wait_for()
     settled(page)
-    page.get_by_role("combobox", name="Structured report (TID 1500): after the final read").click()
-    page.keyboard.press("ArrowDown")  # opens what the click may only have given the focus
+    field = page.get_by_role("combobox", name="Structured report (TID 1500): after the final read")
+    field.scroll_into_view_if_needed()  # a list that is open closes when the page is scrolled
+    settled(page)
+    field.click()
     page.get_by_role("option", name="Main PACS").click()
     page.keyboard.press("Escape")
     settled(page)

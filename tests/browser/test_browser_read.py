@@ -121,6 +121,13 @@ def fits(page: Page) -> None:
     assert min(box["height"] for box in boxes) >= 250
 
 
+def stays(page: Page) -> None:
+    """The page itself has nothing to scroll, whatever of the panel has."""
+    settled(page)
+    found = page.evaluate(OVERFLOW)
+    assert (found["page"], found["main"]) == (0, 0) and found["bottom"] <= 0, found
+
+
 def picture(page: Page) -> bytes:
     """What the viewer's first canvas shows, as PNG bytes."""
     return page.locator(".st-key-sr-pictures .cell canvas").first.screenshot()
@@ -178,6 +185,7 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     page.get_by_text("Show where a model looked").click()
     page.get_by_text("Model attention, not a lesion outline").first.wait_for()
     settled(page)
+    stays(page)
     # The picture also changes when the page makes room for it; the map is there once its note is.
     note = page.locator(".st-key-sr-pictures .cell .note").first
     expect(note).not_to_be_empty(timeout=PATIENCE_MS)

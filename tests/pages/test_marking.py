@@ -134,9 +134,11 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     from pages.parts import viewer
 
     drawn: list[tuple[list[str], list[str], list[tuple[str, bool]], str]] = []
+    around: list[float] = []
 
-    def show(pictures, stages, *, key, hanging="", fixed=(), **options) -> None:
+    def show(pictures, stages, *, key, cell_height, hanging="", fixed=(), **options) -> None:
         marks = [(one.label, one.is_on_prior) for one in fixed]
+        around.append(float(cell_height[0].partition("- ")[2].partition("rem")[0]))
         drawn.append(([one.hung for one in pictures], [one.name for one in stages], marks, hanging))
 
     monkeypatch.setattr(viewer, "show", show)
@@ -152,8 +154,9 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025\u201101\u201102"] and hanging == before
     assert names == ["Current over earlier", "All", "Earlier: All"]
     assert fixed == [("1 mass", True)]
+    assert around[-1] > around[0], "the line that names the earlier study takes its height from the pictures"
     tab.press("Take away")
-    assert drawn[-1][0] == ["L ultrasound"]
+    assert drawn[-1][0] == ["L ultrasound"] and around[-1] == around[0]
 
 
 def test_two_models_heat_maps_hang_on_one_image_side_by_side(

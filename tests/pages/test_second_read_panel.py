@@ -72,6 +72,17 @@ def test_the_lead_that_the_site_named_stands_first_and_one_that_is_gone_is_said(
     assert "Cnn" in lead_lines(tab)[0] and "which this site named" not in tab.text
 
 
+def test_a_read_is_saved_by_the_click_also_where_a_model_has_become_live_since_the_form_was_drawn(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    study = revealed(opened_site, tab)
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, auc_low=0.8)
+    tab.press("Save final assessment")
+    assert [read.kind for read in reads.reads_of(opened_site.db, opened_site.one, study)] == ["first", "final"]
+    assert "Cnn" not in tab.text, "what nobody saw before the final read is no part of it"
+
+
 def test_an_administrator_names_the_lead_on_the_page_releases(opened_site: PageSite, tab: Tab) -> None:
     release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
     release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, auc_low=0.8)

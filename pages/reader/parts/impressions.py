@@ -121,6 +121,11 @@ def open_form_key(study_id: str) -> str:
     return f"marking_{study_id}"
 
 
+def save_key(form_key: str) -> str:
+    """Of the button that saves a form: known before it is drawn, as the click is."""
+    return f"{form_key}_save"
+
+
 def _comment(form: Form) -> str:
     return st.text_area(
         "Comment",

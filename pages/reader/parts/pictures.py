@@ -20,9 +20,9 @@ from pages.parts.viewer import Clip, Drawn, Marking, Picture
 from pages.reader.parts.marking import workplace_key
 
 _STYLE = (Path(__file__).parent / "read.css").read_text(encoding="utf-8")
-_AROUND_REM, _LINE_REM, _LINE_LETTERS = 17.5, 1.4, 105
-"""On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), and a
-line of a warning, with as many letters as it has room for at 1440 pixels."""
+_AROUND_REM, _EARLIER_REM, _LINE_REM, _LINE_LETTERS = 17.5, 2.6, 1.4, 105
+"""On a wide screen: what stands above and under the pictures (menu, frame, heading, tools, the line below them), the
+line that names an earlier study, and a line of a warning, with as many letters as it has room for at 1440 pixels."""
 RATE_ASSUMED, RATES = 15.0, (0.5, 120.0)
 NO_BREAK = "\u2011"
 """A hyphen at which no line is broken."""
@@ -77,7 +77,7 @@ def show_study(
         hangings = stages_with_copies(layout, copied)
     n_rows = 2 if len(hangings[0].places) > hangings[0].columns else 1
     n_lines = sum(1 + len(line) // _LINE_LETTERS for line in warnings)
-    around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0)
+    around = _AROUND_REM + (1 + _LINE_REM * n_lines if warnings else 0) + (_EARLIER_REM if prior is not None else 0)
     heights = (f"max(14rem, (100dvh - {around}rem) / {n_rows})", "38vh" if n_rows == 2 else "60vh")
     viewer.show(
         shown,
