@@ -2,7 +2,7 @@
 
 The protocol that was locked is the one that is read by: its sha256 stands in its row and in the audit trail, and the
 database refuses to change either. Cases are studies of the worklist whose final read and truth are known, or pictures
-of a data set (`data_set_cases`).
+or exams of a data set (`data_set_cases`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reader_studies.data_set_cases import drop_cases, require_there, store_cases
+from core.records.reader_studies.data_set_cases import CasesOf, drop_cases, require_there, store_cases
 from core.records.reader_studies.protocol import (
     QUESTION_LENGTH_MOST,
     TITLE_LENGTH_MOST,
@@ -149,23 +149,23 @@ def possible_readers(db: Database, actor: Actor) -> dict[int, str]:
 
 
 def create_reader_study(
-    db: Database, actor: Actor, values: Mapping[str, object], *, of_data_set: tuple[int, str] | None = None
+    db: Database, actor: Actor, values: Mapping[str, object], *, of_data_set: CasesOf | None = None
 ) -> str:
     """A reader study that is being designed. values: the fields of a `Protocol`. Its id.
 
-    of_data_set: the version that the cases are pictures of, and the label that counts as malignant; None where they are
-    studies of this site. Raises NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
+    of_data_set: where the cases are pictures or exams of a data set; None where they are studies of this site. Raises
+    NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
     """
     with db.read() as connection:
         require_permission(connection, actor, "design_reader_study")
     protocol = _checked(values)
     wanted = (*protocol.cases, *protocol.training)
     if of_data_set is not None:
-        store_cases(db, actor, *of_data_set, wanted, protocol.modality)
+        store_cases(db, actor, of_data_set, wanted, protocol.modality)
     with db.begin() as connection:
         person = require_permission(connection, actor, "design_reader_study")
         if of_data_set is not None:
-            require_there(connection, db, *of_data_set, wanted)
+            require_there(connection, db, of_data_set, wanted)
         else:
             known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
             if any(known.get(case.study_id) != case for case in wanted):

@@ -39,7 +39,8 @@ _FORMATS = (
 
 def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
     """What was planned, as names and values."""
-    split = "fully crossed" if protocol.groups == 1 else f"{protocol.groups} groups (split-plot)"
+    kind = f"hybrid, {protocol.shared} cases read by all" if protocol.shared else "split-plot"
+    split = "fully crossed" if protocol.groups == 1 else f"{protocol.groups} groups ({kind})"
     facts = [
         (
             "Cases", f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, "
