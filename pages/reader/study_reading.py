@@ -8,7 +8,7 @@ from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import readings
-from core.records.reader_studies.protocol import AIDED, Task
+from core.records.reader_studies.protocol import UNAIDED, Task
 from core.records.reader_studies.readings import Turn
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
@@ -42,8 +42,8 @@ def begin(person: SignedIn, turn: Turn, task: Task) -> None:
         st.session_state[_BEGUN] = token
 
 
-def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str]) -> list[Answer]:
-    """What the models say, of an aided read: asked first where they were never asked."""
+def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], aid: str | None) -> list[Answer]:
+    """What the models say, of an aided read: asked first where they were never asked. aid: the one that may be seen."""
     reads.reveal(database(), person, study.row.id)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)
@@ -52,6 +52,7 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str]) ->
         scores.ask(study, work)
         st.rerun()
     scores.show_refusals(study)
+    answers = [answer for answer in answers if aid in (None, answer[1].model_id)]
     if answers:
         scores.show_scores(study, answers, labels)
     else:
@@ -99,10 +100,10 @@ answers: list[Answer] = []
 with panel, st.container(key="sr-panel"):
     kind = "Training case" if task.is_training else f"Read {turn.n_done + 1}"
     st.subheader(f"{kind}, {task.modality}", anchor=False)
-    st.caption("With the AI's answer before you." if task.modality == AIDED else "Without the AI's answer.")
+    st.caption("Without the AI's answer." if task.modality == UNAIDED else "With the AI's answer before you.")
     with refusals_shown():
-        if task.modality == AIDED:
-            answers = answers_for(person, study, labels)
+        if task.modality != UNAIDED:
+            answers = answers_for(person, study, labels, turn.aid)
             choice = attention.attention_controls(
                 answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
             )

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study_summary import simulated_power
+from core.models.cards import live_cards
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
@@ -21,13 +22,14 @@ from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, deferred, require
+from pages.parts.session import database, deferred, require, settings
 from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
 
 NEW, TABLE = "New reader study", "Analyse a table"
 POWER_RUNS = 200
 OWN_STUDIES = "this site's own studies"
 PICTURE, EXAM = "A case a picture", "A case an exam"
+AIDED_OR_NOT, TWO_MODELS = "unaided and aided", "two models"
 UNITS = {
     PICTURE: "Each picture is read on its own.",
     EXAM: "All held-back pictures of a patient are read together (by the column exam where there is one), and a breast "
@@ -71,6 +73,7 @@ def design(actor: SignedIn) -> str | None:
     readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
     plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
     st.caption(DESIGNS[plan])
+    aids = choose_models(modality) if plan != ONE_SESSION else ()
     columns = st.columns(5)
     pause = 0
     if plan != ONE_SESSION:
@@ -102,7 +105,8 @@ def design(actor: SignedIn) -> str | None:
             {
                 "title": title, "question": question, "modality": modality, "cases": chosen,
                 "training": left_over[:n_training], "readers": tuple(readers), "design": plan, "pause_days": pause,
-                "groups": groups, "shared": shared, "seed": seed, "cut": cut, "margin": margin, "source": source,
+                "groups": groups, "shared": shared, "aids": aids, "seed": seed, "cut": cut,
+                "margin": margin, "source": source,
             },
             of_data_set=of_data_set,
         )  # fmt: skip
@@ -129,6 +133,21 @@ def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCas
     asked = CasesOf(sets[source].version_id, label, is_by_exam=unit == EXAM)
     found = data_set_cases.cases_of_version(database(), actor, asked)
     return found, asked, f"{source}, {unit.lower()}, malignant: {label}"[:200]
+
+
+def choose_models(modality: Modality) -> tuple[str, ...]:
+    """Two models to compare with one another; none where aided reading is compared with unaided."""
+    titles = {card.model_id: card.title for card in live_cards(settings()) if card.modality == modality}
+    compared = st.segmented_control(
+        "What is compared", [AIDED_OR_NOT, TWO_MODELS], default=AIDED_OR_NOT, required=True, key="rs_compared",
+        disabled=len(titles) < 2, help="Two models need two live models of this kind of image",
+    )  # fmt: skip
+    if compared != TWO_MODELS or len(titles) < 2:
+        return ()
+    left, right = st.columns(2)
+    first = left.selectbox("Model A", list(titles), format_func=lambda one: plain(titles[one]), key="rs_first")
+    others = [one for one in titles if one != first]
+    return first, right.selectbox("Model B", others, format_func=lambda one: plain(titles[one]), key="rs_second")
 
 
 def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared: int) -> None:

@@ -124,7 +124,8 @@ def _part(tab: str, shown: dict[str, Any], part: Any) -> Any:
     if tab == "Subgroups":
         return [[shown["by"], shown["of"]], *part] if part else []
     if tab in ("Decision curve", "Training"):
-        return [[name for name in part if name in shown["scorers"]]]
+        names = dict.fromkeys(one.removesuffix(", training").removesuffix(", validation") for one in part)
+        return [[name for name in names if name in shown["scorers"]]]
     return []
 
 

@@ -49,6 +49,7 @@ def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
         ("Cases from", protocol.source),
         ("Readers", f"{len(protocol.readers)} readers, {split}"),
         ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
+        ("Models", "compared: A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
         ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
         ("Called", f"called from a suspicion of {protocol.cut}"),
         ("Margin", f"margin {protocol.margin:g}" if protocol.margin else ""),
@@ -213,6 +214,8 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
 
 def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:
     """The average unaided reader against each model that answered every case."""
+    if found.row.protocol.aids:
+        return ()  # nobody read unaided
     whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
     if not whole or "area" not in summary:
         return ()

@@ -7,14 +7,28 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Raster
-from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, picture, sqlite_only, stored_files
-from sqlalchemy import text
+from record_site import (
+    CALM,
+    WORRIED,
+    Somebody,
+    add_person,
+    answer,
+    at_terminal,
+    explanation,
+    finish,
+    picture,
+    sqlite_only,
+    stored_files,
+)
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -26,7 +40,7 @@ from core.records.people.permissions import Actor
 from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
-from core.records.reads import answers_seen, reads, studies, truths, worklist
+from core.records.reads import answers_seen, predictions, reads, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -86,9 +100,19 @@ def test_in_a_hybrid_design_some_cases_of_both_kinds_are_read_by_all_groups_and_
     assert protocol(groups=2, shared=8).refusals() == [] and protocol(groups=2, shared=9).refusals() != []
 
 
+def test_two_models_are_met_in_two_sessions_each_first_by_half_of_the_cases() -> None:
+    asked = protocol(design="two sessions", aids=("one", "other"))
+    assert (asked.aid_of("aided by A"), asked.aid_of("aided by B")) == ("one", "other")
+    tasks = tasks_of(asked, 1)
+    assert Counter((task.session, task.modality) for task in tasks) == {
+        (session, modality): 6 for session in (1, 2) for modality in ("aided by A", "aided by B")
+    }
+    assert protocol().aid_of(AIDED) is None and asked.refusals() == []
+
+
 def test_a_protocol_of_before_there_were_hybrid_designs_has_the_hash_that_was_locked() -> None:
     text = protocol().model_dump(mode="json")
-    del text["shared"]
+    del text["shared"], text["aids"]
     canonical = json.dumps(text, sort_keys=True, separators=(",", ":"))
     assert protocol().sha256 == hashlib.sha256(canonical.encode()).hexdigest() != protocol(groups=2, shared=2).sha256
 
@@ -104,6 +128,8 @@ def test_a_protocol_of_before_there_were_hybrid_designs_has_the_hash_that_was_lo
         ({"groups": 3}, "fewer groups"),
         ({"pause_days": 1}, "two sessions"),
         ({"shared": 1}, "two groups or more"),
+        ({"aids": ("a", "b")}, "in two sessions"),
+        ({"aids": ("a", "a"), "design": "two sessions"}, "Two different models"),
     ],
 )
 def test_what_could_never_be_analysed_is_refused(fields: dict[str, Any], sentence: str) -> None:
@@ -173,6 +199,45 @@ def test_two_readers_read_everything_and_the_scores_are_numbered_and_shown_once_
     actions = [entry.action for entry in trail.entries(records, add_person(records, "Root", "administrator"))]
     assert Counter(actions)["read in reader study"] == 16 and "lock reader study" in actions
     assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_of_two_models_each_read_keeps_the_answer_of_its_own_alone(
+    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, ann, bea, _ = people
+    fields: dict[str, Any] = {"design": "two sessions", "aids": ("model", "other")}
+    with pytest.raises(Conflict, match="does not answer here"):
+        design(records, people, **fields)
+    cards = [SimpleNamespace(model_id=name, modality="ultrasound") for name in fields["aids"]]
+    monkeypatch.setattr(designs, "live_cards", lambda _: cards)
+    asked = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id)} | fields
+    own = designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases
+    with pytest.raises(InvalidInput, match="Of 4 of these studies one of the two models has given no answer"):
+        designs.create_reader_study(records, ada, asked | {"cases": own})
+    of = CasesOf(data_set(records, add_person(records, "Eve", "administrator")), "malignant")
+    found = data_set_cases.cases_of_version(records, ada, of)
+    study_id = designs.create_reader_study(records, ada, asked | {"cases": found}, of_data_set=of)
+    for case in found:
+        (stored,) = studies.load_study(records, ann, case.study_id).images
+        for model_id in fields["aids"]:
+            said = replace(answer(stored.image, malignant=0.25), model_id=model_id)
+            predictions.record_predictions(records, case.study_id, stored.id, said, explanation())
+    designs.lock_reader_study(records, ada, study_id)
+    for reader in (ann, bea):
+        while (turn := readings.turns(records, reader)[0]).task is not None:
+            assert turn.aid == ("model" if turn.task.modality == "aided by A" else "other")
+            readings.begin_task(records, reader, turn.id, turn.task)
+            reads.reveal(records, reader, turn.task.case.study_id)
+            readings.save_read(records, reader, turn.id, turn.task, dict.fromkeys(turn.task.case.truth, CALM))
+    designs.close_reader_study(records, ada, study_id)
+    results = readings.results_of(records, ada, study_id)
+    assert results.study.modalities == ("aided by A", "aided by B") and results.study.fully_crossed
+    with records.read() as connection:
+        rows = connection.execute(select(tables.reader_study_read)).all()
+    assert {(row.modality, *(one[0] for one in row.answers)) for row in rows} == {
+        ("aided by A", "model"), ("aided by B", "other"),
+    }  # fmt: skip
 
 
 @sqlite_only
