@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from core.reading import second_read
@@ -60,10 +62,10 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], ai
     return answers
 
 
-def form(person: SignedIn, turn: Turn, task: Task) -> None:
-    """BI-RADS and suspicion of each breast; saved once, for good."""
+def form(person: SignedIn, turn: Turn, task: Task, hung: Sequence[str]) -> None:
+    """BI-RADS and suspicion of each breast; saved once, for good. hung: the breasts as their pictures hang."""
     key = f"reader_study_{turn.id}_{task.number}"
-    given = impressions.breast_form(key, tuple(task.case.truth))
+    given = impressions.breast_form(key, sorted(task.case.truth, key=hung.index))
     ready = len(given) == len(task.case.truth)
     waits = None if ready else impressions.NOT_WHOLE
     if st.button("Save and go on", type="primary", disabled=not ready, width="stretch", key=f"{key}_save", help=waits):
@@ -107,6 +109,6 @@ with panel, st.container(key="sr-panel"):
             choice = attention.attention_controls(
                 answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
             )
-        form(person, turn, task)
+        form(person, turn, task, study.breasts)
 with shown, st.container(key="sr-pictures"):
     pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))
