@@ -60,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     planned.add_argument("--runs", type=int, default=500, help="simulated studies")
     planned.add_argument("--seed", type=int, default=0)
     planned.add_argument("--groups", type=int, default=1, help="readers and cases are dealt into so many (split-plot)")
+    planned.add_argument("--shared", type=int, default=0, help="so many cases every group reads besides (hybrid)")
     planned.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -116,7 +117,7 @@ def _against(args: argparse.Namespace) -> dict[str, Any]:
 def _simulated(args: argparse.Namespace) -> dict[str, Any]:
     return simulated_power(
         readers=args.readers, positives=args.positives, negatives=args.negatives, effect=args.effect,
-        runs=args.runs, seed=args.seed, groups=args.groups,
+        runs=args.runs, seed=args.seed, groups=args.groups, shared=args.shared,
     )  # fmt: skip
 
 

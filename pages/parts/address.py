@@ -5,6 +5,10 @@ default changes with the data: what a page shows, what it computes and what its 
 every run reads the address first (a choice that is not in it, or cannot be, counts as its default), puts that into the
 widget, and returns it. A change writes the address before the page runs. Addresses read as Streamlit's binding wrote
 them.
+
+The value is the widget's default, too: where somebody changes one control while the page is still being drawn for the
+first time, that run ends, and the browser may never hear what it put into the others. They would then stand at their
+defaults (a slider at its lowest) beside numbers that were computed by the address.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ def select(
 ) -> str:
     """One of `options`, which must not be empty, from a list; `default` or else the first where none was chosen."""
     value = _one_of(options, key, default)
-    at.selectbox(label, list(options), key=key, on_change=_write, args=(key, str), **more)
+    at.selectbox(label, list(options), list(options).index(value), key=key, on_change=_write, args=(key, str), **more)
     return value
 
 
@@ -32,7 +36,9 @@ def segments(
 ) -> str:
     """One of `options` side by side; clicking the chosen one leaves it chosen."""
     value = _one_of(options, key, default)
-    at.segmented_control(label, list(options), required=True, key=key, on_change=_write, args=(key, str), **more)
+    at.segmented_control(
+        label, list(options), default=value, required=True, key=key, on_change=_write, args=(key, str), **more
+    )
     return value
 
 
@@ -50,7 +56,7 @@ def several(
         if is_right or asked == [""]:
             value = found
     _put(key, value)
-    st.multiselect(label, list(options), key=key, on_change=_write, args=(key, _listed), **more)
+    st.multiselect(label, list(options), value, key=key, on_change=_write, args=(key, _listed), **more)
     return tuple(name for name in options if name in set(value))
 
 
@@ -58,7 +64,7 @@ def toggle(label: str, *, key: str, default: bool = False, at: Any = st, **more:
     asked = _asked(key)
     value = {_TRUE: True, _FALSE: False}.get(asked[-1].lower(), default) if asked else default
     _put(key, value)
-    at.toggle(label, key=key, on_change=_write, args=(key, _truth), **more)
+    at.toggle(label, value, key=key, on_change=_write, args=(key, _truth), **more)
     return value
 
 
@@ -67,7 +73,7 @@ def slider(
 ) -> float:
     """A number from `low` to `high` in steps, so that what is computed with is what is shown."""
     value = _number(key, low, high, default, step)
-    at.slider(label, low, high, step=step, key=key, on_change=_write, args=(key, _plain), **more)
+    at.slider(label, low, high, value, step=step, key=key, on_change=_write, args=(key, _plain), **more)
     return value
 
 
@@ -75,14 +81,14 @@ def number(
     label: str, low: float, high: float, *, step: float, key: str, default: float, at: Any = st, **more: Any
 ) -> float:
     value = _number(key, low, high, default, 0.01)
-    at.number_input(label, low, high, step=step, key=key, on_change=_write, args=(key, _plain), **more)
+    at.number_input(label, low, high, value, step=step, key=key, on_change=_write, args=(key, _plain), **more)
     return value
 
 
 def tabs(labels: Sequence[str], *, key: str) -> Sequence[Any]:
     """Tabs of which the page draws the open one only."""
-    _one_of(labels, key, None)
-    return st.tabs(list(labels), key=key, on_change=_write, args=(key, str))
+    value = _one_of(labels, key, None)
+    return st.tabs(list(labels), default=value, key=key, on_change=_write, args=(key, str))
 
 
 def _asked(key: str) -> list[str] | None:

@@ -98,7 +98,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     )
     of = cohort.provenance(names)
     draw_download(lambda: tables.measures_table(results, rows), of=of, name="measures", label="CSV, every measure")
-    with st.expander("Sort and filter these numbers", icon=":material/filter_list:"):
+    with st.expander("Sort and filter these numbers", icon=":material/filter_list:", key="sorting"):
         sortable = tables.measures_table(results, rows)
         asked = address.several(
             "Measures", list(dict.fromkeys(sortable["measure"])), key="measures",
@@ -110,7 +110,7 @@ def draw_operating_point(numbers: ComparisonCache, names: tuple[str, ...]) -> No
     st.html(tables.confusion_grid(cohort, rows, colour))
     st.caption(plain(of.text))
     draw_download(lambda: confusion_table(rows), of=of, name="confusion")
-    with st.expander("Predictive values at other prevalences", icon=":material/percent:"):
+    with st.expander("Predictive values at other prevalences", icon=":material/percent:", key="predictive"):
         _draw_prevalences(cohort, rows)
     if len(names) > 1:
         differently = st.expander(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from core.reading import second_read
 from core.reading.second_read import Answer
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import readings
-from core.records.reader_studies.protocol import AIDED, Task
+from core.records.reader_studies.protocol import UNAIDED, Task
 from core.records.reader_studies.readings import Turn
 from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
@@ -42,12 +44,17 @@ def begin(person: SignedIn, turn: Turn, task: Task) -> None:
         st.session_state[_BEGUN] = token
 
 
+<<<<<<< HEAD
 def form_key(turn: Turn, task: Task) -> str:
     return f"reader_study_{turn.id}_{task.number}"
 
 
 def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool) -> list[Answer]:
     """What the models say, of an aided read: asked first where they were never asked, but not by a click that saves."""
+=======
+def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], aid: str | None) -> list[Answer]:
+    """What the models say, of an aided read: asked first where they were never asked. aid: the one that may be seen."""
+>>>>>>> desk2
     reads.reveal(database(), person, study.row.id)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)
@@ -56,6 +63,7 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], *,
         scores.ask(study, work)
         st.rerun()
     scores.show_refusals(study)
+    answers = [answer for answer in answers if aid in (None, answer[1].model_id)]
     if answers:
         scores.show_scores(study, answers, labels)
     else:
@@ -63,10 +71,17 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], *,
     return answers
 
 
+<<<<<<< HEAD
 def form(person: SignedIn, turn: Turn, task: Task) -> None:
     """BI-RADS and suspicion of each breast; saved once, for good."""
     key = form_key(turn, task)
     given = impressions.breast_form(key, tuple(task.case.truth))
+=======
+def form(person: SignedIn, turn: Turn, task: Task, hung: Sequence[str]) -> None:
+    """BI-RADS and suspicion of each breast; saved once, for good. hung: the breasts as their pictures hang."""
+    key = f"reader_study_{turn.id}_{task.number}"
+    given = impressions.breast_form(key, sorted(task.case.truth, key=hung.index))
+>>>>>>> desk2
     ready = len(given) == len(task.case.truth)
     waits = None if ready else impressions.NOT_WHOLE
     if st.button(
@@ -105,14 +120,19 @@ answers: list[Answer] = []
 with panel, st.container(key="sr-panel"):
     kind = "Training case" if task.is_training else f"Read {turn.n_done + 1}"
     st.subheader(f"{kind}, {task.modality}", anchor=False)
-    st.caption("With the AI's answer before you." if task.modality == AIDED else "Without the AI's answer.")
+    st.caption("Without the AI's answer." if task.modality == UNAIDED else "With the AI's answer before you.")
     with refusals_shown():
+<<<<<<< HEAD
         if task.modality == AIDED:
             is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))
             answers = answers_for(person, study, labels, is_saving=is_saving)
+=======
+        if task.modality != UNAIDED:
+            answers = answers_for(person, study, labels, turn.aid)
+>>>>>>> desk2
             choice = attention.attention_controls(
                 answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
             )
-        form(person, turn, task)
+        form(person, turn, task, study.breasts)
 with shown, st.container(key="sr-pictures"):
     pictures.show_study(study, choice=choice, explanations=second_read.explanations_by_image(study, answers))

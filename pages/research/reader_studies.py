@@ -10,8 +10,10 @@ import streamlit as st
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study_summary import simulated_power
+from core.models.cards import live_cards
 from core.records.people.permissions import SignedIn
 from core.records.reader_studies import data_set_cases, designs, readings
+from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
 from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION, StudyCase
 from core.reports.content import when
@@ -20,12 +22,19 @@ from pages.parts import address
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import database, deferred, require
+from pages.parts.session import database, deferred, require, settings
 from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
 
 NEW, TABLE = "New reader study", "Analyse a table"
 POWER_RUNS = 200
 OWN_STUDIES = "this site's own studies"
+PICTURE, EXAM = "A case a picture", "A case an exam"
+AIDED_OR_NOT, TWO_MODELS = "unaided and aided", "two models"
+UNITS = {
+    PICTURE: "Each picture is read on its own.",
+    EXAM: "All held-back pictures of a patient are read together (by the column exam where there is one), and a breast "
+    f"is malignant where one of its pictures is; exams of more than {MOST_PICTURES} pictures are left out.",
+}
 
 
 def name_of(row: ReaderStudyRow) -> str:
@@ -64,14 +73,26 @@ def design(actor: SignedIn) -> str | None:
     readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
     plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
     st.caption(DESIGNS[plan])
-    columns = st.columns(4)
+    aids = choose_models(modality) if plan != ONE_SESSION else ()
+    columns = st.columns(5)
     pause = 0
     if plan != ONE_SESSION:
         pause = int(columns[0].number_input("Days between sessions", 0, 365, 28))
     groups = int(columns[1].number_input("Groups", 1, 10, 1, help="1: everybody reads everything (fully crossed)"))
-    cut = int(columns[2].number_input("Called from a suspicion of", 1, 100, 3))
-    margin = float(columns[3].number_input("Margin of non-inferiority", 0.0, 0.5, 0.0, step=0.01, help="In area"))
-    draw_power(len(readers), positive, negative)
+    shared = 0
+    if groups > 1:
+        shared = int(
+            columns[2].number_input(
+                "Read by all groups",
+                0,
+                positive + negative,
+                0,
+                help="Hybrid: these cases are crossed, others split-plot",
+            )
+        )
+    cut = int(columns[3].number_input("Called from a suspicion of", 1, 100, 3))
+    margin = float(columns[4].number_input("Margin of non-inferiority", 0.0, 0.5, 0.0, step=0.01, help="In area"))
+    draw_power(len(readers), positive, negative, groups, shared)
     if not st.button("Make the design", type="primary", key="rs_make"):
         return None
     chosen, left_over = designs.draw_cases(cases, positive=positive, negative=negative, seed=seed)
@@ -84,14 +105,15 @@ def design(actor: SignedIn) -> str | None:
             {
                 "title": title, "question": question, "modality": modality, "cases": chosen,
                 "training": left_over[:n_training], "readers": tuple(readers), "design": plan, "pause_days": pause,
-                "groups": groups, "seed": seed, "cut": cut, "margin": margin, "source": source,
+                "groups": groups, "shared": shared, "aids": aids, "seed": seed, "cut": cut,
+                "margin": margin, "source": source,
             },
             of_data_set=of_data_set,
         )  # fmt: skip
 
 
-def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCase], tuple[int, str] | None, str]:
-    """The cases; of a data set also its version and label for malignant; and what the source is called."""
+def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCase], CasesOf | None, str]:
+    """The cases; of a data set also what of it they are; and what the source is called."""
     sets = {one.source: one for one in data_set_cases.data_sets_at_hand(database(), actor, modality)}
     left, right = st.columns([2, 1])
     source = left.selectbox("Cases from", [OWN_STUDIES, *sets], key=f"rs_source_{modality}")
@@ -104,12 +126,31 @@ def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCas
     labels = list(sets[source].labels)
     likely = next((one for one in data_set_cases.MALIGNANT_LABELS if one in labels), labels[0])
     label = right.selectbox("Label that is malignant", labels, index=labels.index(likely), key=f"rs_label_{source}")
-    st.caption("A picture is a case. A model that was trained on other data may know it all the same.")
-    found = data_set_cases.cases_of_version(database(), actor, sets[source].version_id, label)
-    return found, (sets[source].version_id, label), f"{source}, malignant: {label}"[:200]
+    unit = st.segmented_control(
+        "A case is", list(UNITS), default=PICTURE, required=True, key=f"rs_unit_{source}", label_visibility="collapsed"
+    )
+    st.caption(f"{UNITS[unit]} A model that was trained on other data may know it all the same.")
+    asked = CasesOf(sets[source].version_id, label, is_by_exam=unit == EXAM)
+    found = data_set_cases.cases_of_version(database(), actor, asked)
+    return found, asked, f"{source}, {unit.lower()}, malignant: {label}"[:200]
 
 
-def draw_power(n_readers: int, positive: int, negative: int) -> None:
+def choose_models(modality: Modality) -> tuple[str, ...]:
+    """Two models to compare with one another; none where aided reading is compared with unaided."""
+    titles = {card.model_id: card.title for card in live_cards(settings()) if card.modality == modality}
+    compared = st.segmented_control(
+        "What is compared", [AIDED_OR_NOT, TWO_MODELS], default=AIDED_OR_NOT, required=True, key="rs_compared",
+        disabled=len(titles) < 2, help="Two models need two live models of this kind of image",
+    )  # fmt: skip
+    if compared != TWO_MODELS or len(titles) < 2:
+        return ()
+    left, right = st.columns(2)
+    first = left.selectbox("Model A", list(titles), format_func=lambda one: plain(titles[one]), key="rs_first")
+    others = [one for one in titles if one != first]
+    return first, right.selectbox("Model B", others, format_func=lambda one: plain(titles[one]), key="rs_second")
+
+
+def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared: int) -> None:
     """Power by simulation, when it is asked for."""
     with st.expander("Power", icon=":material/calculate:"):
         effect = st.slider("Difference in separation (0 shows how often nothing is called something)", 0.0, 1.5, 0.5)
@@ -120,8 +161,9 @@ def draw_power(n_readers: int, positive: int, negative: int) -> None:
         if st.button("Simulate", key="rs_power"):
             with st.spinner("Simulating"):
                 found = simulated_power(
-                    readers=n_readers, positives=positive, negatives=negative, effect=effect, runs=POWER_RUNS
-                )
+                    readers=n_readers, positives=positive, negatives=negative, effect=effect, runs=POWER_RUNS,
+                    groups=groups, shared=shared,
+                )  # fmt: skip
             low, high = found["ci"]
             st.markdown(
                 f"Mean difference in area {found['difference']:+.3f}: found in **{100 * found['power']:.0f} %** of the "

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import numpy as np
 import pytest
 from page_site import PageSite, Tab, release
+from PIL import Image as Raster
 from record_site import WORRIED, add_person, finish
 
 from core.evaluation.statistics.reader_study import RoeMetz, simulate
 from core.evaluation.tables.reader_studies import write_long_table
+from core.records import data_sets
 from core.records.reader_studies import designs, readings
 from core.records.reader_studies.protocol import AIDED
 from core.records.reads import reads
 from core.records.reads.reads import Impression
+from core.types import Modality
 
 
 def read_case(tab: Tab, birads: str) -> None:
@@ -74,6 +80,48 @@ def test_a_reader_study_is_designed_read_and_analysed(
     assert [one.label for one in again.app.get("download_button")][-6:] == [
         "Report (PDF)", "Report (HTML)", "For MRMCaov", "For iMRMC", "For RJafroc", "Reads",
     ]  # fmt: skip
+
+
+def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = {}
+    for model_id, sha256 in (("ultrasound-cnn", "ab" * 32), ("ultrasound-fusion", "cd" * 32)):
+        release(opened_site.weights, model_id, sha256=sha256)
+        titles[model_id] = json.loads((opened_site.weights / model_id / "card.json").read_text())["title"]
+    rows = []
+    for number in range(4):
+        out = io.BytesIO()
+        Raster.fromarray(np.full((40, 36), 40 * number, np.uint8)).save(out, "PNG")
+        file = data_sets.store_file(opened_site.db.settings, out.getvalue(), "png")
+        rows.append(f"{file},{('malignant', 'benign')[number % 2]},test\n")
+    data_sets.create_data_set(
+        opened_site.db, opened_site.one, name="Lesions", modality=Modality.ULTRASOUND, split={},
+        found={"leaking": False}, manifest=("file,label,split\n" + "".join(rows)).encode(),
+        counts={"test": {"malignant": 2, "benign": 2}},
+    )  # fmt: skip
+    tab.open("research/reader_studies")
+    tab.app.text_input(key="rs_title").input("Which helps more?")
+    tab.app.selectbox(key="rs_modality").set_value("ultrasound")
+    tab.settled()
+    source = tab.app.selectbox(key="rs_source_ultrasound")
+    source.set_value(next(one for one in source.options if one.startswith("data set Lesions")))
+    tab.settled()
+    tab.app.multiselect(key="rs_readers").set_value([opened_site.one.id, opened_site.two.id])
+    tab.app.button_group(key="rs_design").set_value("two sessions")
+    tab.settled()
+    tab.app.button_group(key="rs_compared").set_value("two models")
+    tab.settled()
+    tab.press("Make the design")
+    tab.press("Lock the protocol")
+    (row,) = designs.list_reader_studies(opened_site.db, opened_site.one)
+    assert set(row.protocol.aids) == set(titles)
+
+    reader = Tab(opened_site, opened_site.one, monkeypatch).open("reader/study_reading")
+    turn = readings.turns(opened_site.db, opened_site.one)[0]
+    (other,) = set(titles) - {turn.aid}
+    assert f"Read 1, {turn.task and turn.task.modality}" in reader.text and "Probability of malignancy" in reader.text
+    assert titles[str(turn.aid)] in reader.text and titles[other] not in reader.text
 
 
 def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_site: PageSite, tab: Tab) -> None:

@@ -605,10 +605,15 @@ def simulate(
     return ReaderStudy(("first", "second"), tuple(str(at + 1) for at in range(readers)), is_positive, scores)
 
 
-def dealt_out(study: ReaderStudy, groups: int) -> ReaderStudy:
-    """The same reads, but every group of readers has only its own cases (split-plot)."""
+def dealt_out(study: ReaderStudy, groups: int, shared: int = 0) -> ReaderStudy:
+    """The same reads, but every group of readers has only its own cases (split-plot).
+
+    shared: so many cases, evenly spaced, every group reads besides (hybrid).
+    """
     of_case, of_reader = (np.arange(n) % groups for n in (len(study.is_positive), len(study.readers)))
-    scores = np.where(of_reader[:, None] == of_case, study.scores, np.nan)
+    is_shared = np.zeros(len(of_case), bool)
+    is_shared[[number * len(of_case) // shared for number in range(shared)]] = True
+    scores = np.where((of_reader[:, None] == of_case) | is_shared, study.scores, np.nan)
     return replace(study, scores=scores)
 
 

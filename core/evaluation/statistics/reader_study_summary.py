@@ -135,13 +135,21 @@ def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
 
 
 def simulated_power(
-    *, readers: int, positives: int, negatives: int, effect: float, runs: int, seed: int = 0, groups: int = 1
+    *,
+    readers: int,
+    positives: int,
+    negatives: int,
+    effect: float,
+    runs: int,
+    seed: int = 0,
+    groups: int = 1,
+    shared: int = 0,
 ) -> dict[str, Any]:
     """Share of simulated studies (Roe & Metz 1997) in which two modalities are called different at 5 %.
 
     effect: added to the separation of 1.5 under one of them; 0 gives the type I error. groups: readers and cases are
-    dealt into so many, each reading its own (split-plot). coverage: share of the studies whose 95 % interval holds the
-    mean difference of all. Raises InvalidInput.
+    dealt into so many, each reading its own (split-plot) and the `shared` cases of all (hybrid). coverage: share of the
+    studies whose 95 % interval holds the mean difference of all. Raises InvalidInput.
     """
     if min(readers, positives, negatives) < 2 or not 1 <= runs <= MAX_RUNS or seed < 0:
         raise InvalidInput(
@@ -152,11 +160,13 @@ def simulated_power(
         raise InvalidInput("The effect is a number, as in 0.5.")
     if groups < 1 or (groups > 1 and min(readers, positives, negatives) < 2 * groups):
         raise InvalidInput(f"{groups} groups need two readers, two positive and two negative cases each.")
+    if shared and (groups == 1 or not 0 < shared <= positives + negatives - 2 * groups):
+        raise InvalidInput("Cases that all groups read are fewer than all cases, and belong to two groups or more.")
     rng, called, differences = np.random.default_rng(seed), 0, []
     for _ in range(runs):
         study = simulate(RoeMetz(), readers=readers, positives=positives, negatives=negatives, rng=rng, effect=effect)
         if groups > 1:
-            study = dealt_out(study, groups)
+            study = dealt_out(study, groups, shared)
         merit = areas(study)
         covariance = delong_covariance(merit, study.is_positive)
         one = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=groups == 1).analyses[0]

@@ -2,7 +2,7 @@
 
 The protocol that was locked is the one that is read by: its sha256 stands in its row and in the audit trail, and the
 database refuses to change either. Cases are studies of the worklist whose final read and truth are known, or pictures
-of a data set (`data_set_cases`).
+or exams of a data set (`data_set_cases`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
+from core.models.cards import live_cards
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.records.reader_studies.data_set_cases import drop_cases, require_there, store_cases
+from core.records.reader_studies.data_set_cases import CasesOf, drop_cases, require_there, store_cases
 from core.records.reader_studies.protocol import (
     QUESTION_LENGTH_MOST,
     TITLE_LENGTH_MOST,
@@ -34,6 +35,7 @@ from core.records.reader_studies.protocol import (
 from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import MALIGNANT, finished, is_reading
 from core.records.reads.reading_leases import is_double_read
+from core.records.reads.rows import newest_predictions
 from core.records.reads.studies import delete_files
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -149,27 +151,29 @@ def possible_readers(db: Database, actor: Actor) -> dict[int, str]:
 
 
 def create_reader_study(
-    db: Database, actor: Actor, values: Mapping[str, object], *, of_data_set: tuple[int, str] | None = None
+    db: Database, actor: Actor, values: Mapping[str, object], *, of_data_set: CasesOf | None = None
 ) -> str:
     """A reader study that is being designed. values: the fields of a `Protocol`. Its id.
 
-    of_data_set: the version that the cases are pictures of, and the label that counts as malignant; None where they are
-    studies of this site. Raises NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
+    of_data_set: where the cases are pictures or exams of a data set; None where they are studies of this site. Raises
+    NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
     """
     with db.read() as connection:
         require_permission(connection, actor, "design_reader_study")
     protocol = _checked(values)
     wanted = (*protocol.cases, *protocol.training)
     if of_data_set is not None:
-        store_cases(db, actor, *of_data_set, wanted, protocol.modality)
+        store_cases(db, actor, of_data_set, wanted, protocol.modality)
     with db.begin() as connection:
         person = require_permission(connection, actor, "design_reader_study")
+        _require_models(db, protocol)
         if of_data_set is not None:
-            require_there(connection, db, *of_data_set, wanted)
+            require_there(connection, db, of_data_set, wanted)
         else:
             known = {case.study_id: case for case in _cases(connection, db, person.id, protocol.modality).cases}
             if any(known.get(case.study_id) != case for case in wanted):
                 raise Conflict("A case is here no more, or its truth was changed meanwhile. Choose the cases again.")
+            _require_answers(connection, protocol)
         _require_readers(connection, protocol)
         study_id = uuid4().hex
         connection.execute(
@@ -199,6 +203,26 @@ def _require_readers(connection: Connection, protocol: Protocol) -> None:
         raise Conflict("One of the readers may not read any more. Choose the readers again.")
 
 
+def _require_models(db: Database, protocol: Protocol) -> None:
+    answering = {card.model_id for card in live_cards(db.settings) if card.modality == protocol.modality}
+    if not set(protocol.aids) <= answering:
+        raise Conflict("One of the two models does not answer here any more. Choose models that are live.")
+
+
+def _require_answers(connection: Connection, protocol: Protocol) -> None:
+    """Models are not asked about studies any more that were read to the end with an answer."""
+    image, n_without = tables.image.c, 0
+    for case in (*protocol.cases, *protocol.training) if protocol.aids else ():
+        images = set(connection.execute(select(image.id).where(image.study_id == case.study_id)).scalars())
+        answered = {(row.image_id, row.model_id) for row in newest_predictions(connection, case.study_id)}
+        n_without += not {(one, model_id) for one in images for model_id in protocol.aids} <= answered
+    if n_without:
+        raise InvalidInput(
+            f"Of {n_without} of these studies one of the two models has given no answer, and none is asked about a "
+            "study that was read to the end. Take cases of a data set, which both are asked about."
+        )
+
+
 def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
     """From now on it is read by this protocol, and nothing of it changes; the protocol's sha256.
 
@@ -211,6 +235,7 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
             raise Conflict("This reader study is locked already.")
         protocol = Protocol.model_validate(row.protocol)
         _require_readers(connection, protocol)
+        _require_models(db, protocol)
         wanted = [case.study_id for case in (*protocol.cases, *protocol.training)]
         study = tables.study.c
         n = connection.execute(

@@ -19,6 +19,8 @@ from core.errors import InvalidInput
 from core.types import LATERALITIES, SIDE_NOT_STATED, Modality
 
 UNAIDED, AIDED = "unaided", "aided"
+AIDED_BY = ("aided by A", "aided by B")
+"""With the answer of the first and of the second of two models before the reader."""
 ONE_SESSION, TWO_SESSIONS = "one session", "two sessions"
 DESIGNS: Mapping[str, str] = {
     ONE_SESSION: "Each case is read unaided and, with what was said saved, at once again with the AI's answer.",
@@ -34,7 +36,7 @@ class _Part(BaseModel):
 
 
 class StudyCase(_Part):
-    """One study of the worklist, or one made of a picture of a data set.
+    """One study of the worklist, or one made of a picture or an exam of a data set.
 
     truth: breast -> whether it is malignant. patient: number, equal for one patient.
     """
@@ -54,7 +56,9 @@ class Protocol(_Part):
     """What is locked. training: cases that are read first and count for nothing. readers: person ids.
 
     pause_days: at least so many days between the sessions of one reader. groups: 1 where everybody reads everything
-    (fully crossed), else readers and cases are dealt into so many groups, each reading its own (split-plot). cut: from
+    (fully crossed), else readers and cases are dealt into so many groups, each reading its own (split-plot). shared: so
+    many cases every group reads besides its own (hybrid: these crossed, the others split-plot). aids: none, or the ids
+    of two models that are compared with one another instead of with no answer. cut: from
     this suspicion (0 to 100) on a breast is called; margin: of non-inferiority in area, 0 for none. source: where the
     cases come from, "" for this site's own studies.
     """
@@ -68,10 +72,21 @@ class Protocol(_Part):
     design: Literal["one session", "two sessions"] = "one session"
     pause_days: int = Field(default=0, ge=0, le=365)
     groups: int = Field(default=1, ge=1, le=MOST_GROUPS)
+    shared: int = Field(default=0, ge=0, le=MOST_CASES)
+    aids: tuple[str, ...] = Field(default=(), max_length=2)
     seed: int = Field(default=0, ge=0, lt=2**31)
     cut: int = Field(default=3, ge=1, le=100)
     margin: float = Field(default=0.0, ge=0.0, le=0.5)
     source: str = Field(default="", max_length=200)
+
+    @property
+    def modalities(self) -> tuple[str, str]:
+        """What is compared, the first with the second."""
+        return AIDED_BY if self.aids else (UNAIDED, AIDED)
+
+    def aid_of(self, modality: str) -> str | None:
+        """The only model whose answer may be before the reader; None where it is unaided or any model's may."""
+        return self.aids[AIDED_BY.index(modality)] if self.aids else None
 
     @property
     def n_positive(self) -> int:
@@ -84,8 +99,9 @@ class Protocol(_Part):
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON: sorted keys, no spaces."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """Of the canonical JSON: sorted keys, no spaces. What came later stands in it only where it is used."""
+        told = self.model_dump(mode="json", exclude={name for name in ("shared", "aids") if not getattr(self, name)})
+        text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def refusals(self) -> list[str]:
@@ -98,8 +114,13 @@ class Protocol(_Part):
             found.append("A reader study needs two readers or more, each once.")
         if min(self.n_positive, self.n_breasts - self.n_positive) < 2:
             found.append("Among the cases two or more malignant and two or more other breasts are needed.")
-        if self.groups > 1 and (len(self.readers) < 2 * self.groups or len(self.cases) < 2 * self.groups):
+        own = len(self.cases) - self.shared
+        if self.groups > 1 and (len(self.readers) < 2 * self.groups or own < 2 * self.groups):
             found.append(f"{self.groups} groups need two readers and two cases each. Make fewer groups.")
+        if self.groups == 1 and self.shared:
+            found.append("Cases that every group reads belong to two groups or more. Set them to 0, or make groups.")
+        if self.aids and (len(set(self.aids)) != 2 or self.design == ONE_SESSION):
+            found.append("Two different models are compared, in two sessions: who has seen one answer knows it.")
         if self.design == ONE_SESSION and self.pause_days:
             found.append("A pause belongs to two sessions. Set it to 0 days, or choose two sessions.")
         return found
@@ -132,13 +153,15 @@ def group_of(protocol: Protocol, reader: int) -> int:
 
 def cases_of(protocol: Protocol, reader: int) -> tuple[StudyCase, ...]:
     """The cases that this reader reads, in the protocol's order; malignant and other ones are dealt out apart, so that
-    each group has its share of both."""
+    each group, and what all groups read, has its share of both."""
     if protocol.groups == 1:
         return protocol.cases
     drawn = list(protocol.cases)
     random.Random(f"{protocol.seed}:groups").shuffle(drawn)
     drawn.sort(key=lambda case: not any(case.truth.values()))  # stable: shuffled within both kinds
-    own = {case.study_id for place, case in enumerate(drawn) if place % protocol.groups == group_of(protocol, reader)}
+    shared = {drawn[number * len(drawn) // protocol.shared].study_id for number in range(protocol.shared)}
+    dealt = [case for case in drawn if case.study_id not in shared]
+    own = {case.study_id for case in dealt[group_of(protocol, reader) :: protocol.groups]} | shared
     return tuple(case for case in protocol.cases if case.study_id in own)
 
 
@@ -147,16 +170,17 @@ def tasks_of(protocol: Protocol, reader: int) -> tuple[Task, ...]:
     drawn = random.Random(f"{protocol.seed}:{reader}")
     cases = list(cases_of(protocol, reader))
     drawn.shuffle(cases)
-    plan = [(case, modality, 1, True) for case in protocol.training for modality in (UNAIDED, AIDED)]
+    base, other = protocol.modalities
+    plan = [(case, modality, 1, True) for case in protocol.training for modality in (base, other)]
     if protocol.design == ONE_SESSION:
-        plan += [(case, modality, 1, False) for case in cases for modality in (UNAIDED, AIDED)]
+        plan += [(case, modality, 1, False) for case in cases for modality in (base, other)]
     else:
-        # Every second reader begins with the other half aided, so that over readers each case is met both ways.
-        aided_first = _half(cases, protocol.readers.index(reader) % 2)
-        first = [(case, AIDED if case.study_id in aided_first else UNAIDED, 1, False) for case in cases]
+        # Every second reader begins with the other half, so that over readers each case is met both ways first.
+        other_first = _half(cases, protocol.readers.index(reader) % 2)
+        first = [(case, other if case.study_id in other_first else base, 1, False) for case in cases]
         again = list(first)
         drawn.shuffle(again)
-        plan += first + [(case, UNAIDED if modality == AIDED else AIDED, 2, False) for case, modality, _, _ in again]
+        plan += first + [(case, base if modality == other else other, 2, False) for case, modality, _, _ in again]
     return tuple(Task(*one, number) for number, one in enumerate(plan, start=1))
 
 

@@ -29,7 +29,7 @@ from core.records.reader_studies.designs import (
     find_reader_study,
     reader_study_row,
 )
-from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, Task, tasks_of
+from core.records.reader_studies.protocol import UNAIDED, Protocol, Task, tasks_of
 from core.records.reads import answers_seen
 from core.records.reads.reads import Impression
 from core.records.reads.rows import image_score, newest_predictions
@@ -40,7 +40,8 @@ LONGEST_SECONDS = 24 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Turn:
     """Where a reader stands. task: the next one; None where there is nothing to read now, until `not_before` if that is
-    a day. n_done of n_tasks are saved."""
+    a day. n_done of n_tasks are saved. aid: the only model whose answer belongs to the task; None where every model's
+    does."""
 
     id: str
     title: str
@@ -48,6 +49,7 @@ class Turn:
     n_tasks: int
     task: Task | None
     not_before: date | None = None
+    aid: str | None = None
 
 
 def turns(db: Database, actor: Actor) -> list[Turn]:
@@ -82,9 +84,8 @@ def _turn(connection: Connection, study_id: str, protocol: Protocol, person: Per
     if task is not None and task.session == 2 and rows and not _has_begun_again(tasks, done):
         day = max(row.created_at for row in rows).date() + timedelta(days=protocol.pause_days)
         not_before = day if tables.now().date() < day else None
-    return Turn(
-        study_id, protocol.title, len(done), len(tasks), None if not_before else task, not_before
-    )  # fmt: skip
+    aid = protocol.aid_of(task.modality) if task else None
+    return Turn(study_id, protocol.title, len(done), len(tasks), None if not_before else task, not_before, aid)
 
 
 def _has_begun_again(tasks: tuple[Task, ...], done: set[tuple[str, str]]) -> bool:
@@ -107,15 +108,17 @@ def begin_task(db: Database, actor: Actor, reader_study_id: str, task: Task) -> 
         )  # fmt: skip
 
 
-def _require_turn(connection: Connection, person: Person, reader_study_id: str, task: Task) -> None:
+def _require_turn(connection: Connection, person: Person, reader_study_id: str, task: Task) -> Turn:
     row = find_reader_study(connection, reader_study_id, is_for_change=True)
     if row.locked_at is None or row.closed_at is not None:
         raise Conflict("This reader study is not being read. What you had saved is kept.")
     protocol = Protocol.model_validate(row.protocol)
     if person.id not in protocol.readers:
         raise Conflict("You are not a reader of this study.")
-    if _turn(connection, reader_study_id, protocol, person).task != task:
+    turn = _turn(connection, reader_study_id, protocol, person)
+    if turn.task != task:
         raise Conflict("This case was read already, in another window. Reload the page to see the next one.")
+    return turn
 
 
 def save_read(
@@ -130,7 +133,7 @@ def save_read(
     seen = answers_seen.seen_before(db, actor, task.case.study_id) if task.modality == UNAIDED else None
     with db.begin() as connection:
         person = require_permission(connection, actor, "read_in_reader_study")
-        _require_turn(connection, person, reader_study_id, task)
+        turn = _require_turn(connection, person, reader_study_id, task)
         if set(impressions) != set(task.case.truth):
             raise InvalidInput("Choose a BI-RADS category for each breast.")
         had_seen = answers_seen.was_shown(connection, person, task.case.study_id) or bool(seen and seen.marks)
@@ -146,7 +149,7 @@ def save_read(
         if not begun:
             raise Conflict("This case was not opened by you. Reload the page.")
         seconds = min(max((tables.now() - begun[-1]).total_seconds(), 0.0), LONGEST_SECONDS)
-        answers = _answers(connection, task.case.study_id) if task.modality == AIDED else {}
+        answers = {} if task.modality == UNAIDED else _answers(connection, task.case.study_id, turn.aid)
         for breast, given in impressions.items():
             connection.execute(
                 insert(tables.reader_study_read).values(
@@ -160,8 +163,8 @@ def save_read(
         trail.record(connection, person.id, "read in reader study", f"reader study {reader_study_id}", task=task.number)
 
 
-def _answers(connection: Connection, study_id: str) -> dict[str, list[list[Any]]]:
-    """breast -> [model id, weights' sha256, probability], as the reader had them before him."""
+def _answers(connection: Connection, study_id: str, aid: str | None) -> dict[str, list[list[Any]]]:
+    """breast -> [model id, weights' sha256, probability], as the reader had them before him. aid: the one model's."""
     image = tables.image.c
     images = {
         row.id: row
@@ -172,7 +175,7 @@ def _answers(connection: Connection, study_id: str) -> dict[str, list[list[Any]]
     found: dict[str, list[list[Any]]] = {}
     answers = [image_score(row, images[row.image_id]) for row in newest_predictions(connection, study_id)]
     for score in breast_scores(answers):
-        if score.is_whole:
+        if score.is_whole and aid in (None, score.model_id):
             found.setdefault(score.breast, []).append([score.model_id, score.weights_sha256, round(score.malignant, 6)])
     return found
 
@@ -223,7 +226,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     for one in reads:
         place = places[one.study_id, one.breast]
         case, breast = breasts[place]
-        scores[(UNAIDED, AIDED).index(one.modality), numbers[one.person_id] - 1, place] = one.suspicion
+        scores[protocol.modalities.index(one.modality), numbers[one.person_id] - 1, place] = one.suspicion
         for model_id, sha256, probability in one.answers:
             weights.setdefault(model_id, set()).add(sha256)
             models.setdefault(model_id, np.full(len(breasts), np.nan))[place] = probability
@@ -236,7 +239,7 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
             }
         )  # fmt: skip
     study = ReaderStudy(
-        (UNAIDED, AIDED),
+        protocol.modalities,
         tuple(f"reader {number}" for number in numbers.values()),
         np.asarray([case.truth[breast] for case, breast in breasts]),
         scores,

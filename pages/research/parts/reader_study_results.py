@@ -39,7 +39,8 @@ _FORMATS = (
 
 def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
     """What was planned, as names and values."""
-    split = "fully crossed" if protocol.groups == 1 else f"{protocol.groups} groups (split-plot)"
+    kind = f"hybrid, {protocol.shared} cases read by all" if protocol.shared else "split-plot"
+    split = "fully crossed" if protocol.groups == 1 else f"{protocol.groups} groups ({kind})"
     facts = [
         (
             "Cases", f"{protocol.n_breasts} breasts of {len(protocol.cases)} {protocol.modality} studies, "
@@ -48,6 +49,7 @@ def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
         ("Cases from", protocol.source),
         ("Readers", f"{len(protocol.readers)} readers, {split}"),
         ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
+        ("Models", "compared: A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
         ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
         ("Called", f"called from a suspicion of {protocol.cut}"),
         ("Margin", f"margin {protocol.margin:g}" if protocol.margin else ""),
@@ -212,6 +214,8 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
 
 def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:
     """The average unaided reader against each model that answered every case."""
+    if found.row.protocol.aids:
+        return ()  # nobody read unaided
     whole = {name: scores for name, scores in found.models.items() if not pd.isna(scores).any()}
     if not whole or "area" not in summary:
         return ()

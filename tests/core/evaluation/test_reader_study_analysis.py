@@ -199,10 +199,22 @@ def test_groups_that_share_no_case_are_as_many_studies() -> None:
     assert found.analyses[1].differences[0].se ** 2 == pytest.approx(expected)
 
 
-def test_of_dealt_out_cases_one_study_in_twenty_is_called_different_too() -> None:
+def test_in_a_hybrid_design_readers_of_two_groups_covary_by_the_cases_that_both_read() -> None:
+    study = dealt_out(made(readers=6, positives=30, negatives=40), 2, shared=20)
+    read = ~np.isnan(study.scores[0])
+    assert read.all(axis=0).sum() == 20 and read.any(axis=0).all()
+    merit = areas(study)
+    tensor = delong_covariance(merit, study.is_positive).reshape(2, 6, 2, 6)
+    assert (tensor[:, 0, :, 1] != 0).all() and (np.abs(tensor[0, 0, 0, 1]) < tensor[0, 0, 0, 0]).all()
+    found = obuchowski_rockette(study.modalities, merit.values, tensor.reshape(12, 12), is_crossed=False)
+    assert [(one.readers, one.cases) for one in found.analyses] == [("random", "random"), ("fixed", "random")]
+
+
+@pytest.mark.parametrize("shared", [0, 30], ids=["split-plot", "hybrid"])
+def test_of_dealt_out_cases_one_study_in_twenty_is_called_different_too(shared: int) -> None:
     rng, runs, called = np.random.default_rng(12), 250, 0
     for _ in range(runs):
-        study = dealt_out(simulate(RoeMetz(), readers=6, positives=40, negatives=40, rng=rng), 2)
+        study = dealt_out(simulate(RoeMetz(), readers=6, positives=40, negatives=40, rng=rng), 2, shared)
         merit = areas(study)
         covariance = delong_covariance(merit, study.is_positive)
         found = obuchowski_rockette(study.modalities, merit.values, covariance, is_crossed=False)

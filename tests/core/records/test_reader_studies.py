@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Raster
-from record_site import CALM, WORRIED, Somebody, add_person, at_terminal, finish, picture, sqlite_only, stored_files
-from sqlalchemy import text
+from record_site import (
+    CALM,
+    WORRIED,
+    Somebody,
+    add_person,
+    answer,
+    at_terminal,
+    explanation,
+    finish,
+    picture,
+    sqlite_only,
+    stored_files,
+)
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -22,8 +38,9 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
 from core.records.reader_studies import data_set_cases, designs, readings
+from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.protocol import AIDED, UNAIDED, Protocol, StudyCase, Task, tasks_of
-from core.records.reads import answers_seen, reads, studies, truths, worklist
+from core.records.reads import answers_seen, predictions, reads, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.types import SIDE_NOT_STATED, Modality
 
@@ -73,6 +90,33 @@ def test_groups_share_out_readers_and_cases_with_both_kinds_in_each() -> None:
     assert all(sum(int(one, 16) < 6 for one in group) == 3 for group in own)
 
 
+def test_in_a_hybrid_design_some_cases_of_both_kinds_are_read_by_all_groups_and_the_others_by_one() -> None:
+    asked = protocol(groups=2, shared=4)
+    own = [{task.case.study_id for task in tasks_of(asked, reader)} for reader in (1, 2, 3, 4)]
+    shared = own[0] & own[1]
+    assert len(shared) == 4 and sum(int(one, 16) < 6 for one in shared) == 2
+    assert own[0] == own[2] and own[1] == own[3] and len(own[0]) == len(own[1]) == 8 and len(own[0] | own[1]) == 12
+    assert all(sum(int(one, 16) < 6 for one in group - shared) == 2 for group in own)
+    assert protocol(groups=2, shared=8).refusals() == [] and protocol(groups=2, shared=9).refusals() != []
+
+
+def test_two_models_are_met_in_two_sessions_each_first_by_half_of_the_cases() -> None:
+    asked = protocol(design="two sessions", aids=("one", "other"))
+    assert (asked.aid_of("aided by A"), asked.aid_of("aided by B")) == ("one", "other")
+    tasks = tasks_of(asked, 1)
+    assert Counter((task.session, task.modality) for task in tasks) == {
+        (session, modality): 6 for session in (1, 2) for modality in ("aided by A", "aided by B")
+    }
+    assert protocol().aid_of(AIDED) is None and asked.refusals() == []
+
+
+def test_a_protocol_of_before_there_were_hybrid_designs_has_the_hash_that_was_locked() -> None:
+    text = protocol().model_dump(mode="json")
+    del text["shared"], text["aids"]
+    canonical = json.dumps(text, sort_keys=True, separators=(",", ":"))
+    assert protocol().sha256 == hashlib.sha256(canonical.encode()).hexdigest() != protocol(groups=2, shared=2).sha256
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -83,6 +127,9 @@ def test_groups_share_out_readers_and_cases_with_both_kinds_in_each() -> None:
         ({"training": cases(1, 0)}, "stands twice"),
         ({"groups": 3}, "fewer groups"),
         ({"pause_days": 1}, "two sessions"),
+        ({"shared": 1}, "two groups or more"),
+        ({"aids": ("a", "b")}, "in two sessions"),
+        ({"aids": ("a", "a"), "design": "two sessions"}, "Two different models"),
     ],
 )
 def test_what_could_never_be_analysed_is_refused(fields: dict[str, Any], sentence: str) -> None:
@@ -152,6 +199,45 @@ def test_two_readers_read_everything_and_the_scores_are_numbered_and_shown_once_
     actions = [entry.action for entry in trail.entries(records, add_person(records, "Root", "administrator"))]
     assert Counter(actions)["read in reader study"] == 16 and "lock reader study" in actions
     assert trail.verify(records).is_intact
+
+
+@sqlite_only
+def test_of_two_models_each_read_keeps_the_answer_of_its_own_alone(
+    records: Database, people: list[Somebody], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, ann, bea, _ = people
+    fields: dict[str, Any] = {"design": "two sessions", "aids": ("model", "other")}
+    with pytest.raises(Conflict, match="does not answer here"):
+        design(records, people, **fields)
+    cards = [SimpleNamespace(model_id=name, modality="ultrasound") for name in fields["aids"]]
+    monkeypatch.setattr(designs, "live_cards", lambda _: cards)
+    asked = {"title": "t", "modality": "ultrasound", "readers": (ann.id, bea.id)} | fields
+    own = designs.cases_at_hand(records, ada, Modality.ULTRASOUND).cases
+    with pytest.raises(InvalidInput, match="Of 4 of these studies one of the two models has given no answer"):
+        designs.create_reader_study(records, ada, asked | {"cases": own})
+    of = CasesOf(data_set(records, add_person(records, "Eve", "administrator")), "malignant")
+    found = data_set_cases.cases_of_version(records, ada, of)
+    study_id = designs.create_reader_study(records, ada, asked | {"cases": found}, of_data_set=of)
+    for case in found:
+        (stored,) = studies.load_study(records, ann, case.study_id).images
+        for model_id in fields["aids"]:
+            said = replace(answer(stored.image, malignant=0.25), model_id=model_id)
+            predictions.record_predictions(records, case.study_id, stored.id, said, explanation())
+    designs.lock_reader_study(records, ada, study_id)
+    for reader in (ann, bea):
+        while (turn := readings.turns(records, reader)[0]).task is not None:
+            assert turn.aid == ("model" if turn.task.modality == "aided by A" else "other")
+            readings.begin_task(records, reader, turn.id, turn.task)
+            reads.reveal(records, reader, turn.task.case.study_id)
+            readings.save_read(records, reader, turn.id, turn.task, dict.fromkeys(turn.task.case.truth, CALM))
+    designs.close_reader_study(records, ada, study_id)
+    results = readings.results_of(records, ada, study_id)
+    assert results.study.modalities == ("aided by A", "aided by B") and results.study.fully_crossed
+    with records.read() as connection:
+        rows = connection.execute(select(tables.reader_study_read)).all()
+    assert {(row.modality, *(one[0] for one in row.answers)) for row in rows} == {
+        ("aided by A", "model"), ("aided by B", "other"),
+    }  # fmt: skip
 
 
 @sqlite_only
@@ -307,14 +393,18 @@ def test_a_double_reading_is_no_case_because_its_answer_is_shown_to_its_readers_
 # ---- cases from a data set ---------------------------------------------------------------------------------------
 
 
+def stored_picture(db: Database, seed: int) -> str:
+    """What a manifest calls it."""
+    out = io.BytesIO()
+    Raster.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 36)).astype(np.uint8)).save(out, "PNG")
+    return data_sets.store_file(db.settings, out.getvalue(), "png")
+
+
 def data_set(db: Database, eve: Somebody) -> int:
     """12 pictures of 6 patients: 8 held back, 4 of them malignant; the others in the training part."""
     rows = []
     for number in range(12):
-        pixels = np.random.default_rng(number).integers(0, 255, (40, 36)).astype(np.uint8)
-        out = io.BytesIO()
-        Raster.fromarray(pixels).save(out, "PNG")
-        name = data_sets.store_file(db.settings, out.getvalue(), "png")
+        name = stored_picture(db, number)
         part, label = ("test" if number < 8 else "train"), ("malignant", "benign")[number % 2]
         rows.append(f"{name},{label},p{number // 2},{part},{'L' if number == 0 else ''}")
     return data_sets.create_data_set(
@@ -332,16 +422,16 @@ def test_pictures_that_are_held_back_become_cases_that_only_the_study_shows(reco
     (at_hand,) = data_set_cases.data_sets_at_hand(records, eve, Modality.ULTRASOUND)
     assert at_hand.labels == {"malignant": 4, "benign": 4}
     assert data_set_cases.data_sets_at_hand(records, eve, Modality.MAMMOGRAPHY) == []
-    found = data_set_cases.cases_of_version(records, eve, version_id, "malignant")
+    found = data_set_cases.cases_of_version(records, eve, CasesOf(version_id, "malignant"))
     assert [case.patient for case in found] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert set(found[0].truth) == {"L"} and set(found[1].truth) == {SIDE_NOT_STATED}
     assert sum(any(case.truth.values()) for case in found) == 4
     values = {"title": "t", "modality": "ultrasound", "cases": found[:6], "readers": (ann.id, bob.id)}
     with pytest.raises(Conflict, match="not in this data set"):
-        designs.create_reader_study(records, eve, values, of_data_set=(version_id, "benign"))
+        designs.create_reader_study(records, eve, values, of_data_set=CasesOf(version_id, "benign"))
     made = [
         designs.create_reader_study(
-            records, eve, values | {"source": at_hand.source}, of_data_set=(version_id, "malignant")
+            records, eve, values | {"source": at_hand.source}, of_data_set=CasesOf(version_id, "malignant")
         )
         for _ in range(2)
     ]
@@ -375,11 +465,11 @@ def test_a_discarded_design_takes_its_cases_with_it_and_leaves_the_studies_of_th
     bob = add_person(records, "Bob", "radiologist")
     version_id = data_set(records, eve)
     own = studies.create_study(records, ann, display_name="own", images=[picture()])
-    found = data_set_cases.cases_of_version(records, eve, version_id, "malignant")
+    found = data_set_cases.cases_of_version(records, eve, CasesOf(version_id, "malignant"))
     before = stored_files(records)
     made = designs.create_reader_study(
         records, eve, {"title": "t", "modality": "ultrasound", "cases": found, "readers": (ann.id, bob.id)},
-        of_data_set=(version_id, "malignant"),
+        of_data_set=CasesOf(version_id, "malignant"),
     )  # fmt: skip
     assert len(stored_files(records)) == len(before) + 8
     designs.discard_reader_study(records, eve, made)
@@ -387,3 +477,73 @@ def test_a_discarded_design_takes_its_cases_with_it_and_leaves_the_studies_of_th
     with pytest.raises(NotFound):
         studies.load_study(records, ann, found[0].study_id)
     assert [row.id for row in studies.list_studies(records, ann)] == [own]
+
+
+def exams(db: Database, eve: Somebody) -> int:
+    """Four exams of three patients, two mammogram views of each breast; p0 has two exams, and p9 too many pictures."""
+    rows, number = [], 0
+    for patient, exam, malignant in (("p0", "a", "L"), ("p0", "b", ""), ("p1", "", "R"), ("p2", "", "")):
+        for view in ("MLO", "CC"):
+            for side in ("L", "R"):
+                number += 1
+                name = stored_picture(db, number)
+                label = "malignant" if side == malignant and view == "CC" else "benign"
+                rows.append(f"{name},{label},{patient},{exam},test,{side},{view}")
+    rows += [f"{stored_picture(db, 100 + n)},malignant,p9,,test,L,CC" for n in range(MOST_PICTURES + 1)]
+    return data_sets.create_data_set(
+        db, eve, name="Exams", modality=Modality.MAMMOGRAPHY, split={}, found={"leaking": False},
+        manifest=("file,label,patient,exam,split,laterality,view\n" + "\n".join(rows) + "\n").encode(),
+        counts={"test": {"malignant": 2, "benign": 14}},
+    )  # fmt: skip
+
+
+@sqlite_only
+def test_a_patients_pictures_are_one_exam_whose_breasts_are_malignant_where_one_picture_is(records: Database) -> None:
+    eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
+    bob = add_person(records, "Bob", "radiologist")
+    asked = CasesOf(exams(records, eve), "malignant", is_by_exam=True)
+    found = data_set_cases.cases_of_version(records, eve, asked)
+    truths_of = [(case.patient, dict(case.truth)) for case in found]
+    assert truths_of == [
+        (1, {"L": True, "R": False}), (1, {"L": False, "R": False}),
+        (2, {"L": False, "R": True}), (3, {"L": False, "R": False}),
+    ]  # fmt: skip
+    by_picture = data_set_cases.cases_of_version(records, eve, CasesOf(asked.version_id, "malignant"))
+    assert len(by_picture) == 16 + MOST_PICTURES + 1
+    assert not {one.study_id for one in by_picture} & {one.study_id for one in found}
+    before = stored_files(records)
+    values = {"title": "t", "modality": "mammography", "cases": found, "readers": (ann.id, bob.id)}
+    with pytest.raises(Conflict, match="not in this data set"):
+        designs.create_reader_study(records, eve, values, of_data_set=CasesOf(asked.version_id, "malignant"))
+    made = designs.create_reader_study(records, eve, values, of_data_set=asked)
+    stored = studies.load_study(records, ann, found[0].study_id)
+    shown = {(one.image.laterality, one.image.view) for one in stored.images}
+    assert shown == {("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")} and set(stored.breasts) == {"L", "R"}
+    assert len(stored_files(records)) == len(before) + 16
+    designs.discard_reader_study(records, eve, made)
+    assert stored_files(records) == before
+
+
+@sqlite_only
+def test_an_exam_is_stored_with_all_of_its_pictures_or_not_at_all(
+    records: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
+    bob = add_person(records, "Bob", "radiologist")
+    asked = CasesOf(exams(records, eve), "malignant", is_by_exam=True)
+    found = data_set_cases.cases_of_version(records, eve, asked)
+    before, put, puts = stored_files(records), type(records.store).put, []
+
+    def fails_once_in_the_middle(store: Any, blob: Any) -> None:
+        puts.append(blob.key)
+        if len(puts) == 3:
+            raise Conflict("The disk is full.")
+        put(store, blob)
+
+    monkeypatch.setattr(type(records.store), "put", fails_once_in_the_middle)
+    values = {"title": "t", "modality": "mammography", "cases": found, "readers": (ann.id, bob.id)}
+    with pytest.raises(Conflict, match="disk is full"):
+        designs.create_reader_study(records, eve, values, of_data_set=asked)
+    assert stored_files(records) == before and designs.list_reader_studies(records, eve) == []
+    designs.create_reader_study(records, eve, values, of_data_set=asked)
+    assert len(stored_files(records)) == len(before) + 16
