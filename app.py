@@ -65,6 +65,7 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
     ("pages/admin/data_sets.py", "Data sets", ":material/dataset:", "manage_data"),
     ("pages/admin/training.py", "Training", ":material/fitness_center:", "manage_training"),
     ("pages/admin/releases.py", "Releases", ":material/published_with_changes:", "manage_releases"),
+    ("pages/admin/back_reads.py", "Back-reads", ":material/playlist_play:", "manage_releases"),
     ("pages/admin/drift.py", "Drift", ":material/trending_up:", "see_drift"),
     ("pages/admin/people.py", "People", ":material/group:", "manage_people"),
     ("pages/admin/site_settings.py", "Settings", ":material/tune:", "manage_settings"),

@@ -20,7 +20,7 @@ from core.version import software
 
 COMMANDS = (
     "read", "metrics", "reader-study", "models", "bench", "licences", "audit", "backup", "restore", "people",
-    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store",
+    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store", "cluster",
 )  # fmt: skip
 """Each lies in the file of `core.commands` that is called so, and is loaded when it is asked for, or its help is."""
 WITH_TENSORFLOW = frozenset({"read", "bench", "peak-levels", "back-read"})

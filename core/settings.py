@@ -73,6 +73,9 @@ class Settings:
     worker: start a worker for trainings and imports with the application, on this machine.
     worker_at_stop: when the application stops, that worker finishes what it has in hand ("finish"), or hands it back
     after its last epoch, to go on with it after the next start ("hand_back").
+    ray_address: host:port of the Ray cluster that trainings and back-reads run on, of which this machine is a node;
+        empty for this machine alone. ray_trainings: how many trainings at a time; ray_cpus, ray_gpus: what each of its
+        processes reserves.
     serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
         where there is memory for it.
     worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
@@ -124,6 +127,10 @@ class Settings:
     cookie_secure: Switch = False
     worker: Switch = True
     worker_at_stop: WorkerAtStop = "finish"
+    ray_address: Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$")] = ""
+    ray_trainings: PositiveInt = 1
+    ray_cpus: PositiveInt = 1
+    ray_gpus: NonNegativeInt = 0
     serving: Serving = "auto"
     models_at_start: Switch = True
     compute_ahead: Switch = True
@@ -194,6 +201,11 @@ class Settings:
         """MLflow's own variable, "" where it is not set."""
         return os.environ.get("MLFLOW_TRACKING_URI", "")
 
+    @staticmethod
+    def ray_auth_mode() -> str:
+        """Ray's own variable: "token" where a cluster lets in only who has its token."""
+        return os.environ.get("RAY_AUTH_MODE", "")
+
     @property
     def resolved_database_url(self) -> str:
         """The URL SQLAlchemy is given, driver included (SQLite in the state folder by default)."""
@@ -263,6 +275,8 @@ def _sentence(error: ErrorDetails) -> str:
         what = f"{text!r}; use 1 or 0"
     elif kind == "string_pattern_mismatch" and error["loc"][0] == "store_url":
         what = f"{text!r}; it is s3://bucket/prefix, or empty for the state folder"
+    elif kind == "string_pattern_mismatch" and error["loc"][0] == "ray_address":
+        what = f"{text!r}; it is host:port of the cluster's head, as in 10.1.0.5:6379"
     elif kind == "string_pattern_mismatch":
         what = f"{text!r}; it has 1 to 16 printable ASCII characters without backslash"
     elif kind == "less_than_equal":

@@ -1,9 +1,14 @@
-"""`python -m core back-read …`: have models read the studies of a site, in as many processes as one starts."""
+"""`python -m core back-read …`: have models read the studies of a site, here or on the nodes of its cluster."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from core.records.database.db import Database, open_database
 from core.records.people.accounts import person_named
 from core.records.people.permissions import LocalTerminal
 from core.records.reads import back_reads
+from core.serving.loops import on_every_node
 from core.settings import Settings
 
 
@@ -26,7 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     start.add_argument("--from", dest="since", type=_day, metavar="YYYY-MM-DD", help="taken on this day or later")
     start.add_argument("--to", dest="until", type=_day, metavar="YYYY-MM-DD", help="taken on this day or earlier")
     start.add_argument("--model", action="append", default=[], metavar="ID", help="default: every live model")
-    verbs.add_parser("work", help="read until nothing waits; begin it again whenever it was ended")
+    work = verbs.add_parser("work", help="read until nothing waits; begin it again whenever it was ended")
+    work.add_argument("--cluster", action="store_true", help="on every node of SECONDREAD_RAY_ADDRESS")
+    work.add_argument(
+        "--with-worker", action="store_true", help="end when standard input closes, and let others go first"
+    )
     verbs.add_parser("show", help="how far it is, and what could not be read")
     verbs.add_parser("stop", help="read nothing more of it")
     verbs.add_parser("go-on", help="read also what was stopped or failed")
@@ -54,8 +64,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _worked(db: Database, args: argparse.Namespace) -> str:
-    n = work_until_done(db, args.number)
+    if args.cluster:
+        back_reads.is_open(db, args.number)  # a number that is none is said here, not on every node
+        arguments = ["-m", "core", "back-read", "work", str(args.number)]
+        on_every_node(db.settings, arguments, lambda: back_reads.is_open(db, args.number))
+        return f"Nothing of back-read {args.number} waits any more.\n"
+    with _end_asked(args.with_worker) as is_ending:
+        n = work_until_done(db, args.number, is_ending=is_ending)
+    if back_reads.is_open(db, args.number):
+        return f"Ended early; this process took {n} studies.\n"
     return f"Nothing of back-read {args.number} waits any more; this process took {n} studies.\n"
+
+
+@contextmanager
+def _end_asked(with_worker: bool) -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM came, or the worker that started this is gone: what is in hand then goes back into the queue."""
+    ending = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ending.set())
+
+    def wait() -> None:
+        while os.read(0, 1024):  # not sys.stdin, whose lock Python wants to have when it ends
+            pass
+        ending.set()
+
+    if with_worker:
+        threading.Thread(target=wait, daemon=True).start()
+        if hasattr(os, "nice"):
+            os.nice(10)  # who reads goes first
+    try:
+        yield ending.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _asked(db: Database, args: argparse.Namespace) -> str:

@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from core.errors import InvalidInput, ModelUnavailable, NotFound
+from core.errors import Conflict, InvalidInput, ModelUnavailable, NotFound
+from core.files import write_whole
 from core.findings.sentence import findings_sentence
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.intake import Intake, read_study
@@ -34,7 +35,8 @@ from core.reading.second_read import cards_for, no_opinions, read_image
 from core.serving.client import running_service
 from core.serving.desk import Urgency
 from core.serving.inference import answered_by, inside
-from core.settings import Settings
+from core.serving.loops import FOLDER, last_sentence, once
+from core.settings import MIB, Settings
 from core.types import Explanation, Image, Modality, Prediction
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("--modality", type=Modality, choices=list(Modality), help="where the files do not say it")
     parser.add_argument("--frame", type=int, default=0, help="of a multi-frame file, from 0")
+    parser.add_argument("--cluster", action="store_true", help="on a node of SECONDREAD_RAY_ADDRESS")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write heat maps there")
     parser.set_defaults(run=run)
 
@@ -73,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.frame < 0:
         raise InvalidInput("--frame counts from 0.")
+    if args.cluster:
+        return _on_cluster(args, settings)
     named = [live_card(settings, model_id) for model_id in args.model]
     service = running_service(settings)
     with answered_by(service) if service else inside(), _Asking(named or live_cards(settings)) as asking:
@@ -94,6 +99,37 @@ def run(args: argparse.Namespace) -> int:
     json.dump({"images": entries, "withheld": withheld, "computed_by": by}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2
+
+
+def _on_cluster(args: argparse.Namespace, settings: Settings) -> int:
+    """The same command on a node, to which the files are sent; what it prints and writes comes back."""
+    files: dict[str, bytes] = {}
+    arguments = ["-m", "core", "read", "--frame", str(args.frame)]
+    for number, path in enumerate(args.paths):
+        name = f"{number}/{path.resolve().name}"
+        inner = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+        files |= {f"{name}/{one.relative_to(path)}" if one != path else name: one.read_bytes() for one in inner}
+        arguments.append(f"{FOLDER}/in/{name}")
+    for model_id in args.model:
+        arguments += ["--model", model_id]
+    arguments += ["--modality", args.modality.value] if args.modality else []
+    arguments += ["--out", f"{FOLDER}/out"] if args.out is not None else []
+    limit = settings.study_mib * MIB
+    if sum(map(len, files.values())) > limit:
+        raise InvalidInput(f"These files have more than {settings.study_mib} MiB together. Read them in parts.")
+    ran = once(settings, arguments, files)
+    if ran.status not in (0, 2):
+        raise Conflict(f"Node {ran.node} says: {last_sentence(ran.errors)}")
+    said = json.loads(ran.output)
+    said["computed_by"] = f"node {ran.node} of the cluster"
+    text = json.dumps(said, indent=1)
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name, content in ran.files.items():
+            write_whole(args.out / name, content)
+        text = text.replace(f"{ran.folder}/out", str(args.out))
+    sys.stdout.write(text + "\n")
+    return ran.status
 
 
 class _Asking:

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from core.errors import AppError
 from core.models.live import candidate_dir
 from core.records import data_sets
 from core.records.database.db import Database
@@ -35,6 +36,58 @@ _OUT_OF_MEMORY = ("ResourceExhaustedError", "MemoryError", "std::bad_alloc", "OO
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
+class NodeLost(Exception):
+    """The machine that ran a job is gone, or nobody can say: the job is taken up again once its lease is over."""
+
+
+class Unseen(AppError):
+    """A machine that was to run a job does not have what it needs."""
+
+
+class Run(Protocol):
+    """A process that works on a job, here or elsewhere. where: the other machine, "" for this one."""
+
+    where: str
+
+    def wait(self, seconds: float) -> int | None:
+        """Exit status, None while it runs after these seconds. Raises NodeLost."""
+
+    def stop(self) -> None:
+        """End it now, and wait until it is gone."""
+
+    def memory_mib(self) -> int | None:
+        """Of the process, None where that cannot be said."""
+
+    def text(self) -> str:
+        """What it wrote, the end of it."""
+
+
+class Executor(Protocol):
+    """Where the processes of jobs run: `LocalExecutor`, or `train.queue.cluster.RayExecutor`."""
+
+    def is_ready(self) -> bool:
+        """Whether it could run a job now; none is taken otherwise."""
+
+    def submit(self, lease: Lease, manifest_sha256: str) -> Run:
+        """Begin a training, or go on with it after its last epoch. Raises NotFound for a damaged data set, OSError."""
+
+    def compare(self, lease: Lease, folders: Sequence[Path]) -> Run:
+        """Score a live model on the candidate's test cases (`train.publishing.score_live`)."""
+
+
+def prepared(settings: Settings, lease: Lease, manifest_sha256: str) -> tuple[FitRequest, Path]:
+    """What a job's process is asked for, and the job's folder, without what an earlier attempt had nearly finished."""
+    manifest = data_sets.checked_manifest(settings, manifest_sha256)
+    folder = trainings.folder_of(settings, lease.id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    request = replace(
+        FitRequest.from_json(lease.row.request),
+        data=manifest, root=data_sets.files_dir(settings), out=folder / "out", work=folder / "work",
+    )  # fmt: skip
+    return request, folder
+
+
 @dataclass(slots=True)
 class LocalExecutor:
     """A child process for each job; its words go to the job's log."""
@@ -43,16 +96,13 @@ class LocalExecutor:
     command: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.queue.child"))
     comparison: Sequence[str] = field(default_factory=lambda: (sys.executable, "-m", "train.publishing.score_live"))
 
+    def is_ready(self) -> bool:
+        """A process can be started at any time."""
+        return True
+
     def submit(self, lease: Lease, manifest_sha256: str) -> LocalRun:
         """Raises NotFound when the data set is damaged, OSError when there is no space to begin in."""
-        manifest = data_sets.checked_manifest(self.settings, manifest_sha256)
-        folder = trainings.folder_of(self.settings, lease.id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        request = replace(
-            FitRequest.from_json(lease.row.request),
-            data=manifest, root=data_sets.files_dir(self.settings), out=folder / "out", work=folder / "work",
-        )  # fmt: skip
+        request, folder = prepared(self.settings, lease, manifest_sha256)
         return LocalRun([*self.command, *request.to_arguments()], folder / "log.txt", f"attempt {lease.attempt}")
 
     def compare(self, lease: Lease, folders: Sequence[Path]) -> LocalRun:
@@ -63,6 +113,8 @@ class LocalExecutor:
 
 class LocalRun:
     """A running child process. heading: above its words in the log."""
+
+    where = ""
 
     def __init__(self, command: Sequence[str], log: Path, heading: str) -> None:
         self.log, self.heading = log, f"--- {heading}\n".encode()
@@ -113,9 +165,14 @@ class LocalRun:
 
     def text(self) -> str:
         """What this process wrote, the end of it."""
-        with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - trainings.LOG_BYTES))
-            return file.read().rpartition(self.heading)[2].decode("utf-8", "replace")
+        return text_below(self.log, self.heading)
+
+
+def text_below(log: Path, heading: bytes) -> str:
+    """The end of a job's log, below this heading."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - trainings.LOG_BYTES))
+        return file.read().rpartition(heading)[2].decode("utf-8", "replace")
 
 
 def cut_log(log: Path, most: int | None = None) -> None:

@@ -240,6 +240,10 @@ class ImportWork:
     def __init__(self, db: Database) -> None:
         self.db = db
 
+    def is_ready(self) -> bool:
+        """An import needs nothing but this machine."""
+        return True
+
     def run(self, held: Held) -> tuple[str, str, Mapping[str, Any]]:
         """Make the data set. Where it is there already, nothing that happened afterwards denies it."""
 

@@ -28,15 +28,27 @@ log = logging.getLogger(__name__)
 RESTART_SECONDS = 3.0
 
 
+def machine_name() -> str:
+    """What this machine is called in rows."""
+    return platform.node()[:80] or "unnamed"
+
+
+def training_slots(settings: Settings) -> list[str]:
+    """The names under which this worker runs trainings at the same time: this machine's, or places in the cluster."""
+    if not settings.ray_address:
+        return [machine_name()]
+    return [f"{machine_name()[:60]}, place {number}" for number in range(1, settings.ray_trainings + 1)]
+
+
 def still_doing(db: Database) -> str:
     """What the worker of this machine has in hand and what becomes of it now that the application stops; "" for
     nothing, and where the database is away: that keeps no server from stopping.
     """
-    machine, words = platform.node()[:80] or "unnamed", []
+    machines, words = {machine_name(), *training_slots(db.settings)}, []
     try:
         with db.read() as connection:
             for table, kind in ((tables.job, "training"), (tables.data_import, "import")):
-                mine = (table.c.state == RUNNING, table.c.machine == machine)
+                mine = (table.c.state == RUNNING, table.c.machine.in_(machines))
                 found = connection.execute(select(table.c.id).where(*mine).order_by(table.c.id)).scalars()
                 words += [f"{kind} {row_id}" for row_id in found]
     except (AppError, InterfaceError, OperationalError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import signal
 import threading
 import time
@@ -42,12 +41,15 @@ from core.records.queue import (
     Queue,
 )
 from core.records.releases import promotion_check
+from core.serving.cluster import require_token
 from core.settings import Settings
 from train.fitting.checkpoint import newest_step
 from train.publishing import score_live
 from train.queue import child, trainings
-from train.queue.child import LocalExecutor, LocalRun
+from train.queue.child import Executor, LocalExecutor, NodeLost, Run
 from train.queue.imports import ImportWork
+from train.queue.reading import read_back, watch_nodes
+from train.queue.supervision import machine_name, training_slots
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,9 @@ class Work(Protocol):
     def run(self, held: Held) -> tuple[str, str, Mapping[str, Any] | None]:
         """State, sentence and result of a row. Raises AppError where it is refused, Ended where `held` says so."""
 
+    def is_ready(self) -> bool:
+        """Whether a row could be worked on now; none is taken otherwise."""
+
     def clean(self, row_id: int, ended_at: datetime) -> None:
         """Remove what a row that is over does not need any more."""
 
@@ -81,11 +86,12 @@ class Worker:
         is_ending: Callable[[], bool] = lambda: False,
         should_end: Callable[[], bool] = lambda: False,
         lease_seconds: float = LEASE_SECONDS,
+        machine: str = "",
     ) -> None:
         self.db, self.kind, self.queue = db, work, work.queue
         self.is_ending, self.should_end = is_ending, should_end
         self.lease_seconds = lease_seconds
-        self.machine = platform.node()[:80] or "unnamed"
+        self.machine = machine or machine_name()
         self.name = f"{self.machine}:{os.getpid()}:{uuid4().hex[:8]}"
         self._swept = -SWEEP_SECONDS
 
@@ -102,6 +108,8 @@ class Worker:
 
     def work_once(self) -> bool:
         """Take and run one row; False when there is none."""
+        if not self.kind.is_ready():
+            return False
         lease = self.queue.claim(self.db, worker=self.name, machine=self.machine, lease_seconds=self.lease_seconds)
         if lease is None:
             self._sweep()
@@ -126,8 +134,8 @@ class Worker:
             return None if held.answer == ENDING else (CANCELLED, queue.cancelled, None)
         except AppError as refused:
             return FAILED, str(refused), None
-        except (OperationalError, InterfaceError):
-            raise  # the database is away, so nothing can be said: the row is taken up again once its lease is over
+        except (OperationalError, InterfaceError, NodeLost):
+            raise  # the database or the machine is away: the row is taken up again once its lease is over
         except Exception as error:  # whatever it is, one row must not end the worker, nor be "running" for ever
             if isinstance(error, OSError) and is_disk_full(error):
                 sentence = f"The disk is full. Make room in the state folder and start the {queue.kind} anew."
@@ -148,8 +156,11 @@ class TrainingWork:
 
     queue = trainings.QUEUE
 
-    def __init__(self, db: Database, runs: LocalExecutor) -> None:
+    def __init__(self, db: Database, runs: Executor) -> None:
         self.db, self.runs = db, runs
+
+    def is_ready(self) -> bool:
+        return self.runs.is_ready()
 
     def run(self, held: Held) -> tuple[str, str, Mapping[str, Any] | None]:
         """Train, move the candidate to its place, and have the live model scored on the same test cases."""
@@ -196,7 +207,7 @@ class TrainingWork:
         return f"The live model was not scored on its test cases: {why} A button there does it."
 
 
-def _followed(run: LocalRun, held: Held, values: Callable[[], Mapping[str, Any]]) -> int:
+def _followed(run: Run, held: Held, values: Callable[[], Mapping[str, Any]]) -> int:
     """The exit status of a process that ended by itself. Raises Ended once it was ended because `held` said so."""
     held.values = values
     status = None
@@ -215,7 +226,7 @@ def _followed(run: LocalRun, held: Held, values: Callable[[], Mapping[str, Any]]
 class _Progress:
     """What a heartbeat writes of a training: where it stands; new epochs go into the database on the way."""
 
-    def __init__(self, db: Database, lease: Lease, run: LocalRun) -> None:
+    def __init__(self, db: Database, lease: Lease, run: Run) -> None:
         self.db, self.lease, self.run = db, lease, run
         self.work = trainings.folder_of(db.settings, lease.id) / "work"
         request = FitRequest.from_json(lease.row.request)
@@ -230,7 +241,8 @@ class _Progress:
                 self.stored[part] = len(rows)
         part, newest = newest_step(self.work) or ("", {})
         step = dict(newest)
-        device = str(step.pop("device", ""))[:DEVICE_LENGTH_MOST]
+        device = str(step.pop("device", ""))
+        device = (f"{device} on node {self.run.where}" if device and self.run.where else device)[:DEVICE_LENGTH_MOST]
         n_epochs = sum(self.stored.values())
         return {
             "memory_mib": self.run.memory_mib(),
@@ -240,7 +252,7 @@ class _Progress:
         }
 
 
-def _comparing(run: LocalRun) -> dict[str, Any]:
+def _comparing(run: Run) -> dict[str, Any]:
     said = score_live.newest_sentence(run.text()) or "starting"
     message = f"The training is over; now the comparison with the live model: {said.rstrip('.')}."
     return {"memory_mib": run.memory_mib(), "message": message}
@@ -265,18 +277,43 @@ def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEA
         gone = [app_is_gone, *([ending] if settings.worker_at_stop == "hand_back" else [])]
         threading.Thread(target=_wait_for_end_of_input, args=(gone,), daemon=True).start()
     db = open_database(settings)
-    imports, fits = (
-        Worker(db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set, lease_seconds=lease_seconds)
-        for work in (ImportWork(db), TrainingWork(db, LocalExecutor(settings)))
-    )
-    lane = threading.Thread(target=imports.work, name="imports")
-    lane.start()
+    names = training_slots(settings)
+    lanes: list[tuple[Work, str]] = [(ImportWork(db), "")]
+    lanes += [(TrainingWork(db, executor_of(settings)), name) for name in names[1:]]
+    threads = []
+
+    def works(work: Work, machine: str) -> Worker:
+        return Worker(
+            db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set, lease_seconds=lease_seconds,
+            machine=machine,
+        )  # fmt: skip
+
+    for number, (work, machine) in enumerate(lanes):
+        threads.append(threading.Thread(target=works(work, machine).work, name=f"work {number}"))
+    looks = [read_back, *([watch_nodes] if settings.ray_address else [])]
+    threads += [
+        threading.Thread(target=look, args=(db, lambda: app_is_gone.is_set() or ending.is_set()), name=look.__name__)
+        for look in looks
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        fits.work()
+        works(TrainingWork(db, executor_of(settings)), names[0]).work()
     finally:
         app_is_gone.set()
-        lane.join()
+        for thread in threads:
+            thread.join()
         db.close()
+
+
+def executor_of(settings: Settings) -> Executor:
+    """Here or in the site's cluster, as the settings say. Raises InvalidSettings."""
+    if not settings.ray_address:
+        return LocalExecutor(settings)
+    from train.queue.cluster import RayExecutor
+
+    require_token(settings)
+    return RayExecutor(settings)
 
 
 def _wait_for_end_of_input(gone: Sequence[threading.Event]) -> None:

@@ -11,7 +11,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -23,7 +23,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, require_permission
-from core.records.queue import CANCELLED, DEAD, DONE, FAILED, OPEN, QUEUED, Lease, Queue
+from core.records.queue import CANCELLED, DEAD, DONE, FAILED, OPEN, QUEUED, RUNNING, Lease, Queue
 from core.records.reads.rows import find_study, image_of, undeleted
 from core.types import Image
 
@@ -33,6 +33,7 @@ STUDIES = Queue(
     cancelled="Stopped before it was read.", dead="Start it again once it is known why.", is_in_trail=False,
 )  # fmt: skip
 _INSERT_AT_ONCE = 1000
+RATE_SECONDS = 600.0
 COLUMNS = (
     "study", "image", "image_sha256", "modality", "laterality", "view", "model_id", "weights_sha256", "malignant",
     "threshold", "unlike_training",
@@ -41,18 +42,29 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class BackRead:
-    """models: model id -> sha256 of its weights. counts: state of the queue -> studies in it."""
+    """models: model id -> sha256 of its weights. counts: state of the queue -> studies in it.
+
+    machines: machine -> studies that it is reading now. per_minute: studies that ended in the last `RATE_SECONDS`, or
+    since the first one ended where that is less, a minute; None while fewer than two did.
+    """
 
     id: int
     models: Mapping[str, str]
     counts: Mapping[str, int]
     created_by_name: str
     created_at: datetime
+    machines: Mapping[str, int]
+    per_minute: float | None
 
     @property
     def n_open(self) -> int:
         """Studies that are still to be read."""
         return sum(self.counts.get(state, 0) for state in OPEN)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As long as what is open takes at this rate; None where there is none."""
+        return 60 * self.n_open / self.per_minute if self.per_minute and self.n_open else None
 
 
 def start(
@@ -105,6 +117,24 @@ def load(db: Database, actor: Actor, number: int) -> BackRead:
     with db.read() as connection:
         require_permission(connection, actor, "manage_releases")
         return _loaded(connection, number)
+
+
+def newest(db: Database, actor: Actor, limit: int = 20) -> list[BackRead]:
+    """The last ones that were started, the newest first. Raises NotAllowed."""
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+        rows = connection.execute(select(tables.back_read.c.id).order_by(tables.back_read.c.id.desc()).limit(limit))
+        return [_loaded(connection, number) for number in rows.scalars().all()]
+
+
+def first_open(db: Database) -> int | None:
+    """The oldest back-read of which something waits or is being read. For the process that gives it to others."""
+    table = tables.back_read_study
+    with db.read() as connection:
+        found: int | None = connection.execute(
+            select(func.min(table.c.back_read_id)).where(table.c.state.in_(OPEN))
+        ).scalar_one()
+    return found
 
 
 def stop(db: Database, actor: Actor, number: int) -> int:
@@ -207,7 +237,24 @@ def _loaded(connection: Connection, number: int) -> BackRead:
     ).one_or_none()
     if row is None:
         raise NotFound(f"There is no back-read {number}.")
-    counts = connection.execute(
-        select(study.c.state, func.count().label("n")).where(study.c.back_read_id == number).group_by(study.c.state)
+    mine = study.c.back_read_id == number
+    counts = connection.execute(select(study.c.state, func.count().label("n")).where(mine).group_by(study.c.state))
+    machines = connection.execute(
+        select(study.c.machine, func.count().label("n")).where(mine, study.c.state == RUNNING).group_by(study.c.machine)
     )
-    return BackRead(row.id, row.models, {row.state: row.n for row in counts}, row.person_name, row.created_at)
+    return BackRead(
+        row.id, row.models, {one.state: one.n for one in counts}, row.person_name, row.created_at,
+        {one.machine: one.n for one in machines}, _per_minute(connection, number),
+    )  # fmt: skip
+
+
+def _per_minute(connection: Connection, number: int) -> float | None:
+    table, now = tables.back_read_study, tables.now()
+    n, first, last = connection.execute(
+        select(func.count(), func.min(table.c.ended_at), func.max(table.c.ended_at)).where(
+            table.c.back_read_id == number, table.c.state.in_((DONE, FAILED)),
+            table.c.ended_at > now - timedelta(seconds=RATE_SECONDS),
+        )
+    ).one()  # fmt: skip
+    seconds = (last - first).total_seconds() if n > 1 else 0.0
+    return 60 * (n - 1) / seconds if seconds else None

@@ -241,3 +241,5 @@ def test_the_command_starts_reads_shows_and_writes_scores(
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 3
     assert main(["back-read", "start", "--by", "Nobody"]) == 1
     assert main(["back-read", "start", "--by", "Ada", "--model", "none"]) == 1
+    assert main(["back-read", "work", number, "--cluster"]) == 1
+    assert "SECONDREAD_RAY_ADDRESS" in capsys.readouterr().err

@@ -1,0 +1,328 @@
+"""Trainings on a real Ray cluster on loopback: the same row, log, cancel and resume as here; a node that is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+from ray_cluster import RayCluster, RayNode, ray_cluster
+from record_site import add_person, picture
+from release_site import SHIPPED
+from sqlalchemy import update
+from test_worker import BEGIN, REQUEST, until
+
+from core.__main__ import main
+from core.demo.phantoms import ultrasound_image
+from core.errors import Conflict, InvalidSettings
+from core.models.live import candidate_dir
+from core.records import data_sets
+from core.records.database import tables
+from core.records.database.db import Database, open_database
+from core.records.people.permissions import Person
+from core.records.queue import CANCELLED, DONE, FAILED, QUEUED
+from core.records.reads import back_reads
+from core.records.reads.studies import create_study
+from core.serving import cluster as serving_cluster
+from core.serving.loops import on_every_node
+from core.settings import REPOSITORY, Settings
+from core.types import Modality
+from train.queue import trainings
+from train.queue.child import LocalExecutor, NodeLost
+from train.queue.cluster import RayExecutor
+from train.queue.supervision import machine_name, training_slots
+from train.queue.worker import TrainingWork, Worker, executor_of
+
+READS = """
+import os, sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[1:3]
+from record_site import answer, explanation
+from core.records.database.db import open_database
+from core.reading import back_read
+from core.settings import Settings
+read = Path(sys.argv[3])
+def slow(card, image, **_):
+    with read.open("a") as file:
+        file.write(f"{os.getpid()} {image.sha256}\\n")
+    while not read.with_name("go").exists():
+        time.sleep(0.1)
+    return answer(image, model_id=card.model_id, weights=card.weights_sha256), explanation()
+back_read.read_image = slow
+back_read.WAIT_SECONDS = 0.1
+back_read.work_until_done(open_database(Settings.from_environment()), int(sys.argv[4]))
+"""
+
+
+@pytest.fixture(scope="module")
+def state_of_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the environment of the nodes names as the state folder."""
+    return tmp_path_factory.mktemp("nodes") / "state"
+
+
+@pytest.fixture(scope="module")
+def cluster(state_of_nodes: Path) -> Iterator[RayCluster]:
+    """A head and nothing else; each test that needs a node adds one. One driver for all: a process has one cluster."""
+    with pytest.MonkeyPatch.context() as patch, ray_cluster({"SECONDREAD_STATE_DIR": str(state_of_nodes)}) as running:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+        serving_cluster.let_go()
+
+
+@pytest.fixture(scope="module")
+def node(cluster: RayCluster) -> RayNode:
+    added = cluster.add_node()
+    settings = Settings(ray_address=cluster.address)
+    until(lambda: sum(one.cpus for one in serving_cluster.nodes_of(settings) if one.is_alive) == 1)
+    return added
+
+
+@pytest.fixture
+def record_settings(tmp_path: Path, cluster: RayCluster) -> Settings:
+    return Settings(state_dir=tmp_path / "state", ray_address=cluster.address, ray_trainings=2)
+
+
+@pytest.fixture
+def admin(records: Database) -> Person:
+    return add_person(records, "Ada", "administrator")
+
+
+@pytest.fixture
+def job_id(records: Database, admin: Person) -> int:
+    name = data_sets.store_file(records.settings, b"picture", "png")
+    version = data_sets.create_data_set(
+        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
+        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
+    )  # fmt: skip
+    return trainings.enqueue(records, admin, REQUEST, version)
+
+
+@pytest.fixture
+def training(records: Database, tmp_path: Path) -> Callable[[str], RayExecutor]:
+    def of(body: str) -> RayExecutor:
+        script = tmp_path / "training.py"
+        script.write_text(BEGIN + textwrap.dedent(body))
+        return RayExecutor(records.settings, fit=(str(script),))
+
+    return of
+
+
+def works(db: Database, runs: RayExecutor, lease_seconds: float = 30) -> Worker:
+    return Worker(db, TrainingWork(db, runs), machine="place 1", lease_seconds=lease_seconds)
+
+
+def test_a_training_on_a_node_has_row_log_epochs_and_candidate_as_one_here(
+    node: RayNode, records: Database, admin: Person, job_id: int, training: Callable[[str], RayExecutor]
+) -> None:
+    body = """
+    print('hello from', os.getppid())
+    (work / "step.json").write_text('{"part": "", "epoch": 1, "step": 1, "steps": 2, "device": "CPU"}')
+    [epoch(n) for n in range(1, 5)]; card()
+    """
+    assert works(records, training(body)).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == DONE, row.message
+    assert (candidate_dir(records.settings, job_id) / "ultrasound-cnn" / "card.json").is_file()
+    assert [epoch.epoch for epoch in trainings.epochs_of(records, admin, job_id)] == [1, 2, 3, 4]
+    text = trainings.log_tail(records, admin, job_id)
+    assert "attempt 1" in text and "hello from" in text
+    assert row.device == "CPU on node 127.0.0.3" and row.attempts == 1
+
+
+def test_a_cancel_ends_it_on_the_node_within_seconds(
+    node: RayNode, records: Database, admin: Person, job_id: int, training: Callable[[str], RayExecutor]
+) -> None:
+    thread = threading.Thread(
+        target=works(records, training("print('pid', os.getpid(), flush=True); epoch(1); time.sleep(300)")).work_once
+    )
+    thread.start()
+    until(lambda: trainings.epochs_of(records, admin, job_id))
+    until(lambda: trainings.load_job(records, admin, job_id).memory_mib)
+    pid = int(trainings.log_tail(records, admin, job_id).split("pid ")[1].split()[0])
+    trainings.cancel(records, admin, job_id)
+    thread.join(60)
+    assert trainings.load_job(records, admin, job_id).state == CANCELLED
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_failure_on_the_node_is_the_same_sentence(
+    node: RayNode, records: Database, admin: Person, job_id: int, training: Callable[[str], RayExecutor]
+) -> None:
+    works(records, training("sys.exit('The split leaks.')")).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == FAILED and row.message == "The split leaks."
+
+
+def test_a_node_that_does_not_see_the_state_folder_is_said(
+    node: RayNode,
+    records: Database,
+    admin: Person,
+    job_id: int,
+    training: Callable[[str], RayExecutor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.queue.cluster.REPOSITORY", Path("/nowhere"))
+    works(records, training("card()")).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == FAILED and "does not see the state folder" in row.message
+
+
+def test_a_study_is_read_on_a_node_and_comes_back_with_its_heat_maps(
+    node: RayNode, cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SECONDREAD_RAY_ADDRESS", cluster.address)
+    (tmp_path / "in").mkdir()
+    PillowImage.fromarray((ultrasound_image().pixels * 255).astype(np.uint8)).save(tmp_path / "in" / "one.png")
+    arguments = ["--model", "ultrasound-cnn", "--modality", "ultrasound", "--out", str(tmp_path / "out")]
+    assert main(["read", "--cluster", str(tmp_path / "in"), *arguments]) == 0
+    said = json.loads(capsys.readouterr().out)
+    (image,) = said["images"]
+    (prediction,) = image["predictions"]
+    assert said["computed_by"] == "node 127.0.0.3 of the cluster" and 0 <= prediction["malignant"] <= 1
+    assert image["heatmaps"] and all(Path(path).is_file() for path in image["heatmaps"])
+    assert main(["read", "--cluster", str(tmp_path / "in"), "--model", "none"]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_a_back_read_goes_on_on_the_other_node_when_one_is_killed_and_reads_nothing_twice(
+    cluster: RayCluster, node: RayNode, state_of_nodes: Path, tmp_path: Path
+) -> None:
+    db = open_database(Settings(state_dir=state_of_nodes, ray_address=cluster.address))
+    ada = add_person(db, "Ada")
+    for number in range(4):
+        create_study(db, ada, display_name="x", images=[picture(number)])
+    number = back_reads.start(db, ada, [SHIPPED])
+    script, read = tmp_path / "reads.py", tmp_path / "read.txt"
+    script.write_text(READS)
+
+    def asked() -> list[list[str]]:
+        """Process and image of each question to a model."""
+        return [line.split() for line in read.read_text().splitlines()]
+
+    other = cluster.add_node()
+    until(lambda: sum(one.is_alive for one in serving_cluster.nodes_of(db.settings)) == 3)
+    arguments = [str(script), str(REPOSITORY), str(REPOSITORY / "tests"), str(read), str(number)]
+    with ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(on_every_node, db.settings, arguments, lambda: back_reads.is_open(db, number))
+        until(lambda: loop.done() or (read.exists() and len(asked()) == 2))  # each node has one in hand, and waits
+        assert not loop.done(), loop.result()
+        lost = next(pid for pid, _ in asked() if int(pid) in other.pids())
+        other.kill()
+        with db.begin() as connection:  # as time passes: the lease of what the dead node had in hand is over
+            table = tables.back_read_study
+            is_lost = table.c.worker.contains(f":{lost}:")
+            connection.execute(update(table).where(is_lost).values(lease_until=tables.now() - timedelta(seconds=1)))
+        (tmp_path / "go").touch()
+        loop.result(120)
+    assert back_reads.load(db, ada, number).counts == {"done": 4}
+    sums = [image for _, image in asked()]
+    assert len(set(sums)) == 4 and len(sums) == 5  # what the dead node had in hand was asked again, nothing else
+    db.close()
+
+
+def test_a_job_waits_while_no_node_has_room_and_goes_on_after_its_last_epoch_when_a_node_is_killed(
+    cluster: RayCluster, records: Database, admin: Person, job_id: int, training: Callable[[str], RayExecutor],
+    node: RayNode,
+) -> None:  # fmt: skip
+    """Last in this file: it kills the node of the others."""
+    runs = training(
+        """
+        sys.path.insert(0, os.getcwd())
+        from train.queue.child import end_with_parent
+        end_with_parent()
+        print('pid', os.getpid(), flush=True)
+        epoch(done + 1)
+        if done == 0:
+            time.sleep(300)
+        card()
+        """
+    )
+    outcome: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            works(records, runs, lease_seconds=2).work_once()
+        except NodeLost as lost:
+            outcome.append(lost)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    until(lambda: trainings.epochs_of(records, admin, job_id))
+    pid = int(trainings.log_tail(records, admin, job_id).split("pid ")[1].split()[0])
+    node.kill_raylet()
+    until(lambda: not Path(f"/proc/{pid}").exists())  # nothing trains on that nobody watches
+    node.kill()
+    thread.join(120)
+    assert outcome
+
+    second = threading.Thread(target=lambda: works(records, runs).work_once())
+    time.sleep(2.5)  # the lease is over
+    second.start()
+    until(lambda: trainings.load_job(records, admin, job_id).attempts == 2)
+    assert trainings.load_job(records, admin, job_id).is_open  # it waits for a node
+    cluster.add_node()
+    second.join(240)
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == DONE and row.attempts == 2, row.message
+    assert [epoch.epoch for epoch in trainings.epochs_of(records, admin, job_id)] == [1, 2]
+
+
+def test_an_open_cluster_and_a_wrong_address_are_refused(
+    records: Database, job_id: int, admin: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(InvalidSettings, match="RAY_AUTH_MODE=token"):
+        executor_of(records.settings)
+    with pytest.raises(InvalidSettings, match="host:port"):
+        Settings(ray_address="ray://somewhere")
+
+
+def test_whoever_has_another_token_is_not_let_in(cluster: RayCluster, tmp_path: Path) -> None:
+    script = (
+        "from core.settings import Settings as S; from core.serving import cluster as c; c.nodes_of(S(ray_address=%r))"
+    )
+    (tmp_path / "token").write_text("another-token-that-nobody-knows-here")
+    environment = {**cluster.environment, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token"), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", script % cluster.address], cwd=REPOSITORY, env=environment, capture_output=True,
+        text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode and "refuses the token" in done.stderr, done.stderr[-2000:]
+
+
+def test_a_job_stays_in_the_queue_while_the_cluster_is_away(
+    records: Database,
+    job_id: int,
+    admin: Person,
+    training: Callable[[str], RayExecutor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away(_settings: Settings) -> None:
+        raise Conflict("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.queue.cluster.ray_of", away)  # as where the token is another one
+        assert not works(records, training("card()")).work_once()
+    nobody = RayExecutor(Settings(state_dir=records.settings.state_dir, ray_address="127.0.0.1:9"))
+    assert not works(records, nobody).work_once()
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == QUEUED and row.attempts == 0
+
+
+def test_without_a_cluster_a_worker_has_one_place_here(tmp_path: Path) -> None:
+    here = Settings(state_dir=tmp_path)
+    assert isinstance(executor_of(here), LocalExecutor) and training_slots(here) == [machine_name()]
+    there = Settings(state_dir=tmp_path, ray_address="10.1.0.5:6379", ray_trainings=3)
+    assert len(set(training_slots(there))) == 3
