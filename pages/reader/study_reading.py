@@ -44,17 +44,17 @@ def begin(person: SignedIn, turn: Turn, task: Task) -> None:
         st.session_state[_BEGUN] = token
 
 
-<<<<<<< HEAD
 def form_key(turn: Turn, task: Task) -> str:
     return f"reader_study_{turn.id}_{task.number}"
 
 
-def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool) -> list[Answer]:
-    """What the models say, of an aided read: asked first where they were never asked, but not by a click that saves."""
-=======
-def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], aid: str | None) -> list[Answer]:
-    """What the models say, of an aided read: asked first where they were never asked. aid: the one that may be seen."""
->>>>>>> desk2
+def answers_for(
+    person: SignedIn, study: StoredStudy, labels: dict[str, str], aid: str | None, *, is_saving: bool
+) -> list[Answer]:
+    """What the models say, of an aided read: asked first where they were never asked, but not by a click that saves.
+
+    aid: the one model that may be seen; None is every model.
+    """
     reads.reveal(database(), person, study.row.id)
     answers = second_read.answers_of(database(), person, study)
     work = scores.unasked(study, answers)
@@ -71,17 +71,10 @@ def answers_for(person: SignedIn, study: StoredStudy, labels: dict[str, str], ai
     return answers
 
 
-<<<<<<< HEAD
-def form(person: SignedIn, turn: Turn, task: Task) -> None:
-    """BI-RADS and suspicion of each breast; saved once, for good."""
-    key = form_key(turn, task)
-    given = impressions.breast_form(key, tuple(task.case.truth))
-=======
 def form(person: SignedIn, turn: Turn, task: Task, hung: Sequence[str]) -> None:
     """BI-RADS and suspicion of each breast; saved once, for good. hung: the breasts as their pictures hang."""
-    key = f"reader_study_{turn.id}_{task.number}"
+    key = form_key(turn, task)
     given = impressions.breast_form(key, sorted(task.case.truth, key=hung.index))
->>>>>>> desk2
     ready = len(given) == len(task.case.truth)
     waits = None if ready else impressions.NOT_WHOLE
     if st.button(
@@ -122,14 +115,9 @@ with panel, st.container(key="sr-panel"):
     st.subheader(f"{kind}, {task.modality}", anchor=False)
     st.caption("Without the AI's answer." if task.modality == UNAIDED else "With the AI's answer before you.")
     with refusals_shown():
-<<<<<<< HEAD
-        if task.modality == AIDED:
-            is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))
-            answers = answers_for(person, study, labels, is_saving=is_saving)
-=======
         if task.modality != UNAIDED:
-            answers = answers_for(person, study, labels, turn.aid)
->>>>>>> desk2
+            is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))
+            answers = answers_for(person, study, labels, turn.aid, is_saving=is_saving)
             choice = attention.attention_controls(
                 answers, second_read.titles(settings()), key=f"attention_{turn.id}_{task.number}"
             )
