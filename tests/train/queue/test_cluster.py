@@ -266,6 +266,7 @@ def test_a_job_waits_while_no_node_has_room_and_goes_on_after_its_last_epoch_whe
     node.kill()
     thread.join(120)
     assert outcome
+    until(lambda: not any(one.is_alive and one.cpus for one in serving_cluster.nodes_of(runs.settings)))
 
     second = threading.Thread(target=lambda: works(records, runs).work_once())
     time.sleep(2.5)  # the lease is over
