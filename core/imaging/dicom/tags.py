@@ -47,6 +47,15 @@ _FIRST_YEAR = 1960
 """Before mammography was; de-identified files are dated 1900 or 1."""
 
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
+_MODIFIER_SIDE_CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L", "51440002": "B", "G-A102": "B"}
+"""AnatomicRegionModifierSequence (PS3.16 CID 244)."""
+_SIDES = {
+    "L": "L", "LEFT": "L", "LT": "L", "R": "R", "RIGHT": "R", "RT": "R",
+    "B": "B", "BOTH": "B", "BILATERAL": "B", "L\\R": "B", "R\\L": "B",
+}  # fmt: skip
+_SIDE_IN_BODY_PART = re.compile(
+    r"(?P<before>LEFT|RIGHT|LT|RT|L|R)[ _-]?(BREAST|MAMMA)|(BREAST|MAMMA)[ _-](?P<after>LEFT|RIGHT|LT|RT|L|R)"
+)
 
 # fmt: off
 ALLOWED_TAGS = (
@@ -189,14 +198,22 @@ def sop_class(header: Dataset) -> str:
     return text_of(header, "SOPClassUID").removeprefix(_ROOT)
 
 
-def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
-    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy, Laterality, PatientOrientation.
+def read_laterality(header: Dataset, labelled: str = "") -> tuple[str | None, list[str]]:
+    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy and its modifier, Laterality,
+    the label of the view, BodyPartExamined, PatientOrientation. None where the first to speak says both breasts.
 
-    Of a mammogram's orientation the column direction points to the other side (`A\\R` is a left CC, `P\\L` a right).
+    labelled: the side that ViewPosition names. Of a mammogram's orientation the column direction points to the other
+    side (`A\\R` is a left CC, `P\\L` a right).
     """
     coded = [_BREAST_SIDE_CODES[code] for code in codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES]
-    stated = [text_of(header, "ImageLaterality"), *coded, text_of(header, "Laterality")]
-    sides = [side for side in stated if side in ("L", "R")]
+    for region in header.get("AnatomicRegionSequence") or []:
+        modifiers = codes(region, "AnatomicRegionModifierSequence")
+        coded += [_MODIFIER_SIDE_CODES[code] for code in modifiers if code in _MODIFIER_SIDE_CODES]
+    part = _SIDE_IN_BODY_PART.fullmatch(text_of(header, "BodyPartExamined"))
+    in_part = (part["before"] or part["after"]) if part else ""
+    of_image, of_series = (_SIDES.get(text_of(header, keyword), "") for keyword in ("ImageLaterality", "Laterality"))
+    stated = [of_image, *coded, of_series, labelled, _SIDES.get(in_part, "")]
+    sides = [side for side in stated if side]
     orientation = text_of(header, "PatientOrientation").split("\\")
     pointed = None
     if len(orientation) == 2 and text_of(header, "Modality") == "MG":
@@ -204,9 +221,12 @@ def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
         pointed = "L" if "R" in down else "R" if "L" in down else None
     if not sides:
         return pointed, []
-    if set(sides) != {sides[0]} or pointed not in (None, sides[0]):
-        return sides[0], ["The tags of this file contradict each other on the side; check left and right on the image."]
-    return sides[0], []
+    warnings = []
+    if set(sides) - {"B"} - {sides[0]} or (sides[0] != "B" and pointed not in (None, sides[0])):
+        warnings.append("The tags of this file contradict each other on the side; check left and right on the image.")
+    if sides[0] != "B":
+        return sides[0], warnings
+    return None, ["The file says that it shows both breasts; a score of one breast would mean nothing.", *warnings]
 
 
 def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
