@@ -455,4 +455,6 @@ def _facts(found: Dataset, source: Dataset, burnt_in: str, blanked: float, frame
     )  # fmt: skip
     if not burnt_in:
         return facts
-    return replace(facts, laterality=read_laterality(source, labelled_side(source))[0] or "", view=read_view(source).name or "")
+    return replace(
+        facts, laterality=read_laterality(source, labelled_side(source))[0] or "", view=read_view(source).name or ""
+    )

@@ -42,6 +42,8 @@ _SAYS_NOBODY = re.compile(
     re.IGNORECASE,
 )
 """What de-identification and test files write as PatientID: it tells no patient from another."""
+_MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
+_SPACING_UNUSABLE = "The pixel spacing in this file is not believable and is not used; nothing can be measured."
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _FIRST_YEAR = 1960
 """Before mammography was; de-identified files are dated 1900 or 1."""
@@ -81,14 +83,22 @@ def text_of(header: Dataset, keyword: str) -> str:
     return clean_text(value).upper()
 
 
+def number_of(value: Any) -> float:
+    """One value of a header, also with a decimal comma; raises ValueError or TypeError for what is none."""
+    return float(value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value)
+
+
 def numbers(header: Dataset, keyword: str) -> list[float]:
-    """The values of an element as numbers; empty when it is absent or one of them is no usable number."""
+    """The values of an element as numbers; empty when it is absent or one of them is no usable number.
+
+    A decimal comma is one where it is the only comma of its value: no value of an element holds thousands.
+    """
     value = header.get(keyword)
     if value is None or value == "":
         return []
     parts = value if isinstance(value, (tuple, MutableSequence)) else [value]
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [number_of(part) for part in parts]
     except (TypeError, ValueError):
         return []
     return numbers if all(math.isfinite(number) for number in numbers) else []
@@ -239,20 +249,27 @@ def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]
     if region_warnings:
         return None, region_warnings
     imager = numbers(header, "ImagerPixelSpacing")
+    is_stated = False
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         found = numbers(header, keyword)
         if len(found) != 2:
+            is_stated = is_stated or bool(text_of(header, keyword))
             continue
         is_at_detector = keyword == "ImagerPixelSpacing" or (
             keyword == "PixelSpacing" and len(imager) == 2 and np.allclose(found, imager, rtol=0.005)
         )
-        factor = next(iter(numbers(header, "EstimatedRadiographicMagnificationFactor")), 1.0)
-        factor = factor if is_at_detector and 1.0 <= factor <= 5.0 else 1.0
+        factor = next(iter(numbers(header, _MAGNIFICATION)), 0.0 if text_of(header, _MAGNIFICATION) else 1.0)
+        if is_at_detector and not 1.0 <= factor <= 5.0:
+            return None, [
+                "The magnification in this file is no usable factor, so its pixel spacing is not used; nothing can be "
+                "measured."
+            ]
+        factor = factor if is_at_detector else 1.0
         spacing = found[0] / factor, found[1] / factor
         if all(0.0005 <= distance <= 10 for distance in spacing):
             return spacing, []
-        return None, ["The pixel spacing in this file is not believable and is not used; nothing can be measured."]
-    return regions, []
+        return None, [_SPACING_UNUSABLE]
+    return regions, [_SPACING_UNUSABLE] if is_stated and regions is None else []
 
 
 def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
