@@ -31,6 +31,7 @@ _CODINGS = {
     0xCA: "arithmetic coding", 0xC5: "hierarchical", 0xC6: "hierarchical",
 }  # fmt: skip
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_WHITE_OF_SIXTEEN = (1 << 16) - 1
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 _PHOTOMETRIC = 262  # TIFF tag; 0 is "white is zero"
 _BITS, _PLANAR, _PALETTE = 258, 284, 320  # TIFF tags
@@ -96,7 +97,7 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
     decoded.pixel_aspect = _aspect(raster, orientation)
     if decoded.pixel_aspect != 1:
         decoded.notes.append("pixels that are not square, as the file's resolution says")
-    pixels = _to_float(upright, decoded)
+    pixels = _to_float(upright, decoded, is_white_zero=is_white_zero)
     if _is_deep_colour(raster, kind, head) and pixels.max() < 64 / 255:
         raise UnreadableImage(
             f"This {kind} holds a dark grey picture as 16-bit colour, of which only the upper 8 bits are read. "
@@ -171,9 +172,13 @@ def _tiff_tag(raster: Raster.Image, tag: int) -> object:
     return getattr(raster, "tag_v2", {}).get(tag)
 
 
-def _to_float(raster: Raster.Image, decoded: Decoded) -> np.ndarray:
+def _to_float(raster: Raster.Image, decoded: Decoded, *, is_white_zero: bool) -> np.ndarray:
+    """In [0, 1]; of a picture whose white is zero 1 is black."""
     if raster.mode in _SIXTEEN_BIT:
-        return _from_integers(np.asarray(raster), decoded)
+        values = np.asarray(raster).astype(np.int64)
+        if is_white_zero and _WHITE_OF_SIXTEEN - values.max() >= 0 and _WHITE_OF_SIXTEEN - values.min() < 1 << 14:
+            return 1 - _from_integers(_WHITE_OF_SIXTEEN - values, decoded)  # fewer bits, counted down from 16
+        return _from_integers(values, decoded)
     if raster.mode == "F":
         return _from_floats(np.asarray(raster), decoded)
     if raster.mode == "P" or raster.mode == "PA" or "transparency" in raster.info:

@@ -87,10 +87,11 @@ def read_frame(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int
     if not is_encapsulated and (syntax in NATIVE or len(data) == geometry.frame_bytes * geometry.frames):
         native = syntax if syntax in NATIVE else "1.2.840.10008.1.2.1"
         return _read_native(data, vr, native, geometry, index)
-    codestream = _codestream(data, geometry, index)
-    if syntax == RLE:
-        return _read_rle(codestream, geometry)
-    return _read_codestream(codestream, geometry)
+    codestream, is_alone = _codestream(data, geometry, index)
+    frame = _read_rle(codestream, geometry) if syntax == RLE else _read_codestream(codestream, geometry)
+    if not is_alone:
+        frame.warnings.append(MORE_THAN_ANNOUNCED)
+    return frame
 
 
 def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int) -> Frame:
@@ -183,8 +184,8 @@ def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Ge
     return settled, warnings
 
 
-def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
-    """The fragments of one frame, joined (PS3.5 A.4).
+def _codestream(data: bytes, geometry: Geometry, index: int) -> tuple[bytes, bool]:
+    """The fragments of one frame, joined (PS3.5 A.4), and whether no more pictures lie there than are announced.
 
     Where as many fragments as frames lie there, one is a frame; else the offset table decides if it has an entry a
     frame; else every fragment that begins like a picture begins a frame.
@@ -200,9 +201,9 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
         table = fragments.pop(0)
         offsets = list(struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4]))
     if geometry.frames == 1:
-        return b"".join(fragments)
+        return b"".join(fragments), not any(_begins_frame(fragment) for fragment in fragments[1:])
     if len(fragments) == geometry.frames:
-        return fragments[index]
+        return fragments[index], True
     starts = list(accumulate((8 + len(fragment) for fragment in fragments), initial=0))
     if len(offsets) == geometry.frames and set(offsets) <= set(starts):
         firsts = [starts.index(offset) for offset in offsets]
@@ -213,7 +214,7 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
             f"This DICOM file announces {geometry.frames} frames, but its compressed parts cannot be told apart as "
             "that many. Export it again, or export the frames one by one."
         )
-    return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]])
+    return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]]), True
 
 
 def _begins_frame(fragment: bytes) -> bool:

@@ -44,6 +44,7 @@ _SAYS_NOBODY = re.compile(
 """What de-identification and test files write as PatientID: it tells no patient from another."""
 _MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
 _SPACING_UNUSABLE = "The pixel spacing in this file is not believable and is not used; nothing can be measured."
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _FIRST_YEAR = 1960
 """Before mammography was; de-identified files are dated 1900 or 1."""
@@ -84,14 +85,19 @@ def text_of(header: Dataset, keyword: str) -> str:
 
 
 def number_of(value: Any) -> float:
-    """One value of a header, also with a decimal comma; raises ValueError or TypeError for what is none."""
+    """One value of a header, also with a decimal comma; raises ValueError or TypeError for what is none.
+
+    "1,000" is none: whether it is a thousand cannot be known.
+    """
+    if isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+        raise ValueError("a comma before three digits")
     return float(value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value)
 
 
 def numbers(header: Dataset, keyword: str) -> list[float]:
     """The values of an element as numbers; empty when it is absent or one of them is no usable number.
 
-    A decimal comma is one where it is the only comma of its value: no value of an element holds thousands.
+    A decimal comma is one where it is the only comma of its value, and no thousands can be meant.
     """
     value = header.get(keyword)
     if value is None or value == "":

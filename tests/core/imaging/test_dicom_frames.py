@@ -552,6 +552,14 @@ def test_more_pixel_data_than_the_header_announces_are_said() -> None:
     assert not warned(read(odd), words)
 
 
+@pytest.mark.parametrize("syntax", [syntax for syntax, encode in GREY_CODECS.items() if encode is not None])
+def test_a_second_compressed_picture_where_one_is_announced_is_said(syntax: str) -> None:
+    frame = GREY_CODECS[syntax](STORED)
+    words = "more pixel data than its header announces"
+    assert warned(read(dicom(STORED, syntax=syntax, frames=[frame, frame], **WINDOW, NumberOfFrames=1)), words)
+    assert not warned(read(dicom(STORED, syntax=syntax, frames=[frame], **WINDOW)), words)
+
+
 @pytest.mark.parametrize(("allocated", "stored"), [(8, 16), (16, 17), (16, 0)])
 def test_more_bits_than_there_is_room_for_are_called_that(allocated: int, stored: int) -> None:
     values = (STORED >> 4).astype(np.uint8) if allocated == 8 else STORED
@@ -592,7 +600,7 @@ def _with_text(tag: int, value: str) -> Decoded:
 
 
 @pytest.mark.parametrize(
-    ("tag", "value"), [(0x00281050, "2047,5"), (0x00281051, "4095,0"), (0x00281053, "1\\1"), (0x00281052, "0,0")]
+    ("tag", "value"), [(0x00281050, "2047,5"), (0x00281051, "4095,0"), (0x00281053, "1\\1"), (0x00281052, "0,000")]
 )
 def test_a_decimal_comma_or_a_number_said_twice_is_that_number(tag: int, value: str) -> None:
     decoded = _with_text(tag, value)
@@ -600,7 +608,7 @@ def test_a_decimal_comma_or_a_number_said_twice_is_that_number(tag: int, value: 
 
 
 def test_a_slope_of_two_values_or_none_is_refused() -> None:
-    for value in ("1\\2", "nil", "1,000,0"):
+    for value in ("1\\2", "nil", "1,000,0", "1,000", "-12,345"):
         with pytest.raises(UnreadableImage, match="rescale slope"):
             _with_text(0x00281053, value)
 

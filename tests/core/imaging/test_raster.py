@@ -65,6 +65,14 @@ def test_white_is_zero_in_a_16_bit_tiff_is_inverted() -> None:
     assert np.allclose(read(data, "TIFF").pixels, 1 - plain.pixels)
 
 
+@pytest.mark.parametrize(("top", "is_down"), [(4095, True), (16383, True), (16384, False)])
+def test_fewer_bits_counted_down_from_white_in_a_16_bit_tiff_are_not_black(top: int, is_down: bool) -> None:
+    stored = np.rint(top * GREY / GREY.max()).astype(np.uint16)
+    decoded = read(saved(Raster.fromarray(65535 - stored), "TIFF", tiffinfo={262: 0}), "TIFF")
+    assert decoded.pixels.max() == pytest.approx(1 if is_down else top / 65535, abs=1e-3)
+    assert decoded.pixels.min() < 0.1 and bool(decoded.warnings) is is_down
+
+
 def test_a_frame_of_several_is_chosen_and_named() -> None:
     pages = [Raster.fromarray((GREY * level).astype(np.uint8)) for level in (255, 100, 50)]
     data = saved(pages[0], "TIFF", save_all=True, append_images=pages[1:])
