@@ -14,12 +14,28 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import BITS_GUESSED, Decoded, Limits, frame_warning
+from core.imaging.dicom.codestream import read_jpeg_header
 
 _MIN_SIDE = 32
 _DAMAGED = "This {kind} file is damaged or cut short, so it cannot be read. Export it again from where it came from."
+_UNKNOWN_LAYOUT = (
+    "This TIFF file is damaged, or it stores its samples in a way this product does not read. Save it again as 8 or "
+    "16 bits of grey without transparency, or send the DICOM file."
+)
+_UNREAD_JPEG = (
+    "This is a JPEG of a kind that is not read here ({coding}). Save it as a PNG or an ordinary JPEG, or send the "
+    "DICOM file."
+)
+_CODINGS = {
+    0xC3: "lossless", 0xC7: "lossless", 0xCB: "lossless", 0xCF: "lossless", 0xF7: "JPEG-LS", 0xC9: "arithmetic coding",
+    0xCA: "arithmetic coding", 0xC5: "hierarchical", 0xC6: "hierarchical",
+}  # fmt: skip
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_WHITE_OF_SIXTEEN = (1 << 16) - 1
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 _PHOTOMETRIC = 262  # TIFF tag; 0 is "white is zero"
+_BITS, _PLANAR, _PALETTE = 258, 284, 320  # TIFF tags
+_JPEG_HEAD = 1 << 20  # profiles and previews lie before the start of the frame
 _RED_PNG_DEPTH = 24  # offset of IHDR's bit depth in a PNG file
 
 
@@ -30,13 +46,30 @@ def read_raster(stream: BinaryIO, kind: str, *, limits: Limits, frame: int = 0) 
     """
     head = stream.read(64)
     stream.seek(0)
+    if kind == "JPEG":
+        _require_jpeg_coding(stream)
     Raster.MAX_IMAGE_PIXELS = None  # the cap below is the site's own and an error, not a warning
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd EXIF; nobody reads them in this process
             return _read_opened(Raster.open(stream, formats=[kind]), kind, head, limits, frame)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError):
+    except UnidentifiedImageError:
+        raise UnreadableImage(_UNKNOWN_LAYOUT if kind == "TIFF" else _DAMAGED.format(kind=kind)) from None
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError):
         raise UnreadableImage(_DAMAGED.format(kind=kind)) from None
+
+
+def _require_jpeg_coding(stream: BinaryIO) -> None:
+    """Refuses the kinds of JPEG that Pillow calls damaged, or decodes as something else, under their own name."""
+    try:
+        header = read_jpeg_header(stream.read(_JPEG_HEAD))
+    except UnreadableImage:  # what Pillow says of it is right
+        return
+    finally:
+        stream.seek(0)
+    coding = _CODINGS.get(header.coding, "" if header.precision == 8 else f"{header.precision} bits")
+    if coding:
+        raise UnreadableImage(_UNREAD_JPEG.format(coding=coding))
 
 
 def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, frame: int) -> Decoded:
@@ -51,7 +84,7 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
         raster.seek(frame)
     _require_size(raster, limits)
     _require_mode(raster, kind)
-    is_white_zero = kind == "TIFF" and raster.mode in _SIXTEEN_BIT and _tiff_tag(raster, _PHOTOMETRIC) == 0
+    is_white_zero = kind == "TIFF" and raster.mode in (*_SIXTEEN_BIT, "F") and _tiff_tag(raster, _PHOTOMETRIC) == 0
     orientation = raster.getexif().get(0x0112, 1)
     raster.load()
     upright = ImageOps.exif_transpose(raster) or raster
@@ -64,15 +97,28 @@ def _read_opened(raster: Raster.Image, kind: str, head: bytes, limits: Limits, f
     decoded.pixel_aspect = _aspect(raster, orientation)
     if decoded.pixel_aspect != 1:
         decoded.notes.append("pixels that are not square, as the file's resolution says")
-    pixels = _to_float(upright, decoded)
-    is_deep_colour = kind == "PNG" and head[_RED_PNG_DEPTH : _RED_PNG_DEPTH + 1] == b"\x10" and raster.mode != "I;16"
-    if is_deep_colour and pixels.max() < 64 / 255 and raster.mode != "I":
+    pixels = _to_float(upright, decoded, is_white_zero=is_white_zero)
+    if _is_deep_colour(raster, kind, head) and pixels.max() < 64 / 255:
         raise UnreadableImage(
-            "This PNG holds a dark grey picture as 16-bit colour, of which only the upper 8 bits are read. "
-            "Save it as a 16-bit grey PNG."
+            f"This {kind} holds a dark grey picture as 16-bit colour, of which only the upper 8 bits are read. "
+            f"Save it as a 16-bit grey {kind}."
         )
     decoded.pixels = 1 - pixels if is_white_zero else pixels
     return decoded
+
+
+def _is_deep_colour(raster: Raster.Image, kind: str, head: bytes) -> bool:
+    """Whether more than 8 bits a colour lie in the file, of which Pillow hands on the upper 8."""
+    if raster.mode in ("I;16", "I;16B", "I"):
+        return False
+    if kind == "TIFF":
+        return raster.mode.startswith("RGB") and max(_tiff_numbers(raster, _BITS), default=8) > 8
+    return kind == "PNG" and head[_RED_PNG_DEPTH : _RED_PNG_DEPTH + 1] == b"\x10"
+
+
+def _tiff_numbers(raster: Raster.Image, tag: int) -> tuple[int, ...]:
+    value = _tiff_tag(raster, tag)
+    return tuple(value) if isinstance(value, tuple) else (value,) if isinstance(value, int) else ()
 
 
 def _aspect(raster: Raster.Image, orientation: int | None) -> float:
@@ -110,6 +156,14 @@ def _require_mode(raster: Raster.Image, kind: str) -> None:
         raise UnreadableImage(
             f"This {kind} holds colours for printing ({raster.mode}). Export the original as grey or RGB."
         )
+    if kind == "TIFF" and _tiff_tag(raster, _PLANAR) == 2 and max(_tiff_numbers(raster, _BITS), default=8) > 8:
+        raise UnreadableImage(  # Pillow reads the planes as if they held 8 bits
+            "This TIFF stores 16-bit colours plane by plane, which is not read here. Save it as a 16-bit grey TIFF."
+        )
+    if raster.mode == "P" and 0 < max(_tiff_numbers(raster, _PALETTE), default=0) < 256:
+        raise UnreadableImage(  # Pillow takes the upper 8 of 16 bits
+            "This TIFF holds a palette of 8 bits where the format has 16, so it would be shown black. Save it as grey."
+        )
     if raster.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "YCbCr", "F", *_SIXTEEN_BIT):
         raise UnreadableImage(f"This {kind} stores its samples in a way this product does not read.")
 
@@ -118,9 +172,13 @@ def _tiff_tag(raster: Raster.Image, tag: int) -> object:
     return getattr(raster, "tag_v2", {}).get(tag)
 
 
-def _to_float(raster: Raster.Image, decoded: Decoded) -> np.ndarray:
+def _to_float(raster: Raster.Image, decoded: Decoded, *, is_white_zero: bool) -> np.ndarray:
+    """In [0, 1]; of a picture whose white is zero 1 is black."""
     if raster.mode in _SIXTEEN_BIT:
-        return _from_integers(np.asarray(raster), decoded)
+        values = np.asarray(raster).astype(np.int64)
+        if is_white_zero and _WHITE_OF_SIXTEEN - values.max() >= 0 and _WHITE_OF_SIXTEEN - values.min() < 1 << 14:
+            return 1 - _from_integers(_WHITE_OF_SIXTEEN - values, decoded)  # fewer bits, counted down from 16
+        return _from_integers(values, decoded)
     if raster.mode == "F":
         return _from_floats(np.asarray(raster), decoded)
     if raster.mode == "P" or raster.mode == "PA" or "transparency" in raster.info:

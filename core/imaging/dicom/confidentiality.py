@@ -34,7 +34,7 @@ from core.imaging.dicom.frame import read_frame
 from core.imaging.dicom.header import Geometry, read_geometry, read_pixels, read_transfer_syntax
 from core.imaging.dicom.source import is_uid
 from core.imaging.dicom.tags import STORAGE_CLASSES, read_laterality, read_patient, sop_class
-from core.imaging.dicom.views import read_view
+from core.imaging.dicom.views import labelled_side, read_view
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 _REPORTS = f"{_ROOT}88."
@@ -455,4 +455,6 @@ def _facts(found: Dataset, source: Dataset, burnt_in: str, blanked: float, frame
     )  # fmt: skip
     if not burnt_in:
         return facts
-    return replace(facts, laterality=read_laterality(source)[0] or "", view=read_view(source).name or "")
+    return replace(
+        facts, laterality=read_laterality(source, labelled_side(source))[0] or "", view=read_view(source).name or ""
+    )

@@ -54,9 +54,16 @@ _TWELVE_BITS = (
     "Export it uncompressed, or as lossless JPEG or JPEG 2000."
 )
 _ANOTHER_SIZE = "The compressed picture in this file has another size than its header announces, so it is not decoded."
+_OTHER_BITS = (
+    "The compressed picture in this file has another number of bits than its header announces, so it is not decoded."
+)
 HIGH_BITS = (
     "Some stored values are larger than the file's number of bits allows (graphics in the unused bits, or a wrong "
     "header); the bits above were left out. Check the picture."
+)
+MORE_THAN_ANNOUNCED = (
+    "The file holds more pixel data than its header announces: its size, its number of bits or of frames is wrong, or "
+    "something else lies behind the picture. Check the picture."
 )
 _NEUTRAL = 0.04
 """How far from grey nine tenths of the samples may lie to prove what they are, as a share of the range."""
@@ -80,10 +87,11 @@ def read_frame(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int
     if not is_encapsulated and (syntax in NATIVE or len(data) == geometry.frame_bytes * geometry.frames):
         native = syntax if syntax in NATIVE else "1.2.840.10008.1.2.1"
         return _read_native(data, vr, native, geometry, index)
-    codestream = _codestream(data, geometry, index)
-    if syntax == RLE:
-        return _read_rle(codestream, geometry)
-    return _read_codestream(codestream, geometry)
+    codestream, is_alone = _codestream(data, geometry, index)
+    frame = _read_rle(codestream, geometry) if syntax == RLE else _read_codestream(codestream, geometry)
+    if not is_alone:
+        frame.warnings.append(MORE_THAN_ANNOUNCED)
+    return frame
 
 
 def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int) -> Frame:
@@ -98,6 +106,8 @@ def _read_native(data: bytes, vr: str, syntax: str, geometry: Geometry, index: i
         warnings.append("The file calls its colours full size but stores them as 4:2:2; they were read as 4:2:2.")
     if len(data) < geometry.frame_bytes * geometry.frames:
         raise UnreadableImage(_TRUNCATED)
+    if len(data) - geometry.frame_bytes * geometry.frames >= geometry.frame_bytes // geometry.rows:  # less is padding
+        warnings.append(MORE_THAN_ANNOUNCED)
     require_photometric(geometry)
     start = index * geometry.frame_bytes
     frame = data if geometry.frames == 1 else data[start : start + geometry.frame_bytes]
@@ -109,11 +119,12 @@ def _read_rle(codestream: bytes, geometry: Geometry) -> Frame:
     """RLE has no word on its own size but the number of byte planes (PS3.5 G.5), each of full size."""
     if len(codestream) < 64:
         raise UnreadableImage(DAMAGED)
-    samples, rest = divmod(struct.unpack_from("<I", codestream)[0], geometry.bits_allocated // 8)
+    planes = struct.unpack_from("<I", codestream)[0]
+    samples, rest = divmod(planes, geometry.bits_allocated // 8)
     if rest or samples not in (1, 3):
-        raise UnreadableImage(DAMAGED)
-    planes = CodecHeader(geometry.rows, geometry.columns, samples, geometry.bits_allocated)
-    settled, warnings = _as_the_codestream_says(geometry, planes)
+        raise UnreadableImage(DAMAGED if planes not in (1, 2, 3, 6) else _OTHER_BITS)
+    header = CodecHeader(geometry.rows, geometry.columns, samples, geometry.bits_allocated)
+    settled, warnings = _as_the_codestream_says(geometry, header)
     if settled.photometric == "YBR_FULL_422":
         settled = replace(settled, photometric="YBR_FULL")
     stored = _decode(_described(settled, encapsulate([codestream]), "OB", RLE), RLE)
@@ -173,8 +184,8 @@ def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Ge
     return settled, warnings
 
 
-def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
-    """The fragments of one frame, joined (PS3.5 A.4).
+def _codestream(data: bytes, geometry: Geometry, index: int) -> tuple[bytes, bool]:
+    """The fragments of one frame, joined (PS3.5 A.4), and whether no more pictures lie there than are announced.
 
     Where as many fragments as frames lie there, one is a frame; else the offset table decides if it has an entry a
     frame; else every fragment that begins like a picture begins a frame.
@@ -190,9 +201,9 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
         table = fragments.pop(0)
         offsets = list(struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4]))
     if geometry.frames == 1:
-        return b"".join(fragments)
+        return b"".join(fragments), not any(_begins_frame(fragment) for fragment in fragments[1:])
     if len(fragments) == geometry.frames:
-        return fragments[index]
+        return fragments[index], True
     starts = list(accumulate((8 + len(fragment) for fragment in fragments), initial=0))
     if len(offsets) == geometry.frames and set(offsets) <= set(starts):
         firsts = [starts.index(offset) for offset in offsets]
@@ -203,7 +214,7 @@ def _codestream(data: bytes, geometry: Geometry, index: int) -> bytes:
             f"This DICOM file announces {geometry.frames} frames, but its compressed parts cannot be told apart as "
             "that many. Export it again, or export the frames one by one."
         )
-    return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]])
+    return b"".join(fragments[firsts[index] : [*firsts, len(fragments)][index + 1]]), True
 
 
 def _begins_frame(fragment: bytes) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, clean_text
 from core.imaging.dicom.header import Geometry
-from core.imaging.dicom.tags import text_of
+from core.imaging.dicom.tags import number_of, numbers, text_of
 from core.types import Window
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def show_grey(decoded: Decoded, header: Dataset, stored: np.ndarray, geometry: G
     decoded.warnings += window_warnings
     if index is not None and decoded.windows and not 0 <= index < len(decoded.windows):
         raise UnreadableImage(f"This file offers {len(decoded.windows)} windows; choose one from 0.")
-    table = _voi_table(header, geometry, decoded) if index is None else None
+    ends = np.array([stored.min(), stored.max()], np.float64)
+    table = _voi_table(header, geometry, decoded, is_signed=float(to_units(ends).min()) < 0) if index is None else None
     if table is not None:
         top = float((1 << table.bits) - 1)
         pixels = through_table(stored, lambda values: np.clip(table.apply(to_units(values)) / top, 0, 1))
@@ -103,11 +104,12 @@ def _modality_transform(header: Dataset, geometry: Geometry) -> tuple[Callable[[
     return lambda values: rescale(values, slope, intercept), note
 
 
-def _voi_table(header: Dataset, geometry: Geometry, decoded: Decoded) -> LookupTable | None:
+def _voi_table(header: Dataset, geometry: Geometry, decoded: Decoded, *, is_signed: bool) -> LookupTable | None:
+    """is_signed: the values that go in, after the modality transform, are below 0 somewhere (PS3.3 C.11.2.1.1)."""
     luts = header.get("VOILUTSequence") or []
     if not luts:
         return None
-    table = lookup_table(luts[0], "LUT", is_signed=geometry.is_signed)
+    table = lookup_table(luts[0], "LUT", is_signed=is_signed)
     if table.settle_depth(geometry.bits_stored):
         decoded.warnings.append(
             "The lookup table (VOI LUT) in this file says that it holds another number of bits than its entries show; "
@@ -117,13 +119,11 @@ def _voi_table(header: Dataset, geometry: Geometry, decoded: Decoded) -> LookupT
 
 
 def _number(header: Dataset, keyword: str, default: float) -> float:
-    value = header.get(keyword)
-    if value is None or value == "":
+    """The one number of an element, be it written several times; NaN where it holds no usable one."""
+    if all(part in (None, "") for part in _list(header.get(keyword))):
         return default
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
+    found = set(numbers(header, keyword))
+    return found.pop() if len(found) == 1 else float("nan")
 
 
 def read_windows(header: Dataset) -> tuple[tuple[Window, ...], list[str]]:
@@ -138,7 +138,7 @@ def read_windows(header: Dataset) -> tuple[tuple[Window, ...], list[str]]:
     windows = []
     for position, (center, width) in enumerate(zip(centers, widths, strict=False)):
         try:
-            window = Window(float(center), float(width), function, "")
+            window = Window(number_of(center), number_of(width), function, "")
         except (TypeError, ValueError):
             continue
         if is_usable(window):

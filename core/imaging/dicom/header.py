@@ -199,7 +199,12 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
         raise UnreadableImage(
             f"The picture in this file has fewer than {_MIN_SIDE} rows or columns, too few for an image of a breast."
         )
-    if bits_allocated not in (8, 16) or not 1 < bits_stored <= bits_allocated:
+    if bits_allocated in (8, 16) and not 0 < bits_stored <= bits_allocated:
+        raise UnreadableImage(
+            f"The header of this DICOM file says that {bits_stored} bits are stored in {bits_allocated}, so its pixels "
+            "cannot be read. Export it again."
+        )
+    if bits_allocated not in (8, 16) or bits_stored == 1:
         raise UnreadableImage(
             "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
         )
@@ -231,9 +236,11 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
 
 def _photometric(header: Dataset) -> tuple[str, list[str]]:
     """PhotometricInterpretation in the standard's spelling; "" where only the number of samples can say it."""
-    text = "_".join(str(header.get("PhotometricInterpretation") or "").strip("\0 ").upper().split())
+    value = header.get("PhotometricInterpretation") or ""
+    values = {value} if isinstance(value, str) else set(value)  # written twice it says the same
+    text = "_".join(str(next(iter(values))).strip("\0 ").upper().split()) if len(values) == 1 else "_OR_".join(values)
     if text:
-        return text.replace("PALETTE_COLOR", "PALETTE COLOR"), []
+        return text.replace("PALETTE_COLOR", "PALETTE COLOR").replace("MONOCHROME_", "MONOCHROME"), []
     if "RedPaletteColorLookupTableDescriptor" in header:
         return "PALETTE COLOR", []
     if _whole(header, "SamplesPerPixel", 1) == 3:

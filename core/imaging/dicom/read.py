@@ -23,7 +23,7 @@ from core.imaging.dicom import tags
 from core.imaging.dicom.frame import read_frame
 from core.imaging.dicom.grey_scale import lookup_table, show_grey
 from core.imaging.dicom.header import Geometry, read_geometry, read_header, read_pixels
-from core.imaging.dicom.views import read_view
+from core.imaging.dicom.views import labelled_side, read_view
 from core.types import Modality
 
 _OF_LIBRARIES = (
@@ -125,7 +125,7 @@ def _decoded(
 
 def _add_place(decoded: Decoded, header: Dataset) -> None:
     """Side, view, spacing and general warnings."""
-    decoded.laterality, side_warnings = tags.read_laterality(header)
+    decoded.laterality, side_warnings = tags.read_laterality(header, labelled_side(header))
     decoded.spacing_mm, spacing_warnings = tags.read_spacing(header)
     decoded.pixel_aspect = tags.read_aspect(header)
     decoded.warnings += [

@@ -42,11 +42,23 @@ _SAYS_NOBODY = re.compile(
     re.IGNORECASE,
 )
 """What de-identification and test files write as PatientID: it tells no patient from another."""
+_MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
+_SPACING_UNUSABLE = "The pixel spacing in this file is not believable and is not used; nothing can be measured."
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _FIRST_YEAR = 1960
 """Before mammography was; de-identified files are dated 1900 or 1."""
 
 _BREAST_SIDE_CODES = {"73056007": "R", "T-04020": "R", "80248007": "L", "T-04030": "L"}
+_MODIFIER_SIDE_CODES = {"24028007": "R", "G-A100": "R", "7771000": "L", "G-A101": "L", "51440002": "B", "G-A102": "B"}
+"""AnatomicRegionModifierSequence (PS3.16 CID 244)."""
+_SIDES = {
+    "L": "L", "LEFT": "L", "LT": "L", "R": "R", "RIGHT": "R", "RT": "R",
+    "B": "B", "BOTH": "B", "BILATERAL": "B", "L\\R": "B", "R\\L": "B",
+}  # fmt: skip
+_SIDE_IN_BODY_PART = re.compile(
+    r"(?P<before>LEFT|RIGHT|LT|RT|L|R)[ _-]?(BREAST|MAMMA)|(BREAST|MAMMA)[ _-](?P<after>LEFT|RIGHT|LT|RT|L|R)"
+)
 
 # fmt: off
 ALLOWED_TAGS = (
@@ -72,14 +84,27 @@ def text_of(header: Dataset, keyword: str) -> str:
     return clean_text(value).upper()
 
 
+def number_of(value: Any) -> float:
+    """One value of a header, also with a decimal comma; raises ValueError or TypeError for what is none.
+
+    "1,000" is none: whether it is a thousand cannot be known.
+    """
+    if isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+        raise ValueError("a comma before three digits")
+    return float(value.replace(",", ".") if isinstance(value, str) and value.count(",") == 1 else value)
+
+
 def numbers(header: Dataset, keyword: str) -> list[float]:
-    """The values of an element as numbers; empty when it is absent or one of them is no usable number."""
+    """The values of an element as numbers; empty when it is absent or one of them is no usable number.
+
+    A decimal comma is one where it is the only comma of its value, and no thousands can be meant.
+    """
     value = header.get(keyword)
     if value is None or value == "":
         return []
     parts = value if isinstance(value, (tuple, MutableSequence)) else [value]
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [number_of(part) for part in parts]
     except (TypeError, ValueError):
         return []
     return numbers if all(math.isfinite(number) for number in numbers) else []
@@ -189,14 +214,22 @@ def sop_class(header: Dataset) -> str:
     return text_of(header, "SOPClassUID").removeprefix(_ROOT)
 
 
-def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
-    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy, Laterality, PatientOrientation.
+def read_laterality(header: Dataset, labelled: str = "") -> tuple[str | None, list[str]]:
+    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy and its modifier, Laterality,
+    the label of the view, BodyPartExamined, PatientOrientation. None where the first to speak says both breasts.
 
-    Of a mammogram's orientation the column direction points to the other side (`A\\R` is a left CC, `P\\L` a right).
+    labelled: the side that ViewPosition names. Of a mammogram's orientation the column direction points to the other
+    side (`A\\R` is a left CC, `P\\L` a right).
     """
     coded = [_BREAST_SIDE_CODES[code] for code in codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES]
-    stated = [text_of(header, "ImageLaterality"), *coded, text_of(header, "Laterality")]
-    sides = [side for side in stated if side in ("L", "R")]
+    for region in header.get("AnatomicRegionSequence") or []:
+        modifiers = codes(region, "AnatomicRegionModifierSequence")
+        coded += [_MODIFIER_SIDE_CODES[code] for code in modifiers if code in _MODIFIER_SIDE_CODES]
+    part = _SIDE_IN_BODY_PART.fullmatch(text_of(header, "BodyPartExamined"))
+    in_part = (part["before"] or part["after"]) if part else ""
+    of_image, of_series = (_SIDES.get(text_of(header, keyword), "") for keyword in ("ImageLaterality", "Laterality"))
+    stated = [of_image, *coded, of_series, labelled, _SIDES.get(in_part, "")]
+    sides = [side for side in stated if side]
     orientation = text_of(header, "PatientOrientation").split("\\")
     pointed = None
     if len(orientation) == 2 and text_of(header, "Modality") == "MG":
@@ -204,9 +237,12 @@ def read_laterality(header: Dataset) -> tuple[str | None, list[str]]:
         pointed = "L" if "R" in down else "R" if "L" in down else None
     if not sides:
         return pointed, []
-    if set(sides) != {sides[0]} or pointed not in (None, sides[0]):
-        return sides[0], ["The tags of this file contradict each other on the side; check left and right on the image."]
-    return sides[0], []
+    warnings = []
+    if set(sides) - {"B"} - {sides[0]} or (sides[0] != "B" and pointed not in (None, sides[0])):
+        warnings.append("The tags of this file contradict each other on the side; check left and right on the image.")
+    if sides[0] != "B":
+        return sides[0], warnings
+    return None, ["The file says that it shows both breasts; a score of one breast would mean nothing.", *warnings]
 
 
 def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
@@ -219,20 +255,27 @@ def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]
     if region_warnings:
         return None, region_warnings
     imager = numbers(header, "ImagerPixelSpacing")
+    is_stated = False
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         found = numbers(header, keyword)
         if len(found) != 2:
+            is_stated = is_stated or bool(text_of(header, keyword))
             continue
         is_at_detector = keyword == "ImagerPixelSpacing" or (
             keyword == "PixelSpacing" and len(imager) == 2 and np.allclose(found, imager, rtol=0.005)
         )
-        factor = next(iter(numbers(header, "EstimatedRadiographicMagnificationFactor")), 1.0)
-        factor = factor if is_at_detector and 1.0 <= factor <= 5.0 else 1.0
+        factor = next(iter(numbers(header, _MAGNIFICATION)), 0.0 if text_of(header, _MAGNIFICATION) else 1.0)
+        if is_at_detector and not 1.0 <= factor <= 5.0:
+            return None, [
+                "The magnification in this file is no usable factor, so its pixel spacing is not used; nothing can be "
+                "measured."
+            ]
+        factor = factor if is_at_detector else 1.0
         spacing = found[0] / factor, found[1] / factor
         if all(0.0005 <= distance <= 10 for distance in spacing):
             return spacing, []
-        return None, ["The pixel spacing in this file is not believable and is not used; nothing can be measured."]
-    return regions, []
+        return None, [_SPACING_UNUSABLE]
+    return regions, [_SPACING_UNUSABLE] if is_stated and regions is None else []
 
 
 def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.dicom.tags import codes, is_for_processing, numbers, sop_class, text_of
-from core.types import IMPLANT_DISPLACED, VIEWS
+from core.types import CRANIOCAUDAL_VIEWS, IMPLANT_DISPLACED, VIEWS
 
 VIEW_CODES = {
     **dict.fromkeys(("399162004", "R-10242"), "CC"),
@@ -58,7 +58,7 @@ _MAGNIFIED_FROM = 1.3
 """Contact views lie a few centimetres above the detector (factor to 1.1), magnification stands give 1.4 and more."""
 
 _POSITION = re.compile(
-    r"(?P<side>[RL]?)(?P<before>SM|MS|M|S)?(?P<view>XCCL|XCCM|CC|MLO|LMO|ML|LM|SIO|ISO|FB)"
+    r"(?P<side>RIGHT|LEFT|[RL]|)(?P<before>SM|MS|M|S)?(?P<view>XCCL|XCCM|CC|MLO|LMO|ML|LM|SIO|ISO|FB)"
     r"(?P<after>ID|TAN|CV|AT|NP|RL|RM|RI|RS|SPOT|MAG)?"
 )
 """ViewPosition as the ACR's labels write it: "RMLO", "LMCC" (magnified), "CCID" (implant displaced)."""
@@ -68,6 +68,8 @@ _LABELS = {
     "AT": ("axillary tail",), "NP": ("nipple in profile",), "RL": ("rolled laterally",), "RM": ("rolled medially",),
     "RI": ("rolled inferiorly",), "RS": ("rolled superiorly",),
 }  # fmt: skip
+_SEPARATORS = str.maketrans("", "", " -_")
+CONTRADICTING_VIEWS = "The tags of this file contradict each other on the view; check on the image which one it is."
 _UNKNOWN_MODIFIER = "a modifier that is not known here"
 _SYNTHETIC = (
     "This mammogram was computed from tomosynthesis; most models were made for mammograms that were taken as such."
@@ -122,6 +124,8 @@ def read_view(header: Dataset, *, is_stack: bool = False) -> View:
         )
     if is_unknown and not view.not_scored:
         view.warnings.append(VIEW_UNKNOWN)
+    if _is_contradicting(header):
+        view.warnings.append(CONTRADICTING_VIEWS)
     if "GENERATED_2D" in _image_type(header):
         view.warnings.append(_SYNTHETIC)
     return view
@@ -133,16 +137,40 @@ def _name_of(header: Dataset) -> tuple[str | None, tuple[str, ...], bool]:
     if coded:
         known = [VIEW_CODES[code] for code in coded if code in VIEW_CODES]
         return (known[0] if known else None), (), not known and not _SPECIMEN_CODES & set(coded)
-    position = text_of(header, "ViewPosition").replace(" ", "")
-    if position in VIEWS:
-        return position, (), False
+    position = _position(header)
     if position:
-        label = _POSITION.fullmatch(position)
+        label = _label(position)
         if label is None:
-            return None, (), True
+            return (position, (), False) if position in VIEWS else (None, (), True)
         modifiers = [*_LABELS.get(label["before"] or "", ()), *_LABELS.get(label["after"] or "", ())]
         return label["view"], tuple(modifiers), False
     return _view_by_orientation(header), (), False
+
+
+def _position(header: Dataset) -> str:
+    return text_of(header, "ViewPosition").translate(_SEPARATORS)
+
+
+def _label(position: str) -> re.Match[str] | None:
+    """The parts of a label that is no plain view; "RCC" is the CC of the right breast, as "LCC" is that of the left."""
+    return None if position in VIEWS and position != "RCC" else _POSITION.fullmatch(position)
+
+
+def labelled_side(header: Dataset) -> str:
+    """ "L" or "R" where ViewPosition names the side with the view ("RMLO"), else ""."""
+    label = _label(_position(header))
+    return label["side"][:1] if label else ""
+
+
+def _is_contradicting(header: Dataset) -> bool:
+    """Whether codes and ViewPosition name different views; "CC" beside the code of a view of its kind is coarser."""
+    coded = {VIEW_CODES[code] for code in codes(header, "ViewCodeSequence") if code in VIEW_CODES}
+    position = _position(header)
+    label = _label(position)
+    named = label["view"] if label else position if position in VIEWS else ""
+    if named == "CC" and coded & set(CRANIOCAUDAL_VIEWS):
+        return len(coded) > 1
+    return len(coded | ({named} if coded and named else set())) > 1
 
 
 def _view_by_orientation(header: Dataset) -> str | None:

@@ -263,7 +263,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "rows 0": (dicom(STORED, Rows=0), "fewer than 32"),
     "tiny": (dicom(STORED[:16, :16].copy()), "fewer than 32"),
     "no bits": (dicom(STORED, BitsAllocated=None), "BitsAllocated"),
-    "bits contradict": (dicom(STORED, BitsStored=14, BitsAllocated=8), "stores its samples"),
+    "bits contradict": (dicom(STORED, BitsStored=14, BitsAllocated=8), "bits are stored in"),
     "32 bits": (dicom(STORED.astype(np.uint32)), "stores its samples"),
     "high bit too high": (dicom((STORED >> 4).astype(np.uint8), bits=8, HighBit=11), "contradicts"),
     "no pixels": (dicom(STORED, PixelData=None), "no pixel data"),

@@ -541,3 +541,92 @@ def test_a_segment_that_ends_behind_the_stream_is_damage() -> None:
     adobe = b"\xff\xd8\xff\xee\x00\x0eAdobe\x00"
     with pytest.raises(UnreadableImage, match="damaged or cut short"):
         codestream.read_jpeg_header(adobe)
+
+
+def test_more_pixel_data_than_the_header_announces_are_said() -> None:
+    words = "more pixel data than its header announces"
+    assert warned(read(dicom(np.stack([STORED, STORED]), **WINDOW, NumberOfFrames=1)), words)
+    assert warned(read(dicom(STORED, **WINDOW, BitsAllocated=8, BitsStored=8, HighBit=7)), words)
+    assert not warned(read(dicom(STORED, **WINDOW)), words)
+    odd = dicom(STORED, **WINDOW, PixelData=STORED.tobytes() + bytes(2 * STORED.shape[1] - 2))
+    assert not warned(read(odd), words)
+
+
+@pytest.mark.parametrize("syntax", [syntax for syntax, encode in GREY_CODECS.items() if encode is not None])
+def test_a_second_compressed_picture_where_one_is_announced_is_said(syntax: str) -> None:
+    frame = GREY_CODECS[syntax](STORED)
+    words = "more pixel data than its header announces"
+    assert warned(read(dicom(STORED, syntax=syntax, frames=[frame, frame], **WINDOW, NumberOfFrames=1)), words)
+    assert not warned(read(dicom(STORED, syntax=syntax, frames=[frame], **WINDOW)), words)
+
+
+@pytest.mark.parametrize(("allocated", "stored"), [(8, 16), (16, 17), (16, 0)])
+def test_more_bits_than_there_is_room_for_are_called_that(allocated: int, stored: int) -> None:
+    values = (STORED >> 4).astype(np.uint8) if allocated == 8 else STORED
+    with pytest.raises(UnreadableImage, match=f"{stored} bits are stored in {allocated}"):
+        read(dicom(values, **WINDOW, BitsStored=stored))
+
+
+@pytest.mark.parametrize(("values", "allocated"), [(STORED, 8), ((STORED >> 4).astype(np.uint8), 16)])
+def test_rle_of_other_bits_than_announced_is_not_called_damaged(values: np.ndarray, allocated: int) -> None:
+    tags = {"BitsAllocated": allocated, "BitsStored": 8, "HighBit": 7}
+    with pytest.raises(UnreadableImage, match="another number of bits"):
+        read(dicom(values, syntax=RLE, frames=[rle_frame(values)], **tags))
+
+
+def test_a_voi_lut_that_begins_below_zero_is_read_so_where_the_values_are_below_zero() -> None:
+    item = Dataset()
+    item.add_new(0x00283002, "US", [4096, 65536 - 1024, 12])
+    item.add_new(0x00283006, "US", list(range(4096)))
+    decoded = read(dicom(STORED, RescaleSlope=1, RescaleIntercept=-1024, VOILUTSequence=Sequence([item])))
+    assert difference(decoded, GREY) < 1e-4 and not decoded.warnings
+
+
+@pytest.mark.parametrize("value", ["MONOCHROME 2", ["MONOCHROME2", "MONOCHROME2"]])
+def test_a_photometric_interpretation_with_a_gap_or_said_twice_is_the_same(value: Any) -> None:
+    assert difference(read(dicom(STORED, **WINDOW, PhotometricInterpretation=value)), GREY) < 1e-4
+    with pytest.raises(UnreadableImage, match="photometric"):
+        read(dicom(STORED, **WINDOW, PhotometricInterpretation=["MONOCHROME1", "MONOCHROME2"]))
+
+
+def _with_text(tag: int, value: str) -> Decoded:
+    """The picture with a decimal string as it may stand in a file, whatever a library would write."""
+    tags = {**WINDOW, "ImagerPixelSpacing": ["0.07", "0.07"], "EstimatedRadiographicMagnificationFactor": "1.25"}
+    data = dicom(STORED, RescaleSlope="1", RescaleIntercept="0", **tags)
+    at = data.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF), 132)
+    (length,) = struct.unpack_from("<H", data, at + 6)
+    text = value.encode() + b" " * (len(value) % 2)
+    return read(data[: at + 6] + struct.pack("<H", len(text)) + text + data[at + 8 + length :])
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [(0x00281050, "2047,5"), (0x00281051, "4095,0"), (0x00281053, "1\\1"), (0x00281052, "0,000")]
+)
+def test_a_decimal_comma_or_a_number_said_twice_is_that_number(tag: int, value: str) -> None:
+    decoded = _with_text(tag, value)
+    assert difference(decoded, GREY) < 1e-4 and not decoded.warnings
+
+
+def test_a_slope_of_two_values_or_none_is_refused() -> None:
+    for value in ("1\\2", "nil", "1,000,0", "1,000", "-12,345"):
+        with pytest.raises(UnreadableImage, match="rescale slope"):
+            _with_text(0x00281053, value)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "spacing", "words"),
+    [
+        (0x00181164, "0,07\\0,07", 0.056, ""), (0x00181164, "0.07x0.07", None, "spacing"),
+        (0x00181164, "0.07", None, "spacing"), (0x00181164, "", None, ""), (0x00181114, "1,25", 0.056, ""),
+        (0x00181114, "125", None, "magnification"), (0x00181114, "x", None, "magnification"),
+        (0x00181114, "", 0.07, ""),
+    ],
+)  # fmt: skip
+def test_a_spacing_or_magnification_that_cannot_be_used_is_said(
+    tag: int, value: str, spacing: float | None, words: str
+) -> None:
+    decoded = _with_text(tag, value)
+    assert decoded.spacing_mm == (pytest.approx((spacing, spacing)) if spacing else None)
+    assert warned(decoded, "nothing can be measured") == bool(words) and warned(decoded, words) == bool(
+        decoded.warnings
+    )

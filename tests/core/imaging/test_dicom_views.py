@@ -226,3 +226,55 @@ def test_regions_of_different_scale_have_no_spacing_in_common(
 @pytest.mark.parametrize(("ratio", "aspect"), [([4, 3], 4 / 3), ([1, 2], 0.5), ([1, 1], 1), ([0, 1], 1), ([100, 1], 1)])
 def test_the_aspect_of_pixels_is_read(ratio: list[int], aspect: float) -> None:
     assert read(PixelAspectRatio=ratio).pixel_aspect == pytest.approx(aspect)
+
+
+@pytest.mark.parametrize(
+    ("tags", "side", "words"),
+    [
+        ({"ImageLaterality": "LEFT"}, "L", ""),
+        ({"ImageLaterality": "Right", "Laterality": "L"}, "R", "contradict"),
+        ({"ImageLaterality": "B", "Laterality": "R"}, None, "both breasts"),
+        ({"ImageLaterality": ["L", "R"]}, None, "both breasts"),
+        ({"ImageLaterality": None, "ViewPosition": "RMLO"}, "R", ""),
+        ({"ImageLaterality": None, "ViewPosition": "RCC"}, "R", ""),
+        ({"ImageLaterality": None, "ViewPosition": "LEFT MLO"}, "L", ""),
+        ({"ImageLaterality": None, "ViewPosition": "L-CC"}, "L", ""),
+        ({"ImageLaterality": "R", "ViewPosition": "LMLO"}, "R", "contradict"),
+        ({"ImageLaterality": "R", "ViewPosition": "LM"}, "R", ""),
+        ({"ImageLaterality": None, "BodyPartExamined": "LBREAST"}, "L", ""),
+        ({"ImageLaterality": "R", "BodyPartExamined": "LEFT BREAST"}, "R", "contradict"),
+        ({"ImageLaterality": "R", "BodyPartExamined": "BREAST"}, "R", ""),
+    ],
+)
+def test_a_side_is_found_wherever_it_stands_and_a_second_one_is_said(
+    tags: dict[str, Any], side: str | None, words: str
+) -> None:
+    decoded = read(**tags)
+    found = " ".join(sentence for sentence in decoded.warnings if "contradict" in sentence or "both" in sentence)
+    assert decoded.laterality == side and (words in found if words else not found)
+
+
+@pytest.mark.parametrize(("value", "side"), [("7771000", "L"), ("G-A100", "R"), ("51440002", None)])
+def test_the_side_may_be_a_modifier_of_the_region(value: str, side: str | None) -> None:
+    region = code("76752008")
+    region.AnatomicRegionModifierSequence = Sequence([code(value)])
+    assert read(ImageLaterality=None, AnatomicRegionSequence=Sequence([region])).laterality == side
+    stated = read(ImageLaterality="R", AnatomicRegionSequence=Sequence([region]))
+    assert stated.laterality == "R" and any("contradict" in one for one in stated.warnings) == (side == "L")
+
+
+@pytest.mark.parametrize(
+    ("codes", "position", "name", "is_said"),
+    [
+        (["399162004"], "MLO", "CC", True), (["399162004"], "RMLO", "CC", True), (["399162004"], "RCC", "CC", False),
+        (["399192008"], "CC", "XCCL", False), (["399260004"], "MLO", "ML", True),
+        (["399162004", "399368009"], None, "CC", True), (["399368009"], "MLO", "MLO", False),
+        (["399368009"], "SOMETHING", "MLO", False),
+    ],
+)  # fmt: skip
+def test_a_code_and_a_position_that_name_different_views_are_said(
+    codes: list[str], position: str | None, name: str, is_said: bool
+) -> None:
+    decoded = read(ViewPosition=position, ViewCodeSequence=Sequence([code(value) for value in codes]))
+    assert decoded.view == name
+    assert any("contradict each other on the view" in sentence for sentence in decoded.warnings) == is_said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -62,6 +63,14 @@ def test_white_is_zero_in_a_16_bit_tiff_is_inverted() -> None:
     data = saved(Raster.fromarray((60000 * GREY).astype(np.uint16)), "TIFF", tiffinfo={262: 0})
     plain = read(saved(Raster.fromarray((60000 * GREY).astype(np.uint16)), "TIFF"), "TIFF")
     assert np.allclose(read(data, "TIFF").pixels, 1 - plain.pixels)
+
+
+@pytest.mark.parametrize(("top", "is_down"), [(4095, True), (16383, True), (16384, False)])
+def test_fewer_bits_counted_down_from_white_in_a_16_bit_tiff_are_not_black(top: int, is_down: bool) -> None:
+    stored = np.rint(top * GREY / GREY.max()).astype(np.uint16)
+    decoded = read(saved(Raster.fromarray(65535 - stored), "TIFF", tiffinfo={262: 0}), "TIFF")
+    assert decoded.pixels.max() == pytest.approx(1 if is_down else top / 65535, abs=1e-3)
+    assert decoded.pixels.min() < 0.1 and bool(decoded.warnings) is is_down
 
 
 def test_a_frame_of_several_is_chosen_and_named() -> None:
@@ -147,3 +156,73 @@ def test_decimal_values_without_a_range_are_said_to_be_a_guess() -> None:
     inside = read(saved(Raster.fromarray(GREY), "TIFF"), "TIFF")
     beyond = read(saved(Raster.fromarray(GREY * 4000), "TIFF"), "TIFF")
     assert not inside.warnings and any("decimal numbers" in sentence for sentence in beyond.warnings)
+
+
+def _tiff(
+    values: np.ndarray, photometric: int, planar: int = 1, extra: dict[int, tuple[int, ...]] | None = None
+) -> bytes:
+    """A little-endian TIFF, one strip a plane, with the samples of `values`, (H, W) or (H, W, 3), as they are."""
+    samples = values.shape[2] if values.ndim == 3 else 1
+    data = (np.moveaxis(values, 2, 0) if planar == 2 else values).tobytes()
+    strips = samples if planar == 2 else 1
+    size = len(data) // strips
+    fields: dict[int, tuple[int, ...]] = {
+        256: values.shape[1::-1][:1], 257: values.shape[:1], 258: (8 * values.dtype.itemsize,) * samples, 259: (1,),
+        262: (photometric,), 273: tuple(8 + number * size for number in range(strips)), 277: (samples,),
+        278: values.shape[:1], 279: (size,) * strips, 284: (planar,),
+        339: ({"u": 1, "i": 2, "f": 3}[values.dtype.kind],) * samples, **(extra or {}),
+    }  # fmt: skip
+    entries, behind = b"", b""
+    start = 8 + len(data) + 2 + 12 * len(fields) + 4
+    for tag in sorted(fields):
+        kind = "I" if tag in (273, 279) else "H"
+        content = struct.pack(f"<{len(fields[tag])}{kind}", *fields[tag])
+        if len(content) > 4:
+            content, behind = struct.pack("<I", start + len(behind)), behind + content
+        entries += struct.pack("<HHI", tag, 4 if kind == "I" else 3, len(fields[tag])) + content.ljust(4, b"\0")
+    directory = struct.pack("<H", len(fields)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + behind
+
+
+TWELVE = np.round(GREY * 4095).astype(np.uint16)
+COLOUR_12, COLOUR_16 = (np.repeat(TWELVE[..., None] * factor, 3, axis=2) for factor in (1, 16))
+
+
+def test_decimal_values_whose_white_is_zero_are_inverted_too() -> None:
+    assert np.abs(read(_tiff((1 - GREY).astype(np.float32), 0), "TIFF").pixels - GREY).max() < 1e-5
+    assert np.abs(read(_tiff(GREY.astype(np.float32), 1), "TIFF").pixels - GREY).max() < 1e-5
+
+
+def test_deep_colour_of_a_tiff_is_read_only_where_its_upper_bits_hold_the_picture() -> None:
+    assert np.abs(read(_tiff(COLOUR_16, 2), "TIFF").pixels - GREY).max() < 0.01
+    with pytest.raises(UnreadableImage, match="16-bit grey TIFF"):
+        read(_tiff(COLOUR_12, 2), "TIFF")
+    with pytest.raises(UnreadableImage, match="plane by plane"):
+        read(_tiff(COLOUR_16, 2, planar=2), "TIFF")
+    eight = (COLOUR_16 >> 8).astype(np.uint8)
+    assert np.abs(read(_tiff(eight, 2, planar=2), "TIFF").pixels - GREY).max() < 0.01
+
+
+def test_a_palette_of_8_bits_in_a_tiff_is_not_shown_black() -> None:
+    levels = (GREY * 255).astype(np.uint8)
+    wide, narrow = ({320: tuple(level * step for level in range(256)) * 3} for step in (257, 1))
+    assert np.abs(read(_tiff(levels, 3, extra=wide), "TIFF").pixels - GREY).max() < 0.01
+    with pytest.raises(UnreadableImage, match="palette of 8 bits"):
+        read(_tiff(levels, 3, extra=narrow), "TIFF")
+
+
+@pytest.mark.parametrize(
+    ("marker", "precision", "words"),
+    [(0xC1, 12, "12 bits"), (0xC3, 8, "lossless"), (0xC9, 8, "arithmetic"), (0xF7, 8, "JPEG-LS")],
+)
+def test_a_jpeg_that_is_not_read_is_called_what_it_is(marker: int, precision: int, words: str) -> None:
+    data = bytearray(encoded(GREY, "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 1], data[at + 4] = marker, precision
+    with pytest.raises(UnreadableImage, match=words):
+        read(bytes(data), "JPEG")
+
+
+def test_a_layout_that_is_not_read_is_not_only_called_damage() -> None:
+    with pytest.raises(UnreadableImage, match="in a way this product does not read"):
+        read(_tiff(GREY.astype(np.float64), 1), "TIFF")

@@ -10,7 +10,7 @@ import pandas as pd
 from core.errors import UnreadableImage
 from core.imaging.dicom.header import read_header
 from core.imaging.dicom.tags import read_laterality, read_modality, read_patient
-from core.imaging.dicom.views import read_view
+from core.imaging.dicom.views import labelled_side, read_view
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from train.datasets.importers.imported import Imported, in_counting_order
 
@@ -43,7 +43,7 @@ def read(source: Path, out: Path) -> Imported:
                 "label": next((CLASS_FOLDERS[part] for part in reversed(folders) if part in CLASS_FOLDERS), ""),
                 "patient": hashlib.sha256(patient.encode()).hexdigest()[:16] if patient else "",
                 "modality": modality.value if modality else "",
-                "laterality": read_laterality(header)[0] or "",
+                "laterality": read_laterality(header, labelled_side(header))[0] or "",
                 "view": read_view(header).name or "",
             }
         )
