@@ -41,7 +41,8 @@ install: $(RUN_STAMP)
 demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
-# The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and back, and a cluster.
+# The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and back,
+# and a cluster.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
 	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py
 
