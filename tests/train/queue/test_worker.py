@@ -123,8 +123,8 @@ def test_epochs_are_seen_while_it_runs_and_a_cancel_ends_it_within_seconds(
 ) -> None:
     thread = threading.Thread(target=trains(records, training("epoch(1); time.sleep(300)")).work_once)
     thread.start()
-    until(lambda: trainings.epochs_of(records, admin, job_id))
-    assert trainings.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs."
+    until(lambda: trainings.load_job(records, admin, job_id).message == "Trains: 1 of at most 4 epochs.")
+    assert len(trainings.epochs_of(records, admin, job_id)) == 1
     trainings.cancel(records, admin, job_id)
     thread.join(60)
     assert not thread.is_alive()
