@@ -14,6 +14,8 @@ _SIGNATURES = (
     (b"MM\0*", "TIFF"),
     (b"PK\x03\x04", "ZIP"),
     (b"PK\x05\x06", "ZIP"),
+    (b"PK00PK\x03\x04", "ZIP"),  # was to be split over several disks and fitted on one (APPNOTE 8.5.4)
+    (b"PK\x07\x08PK\x03\x04", "ZIP"),
     (b"II+\0", "a BigTIFF file"),
     (b"MM\0+", "a BigTIFF file"),
     (b"GIF8", "a GIF file"),

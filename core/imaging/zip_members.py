@@ -19,6 +19,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from core.errors import UnreadableImage
+from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.settings import MIB, Settings
 
 _ENTRY = b"PK\x01\x02"
@@ -32,6 +33,8 @@ _ROOTS = ("/", "//")
 _NOT_IN_NAMES = set('<>:"|?*\\')
 _DRIVE = re.compile("[A-Za-z]:")
 _BY_COMPUTERS = {".ds_store", "thumbs.db", "desktop.ini"}
+_APPLE_DOUBLE = b"\0\x05\x16\x07"
+"""Begins what a Mac writes beside each file, as "._name" (RFC 1740)."""
 _DAMAGED = "This zip is damaged or cut short. Make it again, or choose the pictures themselves."
 
 
@@ -58,6 +61,10 @@ def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
         raise UnreadableImage(_DAMAGED) from None
     with archive:
+        if not archive.infolist() and _has_more_entries(
+            source if isinstance(source, bytes) else source.read_bytes(), 0
+        ):
+            raise UnreadableImage(_DAMAGED)  # an end of another zip, or in a comment, was taken for the end of this one
         entries = [entry for entry in archive.infolist() if _is_wanted(entry)]
         if len(entries) > settings.study_files:
             raise UnreadableImage(
@@ -75,6 +82,8 @@ def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
             if refused is None:
                 data, refused = _unpack(archive, entry, settings)
             path = _path_of(entry, number)
+            if path.name.startswith("._") and data is not None and data.startswith(_APPLE_DOUBLE):
+                continue
             yield Member(entry.filename if _parts_of(entry) else path.name, path, data, refused)
 
 
@@ -133,8 +142,8 @@ def _digest(text: str) -> str:
 
 
 def _is_wanted(entry: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(entry.filename)
-    is_by_computer = "__MACOSX" in path.parts or path.name.lower() in _BY_COMPUTERS
+    parts = _parts_of(entry)
+    is_by_computer = "__MACOSX" in parts or (len(parts) > 0 and parts[-1].lower() in _BY_COMPUTERS)
     is_folder = entry.filename.endswith("/") or (entry.filename.endswith("\\") and not entry.file_size)
     return not is_folder and not is_by_computer
 
@@ -164,6 +173,6 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings
         return None, "This member of the zip is damaged. Make the zip again, or choose the picture itself."
     if len(data) != entry.file_size or len(data) > settings.upload_mib * MIB:
         return None, "This member of the zip has another size than the zip says, so it is not read."
-    if data[:4] == b"PK\x03\x04":
+    if kind_of(data[:HEAD_BYTES]) == "ZIP":
         return None, "This member of the zip is a zip itself; only one level is opened. Unpack it first."
     return data, None

@@ -32,6 +32,8 @@ MAX_LETTERS = 1_000
 """Of one cell. Texts of a column are kept side by side in memory, each with as much room as the longest."""
 MISSING = ("", "NA")
 """What an absent score looks like: an empty cell, or R's word for it."""
+_NO_LABEL = ("na", "n/a", "nan", "null", "#n/a")
+"""What programs write where nothing is known: no class of cases, which would count as negative."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -59,7 +61,8 @@ class LeftOut:
     """A column of numbers that was not taken as scores. name: of the column, or of the model of `model:class` columns.
 
     low, high: its range. scale: what its numbers would be, if they are scores; None where they cannot be.
-    has_commas: whether its decimals are written with commas.
+    has_commas: whether decimals are written with commas in it. no_numbers: how many of its cells are neither empty nor
+    numbers. other_label: the label that it is named for, where another one counts as positive.
     """
 
     name: str
@@ -67,11 +70,18 @@ class LeftOut:
     high: float
     scale: Scale | None
     has_commas: bool = False
+    no_numbers: int = 0
+    other_label: str = ""
 
     def __str__(self) -> str:
         what = f"The column {self.name!r} was not taken as scores"
+        if self.other_label:
+            return f"{what} of the positive label: by its name they are those of {self.other_label!r}."
         if self.has_commas:
             return f"{what}: its decimals are written with commas. Write them with points."
+        if self.no_numbers:
+            cells = "1 of its cells is" if self.no_numbers == 1 else f"{self.no_numbers} of its cells are"
+            return f"{what}: {cells} no number. If it holds scores, correct them or leave these cells empty."
         what = f"{what}, which lie between 0 and 1: its numbers run from {self.low:g} to {self.high:g}. If it holds"
         if self.scale is None:
             return f"{what} scores, bring them to 0 to 1 first."
@@ -140,6 +150,11 @@ def read_scores(
         left_out = _left_out(cells, [name for name in numbers if name not in names], groups)
         groups = {name: columns for name, columns in groups.items() if set(columns) <= set(names)}
         of_classes = {column for columns in groups.values() for column in columns}
+        of_others = _of_other_labels(cells, [name for name in names if name not in of_classes], classes, positive_label)
+        left_out, names = (
+            (*left_out, *of_others),
+            [name for name in names if name not in {one.name for one in of_others}],
+        )
         wanted = list(dict.fromkeys(_owner(name, groups) if name in of_classes else name for name in names))
     else:
         wanted = _named(scorers, names, groups)
@@ -315,10 +330,11 @@ def _check_keys(cells: pd.DataFrame) -> None:
                 raise InvalidInput(
                     f"The {name} in row {number} begins like a spreadsheet's formula. Begin it with a letter or digit."
                 )
-    again = cells["case"].duplicated()
+    cases = cells["case"].map(_visible)
+    again = cases.duplicated()
     if again.any():
         second = cells.index[again][0]
-        first = cells.index[cells["case"] == cells["case"][second]][0]
+        first = cells.index[cases == cases[second]][0]
         raise InvalidInput(f"Rows {first} and {second} name the same case. Keep one of them.")
 
 
@@ -336,6 +352,7 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
         different, positive = sorted(set(labels.tolist())), positive if positive is not None else "1"
     else:
         row_of = dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
+        _require_labels(numbers, row_of)
         require_one_spelling(different, row_of)
     known = ", ".join(different)
     if len(different) > 10 or len(known) > 400:
@@ -345,6 +362,21 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
     if positive is not None and positive not in different:
         raise InvalidInput(f"No case is labelled {positive!r}. The labels are: {known}.")
     return labels, positive
+
+
+def _require_labels(numbers: Mapping[str, float], row_of: Mapping[str, int]) -> None:
+    """Refuse what is no class beside others: each of these cases would count as negative, a cancer too.
+
+    numbers: the different labels -> their value, NaN for words. row_of: label -> a row that holds it.
+    """
+    unknown = [row_of[text] for text in numbers if _visible(text).casefold() in _NO_LABEL]
+    if unknown:
+        raise InvalidInput(
+            f"The label in row {min(unknown)} says that nothing is known. Fill it in or leave the row out."
+        )
+    names = [row_of[text] for text, value in numbers.items() if np.isnan(value)]
+    if len({value for value in numbers.values() if value in (0, 1)}) == 2:
+        raise InvalidInput(f"The label in row {min(names)} is a word, and others are 0 and 1. Write all in one way.")
 
 
 # ---- from cells to scorers ---------------------------------------------------------------------------------------
@@ -438,26 +470,51 @@ def _left_out(cells: pd.DataFrame, names: Iterable[str], groups: Mapping[str, Se
     """Of these columns, that hold no probabilities, those that are mostly numbers; one for the columns of a model."""
     found: dict[str, list[float]] = {}
     with_commas: set[str] = set()
+    no_numbers: Counter[str] = Counter()
     for name in names:
         texts = [text for text in cells[name] if text not in MISSING]
         values = [value for text in texts if np.isfinite(value := _score(text.replace(",", ".", 1)))]
-        if len(values) > 0.5 * len(texts):
+        # Some fractions among words are scores of which most are unreadable; whole numbers among words are grades.
+        if len(values) > 0.5 * len(texts) or any(0 < value < 1 for value in values):
             model = next((model for model, columns in groups.items() if model and name in columns), name)
             found.setdefault(model, []).extend(values)
-            if sum("," in text for text in texts) > 0.5 * len(texts):
+            no_numbers[model] += len(texts) - len(values) if len(values) <= 0.5 * len(texts) else 0
+            if any("," in text and np.isfinite(_score(text.replace(",", ".", 1))) for text in texts):
                 with_commas.add(model)
     left_out = []
     for name, values in found.items():
         low, high = min(values), max(values)
-        scale = Scale.LOG_ODDS if low < 0 else Scale.PER_CENT if high <= 100 else None
         has_commas = name in with_commas
-        left_out.append(LeftOut(name, low, high, None if has_commas else scale, has_commas))
+        scale = Scale.LOG_ODDS if low < 0 else Scale.PER_CENT if high <= 100 else None
+        scale = None if has_commas or no_numbers[name] else scale
+        left_out.append(LeftOut(name, low, high, scale, has_commas, no_numbers[name]))
     return tuple(left_out)
 
 
+def _of_other_labels(
+    cells: pd.DataFrame, names: Iterable[str], classes: Sequence[str], positive: str | None
+) -> tuple[LeftOut, ...]:
+    """Columns that by their names give the probability of a label that is not the positive one."""
+    others = {_spelling(label): label for label in classes if positive is not None and label != positive}
+    found = []
+    for name in names:
+        label = others.get(_spelling(name)) or others.get(_spelling(name.rpartition(":")[2]))
+        if label is not None:
+            values = [_number(text) for text in cells[name]]
+            found.append(LeftOut(name, float(np.nanmin(values)), float(np.nanmax(values)), None, other_label=label))
+    return tuple(found)
+
+
+def _visible(text: str) -> str:
+    """The text without letters that nobody sees (Unicode's Cf: marks of direction, joiners), in one form (NFC)."""
+    return unicodedata.normalize("NFC", "".join(letter for letter in text if unicodedata.category(letter) != "Cf"))
+
+
 def _spelling(text: str) -> str:
-    """The same for texts that differ in capital letters, blanks or forms of one letter only (Unicode, TR 15 and 21)."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """The same for texts that differ in capital letters, blanks, unseen letters or forms of one letter only (Unicode,
+    TR 15 and 21), and for 0 and 1 however they are written."""
+    spelled = " ".join(unicodedata.normalize("NFKC", _visible(text)).casefold().split())
+    return str(int(number)) if (number := _number(spelled)) in (0, 1) else spelled
 
 
 def _score(text: str) -> float:
@@ -468,7 +525,7 @@ def _score(text: str) -> float:
 def _column(cells: pd.DataFrame, name: str, scale: Scale | None = None) -> np.ndarray:
     """(n,) float64; NaN for an absent score; everything else that is no number in [0, 1] is refused."""
     texts = cells[name].to_numpy(object)
-    values = np.array([_number(text) if scale is None else _score(text) for text in texts])
+    values = np.array([_score(text) if scale is Scale.PER_CENT else _number(text) for text in texts])
     if scale is not None:
         values = scale.to_probability(values)
     absent = np.isin(texts.astype(str), MISSING)

@@ -145,7 +145,7 @@ def _read_codestream(codestream: bytes, geometry: Geometry) -> Frame:
         raise UnreadableImage(_ANOTHER_SIZE)
     if not 2 <= header.precision <= 16:
         raise UnreadableImage(
-            "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
+            f"This DICOM file holds samples of {header.precision} bits; 2 to 16 are read. Export it in one of these."
         )
     end = end_of_jpeg2000(codestream) if syntax == _JPEG_2000 else end_of_jpeg(codestream)
     settled, warnings = _as_the_codestream_says(geometry, header)

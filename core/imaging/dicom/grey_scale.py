@@ -25,7 +25,7 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 USUAL_DEPTHS = (8, 10, 12, 14, 16)
 _TABLE_LIMIT = 1 << 17
 """Stored values spread wider than this (32-bit samples) are transformed one by one, not by a table."""
-_DAMAGED_TABLE = "A lookup table in this file is damaged. Export the picture again."
+DAMAGED_TABLE = "A lookup table in this file is damaged. Export the picture again."
 
 
 def show_grey(decoded: Decoded, header: Dataset, stored: np.ndarray, geometry: Geometry, index: int | None) -> None:
@@ -109,7 +109,15 @@ def _voi_table(header: Dataset, geometry: Geometry, decoded: Decoded, *, is_sign
     luts = header.get("VOILUTSequence") or []
     if not luts:
         return None
-    table = lookup_table(luts[0], "LUT", is_signed=is_signed)
+    try:
+        table = lookup_table(luts[0], "LUT", is_signed=is_signed)
+    except UnreadableImage:
+        if not decoded.windows:
+            raise
+        decoded.warnings.append(
+            "The lookup table (VOI LUT) in this file is damaged; its window is used. Check the brightness and contrast."
+        )
+        return None
     if table.settle_depth(geometry.bits_stored):
         decoded.warnings.append(
             "The lookup table (VOI LUT) in this file says that it holds another number of bits than its entries show; "
@@ -221,7 +229,7 @@ class LookupTable:
         if isinstance(data, bytes) and len(data) < 2 * entries:
             table = np.frombuffer(data, np.uint8)
         if len(table) < entries:
-            raise UnreadableImage(_DAMAGED_TABLE)
+            raise UnreadableImage(DAMAGED_TABLE)
         self.entries = table[:entries].astype(np.float64)
         self.bits = bits if 8 <= bits <= 16 else 0
 
@@ -251,7 +259,7 @@ def lookup_table(item: Dataset, name: str, *, is_signed: bool) -> LookupTable:
     """The table whose elements begin with `name` ("LUT", "RedPaletteColorLookupTable", ...)."""
     descriptor, data = item.get(f"{name}Descriptor"), item.get(f"{name}Data")
     if descriptor is None or not isinstance(descriptor, (tuple, MutableSequence)) or len(descriptor) != 3 or not data:
-        raise UnreadableImage(_DAMAGED_TABLE)
+        raise UnreadableImage(DAMAGED_TABLE)
     is_little = item.original_encoding[1] is not False
     return LookupTable(descriptor, data, is_signed=is_signed, is_little=is_little)
 

@@ -205,8 +205,10 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
             "cannot be read. Export it again."
         )
     if bits_allocated not in (8, 16) or bits_stored == 1:
+        held = bits_stored if bits_allocated in (8, 16) else bits_allocated
         raise UnreadableImage(
-            "This DICOM file stores its samples in a way that no breast image uses (8 or 16 bits are read)."
+            f"This DICOM file stores its samples in {held} {'bit' if held == 1 else 'bits'}; 8 or 16 bits are read. "
+            "Export it in one of these."
         )
     if high_bit >= bits_allocated or samples not in (1, 3) or frames < 1:
         raise UnreadableImage("The header of this DICOM file contradicts itself, so its pixels cannot be read.")

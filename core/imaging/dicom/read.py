@@ -21,7 +21,7 @@ from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits, frame_warning
 from core.imaging.dicom import tags
 from core.imaging.dicom.frame import read_frame
-from core.imaging.dicom.grey_scale import lookup_table, show_grey
+from core.imaging.dicom.grey_scale import DAMAGED_TABLE, lookup_table, show_grey
 from core.imaging.dicom.header import Geometry, read_geometry, read_header, read_pixels
 from core.imaging.dicom.views import labelled_side, read_view
 from core.types import Modality
@@ -127,10 +127,11 @@ def _add_place(decoded: Decoded, header: Dataset) -> None:
     """Side, view, spacing and general warnings."""
     decoded.laterality, side_warnings = tags.read_laterality(header, labelled_side(header))
     decoded.spacing_mm, spacing_warnings = tags.read_spacing(header)
-    decoded.pixel_aspect = tags.read_aspect(header)
+    decoded.pixel_aspect, aspect_warnings = tags.read_aspect(header)
     decoded.warnings += [
         *side_warnings,
         *spacing_warnings,
+        *aspect_warnings,
         *tags.general_warnings(header, decoded.modality),
     ]
     if decoded.modality is Modality.MAMMOGRAPHY or decoded.modality is None:
@@ -146,6 +147,8 @@ def _show_colour(header: Dataset, stored: np.ndarray, geometry: Geometry) -> np.
         return stored.astype(np.float32) / float((1 << geometry.bits_stored) - 1)
     if "SegmentedRedPaletteColorLookupTableData" in header:
         rgb = apply_color_lut(stored, header)
+        if rgb.shape[-1] != len(_COLOURS):
+            raise UnreadableImage(DAMAGED_TABLE)
         return rgb.astype(np.float32) / float(np.iinfo(rgb.dtype).max)
     if "RedPaletteColorLookupTableDescriptor" not in header or "RedPaletteColorLookupTableData" not in header:
         raise UnreadableImage("This DICOM file says that its colours come from a palette, but it holds no palette.")

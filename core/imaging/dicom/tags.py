@@ -126,10 +126,23 @@ def functional_group(header: Dataset, frame: int, group: str) -> Dataset:
 
 
 def with_functional_groups(header: Dataset, frame: int) -> Dataset:
-    """Add to `header`, where it lacks them, what an enhanced multi-frame object says in its functional groups."""
+    """A copy of `header` with what an enhanced multi-frame object says of this frame in its functional groups, where
+    the header lacks it; `header` stays as it is for the next frame."""
+    from pydicom.dataset import Dataset
+
+    found, header = header, Dataset()
+    header.update(found)
+    implicit, little = found.original_encoding
+    header.set_original_encoding(implicit, little, found.original_character_set)
     wanted = {
         "PixelMeasuresSequence": ("PixelSpacing",),
-        "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction", "WindowCenterWidthExplanation"),
+        "FrameVOILUTSequence": (
+            "WindowCenter",
+            "WindowWidth",
+            "VOILUTFunction",
+            "WindowCenterWidthExplanation",
+            "VOILUTSequence",
+        ),
         "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
         "FrameAnatomySequence": ("FrameLaterality", "AnatomicRegionSequence"),
     }
@@ -283,6 +296,8 @@ def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str
     found = []
     for region in header.get("SequenceOfUltrasoundRegions") or []:
         x, y = numbers(region, "PhysicalDeltaX"), numbers(region, "PhysicalDeltaY")
+        if _is_outside(region, header):
+            continue
         in_centimetres = numbers(region, "PhysicalUnitsXDirection") == numbers(region, "PhysicalUnitsYDirection") == [3]
         if x and y and in_centimetres and all(0.00005 <= abs(step) <= 1 for step in (x[0], y[0])):
             found.append((abs(y[0]) * 10, abs(x[0]) * 10))
@@ -294,11 +309,31 @@ def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str
     return (found[0] if found else None), []
 
 
-def read_aspect(header: Dataset) -> float:
-    """Distance between rows by distance between columns, from PixelAspectRatio (PS3.3 C.7.6.3.1.7); 1 when absent."""
+def _is_outside(region: Dataset, header: Dataset) -> bool:
+    """Whether a region that says where it lies has no pixel in the picture."""
+    for lower, upper, size in (
+        ("RegionLocationMinX0", "RegionLocationMaxX1", "Columns"),
+        ("RegionLocationMinY0", "RegionLocationMaxY1", "Rows"),
+    ):
+        ends = numbers(region, lower) + numbers(region, upper)
+        if len(ends) == 2 and (min(ends) >= next(iter(numbers(header, size)), math.inf) or max(ends) < 0):
+            return True
+    return False
+
+
+def read_aspect(header: Dataset) -> tuple[float, list[str]]:
+    """Distance between rows by distance between columns, from PixelAspectRatio (PS3.3 C.7.6.3.1.7), and warnings; 1
+    when absent or no ratio that pixels have."""
+    if not text_of(header, "PixelAspectRatio"):
+        return 1.0, []
     ratio = numbers(header, "PixelAspectRatio")
-    aspect = ratio[0] / ratio[1] if len(ratio) == 2 and ratio[1] > 0 else 1.0
-    return aspect if 0.2 <= aspect <= 5 else 1.0
+    aspect = ratio[0] / ratio[1] if len(ratio) == 2 and ratio[1] > 0 else 0.0
+    if 0.2 <= aspect <= 5:
+        return aspect, []
+    return 1.0, [
+        "The file says nothing usable of the shape of its pixels (pixel aspect ratio); they are shown square. Check "
+        "that the picture is not stretched."
+    ]
 
 
 def allowed_tags(header: Dataset) -> dict[str, str]:

@@ -256,3 +256,69 @@ def test_a_download_opens_again_and_starts_no_formula():
     again = pd.read_csv(io.StringIO(text))
     assert list(again["name"]) == ["'=1+1", "'+a", "-0.5", "plain", "'@x"]
     assert list(again.columns) == ["name", "'=head"] and again["'=head"][0] == -0.5
+
+
+SCORED = "case,patient,label,{}\na,1,{},{}\nb,2,{},{}\nc,3,{},{}\nd,4,{},{}\n"
+
+
+def _scored(labels: tuple[str, ...], cells: tuple[str, ...], name: str = "m") -> str:
+    return SCORED.format(name, *(value for pair in zip(labels, cells, strict=True) for value in pair))
+
+
+FOUR = ("0.9", "0.1", "0.8", "0.2")
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u200e", "\u00ad"])
+def test_a_letter_that_nobody_sees_makes_no_second_class_out_of_cancers(unseen):
+    with pytest.raises(InvalidInput, match=r"row 2.*row 4.*only in how they are spelled"):
+        read(_scored(("malignant", "benign", f"malig{unseen}nant", "benign"), FOUR), positive="malignant")
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "N/A", "null", "#N/A"])
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("malignant", "benign")])
+def test_a_case_of_which_nothing_is_known_is_no_negative_one(word, yes, no):
+    with pytest.raises(InvalidInput, match="label in row 4 says that nothing is known"):
+        read(_scored((yes, no, word, no), FOUR), positive=yes)
+
+
+def test_labels_are_numbers_or_words_and_not_both():
+    with pytest.raises(InvalidInput, match="label in row 4 is a word, and others are 0 and 1"):
+        read(_scored(("1", "0", "TRUE", "0"), FOUR), positive="1")
+
+
+@pytest.mark.parametrize("name", ["net:benign", "benign", "Net: Benign"])
+def test_a_probability_of_the_negative_label_is_not_taken_for_one_of_the_positive(name):
+    text = f"case,patient,label,{name},net2\na,1,malignant,0.1,0.9\nb,2,benign,0.9,0.2\n"
+    table = read(text, positive="malignant")
+    assert list(table.scorers) == ["net2"]
+    assert [str(one) for one in table.left_out] == [
+        f"The column {name!r} was not taken as scores of the positive label: by its name they are those of 'benign'."
+    ]
+
+
+def test_columns_of_labels_that_are_numbers_are_found_however_the_numbers_are_written():
+    table = read("case,patient,label,a:0.0,a:1.0\n1,1,0.0,.9,.1\n2,2,1.0,.2,.8\n")
+    assert {name: values.tolist() for name, values in table.scorers.items()} == {"a": [0.1, 0.8]}
+
+
+@pytest.mark.parametrize("bad", ["nan", "<0.01", "#DIV/0!", "1 000"])
+def test_a_column_of_scores_most_of_which_are_unreadable_does_not_vanish_without_a_sentence(bad):
+    table = read(_scored(("1", "0", "1", "0"), (f"{bad},0.9", f"{bad},0.1", "0.5,0.8", "0.4,0.2"), "net,other"))
+    assert list(table.scorers) == ["other"]
+    assert ["2 of its cells are no number" in str(one) for one in table.left_out] == [True]
+
+
+def test_a_column_with_some_decimal_commas_is_not_offered_as_per_cent():
+    cells = ('"0,1",0.9', "0.9,0.1", '"0,8",0.8', "0.2,0.2")
+    (left_out,) = read(_scored(("1", "0", "1", "0"), cells, "net,other")).left_out
+    assert (left_out.scale, left_out.has_commas) == (None, True)
+
+
+def test_log_odds_carry_no_sign_of_per_cent():
+    with pytest.raises(InvalidInput, match="row 2, column 'm', is not a number"):
+        read(_scored(("1", "0", "1", "0"), ("10%", "-1", "2", "-3")), scales={"m": Scale.LOG_ODDS})
+
+
+def test_one_case_in_two_forms_of_a_letter_is_one_case():
+    with pytest.raises(InvalidInput, match="Rows 2 and 3 name the same case"):
+        read("case,patient,label,m\n\u00e9,1,0,.1\ne\u0301,1,0,.1\nb,2,1,.9\n")

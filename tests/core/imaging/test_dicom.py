@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits
 from core.imaging.dicom.grey_scale import apply_window
-from core.imaging.dicom.read import read_dicom
+from core.imaging.dicom.read import read_dicom, read_frames
 from core.settings import Settings
 from core.types import Modality, Window
 
@@ -362,3 +362,79 @@ def test_neither_log_nor_warnings_repeat_what_stands_in_a_file(
     assert read(data).pixels.shape == STORED.shape
     assert "SECRET" not in caplog.text
     assert not [one for one in recwarn if "SECRET" in str(one.message)]
+
+
+def _item(**elements: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def test_every_frame_is_shown_with_its_own_functional_groups() -> None:
+    stored = stored_mammogram()
+    windows = [
+        _item(FrameVOILUTSequence=[_item(WindowCenter=width / 2, WindowWidth=width, VOILUTFunction="LINEAR_EXACT")])
+        for width in (4095, 2047)
+    ]
+    data = dicom(np.stack([stored, stored]), NumberOfFrames=2, PerFrameFunctionalGroupsSequence=Sequence(windows))
+    first, second = read_frames(io.BytesIO(data), limits=Limits.of(Settings()))
+    assert np.abs(first - stored / 4095).max() < 1e-6
+    assert np.abs(second - np.clip(stored / 2047, 0, 1)).max() < 1e-6
+
+
+def test_the_voi_lut_of_a_frame_is_applied() -> None:
+    stored = stored_mammogram()
+    doubled = lut_item(0, np.minimum(4095, 2 * np.arange(4096)), 12)
+    groups = Sequence([_item(FrameVOILUTSequence=[_item(VOILUTSequence=[doubled])])])
+    pixels = read(dicom(np.stack([stored, stored]), NumberOfFrames=2, SharedFunctionalGroupsSequence=groups)).pixels
+    assert np.abs(pixels - np.clip(2 * stored / 4095, 0, 1)).max() < 1e-6
+
+
+@pytest.mark.parametrize("table", [Dataset(), lut_item(0, np.arange(2000), 12)], ids=["empty", "short"])
+def test_a_damaged_voi_lut_beside_a_good_window_leaves_the_window(table: Dataset) -> None:
+    if "LUTDescriptor" in table:
+        table.LUTDescriptor = [4096, 0, 12]
+    stored = stored_mammogram()
+    window = {"WindowCenter": 2047.5, "WindowWidth": 4095, "VOILUTFunction": "LINEAR_EXACT"}
+    decoded = read(dicom(stored, VOILUTSequence=Sequence([table]), **window))
+    assert np.abs(decoded.pixels - stored / 4095).max() < 1e-6
+    assert any("VOI LUT) in this file is damaged; its window is used" in one for one in decoded.warnings)
+    with pytest.raises(UnreadableImage, match="lookup table in this file is damaged"):
+        read(dicom(stored, VOILUTSequence=Sequence([table])))
+
+
+@pytest.mark.parametrize(("ratio", "is_warned"), [([1, 2], False), ([0, 0], True), ([1, 6], True), (None, False)])
+def test_a_shape_of_pixels_that_cannot_be_is_warned_of(ratio: list[int] | None, is_warned: bool) -> None:
+    warnings = read(dicom(stored_mammogram(), **({"PixelAspectRatio": ratio} if ratio else {}))).warnings
+    assert any("shape of its pixels" in one for one in warnings) is is_warned
+
+
+def test_a_region_outside_the_picture_says_nothing_of_it() -> None:
+    region = {
+        "PhysicalUnitsXDirection": 3,
+        "PhysicalUnitsYDirection": 3,
+        "PhysicalDeltaX": 0.01,
+        "PhysicalDeltaY": 0.01,
+    }
+    corners = {"RegionLocationMinX0": 0, "RegionLocationMinY0": 0, "RegionLocationMaxX1": 9, "RegionLocationMaxY1": 9}
+    outside = {**corners, "RegionLocationMinX0": 9000, "RegionLocationMaxX1": 9999, "PhysicalDeltaX": 0.05}
+    within, beyond = _item(**region, **corners), _item(**{**region, **outside})
+    for regions, spacing in (([beyond], None), ([beyond, within], (0.1, 0.1)), ([within], (0.1, 0.1))):
+        found = read(
+            dicom(stored_mammogram(), SOPClassUID=US, Modality="US", SequenceOfUltrasoundRegions=Sequence(regions))
+        ).spacing_mm
+        assert found == pytest.approx(spacing) if spacing else found is None
+
+
+def test_a_palette_of_empty_segments_is_refused() -> None:
+    empty = {f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16] for colour in ("Red", "Green", "Blue")}
+    empty |= {f"Segmented{colour}PaletteColorLookupTableData": b"" for colour in ("Red", "Green", "Blue")}
+    grey = (stored_mammogram() >> 4).astype(np.uint8)
+    with pytest.raises(UnreadableImage, match="lookup table in this file is damaged"):
+        read(dicom(grey, SOPClassUID=US, Modality="US", PhotometricInterpretation="PALETTE COLOR", **empty))
+
+
+def test_samples_of_other_sizes_are_refused_by_what_they_are() -> None:
+    with pytest.raises(UnreadableImage, match="stores its samples in 32 bits; 8 or 16 bits are read"):
+        read(dicom(stored_mammogram(), BitsAllocated=32))

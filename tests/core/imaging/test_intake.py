@@ -21,6 +21,7 @@ from core.errors import UnreadableImage
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Limits
 from core.imaging.intake import Intake, read_study, read_upload
+from core.imaging.sniff import kind_of
 from core.imaging.zip_members import members
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
@@ -309,3 +310,44 @@ def test_many_readers_at_once_all_get_their_picture() -> None:
     for thread in threads:
         thread.join()
     assert len(results) == 4 and all(result.image is not None for result in results)
+
+
+@pytest.mark.parametrize("marker", [b"PK00", b"PK\x07\x08"])
+def test_a_zip_that_was_to_be_split_is_opened(marker: bytes) -> None:
+    data = marker + _zip_of({"a.png": b"x"})
+    assert kind_of(data[:512]) == "ZIP"
+    assert [(one.name, one.data) for one in members(data, settings=Settings())] == [("a.png", b"x")]
+
+
+def test_a_comment_that_looks_like_an_end_does_not_hide_what_a_zip_holds() -> None:
+    buffer = io.BytesIO(_zip_of({"a.png": b"x"}))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = b"PK\x05\x06" + bytes(30)
+    with pytest.raises(UnreadableImage, match="damaged or cut short"):
+        list(members(buffer.getvalue(), settings=Settings()))
+
+
+def test_what_computers_leave_beside_pictures_is_not_listed() -> None:
+    left = ("x\\Thumbs.db", "__MACOSX\\a", "__MACOSX/._a.png", "._a.png", "x/._a.png")
+    data = _zip_of({"a.png": b"x", **dict.fromkeys(left, b"\0\x05\x16\x07"), "._b.png": b"y"})
+    assert [one.name for one in members(data, settings=Settings())] == ["a.png", "._b.png"]
+
+
+@pytest.mark.parametrize("inner", [b"PK00PK\x03\x04", b"PK\x05\x06" + bytes(18)])
+def test_a_zip_in_a_zip_is_said_to_be_one_however_it_begins(inner: bytes) -> None:
+    (member,) = members(_zip_of({"a.zip": inner}), settings=Settings())
+    assert member.refused is not None and "only one level" in member.refused
+
+
+def test_a_dicom_whose_preamble_looks_like_a_zip_is_read_from_a_zip() -> None:
+    data = b"PK\x03\x04" + bytes(124) + b"DICM"
+    (member,) = members(_zip_of({"a.dcm": data}), settings=Settings())
+    assert (member.data, member.refused) == (data, None)
+
+
+def _zip_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
