@@ -31,31 +31,27 @@ AGAIN_SECONDS = 30.0
 NOTE_SECONDS = 10.0
 
 
-def read_back(db: Database, is_ending: Callable[[], bool], command: tuple[str, ...] = ("-m", "core")) -> None:
-    """Until it is time to end. What is being read then goes back into the queue.
+def read_open(db: Database, is_ending: Callable[[], bool], command: tuple[str, ...] = ("-m", "core")) -> None:
+    """The oldest back-read that is open, until it is read or it is time to end: what is in hand then goes back.
 
     command: of this program, before its arguments.
     """
-    while not is_ending():
-        try:
-            number = back_reads.first_open(db)
-            if number is not None:
-                _read(db, number, is_ending, [*command, "back-read", "work", str(number)])
-        except (AppError, OperationalError, InterfaceError, OSError) as error:
-            log.warning("A back-read waits: %s", error if isinstance(error, AppError) else type(error).__name__)
-            _pause(AGAIN_SECONDS, is_ending)
-        _pause(LOOK_SECONDS, is_ending)
+    try:
+        number = back_reads.first_open(db)
+        if number is not None:
+            _read(db, number, is_ending, [*command, "back-read", "work", str(number)])
+    except (AppError, OperationalError, InterfaceError, OSError) as error:
+        log.warning("A back-read waits: %s", error if isinstance(error, AppError) else type(error).__name__)
+        _pause(AGAIN_SECONDS, is_ending)
 
 
-def watch_nodes(db: Database, is_ending: Callable[[], bool]) -> None:
-    """Writes down every `NOTE_SECONDS` which machines the site's cluster has, until it is time to end."""
-    while not is_ending():
-        try:
-            if answers(db.settings):
-                note_nodes(db.settings)
-        except (AppError, OSError) as error:
-            log.warning("The cluster was not looked at: %s", type(error).__name__)
-        _pause(NOTE_SECONDS, is_ending)
+def look_at_nodes(db: Database) -> None:
+    """Writes down which machines the site's cluster has now, where it answers."""
+    try:
+        if answers(db.settings):
+            note_nodes(db.settings)
+    except (AppError, OSError) as error:
+        log.warning("The cluster was not looked at: %s", type(error).__name__)
 
 
 def _read(db: Database, number: int, is_ending: Callable[[], bool], arguments: list[str]) -> None:

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from types import FrameType
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from core.errors import AppError, traceback_of
 from core.files import is_disk_full
 from core.models.cards import read_card
 from core.models.live import candidate_dir
+from core.periodic import repeated
 from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
@@ -48,7 +50,7 @@ from train.publishing import score_live
 from train.queue import child, trainings
 from train.queue.child import Executor, LocalExecutor, NodeLost, Run
 from train.queue.imports import ImportWork
-from train.queue.reading import read_back, watch_nodes
+from train.queue.reading import LOOK_SECONDS, NOTE_SECONDS, look_at_nodes, read_open
 from train.queue.supervision import machine_name, training_slots
 from train.recipe.request import FitRequest
 
@@ -282,6 +284,9 @@ def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEA
     lanes += [(TrainingWork(db, executor_of(settings)), name) for name in names[1:]]
     threads = []
 
+    def is_over() -> bool:
+        return app_is_gone.is_set() or ending.is_set()
+
     def works(work: Work, machine: str) -> Worker:
         return Worker(
             db, work, is_ending=app_is_gone.is_set, should_end=ending.is_set, lease_seconds=lease_seconds,
@@ -290,17 +295,16 @@ def run_worker(settings: Settings, *, with_app: bool, lease_seconds: float = LEA
 
     for number, (work, machine) in enumerate(lanes):
         threads.append(threading.Thread(target=works(work, machine).work, name=f"work {number}"))
-    looks = [read_back, *([watch_nodes] if settings.ray_address else [])]
-    threads += [
-        threading.Thread(target=look, args=(db, lambda: app_is_gone.is_set() or ending.is_set()), name=look.__name__)
-        for look in looks
-    ]
     for thread in threads:
         thread.start()
     try:
-        works(TrainingWork(db, executor_of(settings)), names[0]).work()
+        with ExitStack() as looks:
+            looks.enter_context(repeated("back-reads", lambda: read_open(db, is_over), lambda: LOOK_SECONDS))
+            if settings.ray_address:
+                looks.enter_context(repeated("nodes", lambda: look_at_nodes(db), lambda: NOTE_SECONDS))
+            looks.callback(app_is_gone.set)
+            works(TrainingWork(db, executor_of(settings)), names[0]).work()
     finally:
-        app_is_gone.set()
         for thread in threads:
             thread.join()
         db.close()

@@ -12,6 +12,7 @@ from record_site import add_person, picture
 from release_site import SHIPPED
 from test_worker import until
 
+from core.periodic import repeated
 from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.reads import back_reads
@@ -60,7 +61,6 @@ def number(records: Database, admin: Person) -> int:
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Database) -> Path:
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(records.settings.state_dir))
-    monkeypatch.setattr(reading, "LOOK_SECONDS", 0.1)
     path = tmp_path / "reads.py"
     path.write_text(READS)
     return path
@@ -70,12 +70,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Database) -
 def ending(records: Database, script: Path) -> Iterator[threading.Event]:
     """The worker's loop runs until this is set."""
     event = threading.Event()
-    loop = threading.Thread(target=reading.read_back, args=(records, event.is_set, (str(script),)))
-    loop.start()
-    yield event
-    event.set()
-    loop.join(30)
-    assert not loop.is_alive()
+    with repeated("back-reads", lambda: reading.read_open(records, event.is_set, (str(script),)), lambda: 0.1):
+        yield event
+        event.set()
 
 
 def asked(script: Path) -> list[str]:
