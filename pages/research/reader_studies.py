@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study_summary import simulated_power
@@ -78,18 +79,7 @@ def design(actor: SignedIn) -> str | None:
     pause = 0
     if plan != ONE_SESSION:
         pause = int(columns[0].number_input("Days between sessions", 0, 365, 28))
-    groups = int(columns[1].number_input("Groups", 1, 10, 1, help="1: everybody reads everything (fully crossed)"))
-    shared = 0
-    if groups > 1:
-        shared = int(
-            columns[2].number_input(
-                "Read by all groups",
-                0,
-                positive + negative,
-                0,
-                help="Hybrid: these cases are crossed, others split-plot",
-            )
-        )
+    groups, shared = choose_groups(columns[1], columns[2], positive + negative)
     cut = int(columns[3].number_input("Called from a suspicion of", 1, 100, 3))
     margin = float(columns[4].number_input("Margin of non-inferiority", 0.0, 0.5, 0.0, step=0.01, help="In area"))
     draw_power(len(readers), positive, negative, groups, shared)
@@ -110,6 +100,15 @@ def design(actor: SignedIn) -> str | None:
             },
             of_data_set=of_data_set,
         )  # fmt: skip
+
+
+def choose_groups(left: DeltaGenerator, right: DeltaGenerator, n_cases: int) -> tuple[int, int]:
+    """Groups of readers and cases, and how many cases all groups read."""
+    groups = int(left.number_input("Groups", 1, 10, 1, help="1: everybody reads everything (fully crossed)"))
+    if groups == 1:
+        return 1, 0
+    words = "Hybrid: these cases are crossed, others split-plot"
+    return groups, int(right.number_input("Read by all groups", 0, n_cases, 0, help=words))
 
 
 def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCase], CasesOf | None, str]:
