@@ -24,11 +24,12 @@ BRANCH_WORDS: Mapping[str, str] = {
 class AttentionChoice:
     """One heat map to lay over every image its model read. class_index: whose evidence it shows. opacity: in [0, 1].
 
+    title: the model's, as everywhere else on the page.
     beside: the map of another model, on a second copy of the image; None for none.
     """
 
     weights_sha256: str
-    model_id: str
+    title: str
     branch: str
     class_name: str
     class_index: int
@@ -39,13 +40,14 @@ class AttentionChoice:
     def text(self) -> str:
         """Whose map this is, for a caption."""
         branch = BRANCH_WORDS.get(self.branch, self.branch)
-        return f"{self.model_id}, {branch[0].lower() + branch[1:]}, class {self.class_name}"
+        return f"{self.title}, {branch[0].lower() + branch[1:]}, class {self.class_name}"
 
 
-def default_choice(prediction: Prediction, explanation: Explanation) -> AttentionChoice:
-    """All branches, the positive class."""
+def default_choice(prediction: Prediction, explanation: Explanation, titles: Mapping[str, str]) -> AttentionChoice:
+    """All branches, the positive class. titles: by model id."""
     index = explanation.positive_index
-    return AttentionChoice(prediction.weights_sha256, prediction.model_id, FUSED, explanation.classes[index], index)
+    title = titles.get(prediction.model_id, prediction.model_id)
+    return AttentionChoice(prediction.weights_sha256, title, FUSED, explanation.classes[index], index)
 
 
 def attention_controls(
@@ -63,7 +65,7 @@ def attention_controls(
         )
         model_id = chosen or model_id
     prediction, explanation = by_model[model_id]
-    start = default_choice(prediction, explanation)
+    start = default_choice(prediction, explanation, titles)
     branches = [FUSED, *(name for name in explanation.maps if name != FUSED)]
     branch = start.branch
     if len(branches) > 2:
@@ -89,7 +91,7 @@ def attention_controls(
     opacity = scale.slider("Opacity, percent", 0, 100, 50, 5, key=f"{key}_opacity")
     _legend()
     index = explanation.classes.index(class_name)
-    return AttentionChoice(prediction.weights_sha256, model_id, branch, class_name, index, opacity / 100, beside)
+    return AttentionChoice(start.weights_sha256, start.title, branch, class_name, index, opacity / 100, beside)
 
 
 def _other_model(
@@ -101,7 +103,7 @@ def _other_model(
         "Another model beside it", others, index=None, placeholder="none",
         format_func=lambda name: titles.get(name, name), key=f"{key}_{model_id}_beside",
     )  # fmt: skip
-    return default_choice(*by_model[chosen]) if chosen else None
+    return default_choice(*by_model[chosen], titles) if chosen else None
 
 
 def _legend() -> None:

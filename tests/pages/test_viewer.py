@@ -91,13 +91,14 @@ def test_a_heat_map_with_nothing_on_it_says_so_at_the_picture() -> None:
     from core.reports.content import EMPTY_MAP, Attention
     from core.reports.study import _map_caption
     from pages.parts.attention import AttentionChoice
-    from pages.reader.parts.pictures import _picture
+    from pages.reader.parts.pictures import _named, _picture
 
     image = Image(np.full((64, 64), 0.5, np.float32), "a" * 64, Modality.ULTRASOUND)
-    choice = AttentionChoice("e" * 64, "model", "fused", "malignant", 1)
+    choice = AttentionChoice("e" * 64, "Fusion, 2 branches", "fused", "malignant", 1)
     for level, is_said in ((0.0, True), (1e-6, False)):
         maps = {"fused": np.full((2, 7, 7), level, np.float32)}
         explained = Explanation(("benign", "malignant"), 1, maps, Fit((64, 64), (0, 64, 0, 64), 64, 0, 0, 64, 64))
         shown = _picture([image], 0, Place(0, "ultrasound"), choice, {"e" * 64: explained})
         assert shown.heat is not None and (EMPTY_MAP in shown.note) == is_said
+        assert _named(shown, choice).note.startswith("Fusion, 2 branches: ")  # of two beside one another
         assert _map_caption(Attention(shown.heat, "model"), True) == ("model. " + EMPTY_MAP if is_said else "model")

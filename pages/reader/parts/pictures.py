@@ -131,7 +131,7 @@ def _copied(choice: AttentionChoice | None, explanations: Sequence[Mapping[str, 
 
 def _named(picture: Picture, choice: AttentionChoice) -> Picture:
     """With the name of the model whose map lies on it."""
-    return picture if picture.heat is None else replace(picture, note=f"{choice.model_id}: {picture.note}")
+    return picture if picture.heat is None else replace(picture, note=f"{choice.title}: {picture.note}")
 
 
 def _earlier(prior: StoredStudy) -> tuple[list[Picture], Layout]:

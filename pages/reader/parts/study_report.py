@@ -94,7 +94,7 @@ def _images(
     marked = {
         (mark.image_sha256, mark.frame) for read in retained for one in read.annotations.findings for mark in one.marks
     }
-    leads = second_read.leads_of(site, study, answers)
+    leads, titles = second_read.leads_of(site, study, answers), second_read.titles(site)
     for place in hang([stored.image for stored in study.images]).places:
         if place.index is None:
             continue
@@ -104,7 +104,7 @@ def _images(
         attention = None
         removed = removed_text(stored.pixels_removed_at) if stored.pixels_removed_at else ""
         if own and not removed:
-            choice = default_choice(*own[0])
+            choice = default_choice(*own[0], titles)
             attention = Attention(heat_map(own[0][1], choice.branch, choice.class_index), choice.text)
         predictions = tuple(prediction for prediction, _ in own)
         yield ReportImage(place.label, stored.image, place.is_mirrored, predictions, attention, removed)
