@@ -42,12 +42,23 @@ class PeakLevel:
     """Down to which height a model's peaks are proposed, and what that gave on cases that it was not chosen on.
 
     n_images, n_peaks, n_inside: of the test cases with an outline that the model called; the share is n_inside/n_peaks.
+    is_external: those are images of collections that the model learned nothing from.
     """
 
     level: float
     n_images: int
     n_peaks: int
     n_inside: int
+    is_external: bool = False
+
+    @property
+    def text(self) -> str:
+        """What the level gave, for a reader."""
+        of = f"{self.n_images} {'images of other collections' if self.is_external else 'test images'}"
+        return (
+            f"peaks above {self.level:.1f}; on {of} {self.n_inside} of {self.n_peaks} such peaks lay inside a lesion's "
+            "outline"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ def measured_levels() -> Mapping[str, PeakLevel]:
     """SHA-256 of weights -> their level, as `python -m core peak-levels` wrote them."""
     stored: Mapping[str, Mapping[str, Any]] = json.loads(LEVELS_FILE.read_text(encoding="utf-8"))
     return {
-        sha256: PeakLevel(one["level"], one["n_images"], one["n_peaks"], one["n_inside"])
+        sha256: PeakLevel(one["level"], one["n_images"], one["n_peaks"], one["n_inside"], one.get("is_external", False))
         for sha256, one in stored.items()
         if one["level"] is not None
     }

@@ -128,10 +128,7 @@ def draw_proposals(card: Card, counts: Mapping[str, int]) -> None:
         st.markdown(f"**Places proposed to readers at this site**: {said}.")
     level = measured_levels().get(card.weights_sha256)
     if level is not None:
-        st.caption(
-            f"It proposes peaks of its heat map above {level.level:.1f}: on {level.n_images} test images "
-            f"{level.n_inside} of {level.n_peaks} such peaks lay inside the outline of a lesion."
-        )
+        st.caption(f"Of its heat map it proposes {level.text}.")
 
 
 def choose_cards(cards: Sequence[Card]) -> list[Card]:

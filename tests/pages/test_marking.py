@@ -187,9 +187,10 @@ def test_two_models_heat_maps_hang_on_one_image_side_by_side(
     assert len(drawn[-1][0]) == 1 and drawn[-1][1:] == (["All"], "")
     shown_first = next(box for box in tab.app.selectbox if box.label == "Model").value
     other = next(card.model_id for card in cards if card.model_id != shown_first)
+    titles = {card.model_id: card.title for card in cards}
     pick(tab, "Another model beside it", other)
     assert drawn[-1] == (
-        [(shown_first, True, False), (other, True, True)],
+        [(titles[shown_first], True, False), (titles[other], True, True)],
         ["L ultrasound: two models", "All"],
         "two models",
     )

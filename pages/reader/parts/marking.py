@@ -27,11 +27,13 @@ from core.findings.sketches import (
     without,
 )
 from core.imaging.hanging import label_on_frame
+from core.reading import second_read
 from core.records.reads.studies import StoredStudy
 from core.reports.content import AI_GENERATED
 from core.types import SIDE_NOT_STATED, Image, Modality
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
+from pages.parts.session import settings
 from pages.parts.viewer import Drawn, Marking, marks_drawn
 
 
@@ -204,10 +206,10 @@ def _offer_proposals(sheet: Sheet) -> None:
         st.container(key=f"sr-finding-proposals-{sheet.key}"),
     ):
         st.caption(f"{AI_GENERATED}: where the leading model looked most. A peak of its heat map is no lesion.")
+        titles = second_read.titles(settings())
         for sha256, level in {one.weights_sha256: measured_levels()[one.weights_sha256] for _, one in still}.items():
             model_id = next(one.model_id for _, one in still if one.weights_sha256 == sha256)
-            share = f"{level.n_inside} of {level.n_peaks} such peaks lay inside a lesion's outline"
-            st.caption(plain(f"{model_id}: peaks above {level.level:.1f}; on {level.n_images} test images {share}."))
+            st.caption(plain(f"{titles.get(model_id, model_id)}: {level.text}."))
         for uid, one in still:
             label = _label(sheet, one.mark.image_sha256, one.mark.frame)
             st.markdown(plain(f"{_ai_name(uid)} · {label} · {place_text(one.mark)}"))
