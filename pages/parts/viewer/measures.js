@@ -116,16 +116,18 @@ function markLine(picture, mark) {
 const MARK_COLOUR = "#7fe3ff"
 const MODEL_COLOUR = "#ffb454"
 
-// label: what stands at the mark in place of what it measures; isFixed: dashed, it cannot be changed here.
+// label: what stands at the mark in place of what it measures; isFixed: dashed, it cannot be changed here. A fixed point
+// has a dashed ring: of a dashed cross of ten pixels nothing would be seen.
 function drawMark(context, picture, mark, map, level, ratio, label = "") {
   const hue = mark.isOfModel ? MODEL_COLOUR : MARK_COLOUR
   const at = mark.points.map(([column, row]) => applied(map, column, row))
   context.save()
   context.scale(ratio, ratio)
-  if (mark.isFixed) context.setLineDash([6, 4])
+  const ring = mark.isFixed && mark.kind === "point" ? 14 : 0
   for (const [colour, width] of [["#000", 3.5], [hue, 1.5]]) {
     context.strokeStyle = colour
     context.lineWidth = width
+    context.setLineDash(mark.isFixed ? [6, 4] : [])
     context.beginPath()
     if (mark.kind === "ellipse" && at.length === 2) {
       const [[x0, y0], [x1, y1]] = at
@@ -134,6 +136,13 @@ function drawMark(context, picture, mark, map, level, ratio, label = "") {
       at.forEach(([x, y], index) => (index ? context.lineTo(x, y) : context.moveTo(x, y)))
       if (mark.kind === "outline" && !isOpen(mark)) context.closePath()
     }
+    for (const [x, y] of ring ? at : []) {
+      context.moveTo(x + ring, y)
+      context.arc(x, y, ring, 0, 2 * Math.PI)
+    }
+    context.stroke()
+    context.setLineDash([])
+    context.beginPath()
     for (const [x, y] of mark.kind === "outline" ? [] : at) {
       context.moveTo(x - 5, y)
       context.lineTo(x + 5, y)
@@ -148,7 +157,7 @@ function drawMark(context, picture, mark, map, level, ratio, label = "") {
   const shown = label ? [label] : markWords(picture, mark, level)
   if (label) anchor = [Math.max(...at.map(([x]) => x)), Math.min(...at.map(([, y]) => y)) + 8] // beside what it names
   shown.forEach((words, index) => {
-    const x = Math.max(4, Math.min(anchor[0] + 10, limit - context.measureText(words).width - 4))
+    const x = Math.max(4, Math.min(anchor[0] + 10 + ring / 2, limit - context.measureText(words).width - 4))
     const y = Math.max(16, anchor[1] - 8 + 16 * index)
     context.lineWidth = 4
     context.strokeStyle = "#000"
