@@ -55,7 +55,12 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def choose(page: Any, key: str, value: str) -> None:
-    page.locator(f".st-key-link_{key}_0 input").click()
+    """In the middle of the window and at rest: an open list closes when the page scrolls under it."""
+    box = page.locator(f".st-key-link_{key}_0 input")
+    box.evaluate("box => box.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(300)
+    page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+    box.click()
     page.get_by_role("option", name=value, exact=True).click()
 
 
