@@ -47,7 +47,7 @@ PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/tes
 	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py
 
 test: $(DEV_STAMP)
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))
 
 proof-short: $(DEV_STAMP)
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PROOFS)
