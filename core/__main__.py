@@ -20,10 +20,10 @@ from core.version import software
 
 COMMANDS = (
     "read", "metrics", "reader-study", "models", "bench", "licences", "audit", "backup", "restore", "people",
-    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store", "cluster",
+    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store", "cluster", "capacity",
 )  # fmt: skip
 """Each lies in the file of `core.commands` that is called so, and is loaded when it is asked for, or its help is."""
-WITH_TENSORFLOW = frozenset({"read", "bench", "peak-levels", "back-read"})
+WITH_TENSORFLOW = frozenset({"read", "bench", "peak-levels", "back-read", "capacity"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
