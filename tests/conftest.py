@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from real_data import forbidden_skips, real_folder, why_skipped
-from record_site import PostgresServer, find_postgres
+from record_site import PostgresServer, find_postgres, tables_made_once
 
 from core.records.database.db import Database, open_database
 from core.settings import Settings
@@ -34,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if reason := why_skipped(item):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once() -> Iterator[None]:
+    with tables_made_once():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,6 +26,9 @@ from core.records.reads.reads import Impression
 from core.serving import inference
 from core.settings import REPOSITORY, Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
 
 PASSWORD = "a long enough password for tests"
 CLASSES = ("benign", "malignant", "normal")
@@ -141,17 +146,27 @@ def first_read(opened_site: PageSite, study_id: str, person: Somebody | None = N
     )
 
 
+def app_test(*, seconds: float) -> AppTest:
+    """The application in AppTest. What components the installed packages bring is looked up once a process: for each
+    AppTest anew Streamlit would read the metadata of all of them, which takes longer than most pages.
+    """
+    from streamlit.components.v2 import manifest_scanner
+    from streamlit.testing.v1 import AppTest
+
+    if not hasattr(manifest_scanner.scan_component_manifests, "cache_info"):
+        manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+    return AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=seconds)
+
+
 class Tab:
     """A browser tab of one person."""
 
     def __init__(self, opened_site: PageSite, person: Somebody, monkeypatch: pytest.MonkeyPatch) -> None:
-        from streamlit.testing.v1 import AppTest
-
         from pages.parts import session
 
         token = sessions.start_session(opened_site.db, person)
         monkeypatch.setattr(session, "session_token", lambda: token)
-        self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)
+        self.app = app_test(seconds=120)
 
     def open(self, page: str, study: str = "") -> Tab:
         self.app.switch_page(f"pages/{page}.py")

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from argon2 import PasswordHasher
+from page_site import app_test
 from record_site import at_terminal
 from running_app import REPOSITORY, RunningApp, running_app
 
@@ -51,13 +52,11 @@ class Tab:
     """A browser tab in AppTest; `cookie` is what the browser would send."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from streamlit.testing.v1 import AppTest
-
         from pages.parts import session as page_session
 
         self.cookie = ""
         monkeypatch.setattr(page_session, "session_token", lambda: self.cookie)
-        self.app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+        self.app = app_test(seconds=60)
 
     def open(self, page: str = "") -> str:
         """The words of the page, or of the one that the application shows instead."""

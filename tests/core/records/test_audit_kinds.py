@@ -9,6 +9,7 @@ from datetime import date, timedelta
 
 import pytest
 from argon2 import PasswordHasher
+from page_site import app_test
 from record_site import (
     CALM,
     WORRIED,
@@ -345,7 +346,6 @@ def test_the_page_shows_what_is_of_the_chosen_kind(
     records: Database, record_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import streamlit
-    from streamlit.testing.v1 import AppTest
 
     from pages.parts import session
 
@@ -356,7 +356,7 @@ def test_the_page_shows_what_is_of_the_chosen_kind(
     token = sessions.start_session(records, ada)
     monkeypatch.setattr(session, "session_token", lambda: token)
     streamlit.cache_resource.clear()
-    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=120)
+    app = app_test(seconds=120)
     app.switch_page("pages/admin/audit.py").run()
     assert "create person" in set(app.dataframe[0].value["Action"])
     app.selectbox(key="audit_kind").select("Failed attempts").run()
