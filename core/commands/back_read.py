@@ -32,6 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     start.add_argument("--from", dest="since", type=_day, metavar="YYYY-MM-DD", help="taken on this day or later")
     start.add_argument("--to", dest="until", type=_day, metavar="YYYY-MM-DD", help="taken on this day or earlier")
     start.add_argument("--model", action="append", default=[], metavar="ID", help="default: every live model")
+    start.add_argument(
+        "--study", action="append", default=[], metavar="ID", help="only this one; default: all of the days"
+    )
     work = verbs.add_parser("work", help="read until nothing waits; begin it again whenever it was ended")
     work.add_argument("--cluster", action="store_true", help="on every node of SECONDREAD_RAY_ADDRESS")
     work.add_argument(
@@ -106,7 +109,7 @@ def _asked(db: Database, args: argparse.Namespace) -> str:
         if unknown:
             raise InvalidInput(f"No live model is called {sorted(unknown)[0]}. See: python -m core models")
         chosen = [card for card in cards if not args.model or card.model_id in args.model]
-        return f"{back_reads.start(db, actor, chosen, since=args.since, until=args.until)}\n"
+        return f"{back_reads.start(db, actor, chosen, since=args.since, until=args.until, only=args.study)}\n"
     if args.verb == "stop":
         return f"{back_reads.stop(db, actor, args.number)} studies are not read.\n"
     if args.verb == "go-on":

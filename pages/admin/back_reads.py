@@ -11,6 +11,7 @@ from core.records.people.permissions import SignedIn
 from core.records.queue import CANCELLED, DEAD, DONE, FAILED, QUEUED
 from core.records.reads import back_reads
 from core.records.reads.back_reads import BackRead
+from core.records.reads.studies import list_studies
 from core.reports.content import when
 from core.serving.cluster import noted_nodes
 from pages.parts.markdown import plain
@@ -20,10 +21,19 @@ from pages.parts.training_tables import duration_text
 
 ACTION = "manage_releases"
 STALE_SECONDS = 60
+CHOOSABLE_MOST = 1000
+"""Studies that can be chosen singly, the newest; older ones by their days."""
+
+
+def choosable(actor: SignedIn) -> dict[str, str]:
+    """Study id -> its name and day, the newest first."""
+    rows = list_studies(database(), actor)
+    return {row.id: f"{row.display_name} · {row.taken_on or row.created_at.date()}" for row in rows[:CHOOSABLE_MOST]}
 
 
 def offer_start(actor: SignedIn) -> None:
     cards = {card.model_id: card for card in live_cards(settings())}
+    named = choosable(actor)
     with st.form("start_back_read"):
         left, right = st.columns(2)
         since = left.date_input("Taken from", value=None, format="YYYY-MM-DD", help="Empty: as old as there are.")
@@ -32,10 +42,14 @@ def offer_start(actor: SignedIn) -> None:
             "Models", list(cards), format_func=lambda model_id: cards[model_id].title,
             help="None chosen: every live model reads what it can.",
         )  # fmt: skip
+        only = st.multiselect(
+            "Studies", list(named), format_func=lambda study: named[study],
+            help=f"None chosen: every study of these days. The newest {CHOOSABLE_MOST:,} can be chosen singly.",
+        )  # fmt: skip
         if st.form_submit_button("Start a back-read", type="primary", icon=":material/playlist_play:"):
             with refusals_shown():
                 asked = [cards[model_id] for model_id in chosen or cards]
-                number = back_reads.start(database(), actor, asked, since=since, until=until)
+                number = back_reads.start(database(), actor, asked, since=since, until=until, only=only)
                 st.session_state["back_read_note"] = f"Back-read {number} waits for the worker."
                 st.rerun()
 

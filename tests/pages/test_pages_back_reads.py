@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from page_site import PageSite, Tab, release, store
 
+from core.errors import InvalidInput
+from core.models.cards import live_cards
 from core.reading import back_read
 from core.records.reads import back_reads
 from core.serving.cluster import Node
@@ -35,6 +37,30 @@ def test_a_back_read_is_started_stopped_gone_on_with_and_read(opened_site: PageS
     tab.open("admin/back_reads")
     assert "3 of 3 studies read" in progress(tab) and "Everything was read." in tab.text
     assert tab.app.button(key="go_on_1").disabled
+
+
+def test_single_studies_are_chosen_by_name_and_only_those_are_read(opened_site: PageSite, tab: Tab) -> None:
+    release(opened_site.weights, "ultrasound-cnn")
+    wanted, _other = (store(opened_site, name) for name in ("Wanted <b>", "Other"))
+    tab.open("admin/back_reads")
+    (box,) = [one for one in tab.app.multiselect if one.label == "Studies"]
+    assert len(box.options) == 2 and any(label.startswith("Wanted <b> · ") for label in box.options)
+    box.select(wanted)
+    tab.press("Start a back-read")
+    assert "0 of 1 studies read" in progress(tab)
+    assert back_read.work_until_done(opened_site.db, 1) == 1
+    assert {line.split(",")[0] for line in scores(opened_site).splitlines()[1:]} == {wanted}
+
+
+def scores(opened_site: PageSite) -> str:
+    return back_reads.scores_csv(opened_site.db, opened_site.one, 1)
+
+
+def test_a_study_without_pictures_cannot_be_chosen(opened_site: PageSite) -> None:
+    release(opened_site.weights, "ultrasound-cnn")
+    store(opened_site)
+    with pytest.raises(InvalidInput, match="no pictures here"):
+        back_reads.start(opened_site.db, opened_site.one, live_cards(opened_site.db.settings), only=["nothing"])
 
 
 def test_without_a_cluster_no_node_is_spoken_of_and_with_one_the_page_shows_what_a_worker_saw(

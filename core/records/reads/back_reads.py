@@ -68,12 +68,19 @@ class BackRead:
 
 
 def start(
-    db: Database, actor: Actor, cards: Sequence[Card], *, since: date | None = None, until: date | None = None
+    db: Database,
+    actor: Actor,
+    cards: Sequence[Card],
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    only: Sequence[str] = (),
 ) -> int:
     """A back-read of every study with pixels, by these models; its number.
 
     since, until: of the day on which a study was taken, both included; a study whose day is not known is left out where
-    one is given. Raises NotAllowed, InvalidInput where there is no model or no study.
+    one is given. only: ids of studies, in place of all. Raises NotAllowed, InvalidInput where there is no model or no
+    study, or one of `only` has no pictures here.
     """
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_releases")
@@ -81,6 +88,10 @@ def start(
             raise InvalidInput("No model can answer. Name one that has its weights here.")
         models = {card.model_id: card.weights_sha256 for card in cards}
         found = _with_pictures(connection, since, until)
+        if only:
+            if set(only) - set(_with_pictures(connection, None, None)):
+                raise InvalidInput("A study that was chosen has no pictures here any more. Choose again.")
+            found = [one for one in found if one in set(only)]
         if not found:
             raise InvalidInput("No study with pictures fits. Choose another range of days.")
         number: int = connection.execute(
@@ -97,6 +108,7 @@ def start(
         trail.record(
             connection, person.id, "start back-read", f"back-read {number}", models=models, studies=len(found),
             since=since.isoformat() if since else None, until=until.isoformat() if until else None,
+            **({"chosen": sorted(only)} if only else {}),
         )  # fmt: skip
     return number
 
