@@ -30,14 +30,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--model", default=IMAGE_MODEL, metavar="MODEL_ID", help="the image model to compare with")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write the measured numbers of every lesion there")
+    parser.add_argument(
+        "--scores", action="store_true", help="write the descriptors' scores beside the image model's, for Compare"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and replace the measured part of the page."""
+    from core.evaluation.tables.cohort import finding_scores_file
     from core.models.cards import read_card
     from train.datasets.manifest import joined, read_manifest
-    from train.publishing.descriptors import findings_page, measure_cases, replaced
+    from train.publishing.descriptors import finding_scores, findings_page, measure_cases, replaced
 
     card = read_card(args.weights / Path(args.model).name)
     if not args.out.is_file():
@@ -50,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     measured = measure_cases(manifest)
     if args.csv is not None:
         write_whole(args.csv, measured.to_csv(index=False))
+    if args.scores:
+        write_whole(finding_scores_file(card), finding_scores(measured, card).to_csv(index=False))
     write_whole(args.out, replaced(page, "descriptors", findings_page(measured, card)))
     sys.stdout.write(f"written: {args.out}\n")
     return 0

@@ -25,6 +25,8 @@ from core.evaluation.statistics.agreement import weighted_kappa
 from core.evaluation.statistics.calibration import calibration_line
 from core.evaluation.statistics.comparison import PairedTest, compare_areas
 from core.evaluation.statistics.intervals import Bootstrap, delong, share
+from core.evaluation.tables.cohort import FINDING_SCORERS
+from core.evaluation.tables.scores import KEYS
 from core.findings.ultrasound_descriptors import WORDS, measure_lesion
 from core.imaging.decoded import Limits
 from core.imaging.picture import read_picture
@@ -176,6 +178,19 @@ def with_image_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
     odds = log_odds(scores[[card.positive]].to_numpy().clip(1e-6, 1 - 1e-6))[:, 0]
     known = pd.DataFrame({"case": scores["case"], "fold": scores["fold"], "image": odds})
     return measured.merge(known, on="case", how="inner")
+
+
+def finding_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
+    """Probabilities of malignancy out of fold, a column a scorer of `FINDING_SCORERS`, for the page Compare.
+
+    Rows: case, patient and label as the image model's test scores have them, of the cases with an outline.
+    """
+    cases, names = with_image_scores(measured, card), numbers_of(measured)
+    scores = read_test_scores(card)
+    assert scores is not None  # `with_image_scores` refuses a card without
+    alone, both = (in_folds(cases, names, with_image=with_image).round(6) for with_image in (False, True))
+    found = pd.DataFrame({"case": cases["case"], **dict(zip(FINDING_SCORERS, (alone, both), strict=True))})
+    return scores[list(KEYS)].merge(found, on="case", how="inner")
 
 
 def _models(measured: pd.DataFrame, card: Card) -> list[str]:

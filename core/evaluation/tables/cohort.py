@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from core.evaluation.tables.scores import BOOKKEEPING, KEYS, ClassScores, ScoreT
 from core.models.cards import Card, TrainingOnCard, case_thresholds, leaks_of, read_test_scores
 
 SOURCE_COLUMN = "source"
+FINDING_SCORERS = ("descriptors in readers' outlines", "descriptors and image model")
+"""Scorers made of measured findings (docs/findings.md), out of fold, beside the models of their cases."""
 UPLOADED = "split not stated"
 
 
@@ -121,7 +124,22 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
         subgroups[SOURCE_COLUMN] = sources
     in_folds = any(np.ndim(case_thresholds(card, scores)) for card, scores in known.values())
     titles = {name: card.title for name, (card, _) in known.items()}
-    return cohort_of_scores(known, keys, dataset=group.title, in_folds=in_folds, titles=titles, subgroups=subgroups)
+    cohort = cohort_of_scores(known, keys, dataset=group.title, in_folds=in_folds, titles=titles, subgroups=subgroups)
+    return with_scorers(cohort, _finding_scores(group.cards, keys["case"]))
+
+
+def finding_scores_file(card: Card) -> Path:
+    """Where the scores of `FINDING_SCORERS` lie, on the test cases of this card that have an outline."""
+    return card.folder / f"{card.weights_sha256[:8]}.finding_scores.csv"
+
+
+def _finding_scores(cards: Sequence[Card], cases: pd.Series) -> dict[str, np.ndarray]:
+    """Scorer -> (n,) probabilities, NaN for a case without an outline; none where no card has such scores."""
+    for path in map(finding_scores_file, cards):
+        if path.is_file():
+            found = pd.read_csv(path, dtype={"case": str}).set_index("case").reindex(cases)
+            return {name: found[name].to_numpy(np.float64) for name in FINDING_SCORERS}
+    return {}
 
 
 def cohort_of_scores(
@@ -182,6 +200,8 @@ def cohort_of_upload(table: ScoreTable) -> Cohort:
 
 def with_scorers(cohort: Cohort, added: Mapping[str, np.ndarray]) -> Cohort:
     """The cohort with more scorers, such as a mean of two; scores (n,) in [0, 1]."""
+    if not added:
+        return cohort
     digest = hashlib.sha256(cohort.table.sha256.encode())
     for name, scores in added.items():
         digest.update(name.encode() + np.ascontiguousarray(scores, np.float64).tobytes())

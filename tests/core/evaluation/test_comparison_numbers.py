@@ -26,7 +26,13 @@ from core.evaluation.statistics.operating_points import (
     thresholds_at_specificity,
 )
 from core.evaluation.tables import case_lists
-from core.evaluation.tables.cohort import cohort_of_cards, cohort_of_upload, group_cards
+from core.evaluation.tables.cohort import (
+    FINDING_SCORERS,
+    cohort_of_cards,
+    cohort_of_upload,
+    finding_scores_file,
+    group_cards,
+)
 from core.evaluation.tables.scores import ScoreTable, label_names, read_scores, safe_csv
 from core.models.cards import Card, all_cards
 from core.reports.comparison import ComparisonReport, comparison_document
@@ -82,6 +88,23 @@ def test_models_of_one_data_set_stand_side_by_side_and_a_missing_case_is_missing
     assert np.isnan(cohort.table.scorers["two"]).sum() == 1 and not np.isnan(cohort.table.scorers["one"]).any()
     assert cohort.thresholds["one"] == group.cards[0].threshold.value
     assert cohort.provenance(["one"]).weights == {"one": group.cards[0].weights_sha256}
+
+
+def test_scores_of_measured_findings_stand_beside_the_models_of_their_cases(tmp_path: Path) -> None:
+    (group,) = group_cards(fake_cards(tmp_path))
+    bare = cohort_of_cards(group)
+    assert bare is not None
+    cases = list(bare.table.cases)
+    outlined = cases[5:]
+    values = np.linspace(0, 1, len(outlined))
+    table = pd.DataFrame({"case": outlined[::-1], **dict.fromkeys(FINDING_SCORERS, values[::-1])})
+    table.to_csv(finding_scores_file(group.cards[0]), index=False)
+    cohort = cohort_of_cards(group)
+    assert cohort is not None and cohort.names == ("one", "two", *FINDING_SCORERS)
+    for name in FINDING_SCORERS:  # by case, whatever the order of the rows; none of a case without an outline
+        assert np.isnan(cohort.table.scorers[name][:5]).all()
+        assert cohort.table.scorers[name][5:] == pytest.approx(values)
+    assert cohort.key != bare.key
 
 
 def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:

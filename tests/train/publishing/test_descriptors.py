@@ -7,14 +7,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import made_card
 from made_lesions import ellipse, picture, spiky
 from PIL import Image as Raster
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import weighted_kappa
 from core.evaluation.statistics.intervals import Bootstrap
+from core.evaluation.tables.cohort import FINDING_SCORERS
 from train.datasets.manifest import read_manifest
-from train.publishing.descriptors import across, as_categories, in_folds, measure_cases, numbers_of, replaced
+from train.publishing.descriptors import (
+    across,
+    as_categories,
+    finding_scores,
+    in_folds,
+    measure_cases,
+    numbers_of,
+    replaced,
+)
 
 
 def numbers(n: int = 120) -> pd.DataFrame:
@@ -103,3 +113,19 @@ def test_only_the_named_place_of_a_page_is_written_and_a_page_without_it_refused
     assert replaced(page, "x", ["new"]) == "before\n<!-- x -->\nnew\n<!-- end of x -->\nafter\n"
     with pytest.raises(InvalidInput, match="no place for y"):
         replaced(page, "y", [])
+
+
+def test_scores_for_the_comparison_are_those_of_the_page_by_the_image_model_s_cases(tmp_path: Path) -> None:
+    measured = numbers()
+    folds = measured.pop("fold").to_numpy()
+    measured = measured.drop(columns="image")
+    card = made_card(tmp_path)
+    odd = pd.DataFrame({"case": "no outline", "patient": "x", "label": "benign"}, index=[0])
+    keys = pd.concat([odd, measured[["case", "patient", "label"]].iloc[::-1]])
+    keys.assign(fold=[0, *folds[::-1]], benign=0.4, malignant=0.6).to_csv(
+        tmp_path / "eeeeeeee.test_scores.csv", index=False
+    )
+    found = finding_scores(measured, card)
+    assert list(found.columns) == ["case", "patient", "label", *FINDING_SCORERS] and len(found) == len(measured)
+    expected = in_folds(measured.assign(fold=folds), numbers_of(measured))
+    assert found.set_index("case")[FINDING_SCORERS[0]][measured["case"]].to_numpy() == pytest.approx(expected, abs=1e-5)
