@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.tables.scores import require_one_spelling
+from core.evaluation.tables.labels import require_one_spelling
 from core.files import write_whole
 
 NO_LABEL = "no label"
