@@ -16,6 +16,7 @@ _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 """Of a number, also in the middle of a name; never those behind a decimal point."""
 _WHOLE_DECIMALS = re.compile(r"(\d+)\.0+")
 """A number that a program took for a decimal one."""
+_OTHER_LETTERS = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
 _SHOWN = 3
 
 
@@ -37,9 +38,17 @@ def outer_stripped(text: str) -> str:
 def normal_id(text: str) -> str:
     """A name as it is compared: composed letters, plain digits (NFKC, Unicode TR 15), nothing unseen, no outer blanks.
 
-    Capital letters and zeros stay as they are.
+    Capital letters and zeros stay as they are, and so do raised digits and the like: x² is another name than x2.
     """
-    return text.strip() if text.isascii() else unicodedata.normalize("NFKC", visible(text)).strip()
+    if text.isascii():
+        return text.strip()
+    plain = (
+        letter
+        if unicodedata.decomposition(letter).startswith(_OTHER_LETTERS)
+        else unicodedata.normalize("NFKC", letter)
+        for letter in visible(text)
+    )
+    return unicodedata.normalize("NFC", "".join(plain)).strip()
 
 
 def similar_ids(ids: Iterable[str], places: Iterable[int]) -> list[tuple[int, ...]]:

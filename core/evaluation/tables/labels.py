@@ -25,6 +25,8 @@ _ABBREVIATIONS = {"m": ILL, "mal": ILL, "y": ILL, "t": ILL, "b": BENIGN, "ben": 
 """Only where they are all of a label."""
 _WRITTEN_OUT = {"malignant": ILL, "cancer": ILL, "carcinoma": ILL, "positive": ILL, "benign": BENIGN, "normal": NORMAL}
 """Words that are known with a slip of the pen, too."""
+NO_CLASS = ("na", "n/a", "nan", "null", "#n/a")
+"""What programs write where nothing is known: no class of cases, which would count as negative."""
 _NEGATIONS = {
     "not", "non", "no", "without", "never", "free", "absent", "excluded", "neg", "negative", "kein", "keine", "nicht",
     "ohne",
@@ -78,8 +80,34 @@ def denies(text: str, label: str) -> bool:
     return bool(set(_TOKEN.findall(spelling(text))) & _NEGATIONS - set(_TOKEN.findall(spelling(label))))
 
 
-def require_one_spelling(labels: Iterable[str], row_of: Mapping[str, int], row_word: str = "row") -> None:
-    """Refuse labels that differ only in how they are written, or that may mean the same: one class would become two.
+def require_classes(labels: Iterable[str], row_of: Mapping[str, int], row_word: str = "row") -> None:
+    """Refuse what is no class beside others: each of these cases would count as negative, a cancer too.
+
+    row_of: label -> a row that holds it, for the sentence.
+    """
+    numbers = {label: number_of(label) for label in labels}
+    unknown = [row_of[label] for label in numbers if spelling(label) in NO_CLASS]
+    if unknown:
+        raise InvalidInput(
+            f"The label in {row_word} {min(unknown)} says that nothing is known. Fill it in or leave the row out."
+        )
+    names = [row_of[label] for label, value in numbers.items() if value != value]
+    digits = {value: row_of[label] for label, value in numbers.items() if value in (0, 1)}
+    if names and len(digits) == 2:
+        raise InvalidInput(
+            f"The label in {row_word} {min(names)} is a word, and others are 0 and 1. Write all in one way."
+        )
+    if digits and len(names) > 1 and any(set(meaning(label)) & set(_WORDS) for label in numbers):
+        raise InvalidInput(
+            f"The label in {row_word} {min(digits.values())} is 0 or 1, and others are words. Write all in one way."
+        )
+
+
+def require_one_spelling(
+    labels: Iterable[str], row_of: Mapping[str, int], row_word: str = "row", *, allow_synonyms: bool = False
+) -> None:
+    """Refuse labels that differ only in how they are written, or (unless `allow_synonyms`) that may mean the same: one
+    class would become two.
 
     row_of: label -> a row that holds it, for the sentence.
     """
@@ -93,7 +121,7 @@ def require_one_spelling(labels: Iterable[str], row_of: Mapping[str, int], row_w
                 f"The labels {other!r} ({row_word} {row_of[other]}) and {label!r} ({row_word} {row_of[label]}) differ "
                 "only in how they are spelled. Spell each class in one way."
             )
-    for label in different:
+    for label in () if allow_synonyms else different:
         words = meaning(label)
         other = meant.setdefault("".join(words) if all(map(str.isalpha, words)) and words else words or label, label)
         if other == label and len(different) <= _COMPARED_MOST:

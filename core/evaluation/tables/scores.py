@@ -25,18 +25,18 @@ from core.evaluation.tables.identifiers import (
     outer_stripped,
     similar_ids,
     similar_ids_sentence,
-    visible,
     with_normal_ids,
 )
 from core.evaluation.tables.labels import (
     BENIGN,
     ILL,
     NEGATIVE,
-    NO,
+    NO_CLASS,
     NORMAL,
     denies,
     meaning,
     number_of,
+    require_classes,
     require_one_spelling,
     require_positive_apart,
     spelling,
@@ -52,11 +52,8 @@ MAX_LETTERS = 1_000
 """Of one cell. Texts of a column are kept side by side in memory, each with as much room as the longest."""
 MISSING = ("", "NA")
 """What an absent score looks like: an empty cell, or R's word for it."""
-_NO_LABEL = ("na", "n/a", "nan", "null", "#n/a")
-"""What programs write where nothing is known: no class of cases, which would count as negative."""
-_NOTHING = (*_NO_LABEL, "none", "-", "--", ".", "?")
+_NOTHING = (*NO_CLASS, "none", "-", "--", ".", "?")
 """What people and programs write into a cell that is empty."""
-_KNOWN = ((ILL,), (BENIGN,), (NORMAL,), (NEGATIVE,), (NO,))
 _WORD_FROM = 3
 """Letters of a label from which a column's name that begins or ends with it is taken for its name."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -389,7 +386,7 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
         different, positive = sorted(set(labels.tolist())), positive if positive is not None else "1"
     else:
         row_of = dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
-        _require_labels(numbers, row_of)
+        require_classes(different, row_of)
         require_one_spelling(different, row_of)
     known = ", ".join(different)
     if len(different) > 10 or len(known) > 400:
@@ -403,24 +400,6 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
             different, positive, dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
         )
     return labels, positive
-
-
-def _require_labels(numbers: Mapping[str, float], row_of: Mapping[str, int]) -> None:
-    """Refuse what is no class beside others: each of these cases would count as negative, a cancer too.
-
-    numbers: the different labels -> their value, NaN for words. row_of: label -> a row that holds it.
-    """
-    unknown = [row_of[text] for text in numbers if visible(text).casefold() in _NO_LABEL]
-    if unknown:
-        raise InvalidInput(
-            f"The label in row {min(unknown)} says that nothing is known. Fill it in or leave the row out."
-        )
-    names = [row_of[text] for text, value in numbers.items() if np.isnan(value)]
-    if len({value for value in numbers.values() if value in (0, 1)}) == 2:
-        raise InvalidInput(f"The label in row {min(names)} is a word, and others are 0 and 1. Write all in one way.")
-    digits = [row_of[text] for text, value in numbers.items() if value in (0, 1)]
-    if digits and len(names) > 1 and any(meaning(text)[:1] in _KNOWN for text in numbers):
-        raise InvalidInput(f"The label in row {min(digits)} is 0 or 1, and others are words. Write all in one way.")
 
 
 # ---- from cells to scorers ---------------------------------------------------------------------------------------
