@@ -12,7 +12,13 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.tables.identifiers import outer_stripped, similar_ids, similar_ids_sentence, with_normal_ids
+from core.evaluation.tables.identifiers import (
+    outer_stripped,
+    similar_ids,
+    similar_ids_sentence,
+    with_normal_ids,
+    without_nobody,
+)
 from core.evaluation.tables.labels import NO_CLASS, require_classes, require_one_spelling, spelling
 from core.files import write_whole
 
@@ -61,7 +67,9 @@ def read_manifest(
     missing = {"file", "label"} - set(cases.columns)
     if missing:
         raise InvalidInput(f"{path.name} has no column {' and no column '.join(sorted(missing))}; both are needed.")
-    cases = with_normal_ids(cases, _IDS).assign(**{name: cases[name].str.lower() for name in _HASHES if name in cases})
+    cases = without_nobody(with_normal_ids(cases, _IDS), _IDS).assign(
+        **{name: cases[name].str.lower() for name in _HASHES if name in cases}
+    )
     for condition in where:
         column, equals, value = condition.partition("=")
         if not equals or column not in cases.columns:

@@ -17,6 +17,8 @@ _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
 _WHOLE_DECIMALS = re.compile(r"(\d+)\.0+")
 """A number that a program took for a decimal one."""
 _OTHER_LETTERS = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
+_NOBODY = {"na", "n/a", "n.a.", "nan", "null", "none", "#n/a", "unknown", "unk", "anonymous", "anonymized",
+           "anonymised", "missing", "?", "-", "--", "."}  # fmt: skip
 _SHOWN = 3
 
 
@@ -77,6 +79,18 @@ def similar_ids_sentence(groups: list[tuple[int, ...]], whose: str, row_word: st
     return (
         f"The {whose} of {row_word}s {shown}{more} differ only in capital letters, blanks or leading zeros and count "
         f"as different {whose}. If they are the same, write them in one way."
+    )
+
+
+def names_nobody(name: str) -> bool:
+    """Whether it is what is written where nobody knows the patient: rows of it would count as one patient."""
+    return name.casefold() in _NOBODY
+
+
+def without_nobody(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """The table with "" in these columns, where it has them, for what names nobody."""
+    return table.assign(
+        **{name: table[name].mask(table[name].map(names_nobody), "") for name in columns if name in table}
     )
 
 

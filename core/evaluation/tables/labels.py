@@ -15,24 +15,44 @@ from core.evaluation.tables.identifiers import visible
 
 ILL, BENIGN, NORMAL, NEGATIVE, NO = "ill", "benign", "normal", "negative", "no"
 _WORDS: Mapping[str, re.Pattern[str]] = {
-    ILL: re.compile(r"malig\w*|cancer\w*|krebs\w*|carcinoma\w*|karzinom\w*|b(ö|oe)sartig\w*|pos|positiv\w*|yes|true"),
-    BENIGN: re.compile(r"benign\w*|gutartig\w*"),
-    NORMAL: re.compile(r"normals?|healthy|gesund"),
-    NEGATIVE: re.compile(r"neg|negativ\w*"),
+    ILL: re.compile(
+        r"malig\w*|cancer\w*|krebs\w*|carcinoma\w*|karzinom\w*|b(ö|oe)sartig\w*|pos|positiv\w*|yes|true"
+        "|悪性|恶性|癌|陽性|阳性"
+    ),
+    BENIGN: re.compile(r"benign\w*|gutartig\w*|良性"),
+    NORMAL: re.compile(r"normals?|healthy|gesund|正常"),
+    NEGATIVE: re.compile(r"neg|negativ\w*|陰性|阴性"),
     NO: re.compile(r"no|false"),
 }
-_ABBREVIATIONS = {"m": ILL, "mal": ILL, "y": ILL, "t": ILL, "b": BENIGN, "ben": BENIGN, "norm": NORMAL, "f": NO}
+_ABBREVIATIONS = {
+    "m": ILL,
+    "mal": ILL,
+    "ca": ILL,
+    "y": ILL,
+    "t": ILL,
+    "b": BENIGN,
+    "ben": BENIGN,
+    "norm": NORMAL,
+    "f": NO,
+}
 """Only where they are all of a label."""
 _WRITTEN_OUT = {"malignant": ILL, "cancer": ILL, "carcinoma": ILL, "positive": ILL, "benign": BENIGN, "normal": NORMAL}
 """Words that are known with a slip of the pen, too."""
-NO_CLASS = ("na", "n/a", "nan", "null", "#n/a")
-"""What programs write where nothing is known: no class of cases, which would count as negative."""
+_CANCERS = {"idc", "dcis", "ilc", "adenocarcinoma", "sarcoma", "lymphoma", "metastasis", "metastases"}
+"""Classes of their own that are ill nevertheless."""
+NO_CLASS = (
+    "na", "n/a", "n.a.", "nan", "null", "#n/a", "#value!", "#ref!", "#name?", "#div/0!", "#num!", "#null!", "?", ".",
+    "-", "--", "not available", "missing",
+)  # fmt: skip
+"""What programs and people write where nothing is known: no class of cases, which would count as negative."""
+UNKNOWN = ("unknown", "unk", "pending", "indeterminate", "undetermined", "inconclusive", "uncertain")
+"""What people write of a case of which nobody knows yet."""
 _NEGATIONS = {
     "not", "non", "no", "without", "never", "free", "absent", "excluded", "neg", "negative", "kein", "keine", "nicht",
     "ohne",
 }  # fmt: skip
 _TOKEN = re.compile(r"[^\W\d_]+|\d+|[+<>≤≥≠]|-(?!\w)")
-_SLIP_FROM = 6
+_SLIP_FROM = 5
 """Letters of a word from which a slip of the pen is likelier than another word."""
 _COMPARED_MOST = 50
 """Different labels among which slips are looked for; more are no classes."""
@@ -61,6 +81,11 @@ def meaning(label: str) -> tuple[str, ...]:
     return tuple(map(_known, tokens))
 
 
+def meaning_of_column(name: str) -> tuple[str, ...]:
+    """The same of a column's name, where a letter alone means nothing."""
+    return tuple(map(_known, _TOKEN.findall(spelling(name))))
+
+
 def _known(word: str) -> str:
     for name, words in _WORDS.items():
         if words.fullmatch(word):
@@ -71,6 +96,8 @@ def _known(word: str) -> str:
 def names_class(text: str, label: str) -> bool:
     """Whether the words of a longer text hold those of a label and deny none of them: "malignant mass", "malign"."""
     words, wanted = meaning(text), meaning(label)
+    if wanted == (ILL,):
+        words = tuple(ILL if word in _CANCERS else word for word in words)
     is_in = any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1))
     return is_in and bool(wanted) and not denies(text, label)
 
@@ -86,7 +113,7 @@ def require_classes(labels: Iterable[str], row_of: Mapping[str, int], row_word: 
     row_of: label -> a row that holds it, for the sentence.
     """
     numbers = {label: number_of(label) for label in labels}
-    unknown = [row_of[label] for label in numbers if spelling(label) in NO_CLASS]
+    unknown = [row_of[label] for label in numbers if spelling(label) in (*NO_CLASS, *UNKNOWN)]
     if unknown:
         raise InvalidInput(
             f"The label in {row_word} {min(unknown)} says that nothing is known. Fill it in or leave the row out."
@@ -113,7 +140,7 @@ def require_one_spelling(
     """
     different = sorted(set(labels), key=lambda label: row_of[label])
     spelled: dict[str, str] = {}
-    meant: dict[str | tuple[str, ...], str] = {}
+    meant: dict[str, str] = {}
     for label in different:
         other = spelled.setdefault(spelling(label), label)
         if other != label:
@@ -123,7 +150,8 @@ def require_one_spelling(
             )
     for label in () if allow_synonyms else different:
         words = meaning(label)
-        other = meant.setdefault("".join(words) if all(map(str.isalpha, words)) and words else words or label, label)
+        joined = "".join(f" {word} " if word.isdigit() else word for word in words)
+        other = meant.setdefault(joined or label, label)
         if other == label and len(different) <= _COMPARED_MOST:
             other = next((one for one in meant.values() if _differ_by_slip(meaning(one), words)), label)
         if other != label:
@@ -141,8 +169,8 @@ def require_positive_apart(
         if label != positive and names_class(label, positive):
             where = f" ({row_word} {row_of[label]})" if row_of else ""
             raise InvalidInput(
-                f"The label {label!r}{where} names the positive class {positive!r} and would count as negative. Write "
-                "both in one way, or give it a name that cannot be mistaken."
+                f"The label {label!r}{where} names the positive class {positive!r} or a part of it, and would count as "
+                "negative. Write both in one way, or give it a name that cannot be mistaken."
             )
 
 

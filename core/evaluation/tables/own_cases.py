@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.evaluation.promotion import Overlap, overlap
-from core.evaluation.tables.identifiers import similar_ids, similar_ids_sentence, with_normal_ids
+from core.evaluation.tables.identifiers import similar_ids, similar_ids_sentence, with_normal_ids, without_nobody
 from core.evaluation.tables.scores import csv_cells
 from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
 from core.models.cards import Card
@@ -38,6 +38,7 @@ def read_own_cases(content: bytes) -> pd.DataFrame:
     if not table.columns.is_unique:
         raise InvalidInput("Two columns of the table have the same name. Rename or remove one.")
     table = with_normal_ids(table.reindex(columns=list(_COLUMNS), fill_value=""), ("patient", "split"))
+    table = without_nobody(table, ("patient",))
     for name, digits in _HASHES.items():
         table[name] = table[name].str.lower()
         wrong = table[(table[name] != "") & ~table[name].str.fullmatch(f"[0-9a-f]{{{digits}}}")]

@@ -10,7 +10,7 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
-from core.evaluation.tables.identifiers import normal_id, similar_ids, similar_ids_sentence
+from core.evaluation.tables.identifiers import names_nobody, normal_id, similar_ids, similar_ids_sentence
 from core.evaluation.tables.labels import number_of
 from core.evaluation.tables.rjafroc import read_workbook
 from core.evaluation.tables.scores import csv_cells
@@ -66,6 +66,8 @@ def _from_long_table(content: bytes) -> ReaderStudy:
         cell = {name: row[at] for name, at in place.items()}
         _state(truths, cell["case"], _truth(cell["truth"], number), "truth", number)
         if "patient" in cell:
+            if names_nobody(cell["patient"]):
+                raise InvalidInput(f"Row {number}: nobody knows this patient. Repeat the case there.")
             _state(patients, cell["case"], cell["patient"], "patient", number)
         if cell["score"].upper() not in ("", "NA"):
             reads.append((cell["modality"], cell["reader"], cell["case"], _score(cell["score"], number)))

@@ -22,6 +22,8 @@ from scipy.special import expit
 
 from core.errors import InvalidInput, NotFound
 from core.evaluation.tables.identifiers import (
+    names_nobody,
+    normal_id,
     outer_stripped,
     similar_ids,
     similar_ids_sentence,
@@ -35,6 +37,7 @@ from core.evaluation.tables.labels import (
     NORMAL,
     denies,
     meaning,
+    meaning_of_column,
     number_of,
     require_classes,
     require_one_spelling,
@@ -52,8 +55,9 @@ MAX_LETTERS = 1_000
 """Of one cell. Texts of a column are kept side by side in memory, each with as much room as the longest."""
 MISSING = ("", "NA")
 """What an absent score looks like: an empty cell, or R's word for it."""
-_NOTHING = (*NO_CLASS, "none", "-", "--", ".", "?")
+_NOTHING = (*NO_CLASS, "none")
 """What people and programs write into a cell that is empty."""
+_OTHER_SIGNS = {0x2212: "-", 0x2013: "-", 0xB7: ".", 0x22C5: ".", 0x66B: ".", 0x3B: ".", 0xFF0E: "."}
 _WORD_FROM = 3
 """Letters of a label from which a column's name that begins or ends with it is taken for its name."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -102,6 +106,7 @@ class LeftOut:
     low, high: its range. scale: what its numbers would be, if they are scores; None where they cannot be. commas: what
     commas in its numbers are. no_numbers: how many of its cells are neither empty nor numbers. other_label: the label
     that it is named for, where another one counts as positive. is_empty: it holds nothing, and has no range.
+    has_some_signs: some of its numbers have a sign of per cent, and others none.
     """
 
     name: str
@@ -112,6 +117,7 @@ class LeftOut:
     no_numbers: int = 0
     other_label: str = ""
     is_empty: bool = False
+    has_some_signs: bool = False
 
     def __str__(self) -> str:
         what = f"The column {self.name!r} was not taken as scores"
@@ -124,6 +130,8 @@ class LeftOut:
         if self.no_numbers:
             cells = "1 of its cells is" if self.no_numbers == 1 else f"{self.no_numbers} of its cells are"
             return f"{what}: {cells} no number. If it holds scores, correct them or leave these cells empty."
+        if self.has_some_signs:
+            return f"{what}: some of its numbers have a sign of per cent and others none. Write all in one way."
         what = f"{what}, which lie between 0 and 1: its numbers run from {self.low:g} to {self.high:g}. If it holds"
         if self.scale is None:
             return f"{what} scores, bring them to 0 to 1 first."
@@ -339,7 +347,7 @@ def _check_header(header: Sequence[str]) -> None:
             )
         if len(name) > 100:
             raise InvalidInput(f"The name of column {position} is longer than 100 letters. Shorten it.")
-    twice = [name for name, n in Counter(header).items() if n > 1]
+    twice = [name for name, n in Counter(map(normal_id, header)).items() if n > 1]
     if twice:
         raise InvalidInput(f"Two columns are named {twice[0]!r}. Give each its own name.")
 
@@ -365,6 +373,12 @@ def _check_keys(cells: pd.DataFrame) -> None:
                 raise InvalidInput(
                     f"The {name} in row {number} begins like a spreadsheet's formula. Begin it with a letter or digit."
                 )
+    nobody = cells.index[cells["patient"].map(names_nobody)]
+    if len(nobody):
+        raise InvalidInput(
+            f"The patient in row {nobody[0]} says that nobody knows who it is, and all such rows would count as one "
+            "patient. Where every case is a patient of its own, repeat the case there."
+        )
     again = cells["case"].duplicated()
     if again.any():
         second = cells.index[again][0]
@@ -496,6 +510,7 @@ def _left_out(cells: pd.DataFrame, names: Iterable[str], groups: Mapping[str, Se
     commas: dict[str, Commas] = {}
     no_numbers: Counter[str] = Counter()
     empty: dict[str, None] = {}
+    signs: dict[str, bool] = {}
     for name in names:
         model = next((model for model, columns in groups.items() if model and name in columns), name)
         texts = [text for text in cells[name] if text not in MISSING]
@@ -504,18 +519,21 @@ def _left_out(cells: pd.DataFrame, names: Iterable[str], groups: Mapping[str, Se
             continue
         of_column = _commas(texts)
         values = [value for text in texts if np.isfinite(value := _score(_pointed(text, of_column)))]
+        meant = [value for text in texts if np.isfinite(value := _score(_meant(_pointed(text, of_column))))]
+        n_real = sum(text.casefold() not in _NOTHING for text in texts)
         # Some fractions among words are scores of which most are unreadable; whole numbers among words are grades.
-        if len(values) > 0.5 * len(texts) or any(0 < value < 1 for value in values):
-            found.setdefault(model, []).extend(values)
+        if len(meant) > 0.5 * n_real or any(0 < value < 1 for value in meant):
+            found.setdefault(model, []).extend(meant)
             no_numbers[model] += len(texts) - len(values) if len(values) <= 0.5 * len(texts) else 0
+            signs[model] = signs.get(model, False) or _has_some_signs(texts)
             if of_column is not None:
                 commas[model] = of_column
     left_out = []
     for name, values in found.items():
         low, high = min(values), max(values)
         scale = Scale.LOG_ODDS if low < 0 else Scale.PER_CENT if high <= 100 else None
-        scale = None if name in commas or no_numbers[name] else scale
-        left_out.append(LeftOut(name, low, high, scale, commas.get(name), no_numbers[name]))
+        scale = None if name in commas or no_numbers[name] or signs[name] else scale
+        left_out.append(LeftOut(name, low, high, scale, commas.get(name), no_numbers[name], has_some_signs=signs[name]))
     return (*left_out, *(LeftOut(name, 0, 0, None, is_empty=True) for name in empty if name not in found))
 
 
@@ -535,6 +553,19 @@ def _pointed(text: str, commas: Commas | None) -> str:
     if commas is Commas.DECIMALS and "," in text:
         return text.replace(".", "").replace(",", ".")
     return text.replace(",", "") if commas is not None else text
+
+
+def _meant(text: str) -> str:
+    """A number without what people and programs put around and into one: quotes, brackets, "~", "<", other points and
+    minus signs, gaps between thousands."""
+    text = text.strip("'\"\u2019()[]~\u2248<>\u2264\u2265 ").translate(_OTHER_SIGNS)
+    return re.sub(r"(?<=\d)[\s'\u2019](?=\d{3})", "", text)
+
+
+def _has_some_signs(texts: Sequence[str]) -> bool:
+    """Whether numbers other than 0 are written with a sign of per cent and without one."""
+    signed = {text.endswith("%") for text in texts if np.isfinite(value := _score(text)) and value}
+    return len(signed) == 2
 
 
 def _of_other_labels(
@@ -561,7 +592,7 @@ def _other_label(name: str, classes: Sequence[str], positive: str | None) -> str
     others = {spelling(label): label for label in classes if label != positive}
     if label := others.get(spelling(name)) or others.get(spelling(last)):
         return label
-    words, wanted = meaning(name), (ILL,) if positive == "1" else meaning(positive)
+    words, wanted = meaning_of_column(name), (ILL,) if positive == "1" else meaning(positive)
     if any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1)):
         return last if denies(name, positive) else ""
     known = {meaning(label): label for label in others.values() if len(label) >= _WORD_FROM}
@@ -604,6 +635,10 @@ def _column(cells: pd.DataFrame, name: str, scale: Scale | None = None) -> np.nd
     if scale is not None:
         values = scale.to_probability(values)
     absent = np.isin(texts.astype(str), MISSING)
+    if scale is Scale.PER_CENT and _has_some_signs(texts.tolist()):
+        raise InvalidInput(
+            f"Some scores of the column {name!r} have a sign of per cent and others none. Write all in one way."
+        )
     wrong = np.flatnonzero(~absent & ~((values >= 0) & (values <= 1)))
     if len(wrong):
         row = cells.index[wrong[0]]

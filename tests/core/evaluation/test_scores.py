@@ -421,9 +421,63 @@ def test_a_scorer_that_is_named_for_another_label_is_refused_where_it_was_asked_
 @pytest.mark.parametrize(
     ("name", "is_scorer"),
     [("normal", False), ("net_not_malignant", False), ("P(benign)", False), ("not_cancer", False),
-     ("malignant", True), ("model_0", True), ("normalised", True), ("benign vs malignant", True), ("no_mixup", True)],
+     ("malignant", True), ("model_0", True), ("b", True), ("normalised", True), ("benign vs malignant", True), ("no_mixup", True)],
 )  # fmt: skip
 def test_a_column_named_for_the_healthy_is_no_score_of_illness(name, is_scorer):
     labels = ("1", "0", "1", "0") if "malignant" not in name else ("malignant", "benign", "malignant", "benign")
     table = read(_scored(labels, tuple(f"{cell},{cell}" for cell in FOUR), f"{name},m"), positive=labels[0])
     assert (name in table.scorers) is is_scorer
+
+
+@pytest.mark.parametrize("word", ["unknown", "pending", "?", "n.a.", "#VALUE!", "Indeterminate"])
+def test_a_case_of_which_nobody_knows_yet_is_no_negative_one(word):
+    with pytest.raises(InvalidInput, match="label in row 4 says that nothing is known"):
+        read(_scored(("malignant", "benign", word, "normal"), FOUR), positive="malignant")
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [
+        (("BIRADS 5", "BIRADS 2", "BI-RADS 5", "benign"), "BIRADS 5"),
+        (("tumor", "none", "tumour", "none"), "tumor"),
+        (("malignant", "benign", "DCIS", "benign"), "malignant"),
+        (("malignant", "benign", "\u60aa\u6027", "\u826f\u6027"), "malignant"),
+    ],
+)
+def test_words_of_the_field_and_of_other_languages_hide_no_cancer(labels, positive):
+    with pytest.raises(InvalidInput, match=r"may mean the same class|would count as negative"):
+        read(_scored(labels, FOUR), positive=positive)
+
+
+@pytest.mark.parametrize(
+    "cells", [("\u22121", "\u22122", "1", "2"), ("0;5", "0;4", "0;3", "0;2"), ("0\u00b75", "0\u00b74", "1", "0"),
+              ("'0.5", "'0.4", "~0.3", "(0.2)"), ("1 000", "2'000", "3 000", "4 000"), ("NULL", "NULL", "NULL", "1")]
+)  # fmt: skip
+def test_numbers_that_no_program_reads_do_not_vanish_without_a_sentence(cells):
+    table = read(_scored(("1", "0", "1", "0"), tuple(f"{cell},0.{n}" for n, cell in enumerate(cells)), "x,m"))
+    assert ["of its cells are no number" in str(one) for one in table.left_out] == [True]
+
+
+def test_groups_of_dates_ages_and_words_are_no_scores_and_nothing_is_said_of_them():
+    cells = ("2020-01-02,40-49,dense,12x30", "2020-01-03,50-59,fatty,10x12", "x,y,z,w", "2020-01-04,40-49,dense,1x2")
+    table = read(_scored(("1", "0", "1", "0"), tuple(f"{cell},0.{n}" for n, cell in enumerate(cells)), "day,age,d,s,m"))
+    assert table.left_out == () and list(table.subgroups.columns) == ["day", "age", "d", "s"]
+
+
+def test_per_cent_with_and_without_its_sign_is_never_guessed():
+    text = _scored(("1", "0", "1", "0"), ("10%,.1", "0.2,.2", "30%,.3", "0,.4"), "x,m")
+    (left_out,) = read(text).left_out
+    assert left_out.scale is None and "a sign of per cent and others none" in str(left_out)
+    with pytest.raises(InvalidInput, match="'x' have a sign of per cent and others none"):
+        read(text, scales={"x": Scale.PER_CENT})
+
+
+@pytest.mark.parametrize("patient", ["NA", "nan", "Unknown", "?"])
+def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(patient):
+    with pytest.raises(InvalidInput, match="patient in row 3 says that nobody knows who it is"):
+        read(f"case,patient,label,m\na,1,1,.5\nb,{patient},0,.1\nc,{patient},0,.2\n")
+
+
+def test_two_columns_of_one_name_in_two_forms_of_letters_are_refused():
+    with pytest.raises(InvalidInput, match="Two columns are named"):
+        read("case,patient,label,r\u00e9,re\u0301\na,1,1,.5,.5\nb,2,0,.1,.1\n")

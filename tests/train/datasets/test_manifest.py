@@ -199,3 +199,8 @@ def test_who_asks_what_each_label_means_reads_words_of_one_meaning(manifest: Pat
     other.write_text("file,label\nc,malignant\nd,benign\n")
     with pytest.raises(InvalidInput, match="may mean the same class"):
         joined([read_manifest(one), read_manifest(other)])
+
+
+def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(manifest: Path) -> None:
+    manifest.write_text("file,label,patient,group\na,x,nan,NA\nb,y,Unknown,\nc,y,p3,g\n")
+    assert read_manifest(manifest).cases[["patient", "group"]].to_numpy().tolist() == [["", ""], ["", ""], ["p3", "g"]]
