@@ -77,6 +77,15 @@ def name_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
         entry.filename = one.decode(encoding) if name is None else name
 
 
+def use_own_name(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+    """Let zipfile open a member whose own header has its name in another encoding than the directory has it in."""
+    assert archive.fp is not None
+    archive.fp.seek(entry.header_offset)
+    header = archive.fp.read(_LOCAL_BYTES)
+    if len(header) == _LOCAL_BYTES and header.startswith(_LOCAL):
+        entry.orig_filename = archive.fp.read(struct.unpack_from("<H", header, 26)[0]).decode("cp437")
+
+
 def _decoded(name: bytes, encoding: str) -> str | None:
     try:
         return name.decode(encoding)
@@ -93,9 +102,12 @@ def _unicode_path(entry: zipfile.ZipInfo, raw: bytes) -> str | None:
 
 
 def _encoding(names: Sequence[bytes]) -> str:
-    """Shift-JIS where the letters are Japanese words, a western code page where all are Latin, else 437, which has a
-    letter for each byte."""
-    for encoding, is_plausible in (("cp932", _is_japanese), ("cp437", _is_latin), ("cp1252", _is_latin)):
+    """Shift-JIS where the letters are Japanese words, a western code page where all are Latin, Shift-JIS again where
+    some letters are Japanese and all others are not western, else 437, which has a letter for each byte."""
+    for encoding, is_plausible in (
+        ("cp932", _is_in_japanese_words), ("cp437", _is_latin), ("cp1252", _is_latin), ("cp932", _is_japanese),
+        ("cp850", _is_latin),
+    ):  # fmt: skip
         text = _decoded(b"\n".join(names), encoding)
         if text is not None and is_plausible(text):
             return encoding
@@ -103,6 +115,11 @@ def _encoding(names: Sequence[bytes]) -> str:
 
 
 def _is_japanese(text: str) -> bool:
+    letters = [unicodedata.name(one, "") for one in text if not one.isascii() and unicodedata.category(one)[0] in "LC"]
+    return all(name.startswith(_JAPANESE) for name in letters) and any(not name.startswith("HALF") for name in letters)
+
+
+def _is_in_japanese_words(text: str) -> bool:
     """Whether most Japanese letters stand in words of their own: single accents of western names look like some, but
     between letters of those names."""
     within = apart = 0
@@ -113,7 +130,7 @@ def _is_japanese(text: str) -> bool:
         if not name.startswith(_JAPANESE):
             return False
         around = text[max(place - 1, 0) : place] + text[place + 1 : place + 2]
-        is_within = name.startswith("FULLWIDTH") or any(one.isascii() and one.isalpha() for one in around)
+        is_within = name.startswith("FULL") or any(one.isascii() and one.isalpha() for one in around)
         within, apart = within + is_within, apart + (not is_within)
     return apart > within
 

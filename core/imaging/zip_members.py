@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from core.errors import UnreadableImage
 from core.imaging.sniff import HEAD_BYTES, kind_of
-from core.imaging.zip_directory import ZipBytes, name_entries
+from core.imaging.zip_directory import ZipBytes, name_entries, use_own_name
 from core.settings import MIB, Settings
 
 _ENTRY = b"PK\x01\x02"
@@ -193,6 +193,7 @@ def _refusal_of(entry: zipfile.ZipInfo, settings: Settings) -> str | None:
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> tuple[bytes | None, str | None]:
     try:
+        use_own_name(archive, entry)
         with archive.open(entry) as file:
             data = file.read(entry.file_size + 1)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):

@@ -370,6 +370,8 @@ def _zip_of_bytes(names: list[bytes], *, is_flagged: bool, extra: bytes = b"") -
         (["患者A/右.png", "r\u00e9my.png", "re\u0301my.png"], "utf-8"),
         (["Größe/Müller.png", "Hélène créée.png"], "cp437"),
         (["Größe/M\u00fcller.png", "Ärzte.png", "à.png"], "cp1252"),
+        (["CC右.png", "MLO左.png"], "cp932"),
+        (["Ñandú Ávila.png"], "cp850"),
         (["plain.png"], "ascii"),
     ],
 )
@@ -399,6 +401,14 @@ def test_no_member_is_lost_for_its_name_and_none_takes_another_ones_place(tmp_pa
         members(_zip_of_bytes([b"a.png"] * 20_000, is_flagged=True), settings=replace(SETTINGS, study_files=20_000))
     )
     assert len({one.path for one in many}) == 20_000
+
+
+def test_a_member_whose_own_header_has_another_name_is_read_under_that_of_the_directory() -> None:
+    raw = "é.png".encode("cp437")
+    data = bytearray(_zip_of_bytes([raw, b"b.png"], is_flagged=True))
+    data[30 : 30 + len(raw)] = "\x82".encode("latin-1") + b".jpg"
+    found = list(members(bytes(data), settings=Settings()))
+    assert [(one.name, one.data is not None) for one in found] == [("é.png", True), ("b.png", True)]
 
 
 def test_a_name_in_unicode_beside_another_counts_and_a_damaged_extra_field_loses_nothing() -> None:
