@@ -23,6 +23,12 @@ from core.evaluation.tables.labels import NO_CLASS, require_classes, require_one
 from core.files import write_whole
 
 NO_LABEL = "no label"
+_COLUMNS = (
+    "file", "label", "patient", "group", "split", "fold", "mask", "source", "md5", "sha256", "label_conflict_with",
+    "modality", "laterality", "view",
+)  # fmt: skip
+"""Columns with a meaning, found with other capital letters too."""
+_OTHER_NAMES = {"patientid": "patient", "patientno": "patient", "patientnumber": "patient", "subjectid": "patient"}
 _IDS, _HASHES = ("patient", "group"), ("md5", "sha256")
 
 
@@ -104,7 +110,7 @@ def _cells(path: Path) -> pd.DataFrame:
         raise InvalidInput(f"{path.name} is not a CSV file in UTF-8 ({type(error).__name__}).") from error
     if not rows or any("\0" in cell for row in rows for cell in row):
         raise InvalidInput(f"{path.name} is not a CSV file in UTF-8: it is empty, or no text.")
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(rows[0])]
+    names = _column_names([name or f"Unnamed: {place}" for place, name in enumerate(rows[0])])
     twice = sorted(name for name, n in Counter(names).items() if n > 1)
     if twice:
         raise InvalidInput(f"{path.name} has two columns {twice[0][:100]!r}. Give each column a name of its own.")
@@ -118,6 +124,17 @@ def _cells(path: Path) -> pd.DataFrame:
         # A carriage return within a cell would be written without quotes, and end the row when it is read again.
         body[number] = [cell.replace("\r", "\n") for cell in (row + [""] * len(names))[: len(names)]]
     return pd.DataFrame(list(body.values()), columns=names, index=list(body), dtype=object)
+
+
+def _column_names(header: Sequence[str]) -> list[str]:
+    """The columns with a meaning as they are called here: a patient under "PatientID" is one that is never parted."""
+    names = list(header)
+    for place, name in enumerate(header):
+        bare = name.casefold().replace("_", "").replace(" ", "")
+        meant = name.casefold() if name.casefold() in _COLUMNS else _OTHER_NAMES.get(bare, name)
+        if meant not in names:
+            names[place] = meant
+    return names
 
 
 def _require_labels(labels: pd.Series, lines: Sequence[int], *, allow_synonyms: bool = False) -> None:

@@ -19,6 +19,10 @@ _WHOLE_DECIMALS = re.compile(r"(\d+)\.0+")
 _OTHER_LETTERS = ("<super>", "<sub>", "<fraction>", "<circle>", "<square>")
 _NOBODY = {"na", "n/a", "n.a.", "nan", "null", "none", "#n/a", "unknown", "unk", "anonymous", "anonymized",
            "anonymised", "missing", "?", "-", "--", "."}  # fmt: skip
+_SAME_SIGNS = str.maketrans("\u2010\u2011\u2012\u2013\u2014\u2212\u2018\u2019\u02bc", "------'''")
+_LATIN_LOOK = str.maketrans("АВЕКМНОРСТХУаеорсух", "ABEKMHOPCTXYaeopcyx")
+"""Letters of other scripts that look the same."""
+_GAP = re.compile(r"(?<=[^\W\d_])[-_](?=\d)")
 _SHOWN = 3
 
 
@@ -54,7 +58,8 @@ def normal_id(text: str) -> str:
 
 
 def similar_ids(ids: Iterable[str], places: Iterable[int]) -> list[tuple[int, ...]]:
-    """Where names first stand that differ only in capital letters, blanks, leading zeros or an ending ".0".
+    """Where names first stand that differ only in capital letters, blanks, hyphens, leading zeros, an ending ".0",
+    quotes of a spreadsheet, or letters of two scripts that look the same.
 
     ids: in their normal form, "" for none. A tuple for each two or more names that may be one, in the order of places.
     """
@@ -64,7 +69,8 @@ def similar_ids(ids: Iterable[str], places: Iterable[int]) -> list[tuple[int, ..
     first.pop("", None)
     found: dict[str, list[int]] = {}
     for name, place in first.items():
-        bare = "".join(name.casefold().split())
+        bare = "".join(name.translate(_SAME_SIGNS).translate(_LATIN_LOOK).casefold().split()).strip("'\"=")
+        bare = _GAP.sub("", bare)
         whole = _WHOLE_DECIMALS.fullmatch(bare)
         found.setdefault(_LEADING_ZEROS.sub("", whole[1] if whole else bare), []).append(place)
     return [tuple(group) for group in found.values() if len(group) > 1]
@@ -77,8 +83,8 @@ def similar_ids_sentence(groups: list[tuple[int, ...]], whose: str, row_word: st
     shown = "; ".join(", ".join(map(str, group[:_SHOWN])) for group in groups[:_SHOWN])
     more = f" and {len(groups) - _SHOWN} more times" if len(groups) > _SHOWN else ""
     return (
-        f"The {whose} of {row_word}s {shown}{more} differ only in capital letters, blanks or leading zeros and count "
-        f"as different {whose}. If they are the same, write them in one way."
+        f"The {whose} of {row_word}s {shown}{more} differ only in capital letters, blanks, hyphens or leading zeros and "
+        f"count as different {whose}. If they are the same, write them in one way."
     )
 
 

@@ -64,6 +64,9 @@ def _from_long_table(content: bytes) -> ReaderStudy:
         _require_one_name(table.iloc[:, place[name]], numbers, name)
     for number, row in zip(table.index, table.to_numpy(), strict=True):
         cell = {name: row[at] for name, at in place.items()}
+        empty = [name for name in cell if name != "score" and not cell[name]]
+        if empty:
+            raise InvalidInput(f"Row {number} has no {empty[0]}. Fill it in or leave the row out.")
         _state(truths, cell["case"], _truth(cell["truth"], number), "truth", number)
         if "patient" in cell:
             if names_nobody(cell["patient"]):
@@ -85,8 +88,8 @@ def _require_one_name(names: Iterable[str], numbers: Sequence[int], what: str) -
     if found:
         rows = ", ".join(map(str, found[0]))
         raise InvalidInput(
-            f"Rows {rows}: names of a {what} differ only in capital letters, blanks or leading zeros. Write each "
-            f"{what} in one way, or give two of them names that cannot be mistaken."
+            f"Rows {rows}: names of a {what} differ only in capital letters, blanks, hyphens or leading zeros. Write "
+            f"each {what} in one way, or give two of them names that cannot be mistaken."
         )
 
 

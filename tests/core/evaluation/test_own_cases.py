@@ -70,10 +70,22 @@ def test_a_patient_in_two_forms_of_letters_leaks_and_patients_that_may_be_one_ar
     own = read_own_cases("\n".join(["sha256,patient,split", *rows]).encode())
     assert between_splits(own) == {("test", "train"): Overlap(0, 1, 0, 2)}
     (remark,) = remarks_on(own)
-    assert remark.startswith("The patients of rows 5, 6 differ only in capital letters, blanks or leading zeros")
+    assert remark.startswith(
+        "The patients of rows 5, 6 differ only in capital letters, blanks, hyphens or leading zeros"
+    )
 
 
 def test_splits_of_which_none_is_tested_are_not_called_clean() -> None:
     own = read_own_cases(f"sha256,split\n{A},A\n{A},holdout\n".encode())
     assert between_splits(own) == {} and "The splits are: A, holdout." in remarks_on(own)[0]
     assert remarks_on(own.assign(split="")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("P-1", "P\u20131"), ("P-1", "p_01"), ("\u0410 1", "A1"), ("'001", "1"), ("O'N", "O\u2019n")]
+)
+def test_names_that_may_be_one_are_seen_behind_hyphens_quotes_and_letters_that_look_the_same(
+    one: str, other: str
+) -> None:
+    own = read_own_cases(f"sha256,patient,split\n,{one},train\n,{other},test\n,12,train\n,1-2,test\n".encode())
+    assert len(set(own["patient"])) == 4 and remarks_on(own)[0].startswith("The patients of rows 2, 3 differ")

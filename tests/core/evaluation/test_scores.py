@@ -394,7 +394,7 @@ def test_names_that_may_be_one_patient_or_case_are_counted_apart_and_that_is_sai
     table = read(f"case,patient,label,m\n{rows}")
     assert len(set(table.patients)) == 6 and len(set(table.cases)) == 6
     said = " ".join(evaluate_table(table, resamples=20).warnings)
-    assert "The patients of rows 2, 3; 4, 5 differ only in capital letters, blanks or leading zeros" in said
+    assert "The patients of rows 2, 3; 4, 5 differ only in capital letters, blanks, hyphens or leading zeros" in said
     assert "cases of rows" not in said, "the same rows are not named twice"
     (cases,) = read("case,patient,label,m\n01,p,0,.1\n1,p,1,.2\n").remarks
     assert cases.startswith("The cases of rows 2, 3 differ")
@@ -421,7 +421,8 @@ def test_a_scorer_that_is_named_for_another_label_is_refused_where_it_was_asked_
 @pytest.mark.parametrize(
     ("name", "is_scorer"),
     [("normal", False), ("net_not_malignant", False), ("P(benign)", False), ("not_cancer", False),
-     ("malignant", True), ("model_0", True), ("b", True), ("normalised", True), ("benign vs malignant", True), ("no_mixup", True)],
+     ("malignant", True), ("model_0", True), ("b", True), ("normalised", True), ("benign vs malignant", True),
+     ("no_mixup", True)],
 )  # fmt: skip
 def test_a_column_named_for_the_healthy_is_no_score_of_illness(name, is_scorer):
     labels = ("1", "0", "1", "0") if "malignant" not in name else ("malignant", "benign", "malignant", "benign")

@@ -204,3 +204,13 @@ def test_who_asks_what_each_label_means_reads_words_of_one_meaning(manifest: Pat
 def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(manifest: Path) -> None:
     manifest.write_text("file,label,patient,group\na,x,nan,NA\nb,y,Unknown,\nc,y,p3,g\n")
     assert read_manifest(manifest).cases[["patient", "group"]].to_numpy().tolist() == [["", ""], ["", ""], ["p3", "g"]]
+
+
+@pytest.mark.parametrize(
+    "header", ["File,LABEL,PatientID,Split", "file,label,patient_id,SPLIT", "file,label,Patient,split"]
+)
+def test_patients_and_splits_count_however_their_columns_are_called(header: str, manifest: Path) -> None:
+    manifest.write_text(f"{header}\na,x,p1,train\nb,y,p1,test\n")
+    assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "split"]
+    manifest.write_text("file,label,patient,PatientID\na,x,p1,1\nb,y,p1,2\n")
+    assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "PatientID"]
