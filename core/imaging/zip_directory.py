@@ -105,7 +105,7 @@ def _encoding(names: Sequence[bytes]) -> str:
     """Shift-JIS where the letters are Japanese words, a western code page where all are Latin, Shift-JIS again where
     some letters are Japanese and all others are not western, else 437, which has a letter for each byte."""
     for encoding, is_plausible in (
-        ("cp932", _is_in_japanese_words), ("cp437", _is_latin), ("cp1252", _is_latin), ("cp932", _is_japanese),
+        ("cp932", _is_japanese), ("cp437", _is_latin), ("cp1252", _is_latin), ("cp932", _has_japanese),
         ("cp850", _is_latin),
     ):  # fmt: skip
         text = _decoded(b"\n".join(names), encoding)
@@ -114,12 +114,12 @@ def _encoding(names: Sequence[bytes]) -> str:
     return "cp437"
 
 
-def _is_japanese(text: str) -> bool:
+def _has_japanese(text: str) -> bool:
     letters = [unicodedata.name(one, "") for one in text if not one.isascii() and unicodedata.category(one)[0] in "LC"]
     return all(name.startswith(_JAPANESE) for name in letters) and any(not name.startswith("HALF") for name in letters)
 
 
-def _is_in_japanese_words(text: str) -> bool:
+def _is_japanese(text: str) -> bool:
     """Whether most Japanese letters stand in words of their own: single accents of western names look like some, but
     between letters of those names."""
     within = apart = 0

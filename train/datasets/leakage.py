@@ -166,9 +166,9 @@ def _similar_names(cases: pd.DataFrame, lines: Sequence[int]) -> Iterable[Findin
         apart = [one for one in found if len({part for at in one for part in split[names == names[at]]} - {""}) > 1]
         if found:
             sentence = (
-                f"{len(found)} times, names of {column}s differ only in capital letters, blanks, hyphens or leading zeros "
-                f"and count as different {column}s; {len(apart)} times they are in more than one split, which leaks if "
-                "they are one."
+                f"{len(found)} times, names of {column}s differ only in capital letters, blanks, hyphens or leading "
+                f"zeros and count as different {column}s; {len(apart)} times they are in more than one split, which "
+                "leaks if they are one."
             )
             yield Finding(f"{column}s that may be one", WARNING, len(found), sentence, _lines(found, lines))
 

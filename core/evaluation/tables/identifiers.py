@@ -83,8 +83,8 @@ def similar_ids_sentence(groups: list[tuple[int, ...]], whose: str, row_word: st
     shown = "; ".join(", ".join(map(str, group[:_SHOWN])) for group in groups[:_SHOWN])
     more = f" and {len(groups) - _SHOWN} more times" if len(groups) > _SHOWN else ""
     return (
-        f"The {whose} of {row_word}s {shown}{more} differ only in capital letters, blanks, hyphens or leading zeros and "
-        f"count as different {whose}. If they are the same, write them in one way."
+        f"The {whose} of {row_word}s {shown}{more} differ only in capital letters, blanks, hyphens or leading zeros "
+        f"and count as different {whose}. If they are the same, write them in one way."
     )
 
 
