@@ -87,6 +87,7 @@ def _analysed(args: argparse.Namespace) -> dict[str, Any]:
         study, cut=args.cut, margin=args.margin, effect=args.effect, by_jackknife=args.jackknife,
         partial=None if args.partial is None else (args.partial[0], args.partial[1]),
     )  # fmt: skip
+    found["remarks"] = list(study.remarks)
     exports: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
         (args.imrmc, lambda: write_imrmc(study).encode()), (args.csv, lambda: write_long_table(study).encode()),
         (args.xlsx, lambda: write_workbook(study)),
@@ -147,7 +148,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{len(found['readers'])} readers, {len(found['modalities'])} modalities, {found['positives']} positive and "
         f"{found['negatives']} negative cases, {found['missing_reads']} reads missing"
     ]
-    lines += [found["note"]] if "note" in found else []
+    lines += [*([found["note"]] if "note" in found else []), *found.get("remarks", [])]
     for measure in MEASURES:
         if measure in found:
             lines += ["", measure_title(measure, found[measure]), *_lines_of_merit(found[measure])]

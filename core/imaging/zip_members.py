@@ -10,16 +10,18 @@ import hashlib
 import mmap
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from core.errors import UnreadableImage
 from core.imaging.sniff import HEAD_BYTES, kind_of
+from core.imaging.zip_directory import ZipBytes, name_entries, use_own_name
 from core.settings import MIB, Settings
 
 _ENTRY = b"PK\x01\x02"
@@ -43,7 +45,8 @@ class Member:
     """One file of a zip: its bytes, or the sentence why it is not read.
 
     name: as the zip has it, or "unnamed" where it has none; for the person who chose the file. path: the same as a
-    place below a folder, such as every system can write: without colons, no part above 255 bytes.
+    place below a folder, such as every system can write: without colons, no part above 255 bytes. No two members have
+    the same, also where capital letters do not count.
     """
 
     name: str
@@ -56,11 +59,8 @@ def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
     """Every file of the zip in its order, unpacked when asked for; raises `UnreadableImage` for a zip that is itself
     refused (damaged, too many members, more than a study in all)."""
     _require_few_entries(source, settings)
-    try:
-        archive = zipfile.ZipFile(BytesIO(source) if isinstance(source, bytes) else source)
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
-        raise UnreadableImage(_DAMAGED) from None
-    with archive:
+    taken: set[str] = set()
+    with _opened(source) as archive:
         if not archive.infolist() and _has_more_entries(
             source if isinstance(source, bytes) else source.read_bytes(), 0
         ):
@@ -82,9 +82,35 @@ def members(source: bytes | Path, *, settings: Settings) -> Iterator[Member]:
             if refused is None:
                 data, refused = _unpack(archive, entry, settings)
             path = _path_of(entry, number)
+            name = entry.filename if _parts_of(entry) else path.name
             if path.name.startswith("._") and data is not None and data.startswith(_APPLE_DOUBLE):
                 continue
-            yield Member(entry.filename if _parts_of(entry) else path.name, path, data, refused)
+            free = _free(path, number, taken)
+            yield Member(name if free == path else str(free), free, data, refused)
+
+
+@contextmanager
+def _opened(source: bytes | Path) -> Iterator[zipfile.ZipFile]:
+    """With the names that the bytes of names say."""
+    with ZipBytes(BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0)) as content:
+        try:
+            archive = zipfile.ZipFile(content)
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
+            raise UnreadableImage(_DAMAGED) from None
+        content.is_directory_read = True
+        name_entries(archive.infolist())
+        with archive:
+            yield archive
+
+
+def _free(path: PurePosixPath, number: int, taken: set[str]) -> PurePosixPath:
+    """The path, or with the member's number where another member has it; added to `taken`."""
+    free = path
+    while (key := unicodedata.normalize("NFC", str(free)).casefold()) in taken:
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    taken.add(key)
+    return free
 
 
 def _require_few_entries(source: bytes | Path, settings: Settings) -> None:
@@ -167,6 +193,7 @@ def _refusal_of(entry: zipfile.ZipInfo, settings: Settings) -> str | None:
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, settings: Settings) -> tuple[bytes | None, str | None]:
     try:
+        use_own_name(archive, entry)
         with archive.open(entry) as file:
             data = file.read(entry.file_size + 1)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError):

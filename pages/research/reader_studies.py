@@ -130,7 +130,8 @@ def choose_cases(actor: SignedIn, modality: Modality) -> tuple[Sequence[StudyCas
     )
     st.caption(f"{UNITS[unit]} A model that was trained on other data may know it all the same.")
     asked = CasesOf(sets[source].version_id, label, is_by_exam=unit == EXAM)
-    found = data_set_cases.cases_of_version(database(), actor, asked)
+    with refusals_shown(stops=True):
+        found = data_set_cases.cases_of_version(database(), actor, asked)
     return found, asked, f"{source}, {unit.lower()}, malignant: {label}"[:200]
 
 

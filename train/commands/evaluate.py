@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.model).name != args.model:
         raise InvalidInput("MODEL_ID is the name of a model, not a path. Say with --weights where it lies.")
     card = read_card(weights_dir / args.model)
-    manifest = read_manifest(args.data, root=args.root, where=args.where)
+    manifest = read_manifest(args.data, root=args.root, where=args.where, allow_synonyms=True)
     done = evaluate(card, manifest, split=args.split, labels=labels, seed=args.seed)
     notes = [*done.notes, _write_scores(done, args.out)]
     if args.json:

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from train.datasets.split import balanced_subset, fold_cases, split_cases
 
     manifest = read_manifest(args.data, root=args.root, where=args.where)
+    sys.stderr.writelines(f"{remark}\n" for remark in manifest.remarks)
     cases = manifest.cases
     if args.per_class is not None:
         cases = balanced_subset(cases, args.per_class, seed=args.seed)

@@ -6,6 +6,7 @@ Loads no TensorFlow.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +14,14 @@ import numpy as np
 import pandas as pd
 
 from core.errors import InvalidInput
+from core.evaluation.tables.labels import require_positive_apart
 from core.models.cards import Card
 from core.types import Modality
 from train.datasets.leakage import LEAK, Finding, check_leakage, with_split
 from train.datasets.manifest import Manifest
 from train.datasets.split import SPLITS, fold_cases, split_cases, split_of_model, units_of
+
+log = logging.getLogger(__name__)
 
 _GIVEN = "split"
 """In place of the column that a split was made by: the manifest brought its split."""
@@ -58,6 +62,8 @@ def prepare(
     by: the one column that keeps cases together when the split is made here (default: all that say so). like: the model
     whose split is taken up again. Raises `InvalidInput` for a split that leaks, unless `allow_leaks`.
     """
+    for remark in manifest.remarks:
+        log.warning("%s", remark)
     cases, classes, positive = labelled(manifest, modality, positive)
     cases, by = divided(cases, seed=seed, folds=folds, by=by, like=like)
     cases["patient_key"] = patient_keys(cases)
@@ -86,6 +92,7 @@ def labelled(manifest: Manifest, modality: Modality, positive: str | None) -> tu
         positive = next((name for name in ("malignant", "idc") if name in labels), None)
     if positive is None or positive not in labels:
         raise InvalidInput(f"Say with --positive which label counts as positive. Labels: {', '.join(labels)}.")
+    require_positive_apart(labels, positive)
     if len(labels) < 2:
         raise InvalidInput(f"Training needs at least two classes; the manifest has only {labels[0]}.")
     if modality is Modality.MAMMOGRAPHY and len(labels) > 2:

@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InvalidInput
+from core.evaluation.tables.labels import require_one_spelling
 from core.files import undone_by
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
@@ -50,7 +51,7 @@ def cases_in(source: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
     manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
     if manifest is not None:
         read = read_manifest(manifest)
-        notes += [f"{n} rows left out: {reason}." for reason, n in read.left_out.items() if n]
+        notes += [*(f"{n} rows left out: {reason}." for reason, n in read.left_out.items() if n), *read.remarks]
         return read.cases, folder
     files = sorted([*pictures_under(source), *dicom_files_under(source)], key=in_counting_order)
     if not files:
@@ -64,6 +65,8 @@ def cases_in(source: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
         notes += imported.notes
         cases = imported.cases.fillna("").astype(str)
     cases = cases[cases["label"] != ""].reset_index(drop=True)
+    first = {label: int(place) + 1 for place, label in reversed(list(cases["label"].items()))}
+    require_one_spelling(first, first, "picture")
     if cases["label"].nunique() > LABELS_MOST:
         raise InvalidInput(
             f"The pictures lie in {cases['label'].nunique()} folders, too many to be classes. Put them into one folder "

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import AppError, InvalidInput
+from core.evaluation.tables.identifiers import normal_id, similar_ids
 from core.files import write_whole
 from core.models.cards import Card
 from core.records.data_sets import files_dir
@@ -103,6 +104,7 @@ def check_leakage(
     cases = cases.assign(_bytes=list(looks.sha256))
     findings = [
         *leaks(cases, manifest.lines),
+        *_similar_names(cases, manifest.lines),
         *_leaking_near_duplicates(cases, pairs, manifest.lines),
         *_conflicting_labels(cases, pairs, manifest),
         *_unusable_files(looks, manifest.lines),
@@ -121,7 +123,7 @@ def check_leakage(
 def with_split(cases: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
     """The cases with a `split` in the words of `SPLITS`, and whether the manifest had one itself."""
     if "split" in cases and (cases["split"] != "").any():
-        return cases.assign(split=cases["split"].str.lower().replace(_SPELLINGS)), True
+        return cases.assign(split=cases["split"].map(normal_id).str.lower().replace(_SPELLINGS)), True
     return cases.assign(split=split_cases(cases)), False
 
 
@@ -151,6 +153,24 @@ def leaks(cases: pd.DataFrame, lines: Sequence[int] = ()) -> list[Finding]:
                 )
             )
     return found
+
+
+def _similar_names(cases: pd.DataFrame, lines: Sequence[int]) -> Iterable[Finding]:
+    """Patients and groups that may be one and are counted apart, so that no check sees them on both sides."""
+    split = cases["split"].to_numpy()
+    for column in ("patient", "group"):
+        if column not in cases:
+            continue
+        names = cases[column].to_numpy(str)
+        found = similar_ids(names, range(len(cases)))
+        apart = [one for one in found if len({part for at in one for part in split[names == names[at]]} - {""}) > 1]
+        if found:
+            sentence = (
+                f"{len(found)} times, names of {column}s differ only in capital letters, blanks, hyphens or leading "
+                f"zeros and count as different {column}s; {len(apart)} times they are in more than one split, which "
+                "leaks if they are one."
+            )
+            yield Finding(f"{column}s that may be one", WARNING, len(found), sentence, _lines(found, lines))
 
 
 def _leaking_near_duplicates(cases: pd.DataFrame, pairs: Sequence[Pair], lines: Sequence[int]) -> Iterable[Finding]:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.tables.scores import require_one_spelling
+from core.evaluation.tables.identifiers import (
+    outer_stripped,
+    similar_ids,
+    similar_ids_sentence,
+    with_normal_ids,
+    without_nobody,
+)
+from core.evaluation.tables.labels import NO_CLASS, require_classes, require_one_spelling, spelling
 from core.files import write_whole
 
 NO_LABEL = "no label"
+_COLUMNS = (
+    "file", "label", "patient", "group", "split", "fold", "mask", "source", "md5", "sha256", "label_conflict_with",
+    "modality", "laterality", "view",
+)  # fmt: skip
+"""Columns with a meaning, found with other capital letters too."""
+_OTHER_NAMES = {"patientid": "patient", "patientno": "patient", "patientnumber": "patient", "subjectid": "patient"}
+_IDS, _HASHES = ("patient", "group"), ("md5", "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,7 @@ class Manifest:
     left_out: why rows of the CSV are not among the cases -> how many.
     sha256: over file names and labels of the cases, in order: the same cases give the same hash.
     lines: where each case stands in the CSV; the first row below the column names is line 2.
+    remarks: sentences on patients and groups whose names may be one.
     """
 
     cases: pd.DataFrame
@@ -33,36 +49,39 @@ class Manifest:
     left_out: Mapping[str, int]
     sha256: str
     lines: tuple[int, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def read_manifest(
-    path: Path, *, root: Path | None = None, where: Sequence[str] = (), allow_repeats: bool = False
+    path: Path,
+    *,
+    root: Path | None = None,
+    where: Sequence[str] = (),
+    allow_repeats: bool = False,
+    allow_synonyms: bool = False,
 ) -> Manifest:
     """Read and check a manifest; `root` defaults to its folder, `where` keeps rows with COLUMN=VALUE, or
     one of several values with "|" between (all conditions).
 
     Rows without a label, and rows whose `label_conflict_with` names look-alikes of another label, are left out and
-    counted. `allow_repeats` is for looking at a manifest that lists a file twice. Raises `NotFound` or `InvalidInput`.
+    counted. `allow_repeats` is for looking at a manifest that lists a file twice, `allow_synonyms` for who asks what
+    each label means. Raises `NotFound` or `InvalidInput`.
     """
     if not path.is_file():
         raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
-    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
-    try:
-        _require_different_names(pd.read_csv(path, header=None, nrows=1, **options), path.name)
-        cases = pd.read_csv(path, **options)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InvalidInput(f"{path.name} is not a CSV file in UTF-8 ({type(error).__name__}).") from error
-    cases.columns = [str(name).strip() for name in cases.columns]
+    cases = _cells(path)
     missing = {"file", "label"} - set(cases.columns)
     if missing:
         raise InvalidInput(f"{path.name} has no column {' and no column '.join(sorted(missing))}; both are needed.")
-    # A carriage return within a cell would be written without quotes, and end the row when it is read again.
-    cases = cases.fillna("").apply(lambda column: column.str.strip().str.replace("\r", "\n", regex=False))
+    cases = without_nobody(with_normal_ids(cases, _IDS), _IDS).assign(
+        **{name: cases[name].str.lower() for name in _HASHES if name in cases}
+    )
     for condition in where:
         column, equals, value = condition.partition("=")
         if not equals or column not in cases.columns:
             raise InvalidInput(f"--where needs COLUMN=VALUE with one of the columns: {', '.join(cases.columns)}.")
         cases = cases[cases[column].isin(value.split("|"))]
+    cases = cases.assign(label=cases["label"].map(lambda label: "" if spelling(label) in NO_CLASS else label))
     left_out = {NO_LABEL: int((cases["label"] == "").sum())}
     cases = cases[cases["label"] != ""]
     if "label_conflict_with" in cases:
@@ -70,10 +89,8 @@ def read_manifest(
         cases = cases[cases["label_conflict_with"] == ""]
     if cases.empty:
         raise InvalidInput(f"{path.name} has no labelled row left to use.")
-    lines = tuple(int(position) + 2 for position in cases.index)
-    require_one_spelling(
-        cases["label"], dict(zip(reversed(cases["label"].tolist()), reversed(lines), strict=True)), "line"
-    )
+    lines = tuple(int(number) for number in cases.index)
+    _require_labels(cases["label"], lines, allow_synonyms=allow_synonyms)
     cases = cases.reset_index(drop=True)
     for column in ("file", "mask"):
         if column in cases:
@@ -81,7 +98,57 @@ def read_manifest(
             _require_inside(cases[column], lines, path.name, column)
     if not allow_repeats:
         _require_once(cases["file"], lines, path.name)
-    return Manifest(cases, root or path.parent, left_out, _digest(cases), lines)
+    return Manifest(cases, root or path.parent, left_out, _digest(cases), lines, _remarks(cases, lines))
+
+
+def _cells(path: Path) -> pd.DataFrame:
+    """All cells as text without blanks around it; the index is the row as a spreadsheet counts it."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [[outer_stripped(cell) for cell in row] for row in csv.reader(stream, strict=True)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(f"{path.name} is not a CSV file in UTF-8 ({type(error).__name__}).") from error
+    if not rows or any("\0" in cell for row in rows for cell in row):
+        raise InvalidInput(f"{path.name} is not a CSV file in UTF-8: it is empty, or no text.")
+    names = _column_names([name or f"Unnamed: {place}" for place, name in enumerate(rows[0])])
+    twice = sorted(name for name, n in Counter(names).items() if n > 1)
+    if twice:
+        raise InvalidInput(f"{path.name} has two columns {twice[0][:100]!r}. Give each column a name of its own.")
+    body = {number: row for number, row in enumerate(rows[1:], start=2) if any(row)}
+    for number, row in body.items():
+        if any(row[len(names) :]):
+            raise InvalidInput(
+                f"Line {number} of {path.name} has {len(row)} cells and the header {len(names)}. Put a cell with a "
+                "comma in it between quotes."
+            )
+        # A carriage return within a cell would be written without quotes, and end the row when it is read again.
+        body[number] = [cell.replace("\r", "\n") for cell in (row + [""] * len(names))[: len(names)]]
+    return pd.DataFrame(list(body.values()), columns=names, index=list(body), dtype=object)
+
+
+def _column_names(header: Sequence[str]) -> list[str]:
+    """The columns with a meaning as they are called here: a patient under "PatientID" is one that is never parted."""
+    names = list(header)
+    for place, name in enumerate(header):
+        bare = name.casefold().replace("_", "").replace(" ", "")
+        meant = name.casefold() if name.casefold() in _COLUMNS else _OTHER_NAMES.get(bare, name)
+        if meant not in names:
+            names[place] = meant
+    return names
+
+
+def _require_labels(labels: pd.Series, lines: Sequence[int], *, allow_synonyms: bool = False) -> None:
+    line_of = dict(zip(reversed(labels.tolist()), reversed(lines), strict=True))
+    if not allow_synonyms:
+        require_classes(line_of, line_of, "line")
+    require_one_spelling(line_of, line_of, "line", allow_synonyms=allow_synonyms)
+
+
+def _remarks(cases: pd.DataFrame, lines: Sequence[int]) -> tuple[str, ...]:
+    found = (
+        similar_ids_sentence(similar_ids(cases[name], lines), f"{name}s", "line") for name in _IDS if name in cases
+    )
+    return tuple(sentence for sentence in found if sentence)
 
 
 def joined(manifests: Sequence[Manifest]) -> Manifest:
@@ -99,7 +166,10 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
         for reason, n in one.left_out.items():
             left_out[reason] = left_out.get(reason, 0) + n
     lines = tuple(line for one in manifests for line in one.lines)
-    return Manifest(cases, first.root, left_out, _digest(cases), lines)
+    if len(lines) == len(cases):
+        _require_labels(cases["label"], lines)
+    remarks = tuple(dict.fromkeys(remark for one in manifests for remark in one.remarks))
+    return Manifest(cases, first.root, left_out, _digest(cases), lines, remarks)
 
 
 def _digest(cases: pd.DataFrame) -> str:
@@ -111,14 +181,6 @@ def write_manifest(cases: pd.DataFrame, path: Path) -> None:
     """Write a manifest, whole or not at all; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, cases.to_csv(index=False))
-
-
-def _require_different_names(header: pd.DataFrame, name: str) -> None:
-    """header: one row with the names as they are written; pandas would rename the second of two equal ones."""
-    names = [str(one).strip() for one in header.iloc[0]] if len(header) else []
-    twice = sorted({one for one in names if one and names.count(one) > 1}) if len(set(names)) < len(names) else []
-    if twice:
-        raise InvalidInput(f"{name} has two columns {twice[0][:100]!r}. Give each column a name of its own.")
 
 
 def _require_inside(files: pd.Series, lines: Sequence[int], name: str, column: str) -> None:

@@ -27,6 +27,9 @@ UNPACKED_MIB = 16 * 1024
 ABANDONED_SECONDS = 24 * 3600
 
 
+_NO_PLACE = "This member of the zip is called like a folder of others in it, so it has no place."
+
+
 Progress = Callable[[str, float], None]
 """Called with a sentence and how much is done, 0 to 1."""
 
@@ -64,9 +67,11 @@ def unpack(archive: Path, folder: Path, settings: Settings, progress: Progress) 
         path = (folder / member.path).resolve()
         if not path.is_relative_to(folder.resolve()):
             raise InvalidInput("A member of the zip has a name that points outside it.")
-        with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # a file where a folder is: left out
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(member.data)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            refused[_NO_PLACE] = refused.get(_NO_PLACE, 0) + 1
         n_read += len(member.data)
         progress("Unpacking", min(n_read / total, 1.0))
     return [f"{n} left out: {sentence}" for sentence, n in refused.items()]

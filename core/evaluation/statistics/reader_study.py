@@ -34,7 +34,8 @@ class ReaderStudy:
     """Who scored which case under which modality.
 
     scores: (modalities, readers, cases), NaN where there is no read; higher is more suspicious. is_positive: (cases,)
-    bool. patients: (cases,) or None where every case is a patient of its own.
+    bool. patients: (cases,) or None where every case is a patient of its own. remarks: sentences on cases and patients
+    that may be one.
     """
 
     modalities: tuple[str, ...]
@@ -42,6 +43,7 @@ class ReaderStudy:
     is_positive: np.ndarray
     scores: np.ndarray
     patients: np.ndarray | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def fully_crossed(self) -> bool:

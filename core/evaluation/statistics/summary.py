@@ -166,7 +166,7 @@ def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[s
             "Some patients have several cases. Paired tests and intervals count patients; standard errors and p of "
             "the plain DeLong test, where they are printed, take cases to be independent."
         )
-    return [*found, *(str(column) for column in table.left_out)]
+    return [*found, *table.remarks, *(str(column) for column in table.left_out)]
 
 
 _SEED = re.compile(r"^(?P<model>.+?)[-_ @:]*seed[-_ =]?(?P<seed>\d+)(?P<rest>.*)$", re.IGNORECASE)

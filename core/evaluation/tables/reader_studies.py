@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
+from core.evaluation.tables.identifiers import names_nobody, normal_id, similar_ids, similar_ids_sentence
+from core.evaluation.tables.labels import number_of
 from core.evaluation.tables.rjafroc import read_workbook
 from core.evaluation.tables.scores import csv_cells
 
@@ -54,20 +57,46 @@ def _from_long_table(content: bytes) -> ReaderStudy:
     reads: list[Read] = []
     truths: dict[str, bool] = {}
     patients: dict[str, str] = {}
+    for name in set(place) - {"score"}:
+        table.isetitem(place[name], table.iloc[:, place[name]].map(normal_id))
+    numbers = [int(number) for number in table.index]
+    for name in ("reader", "modality"):
+        _require_one_name(table.iloc[:, place[name]], numbers, name)
     for number, row in zip(table.index, table.to_numpy(), strict=True):
         cell = {name: row[at] for name, at in place.items()}
+        empty = [name for name in cell if name != "score" and not cell[name]]
+        if empty:
+            raise InvalidInput(f"Row {number} has no {empty[0]}. Fill it in or leave the row out.")
         _state(truths, cell["case"], _truth(cell["truth"], number), "truth", number)
         if "patient" in cell:
+            if names_nobody(cell["patient"]):
+                raise InvalidInput(f"Row {number}: nobody knows this patient. Repeat the case there.")
             _state(patients, cell["case"], cell["patient"], "patient", number)
         if cell["score"].upper() not in ("", "NA"):
             reads.append((cell["modality"], cell["reader"], cell["case"], _score(cell["score"], number)))
-    return _study(reads, truths, patients)
+    remarks = [
+        similar_ids_sentence(similar_ids(table.iloc[:, place[name]], numbers), f"{name}s")
+        for name in ("patient", "case")
+        if name in place
+    ]
+    return replace(_study(reads, truths, patients), remarks=tuple(filter(None, remarks)))
+
+
+def _require_one_name(names: Iterable[str], numbers: Sequence[int], what: str) -> None:
+    """Refuse readers or modalities that may be one: half of the reads would be of nobody else's."""
+    found = similar_ids(names, numbers)
+    if found:
+        rows = ", ".join(map(str, found[0]))
+        raise InvalidInput(
+            f"Rows {rows}: names of a {what} differ only in capital letters, blanks, hyphens or leading zeros. Write "
+            f"each {what} in one way, or give two of them names that cannot be mistaken."
+        )
 
 
 def _from_imrmc(text: str) -> ReaderStudy:
     reads: list[Read] = []
     truths: dict[str, bool] = {}
-    began = False
+    began, numbers = False, []
     for number, line in enumerate(text.splitlines(), start=1):
         if not began or not line.strip():
             began = began or line.strip().upper() == BEGIN
@@ -75,12 +104,16 @@ def _from_imrmc(text: str) -> ReaderStudy:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != 4:
             raise InvalidInput(f"Row {number} has {len(cells)} cells; iMRMC's rows have reader, case, modality, score.")
-        reader, case, modality, score = cells
+        reader, case, modality, score = (normal_id(cell) for cell in cells)
         if reader == TRUTH_READER:
             _state(truths, case, _truth(score, number), "truth", number)
         else:
             reads.append((modality, reader, case, _score(score, number)))
-    return _study(reads, truths, {})
+            numbers.append(number)
+    _require_one_name((read[0] for read in reads), numbers, "modality")
+    _require_one_name((read[1] for read in reads), numbers, "reader")
+    remark = similar_ids_sentence(similar_ids((read[2] for read in reads), numbers), "cases")
+    return replace(_study(reads, truths, {}), remarks=(remark,) if remark else ())
 
 
 def _from_workbook(content: bytes) -> ReaderStudy:
@@ -99,10 +132,7 @@ def _truth(text: str, number: int) -> bool:
 
 
 def _score(text: str, number: int) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number_of(text)
     if not math.isfinite(value):
         raise InvalidInput(f"Row {number}: the score is not a number. Leave it empty where there is no read.")
     return value

@@ -16,6 +16,7 @@ from openpyxl import Workbook
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
+from core.evaluation.tables.identifiers import normal_id
 from core.evaluation.tables.workbooks import Sheet, read_sheets, sheet_names
 
 TRUTH, FALSE_POSITIVE, TRUE_POSITIVE = "TRUTH", ("FP", "NL"), ("TP", "LL")
@@ -71,7 +72,7 @@ def _truths(sheet: Sheet) -> dict[str, str]:
 
 def _text(cell: Any) -> str:
     """A number that is whole without its decimals: Excel knows no others."""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else normal_id(str(cell))
 
 
 def write_workbook(study: ReaderStudy) -> bytes:

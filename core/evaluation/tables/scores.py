@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import unicodedata
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,29 @@ import pandas as pd
 from scipy.special import expit
 
 from core.errors import InvalidInput, NotFound
+from core.evaluation.tables.identifiers import (
+    names_nobody,
+    normal_id,
+    outer_stripped,
+    similar_ids,
+    similar_ids_sentence,
+    with_normal_ids,
+)
+from core.evaluation.tables.labels import (
+    BENIGN,
+    ILL,
+    NEGATIVE,
+    NO_CLASS,
+    NORMAL,
+    denies,
+    meaning,
+    meaning_of_column,
+    number_of,
+    require_classes,
+    require_one_spelling,
+    require_positive_apart,
+    spelling,
+)
 
 KEYS = ("case", "patient", "label")
 BOOKKEEPING = ("fold", "seed", "split")
@@ -32,9 +55,29 @@ MAX_LETTERS = 1_000
 """Of one cell. Texts of a column are kept side by side in memory, each with as much room as the longest."""
 MISSING = ("", "NA")
 """What an absent score looks like: an empty cell, or R's word for it."""
-_NO_LABEL = ("na", "n/a", "nan", "null", "#n/a")
-"""What programs write where nothing is known: no class of cases, which would count as negative."""
+_NOTHING = (*NO_CLASS, "none")
+"""What people and programs write into a cell that is empty."""
+_OTHER_SIGNS = {0x2212: "-", 0x2013: "-", 0xB7: ".", 0x22C5: ".", 0x66B: ".", 0x3B: ".", 0xFF0E: "."}
+_WORD_FROM = 3
+"""Letters of a label from which a column's name that begins or ends with it is taken for its name."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Commas(StrEnum):
+    """What the commas in the numbers of a column can be, by where they stand in all of them."""
+
+    DECIMALS = "decimals"
+    THOUSANDS = "thousands"
+    EITHER = "either"
+
+
+_COMMAS_SENTENCE = {
+    Commas.DECIMALS: "its decimals are written with commas. Write them with points.",
+    Commas.THOUSANDS: "the commas in its numbers part thousands. If it holds scores, bring them to 0 to 1 first.",
+    Commas.EITHER: "the commas in its numbers may part thousands or begin decimals, so nobody can know what they are. "
+    "Write decimals with points and thousands without commas.",
+}
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
 class Scale(StrEnum):
@@ -60,28 +103,35 @@ class ClassScores:
 class LeftOut:
     """A column of numbers that was not taken as scores. name: of the column, or of the model of `model:class` columns.
 
-    low, high: its range. scale: what its numbers would be, if they are scores; None where they cannot be.
-    has_commas: whether decimals are written with commas in it. no_numbers: how many of its cells are neither empty nor
-    numbers. other_label: the label that it is named for, where another one counts as positive.
+    low, high: its range. scale: what its numbers would be, if they are scores; None where they cannot be. commas: what
+    commas in its numbers are. no_numbers: how many of its cells are neither empty nor numbers. other_label: the label
+    that it is named for, where another one counts as positive. is_empty: it holds nothing, and has no range.
+    has_some_signs: some of its numbers have a sign of per cent, and others none.
     """
 
     name: str
     low: float
     high: float
     scale: Scale | None
-    has_commas: bool = False
+    commas: Commas | None = None
     no_numbers: int = 0
     other_label: str = ""
+    is_empty: bool = False
+    has_some_signs: bool = False
 
     def __str__(self) -> str:
         what = f"The column {self.name!r} was not taken as scores"
         if self.other_label:
             return f"{what} of the positive label: by its name they are those of {self.other_label!r}."
-        if self.has_commas:
-            return f"{what}: its decimals are written with commas. Write them with points."
+        if self.is_empty:
+            return f"{what}: it holds no value in any row. If a scorer's are missing, fill them in."
+        if self.commas is not None:
+            return f"{what}: {_COMMAS_SENTENCE[self.commas]}"
         if self.no_numbers:
             cells = "1 of its cells is" if self.no_numbers == 1 else f"{self.no_numbers} of its cells are"
             return f"{what}: {cells} no number. If it holds scores, correct them or leave these cells empty."
+        if self.has_some_signs:
+            return f"{what}: some of its numbers have a sign of per cent and others none. Write all in one way."
         what = f"{what}, which lie between 0 and 1: its numbers run from {self.low:g} to {self.high:g}. If it holds"
         if self.scale is None:
             return f"{what} scores, bring them to 0 to 1 first."
@@ -97,7 +147,8 @@ class ScoreTable:
     compared. is_positive: (n,) bool, None with it. scorers: name -> (n,) float64 in [0, 1], NaN where the scorer has
     no score, in the order of the columns. class_scorers: those that gave a probability for each class. subgroups: all
     other columns, as text, one row a case. left_out: those of them that hold numbers, which may be scores on another
-    scale. sha256: of the file and of what was said of its scales.
+    scale, or nothing at all. remarks: sentences on names of cases and patients that may be one. sha256: of the file and
+    of what was said of its scales.
     """
 
     cases: np.ndarray
@@ -109,6 +160,7 @@ class ScoreTable:
     class_scorers: Mapping[str, ClassScores] = field(default_factory=dict)
     subgroups: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[str, ...] = ()
     sha256: str = ""
 
     @property
@@ -136,8 +188,7 @@ def read_scores(
     are; they are scorers, too.
     """
     data = _bytes_of(source)
-    cells = csv_cells(data)
-    _check_keys(cells)
+    cells = _checked_cells(data)
     labels, positive_label = _labels(cells, positive)
     classes = tuple(sorted(set(labels.tolist())))
     names = [name for name in cells.columns if name not in KEYS]
@@ -158,6 +209,7 @@ def read_scores(
         wanted = list(dict.fromkeys(_owner(name, groups) if name in of_classes else name for name in names))
     else:
         wanted = _named(scorers, names, groups)
+        _require_of_positive(cells, wanted, classes, positive_label)
     if not wanted:
         words = [str(one) for one in left_out[:3]] or ["Divide percentages by 100, or name the scorers."]
         raise InvalidInput(" ".join(["No column holds scores: mostly numbers between 0 and 1.", *words]))
@@ -173,6 +225,7 @@ def read_scores(
         class_scorers=of_classes_found,
         subgroups=cells[[name for name in cells.columns if name not in KEYS and name not in used]],
         left_out=left_out,
+        remarks=_remarks(cells),
         sha256=hashlib.sha256(
             data + "".join(f"\0{name}\0{scale}" for name, scale in sorted(scaled.items())).encode()
         ).hexdigest(),
@@ -181,26 +234,10 @@ def read_scores(
 
 def left_out_columns(data: bytes) -> tuple[LeftOut, ...]:
     """The columns that `read_scores` does not take as scores by itself, for the question what they are."""
-    cells = csv_cells(_bytes_of(data))
-    _check_keys(cells)
+    cells = _checked_cells(_bytes_of(data))
     labels, _ = _labels(cells, None)
     names = [name for name in cells.columns if name not in (*KEYS, *BOOKKEEPING) and not _is_mostly_scores(cells[name])]
     return _left_out(cells, names, _class_groups(list(cells.columns), tuple(sorted(set(labels.tolist())))))
-
-
-def require_one_spelling(labels: Iterable[str], row_of: Mapping[str, int], row_word: str = "row") -> None:
-    """Refuse labels that differ only in capital letters, blanks or forms of one letter: one class would become two.
-
-    row_of: label -> a row that holds it, for the sentence.
-    """
-    first: dict[str, str] = {}
-    for label in sorted(set(labels), key=lambda label: row_of[label]):
-        other = first.setdefault(_spelling(label), label)
-        if other != label:
-            raise InvalidInput(
-                f"The labels {other!r} ({row_word} {row_of[other]}) and {label!r} ({row_word} {row_of[label]}) differ "
-                "only in how they are spelled. Spell each class in one way."
-            )
 
 
 def label_names(data: bytes) -> tuple[str, ...]:
@@ -208,8 +245,7 @@ def label_names(data: bytes) -> tuple[str, ...]:
 
     Empty where the labels are 0 and 1: 1 is positive then.
     """
-    cells = csv_cells(_bytes_of(data))
-    _check_keys(cells)
+    cells = _checked_cells(_bytes_of(data))
     labels, positive = _labels(cells, None)
     return () if positive is not None else tuple(sorted(set(labels.tolist())))
 
@@ -236,7 +272,7 @@ def safe_csv(table: pd.DataFrame) -> str:
 
 def starts_formula(text: str) -> bool:
     """Whether a spreadsheet would compute the cell instead of showing it; a plain negative number is harmless."""
-    return text.startswith(FORMULA_STARTS) and np.isnan(_number(text))
+    return text.startswith(FORMULA_STARTS) and np.isnan(number_of(text))
 
 
 # ---- from bytes to cells -----------------------------------------------------------------------------------------
@@ -276,18 +312,18 @@ def csv_cells(data: bytes, needed: str = "case,patient,label and scorers") -> pd
         what = "its quotes do not match"
         what = f"a cell is far too long, or {what}" if "limit" in str(error) else what
         raise InvalidInput(f"The file is not a CSV table: {what}. Save it as CSV again.") from None
-    header = [name.strip() for name in rows[0]] if rows else []
+    header = [outer_stripped(name) for name in rows[0]] if rows else []
     if not any(header):
         raise InvalidInput(f"The file has no header. The first row names the columns: {needed}.")
     _check_header(header)
     body: list[list[str]] = []
     numbers: list[int] = []
     for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
+        if not any(outer_stripped(cell) for cell in row):
             continue
         if len(row) != len(header):
             raise InvalidInput(f"Row {number} has {len(row)} cells and the header {len(header)}. Make them equal.")
-        cells = [cell.strip() for cell in row]
+        cells = [outer_stripped(cell) for cell in row]
         if max(map(len, cells)) > MAX_LETTERS:
             raise InvalidInput(f"A cell in row {number} is longer than {MAX_LETTERS:,} letters. Shorten it.")
         body.append(cells)
@@ -311,9 +347,16 @@ def _check_header(header: Sequence[str]) -> None:
             )
         if len(name) > 100:
             raise InvalidInput(f"The name of column {position} is longer than 100 letters. Shorten it.")
-    twice = [name for name, n in Counter(header).items() if n > 1]
+    twice = [name for name, n in Counter(map(normal_id, header)).items() if n > 1]
     if twice:
         raise InvalidInput(f"Two columns are named {twice[0]!r}. Give each its own name.")
+
+
+def _checked_cells(data: bytes) -> pd.DataFrame:
+    """As `csv_cells`, of a table of scores: cases and patients in the form in which names are compared."""
+    cells = with_normal_ids(csv_cells(data), ("case", "patient"))
+    _check_keys(cells)
+    return cells
 
 
 def _check_keys(cells: pd.DataFrame) -> None:
@@ -330,11 +373,16 @@ def _check_keys(cells: pd.DataFrame) -> None:
                 raise InvalidInput(
                     f"The {name} in row {number} begins like a spreadsheet's formula. Begin it with a letter or digit."
                 )
-    cases = cells["case"].map(_visible)
-    again = cases.duplicated()
+    nobody = cells.index[cells["patient"].map(names_nobody)]
+    if len(nobody):
+        raise InvalidInput(
+            f"The patient in row {nobody[0]} says that nobody knows who it is, and all such rows would count as one "
+            "patient. Where every case is a patient of its own, repeat the case there."
+        )
+    again = cells["case"].duplicated()
     if again.any():
         second = cells.index[again][0]
-        first = cells.index[cases == cases[second]][0]
+        first = cells.index[cells["case"] == cells["case"][second]][0]
         raise InvalidInput(f"Rows {first} and {second} name the same case. Keep one of them.")
 
 
@@ -342,7 +390,7 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
     """(n,) text labels, "0" and "1" where they are numbers, and the positive one, if it is known."""
     labels = cells["label"].to_numpy(str)
     different = sorted(set(labels.tolist()))
-    numbers = {text: _number(text) for text in different}
+    numbers = {text: number_of(text) for text in different}
     if all(not np.isnan(value) for value in numbers.values()):
         strange = [text for text, value in numbers.items() if value not in (0, 1)]
         if strange:
@@ -352,7 +400,7 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
         different, positive = sorted(set(labels.tolist())), positive if positive is not None else "1"
     else:
         row_of = dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
-        _require_labels(numbers, row_of)
+        require_classes(different, row_of)
         require_one_spelling(different, row_of)
     known = ", ".join(different)
     if len(different) > 10 or len(known) > 400:
@@ -361,22 +409,11 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
         raise InvalidInput(f"All {len(labels)} cases have the same label. Measures need positive and negative cases.")
     if positive is not None and positive not in different:
         raise InvalidInput(f"No case is labelled {positive!r}. The labels are: {known}.")
-    return labels, positive
-
-
-def _require_labels(numbers: Mapping[str, float], row_of: Mapping[str, int]) -> None:
-    """Refuse what is no class beside others: each of these cases would count as negative, a cancer too.
-
-    numbers: the different labels -> their value, NaN for words. row_of: label -> a row that holds it.
-    """
-    unknown = [row_of[text] for text in numbers if _visible(text).casefold() in _NO_LABEL]
-    if unknown:
-        raise InvalidInput(
-            f"The label in row {min(unknown)} says that nothing is known. Fill it in or leave the row out."
+    if positive is not None:
+        require_positive_apart(
+            different, positive, dict(zip(reversed(labels.tolist()), reversed(cells.index.tolist()), strict=True))
         )
-    names = [row_of[text] for text, value in numbers.items() if np.isnan(value)]
-    if len({value for value in numbers.values() if value in (0, 1)}) == 2:
-        raise InvalidInput(f"The label in row {min(names)} is a word, and others are 0 and 1. Write all in one way.")
+    return labels, positive
 
 
 # ---- from cells to scorers ---------------------------------------------------------------------------------------
@@ -392,11 +429,11 @@ def _class_groups(names: Sequence[str], classes: tuple[str, ...]) -> dict[str, l
     complete = {
         model: columns
         for model, columns in groups.items()
-        if {_spelling(label) for label in classes} <= {_spelling(column.rpartition(":")[2]) for column in columns}
+        if {spelling(label) for label in classes} <= {spelling(column.rpartition(":")[2]) for column in columns}
     }
-    by_spelling = {_spelling(name): name for name in names}
-    if all(_spelling(label) in by_spelling for label in classes):
-        complete[""] = [by_spelling[_spelling(label)] for label in classes]
+    by_spelling = {spelling(name): name for name in names}
+    if all(spelling(label) in by_spelling for label in classes):
+        complete[""] = [by_spelling[spelling(label)] for label in classes]
     return complete
 
 
@@ -420,7 +457,7 @@ def _read_scorers(
     positive: str | None,
     scaled: Mapping[str, Scale],
 ) -> tuple[dict[str, np.ndarray], dict[str, ClassScores]]:
-    labels = {_spelling(label): label for label in classes}
+    labels = {spelling(label): label for label in classes}
     scorers: dict[str, np.ndarray] = {}
     of_classes: dict[str, ClassScores] = {}
     for name in wanted:
@@ -434,7 +471,7 @@ def _read_scorers(
             continue
         columns = groups[name]
         suffixes = tuple(column.rpartition(":")[2] for column in columns)
-        suffixes = tuple(labels.get(_spelling(suffix), suffix) for suffix in suffixes)
+        suffixes = tuple(labels.get(spelling(suffix), suffix) for suffix in suffixes)
         if len(set(suffixes)) < len(suffixes):
             raise InvalidInput(f"Two columns of {name or 'the labels'} are of one class. Leave one of them out.")
         values = np.column_stack([_column(cells, column, scaled.get(column)) for column in columns])
@@ -450,7 +487,7 @@ def _read_scorers(
 
 
 def _is_mostly_scores(column: pd.Series) -> bool:
-    values = np.array([_number(text) for text in column if text not in MISSING])
+    values = np.array([number_of(text) for text in column if text not in MISSING])
     return len(values) > 0 and float(((values >= 0) & (values <= 1)).mean()) > 0.5
 
 
@@ -467,68 +504,141 @@ def _scaled(cells: pd.DataFrame, scales: Mapping[str, Scale], groups: Mapping[st
 
 
 def _left_out(cells: pd.DataFrame, names: Iterable[str], groups: Mapping[str, Sequence[str]]) -> tuple[LeftOut, ...]:
-    """Of these columns, that hold no probabilities, those that are mostly numbers; one for the columns of a model."""
+    """Of these columns, that hold no probabilities, those that are mostly numbers, and those that hold nothing; one for
+    the columns of a model."""
     found: dict[str, list[float]] = {}
-    with_commas: set[str] = set()
+    commas: dict[str, Commas] = {}
     no_numbers: Counter[str] = Counter()
+    empty: dict[str, None] = {}
+    signs: dict[str, bool] = {}
     for name in names:
+        model = next((model for model, columns in groups.items() if model and name in columns), name)
         texts = [text for text in cells[name] if text not in MISSING]
-        values = [value for text in texts if np.isfinite(value := _score(text.replace(",", ".", 1)))]
+        if all(text.casefold() in _NOTHING for text in texts):
+            empty[model] = None
+            continue
+        of_column = _commas(texts)
+        values = [value for text in texts if np.isfinite(value := _score(_pointed(text, of_column)))]
+        meant = [value for text in texts if np.isfinite(value := _score(_meant(_pointed(text, of_column))))]
+        n_real = sum(text.casefold() not in _NOTHING for text in texts)
         # Some fractions among words are scores of which most are unreadable; whole numbers among words are grades.
-        if len(values) > 0.5 * len(texts) or any(0 < value < 1 for value in values):
-            model = next((model for model, columns in groups.items() if model and name in columns), name)
-            found.setdefault(model, []).extend(values)
+        if len(meant) > 0.5 * n_real or any(0 < value < 1 for value in meant):
+            found.setdefault(model, []).extend(meant)
             no_numbers[model] += len(texts) - len(values) if len(values) <= 0.5 * len(texts) else 0
-            if any("," in text and np.isfinite(_score(text.replace(",", ".", 1))) for text in texts):
-                with_commas.add(model)
+            signs[model] = signs.get(model, False) or _has_some_signs(texts)
+            if of_column is not None:
+                commas[model] = of_column
     left_out = []
     for name, values in found.items():
         low, high = min(values), max(values)
-        has_commas = name in with_commas
         scale = Scale.LOG_ODDS if low < 0 else Scale.PER_CENT if high <= 100 else None
-        scale = None if has_commas or no_numbers[name] else scale
-        left_out.append(LeftOut(name, low, high, scale, has_commas, no_numbers[name]))
-    return tuple(left_out)
+        scale = None if name in commas or no_numbers[name] or signs[name] else scale
+        left_out.append(LeftOut(name, low, high, scale, commas.get(name), no_numbers[name], has_some_signs=signs[name]))
+    return (*left_out, *(LeftOut(name, 0, 0, None, is_empty=True) for name in empty if name not in found))
+
+
+def _commas(texts: Sequence[str]) -> Commas | None:
+    """None where no number has one. "1,000" alone may be a thousand or one."""
+    with_commas = [text for text in texts if "," in text and np.isfinite(_score(text.replace(",", "")))]
+    if not with_commas:
+        return None
+    if not all(_THOUSANDS.fullmatch(text.removesuffix("%").rstrip()) for text in with_commas):
+        return Commas.DECIMALS
+    has_points = any("." in text and np.isfinite(_score(text.replace(",", ""))) for text in texts)
+    return Commas.THOUSANDS if has_points or any(text.count(",") > 1 for text in with_commas) else Commas.EITHER
+
+
+def _pointed(text: str, commas: Commas | None) -> str:
+    """A number as a program writes it: with a point before its decimals and nothing between its thousands."""
+    if commas is Commas.DECIMALS and "," in text:
+        return text.replace(".", "").replace(",", ".")
+    return text.replace(",", "") if commas is not None else text
+
+
+def _meant(text: str) -> str:
+    """A number without what people and programs put around and into one: quotes, brackets, "~", "<", other points and
+    minus signs, gaps between thousands."""
+    text = text.strip("'\"\u2019()[]~\u2248<>\u2264\u2265 ").translate(_OTHER_SIGNS)
+    return re.sub(r"(?<=\d)[\s'\u2019](?=\d{3})", "", text)
+
+
+def _has_some_signs(texts: Sequence[str]) -> bool:
+    """Whether numbers other than 0 are written with a sign of per cent and without one."""
+    signed = {text.endswith("%") for text in texts if np.isfinite(value := _score(text)) and value}
+    return len(signed) == 2
 
 
 def _of_other_labels(
     cells: pd.DataFrame, names: Iterable[str], classes: Sequence[str], positive: str | None
 ) -> tuple[LeftOut, ...]:
     """Columns that by their names give the probability of a label that is not the positive one."""
-    others = {_spelling(label): label for label in classes if positive is not None and label != positive}
     found = []
     for name in names:
-        label = others.get(_spelling(name)) or others.get(_spelling(name.rpartition(":")[2]))
-        if label is not None:
-            values = [_number(text) for text in cells[name]]
+        label = _other_label(name, classes, positive)
+        if label:
+            values = [number_of(text) for text in cells[name]]
             found.append(LeftOut(name, float(np.nanmin(values)), float(np.nanmax(values)), None, other_label=label))
     return tuple(found)
 
 
-def _visible(text: str) -> str:
-    """The text without letters that nobody sees (Unicode's Cf: marks of direction, joiners), in one form (NFC)."""
-    return unicodedata.normalize("NFC", "".join(letter for letter in text if unicodedata.category(letter) != "Cf"))
+def _other_label(name: str, classes: Sequence[str], positive: str | None) -> str:
+    """The label that a column is named for, wholly, behind a colon or at either end, unless it is the positive one.
+
+    "p_benign", "net:not_malignant"; where 1 or a word for illness is positive, also "normal". "" for other names.
+    """
+    if positive is None:
+        return ""
+    last = name.rpartition(":")[2]
+    others = {spelling(label): label for label in classes if label != positive}
+    if label := others.get(spelling(name)) or others.get(spelling(last)):
+        return label
+    words, wanted = meaning_of_column(name), (ILL,) if positive == "1" else meaning(positive)
+    if any(words[at : at + len(wanted)] == wanted for at in range(len(words) - len(wanted) + 1)):
+        return last if denies(name, positive) else ""
+    known = {meaning(label): label for label in others.values() if len(label) >= _WORD_FROM}
+    if wanted == (ILL,):
+        known |= {(word,): word for word in (BENIGN, NORMAL, NEGATIVE) if (word,) not in known}
+    ends = {words[:n] for n in range(1, 4)} | {words[-n:] for n in range(1, 4)}
+    return next((label for one, label in known.items() if one in ends), "")
 
 
-def _spelling(text: str) -> str:
-    """The same for texts that differ in capital letters, blanks, unseen letters or forms of one letter only (Unicode,
-    TR 15 and 21), and for 0 and 1 however they are written."""
-    spelled = " ".join(unicodedata.normalize("NFKC", _visible(text)).casefold().split())
-    return str(int(number)) if (number := _number(spelled)) in (0, 1) else spelled
+def _require_of_positive(
+    cells: pd.DataFrame, wanted: Iterable[str], classes: Sequence[str], positive: str | None
+) -> None:
+    """Refuse a scorer whose name says that it scores another label than the positive one."""
+    for name in wanted:
+        label = _other_label(name, classes, positive) if name in cells.columns else ""
+        if label:
+            raise InvalidInput(
+                f"The column {name!r} holds by its name the scores of {label!r}, and {positive!r} counts as positive. "
+                "Choose the column of the positive label, or rename this one if it is that."
+            )
+
+
+def _remarks(cells: pd.DataFrame) -> tuple[str, ...]:
+    """Sentences on patients and cases that may be one."""
+    patients = similar_ids(cells["patient"], cells.index)
+    cases = [group for group in similar_ids(cells["case"], cells.index) if group not in patients]
+    found = similar_ids_sentence(patients, "patients"), similar_ids_sentence(cases, "cases")
+    return tuple(sentence for sentence in found if sentence)
 
 
 def _score(text: str) -> float:
     """As `_number`, of a cell that may end in a sign of per cent."""
-    return _number(text.removesuffix("%").rstrip())
+    return number_of(text.removesuffix("%").rstrip())
 
 
 def _column(cells: pd.DataFrame, name: str, scale: Scale | None = None) -> np.ndarray:
     """(n,) float64; NaN for an absent score; everything else that is no number in [0, 1] is refused."""
     texts = cells[name].to_numpy(object)
-    values = np.array([_score(text) if scale is Scale.PER_CENT else _number(text) for text in texts])
+    values = np.array([_score(text) if scale is Scale.PER_CENT else number_of(text) for text in texts])
     if scale is not None:
         values = scale.to_probability(values)
     absent = np.isin(texts.astype(str), MISSING)
+    if scale is Scale.PER_CENT and _has_some_signs(texts.tolist()):
+        raise InvalidInput(
+            f"Some scores of the column {name!r} have a sign of per cent and others none. Write all in one way."
+        )
     wrong = np.flatnonzero(~absent & ~((values >= 0) & (values <= 1)))
     if len(wrong):
         row = cells.index[wrong[0]]
@@ -538,11 +648,3 @@ def _column(cells: pd.DataFrame, name: str, scale: Scale | None = None) -> np.nd
             "column holds, if these are per cent or log odds."
         )
     return np.where(absent, np.nan, values)
-
-
-def _number(text: str) -> float:
-    """NaN for everything that is not a number in digits."""
-    try:
-        return float(text) if "_" not in text else float("nan")
-    except ValueError:
-        return float("nan")

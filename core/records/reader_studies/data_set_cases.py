@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 from sqlalchemy import Connection, delete, insert, select
 
 from core.errors import Conflict
+from core.evaluation.tables.labels import require_positive_apart
 from core.files import undone_by
 from core.imaging.decoded import Limits
 from core.imaging.picture import read_picture
@@ -93,9 +94,12 @@ def _held_back(version: VersionRow) -> tuple[str, ...]:
 
 
 def cases_of_version(db: Database, actor: Actor, asked: CasesOf) -> tuple[StudyCase, ...]:
-    """What is held back of a version, a case a picture or an exam. Raises NotAllowed, NotFound."""
+    """What is held back of a version, a case a picture or an exam. Raises NotAllowed, NotFound, and InvalidInput where
+    another label names the malignant one and would count as benign."""
     with db.read() as connection:
         require_permission(connection, actor, "design_reader_study")
+        counts = data_sets.find_version(connection, asked.version_id).counts
+        require_positive_apart({label for part in counts.values() for label in part}, asked.label)
         return tuple(case for case, _ in _cases(connection, db, asked))
 
 

@@ -9,7 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from core.errors import ModelUnavailable
-from core.evaluation.tables.own_cases import between_splits, cases_of_files, known_to, read_own_cases
+from core.evaluation.tables.own_cases import (
+    between_splits,
+    cases_of_files,
+    is_tested,
+    known_to,
+    read_own_cases,
+    remarks_on,
+)
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from core.records.data_sets import VersionRow
 from pages.parts import tables
@@ -52,7 +59,9 @@ def draw_own(cards: Sequence[Card]) -> None:
             f"Of {shared.of} cases of {plain(tested)}, {shared.n} are known from {plain(known)}: {shared.kinds}.",
             icon=":material/policy:",
         )
-    if not between and (own["split"] != "").any():
+    for remark in remarks_on(own):
+        st.warning(plain(remark), icon=":material/warning:")
+    if not between and own["split"].map(is_tested).any():
         st.success("No case of a test or validation split is known from training.", icon=":material/check:")
     rows: list[dict[str, str | int | None]] = []
     for card in cards:

@@ -125,7 +125,8 @@ def draw_table(actor: SignedIn) -> None:
         title="Reader study", study=study, summary=summary, made_at=datetime.now(UTC), made_by=actor.name,
         site_name=settings().site_name, cut=cut, margin=margin or None,
         registration=[("Table", f"sha256 {hashlib.sha256(file.getvalue()).hexdigest()}")],
-        limits=["How cases, readers and their order were chosen is not in the table that this was computed from."],
+        limits=["How cases, readers and their order were chosen is not in the table that this was computed from.",
+                *study.remarks],
     )  # fmt: skip
     draw_downloads(report, None)
 
@@ -156,6 +157,8 @@ def draw_analysis(study: ReaderStudy, summary: Mapping[str, Any], *, margin: flo
     """Every number that the reads permit."""
     if "note" in summary:
         st.caption(summary["note"])
+    for remark in study.remarks:
+        st.warning(plain(remark), icon=":material/warning:")
     if "area" in summary:
         _draw_areas(study, summary, margin)
     for one in summary["one_shot"]:

@@ -134,6 +134,10 @@ def test_the_older_workbook_without_readers_in_its_truth_is_read_too() -> None:
         (b"reader,case,truth,score\n1,1,1,1\n", "no column modality"),
         (b"reader,modality,case,truth,score\n1,1,a,2,1\n", "Row 2: the truth"),
         (b"reader,modality,case,truth,score\n1,1,a,1,high\n", "Row 2: the score"),
+        (b"reader,modality,case,truth,score\n,1,a,1,1\n", "Row 2 has no reader"),
+        (b"reader,modality,case,truth,score,patient\n1,1,a,1,1,\n", "Row 2 has no patient"),
+        (b"reader,modality,case,truth,score,patient\n1,1,a,1,1,NA\n", "Row 2: nobody knows this patient"),
+        (b"reader,modality,case,truth,score\n1,1,a,1,1_0\n", "Row 2: the score is not a number"),
         (b"reader,modality,case,truth,score\n1,1,a,1,inf\n", "Row 2: the score"),
         (b"reader,modality,case,truth,score\n1,1,a,1,1\n2,1,a,0,1\n", "Row 3: this case has another truth"),
         (b"reader,modality,case,truth,score\n1,1,a,1,1\n1,1,a,1,2\n", "two scores"),
@@ -198,3 +202,28 @@ def test_simulated_power_rises_with_the_effect(capsys: pytest.CaptureFixture[str
     assert found[1]["ci"][0] <= found[1]["power"] <= found[1]["ci"][1]
     assert main(["reader-study", "power", *size, "--effect", "0", "--readers", "1"]) == 1
     assert "two or more readers" in capsys.readouterr().err
+
+
+def test_cases_that_may_be_one_are_said_and_one_reader_in_two_forms_of_letters_is_one(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(row.replace(",1,2,", ",1,02,") if ",1,2," in row else row for row in rows))
+    rows = [
+        ",".join([{"1": "re\u0301", "2": "r\u00e9"}.get(row.split(",")[0], "x"), *row.split(",")[1:]]) for row in rows
+    ]
+    with pytest.raises(InvalidInput, match="A reader has two scores"):
+        read_study("\n".join(["reader,treatment,case,truth,rating", *rows[1:]]).encode())
+    assert main(["reader-study", "analyse", str(table)]) == 0
+    assert "The cases of rows" in capsys.readouterr().out
+    assert "differ only in capital letters" in read_study(table.read_bytes()).remarks[0]
+
+
+@pytest.mark.parametrize("column", ["reader", "modality"])
+def test_readers_and_modalities_that_may_be_one_are_refused_with_their_rows(column: str) -> None:
+    rows = ["A,x,1,0,2", "a,x,1,0,2"] if column == "reader" else ["A,x,1,0,2", "A,X,1,0,2"]
+    with pytest.raises(InvalidInput, match=f"Rows 2, 3: names of a {column} differ only in capital"):
+        read_study("\n".join(["reader,modality,case,truth,score", *rows]).encode())
+    began = ["BEGIN DATA:", "-1,1,0,1", "A,1,x,1", "a,1,x,1" if column == "reader" else "A,1,X,1"]
+    with pytest.raises(InvalidInput, match="Rows 3, 4"):
+        read_study("\n".join(began).encode())

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import InvalidInput
 from core.evaluation.promotion import Overlap
-from core.evaluation.tables.own_cases import between_splits, cases_of_files, known_to, read_own_cases
+from core.evaluation.tables.own_cases import between_splits, cases_of_files, known_to, read_own_cases, remarks_on
 from core.models.card_cases import read_cases
 from core.models.cards import read_card
 from core.settings import REPOSITORY
@@ -63,3 +63,29 @@ def test_files_are_known_by_their_bytes() -> None:
 def test_what_is_no_list_of_hashes_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         read_own_cases(content)
+
+
+def test_a_patient_in_two_forms_of_letters_leaks_and_patients_that_may_be_one_are_named() -> None:
+    rows = [",re\u0301my,train", "", ",r\u00e9my\u00a0,test", ",P01,train", ",p1,\uff54\uff45\uff53\uff54"]
+    own = read_own_cases("\n".join(["sha256,patient,split", *rows]).encode())
+    assert between_splits(own) == {("test", "train"): Overlap(0, 1, 0, 2)}
+    (remark,) = remarks_on(own)
+    assert remark.startswith(
+        "The patients of rows 5, 6 differ only in capital letters, blanks, hyphens or leading zeros"
+    )
+
+
+def test_splits_of_which_none_is_tested_are_not_called_clean() -> None:
+    own = read_own_cases(f"sha256,split\n{A},A\n{A},holdout\n".encode())
+    assert between_splits(own) == {} and "The splits are: A, holdout." in remarks_on(own)[0]
+    assert remarks_on(own.assign(split="")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("P-1", "P\u20131"), ("P-1", "p_01"), ("\u0410 1", "A1"), ("'001", "1"), ("O'N", "O\u2019n")]
+)
+def test_names_that_may_be_one_are_seen_behind_hyphens_quotes_and_letters_that_look_the_same(
+    one: str, other: str
+) -> None:
+    own = read_own_cases(f"sha256,patient,split\n,{one},train\n,{other},test\n,12,train\n,1-2,test\n".encode())
+    assert len(set(own["patient"])) == 4 and remarks_on(own)[0].startswith("The patients of rows 2, 3 differ")

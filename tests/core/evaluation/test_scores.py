@@ -17,6 +17,7 @@ from core.evaluation.tables.scores import (
     MAX_COLUMNS,
     MAX_LETTERS,
     MAX_ROWS,
+    Commas,
     LeftOut,
     Scale,
     left_out_columns,
@@ -311,7 +312,7 @@ def test_a_column_of_scores_most_of_which_are_unreadable_does_not_vanish_without
 def test_a_column_with_some_decimal_commas_is_not_offered_as_per_cent():
     cells = ('"0,1",0.9', "0.9,0.1", '"0,8",0.8', "0.2,0.2")
     (left_out,) = read(_scored(("1", "0", "1", "0"), cells, "net,other")).left_out
-    assert (left_out.scale, left_out.has_commas) == (None, True)
+    assert (left_out.scale, left_out.commas) == (None, Commas.DECIMALS)
 
 
 def test_log_odds_carry_no_sign_of_per_cent():
@@ -322,3 +323,162 @@ def test_log_odds_carry_no_sign_of_per_cent():
 def test_one_case_in_two_forms_of_a_letter_is_one_case():
     with pytest.raises(InvalidInput, match="Rows 2 and 3 name the same case"):
         read("case,patient,label,m\n\u00e9,1,0,.1\ne\u0301,1,0,.1\nb,2,1,.9\n")
+
+
+@pytest.mark.parametrize(
+    "other", ["MALIGN", "malig.", "Malignancy", "cancerous", "malginant", "malignant?", "positive"]
+)
+def test_two_labels_that_may_mean_the_same_class_are_refused_with_their_rows(other):
+    with pytest.raises(InvalidInput, match=r"'MALIGNANT' \(row 2\) and .* \(row 4\) may mean the same class"):
+        read(_scored(("MALIGNANT", "benign", other, "benign"), FOUR), positive="MALIGNANT")
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive", "words"),
+    [
+        (("malignant", "benign", "malignant mass", "normal"), "malignant", r"'malignant mass' \(row 4\) names the pos"),
+        (("malignant", "benign", "suspected cancer", "normal"), "malignant", "would count as negative"),
+        (("malignant", "benign", "1", "normal"), "malignant", "label in row 4 is 0 or 1, and others are words"),
+    ],
+)
+def test_a_label_that_hides_positive_cases_never_counts_as_negative(labels, positive, words):
+    with pytest.raises(InvalidInput, match=words):
+        read(_scored(labels, FOUR), positive=positive)
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [
+        (("MALIGNANT", "BENIGN", "BENIGN_WITHOUT_CALLBACK", "BENIGN"), "MALIGNANT"),
+        (("malignant", "not_malignant", "benign", "cancer-free"), "malignant"),
+        (("ductal carcinoma", "lobular carcinoma", "typical", "atypical"), "ductal carcinoma"),
+        (("4A", "4B", "grade I", "grade II"), "4B"),
+        (("her2+", "her2-", "abnormal", "normal"), "her2+"),
+        (("M", "F", "M", "F"), "M"),
+    ],
+)
+def test_classes_that_are_different_stay_so(labels, positive):
+    assert read(_scored(labels, FOUR), positive=positive).positives >= 1
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "nan", "-", "\u200b"])
+def test_a_column_without_any_value_is_said_and_a_model_of_such_columns_once(cell):
+    rows = "".join(f"{case},{case},{label},.{case},{cell},{cell},{cell}\n" for case, label in enumerate("0101"))
+    table = read(f"case,patient,label,m,other,net:0,net:1\n{rows}")
+    assert [(one.name, one.is_empty) for one in table.left_out] == [("other", True), ("net", True)]
+    assert "'other' was not taken as scores: it holds no value in any row" in str(table.left_out[0])
+    assert left_out_columns(f"case,patient,label,m,other,net:0,net:1\n{rows}".encode()) == table.left_out
+
+
+@pytest.mark.parametrize(
+    ("cells", "commas", "low", "high"),
+    [
+        (('"1,000"', '"2,500"', "3", '"4,000"'), Commas.EITHER, 3, 4000),
+        (('"1,000"', '"2,500.5"', "3", '"4,000"'), Commas.THOUSANDS, 3, 4000),
+        (('"1,000"', '"2,500,000"', "3", '"4,000"'), Commas.THOUSANDS, 3, 2_500_000),
+        (('"1,000"', '"2,5"', "3", '"4,000"'), Commas.DECIMALS, 1, 4),
+        (('"0,125"', '"0,900"', "3", '"1.000,5"'), Commas.DECIMALS, 0.125, 1000.5),
+    ],
+)
+def test_commas_are_called_decimals_only_where_they_can_be_nothing_else(cells, commas, low, high):
+    (found,) = read(
+        _scored(("1", "0", "1", "0"), tuple(f"{cell},0.{n}" for n, cell in enumerate(cells)), "x,m")
+    ).left_out
+    assert (found.commas, found.scale, found.low, found.high) == (commas, None, low, high)
+    said = {"either": "may part thousands or begin decimals", "thousands": "part thousands", "decimals": "with points"}
+    assert said[commas] in str(found)
+
+
+def test_names_that_may_be_one_patient_or_case_are_counted_apart_and_that_is_said():
+    rows = "a,P01,0,.1\nA,p1,1,.2\nb,3,0,.3\nc,3.0,1,.4\nd,1.05,0,.5\ne,1.5,1,.6\n"
+    table = read(f"case,patient,label,m\n{rows}")
+    assert len(set(table.patients)) == 6 and len(set(table.cases)) == 6
+    said = " ".join(evaluate_table(table, resamples=20).warnings)
+    assert "The patients of rows 2, 3; 4, 5 differ only in capital letters, blanks, hyphens or leading zeros" in said
+    assert "cases of rows" not in said, "the same rows are not named twice"
+    (cases,) = read("case,patient,label,m\n01,p,0,.1\n1,p,1,.2\n").remarks
+    assert cases.startswith("The cases of rows 2, 3 differ")
+    assert read(GOOD).remarks == ()
+
+
+@pytest.mark.parametrize(
+    "form", ["re\u0301my1", "R\u00e9my1".lower() + "\u00a0", "r\u00e9my\uff11", "r\u00e9\u200bmy1"]
+)
+def test_one_patient_in_two_forms_of_letters_is_one_patient(form):
+    table = read(f"case,patient,label,m\na,r\u00e9my1,0,.1\nb,{form},1,.2\nc,{form},1,.3\n")
+    assert set(table.patients) == {"r\u00e9my1"} and table.remarks == ()
+
+
+def test_a_scorer_that_is_named_for_another_label_is_refused_where_it_was_asked_for():
+    text = "case,patient,label,a:benign,a:malignant,p_benign\nx,1,malignant,.1,.9,.1\ny,2,benign,.9,.1,.9\n"
+    for name in ("a:benign", "p_benign"):
+        with pytest.raises(InvalidInput, match=f"'{name}' holds by its name the scores of 'benign', and 'malignant'"):
+            read(text, positive="malignant", scorers=[name])
+    assert list(read(text, positive="malignant", scorers=["a:malignant", "a"]).scorers) == ["a:malignant", "a"]
+    assert [one.name for one in read(text, positive="malignant").left_out] == ["p_benign"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_scorer"),
+    [("normal", False), ("net_not_malignant", False), ("P(benign)", False), ("not_cancer", False),
+     ("malignant", True), ("model_0", True), ("b", True), ("normalised", True), ("benign vs malignant", True),
+     ("no_mixup", True)],
+)  # fmt: skip
+def test_a_column_named_for_the_healthy_is_no_score_of_illness(name, is_scorer):
+    labels = ("1", "0", "1", "0") if "malignant" not in name else ("malignant", "benign", "malignant", "benign")
+    table = read(_scored(labels, tuple(f"{cell},{cell}" for cell in FOUR), f"{name},m"), positive=labels[0])
+    assert (name in table.scorers) is is_scorer
+
+
+@pytest.mark.parametrize("word", ["unknown", "pending", "?", "n.a.", "#VALUE!", "Indeterminate"])
+def test_a_case_of_which_nobody_knows_yet_is_no_negative_one(word):
+    with pytest.raises(InvalidInput, match="label in row 4 says that nothing is known"):
+        read(_scored(("malignant", "benign", word, "normal"), FOUR), positive="malignant")
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [
+        (("BIRADS 5", "BIRADS 2", "BI-RADS 5", "benign"), "BIRADS 5"),
+        (("tumor", "none", "tumour", "none"), "tumor"),
+        (("malignant", "benign", "DCIS", "benign"), "malignant"),
+        (("malignant", "benign", "\u60aa\u6027", "\u826f\u6027"), "malignant"),
+    ],
+)
+def test_words_of_the_field_and_of_other_languages_hide_no_cancer(labels, positive):
+    with pytest.raises(InvalidInput, match=r"may mean the same class|would count as negative"):
+        read(_scored(labels, FOUR), positive=positive)
+
+
+@pytest.mark.parametrize(
+    "cells", [("\u22121", "\u22122", "1", "2"), ("0;5", "0;4", "0;3", "0;2"), ("0\u00b75", "0\u00b74", "1", "0"),
+              ("'0.5", "'0.4", "~0.3", "(0.2)"), ("1 000", "2'000", "3 000", "4 000"), ("NULL", "NULL", "NULL", "1")]
+)  # fmt: skip
+def test_numbers_that_no_program_reads_do_not_vanish_without_a_sentence(cells):
+    table = read(_scored(("1", "0", "1", "0"), tuple(f"{cell},0.{n}" for n, cell in enumerate(cells)), "x,m"))
+    assert ["of its cells are no number" in str(one) for one in table.left_out] == [True]
+
+
+def test_groups_of_dates_ages_and_words_are_no_scores_and_nothing_is_said_of_them():
+    cells = ("2020-01-02,40-49,dense,12x30", "2020-01-03,50-59,fatty,10x12", "x,y,z,w", "2020-01-04,40-49,dense,1x2")
+    table = read(_scored(("1", "0", "1", "0"), tuple(f"{cell},0.{n}" for n, cell in enumerate(cells)), "day,age,d,s,m"))
+    assert table.left_out == () and list(table.subgroups.columns) == ["day", "age", "d", "s"]
+
+
+def test_per_cent_with_and_without_its_sign_is_never_guessed():
+    text = _scored(("1", "0", "1", "0"), ("10%,.1", "0.2,.2", "30%,.3", "0,.4"), "x,m")
+    (left_out,) = read(text).left_out
+    assert left_out.scale is None and "a sign of per cent and others none" in str(left_out)
+    with pytest.raises(InvalidInput, match="'x' have a sign of per cent and others none"):
+        read(text, scales={"x": Scale.PER_CENT})
+
+
+@pytest.mark.parametrize("patient", ["NA", "nan", "Unknown", "?"])
+def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(patient):
+    with pytest.raises(InvalidInput, match="patient in row 3 says that nobody knows who it is"):
+        read(f"case,patient,label,m\na,1,1,.5\nb,{patient},0,.1\nc,{patient},0,.2\n")
+
+
+def test_two_columns_of_one_name_in_two_forms_of_letters_are_refused():
+    with pytest.raises(InvalidInput, match="Two columns are named"):
+        read("case,patient,label,r\u00e9,re\u0301\na,1,1,.5,.5\nb,2,0,.1,.1\n")

@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import io
 import os
+import struct
 import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -343,6 +345,81 @@ def test_a_dicom_whose_preamble_looks_like_a_zip_is_read_from_a_zip() -> None:
     data = b"PK\x03\x04" + bytes(124) + b"DICM"
     (member,) = members(_zip_of({"a.dcm": data}), settings=Settings())
     assert (member.data, member.refused) == (data, None)
+
+
+def _zip_of_bytes(names: list[bytes], *, is_flagged: bool, extra: bytes = b"") -> bytes:
+    """Members whose names are these bytes; content: the name and more, so that each is known again."""
+    out, central = bytearray(), bytearray()
+    for name in names:
+        content, flag = name + b"!" * 40, 0x800 if is_flagged else 0
+        sizes = zlib.crc32(content), len(content), len(content)
+        place = len(out)
+        out += struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, flag, 0, 0, 33, *sizes, len(name), 0) + name + content
+        central += struct.pack(
+            "<4s6H3L5H2L", b"PK\x01\x02", 20, 20, flag, 0, 0, 33, *sizes, len(name), len(extra), 0, 0, 0, 0, place
+        ) + name + extra  # fmt: skip
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, len(names), len(names), len(central), len(out), 0)
+    return bytes(out + central + end)
+
+
+@pytest.mark.parametrize("is_flagged", [True, False])
+@pytest.mark.parametrize(
+    ("names", "encoding"),
+    [
+        (["患者A/右.png", "表示/左 CC.dcm", "ﾃｽﾄ①.png"], "cp932"),
+        (["患者A/右.png", "r\u00e9my.png", "re\u0301my.png"], "utf-8"),
+        (["Größe/Müller.png", "Hélène créée.png"], "cp437"),
+        (["Größe/M\u00fcller.png", "Ärzte.png", "à.png"], "cp1252"),
+        (["CC右.png", "MLO左.png"], "cp932"),
+        (["Ñandú Ávila.png"], "cp850"),
+        (["plain.png"], "ascii"),
+    ],
+)
+def test_names_are_what_their_bytes_say_whatever_the_flag_says(
+    names: list[str], encoding: str, is_flagged: bool, tmp_path: Path
+) -> None:
+    raw = [name.encode(encoding) for name in names]
+    data = _zip_of_bytes(raw, is_flagged=is_flagged)
+    (tmp_path / "a.zip").write_bytes(data)
+    for source in (data, tmp_path / "a.zip"):
+        found = list(members(source, settings=Settings()))
+        assert [one.name for one in found[:2]] == names[:2]
+        assert [one.data for one in found] == [one + b"!" * 40 for one in raw]
+
+
+def test_no_member_is_lost_for_its_name_and_none_takes_another_ones_place(tmp_path: Path) -> None:
+    names = [b"\xff\xfe\x80.png", b"a.png", b"a.png", b"A.png", "é.png".encode(), "é.png".encode("cp437"), b"a-3.png",
+             b"\x82", b"nul.png\0x", b"nul.png"]  # fmt: skip
+    for is_flagged in (True, False):
+        found = list(members(_zip_of_bytes(names, is_flagged=is_flagged), settings=Settings()))
+        assert [one.data for one in found] == [name + b"!" * 40 for name in names]
+        paths = [str(one.path).casefold() for one in found]
+        assert len(set(paths)) == len(names) == len({one.name for one in found})
+        for one in found:
+            (tmp_path / one.path).write_bytes(b"")
+    many = list(
+        members(_zip_of_bytes([b"a.png"] * 20_000, is_flagged=True), settings=replace(SETTINGS, study_files=20_000))
+    )
+    assert len({one.path for one in many}) == 20_000
+
+
+def test_a_member_whose_own_header_has_another_name_is_read_under_that_of_the_directory() -> None:
+    raw = "é.png".encode("cp437")
+    data = bytearray(_zip_of_bytes([raw, b"b.png"], is_flagged=True))
+    data[30 : 30 + len(raw)] = "\x82".encode("latin-1") + b".jpg"
+    found = list(members(bytes(data), settings=Settings()))
+    assert [(one.name, one.data is not None) for one in found] == [("é.png", True), ("b.png", True)]
+
+
+def test_a_name_in_unicode_beside_another_counts_and_a_damaged_extra_field_loses_nothing() -> None:
+    raw = "右.png".encode("cp932")
+    beside = b"\1" + struct.pack("<L", zlib.crc32(raw)) + "右の乳房.png".encode()
+    extra = struct.pack("<HH", 0x7075, len(beside)) + beside
+    (member,) = members(_zip_of_bytes([raw], is_flagged=False, extra=extra), settings=Settings())
+    assert member.name == "右の乳房.png" and member.data is not None
+    for damaged in (b"\x75\x70\xff\xff\1", b"\1\0\x08\0", extra[:-3], b"\x75"):
+        found = list(members(_zip_of_bytes([raw, b"b.png"], is_flagged=False, extra=damaged), settings=Settings()))
+        assert [one.name for one in found] == ["右.png", "b.png"] and all(one.data for one in found)
 
 
 def _zip_of(files: dict[str, bytes]) -> bytes:

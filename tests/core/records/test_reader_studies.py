@@ -415,6 +415,20 @@ def data_set(db: Database, eve: Somebody) -> int:
 
 
 @sqlite_only
+def test_a_label_that_names_the_malignant_one_is_no_benign_case(records: Database) -> None:
+    eve = add_person(records, "Eve", "administrator")
+    names = stored_picture(records, 1), stored_picture(records, 2)
+    rows = f"file,label,patient,split\n{names[0]},malignant,1,test\n{names[1]},DCIS,2,test\n"
+    version_id = data_sets.create_data_set(
+        records, eve, name="Set", modality=Modality.ULTRASOUND, split={}, found={"leaking": False},
+        manifest=rows.encode(),
+        counts={"test": {"malignant": 1, "DCIS": 1}},
+    )  # fmt: skip
+    with pytest.raises(InvalidInput, match="'DCIS' names the positive class 'malignant' or a part of it"):
+        data_set_cases.cases_of_version(records, eve, CasesOf(version_id, "malignant"))
+
+
+@sqlite_only
 def test_pictures_that_are_held_back_become_cases_that_only_the_study_shows(records: Database) -> None:
     eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
     bob = add_person(records, "Bob", "radiologist")

@@ -101,3 +101,17 @@ def test_files_that_are_missing_or_broken_are_counted_before_training(folder: Pa
     (folder / "4.png").write_bytes(b"no picture")
     with pytest.raises(InvalidInput, match=r"1 files are not there.*1 files cannot be read"):
         prepare(manifest(folder), Modality.ULTRASOUND)
+
+
+def test_a_label_that_names_the_positive_class_never_trains_as_negative(folder: Path) -> None:
+    labels = pd.read_csv(folder / "manifest.csv", dtype=str)["label"].tolist()
+    labels[2] = "malignant mass"
+    with pytest.raises(InvalidInput, match="'malignant mass' names the positive class 'malignant'"):
+        prepare(manifest(folder, label=labels), Modality.MAMMOGRAPHY)
+
+
+def test_one_patient_in_two_forms_of_letters_stays_in_one_fold(folder: Path) -> None:
+    forms = ["re\u0301my", "r\u00e9my", "r\u00e9my\u00a0", "r\u00e9m\uff59"]
+    patients = [forms[number % 4] if number < 8 else f"p{number // 2}" for number in range(40)]
+    prepared = prepare(manifest(folder, patient=patients), Modality.ULTRASOUND, folds=3)
+    assert prepared.cases["patient_key"].nunique() == 17 and prepared.cases["fold"][:8].nunique() == 1

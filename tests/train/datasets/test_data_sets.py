@@ -32,6 +32,7 @@ from train.datasets import ingest, near_duplicates, overview, versions
 from train.datasets.cases import prepare
 from train.datasets.ingest import Ingested
 from train.datasets.manifest import read_manifest
+from train.datasets.staging import unpack
 from train.datasets.versions import SplitRequest
 from train.queue import duration, trainings
 from train.recipe.request import FitRequest
@@ -378,3 +379,25 @@ def test_the_time_of_a_training_is_estimated_from_one_that_was_timed(
     assert once is not None and twice is not None and "card of" in once.source
     assert twice.minutes == pytest.approx(2 * once.minutes) and once.minutes > 0
     assert duration.estimate(records, admin, FitRequest("cnn4", Modality.HISTOLOGY, init="imagenet"), 400) is None
+
+
+def test_folders_whose_names_may_mean_one_class_are_refused(tmp_path: Path) -> None:
+    for folder in ("malignant", "benign", "Cancer"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(picture(1))
+    with pytest.raises(InvalidInput, match=r"'cancer' .* may mean the same class"):
+        ingest.cases_in(tmp_path, [])
+
+
+def test_a_member_that_is_called_like_a_folder_of_others_is_said_to_be_left_out(tmp_path: Path) -> None:
+    archive, folder = zipped(tmp_path / "a.zip", {"benign": b"x", "benign/a.png": picture(1)}), tmp_path / "out"
+    folder.mkdir()
+    notes = unpack(archive, folder, Settings(), lambda *_: None)
+    assert notes == ["1 left out: This member of the zip is called like a folder of others in it, so it has no place."]
+
+
+def test_patients_of_a_manifest_that_may_be_one_are_among_the_notes(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("file,label,patient\na.png,x,A1\nb.png,y,a01\n")
+    notes: list[str] = []
+    ingest.cases_in(tmp_path, notes)
+    assert notes[0].startswith("The patients of lines 2, 3 differ only in capital letters")

@@ -156,6 +156,9 @@ def test_ids_and_names_are_capitals_without_spaces_or_endings() -> None:
     assert id_text(" dit 439120108 ") == "DIT439120108"
     assert id_text(439120108.0) == id_text("439120108.0") == id_text("4.39120108E8") == "439120108"
     assert id_text("12345678901234567891.0") == "12345678901234567891", "more digits than a float has"
+    assert id_text("\uff24\uff29\uff34 \uff14\u00a0") == "DIT4" and name_text("re\u0301.png") == name_text(
+        "R\u00c9.jpg"
+    )
     assert id_text("1E999") == "1E999" and key_of("1", "20141225", "112603", "²").is_bare_number is False
     assert name_text(" file0004 .JPG") == name_text(r"D:\x\FILE0004.dcm") == name_text("File 0004") == "FILE0004"
     assert name_text("scan.2") == "SCAN.2"

@@ -210,3 +210,13 @@ def test_mammograms_of_different_women_are_no_look_alikes(test_data: Path) -> No
     data = test_data / "data"
     manifest = read_manifest(data / "mammography" / "manifest.csv", root=data, where=["source=mini-MIAS"])
     assert near_duplicate_pairs(traces_of(list(manifest.cases["file"]), data)) == []
+
+
+def test_patients_that_may_be_one_are_warned_of_with_the_splits_they_are_in(dataset: Dataset) -> None:
+    dataset.rows[0]["patient"], dataset.rows[59]["patient"] = "A07", "a7"
+    dataset.rows[58]["split"] = "\uff34\uff52\uff41\uff49\uff4e"
+    report = dataset.leakage()
+    assert not report.is_leaking and set(report.counts.index) == {"train", "validation", "test"}
+    (found,) = [one for one in report.findings if one.check == "patients that may be one"]
+    assert (found.severity, found.n, found.lines) == ("warning", 1, ((2, 61),))
+    assert "1 times they are in more than one split" in found.sentence

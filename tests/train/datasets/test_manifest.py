@@ -157,3 +157,60 @@ def test_a_file_below_any_root_lies_outside(file: str, manifest: Path) -> None:
     manifest.write_text(f"file,label\n{file},x\n")
     with pytest.raises(InvalidInput, match="outside the data set's folder"):
         read_manifest(manifest)
+
+
+def test_patients_are_one_in_every_form_of_letters_and_what_may_be_one_is_said(manifest: Path) -> None:
+    rows = "a,x,re\u0301my,G1\nb,y,r\u00e9my\u00a0,g1\nc,x,P01,\nd,y,p1,\ne,y,\uff30\uff11,\n"
+    manifest.write_text(f"file,label,patient,group\n{rows}")
+    read = read_manifest(manifest)
+    assert list(read.cases["patient"]) == ["r\u00e9my", "r\u00e9my", "P01", "p1", "P1"]
+    patients, groups = read.remarks
+    assert patients.startswith("The patients of lines 4, 5, 6 differ only in capital letters")
+    assert groups.startswith("The groups of lines 2, 3 differ") and joined([read]).remarks == read.remarks
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("a,MALIGN\nb,x\nc,malignant", r"'MALIGN' \(line 2\) and 'malignant' \(line 4\) may mean the same class"),
+        ("a,1\nb,malignant\n\nc,benign", "label in line 2 is 0 or 1, and others are words"),
+        ("a,x\n\nb,X", r"'x' \(line 2\) and 'X' \(line 4\) differ only"),
+        ("a,b,malignant\nc,benign", "Line 2 of manifest.csv has 3 cells and the header 2"),
+        ("a\0,x", "it is empty, or no text"),
+    ],
+)
+def test_what_would_be_counted_wrongly_is_refused_by_line(rows: str, words: str, manifest: Path) -> None:
+    manifest.write_text(f"file,label\n{rows}\n")
+    with pytest.raises(InvalidInput, match=words):
+        read_manifest(manifest)
+
+
+def test_a_label_that_says_nothing_is_no_label(manifest: Path) -> None:
+    manifest.write_text("file,label\na,NA\nb,nan\nc,\u200b\nd,x\n\ne,y\n")
+    read = read_manifest(manifest)
+    assert (read.left_out["no label"], read.lines) == (3, (5, 7))
+
+
+def test_who_asks_what_each_label_means_reads_words_of_one_meaning(manifest: Path, tmp_path: Path) -> None:
+    manifest.write_text("file,label\na,cancer\nb,malignant\n")
+    assert len(read_manifest(manifest, allow_synonyms=True).cases) == 2
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+    one.write_text("file,label\na,cancer\nb,benign\n")
+    other.write_text("file,label\nc,malignant\nd,benign\n")
+    with pytest.raises(InvalidInput, match="may mean the same class"):
+        joined([read_manifest(one), read_manifest(other)])
+
+
+def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(manifest: Path) -> None:
+    manifest.write_text("file,label,patient,group\na,x,nan,NA\nb,y,Unknown,\nc,y,p3,g\n")
+    assert read_manifest(manifest).cases[["patient", "group"]].to_numpy().tolist() == [["", ""], ["", ""], ["p3", "g"]]
+
+
+@pytest.mark.parametrize(
+    "header", ["File,LABEL,PatientID,Split", "file,label,patient_id,SPLIT", "file,label,Patient,split"]
+)
+def test_patients_and_splits_count_however_their_columns_are_called(header: str, manifest: Path) -> None:
+    manifest.write_text(f"{header}\na,x,p1,train\nb,y,p1,test\n")
+    assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "split"]
+    manifest.write_text("file,label,patient,PatientID\na,x,p1,1\nb,y,p1,2\n")
+    assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "PatientID"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
+from core.evaluation.tables.identifiers import normal_id
 from core.evaluation.tables.workbooks import Sheet, read_sheets
 from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles
@@ -117,7 +118,7 @@ class PictureFiles:
 
 def folders_of(path: str) -> tuple[str, ...]:
     """The parts of a Windows or POSIX path without capitals and outer spaces."""
-    parts = (part.strip().casefold() for part in path.strip().strip("\"'").replace("\\", "/").split("/"))
+    parts = (normal_id(part).casefold() for part in path.strip().strip("\"'").replace("\\", "/").split("/"))
     return tuple(part for part in parts if part and part != ".")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from core.evaluation.tables.identifiers import normal_id
+
 FILE_SUFFIXES = {".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp"}
 _EXCEL_DAY_ZERO = dt.datetime(1899, 12, 30)  # Excel's serial 1 is 1 January 1900, and it believes in 29 February 1900.
 _SERIAL_DATES = range(10_000, 80_000)  # 1927 to 2119; a date written YYYYMMDD has eight digits
@@ -86,8 +88,9 @@ def is_day(text: str) -> bool:
 
 
 def id_text(value: object) -> str:
-    """Capitals without spaces; a number written 439120108.0 or 4.39120108E8 becomes its digits."""
-    text = re.sub(r"\s+", "", plain(value)).upper()
+    """Capitals without spaces, in one form of the letters; a number written 439120108.0 or 4.39120108E8 becomes its
+    digits."""
+    text = re.sub(r"\s+", "", normal_id(plain(value))).upper()
     if re.fullmatch(r"\d+\.0+", text, re.ASCII):
         return text.partition(".")[0]  # its own digits: a float has no more than sixteen
     if len(text) <= _MOST_DIGITS and re.fullmatch(r"\d(\.\d+)?E\+?\d{1,2}", text, re.ASCII):
@@ -103,8 +106,8 @@ def name_text(value: object) -> str:
 
 
 def stem_text(file_name: str) -> str:
-    """A name on disk as it stands in keys: ending off, capitals, no spaces."""
-    stem = file_name.strip()
+    """A name on disk as it stands in keys: ending off, capitals, no spaces, in one form of the letters."""
+    stem = normal_id(file_name)
     if PurePosixPath(stem).suffix.lower() in FILE_SUFFIXES:
         stem = stem.rpartition(".")[0]
     return re.sub(r"\s+", "", stem).upper()
