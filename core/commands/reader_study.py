@@ -19,6 +19,7 @@ from core.evaluation.statistics.reader_study import Difference, ReaderStudy, aga
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
     analyse,
+    binormal_rows,
     measure_title,
     odds_sentence,
     sentence,
@@ -157,6 +158,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
         lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")
+    lines += ["", "Area under each reader's binormal curve (Dorfman & Alf 1969), beside the empirical one"]
+    for row in binormal_rows(found):
+        fitted = f"{row['binormal area']:.4f}, a {row['a']:.3f}, b {row['b']:.3f}"
+        said = ", ".join(one for one in ("" if math.isnan(row["a"]) else fitted, row["remark"]) if one)
+        lines.append(f"  {row['reader']}, {row['modality']}: empirical {row['empirical area']:.4f}, binormal {said}")
     return lines
 
 

@@ -15,7 +15,13 @@ from typing import Any
 
 from core.evaluation.charts.curves import mean_roc_figure
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy
-from core.evaluation.statistics.reader_study_summary import MEASURES, measure_title, odds_sentence, sentence
+from core.evaluation.statistics.reader_study_summary import (
+    MEASURES,
+    binormal_rows,
+    measure_title,
+    odds_sentence,
+    sentence,
+)
 from core.reports import content, plots
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
 from core.version import software
@@ -28,6 +34,8 @@ METHODS = (
     "Random readers and cases: the statement is for other readers like these and other cases like these. Fixed: for "
     "these alone.",
     "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same.",
+    "Binormal curves: Dorfman and Alf 1969, maximum likelihood for each reader and modality by itself; no test rests on "
+    "them.",
     "Estimating equations: Liang and Zeger 1986, clusters are patients, for these readers.",
 )
 NOT_KNOWN = (
@@ -187,6 +195,20 @@ def _others(report: ReaderStudyReport) -> Iterator[Block]:
     for measure in ("sensitivity", "specificity"):
         if one := report.summary.get(f"{measure}_gee"):
             yield Text(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}.")
+    yield Heading("Binormal curve of each reader", level=3)
+    rows = [
+        [
+            row["reader"], row["modality"],
+            *(
+                "n/a" if math.isnan(row[name]) else f"{row[name]:.3f}"
+                for name in ("empirical area", "binormal area", "a", "b")
+            ),
+            row["remark"],
+        ]
+        for row in binormal_rows(report.summary)
+    ]  # fmt: skip
+    head = ["Reader", "Modality", "Empirical area", "Binormal area", "a", "b", "Remark"]
+    yield Table([head, *rows], [0.15, 0.15, 0.12, 0.12, 0.1, 0.1, 0.26])
     for test in report.against:
         yield Text(f"Against a model alone: {sentence(test)}.")
     if report.times:

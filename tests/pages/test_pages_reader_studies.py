@@ -134,6 +134,7 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.settled()
     assert "random readers and cases" in tab.text and "DBM: F(1" in tab.text and "Dr Grey" not in tab.text
     assert [one.label for one in tab.app.get("download_button")][-1] == "For RJafroc"
+    assert {"empirical area", "binormal area", "remark"} <= set(tab.app.dataframe[-1].value)
     rows = [row for row in table.splitlines() if not row.startswith("Dr Grey,1,") or row.startswith("Dr Grey,1,1,")]
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()

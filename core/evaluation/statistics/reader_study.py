@@ -388,7 +388,7 @@ def _components(values: np.ndarray, tensor: np.ndarray) -> tuple[Components, flo
     cov2 = float(tensor[np.broadcast_to(same_m & ~same_r, tensor.shape)].mean())
     cov3 = float(tensor[np.broadcast_to(~same_m & ~same_r, tensor.shape)].mean())
     of_reader = (ms_r - ms_tr) / m - cov1 + cov3
-    of_both = ms_tr - error + cov1 + max(cov2 - cov3, 0.0)
+    of_both = ms_tr - error + cov1 + cov2 - cov3  # by the mean squares' expectations (Hillis et al. 2005), never cut
     return Components(of_reader, of_both, error, cov1, cov2, cov3), ms_t, ms_tr
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import InvalidInput
+from core.evaluation.statistics.binormal import FITTED, WORDS, fits_of
 from core.evaluation.statistics.intervals import wilson
 from core.evaluation.statistics.reader_study import (
     LEVEL,
@@ -86,6 +87,10 @@ def analyse(
             found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
     found["one_shot"] = _one_shots(study)
+    found["binormal"] = {
+        modality: {reader: dataclasses.asdict(fit) for reader, fit in by_reader.items()}
+        for modality, by_reader in fits_of(study).items()
+    }
     if cut is not None and len(study.modalities) > 1:
         for name, of_positives in (("sensitivity_gee", True), ("specificity_gee", False)):
             one = generalised_estimate(study, cut, of_positives=of_positives)
@@ -186,6 +191,27 @@ def measure_title(measure: str, found: Mapping[str, Any]) -> str:
         low, high = found["specificity"]
         return f"Mean sensitivity at specificities of {low:g} to {high:g} (partial area)"
     return measure.capitalize()
+
+
+def binormal_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a reader and modality: the empirical area beside that of the binormal curve, and what to know of it.
+
+    found: what `analyse` gives. Numbers are NaN where there are none.
+    """
+    rows = []
+    for reader in found["readers"]:
+        for modality in found["modalities"]:
+            fit = found["binormal"][modality][reader]
+            empirical = found["area"]["by_reader"][modality][reader] if "area" in found else math.nan
+            hook = "below the diagonal in a part" if fit["has_hook"] else ""
+            remark = hook if fit["state"] == FITTED else f"{fit['state']}: {WORDS[fit['state']]}"
+            rows.append(
+                {
+                    "reader": reader, "modality": modality, "empirical area": empirical, "binormal area": fit["area"],
+                    "a": fit["a"], "b": fit["b"], "remark": remark,
+                }
+            )  # fmt: skip
+    return rows
 
 
 def sentence(one: Difference) -> str:

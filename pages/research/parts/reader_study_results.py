@@ -11,9 +11,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
+from core.evaluation.charts.curves import binormal_figure, mean_roc_figure, reader_areas_figure
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import MEASURES, analyse, measure_title, odds_sentence, sentence
+from core.evaluation.statistics.reader_study_summary import (
+    MEASURES,
+    analyse,
+    binormal_rows,
+    measure_title,
+    odds_sentence,
+    sentence,
+)
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.records.people.permissions import SignedIn
@@ -168,6 +175,8 @@ def draw_analysis(study: ReaderStudy, summary: Mapping[str, Any], *, margin: flo
     for measure in ("sensitivity", "specificity"):
         if of_gee := summary.get(f"{measure}_gee"):
             st.markdown(f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(of_gee))}")
+    with st.expander("Binormal curve of each reader", icon=":material/show_chart:", key="rs_binormal"):
+        _draw_binormal(study, summary)
 
 
 def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -> None:
@@ -210,6 +219,23 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
     st.caption(words)
     for pair, p in area.get("not_inferior", {}).items():
         st.markdown(f"Not inferior by {margin:g}, {plain(pair)}: one-sided p {p:.3g}")
+
+
+@st.fragment
+def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
+    """A reader's points and fitted curves, and the areas of all."""
+    reader = st.selectbox("Reader", study.readers, key="rs_binormal_reader")
+    st.plotly_chart(
+        binormal_figure(study, reader), theme=None, key="rs_binormal_roc",
+        alt="Empirical points and binormal ROC curve of one reader under each modality",
+    )  # fmt: skip
+    st.caption(
+        "Maximum likelihood of the binormal model (Dorfman & Alf 1969), each reader and modality by itself: sensitivity "
+        "= Φ(a + b Φ⁻¹(1 - specificity)), area Φ(a / √(1 + b²)). No test here rests on these curves."
+    )
+    table = pd.DataFrame(binormal_rows(summary)).round(4)
+    st.dataframe(table, hide_index=True, width="stretch")
+    draw_download(lambda: table, name="reader-study-binormal", action="design_reader_study")
 
 
 def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:

@@ -47,6 +47,7 @@ def test_everything_is_printed_as_json_and_as_text(table: Path, capsys: pytest.C
     assert main(["reader-study", "analyse", str(table.with_suffix(".imrmc"))]) == 0
     text = capsys.readouterr().out
     assert "3 readers, 2 modalities, 10 positive and 12 negative cases" in text and "DBM (pseudovalues): F(1, " in text
+    assert "  1, 2: empirical 0." in text and set(found["binormal"]["1"]) == {"1", "2", "3"}
 
 
 def test_with_a_read_missing_what_two_readers_share_counts_and_it_is_said(
