@@ -182,7 +182,7 @@ def _lines_of_merit(found: dict[str, Any]) -> list[str]:
         dbm = found["dbm"]
         lines.append(f"  DBM (pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}")
     for pair, p in found.get("not_inferior", {}).items():
-        lines.append(f"  {pair}: not inferior by the margin, one-sided p {p:.3g}")
+        lines.append(f"  {pair}: the first is not inferior by the margin, one-sided p {p:.3g}")
     if "power" in found:
         lines.append(f"  power at this size: {found['power']:.3f}")
     return lines

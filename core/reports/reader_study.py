@@ -34,8 +34,8 @@ METHODS = (
     "Random readers and cases: the statement is for other readers like these and other cases like these. Fixed: for "
     "these alone.",
     "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same.",
-    "Binormal curves: Dorfman and Alf 1969, maximum likelihood for each reader and modality by itself; no test rests on "
-    "them.",
+    "Binormal curves: Dorfman and Alf 1969, maximum likelihood for each reader and modality by itself; no test "
+    "rests on them.",
     "Estimating equations: Liang and Zeger 1986, clusters are patients, for these readers.",
 )
 NOT_KNOWN = (
@@ -184,7 +184,7 @@ def _of_measure(
             "soft",
         )
     for pair, p in found.get("not_inferior", {}).items():
-        yield Text(f"{pair}: not inferior by the margin, one-sided p {content.p_text(p)}.")
+        yield Text(f"{pair}: the first is not inferior by the margin, one-sided p {content.p_text(p)}.")
 
 
 def _others(report: ReaderStudyReport) -> Iterator[Block]:

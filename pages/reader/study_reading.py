@@ -48,6 +48,13 @@ def form_key(turn: Turn, task: Task) -> str:
     return f"reader_study_{turn.id}_{task.number}"
 
 
+def what_is_shown(turn: Turn, task: Task) -> str:
+    """Whose answer the reader has before them."""
+    if task.modality == UNAIDED:
+        return "Without the AI's answer."
+    return "With the AI's answer before you." if turn.aid is None else "With the answer of one model alone before you."
+
+
 def answers_for(
     person: SignedIn, study: StoredStudy, labels: dict[str, str], aid: str | None, *, is_saving: bool
 ) -> list[Answer]:
@@ -113,7 +120,7 @@ answers: list[Answer] = []
 with panel, st.container(key="sr-panel"):
     kind = "Training case" if task.is_training else f"Read {turn.n_done + 1}"
     st.subheader(f"{kind}, {task.modality}", anchor=False)
-    st.caption("Without the AI's answer." if task.modality == UNAIDED else "With the AI's answer before you.")
+    st.caption(what_is_shown(turn, task))
     with refusals_shown():
         if task.modality != UNAIDED:
             is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))

@@ -16,7 +16,7 @@ from core.records.people.permissions import SignedIn
 from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
-from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION, StudyCase
+from core.records.reader_studies.protocol import DESIGNS, OF_TWO_MODELS, ONE_SESSION, StudyCase
 from core.reports.content import when
 from core.types import Modality
 from pages.parts import address
@@ -73,8 +73,8 @@ def design(actor: SignedIn) -> str | None:
     people = designs.possible_readers(database(), actor)
     readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
     plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
-    st.caption(DESIGNS[plan])
     aids = choose_models(modality) if plan != ONE_SESSION else ()
+    st.caption(OF_TWO_MODELS if aids else DESIGNS[plan])
     columns = st.columns(5)
     pause = 0
     if plan != ONE_SESSION:
@@ -244,8 +244,8 @@ actor = require("design_reader_study")
 draw_style()
 st.title("Reader studies", anchor=False)
 st.caption(
-    "Several readers read the same cases unaided and with the AI's answer. Nothing changes once the protocol is "
-    "locked, and no result is shown before the reading is closed."
+    "Several readers read the same cases unaided and with the AI's answer, or with the answers of two models. Nothing "
+    "changes once the protocol is locked, and no result is shown before the reading is closed."
 )
 with refusals_shown(stops=True):
     rows = designs.list_reader_studies(database(), actor)

@@ -110,8 +110,10 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     tab.app.multiselect(key="rs_readers").set_value([opened_site.one.id, opened_site.two.id])
     tab.app.button_group(key="rs_design").set_value("two sessions")
     tab.settled()
+    assert "half unaided" in tab.text
     tab.app.button_group(key="rs_compared").set_value("two models")
     tab.settled()
+    assert "half with that of model B" in tab.text and "half unaided" not in tab.text
     tab.press("Make the design")
     tab.press("Lock the protocol")
     (row,) = designs.list_reader_studies(opened_site.db, opened_site.one)
@@ -122,6 +124,7 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     (other,) = set(titles) - {turn.aid}
     assert f"Read 1, {turn.task and turn.task.modality}" in reader.text and "Probability of malignancy" in reader.text
     assert titles[str(turn.aid)] in reader.text and titles[other] not in reader.text
+    assert "the answer of one model alone" in reader.text and "With the AI's answer" not in reader.text
 
 
 def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_site: PageSite, tab: Tab) -> None:

@@ -102,7 +102,8 @@ def binormal_figure(study: ReaderStudy, reader: str) -> go.Figure:
         colour = COLOURS[index % len(COLOURS)]
         figure.add_trace(
             go.Scatter(
-                x=curve.false_positive_rate, y=curve.sensitivity, mode="lines+markers", name=f"{escape(name)}, empirical",
+                x=curve.false_positive_rate, y=curve.sensitivity, mode="lines+markers",
+                name=f"{escape(name)}, empirical",
                 line={"color": colour, "width": 1, "dash": "dot"}, marker={"size": 6},
                 hovertemplate="sensitivity %{y:.3f} at %{x:.3f}",
             )

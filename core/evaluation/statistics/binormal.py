@@ -1,8 +1,8 @@
 """The binormal ROC curve of one reader under one modality, fitted by maximum likelihood.
 
 Scores are taken as ordered categories of a latent decision variable that is normal(0, 1) in negatives and
-normal(a / b, 1 / b^2) in positives, so that the curve is sensitivity = Phi(a + b * Phi^-1(1 - specificity)) and its area
-Phi(a / sqrt(1 + b^2)): Dorfman & Alf 1969 (J Math Psychol 6:487). Scores on a fine scale are cut into at most
+normal(a / b, 1 / b^2) in positives, so that the curve is sensitivity = Phi(a + b * Phi^-1(1 - specificity)) and its
+area Phi(a / sqrt(1 + b^2)): Dorfman & Alf 1969 (J Math Psychol 6:487). Scores on a fine scale are cut into at most
 `MOST_CATEGORIES`, each with about the same share of both kinds; neighbours that hold one kind alone are then one
 category, which loses nothing of the likelihood (Metz, Herman & Shen 1998, Stat Med 17:1033).
 """

@@ -311,6 +311,13 @@ class Difference:
     p: float
     p_holm: float
 
+    @property
+    def turned(self) -> Difference:
+        """`second` minus `first`."""
+        return replace(
+            self, first=self.second, second=self.first, value=-self.value, low=-self.high, high=-self.low, t=-self.t
+        )
+
     def p_not_inferior(self, margin: float) -> float:
         """One-sided p against "the first is worse than the second by `margin` or more"."""
         if not 0 < margin < 1:

@@ -106,7 +106,10 @@ def of_merit(
     effect: float | None = None,
     by_jackknife: bool = False,
 ) -> dict[str, Any]:
-    """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure."""
+    """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure.
+
+    margin: adds, for each pair in both orders, the one-sided p that the first is not worse than the second by it.
+    """
     covariance = (
         jackknife_covariance(merit) if by_jackknife else delong_covariance(merit, study.is_positive, study.patients)
     )
@@ -122,7 +125,9 @@ def of_merit(
     }
     if margin is not None:
         found["not_inferior"] = {
-            f"{one.first} vs {one.second}": one.p_not_inferior(margin) for one in result.analyses[0].differences
+            f"{each.first} vs {each.second}": each.p_not_inferior(margin)
+            for one in result.analyses[0].differences
+            for each in (one, one.turned)
         }
     if effect is not None:
         found["power"] = power(result.components, readers=len(study.readers), effect=effect)

@@ -218,7 +218,7 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
         words += f" DBM: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}."
     st.caption(words)
     for pair, p in area.get("not_inferior", {}).items():
-        st.markdown(f"Not inferior by {margin:g}, {plain(pair)}: one-sided p {p:.3g}")
+        st.markdown(f"Not inferior by {margin:g}, {plain(pair)} (the first to the second): one-sided p {p:.3g}")
 
 
 @st.fragment
@@ -230,8 +230,8 @@ def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
         alt="Empirical points and binormal ROC curve of one reader under each modality",
     )  # fmt: skip
     st.caption(
-        "Maximum likelihood of the binormal model (Dorfman & Alf 1969), each reader and modality by itself: sensitivity "
-        "= Φ(a + b Φ⁻¹(1 - specificity)), area Φ(a / √(1 + b²)). No test here rests on these curves."
+        "Maximum likelihood of the binormal model (Dorfman & Alf 1969), each reader and modality by itself: "
+        "sensitivity = Φ(a + b Φ⁻¹(1 - specificity)), area Φ(a / √(1 + b²)). No test here rests on these curves."
     )
     table = pd.DataFrame(binormal_rows(summary)).round(4)
     st.dataframe(table, hide_index=True, width="stretch")

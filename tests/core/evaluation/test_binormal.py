@@ -24,8 +24,7 @@ VAN_DYKE_FITS = {
     "1": ((1.70, 0.537), (1.40, 0.561), (1.74, 0.635), (1.93, 0.202), (1.06, 0.464)),
     "2": ((1.85, 0.503), (1.66, 0.447), (1.62, 0.488), None, (1.73, 0.422)),
 }
-"""a and b of each modality and reader as MRMCaov's user guide prints them; the fourth reader's second is degenerate there
-(a of 1.8e308)."""
+"""a and b of each modality and reader as MRMCaov's user guide prints them; one is degenerate there (a of 1.8e308)."""
 
 
 def test_the_ratings_of_van_dyke_have_the_published_curves() -> None:
