@@ -55,7 +55,7 @@ def readme_cards(settings: Settings) -> tuple[Card, ...]:
 def models_table(cards: tuple[Card, ...]) -> str:
     """The cards as a Markdown table; every number comes from the models' test scores."""
     lines = [
-        "| model | test cases (positive) | AUC, positive against rest | macro-AUC | ECE | started from |",
+        "| model | test cases (positive) | AUC, positive against rest | macro-AUC | ECE, 15 bins of equally many cases | started from |",
         "|---|---|---|---|---|---|",
     ]
     for card in cards:
@@ -72,4 +72,7 @@ def models_table(cards: tuple[Card, ...]) -> str:
 
 
 def _estimate_text(estimate: Estimate | None) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else ""
+    if estimate is None:
+        return ""
+    widened = f", {estimate.widened_text}" if estimate.widened_text else ""
+    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f}{widened})"

@@ -28,6 +28,18 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield str(file.relative_to(REPOSITORY)), ast.parse(file.read_text(encoding="utf-8"))
 
 
+def test_a_button_that_can_be_grey_says_why() -> None:
+    """Whatever greys it has words for it in its tooltip, which Streamlit shows over a disabled button, too."""
+    without = []
+    for path, tree in trees():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            given = {one.arg for one in call.keywords}
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            if name.endswith("button") and "disabled" in given and "help" not in given:
+                without.append(f"{path}:{call.lineno}")
+    assert not without, f"no help says why they are grey: {without}"
+
+
 def begins_with_asking(node: ast.FunctionDef) -> bool:
     """`require(...)`, with what it gives kept or not, is the first statement after the docstring."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body

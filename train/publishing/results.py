@@ -26,8 +26,9 @@ Written by `python -m train results` from the cards and test scores in `weights/
 
 Every figure is of cases that the network was not trained on, with its 95 % interval in brackets: 2,000 bootstrap draws
 of patients, or DeLong's where every patient has one case. AUC is of the positive class (malignant, or idc) against the
-rest. Epoch, calibration and threshold were chosen on validation cases. What a figure is worth depends on the
-collection: see the last table.
+rest. ECE is the expected calibration error over 15 bins of equally many cases. "Widened": the draws alone would leave
+the figure out of its interval; they lie to one side of it by so much on average. Epoch, calibration and threshold were
+chosen on validation cases. What a figure is worth depends on the collection: see the last table.
 """
 
 TITLES = {
@@ -65,7 +66,8 @@ def as_text(estimate: Estimate | None) -> str:
     """ ".930 (.856-.983)"; a dash where there is none."""
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
-    return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)})"
+    widened = "" if estimate.bias is None else f", widened by {_short(abs(estimate.bias))}"
+    return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)}{widened})"
 
 
 def difference_text(first: Card, second: Card) -> str:

@@ -33,7 +33,7 @@ from core.reports.reader_study import ReaderStudyReport, reader_study_document
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import deferred, settings
+from pages.parts.session import deferred, require, settings
 
 PARTIAL = (0.8, 1.0)
 """Specificities of the partial area: where screening works. Fixed, so that nobody chooses them by their result."""
@@ -224,6 +224,7 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
 @st.fragment
 def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
     """A reader's points and fitted curves, and the areas of all."""
+    require("design_reader_study")
     reader = st.selectbox("Reader", study.readers, key="rs_binormal_reader")
     st.plotly_chart(
         binormal_figure(study, reader), theme=None, key="rs_binormal_roc",
