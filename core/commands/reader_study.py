@@ -153,8 +153,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         if measure in found:
             lines += ["", measure_title(measure, found[measure]), *_lines_of_merit(found[measure])]
     for measure in ("sensitivity", "specificity"):
-        if one := found.get(f"{measure}_gee"):
-            lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}")
+        if f"{measure}_gee" in found:
+            lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(found[f'{measure}_gee'])}")
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
         lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")

@@ -193,8 +193,9 @@ def _others(report: ReaderStudyReport) -> Iterator[Block]:
         se = math.sqrt(max(one["variance"], 0.0))
         yield Text(f"U-statistic, {one['name']}: area {one['value']:+.4f}, se {se:.4f}.")
     for measure in ("sensitivity", "specificity"):
-        if one := report.summary.get(f"{measure}_gee"):
-            yield Text(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}.")
+        if f"{measure}_gee" in report.summary:
+            odds = odds_sentence(report.summary[f"{measure}_gee"])
+            yield Text(f"{measure.capitalize()} by estimating equations: {odds}.")
     yield Heading("Binormal curve of each reader", level=3)
     rows = [
         [

@@ -16,7 +16,7 @@ from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.reader.parts import impressions, pictures, scores
@@ -31,7 +31,10 @@ def choose(turns: list[Turn]) -> Turn:
         return turns[0]
     by_id = {turn.id: turn for turn in turns}
     chosen = st.selectbox(
-        "Reader study", list(by_id), format_func=lambda one: plain(by_id[one].title), key="reader_study_read_now"
+        "Reader study",
+        list(by_id),
+        format_func=lambda one: without_controls(by_id[one].title),
+        key="reader_study_read_now",
     )
     return by_id[chosen]
 

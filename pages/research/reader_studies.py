@@ -21,7 +21,7 @@ from core.reports.content import when
 from core.types import Modality
 from pages.parts import address
 from pages.parts.figures import draw_style
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, deferred, require, settings
 from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
@@ -71,7 +71,9 @@ def design(actor: SignedIn) -> str | None:
         "The protocol states this enrichment."
     )
     people = designs.possible_readers(database(), actor)
-    readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
+    readers = st.multiselect(
+        "Readers", list(people), format_func=lambda one: without_controls(people[one]), key="rs_readers"
+    )
     plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
     aids = choose_models(modality) if plan != ONE_SESSION else ()
     st.caption(OF_TWO_MODELS if aids else DESIGNS[plan])
@@ -144,9 +146,13 @@ def choose_models(modality: Modality) -> tuple[str, ...]:
     if compared != TWO_MODELS or len(titles) < 2:
         return ()
     left, right = st.columns(2)
-    first = left.selectbox("Model A", list(titles), format_func=lambda one: plain(titles[one]), key="rs_first")
+    first = left.selectbox(
+        "Model A", list(titles), format_func=lambda one: without_controls(titles[one]), key="rs_first"
+    )
     others = [one for one in titles if one != first]
-    return first, right.selectbox("Model B", others, format_func=lambda one: plain(titles[one]), key="rs_second")
+    return first, right.selectbox(
+        "Model B", others, format_func=lambda one: without_controls(titles[one]), key="rs_second"
+    )
 
 
 def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared: int) -> None:
@@ -177,7 +183,7 @@ def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
     protocol = row.protocol
     if protocol.question:
         st.markdown(plain(protocol.question))
-    st.caption(" · ".join(value for _, value in design_facts(protocol)))
+    st.caption(plain(" · ".join(f"{name}: {value}" for name, value in design_facts(protocol))))
     if row.locked_at:
         st.caption(f"Locked {when(row.locked_at)}, protocol sha256 `{row.sha256}`")
     st.download_button(

@@ -95,3 +95,14 @@ def test_downloads_that_are_made_later_ask_when_they_are_made() -> None:
             if not all(asked):
                 silent.add(path)
     assert silent == set(BYTES) and n >= 6
+
+
+def test_what_a_box_offers_is_not_escaped_as_markdown() -> None:
+    """`plain` is for Markdown; the options of these show its backslashes."""
+    escaped = []
+    for path, tree in trees():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("selectbox", "multiselect"):
+                shown = [one.value for one in call.keywords if one.arg == "format_func"]
+                escaped += [f"{path}:{call.lineno}" for one in shown if "plain(" in ast.unparse(one)]
+    assert not escaped, f"use pages.parts.markdown.without_controls: {escaped}"

@@ -135,6 +135,7 @@ def reader_areas_figure(readers: Sequence[str], areas: Mapping[str, Mapping[str,
                 marker={"size": 12, "color": COLOURS[index % len(COLOURS)]}, hovertemplate="%{y}: %{x:.3f}",
             )
         )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")  # the first reader at the top
     return figure
 
 

@@ -228,8 +228,10 @@ def sentence(one: Difference) -> str:
     )
 
 
-def odds_sentence(one: Mapping[str, Any]) -> str:
-    """An `OddsRatio` (its fields) in words."""
+def odds_sentence(one: Mapping[str, Any] | None) -> str:
+    """An `OddsRatio` (its fields) in words; None: that there is none."""
+    if one is None:
+        return "no odds ratio, as every call under a modality is right, or none"
     first, second = one["shares"]
     return (
         f"{one['first']} {first:.3f}, {one['second']} {second:.3f}, odds ratio {one['value']:.3f} ({one['low']:.3f} to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,10 +57,10 @@ def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
         ("Cases from", protocol.source),
         ("Readers", f"{len(protocol.readers)} readers, {split}"),
         ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
-        ("Models", "compared: A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
-        ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
-        ("Called", f"called from a suspicion of {protocol.cut}"),
-        ("Margin", f"margin {protocol.margin:g}" if protocol.margin else ""),
+        ("Models compared", "A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
+        ("Training cases", str(len(protocol.training)) if protocol.training else ""),
+        ("Called", f"from a suspicion of {protocol.cut}"),
+        ("Margin of non-inferiority", f"{protocol.margin:g}" if protocol.margin else ""),
         ("Order", f"each reader's own, seed {protocol.seed}"),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
@@ -173,8 +174,10 @@ def draw_analysis(study: ReaderStudy, summary: Mapping[str, Any], *, margin: flo
                 f"U-statistic (Gallas 2006), {plain(one['name'])}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
             )
     for measure in ("sensitivity", "specificity"):
-        if of_gee := summary.get(f"{measure}_gee"):
-            st.markdown(f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(of_gee))}")
+        if f"{measure}_gee" in summary:
+            st.markdown(
+                f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(summary[f'{measure}_gee']))}"
+            )
     with st.expander("Binormal curve of each reader", icon=":material/show_chart:", key="rs_binormal"):
         _draw_binormal(study, summary)
 
@@ -196,11 +199,12 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
     table = pd.DataFrame(
         [
             {
-                "measure": measure_title(measure, summary[measure]), "readers": analysis["readers"],
-                "cases": analysis["cases"],
+                "Measure": measure_title(measure, summary[measure]), "Readers": analysis["readers"],
+                "Cases": analysis["cases"],
                 **{mean["modality"]: round(mean["value"], 4) for mean in summary[measure]["means"]},
-                "difference": f"{one['first']} - {one['second']}", "value": round(one["value"], 4),
-                "low": round(one["low"], 4), "high": round(one["high"], 4), "df": round(one["df"], 2),
+                "Difference": f"{one['first']} - {one['second']}", "Value": round(one["value"], 4),
+                "Low": round(one["low"], 4), "High": round(one["high"], 4),
+                "df": "normal" if math.isinf(one["df"]) else f"{one['df']:.2f}",
                 "p": float(f"{one['p']:.3g}"), "p (Holm)": float(f"{one['p_holm']:.3g}"),
             }
             for measure in MEASURES
@@ -209,7 +213,9 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
             for one in analysis["differences"]
         ]
     )  # fmt: skip
-    st.dataframe(table, hide_index=True, width="stretch")
+    wide = {"Measure": st.column_config.TextColumn(width="large")}
+    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide)
+    st.caption("Value, low and high: of the difference, with its 95 % interval. Random: for others like these.")
     draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
     components = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in area["components"].items())
     words = f"Components of variance: {components}."
@@ -235,7 +241,8 @@ def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
         "sensitivity = Φ(a + b Φ⁻¹(1 - specificity)), area Φ(a / √(1 + b²)). No test here rests on these curves."
     )
     table = pd.DataFrame(binormal_rows(summary)).round(4)
-    st.dataframe(table, hide_index=True, width="stretch")
+    wide = {"remark": st.column_config.TextColumn(width="large")}
+    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide)
     draw_download(lambda: table, name="reader-study-binormal", action="design_reader_study")
 
 
@@ -258,7 +265,8 @@ def draw_times(found: Results) -> list[list[str]]:
     times = table.drop_duplicates(["reader", "modality", "case"]).groupby(["reader", "modality"])["seconds"]
     shown = times.agg(["median", "mean", "count"]).round(1).reset_index()
     st.markdown("**Seconds a case**")
-    st.dataframe(shown, hide_index=True)
+    st.dataframe(shown, hide_index=True, height="content")
+    draw_download(lambda: shown, name="reader-study-seconds", action="design_reader_study")
     interrupted = int((table["interruptions"] > 0).sum())
     st.caption(f"{interrupted} reads were interrupted: the case was opened again, and its time counts from then.")
     return [[str(cell) for cell in row] for row in shown.itertuples(index=False)]

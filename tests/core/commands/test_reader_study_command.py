@@ -62,6 +62,8 @@ def test_with_a_read_missing_what_two_readers_share_counts_and_it_is_said(
     assert all(one["variance"] > 0 for one in found["one_shot"])
     assert main(["reader-study", "analyse", str(table), "--cut", "1"]) == 0
     assert "Sensitivity by estimating equations: 1 " in capsys.readouterr().out
+    assert main(["reader-study", "analyse", str(table), "--cut", "-99"]) == 0
+    assert "Sensitivity by estimating equations: no odds ratio" in capsys.readouterr().out
     assert main(["reader-study", "analyse", str(table), "--effect", "0.1"]) == 1
     assert "fully crossed" in capsys.readouterr().err
     # A reader without two cases of each kind has no area: only the U-statistic is left.
