@@ -22,6 +22,7 @@ from core.evaluation.statistics.reader_study_summary import (
     binormal_rows,
     measure_title,
     odds_sentence,
+    one_shot_sentence,
     sentence,
     simulated_power,
 )
@@ -157,7 +158,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(found[f'{measure}_gee'])}")
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
-        lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")
+        lines.append(f"  {one_shot_sentence(one)}, variance {one['variance']:.3e}")
     lines += ["", "Area under each reader's binormal curve (Dorfman & Alf 1969), beside the empirical one"]
     for row in binormal_rows(found):
         fitted = f"{row['binormal area']:.4f}, a {row['a']:.3f}, b {row['b']:.3f}"

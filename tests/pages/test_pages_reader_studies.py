@@ -73,7 +73,10 @@ def test_a_reader_study_is_designed_read_and_analysed(
     again = Tab(opened_site, opened_site.one, monkeypatch).open("research/reader_studies")
     again.press("Close the reading")
     said = again.text
-    for expected in ("random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case"):
+    for expected in (
+        "random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case",
+        "Mean seconds a case, random", "Moments M1 to M8", "Sensitivity, random readers", "Specificity, components of",
+    ):  # fmt: skip
         assert expected in said, expected
     assert "reads are missing" not in said
     assert "Mean sensitivity at specificities of 0.8 to 1" in str(again.app.dataframe[0].value["Measure"].to_list())
@@ -139,10 +142,11 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.settled()
     tab.app.get("file_uploader")[0].upload("reads.csv", table.encode(), "text/csv")
     tab.settled()
-    assert "random readers and cases" in tab.text and "DBM: F(1" in tab.text and "Dr Grey" not in tab.text
+    assert "random readers and cases" in tab.text and "DBM, area: F(1" in tab.text and "Dr Grey" not in tab.text
     assert [one.label for one in tab.app.get("download_button")][-1] == "For RJafroc"
+    assert "of such studies" in tab.text
     assert {"empirical area", "binormal area", "remark"} <= set(tab.app.dataframe[-1].value)
     rows = [row for row in table.splitlines() if not row.startswith("Dr Grey,1,") or row.startswith("Dr Grey,1,1,")]
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()
-    assert "In 1 combinations" in tab.text and "DBM: F(1" not in tab.text
+    assert "In 1 combinations" in tab.text and "DBM, area: F(1" not in tab.text

@@ -158,6 +158,11 @@ def specificities(study: ReaderStudy, cut: float) -> Merit:
     return _merit(None, np.where(np.isnan(scores), np.nan, scores < cut))
 
 
+def means_of_cases(study: ReaderStudy) -> Merit:
+    """The mean of what each reader has over all cases, whatever their truth (seconds a case)."""
+    return _merit(study.scores, None)
+
+
 def _merit(of_positives: np.ndarray | None, of_negatives: np.ndarray | None) -> Merit:
     """Refuses a reader who read too little of a modality to have a value there."""
     part = of_positives if of_positives is not None else of_negatives
@@ -634,6 +639,8 @@ def power(found: Components, *, readers: int, effect: float, case_ratio: float =
     excess = max(found.cov2 - found.cov3, 0.0) / case_ratio
     within = max(found.modality_reader, 0.0) + (found.error - found.cov1) / case_ratio
     whole, ms = within + (readers - 1) * excess, max(within - excess, 0.0)
+    if whole <= 0:
+        raise InvalidInput("The components of variance are all 0: nothing varies that a power could be computed from.")
     df2 = min(_satterthwaite(whole, ms, readers - 1), 1e6)
     shift = readers * effect**2 / 2 / whole
     return float(ncf.sf(f_distribution.ppf(1 - LEVEL, 1, df2), 1, df2, shift))

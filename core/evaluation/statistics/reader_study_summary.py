@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.binormal import FITTED, WORDS, fits_of
-from core.evaluation.statistics.intervals import wilson
+from core.evaluation.statistics.intervals import Z_95, wilson
 from core.evaluation.statistics.reader_study import (
     LEVEL,
     Difference,
@@ -23,6 +24,7 @@ from core.evaluation.statistics.reader_study import (
     delong_covariance,
     generalised_estimate,
     jackknife_covariance,
+    means_of_cases,
     obuchowski_rockette,
     one_shot,
     partial_areas,
@@ -134,13 +136,18 @@ def of_merit(
     return found
 
 
+def analyse_seconds(study: ReaderStudy) -> dict[str, Any]:
+    """Mean seconds a case under each modality, as `of_merit`. study: seconds as its scores, all cases positive."""
+    return of_merit(study, means_of_cases(study))
+
+
 def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
     found = []
     for first in range(len(study.modalities)):
         for second in (None, *range(first + 1, len(study.modalities))):
             one = one_shot(study, first, second)
             name = study.modalities[first] + ("" if second is None else f" vs {study.modalities[second]}")
-            found.append({"name": name, **dataclasses.asdict(one)})
+            found.append({"name": name, "is_difference": second is not None, **dataclasses.asdict(one)})
     return found
 
 
@@ -226,6 +233,27 @@ def sentence(one: Difference) -> str:
         f"{one.first} minus {one.second}: {one.value:+.4f} ({one.low:+.4f} to {one.high:+.4f}), se {one.se:.4f}, "
         f"t {one.t:.3f}, {by}, p {one.p:.3g}, adjusted {one.p_holm:.3g}"
     )
+
+
+def one_shot_sentence(one: Mapping[str, Any]) -> str:
+    """A U-statistic in words: estimate, interval, standard error and, of a difference, z and p (normal)."""
+    se = math.sqrt(max(one["variance"], 0.0))
+    low, high = one["value"] - Z_95 * se, one["value"] + Z_95 * se
+    said = f"{one['name']}: {one['value']:+.4f} ({low:+.4f} to {high:+.4f}), se {se:.4f}"
+    if not one["is_difference"] or se == 0:
+        return said
+    z = one["value"] / se
+    return f"{said}, z {z:.3f}, normal, p {2 * norm.sf(abs(z)):.3g}"
+
+
+def moments_text(one: Mapping[str, Any]) -> str:
+    """The moments M1 to M8 of a modality's U-statistic; a dash where a kind of pair does not occur."""
+    return ", ".join("-" if math.isnan(moment) else f"{moment:.4f}" for moment in one["moments"])
+
+
+def components_text(found: Mapping[str, Any]) -> str:
+    """The components of variance of one measure. found: what `of_merit` gives."""
+    return ", ".join(f"{name.replace('_', ' by ')} {value:.3e}" for name, value in found["components"].items())
 
 
 def odds_sentence(one: Mapping[str, Any] | None) -> str:

@@ -32,6 +32,7 @@ from core.evaluation.statistics.reader_study import (
     specificities,
     with_holm,
 )
+from core.evaluation.statistics.reader_study_summary import analyse_seconds
 from core.evaluation.tables.scores import read_scores
 
 VAN_DYKE = np.array(
@@ -326,6 +327,21 @@ def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
     for margin in (0.0, 1.0):
         with pytest.raises(InvalidInput, match=r"\.$"):
             test.p_not_inferior(margin)
+
+
+def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
+    """With one reader's times copied to another nothing differs between readers: what is left is the paired test."""
+    rng = np.random.default_rng(6)
+    once = rng.gamma(4, 5, (2, 1, 60)) + np.array([0, 6])[:, None, None]
+    study = ReaderStudy(("unaided", "aided"), ("a", "b"), np.ones(60, bool), np.repeat(once, 2, axis=1))
+    found = analyse_seconds(study)
+    one = found["analyses"][1]["differences"][0]
+    change = once[0, 0] - once[1, 0]
+    assert one["value"] == pytest.approx(change.mean()) and one["se"] == pytest.approx(np.sqrt(change.var(ddof=1) / 60))
+    assert [mean["value"] for mean in found["means"]] == pytest.approx(once.mean(axis=(1, 2)))
+    few = replace(study, scores=np.where(np.arange(60) < 1, study.scores, np.nan))
+    with pytest.raises(InvalidInput):
+        analyse_seconds(few)
 
 
 def test_what_cannot_be_analysed_is_a_sentence() -> None:

@@ -66,4 +66,4 @@ def test_a_study_in_groups_and_one_without_areas_say_so() -> None:
     few = replace(STUDY, scores=STUDY.scores.copy())
     few.scores[0, 0, 1:] = np.nan
     html = build_html(reader_study_document(report(study=few, summary=analyse(few))))
-    assert "In 1 combinations" in html and "U-statistic, first" in html
+    assert "In 1 combinations" in html and "U-statistic, area, first" in html
