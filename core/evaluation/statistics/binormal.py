@@ -45,6 +45,13 @@ class BinormalFit:
     state: str
     has_hook: bool = False
 
+    @property
+    def remark(self) -> str:
+        """What a reader of the numbers should know: why there are none, or where the curve is odd; "" elsewhere."""
+        if self.state != FITTED:
+            return f"{self.state}: {WORDS[self.state]}"
+        return "below the diagonal in a part" if self.has_hook else ""
+
     def sensitivity(self, false_positive_rate: np.ndarray) -> np.ndarray:
         """The curve's height at rates in [0, 1]."""
         return np.asarray(ndtr(self.a + self.b * ndtri(false_positive_rate)))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.binormal import FITTED, WORDS, fits_of
+from core.evaluation.statistics.binormal import BinormalFit, fits_of
 from core.evaluation.statistics.intervals import Z_95, wilson
 from core.evaluation.statistics.reader_study import (
     LEVEL,
@@ -90,7 +90,7 @@ def analyse(
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
     found["one_shot"] = _one_shots(study)
     found["binormal"] = {
-        modality: {reader: dataclasses.asdict(fit) for reader, fit in by_reader.items()}
+        modality: {reader: _fit(one) for reader, one in by_reader.items()}
         for modality, by_reader in fits_of(study).items()
     }
     if cut is not None and len(study.modalities) > 1:
@@ -134,6 +134,13 @@ def of_merit(
     if effect is not None:
         found["power"] = power(result.components, readers=len(study.readers), effect=effect)
     return found
+
+
+def _fit(one: BinormalFit) -> dict[str, Any]:
+    return {
+        "a": one.a, "b": one.b, "area": one.area, "log_likelihood": one.log_likelihood, "state": one.state,
+        "remark": one.remark,
+    }  # fmt: skip
 
 
 def analyse_seconds(study: ReaderStudy) -> dict[str, Any]:
@@ -215,12 +222,10 @@ def binormal_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         for modality in found["modalities"]:
             fit = found["binormal"][modality][reader]
             empirical = found["area"]["by_reader"][modality][reader] if "area" in found else math.nan
-            hook = "below the diagonal in a part" if fit["has_hook"] else ""
-            remark = hook if fit["state"] == FITTED else f"{fit['state']}: {WORDS[fit['state']]}"
             rows.append(
                 {
                     "reader": reader, "modality": modality, "empirical area": empirical, "binormal area": fit["area"],
-                    "a": fit["a"], "b": fit["b"], "remark": remark,
+                    "a": fit["a"], "b": fit["b"], "remark": fit["remark"],
                 }
             )  # fmt: skip
     return rows
