@@ -213,8 +213,8 @@ def _missing(cards: Sequence[Card]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PublishedComparison:
-    """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data. source: who
-    published it, with year and DOI or address; "" where that is not recorded.
+    """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data.
+    source: who published it, with year and DOI or address; "" where that is not recorded.
 
     card: None for a published system whose network has not been trained here.
     """
