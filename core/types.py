@@ -237,3 +237,8 @@ class Estimate:
     high: float
     n: int
     bias: float | None = None
+
+    @property
+    def widened_text(self) -> str:
+        """That the interval was widened to hold its value, and by how much the draws lie beside it; "" elsewhere."""
+        return "" if self.bias is None else f"widened: draws lean {self.bias:+.3f}"

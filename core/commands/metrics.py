@@ -12,6 +12,7 @@ from typing import Any
 from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import N_RESAMPLES
 from core.evaluation.statistics.metrics import PREVALENCES, predictive_values
+from core.evaluation.statistics.ranked import N_BINS
 from core.evaluation.statistics.summary import ScorerResult, TableResult, evaluate_table
 from core.evaluation.tables.scores import Scale, read_scores
 
@@ -129,6 +130,8 @@ def _scorer_json(scorer: ScorerResult) -> dict[str, Any]:
             "bootstrap_ci": [by_bootstrap.low, by_bootstrap.high],
         }
     found |= {name: _known(estimate.value) for name, estimate in measures.items()}
+    # Where the draws alone would have left the value out of its interval, the mean of the draws less the value.
+    found["widened"] = {name: estimate.bias for name, estimate in measures.items() if estimate.bias is not None}
     found["intervals"] = {name: [_known(estimate.low), _known(estimate.high)] for name, estimate in measures.items()}
     if "sensitivity_at_threshold" in measures:
         found["restated"] = {f"{prevalence:g}": _restated(scorer, prevalence) for prevalence in PREVALENCES}
@@ -159,6 +162,7 @@ def as_text(result: TableResult) -> list[str]:
     lines = [
         f"{head}; 95 % intervals, {result.resamples:,} draws of patients, seed {result.seed}",
         f"sha256 {result.sha256}",
+        f"ece: expected calibration error over {N_BINS} bins of equally many cases",
         *result.warnings,
     ]
     if result.left_out:
@@ -167,7 +171,8 @@ def as_text(result: TableResult) -> list[str]:
     for scorer in result.scorers:
         lines += ["", f"{scorer.name} ({scorer.n} cases)"]
         for name, estimate in scorer.measures.items():
-            lines.append(f"  {name:<{width}}  {_text(estimate.value)}  {_text(estimate.low)} to {_text(estimate.high)}")
+            shown = f"  {_text(estimate.value)}  {_text(estimate.low)} to {_text(estimate.high)}"
+            lines.append(f"  {name:<{width}}{shown}  {estimate.widened_text}".rstrip())
     if result.pairs:
         how = "DeLong" if result.patients == result.n else "DeLong over patients, as Obuchowski 1997"
         lines += ["", f"Difference of areas, first minus second ({how}; p adjusted by Holm over all pairs)"]

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 
+from core.evaluation.statistics.ranked import N_BINS
 from core.evaluation.tables.of_cards import headline
 from core.files import write_whole
 from core.models.cards import LEAKING, Card, CardFile, all_cards, leaks_of, shipped_cards
@@ -55,7 +56,8 @@ def readme_cards(settings: Settings) -> tuple[Card, ...]:
 def models_table(cards: tuple[Card, ...]) -> str:
     """The cards as a Markdown table; every number comes from the models' test scores."""
     lines = [
-        "| model | test cases (positive) | AUC, positive against rest | macro-AUC | ECE | started from |",
+        "| model | test cases (positive) | AUC, positive against rest | macro-AUC "
+        f"| ECE, {N_BINS} bins of equally many cases | started from |",
         "|---|---|---|---|---|---|",
     ]
     for card in cards:
@@ -72,4 +74,7 @@ def models_table(cards: tuple[Card, ...]) -> str:
 
 
 def _estimate_text(estimate: Estimate | None) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f})" if estimate else ""
+    if estimate is None:
+        return ""
+    widened = f", {estimate.widened_text}" if estimate.widened_text else ""
+    return f"{estimate.value:.3f} ({estimate.low:.3f}-{estimate.high:.3f}{widened})"

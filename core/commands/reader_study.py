@@ -19,8 +19,10 @@ from core.evaluation.statistics.reader_study import Difference, ReaderStudy, aga
 from core.evaluation.statistics.reader_study_summary import (
     MEASURES,
     analyse,
+    binormal_rows,
     measure_title,
     odds_sentence,
+    one_shot_sentence,
     sentence,
     simulated_power,
 )
@@ -153,11 +155,16 @@ def _lines(found: dict[str, Any]) -> list[str]:
         if measure in found:
             lines += ["", measure_title(measure, found[measure]), *_lines_of_merit(found[measure])]
     for measure in ("sensitivity", "specificity"):
-        if one := found.get(f"{measure}_gee"):
-            lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}")
+        if f"{measure}_gee" in found:
+            lines.append(f"{measure.capitalize()} by estimating equations: {odds_sentence(found[f'{measure}_gee'])}")
     lines += ["", "One-shot U-statistic (Gallas 2006), area"]
     for one in found["one_shot"]:
-        lines.append(f"  {one['name']}: {one['value']:+.4f}, variance {one['variance']:.3e}")
+        lines.append(f"  {one_shot_sentence(one)}, variance {one['variance']:.3e}")
+    lines += ["", "Area under each reader's binormal curve (Dorfman & Alf 1969), beside the empirical one"]
+    for row in binormal_rows(found):
+        fitted = f"{row['binormal area']:.4f}, a {row['a']:.3f}, b {row['b']:.3f}"
+        said = ", ".join(one for one in ("" if math.isnan(row["a"]) else fitted, row["remark"]) if one)
+        lines.append(f"  {row['reader']}, {row['modality']}: empirical {row['empirical area']:.4f}, binormal {said}")
     return lines
 
 
@@ -177,7 +184,7 @@ def _lines_of_merit(found: dict[str, Any]) -> list[str]:
         dbm = found["dbm"]
         lines.append(f"  DBM (pseudovalues): F({dbm['df1']}, {dbm['df2']:.2f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}")
     for pair, p in found.get("not_inferior", {}).items():
-        lines.append(f"  {pair}: not inferior by the margin, one-sided p {p:.3g}")
+        lines.append(f"  {pair}: the first is not inferior by the margin, one-sided p {p:.3g}")
     if "power" in found:
         lines.append(f"  power at this size: {found['power']:.3f}")
     return lines

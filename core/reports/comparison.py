@@ -193,5 +193,5 @@ def _marked(report: ComparisonReport, name: str) -> str:
 def _cell(one: Estimate) -> str:
     if math.isnan(one.value):
         return "n/a"
-    marked = "" if one.bias is None else f"\nwidened, bias {one.bias:+.3f}"
+    marked = f"\n{one.widened_text}" if one.widened_text else ""
     return f"{one.value:.3f}\n{one.low:.3f} to {one.high:.3f}{marked}"

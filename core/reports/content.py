@@ -223,7 +223,9 @@ def measured(headline: Mapping[str, Estimate]) -> str:
     if not headline:
         return ""
     lines = [f"{max(one.n for one in headline.values())} test cases"]
-    lines += [f"{name} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})" for name, one in headline.items()]
+    for name, one in headline.items():
+        widened = f", {one.widened_text}" if one.widened_text else ""
+        lines.append(f"{name} {one.value:.3f} ({one.low:.3f} to {one.high:.3f}{widened})")
     return "\n".join(lines)
 
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from core.evaluation.charts.curves import mean_roc_figure
 from core.evaluation.statistics.reader_study import Difference, ReaderStudy
-from core.evaluation.statistics.reader_study_summary import MEASURES, measure_title, odds_sentence, sentence
+from core.evaluation.statistics.reader_study_summary import (
+    MEASURES,
+    binormal_rows,
+    components_text,
+    measure_title,
+    moments_text,
+    odds_sentence,
+    one_shot_sentence,
+    sentence,
+)
 from core.reports import content, plots
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
 from core.version import software
@@ -28,6 +37,8 @@ METHODS = (
     "Random readers and cases: the statement is for other readers like these and other cases like these. Fixed: for "
     "these alone.",
     "U-statistic: Gallas 2006, one-shot, unbiased variance; every read pair of cases counts the same.",
+    "Binormal curves: Dorfman and Alf 1969, maximum likelihood for each reader and modality by itself; no test "
+    "rests on them.",
     "Estimating equations: Liang and Zeger 1986, clusters are patients, for these readers.",
 )
 NOT_KNOWN = (
@@ -42,8 +53,8 @@ class ReaderStudyReport:
     """summary: of `core.evaluation.statistics.reader_study_summary.analyse`.
 
     design, reading: facts of the protocol and of how it went; registration: what was locked when. against: tests of the
-    average unaided reader against models alone. times: reader, modality, median, mean and number of reads. limits:
-    sentences.
+    average unaided reader against models alone. times: reader, modality, median, mean and number of reads. seconds: of
+    `analyse_seconds`, None where it cannot be computed. limits: sentences.
     """
 
     title: str
@@ -60,6 +71,7 @@ class ReaderStudyReport:
     registration: Facts_ = ()
     against: Sequence[Difference] = ()
     times: Sequence[Sequence[str]] = ()
+    seconds: Mapping[str, Any] | None = None
     limits: Sequence[str] = field(default=())
 
 
@@ -166,8 +178,7 @@ def _of_measure(
         for one in analysis["differences"]
     ]  # fmt: skip
     yield Table([head, *tests], [0.09, 0.09, 0.2, 0.2, 0.08, 0.1, 0.08, 0.08, 0.08])
-    parts = ", ".join(f"{name.replace('_', ' by ')} {value:.3e}" for name, value in found["components"].items())
-    yield Text(f"Components of variance: {parts}.", "soft")
+    yield Text(f"Components of variance: {components_text(found)}.", "soft")
     if "dbm" in found:
         dbm = found["dbm"]
         yield Text(
@@ -176,22 +187,42 @@ def _of_measure(
             "soft",
         )
     for pair, p in found.get("not_inferior", {}).items():
-        yield Text(f"{pair}: not inferior by the margin, one-sided p {content.p_text(p)}.")
+        yield Text(f"{pair}: the first is not inferior by the margin, one-sided p {content.p_text(p)}.")
 
 
 def _others(report: ReaderStudyReport) -> Iterator[Block]:
     yield Heading("Other analyses", level=3)
     for one in report.summary["one_shot"]:
-        se = math.sqrt(max(one["variance"], 0.0))
-        yield Text(f"U-statistic, {one['name']}: area {one['value']:+.4f}, se {se:.4f}.")
+        yield Text(f"U-statistic, area, {one_shot_sentence(one)}.")
+        if not one["is_difference"]:
+            yield Text(f"Moments M1 to M8: {moments_text(one)}.", "soft")
     for measure in ("sensitivity", "specificity"):
-        if one := report.summary.get(f"{measure}_gee"):
-            yield Text(f"{measure.capitalize()} by estimating equations: {odds_sentence(one)}.")
+        if f"{measure}_gee" in report.summary:
+            odds = odds_sentence(report.summary[f"{measure}_gee"])
+            yield Text(f"{measure.capitalize()} by estimating equations: {odds}.")
+    yield Heading("Binormal curve of each reader", level=3)
+    rows = [
+        [
+            row["reader"], row["modality"],
+            *(
+                "n/a" if math.isnan(row[name]) else f"{row[name]:.3f}"
+                for name in ("empirical area", "binormal area", "a", "b")
+            ),
+            row["remark"],
+        ]
+        for row in binormal_rows(report.summary)
+    ]  # fmt: skip
+    head = ["Reader", "Modality", "Empirical area", "Binormal area", "a", "b", "Remark"]
+    yield Table([head, *rows], [0.15, 0.15, 0.12, 0.12, 0.1, 0.1, 0.26])
     for test in report.against:
         yield Text(f"Against a model alone: {sentence(test)}.")
     if report.times:
         yield Heading("Seconds a case", level=3)
         yield Table([["Reader", "Modality", "Median", "Mean", "Reads"], *report.times], [0.3, 0.25, 0.15, 0.15, 0.15])
+    for analysis in (report.seconds or {}).get("analyses", ())[:1]:
+        for one in analysis["differences"]:
+            yield Text(f"Mean seconds a case, random readers and cases: {sentence(Difference(**one))}.")
+        yield Text(f"Components of variance: {components_text(report.seconds or {})}.", "soft")
 
 
 def _discussion(report: ReaderStudyReport) -> Iterator[Block]:

@@ -20,6 +20,10 @@ SHOWN_MOST = 500
 HASHES_SHOWN = 4
 """So many hashes are shown one by one; of more their number."""
 _SHA256 = re.compile("[0-9a-f]{64}")
+_CODE = re.compile("[a-z]+(_[a-z]+)+")
+"""A value by its name in the records, as "read_first"."""
+AS_WRITTEN = ("reason", "file", "what", "folder")
+"""Keys whose values somebody wrote, or that name a file."""
 DETAIL_WORDS = {
     "protocol_sha256": "protocol", "manifest_sha256": "cases", "weights_sha256": "weights", "bytes": "size",
     "is_double_read": "read by two", "is_amendment": "amendment", "is_synthetic": "made-up pictures",
@@ -76,7 +80,8 @@ def _spoken(value: object, key: str = "") -> str:
         return ", ".join(f"{_named(str(name))} {_spoken(one, str(name))}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_spoken(one) for one in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.replace("_", " ") if _CODE.fullmatch(text) and key not in AS_WRITTEN else text
 
 
 st.title("Audit", anchor=False)

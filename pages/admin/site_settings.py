@@ -29,7 +29,7 @@ from core.records.people.permissions import Actor
 from core.records.reads import retention
 from core.records.site_settings import Chosen, OwnThreshold
 from core.reports.content import when
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 
@@ -208,7 +208,7 @@ def draw_results_table(actor: Actor, named: list[Archive]) -> None:
 
     def picker(column: DeltaGenerator, label: str, key: str, chosen: list[int]) -> list[int]:
         return column.multiselect(
-            label, list(names), chosen, format_func=lambda one: plain(names[one]), key=f"{key}_{chosen}",
+            label, list(names), chosen, format_func=lambda one: without_controls(names[one]), key=f"{key}_{chosen}",
             placeholder="Nowhere",
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from core.evaluation.statistics.ranked import N_BINS
 from core.models.cards import WEAK_AUC, Card
 from core.types import Estimate
 from pages.parts.markdown import plain
@@ -15,7 +16,7 @@ HEADLINE_WORDS: Mapping[str, str] = {
     "sensitivity_at_threshold": "Sensitivity at the threshold",
     "specificity_at_threshold": "Specificity at the threshold",
     "average_precision": "Average precision",
-    "ece": "Expected calibration error",
+    "ece": f"Expected calibration error, {N_BINS} bins of equally many cases",
     "brier": "Brier score",
     "accuracy": "Accuracy over classes",
     "majority_accuracy": "Accuracy of always naming the most frequent class",
@@ -89,11 +90,18 @@ def measure_rows(measured: Mapping[str, Estimate]) -> list[dict[str, str]]:
         {
             "Measure": plain(name.replace("_", " ")),
             "Value": _decimals(it.value),
-            "95 % interval": f"{_decimals(it.low)} to {_decimals(it.high)}" if it.n else "not defined",
+            "95 % interval": _interval(it),
             "Cases": str(it.n),
         }
         for name, it in measured.items()
     ]
+
+
+def _interval(measured: Estimate) -> str:
+    if not measured.n:
+        return "not defined"
+    widened = f" ({measured.widened_text})" if measured.widened_text else ""
+    return f"{_decimals(measured.low)} to {_decimals(measured.high)}{widened}"
 
 
 def quality_notes(card: Card, measured: Mapping[str, Estimate]) -> list[str]:

@@ -15,4 +15,9 @@ def plain(text: str) -> str:
     Markdown would make links, pictures fetched from elsewhere, formulas and colours of it; control characters and
     those that turn the writing direction become spaces.
     """
-    return _MARKS.sub(r"\\\1", _CONTROLS.sub(" ", text))
+    return _MARKS.sub(r"\\\1", without_controls(text))
+
+
+def without_controls(text: str) -> str:
+    """`text` for what shows letters as they are (the options of a box to choose from), on one line."""
+    return _CONTROLS.sub(" ", text)

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core.evaluation.cache import ComparisonCache
+from core.evaluation.charts.base import INK
 from core.evaluation.charts.curves import precision_recall_figure, roc_figure
 from core.evaluation.charts.runs import with_points
 from core.evaluation.statistics.agreement import agreement
@@ -230,7 +231,7 @@ def _curves(
     if with_mean:
         grid, sensitivity = mean_sensitivity(_numbers.roc(names, with_bands=False).values())
         figures[0].add_scatter(
-            x=grid, y=sensitivity, mode="lines", name=f"mean of {len(names)}", line={"color": "#222222", "width": 3},
+            x=grid, y=sensitivity, mode="lines", name=f"mean of {len(names)}", line={"color": INK, "width": 3},
             hovertemplate="specificity %{customdata:.3f}<br>mean sensitivity %{y:.3f}", customdata=1 - grid,
         )  # fmt: skip
     return figures

@@ -47,7 +47,7 @@ def estimate_cell(one: Estimate, *, is_bold: bool = False) -> str:
 
 def _bias(one: Estimate) -> str:
     """That an interval was widened to hold its estimate, and by how much the draws lie beside it."""
-    return "" if one.bias is None else f'<span class="interval">widened: draws lean {one.bias:+.3f}</span>'
+    return f'<span class="interval">{one.widened_text}</span>' if one.widened_text else ""
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, label: str, texts: Sequence[str] = ()) -> str:

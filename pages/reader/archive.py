@@ -13,7 +13,7 @@ from core.archive.dicomweb import FOUND_MOST, Criteria, FoundStudy
 from core.records.archives import outbox
 from core.records.people.permissions import SignedIn
 from core.reports.content import when
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.results import draw_result
 from pages.parts.session import database, require
@@ -33,7 +33,7 @@ def search_form(person: SignedIn, known: list[Archive]) -> None:
     """What is searched for; the answer goes into the session."""
     with st.form("archive_search", border=True):
         first, second = st.columns(2), st.columns(4)
-        archive = first[0].selectbox("Archive", known, format_func=lambda one: plain(one.name))
+        archive = first[0].selectbox("Archive", known, format_func=lambda one: without_controls(one.name))
         kind = first[1].segmented_control("Kind", list(MODALITIES), default="MG", required=True,
                                           format_func=MODALITIES.__getitem__)  # fmt: skip
         days = second[0].date_input("Taken between", (date.today() - timedelta(days=1), date.today()), key="days")

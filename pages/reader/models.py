@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 import streamlit as st
 
 from core.evaluation.tables.of_cards import headline, measured_at
@@ -25,6 +26,7 @@ from core.reading.outlines import outline_card
 from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
 from pages.parts import address, card_rows
+from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -73,7 +75,11 @@ def draw_overview(cards: Sequence[Card]) -> None:
             }
         )
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in ("AUC", "Low", "High")}
-    st.dataframe(rows, hide_index=True, width="stretch", key="models_overview", column_config=columns)
+    table = pd.DataFrame(rows)
+    st.dataframe(
+        table, hide_index=True, width="stretch", height="content", key="models_overview", column_config=columns
+    )
+    draw_download(lambda: table, name="models", action="see_models")
     st.caption("AUC on each model's own test cases, low and high of its 95 % interval. A click on a head sorts.")
 
 

@@ -16,7 +16,7 @@ from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from pages.parts import attention
 from pages.parts.attention import AttentionChoice
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
 from pages.reader.parts import impressions, pictures, scores
@@ -31,7 +31,10 @@ def choose(turns: list[Turn]) -> Turn:
         return turns[0]
     by_id = {turn.id: turn for turn in turns}
     chosen = st.selectbox(
-        "Reader study", list(by_id), format_func=lambda one: plain(by_id[one].title), key="reader_study_read_now"
+        "Reader study",
+        list(by_id),
+        format_func=lambda one: without_controls(by_id[one].title),
+        key="reader_study_read_now",
     )
     return by_id[chosen]
 
@@ -46,6 +49,13 @@ def begin(person: SignedIn, turn: Turn, task: Task) -> None:
 
 def form_key(turn: Turn, task: Task) -> str:
     return f"reader_study_{turn.id}_{task.number}"
+
+
+def what_is_shown(turn: Turn, task: Task) -> str:
+    """Whose answer the reader has before them."""
+    if task.modality == UNAIDED:
+        return "Without the AI's answer."
+    return "With the AI's answer before you." if turn.aid is None else "With the answer of one model alone before you."
 
 
 def answers_for(
@@ -113,7 +123,7 @@ answers: list[Answer] = []
 with panel, st.container(key="sr-panel"):
     kind = "Training case" if task.is_training else f"Read {turn.n_done + 1}"
     st.subheader(f"{kind}, {task.modality}", anchor=False)
-    st.caption("Without the AI's answer." if task.modality == UNAIDED else "With the AI's answer before you.")
+    st.caption(what_is_shown(turn, task))
     with refusals_shown():
         if task.modality != UNAIDED:
             is_saving = bool(st.session_state.get(impressions.save_key(form_key(turn, task))))

@@ -135,7 +135,12 @@ everything = worklist(database(), person)
 upcoming = next_study(everything)
 if (
     following.button(
-        "Next study", icon=":material/skip_next:", width="stretch", disabled=upcoming is None, shortcut="n"
+        "Next study",
+        icon=":material/skip_next:",
+        width="stretch",
+        disabled=upcoming is None,
+        shortcut="n",
+        help="No study waits for you." if upcoming is None else None,
     )
     and upcoming
 ):

@@ -15,7 +15,7 @@ st.title("Published figures", anchor=False)
 st.caption(
     "What others report of the networks that are here, beside what these reach on cases they were not trained on. "
     "Ours: 95 % intervals in brackets, computed from each model's test scores. A claim without an interval came "
-    "without one."
+    "without one; where nobody wrote down who claimed it, its source says so."
 )
 draw_published(shipped_cards(settings().weights_dir))
 st.subheader("What figures to believe", anchor=False)

@@ -16,12 +16,12 @@ from core.records.people.permissions import SignedIn
 from core.records.reader_studies import data_set_cases, designs, readings
 from core.records.reader_studies.data_set_cases import MOST_PICTURES, CasesOf
 from core.records.reader_studies.designs import CLOSED, DESIGNED, READING, ReaderStudyRow
-from core.records.reader_studies.protocol import DESIGNS, ONE_SESSION, StudyCase
+from core.records.reader_studies.protocol import DESIGNS, OF_TWO_MODELS, ONE_SESSION, StudyCase
 from core.reports.content import when
 from core.types import Modality
 from pages.parts import address
 from pages.parts.figures import draw_style
-from pages.parts.markdown import plain
+from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, deferred, require, settings
 from pages.research.parts.reader_study_results import design_facts, draw_results, draw_table
@@ -71,10 +71,12 @@ def design(actor: SignedIn) -> str | None:
         "The protocol states this enrichment."
     )
     people = designs.possible_readers(database(), actor)
-    readers = st.multiselect("Readers", list(people), format_func=lambda one: plain(people[one]), key="rs_readers")
+    readers = st.multiselect(
+        "Readers", list(people), format_func=lambda one: without_controls(people[one]), key="rs_readers"
+    )
     plan = st.segmented_control("Design", list(DESIGNS), default=ONE_SESSION, required=True, key="rs_design")
-    st.caption(DESIGNS[plan])
     aids = choose_models(modality) if plan != ONE_SESSION else ()
+    st.caption(OF_TWO_MODELS if aids else DESIGNS[plan])
     columns = st.columns(5)
     pause = 0
     if plan != ONE_SESSION:
@@ -145,9 +147,13 @@ def choose_models(modality: Modality) -> tuple[str, ...]:
     if compared != TWO_MODELS or len(titles) < 2:
         return ()
     left, right = st.columns(2)
-    first = left.selectbox("Model A", list(titles), format_func=lambda one: plain(titles[one]), key="rs_first")
+    first = left.selectbox(
+        "Model A", list(titles), format_func=lambda one: without_controls(titles[one]), key="rs_first"
+    )
     others = [one for one in titles if one != first]
-    return first, right.selectbox("Model B", others, format_func=lambda one: plain(titles[one]), key="rs_second")
+    return first, right.selectbox(
+        "Model B", others, format_func=lambda one: without_controls(titles[one]), key="rs_second"
+    )
 
 
 def draw_power(n_readers: int, positive: int, negative: int, groups: int, shared: int) -> None:
@@ -178,7 +184,7 @@ def draw(actor: SignedIn, row: ReaderStudyRow) -> None:
     protocol = row.protocol
     if protocol.question:
         st.markdown(plain(protocol.question))
-    st.caption(" · ".join(value for _, value in design_facts(protocol)))
+    st.caption(plain(" · ".join(f"{name}: {value}" for name, value in design_facts(protocol))))
     if row.locked_at:
         st.caption(f"Locked {when(row.locked_at)}, protocol sha256 `{row.sha256}`")
     st.download_button(
@@ -245,8 +251,8 @@ actor = require("design_reader_study")
 draw_style()
 st.title("Reader studies", anchor=False)
 st.caption(
-    "Several readers read the same cases unaided and with the AI's answer. Nothing changes once the protocol is "
-    "locked, and no result is shown before the reading is closed."
+    "Several readers read the same cases unaided and with the AI's answer, or with the answers of two models. Nothing "
+    "changes once the protocol is locked, and no result is shown before the reading is closed."
 )
 with refusals_shown(stops=True):
     rows = designs.list_reader_studies(database(), actor)

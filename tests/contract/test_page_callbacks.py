@@ -28,6 +28,18 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield str(file.relative_to(REPOSITORY)), ast.parse(file.read_text(encoding="utf-8"))
 
 
+def test_a_button_that_can_be_grey_says_why() -> None:
+    """Whatever greys it has words for it in its tooltip, which Streamlit shows over a disabled button, too."""
+    without = []
+    for path, tree in trees():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            given = {one.arg for one in call.keywords}
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            if name.endswith("button") and "disabled" in given and "help" not in given:
+                without.append(f"{path}:{call.lineno}")
+    assert not without, f"no help says why they are grey: {without}"
+
+
 def begins_with_asking(node: ast.FunctionDef) -> bool:
     """`require(...)`, with what it gives kept or not, is the first statement after the docstring."""
     body = node.body[1:] if ast.get_docstring(node) is not None else node.body
@@ -83,3 +95,14 @@ def test_downloads_that_are_made_later_ask_when_they_are_made() -> None:
             if not all(asked):
                 silent.add(path)
     assert silent == set(BYTES) and n >= 6
+
+
+def test_what_a_box_offers_is_not_escaped_as_markdown() -> None:
+    """`plain` is for Markdown; the options of these show its backslashes."""
+    escaped = []
+    for path, tree in trees():
+        for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Attribute) and call.func.attr in ("selectbox", "multiselect"):
+                shown = [one.value for one in call.keywords if one.arg == "format_func"]
+                escaped += [f"{path}:{call.lineno}" for one in shown if "plain(" in ast.unparse(one)]
+    assert not escaped, f"use pages.parts.markdown.without_controls: {escaped}"

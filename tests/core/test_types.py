@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import UnreadableImage
-from core.types import Image, Prediction, interval_of, is_called
+from core.types import Estimate, Image, Prediction, interval_of, is_called
 
 
 def test_pixels_are_float32_between_black_and_white() -> None:
@@ -40,3 +40,20 @@ def test_a_score_at_the_threshold_is_called_and_the_one_before_it_is_not() -> No
     for malignant, is_above in ((0.3, True), (below, False)):
         made = Prediction("m", "w", "a", ("no", "yes"), (1 - malignant, malignant), malignant, (), 0.3, 0.1, "CPU")
         assert made.is_above_threshold is is_above
+
+
+def test_wherever_an_estimate_is_shown_it_says_that_its_interval_was_widened() -> None:
+    from core.commands.models import _estimate_text
+    from core.reports.content import measured
+    from pages.parts.card_rows import measure_rows
+    from pages.parts.tables import estimate_cell
+    from train.publishing.results import as_text
+
+    plain, widened = Estimate(0.06, 0.05, 0.13, 242), Estimate(0.06, 0.06, 0.13, 242, bias=0.037)
+    assert plain.widened_text == "" and widened.widened_text == "widened: draws lean +0.037"
+    for shown in (
+        lambda one: measure_rows({"ece": one})[0]["95 % interval"], lambda one: measured({"ece": one}), estimate_cell,
+        _estimate_text, as_text,
+    ):  # fmt: skip
+        assert "widened" in shown(widened) and "widened" not in shown(plain)
+        assert "037" in shown(widened)

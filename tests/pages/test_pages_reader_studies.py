@@ -73,10 +73,13 @@ def test_a_reader_study_is_designed_read_and_analysed(
     again = Tab(opened_site, opened_site.one, monkeypatch).open("research/reader_studies")
     again.press("Close the reading")
     said = again.text
-    for expected in ("random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case"):
+    for expected in (
+        "random readers and cases", "U-statistic", "average unaided reader", "DBM", "Seconds a case",
+        "Mean seconds a case, random", "Moments M1 to M8", "Sensitivity, random readers", "Specificity, components of",
+    ):  # fmt: skip
         assert expected in said, expected
     assert "reads are missing" not in said
-    assert "Mean sensitivity at specificities of 0.8 to 1" in str(again.app.dataframe[0].value)
+    assert "Mean sensitivity at specificities of 0.8 to 1" in str(again.app.dataframe[0].value["Measure"].to_list())
     assert [one.label for one in again.app.get("download_button")][-6:] == [
         "Report (PDF)", "Report (HTML)", "For MRMCaov", "For iMRMC", "For RJafroc", "Reads",
     ]  # fmt: skip
@@ -88,7 +91,9 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     titles = {}
     for model_id, sha256 in (("ultrasound-cnn", "ab" * 32), ("ultrasound-fusion", "cd" * 32)):
         release(opened_site.weights, model_id, sha256=sha256)
-        titles[model_id] = json.loads((opened_site.weights / model_id / "card.json").read_text())["title"]
+        file = opened_site.weights / model_id / "card.json"
+        titles[model_id] = f"Network ({model_id})"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"title": titles[model_id]}))
     rows = []
     for number in range(4):
         out = io.BytesIO()
@@ -110,8 +115,12 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     tab.app.multiselect(key="rs_readers").set_value([opened_site.one.id, opened_site.two.id])
     tab.app.button_group(key="rs_design").set_value("two sessions")
     tab.settled()
+    assert "half unaided" in tab.text
     tab.app.button_group(key="rs_compared").set_value("two models")
     tab.settled()
+    assert "half with that of model B" in tab.text and "half unaided" not in tab.text
+    # A box to choose from shows letters as they are: nothing is escaped there as in Markdown.
+    assert set(tab.app.selectbox(key="rs_first").options) == set(titles.values())
     tab.press("Make the design")
     tab.press("Lock the protocol")
     (row,) = designs.list_reader_studies(opened_site.db, opened_site.one)
@@ -122,6 +131,7 @@ def test_of_two_models_a_reader_sees_the_answer_of_the_one_whose_turn_it_is(
     (other,) = set(titles) - {turn.aid}
     assert f"Read 1, {turn.task and turn.task.modality}" in reader.text and "Probability of malignancy" in reader.text
     assert titles[str(turn.aid)] in reader.text and titles[other] not in reader.text
+    assert "the answer of one model alone" in reader.text and "With the AI's answer" not in reader.text
 
 
 def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_site: PageSite, tab: Tab) -> None:
@@ -132,9 +142,11 @@ def test_a_table_from_elsewhere_is_analysed_with_its_readers_numbered(opened_sit
     tab.settled()
     tab.app.get("file_uploader")[0].upload("reads.csv", table.encode(), "text/csv")
     tab.settled()
-    assert "random readers and cases" in tab.text and "DBM: F(1" in tab.text and "Dr Grey" not in tab.text
+    assert "random readers and cases" in tab.text and "DBM, area: F(1" in tab.text and "Dr Grey" not in tab.text
     assert [one.label for one in tab.app.get("download_button")][-1] == "For RJafroc"
+    assert "of such studies" in tab.text
+    assert {"empirical area", "binormal area", "remark"} <= set(tab.app.dataframe[-1].value)
     rows = [row for row in table.splitlines() if not row.startswith("Dr Grey,1,") or row.startswith("Dr Grey,1,1,")]
     tab.app.get("file_uploader")[0].set_value(("fewer.csv", "\n".join(rows).encode(), "text/csv"))
     tab.settled()
-    assert "In 1 combinations" in tab.text and "DBM: F(1" not in tab.text
+    assert "In 1 combinations" in tab.text and "DBM, area: F(1" not in tab.text

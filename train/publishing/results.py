@@ -26,8 +26,9 @@ Written by `python -m train results` from the cards and test scores in `weights/
 
 Every figure is of cases that the network was not trained on, with its 95 % interval in brackets: 2,000 bootstrap draws
 of patients, or DeLong's where every patient has one case. AUC is of the positive class (malignant, or idc) against the
-rest. Epoch, calibration and threshold were chosen on validation cases. What a figure is worth depends on the
-collection: see the last table.
+rest. ECE is the expected calibration error over 15 bins of equally many cases. "Widened": the draws alone would leave
+the figure out of its interval; they lie to one side of it by so much on average. Epoch, calibration and threshold were
+chosen on validation cases. What a figure is worth depends on the collection: see the last table.
 """
 
 TITLES = {
@@ -36,6 +37,8 @@ TITLES = {
     Modality.HISTOLOGY: "Histology",
 }
 Measures = Mapping[str, Estimate]
+NOT_RECORDED = "not recorded"
+"""Of a published figure whose authors and address nobody wrote down."""
 
 
 def results_page(weights_dir: Path) -> str:
@@ -65,7 +68,8 @@ def as_text(estimate: Estimate | None) -> str:
     """ ".930 (.856-.983)"; a dash where there is none."""
     if estimate is None or not np.isfinite(estimate.value):
         return "-"
-    return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)})"
+    widened = "" if estimate.bias is None else f", widened by {_short(abs(estimate.bias))}"
+    return f"{_short(estimate.value)} ({_short(estimate.low)}-{_short(estimate.high)}{widened})"
 
 
 def difference_text(first: Card, second: Card) -> str:
@@ -210,6 +214,7 @@ def _missing(cards: Sequence[Card]) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class PublishedComparison:
     """A model beside one published figure. ours: measure -> estimate. theirs: its claim, as lines. on: its data.
+    source: who published it, with year and DOI or address; "" where that is not recorded.
 
     card: None for a published system whose network has not been trained here.
     """
@@ -220,6 +225,11 @@ class PublishedComparison:
     theirs: tuple[str, ...]
     on: str
     why: str
+    source: str
+
+    @property
+    def source_text(self) -> str:
+        return self.source or NOT_RECORDED
 
     @property
     def ours_text(self) -> tuple[str, ...]:
@@ -242,7 +252,11 @@ def compare_with_published(cards: Iterable[Card], measured: Mapping[str, Measure
         for figure in figures:
             names = [name for name in figure.measures if name in own] or [name for name in ("auc",) if name in own]
             ours = {name: own[name] for name in names}
-            rows.append(PublishedComparison(card, card.model_id, ours, _claim(figure), figure.data, why(card, figure)))
+            rows.append(
+                PublishedComparison(
+                    card, card.model_id, ours, _claim(figure), figure.data, why(card, figure), figure.source
+                )
+            )
         if not figures:
             ours = {name: own[name] for name in ("auc", "accuracy") if name in own}
             usual = next((one for one in published().ceilings if one.modality == card.modality.value), None)
@@ -250,7 +264,8 @@ def compare_with_published(cards: Iterable[Card], measured: Mapping[str, Measure
                 "No figure of just this network is at hand; beside it stands what others reach, whose splits differ."
             )
             claim, on = ((usual.believable,), usual.data) if usual is not None else (("-",), "-")
-            rows.append(PublishedComparison(card, card.model_id, ours, claim, on, reason))
+            source = usual.source if usual is not None else ""
+            rows.append(PublishedComparison(card, card.model_id, ours, claim, on, reason, source))
     return rows
 
 
@@ -262,7 +277,7 @@ def published_without_model(cards: Iterable[Card]) -> list[PublishedComparison]:
         if not any(name in figure.architectures and figure.modality in (kind, "") for name, kind in there):
             reason = f"{figure.reason[0].upper()}{figure.reason[1:]}."
             system = f"{', '.join(figure.architectures)}{', ' * bool(figure.modality)}{figure.modality}"
-            rows.append(PublishedComparison(None, system, {}, _claim(figure), figure.data, reason))
+            rows.append(PublishedComparison(None, system, {}, _claim(figure), figure.data, reason, figure.source))
     return rows
 
 
@@ -272,10 +287,11 @@ def _claim(figure: PublishedFigure) -> tuple[str, ...]:
 
 def _published(cards: Iterable[Card], measured: Mapping[str, Measures]) -> list[str]:
     rows = [
-        (f"`{row.system}`", "<br>".join(row.ours_text), "<br>".join(row.theirs), row.on, row.why)
+        (f"`{row.system}`", "<br>".join(row.ours_text), "<br>".join(row.theirs), row.on, row.source_text, row.why)
         for row in compare_with_published(cards, measured)
     ]
-    return table(("model", "ours", "published", "on", "why they differ"), rows) if rows else ["Not trained yet."]
+    head = ("model", "ours", "published", "on", "source", "why they differ")
+    return table(head, rows) if rows else ["Not trained yet."]
 
 
 def _elsewhere(cards: Iterable[Card]) -> list[str]:

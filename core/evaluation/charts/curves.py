@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from scipy.stats import rankdata
 
 from core.evaluation.charts.base import COLOURS, GREYED, INK, Provenance, blank_figure, line_of, unit_axes
+from core.evaluation.statistics.binormal import FITTED, fit_binormal
 from core.evaluation.statistics.calibration import ReliabilityBin
 from core.evaluation.statistics.curves import (
     DecisionCurve,
@@ -86,6 +87,39 @@ def mean_roc_figure(study: ReaderStudy, *, with_readers: bool = True) -> go.Figu
     return figure
 
 
+def binormal_figure(study: ReaderStudy, reader: str) -> go.Figure:
+    """One reader's points under each modality and, where it was fitted, the binormal curve through them."""
+    figure = blank_figure("1 - specificity", "Sensitivity", None)
+    figure.add_trace(_guide([0, 1], [0, 1], "chance"))
+    rates = np.linspace(0, 1, 201)
+    for index, name in enumerate(study.modalities):
+        scores = study.scores[index, study.readers.index(reader)]
+        read = ~np.isnan(scores)
+        labels = study.is_positive[read]
+        if labels.all() or not labels.any():
+            continue
+        curve = roc_curve(labels, rankdata(scores[read]) / read.sum())
+        colour = COLOURS[index % len(COLOURS)]
+        figure.add_trace(
+            go.Scatter(
+                x=curve.false_positive_rate, y=curve.sensitivity, mode="lines+markers",
+                name=f"{escape(name)}, empirical",
+                line={"color": colour, "width": 1, "dash": "dot"}, marker={"size": 6},
+                hovertemplate="sensitivity %{y:.3f} at %{x:.3f}",
+            )
+        )  # fmt: skip
+        fit = fit_binormal(scores[study.is_positive], scores[~study.is_positive])
+        if fit.state == FITTED:
+            figure.add_trace(
+                go.Scatter(
+                    x=rates, y=fit.sensitivity(rates), mode="lines", name=f"{escape(name)}, binormal",
+                    line={"color": colour, "width": 2}, hovertemplate="sensitivity %{y:.3f} at %{x:.3f}",
+                )
+            )  # fmt: skip
+    unit_axes(figure)
+    return figure
+
+
 def reader_areas_figure(readers: Sequence[str], areas: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """A row a reader with the area under each modality, joined by a line. areas: modality -> reader -> area."""
     figure = blank_figure("Area under the ROC curve", "", None)
@@ -101,6 +135,7 @@ def reader_areas_figure(readers: Sequence[str], areas: Mapping[str, Mapping[str,
                 marker={"size": 12, "color": COLOURS[index % len(COLOURS)]}, hovertemplate="%{y}: %{x:.3f}",
             )
         )  # fmt: skip
+    figure.update_yaxes(autorange="reversed")  # the first reader at the top
     return figure
 
 

@@ -160,6 +160,11 @@ def specificities(study: ReaderStudy, cut: float) -> Merit:
     return _merit(None, np.where(np.isnan(scores), np.nan, scores < cut))
 
 
+def means_of_cases(study: ReaderStudy) -> Merit:
+    """The mean of what each reader has over all cases, whatever their truth (seconds a case)."""
+    return _merit(study.scores, None)
+
+
 def _merit(of_positives: np.ndarray | None, of_negatives: np.ndarray | None) -> Merit:
     """Refuses a reader who read too little of a modality to have a value there."""
     part = of_positives if of_positives is not None else of_negatives
@@ -313,6 +318,13 @@ class Difference:
     p: float
     p_holm: float
 
+    @property
+    def turned(self) -> Difference:
+        """`second` minus `first`."""
+        return replace(
+            self, first=self.second, second=self.first, value=-self.value, low=-self.high, high=-self.low, t=-self.t
+        )
+
     def p_not_inferior(self, margin: float) -> float:
         """One-sided p against "the first is worse than the second by `margin` or more"."""
         if not 0 < margin < 1:
@@ -390,7 +402,7 @@ def _components(values: np.ndarray, tensor: np.ndarray) -> tuple[Components, flo
     cov2 = float(tensor[np.broadcast_to(same_m & ~same_r, tensor.shape)].mean())
     cov3 = float(tensor[np.broadcast_to(~same_m & ~same_r, tensor.shape)].mean())
     of_reader = (ms_r - ms_tr) / m - cov1 + cov3
-    of_both = ms_tr - error + cov1 + max(cov2 - cov3, 0.0)
+    of_both = ms_tr - error + cov1 + cov2 - cov3  # by the mean squares' expectations (Hillis et al. 2005), never cut
     return Components(of_reader, of_both, error, cov1, cov2, cov3), ms_t, ms_tr
 
 
@@ -629,6 +641,8 @@ def power(found: Components, *, readers: int, effect: float, case_ratio: float =
     excess = max(found.cov2 - found.cov3, 0.0) / case_ratio
     within = max(found.modality_reader, 0.0) + (found.error - found.cov1) / case_ratio
     whole, ms = within + (readers - 1) * excess, max(within - excess, 0.0)
+    if whole <= 0:
+        raise InvalidInput("The components of variance are all 0: nothing varies that a power could be computed from.")
     df2 = min(_satterthwaite(whole, ms, readers - 1), 1e6)
     shift = readers * effect**2 / 2 / whole
     return float(ncf.sf(f_distribution.ppf(1 - LEVEL, 1, df2), 1, df2, shift))

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.intervals import wilson
+from core.evaluation.statistics.binormal import BinormalFit, fits_of
+from core.evaluation.statistics.intervals import Z_95, wilson
 from core.evaluation.statistics.reader_study import (
     LEVEL,
     Difference,
@@ -22,6 +24,7 @@ from core.evaluation.statistics.reader_study import (
     delong_covariance,
     generalised_estimate,
     jackknife_covariance,
+    means_of_cases,
     obuchowski_rockette,
     one_shot,
     partial_areas,
@@ -86,6 +89,10 @@ def analyse(
             found["sensitivity"] = of_merit(study, sensitivities(study, cut), by_jackknife=by_jackknife)
             found["specificity"] = of_merit(study, specificities(study, cut), by_jackknife=by_jackknife)
     found["one_shot"] = _one_shots(study)
+    found["binormal"] = {
+        modality: {reader: _fit(one) for reader, one in by_reader.items()}
+        for modality, by_reader in fits_of(study).items()
+    }
     if cut is not None and len(study.modalities) > 1:
         for name, of_positives in (("sensitivity_gee", True), ("specificity_gee", False)):
             one = generalised_estimate(study, cut, of_positives=of_positives)
@@ -101,7 +108,10 @@ def of_merit(
     effect: float | None = None,
     by_jackknife: bool = False,
 ) -> dict[str, Any]:
-    """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure."""
+    """Values by modality and reader, and the Obuchowski-Rockette analysis of one measure.
+
+    margin: adds, for each pair in both orders, the one-sided p that the first is not worse than the second by it.
+    """
     covariance = (
         jackknife_covariance(merit) if by_jackknife else delong_covariance(merit, study.is_positive, study.patients)
     )
@@ -117,11 +127,25 @@ def of_merit(
     }
     if margin is not None:
         found["not_inferior"] = {
-            f"{one.first} vs {one.second}": one.p_not_inferior(margin) for one in result.analyses[0].differences
+            f"{each.first} vs {each.second}": each.p_not_inferior(margin)
+            for one in result.analyses[0].differences
+            for each in (one, one.turned)
         }
     if effect is not None:
         found["power"] = power(result.components, readers=len(study.readers), effect=effect)
     return found
+
+
+def _fit(one: BinormalFit) -> dict[str, Any]:
+    return {
+        "a": one.a, "b": one.b, "area": one.area, "log_likelihood": one.log_likelihood, "state": one.state,
+        "remark": one.remark,
+    }  # fmt: skip
+
+
+def analyse_seconds(study: ReaderStudy) -> dict[str, Any]:
+    """Mean seconds a case under each modality, as `of_merit`. study: seconds as its scores, all cases positive."""
+    return of_merit(study, means_of_cases(study))
 
 
 def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
@@ -130,7 +154,7 @@ def _one_shots(study: ReaderStudy) -> list[dict[str, Any]]:
         for second in (None, *range(first + 1, len(study.modalities))):
             one = one_shot(study, first, second)
             name = study.modalities[first] + ("" if second is None else f" vs {study.modalities[second]}")
-            found.append({"name": name, **dataclasses.asdict(one)})
+            found.append({"name": name, "is_difference": second is not None, **dataclasses.asdict(one)})
     return found
 
 
@@ -188,6 +212,25 @@ def measure_title(measure: str, found: Mapping[str, Any]) -> str:
     return measure.capitalize()
 
 
+def binormal_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a reader and modality: the empirical area beside that of the binormal curve, and what to know of it.
+
+    found: what `analyse` gives. Numbers are NaN where there are none.
+    """
+    rows = []
+    for reader in found["readers"]:
+        for modality in found["modalities"]:
+            fit = found["binormal"][modality][reader]
+            empirical = found["area"]["by_reader"][modality][reader] if "area" in found else math.nan
+            rows.append(
+                {
+                    "reader": reader, "modality": modality, "empirical area": empirical, "binormal area": fit["area"],
+                    "a": fit["a"], "b": fit["b"], "remark": fit["remark"],
+                }
+            )  # fmt: skip
+    return rows
+
+
 def sentence(one: Difference) -> str:
     """A difference in words, with all that a reader of it asks for."""
     by = "normal" if math.isinf(one.df) else f"df {one.df:.2f}"
@@ -197,8 +240,31 @@ def sentence(one: Difference) -> str:
     )
 
 
-def odds_sentence(one: Mapping[str, Any]) -> str:
-    """An `OddsRatio` (its fields) in words."""
+def one_shot_sentence(one: Mapping[str, Any]) -> str:
+    """A U-statistic in words: estimate, interval, standard error and, of a difference, z and p (normal)."""
+    se = math.sqrt(max(one["variance"], 0.0))
+    low, high = one["value"] - Z_95 * se, one["value"] + Z_95 * se
+    said = f"{one['name']}: {one['value']:+.4f} ({low:+.4f} to {high:+.4f}), se {se:.4f}"
+    if not one["is_difference"] or se == 0:
+        return said
+    z = one["value"] / se
+    return f"{said}, z {z:.3f}, normal, p {2 * norm.sf(abs(z)):.3g}"
+
+
+def moments_text(one: Mapping[str, Any]) -> str:
+    """The moments M1 to M8 of a modality's U-statistic; a dash where a kind of pair does not occur."""
+    return ", ".join("-" if math.isnan(moment) else f"{moment:.4f}" for moment in one["moments"])
+
+
+def components_text(found: Mapping[str, Any]) -> str:
+    """The components of variance of one measure. found: what `of_merit` gives."""
+    return ", ".join(f"{name.replace('_', ' by ')} {value:.3e}" for name, value in found["components"].items())
+
+
+def odds_sentence(one: Mapping[str, Any] | None) -> str:
+    """An `OddsRatio` (its fields) in words; None: that there is none."""
+    if one is None:
+        return "no odds ratio, as every call under a modality is right, or none"
     first, second = one["shares"]
     return (
         f"{one['first']} {first:.3f}, {one['second']} {second:.3f}, odds ratio {one['value']:.3f} ({one['low']:.3f} to "

@@ -26,7 +26,13 @@ DESIGNS: Mapping[str, str] = {
     ONE_SESSION: "Each case is read unaided and, with what was said saved, at once again with the AI's answer.",
     TWO_SESSIONS: "Half of a reader's cases are read aided first and half unaided; the other way round after a pause.",
 }
-"""Design -> what it means. The first is quicker, the second keeps the unaided read from anchoring the aided one."""
+"""Design -> what it means where aided reading is compared with unaided. The first is quicker, the second keeps the
+unaided read from anchoring the aided one."""
+OF_TWO_MODELS = (
+    "Half of a reader's cases are read with the answer of model A first and half with that of model B; the other way "
+    "round after a pause."
+)
+"""What two sessions mean where two models are compared."""
 MOST_CASES, MOST_READERS, MOST_GROUPS = 2000, 50, 10
 TITLE_LENGTH_MOST, QUESTION_LENGTH_MOST = 120, 1000
 

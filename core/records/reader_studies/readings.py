@@ -187,14 +187,16 @@ def _answers(connection: Connection, study_id: str, aid: str | None) -> dict[str
 class Results:
     """The reads of a closed reader study, numbered: no name and no id of a person, a patient or a study.
 
-    table: a row a read and breast. study: what the statistics take. models: model -> (cases,) its probability, NaN
-    where it gave none; weights: model -> SHA-256 of the weights that answered. n_marked: unaided reads by somebody who
-    had seen an answer about the pictures before.
+    table: a row a read and breast; `exam` numbers what was read at once, `case` the breast. study: what the statistics
+    take. seconds: the same readers and modalities with the seconds of each exam as scores. models: model -> (cases,)
+    its probability, NaN where it gave none; weights: model -> SHA-256 of the weights that answered. n_marked: unaided
+    reads of an exam by somebody who had seen an answer about the pictures before.
     """
 
     row: ReaderStudyRow
     table: tuple[Mapping[str, Any], ...]
     study: ReaderStudy
+    seconds: ReaderStudy
     models: Mapping[str, np.ndarray]
     n_marked: int
     n_missing: int
@@ -219,33 +221,35 @@ def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     numbers = {person: number for number, person in enumerate(protocol.readers, start=1)}
     breasts = [(case, breast) for case in protocol.cases for breast in sorted(case.truth)]
     places = {(case.study_id, breast): place for place, (case, breast) in enumerate(breasts)}
+    exams = {case.study_id: number for number, case in enumerate(protocol.cases)}
     scores = np.full((2, len(protocol.readers), len(breasts)), np.nan)
+    seconds = np.full((2, len(protocol.readers), len(exams)), np.nan)
     models: dict[str, np.ndarray] = {}
     weights: dict[str, set[str]] = {}
     table = []
     for one in reads:
         place = places[one.study_id, one.breast]
         case, breast = breasts[place]
-        scores[protocol.modalities.index(one.modality), numbers[one.person_id] - 1, place] = one.suspicion
+        at = protocol.modalities.index(one.modality), numbers[one.person_id] - 1
+        scores[*at, place], seconds[*at, exams[one.study_id]] = one.suspicion, one.seconds
         for model_id, sha256, probability in one.answers:
             weights.setdefault(model_id, set()).add(sha256)
             models.setdefault(model_id, np.full(len(breasts), np.nan))[place] = probability
         table.append(
             {
-                "reader": f"reader {numbers[one.person_id]}", "modality": one.modality, "case": place + 1,
+                "reader": f"reader {numbers[one.person_id]}", "modality": one.modality,
+                "exam": exams[one.study_id] + 1, "case": place + 1,
                 "patient": case.patient, "truth": int(case.truth[breast]), "score": one.suspicion,
                 "birads": one.birads, "seconds": one.seconds, "interruptions": one.interruptions,
                 "had_seen_answer": int(one.had_seen_answer),
             }
         )  # fmt: skip
-    study = ReaderStudy(
-        protocol.modalities,
-        tuple(f"reader {number}" for number in numbers.values()),
-        np.asarray([case.truth[breast] for case, breast in breasts]),
-        scores,
-        np.asarray([str(case.patient) for case, _ in breasts]),
-    )
+    readers = tuple(f"reader {number}" for number in numbers.values())
+    truths, patients = zip(*((case.truth[breast], str(case.patient)) for case, breast in breasts), strict=True)
+    study = ReaderStudy(protocol.modalities, readers, np.asarray(truths), scores, np.asarray(patients))
+    of_exams = np.asarray([str(case.patient) for case in protocol.cases])
+    timed = ReaderStudy(protocol.modalities, readers, np.ones(len(exams), bool), seconds, of_exams)
     n_missing = sum(one.n_tasks - one.n_done for one in row.progress)
-    marked = sum(one["had_seen_answer"] for one in table)
+    marked = len({(one["reader"], one["modality"], one["exam"]) for one in table if one["had_seen_answer"]})
     answered_by = {model_id: tuple(sorted(found)) for model_id, found in weights.items()}
-    return Results(row, tuple(table), study, models, marked, n_missing, answered_by)
+    return Results(row, tuple(table), study, timed, models, marked, n_missing, answered_by)

@@ -104,7 +104,8 @@ def _conclude(actor: Actor, row: VersionRow, pairs: list[NearDuplicate], decided
     with columns[2]:
         draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}", action="manage_data")
     words = f"Make a new version of {len(decided)} decisions" if decided else "Decide a pair to make a new version"
-    if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}"):
+    waits = None if decided else "Say of one pair or more whether it stays together."
+    if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}", help=waits):
         with refusals_shown(), progress_bar() as report:
             made = versions.settle_pairs(database(), actor, row.id, dict(decided), progress=report)
             new = data_sets.load_version(database(), actor, made)

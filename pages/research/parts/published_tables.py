@@ -15,6 +15,7 @@ from pages.parts import tables
 from pages.parts.figures import with_audit
 from pages.parts.markdown import plain
 from train.publishing.results import (
+    NOT_RECORDED,
     Measures,
     PublishedComparison,
     compare_with_published,
@@ -30,7 +31,7 @@ def draw_published(cards: Sequence[Card]) -> None:
         st.info("No model here comes with test scores yet. Train or install one, and it stands beside the claims.")
     measured = measured_of(tuple(measurable))
     rows = [*compare_with_published(measurable, measured), *published_without_model(measurable)]
-    head = ["System", "Published", "On", "Ours", "Our test cases", "Why they differ"]
+    head = ["System", "Published", "On", "Ours", "Our test cases", "Why they differ", "Source"]
     st.html(tables.html_table(head, [_cells(row) for row in rows], label="Published figures beside ours", texts=head))
     st.download_button(
         "CSV",
@@ -54,7 +55,7 @@ def believable_table() -> str:
             f'<th scope="row">{escape(one.data)}</th>',
             _text(one.believable),
             _text(one.leakage or "not known"),
-            _text(one.source or "not recorded"),
+            _text(one.source or NOT_RECORDED),
         ]
         for one in published().ceilings
     ]
@@ -84,6 +85,7 @@ def _cells(row: PublishedComparison) -> list[str]:
         f"<td class='text'>{ours}</td>",
         _text(_tested(row)),
         _text(row.why),
+        _text(row.source_text),
     ]
 
 
@@ -111,6 +113,7 @@ def _line(row: PublishedComparison) -> dict[str, object]:
         "ours": "; ".join(row.ours_text),
         "our_test_cases": _tested(row),
         "why_they_differ": row.why,
+        "source": row.source_text,
         "data_sha256": row.card.data.sha256 if row.card is not None else "",
         "weights_sha256": row.card.weights_sha256 if row.card is not None else "",
         "leaking_split": bool(row.card is not None and leaks_of(row.card)),

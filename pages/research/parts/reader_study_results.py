@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,9 +12,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from core.evaluation.charts.curves import mean_roc_figure, reader_areas_figure
-from core.evaluation.statistics.reader_study import Difference, ReaderStudy, against_one, with_holm
-from core.evaluation.statistics.reader_study_summary import MEASURES, analyse, measure_title, odds_sentence, sentence
+from core.errors import InvalidInput
+from core.evaluation.charts.curves import binormal_figure, mean_roc_figure, reader_areas_figure
+from core.evaluation.statistics.reader_study import Components, Difference, ReaderStudy, against_one, power, with_holm
+from core.evaluation.statistics.reader_study_summary import (
+    MEASURES,
+    analyse,
+    analyse_seconds,
+    binormal_rows,
+    components_text,
+    measure_title,
+    moments_text,
+    odds_sentence,
+    one_shot_sentence,
+    sentence,
+)
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 from core.evaluation.tables.rjafroc import write_workbook
 from core.records.people.permissions import SignedIn
@@ -26,7 +39,7 @@ from core.reports.reader_study import ReaderStudyReport, reader_study_document
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
-from pages.parts.session import deferred, settings
+from pages.parts.session import deferred, require, settings
 
 PARTIAL = (0.8, 1.0)
 """Specificities of the partial area: where screening works. Fixed, so that nobody chooses them by their result."""
@@ -49,10 +62,10 @@ def design_facts(protocol: Protocol) -> list[tuple[str, str]]:
         ("Cases from", protocol.source),
         ("Readers", f"{len(protocol.readers)} readers, {split}"),
         ("Sessions", protocol.design + (f", {protocol.pause_days} days apart" if protocol.pause_days else "")),
-        ("Models", "compared: A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
-        ("Training", f"{len(protocol.training)} training cases" if protocol.training else ""),
-        ("Called", f"called from a suspicion of {protocol.cut}"),
-        ("Margin", f"margin {protocol.margin:g}" if protocol.margin else ""),
+        ("Models compared", "A {}, B {}".format(*protocol.aids) if protocol.aids else ""),
+        ("Training cases", str(len(protocol.training)) if protocol.training else ""),
+        ("Called", f"from a suspicion of {protocol.cut}"),
+        ("Margin of non-inferiority", f"{protocol.margin:g}" if protocol.margin else ""),
         ("Order", f"each reader's own, seed {protocol.seed}"),
     ]  # fmt: skip
     return [(name, value) for name, value in facts if value]
@@ -78,6 +91,7 @@ def draw_results(actor: SignedIn, found: Results) -> None:
         for test in tests:
             st.markdown(f"- {plain(sentence(test))}")
     times = draw_times(found)
+    seconds = draw_seconds(found)
     report = ReaderStudyReport(
         title=protocol.title, study=found.study, summary=summary, made_at=datetime.now(UTC), made_by=actor.name,
         question=protocol.question, site_name=settings().site_name, cut=protocol.cut, margin=protocol.margin or None,
@@ -88,7 +102,7 @@ def draw_results(actor: SignedIn, found: Results) -> None:
             *([("Locked", when(found.row.locked_at))] if found.row.locked_at else []),
             *([("Closed", when(found.row.closed_at))] if found.row.closed_at else []),
         ],
-        against=tests, times=times,
+        against=tests, times=times, seconds=seconds,
         limits=[
             *limits, f"{100 * protocol.n_positive / protocol.n_breasts:.0f} % of the cases are malignant: predictive "
             "values of this set hold nowhere else, and readers may notice the enrichment.",
@@ -162,15 +176,16 @@ def draw_analysis(study: ReaderStudy, summary: Mapping[str, Any], *, margin: flo
     if "area" in summary:
         _draw_areas(study, summary, margin)
     for one in summary["one_shot"]:
-        if " vs " in one["name"]:
-            se = one["variance"] ** 0.5 if one["variance"] > 0 else 0.0
-            low, high = one["value"] - 1.96 * se, one["value"] + 1.96 * se
-            st.markdown(
-                f"U-statistic (Gallas 2006), {plain(one['name'])}: area {one['value']:+.4f} ({low:+.4f} to {high:+.4f})"
-            )
+        st.markdown(f"U-statistic (Gallas 2006), area, {plain(one_shot_sentence(one))}")
+        if not one["is_difference"]:
+            st.caption(f"Moments M1 to M8: {moments_text(one)}")
     for measure in ("sensitivity", "specificity"):
-        if of_gee := summary.get(f"{measure}_gee"):
-            st.markdown(f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(of_gee))}")
+        if f"{measure}_gee" in summary:
+            st.markdown(
+                f"{measure.capitalize()} by estimating equations: {plain(odds_sentence(summary[f'{measure}_gee']))}"
+            )
+    with st.expander("Binormal curve of each reader", icon=":material/show_chart:", key="rs_binormal"):
+        _draw_binormal(study, summary)
 
 
 def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -> None:
@@ -190,11 +205,12 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
     table = pd.DataFrame(
         [
             {
-                "measure": measure_title(measure, summary[measure]), "readers": analysis["readers"],
-                "cases": analysis["cases"],
+                "Measure": measure_title(measure, summary[measure]), "Readers": analysis["readers"],
+                "Cases": analysis["cases"],
                 **{mean["modality"]: round(mean["value"], 4) for mean in summary[measure]["means"]},
-                "difference": f"{one['first']} - {one['second']}", "value": round(one["value"], 4),
-                "low": round(one["low"], 4), "high": round(one["high"], 4), "df": round(one["df"], 2),
+                "Difference": f"{one['first']} - {one['second']}", "Value": round(one["value"], 4),
+                "Low": round(one["low"], 4), "High": round(one["high"], 4),
+                "df": "normal" if math.isinf(one["df"]) else f"{one['df']:.2f}",
                 "p": float(f"{one['p']:.3g}"), "p (Holm)": float(f"{one['p_holm']:.3g}"),
             }
             for measure in MEASURES
@@ -203,16 +219,61 @@ def _draw_areas(study: ReaderStudy, summary: Mapping[str, Any], margin: float) -
             for one in analysis["differences"]
         ]
     )  # fmt: skip
-    st.dataframe(table, hide_index=True, width="stretch")
+    wide = {"Measure": st.column_config.TextColumn(width="large")}
+    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide)
+    st.caption("Value, low and high: of the difference, with its 95 % interval. Random: for others like these.")
     draw_download(lambda: table, name="reader-study-measures", action="design_reader_study")
-    components = ", ".join(f"{name.replace('_', ' ')} {value:.2e}" for name, value in area["components"].items())
-    words = f"Components of variance: {components}."
+    for measure in (one for one in MEASURES if one in summary):
+        title = plain(measure_title(measure, summary[measure]))
+        for one in summary[measure]["analyses"][0]["differences"] if measure != "area" else ():
+            st.markdown(f"{title}, random readers and cases: {plain(sentence(Difference(**one)))}")
+        st.caption(f"{title}, components of variance: {components_text(summary[measure])}.")
     if "dbm" in area:
         dbm = area["dbm"]
-        words += f" DBM: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}."
-    st.caption(words)
+        st.caption(f"DBM, area: F({dbm['df1']}, {dbm['df2']:.1f}) = {dbm['f']:.3f}, p {dbm['p']:.3g}.")
     for pair, p in area.get("not_inferior", {}).items():
-        st.markdown(f"Not inferior by {margin:g}, {plain(pair)}: one-sided p {p:.3g}")
+        st.markdown(f"Not inferior by {margin:g}, {plain(pair)} (the first to the second): one-sided p {p:.3g}")
+    if study.fully_crossed:
+        with st.expander("Power of another study like this one", icon=":material/calculate:", key="rs_next"):
+            _draw_power(study, area)
+
+
+@st.fragment
+def _draw_power(study: ReaderStudy, area: Mapping[str, Any]) -> None:
+    """Power by the formulas of Hillis, Obuchowski & Berbaum (2011), from this study's components of variance."""
+    require("design_reader_study")
+    left, middle, right = st.columns(3)
+    readers = int(left.number_input("Readers", 2, 200, max(len(study.readers), 2), key="rs_next_readers"))
+    ratio = float(middle.number_input("Times as many cases", 0.1, 50.0, 1.0, step=0.5, key="rs_next_ratio"))
+    effect = float(
+        right.number_input("Difference in area", 0.005, 0.5, 0.05, step=0.005, format="%.3f", key="rs_next_effect")
+    )
+    with refusals_shown():
+        chance = power(Components(**area["components"]), readers=readers, effect=effect, case_ratio=ratio)
+        st.markdown(f"Such a difference is found at 5 % in **{100 * chance:.0f} %** of such studies.")
+    st.caption(
+        "Hillis, Obuchowski & Berbaum 2011, random readers and cases, with this study's components of variance of the "
+        "area, which a small study knows badly; the share of cancers stays as it was."
+    )
+
+
+@st.fragment
+def _draw_binormal(study: ReaderStudy, summary: Mapping[str, Any]) -> None:
+    """A reader's points and fitted curves, and the areas of all."""
+    require("design_reader_study")
+    reader = st.selectbox("Reader", study.readers, key="rs_binormal_reader")
+    st.plotly_chart(
+        binormal_figure(study, reader), theme=None, key="rs_binormal_roc",
+        alt="Empirical points and binormal ROC curve of one reader under each modality",
+    )  # fmt: skip
+    st.caption(
+        "Maximum likelihood of the binormal model (Dorfman & Alf 1969), each reader and modality by itself: "
+        "sensitivity = Φ(a + b Φ⁻¹(1 - specificity)), area Φ(a / √(1 + b²)). No test here rests on these curves."
+    )
+    table = pd.DataFrame(binormal_rows(summary)).round(4)
+    wide = {"remark": st.column_config.TextColumn(width="large")}
+    st.dataframe(table, hide_index=True, width="stretch", height="content", column_config=wide)
+    draw_download(lambda: table, name="reader-study-binormal", action="design_reader_study")
 
 
 def tests_of_models(found: Results, summary: Mapping[str, Any]) -> Sequence[Difference]:
@@ -231,13 +292,27 @@ def draw_times(found: Results) -> list[list[str]]:
     table = pd.DataFrame(found.table)
     if table.empty:
         return []
-    times = table.drop_duplicates(["reader", "modality", "case"]).groupby(["reader", "modality"])["seconds"]
+    exams = table.drop_duplicates(["reader", "modality", "exam"])  # its breasts were read at once
+    times = exams.groupby(["reader", "modality"])["seconds"]
     shown = times.agg(["median", "mean", "count"]).round(1).reset_index()
     st.markdown("**Seconds a case**")
-    st.dataframe(shown, hide_index=True)
-    interrupted = int((table["interruptions"] > 0).sum())
+    st.dataframe(shown, hide_index=True, height="content")
+    draw_download(lambda: shown, name="reader-study-seconds", action="design_reader_study")
+    interrupted = int((exams["interruptions"] > 0).sum())
     st.caption(f"{interrupted} reads were interrupted: the case was opened again, and its time counts from then.")
     return [[str(cell) for cell in row] for row in shown.itertuples(index=False)]
+
+
+def draw_seconds(found: Results) -> Mapping[str, Any] | None:
+    """Whether one modality takes longer; None where too little was read for it."""
+    try:
+        summary = analyse_seconds(found.seconds)
+    except InvalidInput:
+        return None
+    for one in summary["analyses"][0]["differences"]:
+        st.markdown(f"Mean seconds a case, random readers and cases: {plain(sentence(Difference(**one)))}")
+    st.caption(f"Components of variance of the seconds: {components_text(summary)}.")
+    return summary
 
 
 def draw_downloads(report: ReaderStudyReport, reads: pd.DataFrame | None) -> None:

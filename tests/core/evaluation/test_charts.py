@@ -143,3 +143,23 @@ def test_the_mean_of_curves_lies_between_them_at_every_specificity() -> None:
     assert np.allclose(mean_sensitivity([first, first])[1], mean_sensitivity([first])[1])
     low, high = (mean_sensitivity([one])[1] for one in (second, first))
     assert np.allclose(mean, (low + high) / 2) and len(rates) == len(mean)
+
+
+def test_every_line_of_a_figure_stands_out_from_the_dark_page() -> None:
+    """Colours are those of `core.evaluation.charts.base`, all of them well above the ground in luminance."""
+    import re
+
+    from core.evaluation.charts import base
+    from core.settings import REPOSITORY
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    for colour in (*base.COLOURS, base.INK, base.GREYED, base.ALARM):
+        assert (luminance(colour) + 0.05) / (luminance(base.PAPER) + 0.05) >= 3, colour
+    lines = re.compile(r'line=\{[^}]*"color": "(#[0-9a-f]{6})"')
+    for folder in ("core/evaluation/charts", "pages"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            assert not lines.findall(file.read_text(encoding="utf-8")), f"{file.name}: take a colour of charts.base"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from published_ratings import franken, van_dyke
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.intervals import clustered_variance, placements
@@ -31,6 +32,7 @@ from core.evaluation.statistics.reader_study import (
     specificities,
     with_holm,
 )
+from core.evaluation.statistics.reader_study_summary import analyse_seconds
 from core.evaluation.tables.scores import read_scores
 
 VAN_DYKE = np.array(
@@ -40,62 +42,6 @@ VAN_DYKE = np.array(
     ]
 )
 """Areas of Van Dyke et al. 1993: 2 modalities, 5 readers, 114 cases, as RJafroc and MRMCaov print them."""
-
-
-VAN_DYKE_RATINGS = (
-    (
-        (
-            "122151111111411111111131311214111113121211233131133111111221111332111",
-            "555545554555434245555555154454553555115554451",
-        ),
-        (
-            "232222222322522232222222422223222222222222222222222222222432232222222",
-            "535555542555442225555555243354552425225555352",
-        ),
-        (
-            "222235112242422232221232411322112224121412112222223211211221151421212",
-            "545555555555542355555555252255552555225555552",
-        ),
-        (
-            "111111311111111111112111211112111111111111111111331111111111111311111",
-            "555555555555555155555555554544553555125555555",
-        ),
-        (
-            "351211112221211122113221111211211231221113332111211111111341231212113",
-            "525255551545452235555554144322151515115553552",
-        ),
-    ),
-    (
-        (
-            "333222223213122222211111421312214323123122233111333113412421241442111",
-            "535555554555544335555555355355554455535555551",
-        ),
-        (
-            "322222223222222122221222322222212212222231223222222222322322222222122",
-            "535555552555344245455545252355532425525555552",
-        ),
-        (
-            "242222322211132222121121411512112122212221132111233113221232341242121",
-            "525555555555354145555555253355543555534555551",
-        ),
-        (
-            "221111312111122111211111321212111122112111112121212211111212111323211",
-            "545555554555455555555555455445555555535555555",
-        ),
-        (
-            "223122221222111222122212322321212222112121132122332122221222231233111",
-            "525455555455343335555555251332532545533555553",
-        ),
-    ),
-)
-"""Of 69 patients without and 45 with aortic dissection (Van Dyke et al. 1993): 1 to 5, by 2 modalities, 5 readers."""
-
-
-def van_dyke() -> ReaderStudy:
-    scores = np.array(
-        [[[int(one) for one in "".join(kinds)] for kinds in readers] for readers in VAN_DYKE_RATINGS], float
-    )
-    return ReaderStudy(("1", "2"), tuple("12345"), np.arange(114) >= 69, scores)
 
 
 def made(seed: int = 0, readers: int = 4, positives: int = 12, negatives: int = 15) -> ReaderStudy:
@@ -145,6 +91,35 @@ def test_the_ratings_of_van_dyke_give_the_published_figures() -> None:
     assert partial_areas(pooled, (0.7, 1.0)).values[0, 0] == pytest.approx(0.2499923 / 0.3, abs=1e-6)
     assert sensitivities(pooled, 3).values[0, 0] == pytest.approx(0.8711111, abs=1e-7)
     assert specificities(pooled, 3).values[0, 0] == pytest.approx(0.8478261, abs=1e-7)
+
+
+def test_the_ratings_of_franken_give_the_published_figures() -> None:
+    """What OR-DBM MRMC 2.51 (University of Iowa) prints for Franken et al. 1992, jackknife covariances.
+
+    The two modalities differ less than their readers' errors let expect: components come out below 0, which is where
+    programs that cut them off part from one another.
+    """
+    study = franken()
+    merit = areas(study)
+    assert merit.values[0] == pytest.approx([0.85345997, 0.86499322, 0.85730439, 0.81524197], abs=1e-8)
+    assert merit.values[1] == pytest.approx([0.84961556, 0.84350972, 0.84011759, 0.81433740], abs=1e-8)
+    found = obuchowski_rockette(study.modalities, merit.values, jackknife_covariance(merit))
+    parts = found.components
+    assert (parts.error, parts.cov1, parts.cov2, parts.cov3) == pytest.approx(
+        (0.00152578, 0.00079168, 0.00048364, 0.00051251), abs=5e-9
+    )
+    assert (parts.reader, parts.modality_reader) == pytest.approx((0.00003776, -0.00071276), abs=1e-8)
+    both, fixed_readers, fixed_cases = found.analyses
+    for analysis in (both, fixed_cases):
+        assert (analysis.f, analysis.df2, analysis.p) == pytest.approx((4.69, 3.0, 0.1188), abs=5e-3)
+        one = analysis.differences[0]
+        assert (one.value, one.se, one.low, one.high) == pytest.approx((0.01085, 0.00501, -0.00509, 0.02680), abs=5e-6)
+    assert (fixed_readers.f, fixed_readers.p) == pytest.approx((0.32101, 0.5710), abs=5e-5)
+    for mean, expected in zip(found.means, [(0.84774989, 0.02440215, 70.12), (0.83689507, 0.02356642, 253.64)],
+                              strict=True):  # fmt: skip
+        assert (mean.value, mean.se) == pytest.approx(expected[:2], abs=1e-8)
+        assert mean.df == pytest.approx(expected[2], abs=0.005)
+    assert pseudovalue_test(merit) == pytest.approx((both.f, both.df2, both.p))
 
 
 def test_a_partial_area_has_the_whole_area_as_its_limit_and_the_jackknifes_covariance() -> None:
@@ -346,9 +321,27 @@ def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
     # At a margin of the lower bound the one-sided p is 2.5 %.
     assert test.low < 0 and test.p_not_inferior(-test.low) == pytest.approx(0.025)
     assert test.p_not_inferior(-test.low + 0.01) < 0.025 < test.p_not_inferior(-test.low - 0.01)
+    # The other way round it is about the upper bound.
+    assert test.high > 0 and test.turned.p_not_inferior(test.high) == pytest.approx(0.025)
+    assert (test.turned.first, test.turned.value) == (test.second, -test.value)
     for margin in (0.0, 1.0):
         with pytest.raises(InvalidInput, match=r"\.$"):
             test.p_not_inferior(margin)
+
+
+def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
+    """With one reader's times copied to another nothing differs between readers: what is left is the paired test."""
+    rng = np.random.default_rng(6)
+    once = rng.gamma(4, 5, (2, 1, 60)) + np.array([0, 6])[:, None, None]
+    study = ReaderStudy(("unaided", "aided"), ("a", "b"), np.ones(60, bool), np.repeat(once, 2, axis=1))
+    found = analyse_seconds(study)
+    one = found["analyses"][1]["differences"][0]
+    change = once[0, 0] - once[1, 0]
+    assert one["value"] == pytest.approx(change.mean()) and one["se"] == pytest.approx(np.sqrt(change.var(ddof=1) / 60))
+    assert [mean["value"] for mean in found["means"]] == pytest.approx(once.mean(axis=(1, 2)))
+    few = replace(study, scores=np.where(np.arange(60) < 1, study.scores, np.nan))
+    with pytest.raises(InvalidInput):
+        analyse_seconds(few)
 
 
 def test_what_cannot_be_analysed_is_a_sentence() -> None:

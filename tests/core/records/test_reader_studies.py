@@ -539,6 +539,32 @@ def test_a_patients_pictures_are_one_exam_whose_breasts_are_malignant_where_one_
 
 
 @sqlite_only
+def test_two_breasts_of_an_exam_are_two_cases_and_one_time(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    eve, ann = add_person(records, "Eve", "administrator"), add_person(records, "Ann", "radiologist")
+    bob = add_person(records, "Bob", "radiologist")
+    asked = CasesOf(exams(records, eve), "malignant", is_by_exam=True)
+    found = data_set_cases.cases_of_version(records, eve, asked)
+    values = {"title": "t", "modality": "mammography", "cases": found, "readers": (ann.id, bob.id)}
+    made = designs.create_reader_study(records, eve, values, of_data_set=asked)
+    designs.lock_reader_study(records, eve, made)
+    task = readings.turns(records, ann)[0].task
+    assert task is not None
+    reads.reveal(records, ann, task.case.study_id)
+    now = tables.now()
+    monkeypatch.setattr(tables, "now", lambda: now)
+    readings.begin_task(records, ann, made, task)
+    monkeypatch.setattr(tables, "now", lambda: now + timedelta(seconds=40))
+    readings.save_read(records, ann, made, task, dict.fromkeys(task.case.truth, CALM))
+    designs.close_reader_study(records, eve, made, reason="pilot")
+    results = readings.results_of(records, eve, made)
+    assert len(results.table) == 2 and len({row["case"] for row in results.table}) == 2
+    (exam,) = {row["exam"] for row in results.table}
+    assert results.study.scores.shape == (2, 2, 8) and results.seconds.scores.shape == (2, 2, 4)
+    assert results.seconds.scores[0, 0, exam - 1] == 40 and np.isnan(results.seconds.scores).sum() == 15
+    assert results.n_marked == 1, "one read, of two breasts"
+
+
+@sqlite_only
 def test_an_exam_is_stored_with_all_of_its_pictures_or_not_at_all(
     records: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

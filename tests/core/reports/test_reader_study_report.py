@@ -37,7 +37,8 @@ def test_the_parts_come_in_the_order_of_stard_and_both_formats_say_the_same() ->
     text = " ".join("\n".join(page.extract_text() for page in PdfReader(io.BytesIO(build_pdf(document))).pages).split())
     one = report().summary["area"]["analyses"][0]["differences"][0]
     for expected in (f"{one['value']:+.4f}", "Mean sensitivity at specificities of 0.8 to 1", "12.5", "sha256 abcd",
-                     "5 reads are missing.", "not inferior in area by a margin of 0.05", "score of 1 on"):  # fmt: skip
+                     "5 reads are missing.", "Binormal area",
+                     "not inferior in area by a margin of 0.05", "score of 1 on"):  # fmt: skip
         assert expected in html and expected in text, expected
     assert "Is &lt;b&gt;aided&lt;/b&gt; better?" in html and "Is <b>aided</b> better?" in text
 
@@ -65,4 +66,4 @@ def test_a_study_in_groups_and_one_without_areas_say_so() -> None:
     few = replace(STUDY, scores=STUDY.scores.copy())
     few.scores[0, 0, 1:] = np.nan
     html = build_html(reader_study_document(report(study=few, summary=analyse(few))))
-    assert "In 1 combinations" in html and "U-statistic, first" in html
+    assert "In 1 combinations" in html and "U-statistic, area, first" in html

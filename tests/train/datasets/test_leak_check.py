@@ -129,6 +129,8 @@ def test_every_published_system_stands_in_the_table_with_ours_or_without() -> No
     assert (
         fusion.theirs == ("macro-AUC .956", "AUC .916") and fusion.ours["auc"] == measures["ultrasound-fusion"]["auc"]
     )
+    assert "2025" in fusion.source_text and "doi:" in fusion.source_text and "2,233" in fusion.on
+    assert {row.source_text for row in rows if not row.source} == {"not recorded"}
     absent = published_without_model(cards)
     assert absent and all(row.card is None and not row.ours and row.why for row in absent)
     assert not {row.on for row in absent} & {fusion.on}
