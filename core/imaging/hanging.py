@@ -1,7 +1,7 @@
 """Which picture hangs where: mammograms as radiologists hang them, everything else in the order it came.
 
-Of one view, pictures with the implant displaced come first, spot and magnification views last; what no model reads
-(specimens, phantoms, stacks) comes after the views.
+Of one view, pictures with the implant displaced come first, spot and magnification views last, and of those alike the
+one that was taken last comes first; what no model reads (specimens, phantoms, stacks) comes after the views.
 
 R-CC | L-CC over R-MLO | L-MLO, chest walls back to back in the middle: the right breast on the left with its chest wall
 at its right edge. Whether a picture must be mirrored for that is read from PatientOrientation (the direction of its
@@ -27,6 +27,7 @@ _OVER = "Current over earlier"
 _ROW_MOST = 4
 _SEARCH_SIDE = 128
 _FRONT_SIDE = 512
+_TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d(?:\.\d{1,6})?))?)?", re.ASCII)
 _FLIPPED = "FLIPPED"
 _FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
 
@@ -237,10 +238,16 @@ def _pairs(images: Sequence[Image]) -> list[tuple[str, int | None, int | None]]:
     return rows
 
 
-def _rank(image: Image) -> int:
-    if image.is_scored_alone:
-        return 2
-    return 0 if IMPLANT_DISPLACED in image.view_modifiers else 1
+def _rank(image: Image) -> tuple[int, float, float]:
+    kind = 2 if image.is_scored_alone else 0 if IMPLANT_DISPLACED in image.view_modifiers else 1
+    return kind, -_seconds(image, "AcquisitionTime"), -_seconds(image, "ContentTime")
+
+
+def _seconds(image: Image, keyword: str) -> float:
+    """A time of the day (TM, PS3.5 6.2; colons are the form of ACR-NEMA) in seconds; -1 where the file has none."""
+    found = _TIME.fullmatch(image.tags.get(keyword, "").strip())
+    hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, -1.0)
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _mammogram_place(images: Sequence[Image], index: int | None, side: str, view: str) -> Place:

@@ -134,13 +134,17 @@ def conclude(
         st.subheader("Final assessment", anchor=False)
         proposals = {**second_read.proposals_of(settings(), study, answers), **outlines}
         assessment(person, study, mine[0] if mine else None, button="Save final assessment", proposals=proposals)
-    for breast, categories in row.disagreement.items():
-        st.markdown(
+    others = [read for read in known if read.person_id != person.id]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        lines = [
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
-        )
-    for read in known:
-        if read.person_id != person.id:
-            impressions.show_read(read, whose=read.person_name)
+            for breast, categories in row.disagreement.items()
+        ]
+        if lines:
+            st.markdown("  \n".join(lines), width="stretch")
+        impressions.offer_earlier(others)
+    for read in impressions.last_reads(others):
+        impressions.show_read(read, whose=read.person_name)
     if any(read.kind == "final" for read in known):
         study_report.offer(person, study, answers, known)
         study_tools.archive_results(person, study.row.id)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_site import REPOSITORY, FakeModel, PageSite, Tab, first_read, picture, release, store
+from page_site import PASSWORD, REPOSITORY, FakeModel, PageSite, Tab, first_read, picture, release, store
+from record_site import signed_in
 
 from core.models.cards import Card
 from core.reading import second_read
 from core.records import site_settings
 from core.records.database import tables
 from core.records.database.db import open_database
-from core.records.reads import predictions, reads, retention, studies, truths
+from core.records.people import accounts
+from core.records.reads import predictions, reads, retention, studies, truths, worklist
 from core.records.reads.reads import Impression
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
@@ -333,6 +335,27 @@ def test_a_study_that_somebody_reads_is_locked_until_it_is_taken_over_and_then_i
     assert other.press("Take over").has("Save first impression")
     first = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
     assert "Dr Two is reading this study since" in first.text
+
+
+def test_the_arbiter_of_a_double_reading_has_both_last_reads_in_sight_and_decides(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    db, study = opened_site.db, store(opened_site)
+    worklist.assign(db, opened_site.one, study, reader=None, is_double_read=True)
+    for person, category in ((opened_site.one, "4A"), (opened_site.two, "2")):
+        first_read(opened_site, study, person)
+        reads.record_final_read(db, person, study, {"L": Impression(category, 20)}, f"lastly {category}")
+    three = accounts.create_person(db, opened_site.one, name="Dr Three", password=PASSWORD, roles=["radiologist"])
+    arbiter = Tab(opened_site, signed_in(db, three), monkeypatch).open("reader/read", study)
+    assert "lastly" not in arbiter.text and not arbiter.has("Save final assessment")
+    arbiter.press("See both reads and decide")
+    (earlier,) = (one for one in arbiter.app.get("popover") if one.proto.popover.label == "Earlier reads: 2")
+    folded = " ".join(one.proto.body for one in earlier.get("html"))
+    assert folded.count("seen first") == 2 and "lastly" not in folded
+    assert all(f"lastly {category}" in arbiter.text for category in ("4A", "2"))
+    assert "readers disagree, 4A against 2" in arbiter.text
+    arbiter.choose("Left breast: BI-RADS", "4A").press("Save final assessment")
+    assert [read.person_name for read in reads.reads_of(db, opened_site.one, study)].count("Dr Three") == 1
 
 
 def test_after_the_final_read_the_next_open_study_is_one_key_away(opened_site: PageSite, tab: Tab):

@@ -60,7 +60,8 @@ HEADER_TAGS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PatientID", "IssuerOfPatientID",
     "PixelAspectRatio", "QualityControlImage", "QualityControlSubject", "CalibrationImage", "MaskSubtractionSequence",
     "SpecimenDescriptionSequence", "DerivationCodeSequence", "ViewModifierCodeSequence", "StudyInstanceUID",
-    "StudyDate", "AcquisitionDate", "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
+    "StudyDate", "AcquisitionDate", "FrameTime", "CineRate", "RecommendedDisplayFrameRate", "AcquisitionTime",
+    "ContentTime",
 )
 # fmt: on
 PIXEL_TAGS = ["PixelData", "BitsAllocated", "PixelRepresentation"]

@@ -67,6 +67,7 @@ ALLOWED_TAGS = (
     "BodyPartThickness", "CompressionForce", "AnodeTargetMaterial", "FilterMaterial", "DetectorType", "ImageType",
     "BreastImplantPresent", "PartialView", "LossyImageCompression", "TransducerType", "PhotometricInterpretation",
     "BitsStored", "Modality", "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
+    "AcquisitionTime", "ContentTime",
 )
 # fmt: on
 """The only elements whose values leave the decoding process; none of them identifies a person."""

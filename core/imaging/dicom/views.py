@@ -32,6 +32,8 @@ VIEW_CODES = {
 _SPECIMEN_CODES = {"127457009", "G-8310"}
 
 SPOT, MAGNIFICATION, PARTIAL = "spot compression", "magnification", "partial view"
+SYNTHESIZED = "synthesized"
+"""Said like a modifier, at the picture itself: beside the view that was taken as such the two look alike."""
 MODIFIER_CODES = {
     **dict.fromkeys(("399055006", "R-102D7"), SPOT),
     **dict.fromkeys(("399163009", "R-102D6"), MAGNIFICATION),
@@ -51,7 +53,7 @@ MODIFIER_CODES = {
 """ViewModifierCodeSequence (0054,0222)."""
 _WHOLE_BREAST = {
     IMPLANT_DISPLACED, "nipple in profile", "rolled laterally", "rolled medially", "rolled inferiorly",
-    "rolled superiorly",
+    "rolled superiorly", SYNTHESIZED,
 }  # fmt: skip
 """Modifiers of a view that still shows the whole breast and counts for it."""
 _MAGNIFIED_FROM = 1.3
@@ -112,6 +114,9 @@ def read_view(header: Dataset, *, is_stack: bool = False) -> View:
         view.modifiers += (MAGNIFICATION,)
     if text_of(header, "PartialView") == "YES":
         view.modifiers += (PARTIAL,)
+    is_synthesized = "GENERATED_2D" in _image_type(header)
+    if is_synthesized:
+        view.modifiers += (SYNTHESIZED,)
     partial = [modifier for modifier in view.modifiers if modifier not in _WHOLE_BREAST]
     is_raw = is_for_processing(header)
     view.is_alone = bool(partial) or is_raw
@@ -126,7 +131,7 @@ def read_view(header: Dataset, *, is_stack: bool = False) -> View:
         view.warnings.append(VIEW_UNKNOWN)
     if _is_contradicting(header):
         view.warnings.append(CONTRADICTING_VIEWS)
-    if "GENERATED_2D" in _image_type(header):
+    if is_synthesized:
         view.warnings.append(_SYNTHETIC)
     return view
 

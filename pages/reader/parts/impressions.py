@@ -278,6 +278,21 @@ def _store_draft(form: Form | None) -> None:
         store_draft(database(), person, form.study_id, form.kind, draft)
 
 
+def last_reads(known: Sequence[Read]) -> tuple[Read, ...]:
+    """Of each reader the last read. known: the oldest first."""
+    return tuple({read.person_id: read for read in known}.values())
+
+
+def offer_earlier(known: Sequence[Read]) -> None:
+    """What readers had said before their last read, one click away: an arbiter has the last ones in sight."""
+    last = last_reads(known)
+    earlier = [read for read in known if read not in last]
+    if earlier:
+        with st.popover(f"Earlier reads: {len(earlier)}", icon=":material/history:"):
+            for read in earlier:
+                show_read(read, whose=read.person_name)
+
+
 def show_read(read: Read, *, whose: str = "") -> None:
     """What was saved, as it will stand in the report. whose: the reader's name, where it is not the one who looks."""
     final = "correction of the final assessment" if read.is_amendment else "final assessment"

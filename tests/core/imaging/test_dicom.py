@@ -346,8 +346,10 @@ def test_a_file_without_preamble_is_read() -> None:
 
 def test_only_listed_tags_are_kept_clean_and_short() -> None:
     decoded = read(
-        dicom(STORED, Manufacturer="ACME\x07<b>" + "x" * 50, InstitutionName="SECRET HOSPITAL", StationName="SECRET")
-    )
+        dicom(STORED, Manufacturer="ACME\x07<b>" + "x" * 50, InstitutionName="SECRET HOSPITAL", StationName="SECRET",
+              AcquisitionTime="101500", ContentTime="101501.5")
+    )  # fmt: skip
+    assert (decoded.tags["AcquisitionTime"], decoded.tags["ContentTime"]) == ("101500", "101501.5")
     assert decoded.tags["Manufacturer"].startswith("ACME") and "\x07" not in decoded.tags["Manufacturer"]
     assert all(len(value) <= 64 for value in decoded.tags.values())
     assert "SECRET" not in repr(decoded.tags) + repr(decoded.warnings) + repr(decoded.notes)

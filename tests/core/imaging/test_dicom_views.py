@@ -170,6 +170,7 @@ def test_mammograms_are_scored(tags: dict[str, Any]) -> None:
     decoded = read(**tags)
     assert decoded.not_scored == "" and not decoded.is_scored_alone
     assert any("computed from tomosynthesis" in w for w in decoded.warnings) == ("GENERATED_2D" in str(tags))
+    assert ("synthesized" in decoded.view_modifiers) == ("GENERATED_2D" in str(tags)) and not decoded.is_scored_alone
 
 
 @pytest.mark.parametrize(

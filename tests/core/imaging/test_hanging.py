@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_images import mammogram, ultrasound
@@ -86,6 +88,25 @@ def test_of_one_view_implants_come_first_and_parts_last_and_what_is_not_scored_a
     assert [place.index for place in hung] == [3, 2, 0, 5, 4, 1]
     assert [place.label for place in hung][:3] == ["L CC, implant displaced", "L CC", "L CC, spot compression"]
     assert [place.label for place in hung][3:5] == ["L XCCL", "L XCCM"]
+
+
+def test_of_repeated_views_the_newest_hangs_first_and_the_others_stay_within_reach() -> None:
+    """By when they were taken, then by when they were made of it; what has no time hangs behind, in its order."""
+
+    def taken(side: str, **times: str) -> Image:
+        rest = {} if side == "R" else {"view_modifiers": ("spot compression",), "is_scored_alone": True}
+        made = image(side, "CC", **rest)
+        return replace(made, tags={**made.tags, **times})
+
+    times = [{}, {"AcquisitionTime": "093000"}, {"AcquisitionTime": "101500", "ContentTime": "101501.5"},
+             {"AcquisitionTime": "10:15:00", "ContentTime": "112000"}, {"ContentTime": "not a time"}]  # fmt: skip
+    for side in "RL":
+        layout = hang([taken(side, **one) for one in times])
+        order = [place.index for place in layout.places if place.index is not None]
+        assert order == [3, 2, 1, 0, 4]
+        assert len([stage for stage in stages(layout) if len(stage.places) == 1]) == len(times)
+    hung = hang([taken("R", AcquisitionTime="08"), taken("L", AcquisitionTime="12"), taken("R", AcquisitionTime="09")])
+    assert [place.index for place in stages(hung)[1].places] == [2, 1]
 
 
 def test_one_scale_needs_millimetres_for_all() -> None:
