@@ -2,7 +2,7 @@
 
     python tests/load/archive_load.py --studies 1000
 
-An archive that is watched holds the studies of today, four views each; the server looks, fetches and stores them, as at
+An archive that is watched holds the studies of today, of up to four views; the server looks, fetches and stores them, as at
 a site. Meanwhile each reader, as a browser speaks, takes the next study from the worklist and reads it to the end, in
 one tab for the whole run, and the reports go back to the archive. Only the networks are replaced. What is printed is
 JSON; what is counted so far goes to the terminal at each tenth of the way.
@@ -41,7 +41,7 @@ from core.records.database import tables  # noqa: E402
 from core.records.database.db import Database  # noqa: E402
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
-VIEWS = (("R", "CC"), ("L", "CC"), ("R", "MLO"), ("L", "MLO"))
+VIEWS = (("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO"))
 MANY = 50
 """From so many studies on the server looks into its archive as rarely as at a site."""
 
@@ -57,6 +57,7 @@ class Figures:
 
     began: str = ""
     studies: int = 0
+    views: int = 0
     arrived: int = 0
     images: int = 0
     failed: int = 0
@@ -72,12 +73,12 @@ class Figures:
     wrong: list[str] = field(default_factory=list)
 
 
-def fill(orthanc: Orthanc, n: int) -> None:
-    """`n` studies of today with four views each, of as many patients."""
+def fill(orthanc: Orthanc, n: int, n_views: int) -> None:
+    """`n` studies of today with the first of `VIEWS`, of as many patients."""
     today = date.today().strftime("%Y%m%d")
     for number in range(1, n + 1):
         uid, left = f"{ROOT}.{number}", stored_mammogram(seed=number)
-        for place, (side, view) in enumerate(VIEWS, 1):
+        for place, (side, view) in enumerate(VIEWS[:n_views], 1):
             stored = left if side == "L" else left[:, ::-1]
             orthanc.put(
                 dicom(
@@ -90,13 +91,20 @@ def fill(orthanc: Orthanc, n: int) -> None:
 
 
 def run(
-    orthanc: Orthanc, folder: Path, n: int, *, readers: int = 2, think_seconds: float = 0.0, patience: float = 3600.0
+    orthanc: Orthanc,
+    folder: Path,
+    n: int,
+    *,
+    n_views: int = 4,
+    readers: int = 2,
+    think_seconds: float = 0.0,
+    patience: float = 3600.0,
 ) -> Figures:
     """Fill the archive, let everything arrive while people read, and count. patience: seconds at most.
 
     think_seconds: between two clicks of one reader.
     """
-    fill(orthanc, n)
+    fill(orthanc, n, n_views)
     (folder / "weights").mkdir()
     release(folder / "weights", "mammography-cnn")
     credentials = f"pacs = {orthanc.credentials}"
@@ -106,7 +114,7 @@ def run(
     settings = {"weights_dir": folder / "weights", "archive_credentials": credentials}
     target = serve_slow_models if n > MANY else serve_quick_looks
     server = WarmServer(folder / "state", free_port(), folder / "terminal", target=target, **settings)
-    figures, waits, ended = Figures(datetime.now(UTC).isoformat(timespec="seconds"), n), [], threading.Event()
+    figures, waits, ended = Figures(datetime.now(UTC).isoformat(timespec="seconds"), n, n_views), [], threading.Event()
     try:
         server.wait_until_ready()
         began = time.monotonic()
@@ -169,7 +177,7 @@ def _read_one(reader: Reader, figures: Figures, think_seconds: float) -> None:
     if not reader.can_begin():
         figures.refusals += 1
         return
-    reader.give_first_impression("exam")
+    reader.give_first_impression("exam" if figures.views > 1 else "view")
     time.sleep(think_seconds)
     reader.second_read()
     time.sleep(think_seconds)
@@ -211,6 +219,7 @@ def _size_mib(pid: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--views", type=int, default=4, choices=range(1, 5), help="images of each study")
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--think-seconds", type=float, default=2.0, help="between two clicks of one reader")
     parser.add_argument("--patience", type=float, default=6 * 3600.0, help="seconds at most")
@@ -221,7 +230,7 @@ def main() -> int:
         orthanc = stack.enter_context(running_orthanc(folder / "orthanc"))
         figures = run(
             orthanc, folder, args.studies,
-            readers=args.readers, think_seconds=args.think_seconds, patience=args.patience,
+            n_views=args.views, readers=args.readers, think_seconds=args.think_seconds, patience=args.patience,
         )  # fmt: skip
     sys.stdout.write(json.dumps(asdict(figures), indent=1) + "\n")
     is_whole = figures.arrived == args.studies and not (figures.failed or figures.lost or figures.twice)

@@ -31,7 +31,7 @@ from core.types import Explanation, Image, Prediction
 PAGES = ("worklist", "account", "models", "archive", "about")
 """Pages that ask no model."""
 ANSWERED = "Probability of malignancy"
-GIVEN = {"ultrasound": ("Left",), "exam": ("Right", "Left")}
+GIVEN = {"ultrasound": ("Left",), "exam": ("Right", "Left"), "view": ("Left",)}
 """Breasts of a study by its kind."""
 MODEL_SECONDS = 0.1
 page_socket.ANSWER_SECONDS = 900.0  # whoever waits in a long queue gets an answer
