@@ -43,8 +43,8 @@ COLUMNS = ("file", "patient", "laterality", "view", "modality", "study", "series
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """Of every member: when an export was made says nothing of when the exam was, but nobody needs it either."""
 BURNT_IN_LIMIT = (
-    "In ultrasound, what lies outside the calibrated regions is blanked. Text inside them, and in other pictures, is not "
-    "looked for and may still be there: look at each picture before you pass it on."
+    "In ultrasound, what lies outside the calibrated regions is blanked. Text inside them, and in other pictures, is "
+    "not looked for and may still be there: look at each picture before you pass it on."
 )
 """What a page, a terminal and a manifest say of text burnt into pixels."""
 _NO_DICOM = "This is no DICOM file."

@@ -2,10 +2,10 @@
 
     python tests/load/archive_load.py --studies 1000
 
-An archive that is watched holds the studies of today, of up to four views; the server looks, fetches and stores them, as at
-a site. Meanwhile each reader, as a browser speaks, takes the next study from the worklist and reads it to the end, in
-one tab for the whole run, and the reports go back to the archive. Only the networks are replaced. What is printed is
-JSON; what is counted so far goes to the terminal at each tenth of the way.
+An archive that is watched holds the studies of today, of up to four views; the server looks, fetches and stores them,
+as at a site. Meanwhile each reader, as a browser speaks, takes the next study from the worklist and reads it to the
+end, in one tab for the whole run, and the reports go back to the archive. Only the networks are replaced. What is
+printed is JSON; what is counted so far goes to the terminal at each tenth of the way.
 """
 
 from __future__ import annotations
