@@ -124,7 +124,7 @@ def outline_a_mass(page: Page) -> None:
     box = page.locator(".st-key-sr-pictures .cell canvas").first.bounding_box()
     assert box is not None
     corners = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
-               for x, y in ((0.5, 0.4), (0.6, 0.4), (0.6, 0.5), (0.5, 0.5), (0.5, 0.41))]  # fmt: skip
+               for x, y in ((0.85, 0.4), (0.95, 0.4), (0.95, 0.6), (0.85, 0.6), (0.85, 0.41))]  # fmt: skip
     page.mouse.move(*corners[0])
     page.keyboard.press("t")
     page.mouse.down()
