@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,29 @@ def checked_objects(orthanc: Orthanc, folder: Path) -> dict[str, Path]:
     return found
 
 
+def exported(page: Page) -> None:
+    """The study's files without whom they show, by the button beside it, and what is said of them."""
+    page.locator(".st-key-open_1 button").click()
+    page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
+    settled(page)  # a run of the page closes what was opened
+    page.get_by_role("button", name="Export").click()
+    expect(page.get_by_text("is not looked for and may still be there")).to_be_visible()
+    shot(page, "export")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="De-identified files").click()
+    with zipfile.ZipFile(waiting.value.path()) as whole:
+        content = {name: whole.read(name) for name in whole.namelist()}
+    assert sum(name.endswith(".dcm") for name in content) == 4 and "manifest.csv" in content
+    for secret in (PATIENT, "Petra", f"{STUDY}.1", "ACC-0815"):
+        assert not [name for name, one in content.items() if secret.encode() in one + name.encode()], "named"
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 390, "height": 844})
+    settled(page)
+    shot(page, "study_phone")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1440, "height": 900})
+
+
 def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     page: Page, site: RunningApp, orthanc: Orthanc, tmp_path: Path
 ) -> None:
@@ -200,10 +224,14 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     for kind in OBJECTS:
         expect(page.get_by_text(f"Delivered · {RESULT_KINDS[kind]}")).to_be_visible(timeout=PATIENCE_MS)
     shot(page, "delivered")
-    page.set_viewport_size({"width": 390, "height": 844})
-    settled(page)
-    shot(page, "archive_phone")
-    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    exported(page)
+    for name in ("archive", "site_settings"):
+        page.goto(f"{site.url}/{name}")
+        page.locator("h1").wait_for()
+        page.set_viewport_size({"width": 390, "height": 844})
+        settled(page)
+        shot(page, f"{name}_phone")
+        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
 
     path = checked_objects(orthanc, tmp_path)["sr"]
     text = subprocess.run(["dsr2html", str(path)], capture_output=True, text=True, check=True).stdout
