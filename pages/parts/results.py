@@ -23,8 +23,8 @@ _TO_OPEN = "study_to_open"
 
 
 def open_study(study_id: str) -> None:
-    """From a part of a page that is drawn again by itself to a study. The page goes there in a run of its own: who leaves
-    from within such a part meets its next run on the page where they arrive, and finds that empty."""
+    """From a part of a page that is drawn again by itself to a study, in a run of the whole page: who leaves
+    from within such a part meets its next run on the page where they arrive, and finds that one empty."""
     st.session_state[_TO_OPEN] = study_id
     st.rerun()
 
