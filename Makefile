@@ -77,8 +77,9 @@ attack: $(DEV_STAMP)
 	@$(PY) tests/attack/attack.py
 
 STUDIES := 1000
+VIEWS := 4
 load-archive: $(DEV_STAMP)
-	@$(PY) tests/load/archive_load.py --studies $(STUDIES)
+	@$(PY) tests/load/archive_load.py --studies $(STUDIES) --views $(VIEWS)
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench --write

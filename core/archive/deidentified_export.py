@@ -42,6 +42,11 @@ COLUMNS = ("file", "patient", "laterality", "view", "modality", "study", "series
 """Of manifest.csv; the first are those of a manifest for training (docs/data.md)."""
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """Of every member: when an export was made says nothing of when the exam was, but nobody needs it either."""
+BURNT_IN_LIMIT = (
+    "In ultrasound, what lies outside the calibrated regions is blanked. Text inside them, and in other pictures, is "
+    "not looked for and may still be there: look at each picture before you pass it on."
+)
+"""What a page, a terminal and a manifest say of text burnt into pixels."""
 _NO_DICOM = "This is no DICOM file."
 _SAME = "The same object once more."
 _UPLOADED = (
@@ -193,8 +198,7 @@ def _facts(export: Export) -> dict[str, Any]:
         "made_by": software(), "profile": "DICOM PS3.15 Annex E; each file names its methods",
         "dates": "shifted by whole days, all of a patient by as much; times of the day taken out",
         "identifiers": "keyed: the same at this site each time, and nowhere else",
-        "burnt_in": "in ultrasound, what lies outside the calibrated regions is blanked; text inside them, and in "
-        "pictures whose row says that it was not looked for, can still be there: look at the pictures",
+        "burnt_in": BURNT_IN_LIMIT,
         "patients": export.n_patients, "studies": export.n_studies, "files": len(export.rows),
         "left_out": dict(export.left_out),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.archive import arrivals, commitment, dicomweb, listener
 from core.archive.association import SECONDS
-from core.archive.results import cad_report, dicom_object, segmentation, structured_report
+from core.archive.results import cad_report, dicom_object, finding_codes, segmentation, structured_report
 from core.archive.results.cad_report import MAMMOGRAPHY_CAD_SR
 from core.archive.results.encapsulated_report import ENCAPSULATED_PDF
 from core.archive.results.presentation_state import COLOUR_STATE, GREY_STATE
@@ -61,7 +61,7 @@ def statement() -> str:
         codes=_table(
             ("Concept", "Code"), sorted({(meaning, f"({value}, {scheme})") for value, scheme, meaning in _CODES})
         ),
-        scheme=structured_report.OWN_SCHEME, longest=LONGEST_PX,
+        scheme=finding_codes.OWN_SCHEME, longest=LONGEST_PX,
         commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
         hours=commitment.ANSWER_HOURS, methods="\n".join(f"- {one}" for one in _methods()),
         replaced=" ".join(dicom_object.REPLACED[1::-1]),
@@ -92,6 +92,9 @@ _CODES = (
     *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
     cad_report.SELECTED_REGION, *cad_report.SINGLE_IMAGE_FINDINGS.values(), *cad_report.BREASTS.values(),
     *cad_report.VIEWS.values(),
+    *finding_codes.DESCRIPTOR_CODES.values(),
+    *(one for table in (*finding_codes.TYPE_CODES.values(), *finding_codes.VALUE_CODES.values())
+      for one in table.values()),
     *structured_report.SIDES.values(), *structured_report.AXES.values(), *structured_report.PROCEDURES.values(),
 )  # fmt: skip
 
@@ -213,8 +216,9 @@ All in Explicit VR Little Endian, each in a series of its own, each from one rea
 - From the images it repeats: {identity}.
 - Of each image that it refers to it has: {instance};
   presentation states also what the file says of how its values become grey.
-- **Structured report**: template TID 1500 (PS3.16). Descriptors of findings are private codes of the scheme `{scheme}`:
-  words of the BI-RADS lexicon as value and meaning.
+- **Structured report**: template TID 1500 (PS3.16). Types and descriptors of findings have the codes of
+  the table below; a word of the BI-RADS lexicon that PS3.16 has no code for is a private code of the scheme `{scheme}`,
+  with the word as value and meaning.
 - **Secondary capture**: 8 bits, MONOCHROME2, or RGB of a colour image; at most {longest} pixels on the longest side,
   with a caption under the picture; no spacing.
 - **Presentation state**: graphics in units of PIXEL, one layer for findings and one for a note in units of DISPLAY. The

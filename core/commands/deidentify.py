@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from core.archive.deidentified_export import originals, record_export_at_terminal, write_export
+from core.archive.deidentified_export import BURNT_IN_LIMIT, originals, record_export_at_terminal, write_export
 from core.errors import InvalidInput, NotFound
 from core.files import own_temporary_folder, temporary_folder, temporary_parent
 from core.records.database.db import open_database
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.write(f"{len(export.rows)} files of {export.n_studies} studies, {export.n_patients} patients.\n")
     for sentence, n in export.left_out.items():
         sys.stdout.write(f"{n} left out: {sentence}\n")
+    sys.stdout.write(f"{BURNT_IN_LIMIT}\n")
     return 0
 
 

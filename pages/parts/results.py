@@ -19,6 +19,23 @@ _WORDS = {
 }  # fmt: skip
 
 
+_TO_OPEN = "study_to_open"
+
+
+def open_study(study_id: str) -> None:
+    """From a part of a page that is drawn again by itself to a study, in a run of the whole page: who leaves
+    from within such a part meets its next run on the page where they arrive, and finds that one empty."""
+    st.session_state[_TO_OPEN] = study_id
+    st.rerun()
+
+
+def go_to_opened_study() -> None:
+    """For the page around such a part, before it draws anything."""
+    study_id = st.session_state.pop(_TO_OPEN, "")
+    if study_id:
+        st.switch_page("pages/reader/read.py", query_params={"study": study_id})
+
+
 def draw_result(person: SignedIn, row: OutboxRow, *, with_study: bool) -> None:
     """One result. with_study: with a way to the study it is of."""
     with st.container(border=True):
@@ -33,4 +50,4 @@ def draw_result(person: SignedIn, row: OutboxRow, *, with_study: bool) -> None:
                     outbox.send_again(database(), person, row.id)
                     st.rerun()
             if with_study and st.button("Open", key=f"study_{row.id}", icon=":material/folder_open:"):
-                st.switch_page("pages/reader/read.py", query_params={"study": row.study_id})
+                open_study(row.study_id)

@@ -15,7 +15,7 @@ from core.records.people.permissions import SignedIn
 from core.reports.content import when
 from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
-from pages.parts.results import draw_result
+from pages.parts.results import draw_result, go_to_opened_study, open_study
 from pages.parts.session import database, require
 
 FOUND = "archive_found"
@@ -118,10 +118,11 @@ def draw_arrival(person: SignedIn, row: ArrivalRow) -> None:
                 arrivals.fetch_again(database(), person, row.id)
                 st.rerun(scope="fragment")
         if row.study_id and st.button("Open", key=f"open_{row.id}", icon=":material/folder_open:", type="tertiary"):
-            st.switch_page("pages/reader/read.py", query_params={"study": row.study_id})
+            open_study(row.study_id)
 
 
 person = require("query_archive")
+go_to_opened_study()
 st.title("Archive", anchor=False)
 with refusals_shown(stops=True):
     known = archives(database(), person)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +17,19 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from running_app import RunningApp, chromium, running_app, set_up
 
+from core.records.archives.outbox import RESULT_KINDS
+
 pytestmark = pytest.mark.browser
 
 READER = "Dr Reader"
 PATIENCE_MS = 90_000
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 PATIENT, NAME = "P-4711", "Planted^Petra"
+OBJECTS = {
+    "sr": ("SR", "ComprehensiveSR"), "pdf": ("DOC", "EncapsulatedPDF"), "sc": ("OT", "SCImage"),
+    "pr": ("PR", "GrayscaleSoftcopyPresentationState"), "seg": ("SEG", "Segmentation"),
+}  # fmt: skip
+"""What comes of a read without a model's mark: form -> its modality, and what dciodvfy calls it."""
 SCREENSHOTS = os.environ.get("ARCHIVE_SCREENSHOTS", "")
 
 
@@ -91,13 +99,15 @@ def name_archive(page: Page, site: RunningApp, orthanc: Orthanc) -> None:
     page.locator(".st-key-save_archive_new_0 button").click()
     page.get_by_text("Save what goes where").wait_for()
     settled(page)
-    field = page.get_by_role("combobox", name="Structured report (TID 1500): after the final read")
-    field.scroll_into_view_if_needed()  # a list that is open closes when the page is scrolled
+    for title in RESULT_KINDS.values():
+        field = page.get_by_role("combobox", name=f"{title}: after the final read")
+        field.scroll_into_view_if_needed()  # a list that is open closes when the page is scrolled
+        settled(page)
+        field.click()
+        page.get_by_role("option", name="Main PACS").click()
+        page.keyboard.press("Escape")
     settled(page)
-    field.click()
-    page.get_by_role("option", name="Main PACS").click()
-    page.keyboard.press("Escape")
-    settled(page)
+    shot(page, "settings_results")
     page.locator(".st-key-save_results button").click()
     settled(page)
     page.locator(".st-key-archive_box_1 summary").click()
@@ -110,6 +120,26 @@ def name_archive(page: Page, site: RunningApp, orthanc: Orthanc) -> None:
     shot(page, "settings")
 
 
+def outline_a_mass(page: Page) -> None:
+    """On the first picture, by hand, and say what it is."""
+    box = page.locator(".st-key-sr-pictures .cell canvas").first.bounding_box()
+    assert box is not None
+    corners = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y)
+               for x, y in ((0.85, 0.4), (0.95, 0.4), (0.95, 0.6), (0.85, 0.6), (0.85, 0.41))]  # fmt: skip
+    page.mouse.move(*corners[0])
+    page.keyboard.press("t")
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*corner, steps=4)
+    page.mouse.up()
+    page.get_by_role("button", name="outline · R CC").click()
+    page.get_by_role("combobox", name="Type").click()
+    page.get_by_role("option", name="mass", exact=True).click()
+    page.get_by_role("button", name="1 mass · R CC").wait_for()
+    page.keyboard.press("Escape")
+    settled(page)
+
+
 def give(page: Page, birads: dict[str, str], button: str) -> None:
     for breast, category in birads.items():
         group = page.locator('[data-testid="stButtonGroup"]', has_text=f"{breast}: BI-RADS")
@@ -117,6 +147,45 @@ def give(page: Page, birads: dict[str, str], button: str) -> None:
         settled(page)
     page.get_by_role("button", name=button).click()
     settled(page)
+
+
+def checked_objects(orthanc: Orthanc, folder: Path) -> dict[str, Path]:
+    """One object of each form in the archive, of this patient and study, once the validators have nothing to say."""
+    found = {}
+    for kind, (modality, name) in OBJECTS.items():
+        (one,) = orthanc.objects(modality)
+        assert (one.PatientID, one.StudyInstanceUID, one.AccessionNumber) == (PATIENT, STUDY, "ACC-0815"), kind
+        found[kind] = folder / f"{kind}.dcm"
+        one.save_as(found[kind])
+        said = subprocess.run(["dciodvfy", str(found[kind])], capture_output=True, text=True, check=False).stderr
+        assert said.split("\n") == [name, ""], said
+    for program, kind in (("dsrdump", "sr"), ("dcmpschk", "pr")):
+        done = subprocess.run([program, str(found[kind])], capture_output=True, text=True, check=False)
+        assert "E:" not in done.stderr and (done.returncode == 0 or "Test passed" in done.stderr), done.stderr
+    return found
+
+
+def exported(page: Page) -> None:
+    """The study's files without whom they show, by the button beside it, and what is said of them."""
+    page.locator(".st-key-open_1 button").click()
+    page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
+    settled(page)  # a run of the page closes what was opened
+    page.get_by_role("button", name="Export").click()
+    expect(page.get_by_text("is not looked for and may still be there")).to_be_visible()
+    shot(page, "export")
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="De-identified files").click()
+    with zipfile.ZipFile(waiting.value.path()) as whole:
+        content = {name: whole.read(name) for name in whole.namelist()}
+    assert sum(name.endswith(".dcm") for name in content) == 4 and "manifest.csv" in content
+    for secret in (PATIENT, "Petra", f"{STUDY}.1", "ACC-0815"):
+        assert not [name for name, one in content.items() if secret.encode() in one + name.encode()], "named"
+    page.keyboard.press("Escape")
+    page.set_viewport_size({"width": 390, "height": 844})
+    settled(page)
+    shot(page, "study_phone")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1440, "height": 900})
 
 
 def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
@@ -139,6 +208,7 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     settled(page)
     cells = page.locator(".st-key-sr-pictures .cell")
     assert [cells.nth(place).locator(".label").inner_text() for place in range(4)] == ["R CC", "L CC", "R MLO", "L MLO"]
+    outline_a_mass(page)
     give(page, {"Right breast": "3", "Left breast": "1"}, "Save first impression")
     page.get_by_role("button", name="Show second read").click()
     page.get_by_text("Probability of malignancy").first.wait_for()
@@ -149,18 +219,21 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     give(page, {}, "Save final assessment")
     # Beside the study only once the read is saved: leaving before would take the click back.
     page.get_by_text("Structured report (TID 1500)").wait_for()
+    shot(page, "study_with_results")
     page.goto(f"{site.url}/archive")  # drawn anew by itself every few seconds
-    expect(page.get_by_text("Delivered · Structured report (TID 1500)")).to_be_visible(timeout=PATIENCE_MS)
+    for kind in OBJECTS:
+        expect(page.get_by_text(f"Delivered · {RESULT_KINDS[kind]}")).to_be_visible(timeout=PATIENCE_MS)
     shot(page, "delivered")
-    page.set_viewport_size({"width": 390, "height": 844})
-    settled(page)
-    shot(page, "archive_phone")
-    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    exported(page)
+    for name in ("archive", "site_settings"):
+        page.goto(f"{site.url}/{name}")
+        page.locator("h1").wait_for()
+        page.set_viewport_size({"width": 390, "height": 844})
+        settled(page)
+        shot(page, f"{name}_phone")
+        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
 
-    (report,) = orthanc.objects("SR")
-    assert (report.PatientID, report.StudyInstanceUID, report.AccessionNumber) == (PATIENT, STUDY, "ACC-0815")
-    path = tmp_path / "report.dcm"
-    report.save_as(path)
+    path = checked_objects(orthanc, tmp_path)["sr"]
     text = subprocess.run(["dsr2html", str(path)], capture_output=True, text=True, check=True).stdout
     assert "3 - Probably Benign" in text and "1 - Negative" in text and READER in text
     found = {

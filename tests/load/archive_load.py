@@ -1,10 +1,11 @@
-"""Many studies arriving while people read: nothing lost, nothing twice, memory flat. Orthanc is real, readers threads.
+"""Many studies arriving while people read: nothing lost, nothing twice, memory flat. Orthanc and the server are real.
 
     python tests/load/archive_load.py --studies 1000
 
-An archive that is watched holds the studies of today; this process looks, fetches and stores them, as the server does.
-Meanwhile each reader takes the next study from the worklist and reads it to the end, and the reports go back to the
-archive. What is printed is JSON.
+An archive that is watched holds the studies of today, of up to four views; the server looks, fetches and stores them,
+as at a site. Meanwhile each reader, as a browser speaks, takes the next study from the worklist and reads it to the
+end, in one tab for the whole run, and the reports go back to the archive. Only the networks are replaced. What is
+printed is JSON; what is counted so far goes to the terminal at each tenth of the way.
 """
 
 from __future__ import annotations
@@ -15,139 +16,173 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent)]
 
+from load_site import LoadSite, Reader, serve_quick_looks, serve_slow_models  # noqa: E402
 from made_images import MG, dicom, stored_mammogram  # noqa: E402
 from orthanc_site import Orthanc, running_orthanc  # noqa: E402
-from record_site import Somebody, add_person, answer, explanation  # noqa: E402
+from page_site import release  # noqa: E402
+from record_site import add_person  # noqa: E402
 from sqlalchemy import func, select  # noqa: E402
+from warm_server import WarmServer, free_port  # noqa: E402
 
-from core.archive import sending, watching  # noqa: E402
 from core.archive.archives import ArchiveAddress, name_archive  # noqa: E402
 from core.archive.watching import WatchRules, watch_archive  # noqa: E402
-from core.errors import Conflict  # noqa: E402
+from core.imaging.intake import keyed_hash  # noqa: E402
 from core.records.database import tables  # noqa: E402
-from core.records.database.db import Database, open_database  # noqa: E402
-from core.records.reads import predictions, reads, studies  # noqa: E402
-from core.records.reads.reads import Impression  # noqa: E402
-from core.records.reads.worklist import next_study, worklist  # noqa: E402
-from core.settings import Settings  # noqa: E402
+from core.records.database.db import Database  # noqa: E402
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
+VIEWS = (("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO"))
+MANY = 50
+"""From so many studies on the server looks into its archive as rarely as at a site."""
 
 
 @dataclass
 class Figures:
-    """What one run showed. sizes_mib: resident memory at the end of each fifth of the arrivals. worklist_seconds: how
-    long a reader waited for the worklist: median and 95th percentile."""
+    """What one run showed. lost: studies of the archive that are not here; twice: exams that are here more than once.
 
+    sizes_mib: resident memory of the server by how many studies had come, from 0. worklist_seconds: how long a reader
+    waited for the worklist: median and 95th percentile. refusals: what readers met that is no error: the other one was
+    faster.
+    """
+
+    began: str = ""
     studies: int = 0
+    views: int = 0
     arrived: int = 0
     images: int = 0
     failed: int = 0
-    exams_twice: int = 0
+    lost: int = 0
+    twice: int = 0
     reads: int = 0
     results_delivered: int = 0
     reports_in_archive: int = 0
     seconds: float = 0.0
-    sizes_mib: list[float] = field(default_factory=list)
+    sizes_mib: dict[int, float] = field(default_factory=dict)
     worklist_seconds: list[float] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
+    refusals: int = 0
+    wrong: list[str] = field(default_factory=list)
 
 
-def fill(orthanc: Orthanc, n: int) -> None:
-    """`n` studies of today with one view each, of as many patients."""
+def fill(orthanc: Orthanc, n: int, n_views: int) -> None:
+    """`n` studies of today with the first of `VIEWS`, of as many patients."""
     today = date.today().strftime("%Y%m%d")
     for number in range(1, n + 1):
-        uid = f"{ROOT}.{number}"
-        stored = stored_mammogram(seed=number)
-        orthanc.put(
-            dicom(
-                stored, PatientID=f"LOAD-{number}", PatientName=f"Load^{number}", StudyInstanceUID=uid,
-                SeriesInstanceUID=f"{uid}.1", SOPInstanceUID=f"{uid}.1.1", StudyDate=today, SOPClassUID=MG,
-                AccessionNumber=str(number), StudyID="1", ReferringPhysicianName="",
-            )
-        )  # fmt: skip
+        uid, left = f"{ROOT}.{number}", stored_mammogram(seed=number)
+        for place, (side, view) in enumerate(VIEWS[:n_views], 1):
+            stored = left if side == "L" else left[:, ::-1]
+            orthanc.put(
+                dicom(
+                    np.roll(stored, 4 * place, axis=0), PatientID=f"LOAD-{number}", PatientName=f"Load^{number}",
+                    StudyInstanceUID=uid, SeriesInstanceUID=f"{uid}.1", SOPInstanceUID=f"{uid}.1.{place}",
+                    StudyDate=today, SOPClassUID=MG, AccessionNumber=str(number), StudyID="1",
+                    ReferringPhysicianName="", ImageLaterality=side, ViewPosition=view,
+                )
+            )  # fmt: skip
 
 
-def run(orthanc: Orthanc, state_dir: Path, n: int, *, readers: int = 2, patience: float = 3600.0) -> Figures:
-    """Fill the archive, let everything arrive while people read, and count. patience: seconds at most."""
-    fill(orthanc, n)
-    settings = Settings(state_dir=state_dir, archive_credentials=f"pacs = {orthanc.credentials}")
-    db = open_database(settings)
-    figures, waits = Figures(studies=n), []
+def run(
+    orthanc: Orthanc,
+    folder: Path,
+    n: int,
+    *,
+    n_views: int = 4,
+    readers: int = 2,
+    think_seconds: float = 0.0,
+    patience: float = 3600.0,
+) -> Figures:
+    """Fill the archive, let everything arrive while people read, and count. patience: seconds at most.
+
+    think_seconds: between two clicks of one reader.
+    """
+    fill(orthanc, n, n_views)
+    (folder / "weights").mkdir()
+    release(folder / "weights", "mammography-cnn")
+    credentials = f"pacs = {orthanc.credentials}"
+    site = LoadSite(folder, n_people=readers, weights=folder / "weights", archive_credentials=credentials)
+    person = add_person(site.db, "Administrator")
+    archive = name_archive(site.db, person, ArchiveAddress("pacs", orthanc.web, sends=("sr",)))
+    settings = {"weights_dir": folder / "weights", "archive_credentials": credentials}
+    target = serve_slow_models if n > MANY else serve_quick_looks
+    server = WarmServer(folder / "state", free_port(), folder / "terminal", target=target, **settings)
+    figures, waits, ended = Figures(datetime.now(UTC).isoformat(timespec="seconds"), n, n_views), [], threading.Event()
     try:
-        people = [add_person(db, f"Reader {number}") for number in range(readers)]
-        archive = name_archive(db, people[0], ArchiveAddress("pacs", orthanc.web, sends=("sr",)))
-        watch_archive(db, people[0], archive, WatchRules(days=0))
-        began, ended = time.monotonic(), threading.Event()
-        with _quick_looks(), sending.working(db):
-            threads = [
-                threading.Thread(target=_read, args=(db, person, ended, waits, figures), daemon=True)
-                for person in people
-            ]
-            for thread in threads:
-                thread.start()
-            _watch(db, figures, n, began + patience)
-            ended.set()
-            for thread in threads:
-                thread.join(120)
-            while _open_results(db) and time.monotonic() < began + patience:
-                time.sleep(0.2)
+        server.wait_until_ready()
+        began = time.monotonic()
+        work = (server.url, ended, waits, figures, think_seconds)
+        threads = [threading.Thread(target=_read, args=(token, *work), daemon=True) for token in site.tokens]
+        for thread in threads:
+            thread.start()
+        watch_archive(site.db, person, archive, WatchRules(days=0))
+        _follow(site.db, figures, server.process.pid or 0, began + patience)
+        ended.set()
+        for thread in threads:
+            thread.join(120)
+        while _open_results(site.db) and time.monotonic() < began + patience:
+            time.sleep(0.2)
         figures.seconds = round(time.monotonic() - began, 1)
-        _count(db, orthanc, figures, waits)
+        _count(site.db, orthanc, figures, waits)
     finally:
-        db.close()
+        server.process.kill()
+        server.process.join()
+        site.db.close()
     return figures
 
 
-def _watch(db: Database, figures: Figures, n: int, until: float) -> None:
-    """Until everything arrived or time is over; memory at each fifth of it."""
-    arrival = tables.arrival.c
+def _follow(db: Database, figures: Figures, pid: int, until: float) -> None:
+    """Until everything arrived or time is over; memory at the start and at each tenth of it."""
+    arrival, mark = tables.arrival.c, 0
     while time.monotonic() < until:
         with db.read() as connection:
             over = connection.execute(
                 select(func.count()).where(arrival.state.in_(("done", "failed", "dead")))
             ).scalar_one()
-        if over * 5 >= n * (len(figures.sizes_mib) + 1):
-            figures.sizes_mib.append(_size_mib())
-        if over >= n:
+        if over >= mark:
+            mark = over + max(1, figures.studies // 10)
+            figures.sizes_mib[over] = _size_mib(pid)
+            sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {over} here, {figures.reads} reads, {_size_mib(pid)} MiB\n")
+        if over >= figures.studies:
             return
-        time.sleep(1.0 if n > 50 else 0.1)
+        time.sleep(1.0 if figures.studies > MANY else 0.1)
 
 
-def _read(db: Database, person: Somebody, ended: threading.Event, waits: list[float], figures: Figures) -> None:
-    """One reader: the next of the worklist, to its end, again and again."""
+def _read(
+    token: str, url: str, ended: threading.Event, waits: list[float], figures: Figures, think_seconds: float
+) -> None:
+    """One reader in one tab: the next of the worklist, to its end, again and again. What went wrong is noted, and the
+    reader goes on in a new tab."""
     while not ended.is_set():
-        began = time.monotonic()
-        following = next_study(worklist(db, person))
-        waits.append(time.monotonic() - began)
-        if following is None:
-            ended.wait(0.2)
-            continue
         try:
-            _read_one(db, person, following.study.id)
-            figures.reads += 1
-        except Conflict as refused:  # the other reader was faster
-            figures.refusals.append(str(refused))
+            with Reader(url, token) as reader:
+                while not ended.is_set():
+                    waits.append(reader.open("worklist"))
+                    ended.wait(think_seconds if reader.next_study() else 0.5 + think_seconds)
+                    if reader.page.shown == "read":
+                        _read_one(reader, figures, think_seconds)
+        except Exception as error:  # a client's outermost loop: the other goes on
+            figures.wrong.append(f"{type(error).__name__}: {error}"[:3000])
+            ended.wait(1)
 
 
-def _read_one(db: Database, person: Somebody, study_id: str) -> None:
-    study = studies.load_study(db, person, study_id)
-    given = {breast: Impression("2", 5) for breast in study.breasts}
-    reads.record_first_read(db, person, study_id, given)
-    for stored in study.images:
-        predictions.record_predictions(db, study_id, stored.id, answer(stored.image), explanation())
-    reads.reveal(db, person, study_id)
-    reads.record_final_read(db, person, study_id, given)
+def _read_one(reader: Reader, figures: Figures, think_seconds: float) -> None:
+    if not reader.can_begin():
+        figures.refusals += 1
+        return
+    reader.give_first_impression("exam" if figures.views > 1 else "view")
+    time.sleep(think_seconds)
+    reader.second_read()
+    time.sleep(think_seconds)
+    reader.final_read()
+    figures.reads += 1
 
 
 def _open_results(db: Database) -> bool:
@@ -166,39 +201,39 @@ def _count(db: Database, orthanc: Orthanc, figures: Figures, waits: list[float])
         figures.arrived = number(select(func.count()).select_from(tables.study))
         figures.images = number(select(func.count()).select_from(tables.image))
         figures.failed = number(select(func.count()).where(arrival.state != "done"))
-        figures.exams_twice = number(select(func.count(source.study_id) - func.count(source.exam_hash.distinct())))
+        here = list(connection.execute(select(source.exam_hash)).scalars())
         figures.results_delivered = number(select(func.count()).where(outbox.state == "done"))
+    figures.twice = len(here) - len(set(here))
+    there = {keyed_hash(f"{ROOT}.{one}", db.site_key) for one in range(1, figures.studies + 1)}
+    figures.lost = len(there - set(here))
     figures.reports_in_archive = len(orthanc.objects("SR"))
     figures.worklist_seconds = [round(float(np.quantile(waits, share)), 3) for share in (0.5, 0.95)] if waits else []
 
 
-@contextmanager
-def _quick_looks() -> Iterator[None]:
-    """The watch looks every second and not every minute: the archive is full from the start."""
-    before = watching.WATCH_SECONDS, sending.LOOK_SECONDS
-    watching.WATCH_SECONDS, sending.LOOK_SECONDS = 1.0, 0.2
-    try:
-        yield
-    finally:
-        watching.WATCH_SECONDS, sending.LOOK_SECONDS = before
-
-
-def _size_mib() -> float:
-    """Resident memory of this process."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
+def _size_mib(pid: int) -> float:
+    """Resident memory of a process, without its children."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return round(int(status.partition("VmRSS:")[2].split()[0]) / 1024, 1)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--views", type=int, default=4, choices=range(1, 5), help="images of each study")
     parser.add_argument("--readers", type=int, default=2)
+    parser.add_argument("--think-seconds", type=float, default=2.0, help="between two clicks of one reader")
     parser.add_argument("--patience", type=float, default=6 * 3600.0, help="seconds at most")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running_orthanc(Path(folder)) as orthanc:
-        figures = run(orthanc, Path(folder) / "state", args.studies, readers=args.readers, patience=args.patience)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "orthanc").mkdir()
+        orthanc = stack.enter_context(running_orthanc(folder / "orthanc"))
+        figures = run(
+            orthanc, folder, args.studies,
+            n_views=args.views, readers=args.readers, think_seconds=args.think_seconds, patience=args.patience,
+        )  # fmt: skip
     sys.stdout.write(json.dumps(asdict(figures), indent=1) + "\n")
-    is_whole = figures.arrived == args.studies and not figures.failed and not figures.exams_twice
+    is_whole = figures.arrived == args.studies and not (figures.failed or figures.lost or figures.twice)
     return 0 if is_whole and figures.results_delivered == figures.reads == figures.reports_in_archive else 1
 
 

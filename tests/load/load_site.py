@@ -10,24 +10,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import page_socket
+import warm_server
 from page_socket import PageSocket
 from record_site import Somebody, add_person, at_terminal
 
 from core.demo.phantoms import mammogram_exam, ultrasound_image
+from core.models.cards import Card
+from core.models.prepared import Prepared
 from core.records.database.db import open_database
 from core.records.people import sessions
 from core.records.reads import studies
 from core.server.guards import SESSION_COOKIE
 from core.settings import Settings
-from core.types import Image
+from core.types import Explanation, Image, Prediction
 
 PAGES = ("worklist", "account", "models", "archive", "about")
 """Pages that ask no model."""
 ANSWERED = "Probability of malignancy"
-GIVEN = {"ultrasound": ("Left",), "exam": ("Right", "Left")}
+GIVEN = {"ultrasound": ("Left",), "exam": ("Right", "Left"), "view": ("Left",)}
+"""Breasts of a study by its kind."""
+MODEL_SECONDS = 0.1
 page_socket.ANSWER_SECONDS = 900.0  # whoever waits in a long queue gets an answer
 
 
@@ -69,9 +75,11 @@ class Figures:
 class LoadSite:
     """People and studies in `folder`. tokens: a session of each person."""
 
-    def __init__(self, folder: Path, *, n_people: int, weights: Path | None = None) -> None:
-        given = {"weights_dir": weights} if weights else {}
-        self.settings = Settings(state_dir=folder / "state", **given)
+    def __init__(
+        self, folder: Path, *, n_people: int, weights: Path | None = None, archive_credentials: str = ""
+    ) -> None:
+        given: dict[str, Any] = {"weights_dir": weights} if weights else {}
+        self.settings = Settings(state_dir=folder / "state", archive_credentials=archive_credentials, **given)
         self.db = open_database(self.settings)
         self.people: list[Somebody] = [add_person(self.db, f"Reader {n}", "radiologist") for n in range(n_people)]
         self.tokens = [sessions.start_session(self.db, at_terminal(one)) for one in self.people]
@@ -110,8 +118,27 @@ class Reader:
     def first_impression(self, study: str, kind: str) -> None:
         """Open a study and save what was seen, up to the button that shows the second read."""
         self.open("read", f"study={study}")
+        self.give_first_impression(kind)
+
+    def next_study(self) -> bool:
+        """From the worklist to what is next; False where there is nothing."""
+        button = next(one for one in self.page.of_kind("button") if one.label.startswith("Next study"))
+        if not button.disabled:
+            self.page.act(press=button.id)
+        return not button.disabled
+
+    def can_begin(self) -> bool:
+        """Whether the study that is open waits for this reader's first impression, and nobody else reads it."""
+        return any(one.label == "Save first impression" for one in self.page.of_kind("button"))
+
+    def give_first_impression(self, kind: str) -> None:
         self.page.act({self.page.widget("button_group", f"{breast} breast: BI-RADS"): ["2"] for breast in GIVEN[kind]})
         self.page.act(press=self.page.widget("button", "Save first impression"))
+
+    def final_read(self) -> None:
+        """Save what was said before as the final assessment. Raises KeyError where there is none to correct then."""
+        self.page.act(press=self.page.widget("button", "Save final assessment"))
+        self.page.widget("button", "Save the correction")
 
     def second_read(self) -> float:
         """Seconds from the click until the models' answers are drawn. Raises AssertionError where there are none."""
@@ -119,8 +146,44 @@ class Reader:
         began = time.perf_counter()
         self.page.act(press=press)
         seconds = time.perf_counter() - began
-        assert ANSWERED in self.page.text, self.page.text[-400:]
+        assert ANSWERED in self.page.text, self.page.text[:2500]
         return seconds
+
+
+class SlowModel:
+    """A model that takes its time and says the same of every image, in place of a network."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def read_prepared(self, batch: Sequence[Prepared]) -> list[tuple[Prediction, Explanation]]:
+        time.sleep(MODEL_SECONDS * len(batch))
+        said = Prediction(
+            self.card.model_id, self.card.weights_sha256, "", self.card.classes, (0.5, 0.42, 0.08), 0.42,
+            (0.35, 0.4, 0.5), 0.3, 0.1, "a test's processor",
+        )  # fmt: skip
+        heat = {"fused": np.ones((3, 4, 4), np.float32)}
+        return [(replace(said, image_sha256=one.image_sha256), _where(self.card, heat, one)) for one in batch]
+
+
+def _where(card: Card, heat: dict[str, np.ndarray], one: Prepared) -> Explanation:
+    return Explanation(card.classes, card.positive_index, heat, one.fits[0])
+
+
+def serve_slow_models(port: int, environment: dict[str, str], output: Path) -> None:
+    """As `warm_server.serve`, with `SlowModel` for every network."""
+    from core.serving import inference
+
+    inference.load_model = SlowModel  # type: ignore[assignment]
+    warm_server.serve(port, environment, output)
+
+
+def serve_quick_looks(port: int, environment: dict[str, str], output: Path) -> None:
+    """The same, and archives are looked into every second, not every minute."""
+    from core.archive import sending, watching
+
+    watching.WATCH_SECONDS, sending.LOOK_SECONDS = 1.0, 0.2
+    serve_slow_models(port, environment, output)
 
 
 def at_once(acts: Sequence[Callable[[], None]], figures: Figures) -> None:

@@ -6,55 +6,18 @@ Its models need no TensorFlow: what is tried is the server, its pages and the qu
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import warm_server
-from load_site import Figures, LoadSite, Reader, at_once, look_around
+from load_site import Figures, LoadSite, Reader, at_once, look_around, serve_slow_models
 from page_site import release
 from warm_server import WarmServer, free_port
 
-from core.models.cards import Card
-from core.models.prepared import Prepared
-from core.types import Explanation, Prediction
-
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the server is forked from a warm process")
 CLIENTS, READERS = 50, 10
-MODEL_SECONDS = 0.1
-
-
-class SlowModel:
-    """A model that takes its time and says the same of every image, in place of a network."""
-
-    def __init__(self, card: Card) -> None:
-        self.card = card
-
-    def read_prepared(self, batch: Sequence[Prepared]) -> list[tuple[Prediction, Explanation]]:
-        time.sleep(MODEL_SECONDS * len(batch))
-        said = Prediction(
-            self.card.model_id, self.card.weights_sha256, "", self.card.classes, (0.5, 0.42, 0.08), 0.42,
-            (0.35, 0.4, 0.5), 0.3, 0.1, "a test's processor",
-        )  # fmt: skip
-        heat = {"fused": np.ones((3, 4, 4), np.float32)}
-        return [(replace(said, image_sha256=one.image_sha256), _where(self.card, heat, one)) for one in batch]
-
-
-def _where(card: Card, heat: dict[str, np.ndarray], one: Prepared) -> Explanation:
-    return Explanation(card.classes, card.positive_index, heat, one.fits[0])
-
-
-def serve_slow_models(port: int, environment: dict[str, str], output: Path) -> None:
-    """As `warm_server.serve`, with `SlowModel` for every network."""
-    from core.serving import inference
-
-    inference.load_model = SlowModel  # type: ignore[assignment]
-    warm_server.serve(port, environment, output)
 
 
 @pytest.fixture

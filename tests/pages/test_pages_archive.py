@@ -89,6 +89,7 @@ def test_who_a_study_is_of_is_shown_once_asked_for_and_its_result_is_followed_an
     tab.open("reader/read", study)
     assert "P-4711" not in tab.text and "Structured report" not in tab.text
     assert "De-identified files" in [button.label for button in tab.app.get("download_button")]
+    assert "Text inside them, and in other pictures, is not looked for" in tab.text
     tab.press("Show")
     assert "Name: Muster Petra" in tab.text and "Patient ID: P-4711" in tab.text
     assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1

@@ -1,7 +1,8 @@
 """The marks of models that a reader accepted, as a Mammography CAD SR (PS3.3 A.35.5, template TID 4000 of PS3.16).
 
 Marks only: no certainty and no probability, which the structured report has. Only what the reader took as it was
-proposed. It was written by the template and is checked as a content tree; no workplace has shown it yet.
+proposed. It was written by the template, and its content tree is checked row by row against TID 4000 and what that
+includes (1204, 4001, 4003, 4006, 4013, 4015, 4017, 4019, 4020, 4021); no workplace has shown it yet.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ SINGLE_IMAGE_FINDINGS: Mapping[str, Coded] = {
 }
 """Type of finding -> PS3.16 CID 6014, which marks every mass as a density; others are a `SELECTED_REGION`."""
 SELECTED_REGION: Coded = ("111099", "DCM", "Selected region")
+"""What such a region is of stands beside it in words (TID 4013)."""
 BREASTS: Mapping[str, Coded] = {
     "R": ("73056007", "SCT", "Right breast"), "L": ("80248007", "SCT", "Left breast"),
 }  # fmt: skip
@@ -46,11 +48,19 @@ BREASTS: Mapping[str, Coded] = {
 VIEWS: Mapping[str, Coded] = {
     "CC": ("399162004", "SCT", "cranio-caudal"), "MLO": ("399368009", "SCT", "medio-lateral oblique"),
     "ML": ("399260004", "SCT", "medial-lateral"), "LM": ("399352003", "SCT", "latero-medial"),
+    "LMO": ("399099002", "SCT", "latero-medial oblique"), "FB": ("399196006", "SCT", "caudo-cranial"),
+    "XCCL": ("399192008", "SCT", "cranio-caudal exaggerated laterally"),
+    "XCCM": ("399101009", "SCT", "cranio-caudal exaggerated medially"),
+    "SIO": ("399188001", "SCT", "superolateral to inferomedial oblique"),
+    "ISO": ("441555000", "SCT", "inferomedial to superolateral oblique"),
+    "RCC": ("399162004", "SCT", "cranio-caudal"),
 }  # fmt: skip
-"""PS3.16 CID 4014."""
+"""PS3.16 CID 4014. A rolled view is one with a modifier (CID 4015), of which the file did not say which way; the
+axillary tail is a modifier alone, and has no view."""
 _NAMES: Mapping[str, str] = {
     "111036": "Mammography CAD Report", "111028": "Image Library", "111027": "Image Laterality", "111031": "Image View",
-    "111060": "Study Date", "111017": "CAD Processing and Findings Summary",
+    "111060": "Study Date", "111061": "Study Time", "111058": "Selected Region Description",
+    "111017": "CAD Processing and Findings Summary",
     "111034": "Individual Impression/Recommendation", "111056": "Rendering Intent", "111059": "Single Image Finding",
     "111001": "Algorithm Name", "111003": "Algorithm Version", "111010": "Center", "111041": "Outline",
     "111064": "Summary of Detections", "111063": "Successful Detections", "111022": "Detection Performed",
@@ -153,6 +163,8 @@ def _library_entry(content: ResultContent, image: ResultImage) -> Dataset:
         children.append(_item("HAS ACQ CONTEXT", "TEXT", name, TextValue=oriented))
     if content.study["StudyDate"]:
         children.append(_item("HAS ACQ CONTEXT", "DATE", "111060", Date=content.study["StudyDate"]))
+    if content.study["StudyTime"]:
+        children.append(_item("HAS ACQ CONTEXT", "TIME", "111061", Time=content.study["StudyTime"]))
     reference = _dataset(
         ReferencedSOPClassUID=image.tags["SOPClassUID"], ReferencedSOPInstanceUID=image.tags["SOPInstanceUID"]
     )
@@ -160,7 +172,7 @@ def _library_entry(content: ResultContent, image: ResultImage) -> Dataset:
 
 
 def _finding(place: MarkedPlace, proposal: Proposal, image: list[int]) -> Dataset:
-    """TID 4006, with the geometry of TID 4021."""
+    """TID 4006, with the geometry of TID 4021 and, of a region without a code of its own, the words of TID 4013."""
     kind, points = region_of(place.mark)
     corners = np.array(points, float)
     middle = (corners.min(0) + corners.max(0)) / 2
@@ -172,6 +184,8 @@ def _finding(place: MarkedPlace, proposal: Proposal, image: list[int]) -> Datase
     if kind != "POINT":
         children.append(_shape("111041", kind, points, image))
     code = SINGLE_IMAGE_FINDINGS.get(place.finding.type, SELECTED_REGION)
+    if code == SELECTED_REGION:
+        children.append(_item("HAS PROPERTIES", "TEXT", "111058", TextValue=place.finding.type))
     return _item("CONTAINS", "CODE", "111059", code=code, children=children)
 
 

@@ -27,6 +27,7 @@ from core.archive.results.dicom_object import (
     settle,
     source_dataset,
 )
+from core.archive.results.finding_codes import OWN_SCHEME, descriptor_codes, type_code
 from core.findings.finding import description_of
 from core.findings.marks import Mark
 from core.types import SIDE_NOT_STATED, Modality
@@ -62,8 +63,6 @@ MILLIMETRE: Coded = ("mm", "UCUM", "millimeter")
 AXES: Mapping[str, Coded] = {
     "length": ("103339001", "SCT", "Long Axis"), "across": ("103340004", "SCT", "Short Axis"),
 }  # fmt: skip
-OWN_SCHEME = "99SECONDREAD"
-"""Private codes (PS3.16 8.2) whose value and meaning are words of the BI-RADS lexicon, as the page has them."""
 SIDES: Mapping[str, Coded] = {"R": ("24028007", "SCT", "Right"), "L": ("7771000", "SCT", "Left")}
 PROCEDURES: Mapping[Modality, Coded] = {
     Modality.MAMMOGRAPHY: ("71651007", "SCT", "Mammography"),
@@ -212,7 +211,7 @@ def _region_group(hd: Any, content: ResultContent, site_key: bytes, place: Marke
             uid=place.tracking_uid(content, site_key), identifier=f"{place.label}: {description_of(finding)}"
         ),
         referenced_region=hd.sr.ImageRegion(graphic_type=kind, graphic_data=points_array, source_image=source),
-        finding_type=_own_code(hd, finding.type),
+        finding_type=code(hd, type_code(finding.modality, finding.type)),
         finding_sites=[
             hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
         ],
@@ -223,7 +222,7 @@ def _region_group(hd: Any, content: ResultContent, site_key: bytes, place: Marke
         ]
         or None,
         qualitative_evaluations=[
-            hd.sr.QualitativeEvaluation(name=_own_code(hd, name), value=_own_code(hd, value))
+            hd.sr.QualitativeEvaluation(*(code(hd, one) for one in descriptor_codes(name, value)))
             for name, value in descriptors.items()
             if value
         ]
@@ -260,8 +259,11 @@ def _own_scheme() -> Dataset:
     return scheme
 
 
-def _own_code(hd: Any, words: str) -> Any:
-    return code(hd, (words, OWN_SCHEME, words[:64]))
+def _has_own_codes(item: Dataset) -> bool:
+    coded = [*item.get("ConceptNameCodeSequence", ()), *item.get("ConceptCodeSequence", ())]
+    return any(one.CodingSchemeDesignator == OWN_SCHEME for one in coded) or any(
+        map(_has_own_codes, item.get("ContentSequence", ()))
+    )
 
 
 def _group(
@@ -317,7 +319,7 @@ def _algorithm(hd: Any, model_id: str, weights_sha256: str, threshold: float, ru
 def _settle(found: Dataset, content: ResultContent) -> None:
     settle(found, content)
     at = content.read_at.astimezone()
-    if content.findings:
+    if _has_own_codes(found):
         found.CodingSchemeIdentificationSequence = [_own_scheme()]
     for verifying in found.get("VerifyingObserverSequence", ()):
         verifying.VerificationDateTime = at.strftime("%Y%m%d%H%M%S%z")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from core.archive.deidentified_export import can_export, export_study
+from core.archive.deidentified_export import BURNT_IN_LIMIT, can_export, export_study
 from core.records.archives import identity, outbox
 from core.records.people.permissions import SignedIn
 from core.records.reads import studies
@@ -119,8 +119,9 @@ def _export(person: SignedIn, study_id: str) -> None:
     """The study's files without whom they show, fetched anew when the button is clicked."""
     st.caption(
         "The files of this study from its archive, under pseudonyms and with shifted dates (PS3.15 Annex E). What "
-        "cannot be cleaned is left out; text burnt into a mammogram is not looked for. That you export is recorded."
+        "cannot be cleaned is left out. That you export is recorded."
     )
+    st.warning(BURNT_IN_LIMIT, icon=":material/visibility:")
     db = database()
     st.download_button(
         "De-identified files", deferred("export_deidentified", lambda _: export_study(db, person, study_id)),

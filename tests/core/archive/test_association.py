@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,6 +27,7 @@ from test_listener import ADDRESS, EXPLICIT, left, view
 from core.archive import listener, probe
 from core.archive.archives import Archive, ArchiveAddress, change_archive, name_archive
 from core.archive.association import client_context
+from core.archive.dicomweb import Criteria, DicomWeb, FoundStudy
 from core.archive.listener import listening
 from core.errors import ArchiveAway, InvalidInput
 from core.records.database.db import Database, open_database
@@ -162,6 +165,37 @@ def test_an_archive_is_asked_over_tls_and_only_if_its_certificate_is_trusted(
     with pytest.raises(ArchiveAway, match="certificate that is trusted"):
         probe.echo(replace(archive, port=port), db.settings, seconds=2)
     entity.shutdown()
+
+
+class NothingFound(BaseHTTPRequestHandler):
+    """A DICOMweb search without a result."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+
+def test_dicomweb_over_tls_trusts_the_authority_that_the_hospital_names_and_no_other(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), NothingFound) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        archive = Archive("pacs", f"https://127.0.0.1:{server.server_address[1]}/web", id=1)
+
+        def found() -> list[FoundStudy]:
+            return DicomWeb(archive, None).search(Criteria(patient_id="P1"))
+
+        with pytest.raises(ArchiveAway):
+            found()
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.authority))
+        assert found() == []
+        server.shutdown()
 
 
 def test_files_that_cannot_be_read_are_said_and_tls_needs_an_address(

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import Collection
-from test_result_images import BEFORE, MARKED, UIDS, saved, valid
+from test_result_images import BEFORE, MARKED, UIDS, saved, shown, valid
 from test_structured_report import CONTENT, FINDING, WEIGHTS, code, items
 
 from core.archive.results import cad_report as cad
 from core.archive.results.content import ResultContent
 from core.findings.lexicon import TYPES
 from core.findings.proposals import Proposal
-from core.types import Modality
+from core.types import VIEWS, Modality
 
 OUTLINE, POINT = FINDING.marks[2], FINDING.marks[1]
 _ON_ITSELF = {
@@ -82,6 +82,66 @@ def test_every_reference_means_the_image_that_the_mark_is_on(tmp_path: Path) -> 
         assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.1"
         assert code(items(image, "Image Laterality")[0]) == ("73056007", "SCT")
         assert code(items(image, "Image View")[0]) == ("399162004", "SCT")
+
+
+ROWS: dict[str, list[tuple[str, str, str, int, int]]] = {
+    "111036": [("HAS CONCEPT MOD", "CODE", "121049", 1, 1), ("CONTAINS", "CONTAINER", "111028", 1, 1),
+               ("CONTAINS", "CODE", "111017", 1, 1), ("CONTAINS", "CODE", "111064", 1, 1),
+               ("CONTAINS", "CODE", "111065", 1, 1)],
+    "111028": [("CONTAINS", "IMAGE", "", 1, 99)],
+    "": [("HAS ACQ CONTEXT", "CODE", "111027", 1, 1), ("HAS ACQ CONTEXT", "CODE", "111031", 1, 1),
+         ("HAS ACQ CONTEXT", "TEXT", "111044", 0, 1), ("HAS ACQ CONTEXT", "TEXT", "111043", 0, 1),
+         ("HAS ACQ CONTEXT", "DATE", "111060", 1, 1), ("HAS ACQ CONTEXT", "TIME", "111061", 0, 1)],
+    "111017": [("INFERRED FROM", "CONTAINER", "111034", 0, 99)],
+    "111034": [("HAS CONCEPT MOD", "CODE", "111056", 1, 1), ("CONTAINS", "CODE", "111059", 1, 99)],
+    "111059": [("HAS CONCEPT MOD", "CODE", "111056", 1, 1), ("HAS PROPERTIES", "TEXT", "111001", 1, 1),
+               ("HAS PROPERTIES", "TEXT", "111003", 1, 1), ("HAS PROPERTIES", "SCOORD", "111010", 1, 1),
+               ("HAS PROPERTIES", "SCOORD", "111041", 0, 1), ("HAS PROPERTIES", "TEXT", "111058", 0, 1)],
+    "111010": [("SELECTED FROM", "by reference", "", 1, 1)],
+    "111041": [("SELECTED FROM", "by reference", "", 1, 1)],
+    "111064": [("INFERRED FROM", "CONTAINER", "111063", 0, 1)],
+    "111063": [("CONTAINS", "CODE", "111022", 1, 99)],
+    "111022": [("HAS PROPERTIES", "TEXT", "111001", 1, 1), ("HAS PROPERTIES", "TEXT", "111003", 1, 1),
+               ("HAS PROPERTIES", "by reference", "", 1, 99)],
+}  # fmt: skip
+"""Concept of an item ("": an image) -> the rows below it: relationship, value type, concept, how often. PS3.16 TID 4000
+and what it includes, as far as it is used here; the order of its rows is significant."""
+
+
+def row_of(node: Dataset) -> tuple[str, str, str]:
+    named = node.get("ConceptNameCodeSequence")
+    kind = "by reference" if "ReferencedContentItemIdentifier" in node else node.ValueType
+    return node.get("RelationshipType", ""), kind, named[0].CodeValue if named else ""
+
+
+def test_each_item_stands_where_the_template_has_its_row_and_none_elsewhere() -> None:
+    other = replace(FINDING, type="other finding", marks=(POINT,), descriptors={}, sizes=())
+    oriented = shown(CONTENT.images[0], orientation=["P", "L"])
+    marked = replace(ACCEPTED, findings=(FINDING, other), images=(oriented, CONTENT.images[1]))
+    seen = set()
+    for report in (made(marked), made(replace(CONTENT, predecessors=BEFORE))):
+        for node in (report, *whole_tree(report)):
+            name = row_of(node)[2]
+            children = [row_of(one) for one in node.get("ContentSequence", ())]
+            rows = ROWS.get(name, [])
+            order = [[row[:3] for row in rows].index(one) for one in children]
+            assert order == sorted(order), name
+            if row_of(node)[1] != "by reference":
+                assert all(low <= order.count(place) <= most for place, (*_, low, most) in enumerate(rows)), name
+            seen |= {name} if children else set()
+    assert seen == ROWS.keys()
+
+
+def test_a_region_without_a_code_of_its_own_is_described_in_words(tmp_path: Path) -> None:
+    other = replace(FINDING, type="other finding", marks=(POINT,), descriptors={}, sizes=())
+    report = valid(made(replace(ACCEPTED, findings=(other,))), tmp_path, "MammographyCADSR")
+    (region,) = [one for one in whole_tree(report) if row_of(one)[2] == "111059"]
+    assert code(region) == ("111099", "DCM")
+    assert items(region, "Selected Region Description")[0].TextValue == "other finding"
+
+
+def test_every_view_that_a_reader_can_state_has_its_code_but_the_axillary_tail() -> None:
+    assert set(VIEWS) - cad.VIEWS.keys() == {"AT"}
 
 
 def test_dcmtk_reads_it_and_shows_the_algorithms(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_study_is_fetched_anew_and_handed_out_without_whom_it_shows(
         assert row["file"] == f"{row['patient']}/{row['study']}/{one.SOPInstanceUID}.dcm"
     facts = json.loads(members["manifest.json"])
     assert (facts["files"], facts["patients"], facts["studies"]) == (2, 1, 1)
+    assert "inside them, and in other pictures, is not looked for" in facts["burnt_in"]
     assert list(facts["left_out"].values()) == [1] and "burnt into" in next(iter(facts["left_out"]))
     (entry,) = trail.entries(db, ada, action="export de-identified")
     assert entry.subject == f"study {study_id}" and entry.detail == {"files": 2, "left_out": 1}
@@ -156,6 +157,7 @@ def test_the_command_cleans_a_folder_and_never_writes_over_a_file(
     assert main(["deidentify", str(folder), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "2 files of 1 studies, 1 patients." in said and "1 left out: This is no DICOM file." in said
+    assert "is not looked for and may still be there" in said
     assert "once more" in said and "PLANTED" not in said.upper()
     with zipfile.ZipFile(out) as whole:
         assert len(whole.namelist()) == 4

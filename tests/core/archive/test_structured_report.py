@@ -13,9 +13,12 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import Collection, codes
 
+from core.archive.results import finding_codes
 from core.archive.results import structured_report as sr
 from core.archive.results.content import ImageAnswer, ResultContent, ResultImage, uid_of
+from core.archive.results.finding_codes import OWN_SCHEME
 from core.findings.finding import Finding
+from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES
 from core.findings.marks import Mark, Measured
 from core.models.aggregate import BreastScore
 from core.records.reads.rows import BIRADS, DENSITIES
@@ -168,18 +171,51 @@ def test_a_finding_is_a_region_on_its_image_with_what_describes_it(tmp_path: Pat
         assert shape.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.1"
     lengths = [[float(one.MeasuredValueSequence[0].NumericValue) for one in items(g, "Long Axis")] for g in own]
     assert lengths == [[12.0], [], []], "pixels are no millimetres"
-    assert code(items(own[0], "Finding")[0]) == ("mass", "99SECONDREAD")
-    described = {one.ConceptNameCodeSequence[0].CodeMeaning: code(one)[0] for one in own[0].ContentSequence
-                 if one.ValueType == "CODE" and code(one)[1] == sr.OWN_SCHEME}  # fmt: skip
+    described = {one.ConceptNameCodeSequence[0].CodeMeaning: code(one) for one in own[0].ContentSequence
+                 if one.ValueType == "CODE"}  # fmt: skip
     assert described == {
-        "Finding": "mass", "margin": "spiculated", "quadrant": "upper outer", "depth": "middle",
-        "clock face": "10 o'clock",
+        "Finding": ("129788004", "SCT"), "Finding Site": ("76752008", "SCT"), "Margins": ("129742005", "SCT"),
+        "Quadrant location": ("76365002", "SCT"), "Depth": ("middle", OWN_SCHEME),
+        "Clockface or region": ("129781005", "SCT"),
     }  # fmt: skip
     path = tmp_path / "report.dcm"
     report.save_as(path, enforce_file_format=True)
     _check(path)
     html = subprocess.run(["dsr2html", "+Rd", str(path)], capture_output=True, text=True, check=False).stdout
     assert re.search(r"20/20\D+20/60\D+10/40\D+30/40", html), html
+
+
+def test_a_finding_that_the_standard_has_codes_for_needs_no_private_one(tmp_path: Path) -> None:
+    plain = replace(FINDING, depth="posterior")
+    report = made(replace(CONTENT, findings=(plain,)))
+    assert "CodingSchemeIdentificationSequence" not in report
+    path = tmp_path / "report.dcm"
+    report.save_as(path, enforce_file_format=True)
+    _check(path, private=False)
+
+
+def test_each_word_of_a_finding_has_the_code_that_means_it_or_a_private_one() -> None:
+    known = {
+        (one.value, one.scheme_designator): one.meaning
+        for group in (6004, 6006, 6008, 6010, 6012, 6018, 6020, 6024, 6054)
+        for one in Collection(f"CID{group}").concepts.values()
+    }
+    named = (getattr(codes.DCM, name) for name in dir(codes.DCM) if name[:1].isupper())
+    dcm = {one.value: one.meaning for one in named}
+    tables = (*finding_codes.TYPE_CODES.values(), finding_codes.DESCRIPTOR_CODES, *finding_codes.VALUE_CODES.values())
+    for value, scheme, meaning in (one for table in tables for one in table.values()):
+        if scheme == "DCM":
+            assert dcm[value] == meaning
+        elif meaning != "Shape":  # SNOMED CT has it as a finding on a shape
+            assert known[(value, scheme)] == meaning
+    words = {
+        (one.name, value)
+        for kinds in TYPES.values() for kind in kinds for one in kind.descriptors for value in one.values
+    } | {("quadrant", one) for one in QUADRANTS} | {("depth", one) for one in DEPTHS}  # fmt: skip
+    words |= {("clock face", f"{hour} o'clock") for hour in CLOCK_HOURS}
+    assert {(name, value) for name, values in finding_codes.VALUE_CODES.items() for value in values} <= words
+    for modality, kinds in finding_codes.TYPE_CODES.items():
+        assert kinds.keys() <= {one.name for one in TYPES[modality]}
 
 
 def test_a_mark_on_an_image_that_did_not_come_from_the_archive_is_left_out() -> None:
@@ -208,12 +244,10 @@ def test_uids_are_valid_and_of_the_site() -> None:
     assert found.startswith("2.25.") and len(found) <= 64 and uid_of(KEY, "result", "sr", 8) != found
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, *, private: bool = True) -> None:
     """No validator says a word, but on a private coding scheme, which each site's tools know or do not (PS3.16 8.2)."""
-    private = (
-        f"Warning - Unrecognized defined term <{sr.OWN_SCHEME}> for value 1 of attribute <Coding Scheme Designator>"
-    )
+    doubt = f"Warning - Unrecognized defined term <{OWN_SCHEME}> for value 1 of attribute <Coding Scheme Designator>"
     said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False).stderr.splitlines()
-    assert set(said) <= {"ComprehensiveSR", private}, said
+    assert set(said) <= {"ComprehensiveSR", *([doubt] if private else [])}, said
     dumped = subprocess.run(["dsrdump", str(path)], capture_output=True, text=True, check=False)
     assert dumped.returncode == 0, dumped.stderr
