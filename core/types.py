@@ -30,6 +30,11 @@ IMPLANT_DISPLACED = "implant displaced"
 SIDE_NOT_STATED = "U"
 """The key of the breast in reads and truths when no image says which side it shows."""
 
+NEEDS_SIDE = (
+    "No model reads this picture before somebody states left or right: the file names both breasts, or contradicts "
+    "itself on the side."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -54,6 +59,7 @@ class Image:
     pixel_aspect: distance between rows by distance between columns, where spacing_mm does not say it; see `aspect`.
     view_modifiers: "spot compression", "implant displaced" and other words on how the view was taken.
     not_scored: why no model reads this picture, as a sentence that is among the warnings too; "" when models do.
+    needs_side: the file names both breasts, or contradicts itself on the side; see `unread`.
     is_scored_alone: models read it, but it stays out of the breast's number (a spot view, a raw image).
     guessed_bits: the bits a grey value was assumed to have where the file does not say, or None; pictures of one study
         share them (`core.imaging.picture.on_one_scale`).
@@ -89,6 +95,7 @@ class Image:
     not_scored: str = ""
     is_scored_alone: bool = False
     guessed_bits: int | None = None
+    needs_side: bool = False
     exam_hash: str | None = None
     taken_on: date | None = None
     colour_share: float = 0.0
@@ -125,9 +132,15 @@ class Image:
         aspect = self.spacing_mm[0] / self.spacing_mm[1] if self.spacing_mm else self.pixel_aspect
         return aspect if 0.05 <= aspect <= 20 else 1.0
 
+    @property
+    def unread(self) -> str:
+        """Why no model reads the picture as it is now: `not_scored`, or the side that somebody has to state first; ""
+        when models do."""
+        return self.not_scored or (NEEDS_SIDE if self.needs_side and self.laterality is None else "")
+
     def is_read_by(self, modality: Modality) -> bool:
         """Whether a model of this modality reads the picture."""
-        return self.modality is modality and not self.not_scored
+        return self.modality is modality and not self.unread
 
 
 @dataclass(frozen=True, slots=True)

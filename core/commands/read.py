@@ -179,7 +179,7 @@ def _entry(intake: Intake, answers: Sequence[Answered], settings: Settings, out:
         "laterality": image.laterality if image else None,
         "view": image.view if image else None,
         "view_modifiers": list(image.view_modifiers) if image else [],
-        "not_scored": (image.not_scored or None) if image else None,
+        "not_scored": (image.unread or None) if image else None,
         "counts_for_breast": counts_for_breast(image) if image else False,
         "refused": intake.refused,
         "warnings": list(image.warnings) if image else [],

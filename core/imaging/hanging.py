@@ -5,13 +5,14 @@ one that was taken last comes first; what no model reads (specimens, phantoms, s
 
 R-CC | L-CC over R-MLO | L-MLO, chest walls back to back in the middle: the right breast on the left with its chest wall
 at its right edge. Whether a picture must be mirrored for that is read from PatientOrientation (the direction of its
-rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and its label says so.
+rows, PS3.3 C.7.6.1.1.1); only a file without it is judged by its pixels, and its label says so. So is one whose pixels
+surely show the chest wall at the other edge (`contradicts_orientation`), which a warning says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +29,12 @@ _ROW_MOST = 4
 _SEARCH_SIDE = 128
 _FRONT_SIDE = 512
 _TIME = re.compile(r"(\d\d)(?::?(\d\d)(?::?(\d\d(?:\.\d{1,6})?))?)?", re.ASCII)
+_TOUCHES, _TOUCHES_NOT = 0.5, 0.05
+_TAPERED = 0.6
+CONTRADICTING_WALL = (
+    "PatientOrientation says that the chest wall lies at the other edge than the one that the breast touches; the "
+    "picture hangs by its pixels. It may be mirrored: check left and right on the image."
+)
 _FLIPPED = "FLIPPED"
 _FLIPPED_BY_PIXELS = "FLIPPED (judged by pixels)"
 
@@ -189,12 +196,31 @@ def _label_alone(images: Sequence[Image], index: int) -> str:
 def chest_wall_side(image: Image) -> tuple[str | None, bool]:
     """("left" | "right" | None, whether the tags said so): the edge of the stored picture that the chest wall is on.
 
-    Rows that run to the anterior (`A`) begin at the chest wall, rows that run to the posterior (`P`) end there.
+    The tags speak first, unless the intake found that the pixels contradict them (`CONTRADICTING_WALL`).
     """
-    row_direction = image.tags.get("PatientOrientation", "").split("\\")[0].strip().upper()
-    if row_direction in ("A", "P"):
-        return ("left" if row_direction == "A" else "right"), True
-    return _wall_by_pixels(image.pixels), False
+    stated = _stated_wall(image.tags)
+    if stated is None or CONTRADICTING_WALL in image.warnings:
+        return _wall_by_pixels(image.pixels), False
+    return stated, True
+
+
+def contradicts_orientation(pixels: np.ndarray, tags: Mapping[str, str]) -> bool:
+    """Whether the pixels of a mammogram, (H, W) or (H, W, 3), surely show the chest wall where its tags say it is not.
+
+    Sure is a breast that touches one side edge along half of it and the other nowhere, and tapers towards that one; a
+    breast between margins or filling the picture proves nothing. Of 3,202 mammograms of nine public collections (RSNA
+    2022, MIAS, DDSM and others) 2,679 are judged so and none wrongly, so at most 0.1 % (95 %) of good pictures are
+    warned of; 120 of the 474 that lie the other way than pictures usually hang, one a woman, were looked at, the
+    others agree with the same woman's pictures.
+    """
+    stated, seen = _stated_wall(tags), _sure_wall(pixels)
+    return stated is not None and seen is not None and seen != stated
+
+
+def _stated_wall(tags: Mapping[str, str]) -> str | None:
+    """Rows that run to the anterior (`A`) begin at the chest wall, rows that run to the posterior (`P`) end there."""
+    row_direction = tags.get("PatientOrientation", "").split("\\")[0].strip().upper()
+    return {"A": "left", "P": "right"}.get(row_direction)
 
 
 def breast_front(image: Image) -> tuple[float, int] | None:
@@ -271,8 +297,7 @@ def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     main = _breast_mask(pixels, _SEARCH_SIDE)
     if main is None:
         return None
-    margin = max(2, main.shape[1] // 32)
-    touches = float(main[:, :margin].any(axis=1).mean()), float(main[:, -margin:].any(axis=1).mean())
+    touches = _touched(main)
     if abs(touches[0] - touches[1]) > 0.2:
         return "left" if touches[0] > touches[1] else "right"
     columns = np.flatnonzero(main.any(axis=0))
@@ -281,6 +306,31 @@ def _wall_by_pixels(pixels: np.ndarray) -> str | None:
     if abs(middle - 0.5) < 0.02:
         return None
     return "left" if middle < 0.5 else "right"
+
+
+def _sure_wall(pixels: np.ndarray) -> str | None:
+    """The same only where nothing else can be; see `contradicts_orientation`."""
+    main = _breast_mask(pixels, _SEARCH_SIDE)
+    if main is None:
+        return None
+    columns = np.flatnonzero(main.any(axis=0))
+    heights = main.sum(axis=0)[columns[0] : columns[-1] + 1]
+    end = max(1, len(heights) // 8)
+    for side, touched, tall in (
+        ("left", _touched(main), heights),
+        ("right", _touched(main)[::-1], heights[::-1]),
+    ):
+        is_cut = touched[0] >= _TOUCHES and touched[1] <= _TOUCHES_NOT
+        middle = float((tall * np.arange(len(tall))).sum() / tall.sum())
+        if is_cut and tall[-end:].mean() <= _TAPERED * tall[:end].mean() and middle < (len(tall) - 1) / 2:
+            return side
+    return None
+
+
+def _touched(main: np.ndarray) -> tuple[float, float]:
+    """How much of the left and of the right edge the breast touches, as shares of the height."""
+    margin = max(2, main.shape[1] // 32)
+    return float(main[:, :margin].any(axis=1).mean()), float(main[:, -margin:].any(axis=1).mean())
 
 
 def _breast_mask(pixels: np.ndarray, side: int) -> np.ndarray | None:

@@ -19,12 +19,13 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decode_process import decode, decode_frames
 from core.imaging.decoded import Decoded, Limits, clean_text, frame_warning
+from core.imaging.hanging import CONTRADICTING_WALL, contradicts_orientation
 from core.imaging.picture import colour_share, in_colours_of, on_one_scale, png_of
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at
 from core.imaging.zip_members import members
 from core.settings import MIB, Settings
-from core.types import Image, Modality
+from core.types import NEEDS_SIDE, Image, Modality
 
 _DECODERS = 2
 _FOLDER_LIMIT = 20_000
@@ -268,8 +269,13 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         raise UnreadableImage(look.refused)
     _settle_modality(decoded, look, request.modality)
     pixels = _settle_colour(decoded)
-    if decoded.modality in (Modality.MAMMOGRAPHY, Modality.ULTRASOUND) and decoded.laterality is None:
-        decoded.warnings.append(SIDE_UNKNOWN)
+    is_sided = decoded.modality is not Modality.HISTOLOGY
+    if is_sided and decoded.laterality is None and (decoded.needs_side or decoded.modality is not None):
+        decoded.warnings.append(NEEDS_SIDE if decoded.needs_side else SIDE_UNKNOWN)
+    is_mammogram = decoded.modality is Modality.MAMMOGRAPHY
+    of_view = decoded.not_scored if is_mammogram else ""
+    if is_mammogram and not of_view and contradicts_orientation(decoded.pixels, decoded.tags):
+        decoded.warnings.append(CONTRADICTING_WALL)
     return Image(
         pixels=pixels,
         sha256=sha256,
@@ -288,7 +294,8 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         patient_hash=keyed_hash(decoded.patient, request.site_key),
         pixel_aspect=decoded.pixel_aspect,
         view_modifiers=decoded.view_modifiers,
-        not_scored=decoded.not_scored if decoded.modality is Modality.MAMMOGRAPHY else "",
+        not_scored=of_view or decoded.pixels_unknown,
+        needs_side=decoded.needs_side and is_sided,
         is_scored_alone=decoded.is_scored_alone and decoded.modality is Modality.MAMMOGRAPHY,
         guessed_bits=decoded.guessed_bits,
         exam_hash=keyed_hash(decoded.exam, request.site_key),

@@ -89,6 +89,7 @@ def read_picture(data: bytes, modality: Modality, *, limits: Limits, bits: int |
         spacing_mm=decoded.spacing_mm,
         pixel_aspect=decoded.pixel_aspect,
         guessed_bits=decoded.guessed_bits,
+        not_scored=decoded.pixels_unknown,
         colour_share=colour_share(decoded.pixels),
     )
     return _at_bits(image, bits) if bits is not None else image

@@ -202,7 +202,10 @@ def _from_integers(values: np.ndarray, decoded: Decoded) -> np.ndarray:
     top = int(values.max())
     depth = next((bits for bits in _BIT_DEPTHS if top < 1 << bits), None)
     if depth is None:
-        raise UnreadableImage("This picture holds numbers of more than 16 bits, which no breast image uses.")
+        raise UnreadableImage(
+            "The grey values of this picture lie further apart than 16 bits hold (65,536 steps), and no more are read. "
+            "Save it as a 16-bit grey picture, or send the DICOM file."
+        )
     decoded.notes.append(f"{depth} bits recognised by range")
     decoded.guessed_bits = depth
     if depth < _BIT_DEPTHS[-1]:

@@ -115,7 +115,7 @@ def per_breast(images: Sequence[Image], predictions: Sequence[Sequence[Predictio
 
 def counts_for_breast(image: Image) -> bool:
     """Whether a model's answer to this image is part of the breast's number."""
-    return not (image.is_scored_alone or image.not_scored)
+    return not (image.is_scored_alone or image.unread)
 
 
 def is_comparable(scores: Sequence[BreastScore]) -> bool:

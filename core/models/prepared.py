@@ -37,14 +37,14 @@ def prepared(card: Card, image: Image) -> Prepared:
     """The inputs of the card's model for this image.
 
     Raises `InvalidInput` when the image is known to be of another modality than the model, or one that no model
-    reads (`Image.not_scored`); ModelUnavailable for an ensemble whose members are gone.
+    reads (`Image.unread`); ModelUnavailable for an ensemble whose members are gone.
     """
     if image.modality not in (None, card.modality):
         raise InvalidInput(
             f"{card.title} reads {card.modality} images; this one is {image.modality}. Choose a model for it."
         )
-    if image.not_scored:
-        raise InvalidInput(image.not_scored)
+    if image.unread:
+        raise InvalidInput(image.unread)
     laid = [_laid(member, image) for member in members_of(card) or (card,)]
     return Prepared(image.sha256, tuple(one for one, _ in laid), tuple(fit for _, fit in laid))
 

@@ -15,7 +15,7 @@ from core.imaging.decoded import VIEW_UNKNOWN
 from core.imaging.intake import SIDE_UNKNOWN
 from core.reading.opinions import Opinion
 from core.reports.fonts import LEFT_TO_RIGHT_MARK
-from core.types import SIDE_NOT_STATED, VIEWS, Estimate, Image, Prediction, is_called
+from core.types import NEEDS_SIDE, SIDE_NOT_STATED, VIEWS, Estimate, Image, Prediction, is_called
 
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
@@ -282,7 +282,7 @@ def removed_text(at: datetime) -> str:
 
 def warnings_of(image: Image) -> tuple[str, ...]:
     """The image's warnings that still hold: a side or view that was stated since is not missing any more."""
-    over = {SIDE_UNKNOWN} if image.laterality else set()
+    over = {SIDE_UNKNOWN, NEEDS_SIDE} if image.laterality else set()
     over |= {VIEW_UNKNOWN} if image.view else set()
     return tuple(sentence for sentence in image.warnings if sentence not in over)
 

@@ -456,5 +456,5 @@ def _facts(found: Dataset, source: Dataset, burnt_in: str, blanked: float, frame
     if not burnt_in:
         return facts
     return replace(
-        facts, laterality=read_laterality(source, labelled_side(source))[0] or "", view=read_view(source).name or ""
+        facts, laterality=read_laterality(source, labelled_side(source)).name or "", view=read_view(source).name or ""
     )

@@ -61,21 +61,43 @@ HIGH_BITS = (
     "Some stored values are larger than the file's number of bits allows (graphics in the unused bits, or a wrong "
     "header); the bits above were left out. Check the picture."
 )
+MORE_BITS = (
+    "Many stored values are larger than the file's number of bits allows: its header names too few bits, or other data "
+    "lie above the picture, and the bits above were left out. What the picture shows cannot be known, so no model "
+    "reads it."
+)
+COLOURS_UNKNOWN = (
+    "The file labels its colours as only JPEG 2000 may store them (YBR_RCT, YBR_ICT) and is not JPEG 2000; they are "
+    "shown as if they were RGB. What they are cannot be known, so no model reads the picture."
+)
 MORE_THAN_ANNOUNCED = (
     "The file holds more pixel data than its header announces: its size, its number of bits or of frames is wrong, or "
     "something else lies behind the picture. Check the picture."
 )
+_CONSIDERABLE = 0.05
+"""Share of pixels that graphics may cover where no overlay is described; text and outlines cover less."""
+_FEW = 0.001
+"""Share of pixels below which a value above the stored bits is a mark or a fault, and not the range of the picture."""
+_OF_JPEG_2000 = ("YBR_RCT", "YBR_ICT")
 _NEUTRAL = 0.04
 """How far from grey nine tenths of the samples may lie to prove what they are, as a share of the range."""
 
 
 @dataclass(slots=True)
 class Frame:
-    """values: whole numbers, (H, W) or RGB (H, W, 3). geometry: as it turned out to be. warnings: for the reader."""
+    """values: whole numbers, (H, W) or RGB (H, W, 3). geometry: as it turned out to be. warnings: for the reader.
+
+    not_scored: why nobody can know what the values mean, so that no model reads them, or ""; among the warnings too.
+    """
 
     values: np.ndarray
     geometry: Geometry
     warnings: list[str] = field(default_factory=list)
+    not_scored: str = ""
+
+    def leave_unscored(self, why: str) -> None:
+        self.warnings.append(why)
+        self.not_scored = self.not_scored or why
 
 
 def read_frame(data: bytes, vr: str, syntax: str, geometry: Geometry, index: int) -> Frame:
@@ -162,7 +184,9 @@ def _read_codestream(codestream: bytes, geometry: Geometry) -> Frame:
     frame = Frame(stored, settled, warnings)
     if header.is_subsampled:  # the decoder has turned what is proved to be YCbCr
         return _settled(frame, header.precision, None)
-    return _settled(frame, header.precision, header.colour)
+    # A JPEG 2000 under their labels hands back RGB, whether it had to transform it or not (PS3.5 8.2.4).
+    is_rgb = syntax == _JPEG_2000 and settled.photometric in _OF_JPEG_2000
+    return _settled(frame, header.precision, header.colour or ("RGB" if is_rgb else ""))
 
 
 def _as_the_codestream_says(geometry: Geometry, header: CodecHeader) -> tuple[Geometry, list[str]]:
@@ -254,35 +278,69 @@ def _settled(frame: Frame, precision: int, colour: str | None) -> Frame:
     """Bits and colour. precision: of the container that was decoded. colour: as in `CodecHeader`, None for RGB that is
     proved."""
     geometry = frame.geometry
-    frame.values, has_more = settle_bits(frame.values, geometry, precision)
-    if has_more:
+    frame.values, above = settle_bits(frame.values, geometry, precision)
+    if above is not None and _are_values(frame.values, above, geometry.bits_stored):
+        frame.leave_unscored(MORE_BITS)
+    elif above is not None:
         frame.warnings.append(HIGH_BITS)
     if geometry.samples == 3 and colour is not None:
         _settle_colour(frame, colour)
     return frame
 
 
-def settle_bits(values: np.ndarray, geometry: Geometry, precision: int) -> tuple[np.ndarray, bool]:
-    """Stored values from containers of `precision` bits, and whether bits above the stored ones were set.
+def settle_bits(values: np.ndarray, geometry: Geometry, precision: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Stored values from containers of `precision` bits, and what the bits above the stored ones held.
 
     Below HighBit lie the BitsStored bits (PS3.5 8.1.1), if the codestream is deep enough to have them there; a
-    signed value is extended from its highest stored bit.
+    signed value is extended from its highest stored bit. The second array, of the values' shape, counts the bits above
+    from 0; it is None where they are empty, or hold no more than the overlays that the header describes.
     """
     shift = geometry.high_bit + 1 - geometry.bits_stored if precision > geometry.high_bit else 0
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     raw = values.view(f"u{values.dtype.itemsize}")
     stored = raw >> shift if shift else raw
     mask = (1 << geometry.bits_stored) - 1
-    unused = stored & stored.dtype.type(~mask & ((1 << 8 * stored.dtype.itemsize) - 1))
-    has_more = bool(unused.any())
-    if geometry.is_signed:
-        wide = stored.dtype.itemsize * 8
-        up = wide - geometry.bits_stored
-        signed = (stored << up).view(f"i{stored.dtype.itemsize}") >> up
-        # Sign extension fills the unused bits of negative values: that is no surprise.
-        has_more = has_more and bool(((signed.view(stored.dtype) ^ stored) != 0).any())
-        return signed, has_more
-    return (stored & stored.dtype.type(mask) if has_more else stored), has_more
+    top = (1 << 8 * stored.dtype.itemsize) - 1
+    unused = stored & stored.dtype.type(~mask & top)
+    if not geometry.is_signed:
+        above = (unused & stored.dtype.type(~(geometry.overlay_bits >> shift) & top)) >> geometry.bits_stored
+        return (stored & stored.dtype.type(mask) if unused.any() else stored), (above if above.any() else None)
+    up = 8 * stored.dtype.itemsize - geometry.bits_stored
+    signed = (stored << up).view(f"i{stored.dtype.itemsize}") >> up
+    above = _above_signed(stored, signed, geometry, shift) if unused.any() else unused
+    return signed, (above if above.any() else None)
+
+
+def _above_signed(stored: np.ndarray, signed: np.ndarray, geometry: Geometry, shift: int) -> np.ndarray:
+    """What the bits above signed values hold beside overlays: nothing where they repeat the sign, nor where they are
+    empty in a file that repeats no sign."""
+    top = (1 << 8 * stored.dtype.itemsize) - 1
+    overlays = stored.dtype.type((geometry.overlay_bits >> shift) & ~((1 << geometry.bits_stored) - 1) & top)
+    whole = (stored & ~overlays) | (signed.view(stored.dtype) & overlays)
+    if ((whole.view(signed.dtype) == signed) & (signed < 0)).any():
+        above: np.ndarray = (whole.view(signed.dtype).astype(np.int32) - signed) >> geometry.bits_stored
+    else:
+        above = (stored & ~overlays).astype(np.int32) >> geometry.bits_stored
+    return above
+
+
+def _are_values(values: np.ndarray, above: np.ndarray, bits: int) -> bool:
+    """Whether the bits above the stored ones may be part of the grey values, so that the picture cannot be known.
+
+    The same bits on every pixel say nothing. Of values that were cut, the stored bits jump by about their whole range
+    where the bits above change, and the uncut values do not; graphics on a picture are the other way round. What
+    covers much of the picture and is no overlay that the file describes is believed to be neither.
+    """
+    share = np.count_nonzero(above) / above.size
+    if share <= _FEW or above.min() == above.max():
+        return False
+    if share > _CONSIDERABLE:
+        return True
+    low, high = values.astype(np.int32), above.astype(np.int32)
+    step, rise = np.diff(low, axis=1), np.diff(high, axis=1)
+    is_edge = rise != 0
+    cut, uncut = np.abs(step[is_edge]), np.abs(step[is_edge] + (rise[is_edge] << bits))
+    return float((uncut < cut).mean()) > 0.25
 
 
 def _settle_colour(frame: Frame, colour: str) -> None:
@@ -290,8 +348,17 @@ def _settle_colour(frame: Frame, colour: str) -> None:
     geometry = frame.geometry
     labelled = "YCbCr" if geometry.photometric in ("YBR_FULL", "YBR_FULL_422") else "RGB"
     said = colour or labelled
-    inside = colour_of_samples(frame.values, geometry.bits_stored) or said
-    if inside != said:
+    shown = colour_of_samples(frame.values, geometry.bits_stored)
+    inside = shown or said
+    if geometry.photometric in _OF_JPEG_2000 and not colour:  # native, RLE and JPEG have no such colours
+        if shown:
+            frame.warnings.append(
+                f"The file labels its colours as only JPEG 2000 may store them; its samples look like {shown} and "
+                "were read so."
+            )
+        else:
+            frame.leave_unscored(COLOURS_UNKNOWN)
+    elif inside != said:
         frame.warnings.append(
             f"The file says that its colours are {said}, but its samples look like {inside} and were read so."
         )

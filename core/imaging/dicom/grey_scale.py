@@ -15,6 +15,7 @@ import numpy as np
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, clean_text
 from core.imaging.dicom.header import Geometry
+from core.imaging.dicom.segmented_palette import segmented_entries
 from core.imaging.dicom.tags import number_of, numbers, text_of
 from core.types import Window
 
@@ -262,6 +263,19 @@ def lookup_table(item: Dataset, name: str, *, is_signed: bool) -> LookupTable:
         raise UnreadableImage(DAMAGED_TABLE)
     is_little = item.original_encoding[1] is not False
     return LookupTable(descriptor, data, is_signed=is_signed, is_little=is_little)
+
+
+def segmented_table(item: Dataset, colour: str, *, is_signed: bool) -> LookupTable:
+    """The palette table of one colour whose data are segmented (PS3.3 C.7.9); as `lookup_table` of the same entries."""
+    descriptor = item.get(f"{colour}PaletteColorLookupTableDescriptor")
+    data = item.get(f"Segmented{colour}PaletteColorLookupTableData")
+    if not isinstance(descriptor, (tuple, MutableSequence)) or len(descriptor) != 3 or not isinstance(data, bytes):
+        raise UnreadableImage(DAMAGED_TABLE)
+    n_entries = (int(descriptor[0]) & 0xFFFF) or 65536
+    entries = segmented_entries(data, n_entries, is_little=item.original_encoding[1] is not False)
+    if entries is None:
+        raise UnreadableImage(DAMAGED_TABLE)
+    return LookupTable(descriptor, entries, is_signed=is_signed)
 
 
 def robust_window(values: np.ndarray, is_padding: np.ndarray | None = None) -> Window:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Limits
@@ -64,6 +64,12 @@ HEADER_TAGS = (
     "ContentTime",
 )
 # fmt: on
+_OVERLAYS = range(0x6000, 0x6020, 2)
+_OVERLAY_BITS_ALLOCATED, _OVERLAY_BIT_POSITION = 0x0100, 0x0102
+OVERLAY_TAGS = tuple(
+    (group << 16) + element for group in _OVERLAYS for element in (_OVERLAY_BITS_ALLOCATED, _OVERLAY_BIT_POSITION)
+)
+"""Where graphics may lie in the unused bits of the pixels (PS3.5 8.1.2, PS3.3 C.9.2); they have no keywords."""
 PIXEL_TAGS = ["PixelData", "BitsAllocated", "PixelRepresentation"]
 """PixelData, and what pydicom asks before it gives an implicit one its value representation."""
 
@@ -77,7 +83,10 @@ _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How the pixels are stored, as the header says, checked against the limits. warnings: what had to be assumed."""
+    """How the pixels are stored, as the header says, checked against the limits. warnings: what had to be assumed.
+
+    overlay_bits: the bits of a container that the header says to hold graphics, as a mask.
+    """
 
     rows: int
     columns: int
@@ -90,6 +99,7 @@ class Geometry:
     photometric: str
     planar: int = 0
     warnings: tuple[str, ...] = ()
+    overlay_bits: int = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -144,8 +154,9 @@ def read_header(stream: BinaryIO, keywords: Sequence[str] = HEADER_TAGS) -> tupl
 
     syntax = read_transfer_syntax(stream)
     stream.seek(0)
+    wanted: list[Any] = [*keywords, *OVERLAY_TAGS]
     try:
-        header = dcmread(stream, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+        header = dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
     except RecursionError:
         raise UnreadableImage("This DICOM file nests its elements too deeply to be a picture.") from None
     except (struct.error, EOFError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
@@ -228,6 +239,7 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
         photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
         int(_whole(header, "PlanarConfiguration", 0) == 1),
         tuple(warnings),
+        _overlay_bits(header, bits_allocated, range(high_bit + 1 - bits_stored, high_bit + 1)),
     )
     if rows * columns > limits.pixels or geometry.frame_bytes * frames > limits.unpacked_bytes:
         raise UnreadableImage(
@@ -235,6 +247,19 @@ def read_geometry(header: Dataset, limits: Limits) -> Geometry:
             f"({limits.pixels // 1_000_000} megapixels a frame, {limits.unpacked_bytes >> 20} MiB in all)."
         )
     return geometry
+
+
+def _overlay_bits(header: Dataset, bits_allocated: int, stored: range) -> int:
+    """The bits of a container that overlays lie in, as a mask: outside the stored ones, or it is no overlay."""
+    mask = 0
+    for group in _OVERLAYS:
+        allocated, position = (
+            header[group, element].value if (group, element) in header else None
+            for element in (_OVERLAY_BITS_ALLOCATED, _OVERLAY_BIT_POSITION)
+        )
+        if allocated == bits_allocated and isinstance(position, int) and 0 <= position < bits_allocated:
+            mask |= 0 if position in stored else 1 << position
+    return mask
 
 
 def _photometric(header: Dataset) -> tuple[str, list[str]]:

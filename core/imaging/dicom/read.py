@@ -15,13 +15,12 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.pixels.processing import apply_color_lut
 
 from core.errors import UnreadableImage
 from core.imaging.decoded import Decoded, Limits, frame_warning
 from core.imaging.dicom import tags
 from core.imaging.dicom.frame import read_frame
-from core.imaging.dicom.grey_scale import DAMAGED_TABLE, lookup_table, show_grey
+from core.imaging.dicom.grey_scale import lookup_table, segmented_table, show_grey
 from core.imaging.dicom.header import Geometry, read_geometry, read_header, read_pixels
 from core.imaging.dicom.views import labelled_side, read_view
 from core.types import Modality
@@ -115,6 +114,7 @@ def _decoded(
     data, vr, pixel_warnings = read()
     stored = read_frame(data, vr, syntax, geometry, frame)
     decoded.warnings += [*pixel_warnings, *stored.warnings]
+    decoded.pixels_unknown = stored.not_scored
     decoded.notes.append(f"decoded {syntax}")
     if stored.geometry.samples == 1 and stored.geometry.photometric != "PALETTE COLOR":
         show_grey(decoded, header, stored.values, stored.geometry, window)
@@ -125,13 +125,15 @@ def _decoded(
 
 def _add_place(decoded: Decoded, header: Dataset) -> None:
     """Side, view, spacing and general warnings."""
-    decoded.laterality, side_warnings = tags.read_laterality(header, labelled_side(header))
-    decoded.spacing_mm, spacing_warnings = tags.read_spacing(header)
+    side = tags.read_laterality(header, labelled_side(header), decoded.frame)
+    decoded.laterality, decoded.needs_side = side.name, side.is_open
+    decoded.spacing_mm, spacing_warnings = tags.read_spacing(header, decoded.frame)
     decoded.pixel_aspect, aspect_warnings = tags.read_aspect(header)
     decoded.warnings += [
-        *side_warnings,
+        *side.warnings,
         *spacing_warnings,
         *aspect_warnings,
+        *tags.grey_scale_warnings(header, decoded.frame),
         *tags.general_warnings(header, decoded.modality),
     ]
     if decoded.modality is Modality.MAMMOGRAPHY or decoded.modality is None:
@@ -145,15 +147,15 @@ def _show_colour(header: Dataset, stored: np.ndarray, geometry: Geometry) -> np.
     """RGB float32 (H, W, 3) in [0, 1] from RGB or a palette."""
     if geometry.samples == 3:
         return stored.astype(np.float32) / float((1 << geometry.bits_stored) - 1)
-    if "SegmentedRedPaletteColorLookupTableData" in header:
-        rgb = apply_color_lut(stored, header)
-        if rgb.shape[-1] != len(_COLOURS):
-            raise UnreadableImage(DAMAGED_TABLE)
-        return rgb.astype(np.float32) / float(np.iinfo(rgb.dtype).max)
-    if "RedPaletteColorLookupTableDescriptor" not in header or "RedPaletteColorLookupTableData" not in header:
+    is_segmented = "SegmentedRedPaletteColorLookupTableData" in header
+    has_data = is_segmented or "RedPaletteColorLookupTableData" in header
+    if "RedPaletteColorLookupTableDescriptor" not in header or not has_data:
         raise UnreadableImage("This DICOM file says that its colours come from a palette, but it holds no palette.")
-    names = [f"{colour}PaletteColorLookupTable" for colour in _COLOURS]
-    tables = [lookup_table(header, name, is_signed=geometry.is_signed) for name in names]
+    signed = geometry.is_signed
+    if is_segmented:
+        tables = [segmented_table(header, colour, is_signed=signed) for colour in _COLOURS]
+    else:
+        tables = [lookup_table(header, f"{colour}PaletteColorLookupTable", is_signed=signed) for colour in _COLOURS]
     for table in tables:
         table.settle_depth(8)  # entries of 8 bits may lie in words, whatever the descriptor says
     top = float((1 << max(table.bits for table in tables)) - 1)

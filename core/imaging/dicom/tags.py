@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import MutableSequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,23 @@ _SAYS_NOBODY = re.compile(
 """What de-identification and test files write as PatientID: it tells no patient from another."""
 _MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
 _SPACING_UNUSABLE = "The pixel spacing in this file is not believable and is not used; nothing can be measured."
+_FRAME_S_SIDE = (
+    "The header of this file and what it says of the frame name different sides; state left or right before reading."
+)
+_FRAME_S_SPACING = (
+    "The header of this file and what it says of the frame name different pixel spacings; neither is used, so nothing "
+    "can be measured."
+)
+_REGION_S_SPACING = (
+    "The pixel spacing in this file differs from the calibration of its ultrasound region; neither is used, so nothing "
+    "can be measured."
+)
+_FRAME_S_GREY = (
+    "The header of this file and what it says of the frame name different grey scales (window or rescale); the "
+    "header's is shown. Check the brightness and contrast."
+)
+_SAME_LENGTH = 0.02
+"""Spacings this close are one, rounded twice: it changes a caliper's length less than a hand does."""
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _FIRST_YEAR = 1960
@@ -228,43 +246,76 @@ def sop_class(header: Dataset) -> str:
     return text_of(header, "SOPClassUID").removeprefix(_ROOT)
 
 
-def read_laterality(header: Dataset, labelled: str = "") -> tuple[str | None, list[str]]:
-    """ "L", "R" or None, and warnings: ImageLaterality (or the frame's), coded anatomy and its modifier, Laterality,
-    the label of the view, BodyPartExamined, PatientOrientation. None where the first to speak says both breasts.
+@dataclass(slots=True)
+class Side:
+    """Which breast the header names. name: "L", "R" or None.
 
-    labelled: the side that ViewPosition names. Of a mammogram's orientation the column direction points to the other
-    side (`A\\R` is a left CC, `P\\L` a right).
+    is_open: it names both breasts, or contradicts itself so that a person has to say which one it is.
     """
-    coded = [_BREAST_SIDE_CODES[code] for code in codes(header, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES]
-    for region in header.get("AnatomicRegionSequence") or []:
-        modifiers = codes(region, "AnatomicRegionModifierSequence")
-        coded += [_MODIFIER_SIDE_CODES[code] for code in modifiers if code in _MODIFIER_SIDE_CODES]
+
+    name: str | None = None
+    is_open: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_laterality(header: Dataset, labelled: str = "", frame: int = 0) -> Side:
+    """The side by ImageLaterality (or the frame's), coded anatomy and its modifier, Laterality, the label of the view,
+    BodyPartExamined, PatientOrientation; open where the first to speak says both breasts, or where the frame's own
+    group names another side than the header.
+
+    labelled: the side that ViewPosition names. frame: from 0. Of a mammogram's orientation the column direction points
+    to the other side (`A\\R` is a left CC, `P\\L` a right).
+    """
     part = _SIDE_IN_BODY_PART.fullmatch(text_of(header, "BodyPartExamined"))
     in_part = (part["before"] or part["after"]) if part else ""
-    of_image, of_series = (_SIDES.get(text_of(header, keyword), "") for keyword in ("ImageLaterality", "Laterality"))
-    stated = [of_image, *coded, of_series, labelled, _SIDES.get(in_part, "")]
-    sides = [side for side in stated if side]
-    orientation = text_of(header, "PatientOrientation").split("\\")
-    pointed = None
-    if len(orientation) == 2 and text_of(header, "Modality") == "MG":
-        down = orientation[1]
-        pointed = "L" if "R" in down else "R" if "L" in down else None
+    of_series = _SIDES.get(text_of(header, "Laterality"), "")
+    sides = [
+        *_sides_of_image(header, "ImageLaterality"),
+        *(side for side in (of_series, labelled, _SIDES.get(in_part, "")) if side),
+    ]
+    pointed = _pointed_side(header)
     if not sides:
-        return pointed, []
+        return Side(pointed)
+    framed = _sides_of_image(functional_group(header, frame, "FrameAnatomySequence"), "FrameLaterality")
+    if framed and len({*framed, *sides}) > 1:
+        return Side(None, True, [_FRAME_S_SIDE])
     warnings = []
     if set(sides) - {"B"} - {sides[0]} or (sides[0] != "B" and pointed not in (None, sides[0])):
         warnings.append("The tags of this file contradict each other on the side; check left and right on the image.")
     if sides[0] != "B":
-        return sides[0], warnings
-    return None, ["The file says that it shows both breasts; a score of one breast would mean nothing.", *warnings]
+        return Side(sides[0], False, warnings)
+    both = "The file says that it shows both breasts; a score of one breast would mean nothing."
+    return Side(None, True, [both, *warnings])
 
 
-def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]]:
+def _sides_of_image(item: Dataset, keyword: str) -> list[str]:
+    """What an image, or a frame's anatomy group, says of its side itself: its laterality, then its coded region."""
+    coded = [_BREAST_SIDE_CODES[code] for code in codes(item, "AnatomicRegionSequence") if code in _BREAST_SIDE_CODES]
+    for region in item.get("AnatomicRegionSequence") or []:
+        modifiers = codes(region, "AnatomicRegionModifierSequence")
+        coded += [_MODIFIER_SIDE_CODES[code] for code in modifiers if code in _MODIFIER_SIDE_CODES]
+    own = _SIDES.get(text_of(item, keyword), "")
+    return [own, *coded] if own else coded
+
+
+def _pointed_side(header: Dataset) -> str | None:
+    orientation = text_of(header, "PatientOrientation").split("\\")
+    if len(orientation) != 2 or text_of(header, "Modality") != "MG":
+        return None
+    return "L" if "R" in orientation[1] else "R" if "L" in orientation[1] else None
+
+
+def read_spacing(header: Dataset, frame: int = 0) -> tuple[tuple[float, float] | None, list[str]]:
     """(row, column) millimetres between pixel centres at the breast, and warnings.
 
     ImagerPixelSpacing lies in the plane of the detector, so it is divided by the magnification; a PixelSpacing that
-    equals it lies there too, whatever it should mean (PS3.3 10.7.1.3).
+    equals it lies there too, whatever it should mean (PS3.3 10.7.1.3). None where the header and the group of the
+    frame (from 0), or the pixel spacing and an ultrasound region, contradict each other.
     """
+    framed = numbers(functional_group(header, frame, "PixelMeasuresSequence"), "PixelSpacing")
+    stated = numbers(header, "PixelSpacing")
+    if len(framed) == len(stated) == 2 and not np.allclose(framed, stated, rtol=_SAME_LENGTH, atol=0):
+        return None, [_FRAME_S_SPACING]
     regions, region_warnings = _read_regions(header)
     if region_warnings:
         return None, region_warnings
@@ -287,7 +338,8 @@ def read_spacing(header: Dataset) -> tuple[tuple[float, float] | None, list[str]
         factor = factor if is_at_detector else 1.0
         spacing = found[0] / factor, found[1] / factor
         if all(0.0005 <= distance <= 10 for distance in spacing):
-            return spacing, []
+            is_one = regions is None or np.allclose(spacing, regions, rtol=_SAME_LENGTH, atol=0)
+            return (spacing, []) if is_one else (None, [_REGION_S_SPACING])
         return None, [_SPACING_UNUSABLE]
     return regions, [_SPACING_UNUSABLE] if is_stated and regions is None else []
 
@@ -320,6 +372,20 @@ def _is_outside(region: Dataset, header: Dataset) -> bool:
         if len(ends) == 2 and (min(ends) >= next(iter(numbers(header, size)), math.inf) or max(ends) < 0):
             return True
     return False
+
+
+def grey_scale_warnings(header: Dataset, frame: int) -> list[str]:
+    """A warning where the header and the group of the frame (from 0) give other numbers of window or rescale."""
+    for group, keywords in (
+        ("FrameVOILUTSequence", ("WindowCenter", "WindowWidth")),
+        ("PixelValueTransformationSequence", ("RescaleSlope", "RescaleIntercept")),
+    ):
+        item = functional_group(header, frame, group)
+        for keyword in keywords:
+            here, there = numbers(header, keyword), numbers(item, keyword)
+            if here and there and here != there:
+                return [_FRAME_S_GREY]
+    return []
 
 
 def read_aspect(header: Dataset) -> tuple[float, list[str]]:

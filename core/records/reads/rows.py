@@ -148,6 +148,7 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
             "not_scored": image.not_scored,
             "is_scored_alone": image.is_scored_alone,
             "guessed_bits": image.guessed_bits,
+            "needs_side": image.needs_side,
             "colour_share": image.colour_share,
             "exam_hash": image.exam_hash,
             "taken_on": image.taken_on.isoformat() if image.taken_on else None,
@@ -180,6 +181,7 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
         not_scored=meta.get("not_scored", ""),
         is_scored_alone=meta.get("is_scored_alone", False),
         guessed_bits=meta.get("guessed_bits"),
+        needs_side=meta.get("needs_side", False),
         colour_share=meta.get("colour_share", 0.0),
         exam_hash=meta.get("exam_hash"),
         taken_on=date.fromisoformat(meta["taken_on"]) if meta.get("taken_on") else None,
@@ -272,8 +274,14 @@ def image_score(answer: Any, image: Any) -> ImageScore:
         threshold=float(payload["threshold"]),
         samples=tuple(payload["malignant_samples"]),
         training_distance=payload.get("training_distance"),
-        is_alone=bool(image.meta.get("is_scored_alone") or image.meta.get("not_scored")),
+        is_alone=is_alone(image.meta, image.laterality),
     )
+
+
+def is_alone(meta: Mapping[str, Any], laterality: str | None) -> bool:
+    """As `core.models.aggregate.counts_for_breast` says it of the image, the other way round."""
+    is_open = meta.get("needs_side") and laterality is None
+    return bool(meta.get("is_scored_alone") or meta.get("not_scored") or is_open)
 
 
 def explanation_of(row: Row[Any], store: ImageStore) -> Explanation:

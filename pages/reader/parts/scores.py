@@ -189,8 +189,8 @@ def show_not_scored(study: StoredStudy, labels: Mapping[str, str]) -> None:
     """Why no model reads some of the pictures; each reason once, with the pictures it holds for."""
     reasons: dict[str, list[str]] = {}
     for stored in study.images:
-        if stored.image.not_scored:
-            reasons.setdefault(stored.image.not_scored, []).append(labels.get(stored.id, ""))
+        if stored.image.unread:
+            reasons.setdefault(stored.image.unread, []).append(labels.get(stored.id, ""))
     for reason, where in reasons.items():
         st.info(f"**{plain(', '.join(where))}**: {plain(reason)}", icon=":material/info:")
 

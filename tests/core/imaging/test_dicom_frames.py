@@ -630,3 +630,105 @@ def test_a_spacing_or_magnification_that_cannot_be_used_is_said(
     assert warned(decoded, "nothing can be measured") == bool(words) and warned(decoded, words) == bool(
         decoded.warnings
     )
+
+
+@pytest.mark.parametrize("photometric", ["YBR_RCT", "YBR_ICT"])
+@pytest.mark.parametrize("syntax", [EXPLICIT, RLE])
+def test_colours_that_only_jpeg_2000_may_store_are_read_where_they_show_what_they_are(
+    photometric: str, syntax: str
+) -> None:
+    def labelled(values: np.ndarray) -> Decoded:
+        return read(colour_file(values, syntax, rle_frame(values) if syntax == RLE else None, photometric))
+
+    unknown = labelled(COLOUR)
+    assert "cannot be known" in unknown.pixels_unknown and unknown.pixels_unknown in unknown.warnings
+    for values in (GREY_RGB, to_ycbcr(GREY_RGB)):
+        shown = labelled(values)
+        assert difference(shown, GREY_RGB / 255) < 2 * EXACT and not shown.pixels_unknown
+        assert warned(shown, "only JPEG 2000 may store them")
+    assert not read(COLOURS["JPEG 2000 without a transform, labelled YBR_ICT"][0]).pixels_unknown
+
+
+def with_overlays(data: bytes, *positions: int) -> bytes:
+    """With the header of an overlay in each of these bits."""
+    from pydicom import dcmread
+
+    header = dcmread(io.BytesIO(data))
+    for number, position in enumerate(positions):
+        header.add_new((0x6000 + 2 * number, 0x0100), "US", 16)
+        header.add_new((0x6000 + 2 * number, 0x0102), "US", position)
+    out = io.BytesIO()
+    header.save_as(out)
+    return out.getvalue()
+
+
+DEEP = np.round(GREY * 16383).astype(np.uint16)
+ROWS, COLUMNS_OF = np.mgrid[: DEEP.shape[0], : DEEP.shape[1]]
+BRIGHT_SPOT = np.where(np.hypot(ROWS - 80, COLUMNS_OF - 40) < 12, 4500 - 60 * np.hypot(ROWS - 80, COLUMNS_OF - 40), 0)
+RING = (np.abs(np.hypot(ROWS - 80, COLUMNS_OF - 60) - 20) < 1).astype(np.uint16)
+HIGH: dict[str, tuple[np.ndarray, tuple[int, ...], bool, bool]] = {
+    "14 bits under the label of 12": (DEEP, (), True, True),
+    "14 bits under the label of 12, signed": (DEEP.astype(np.int16), (), True, True),
+    "a bright spot of 13 bits": (np.maximum(STORED, BRIGHT_SPOT).astype(np.uint16), (), True, True),
+    "an outline that no overlay describes": (STORED | RING << 13, (), True, False),
+    "an overlay": (STORED | RING << 13, (13,), False, False),
+    "two large overlays": (STORED | ((DEEP & 0x3000) << 1), (13, 14), False, False),
+    "14 bits beside an overlay": (DEEP | RING << 15, (15,), True, True),
+    "an overlay beside signs, repeated": (((STORED - 2048) ^ RING << 14).astype(np.int16), (14,), False, False),
+    "an overlay beside signs, not repeated": (
+        ((STORED - 2048 & 4095) | RING << 14).astype(np.int16),
+        (14,),
+        False,
+        False,
+    ),
+    "a bright spot of 13 bits, signed": ((np.maximum(STORED, BRIGHT_SPOT) - 2048).astype(np.int16), (), True, True),
+    "an overlay in the stored bits": (DEEP, (4, 5), True, True),
+    "the same bits on every pixel": (STORED | np.uint16(0xA000), (), True, False),
+    "nothing": (STORED, (), False, False),
+}
+
+
+@pytest.mark.parametrize("name", HIGH)
+def test_values_above_the_stored_bits_are_not_scored_and_graphics_are_masked(name: str) -> None:
+    values, overlays, is_said, is_unknown = HIGH[name]
+    center = -0.5 if values.dtype.kind == "i" else 2047.5
+    decoded = read(with_overlays(dicom(values, **WINDOW | {"WindowCenter": center}), *overlays))
+    assert bool(decoded.pixels_unknown) == is_unknown
+    assert warned(decoded, "bits above were left out") == is_said
+    if not is_unknown:
+        assert difference(decoded, GREY) < 1e-3
+
+
+def segments(top: int, words: str) -> tuple[bytes, np.ndarray]:
+    """A palette of 256 entries in a run, a line and their repetition, and what it stands for (PS3.3 C.7.9.2)."""
+    run, line = [0, 4, 0, top, 30, 40], [1, 124, top]
+    repeated = [2, 2, *([0, 0, 0, 0] if words == "u1" else [0, 0])]
+    written = np.concatenate([run[2:], 40 + (top - 40) / 124 * np.arange(1, 125)])
+    return np.asarray([*run, *line, *repeated], words).tobytes(), np.tile(np.around(written), 2)
+
+
+@pytest.mark.parametrize(
+    ("bits", "words", "syntax"),
+    [
+        (8, "u1", EXPLICIT), (8, "<u2", EXPLICIT), (12, "<u2", EXPLICIT), (16, "<u2", EXPLICIT),
+        (16, ">u2", "1.2.840.10008.1.2.2"), (12, "<u2", "1.2.840.10008.1.2"),
+    ],
+)  # fmt: skip
+def test_a_segmented_palette_is_the_same_as_written_out(bits: int, words: str, syntax: str) -> None:
+    segmented, written = segments((1 << bits) - 20, words)
+    plain: dict[str, Any] = {**OF_US, "PhotometricInterpretation": "PALETTE COLOR", "syntax": syntax}
+    for colour in ("Red", "Green", "Blue"):
+        plain[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+    cut = plain | {f"Segmented{colour}PaletteColorLookupTableData": segmented for colour in ("Red", "Green", "Blue")}
+    data = written.astype(words if words != "u1" else "<u2").tobytes()
+    plain |= {f"{colour}PaletteColorLookupTableData": data for colour in ("Red", "Green", "Blue")}
+    assert np.array_equal(read(dicom(ULTRASOUND, **cut)).pixels, read(dicom(ULTRASOUND, **plain)).pixels)
+
+
+@pytest.mark.parametrize(
+    "words", [[1, 256, 9], [0, 300], [2, 1, 0, 0], [0, 1, 5, 1, 300, 9], [0, 1, 5, 2, 9, 0, 0], [0, 0], [3, 1, 1], []]
+)
+def test_what_is_no_segment_of_a_palette_is_damage(words: list[int]) -> None:
+    from core.imaging.dicom.segmented_palette import segmented_entries
+
+    assert segmented_entries(np.asarray(words, "<u2").tobytes(), 256) is None

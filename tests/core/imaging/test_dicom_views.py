@@ -264,6 +264,65 @@ def test_the_side_may_be_a_modifier_of_the_region(value: str, side: str | None) 
     assert stated.laterality == "R" and any("contradict" in one for one in stated.warnings) == (side == "L")
 
 
+def groups(side: str | None = None, spacing: float | None = None, center: float | None = None) -> Sequence:
+    """What a file says of its frames in the shared functional groups."""
+    shared, anatomy, measures, voi = (Dataset() for _ in range(4))
+    if side:
+        anatomy.FrameLaterality = side
+        shared.FrameAnatomySequence = Sequence([anatomy])
+    if spacing:
+        measures.PixelSpacing = [spacing, spacing]
+        shared.PixelMeasuresSequence = Sequence([measures])
+    if center:
+        voi.WindowCenter, voi.WindowWidth = center, 4096
+        shared.FrameVOILUTSequence = Sequence([voi])
+    return Sequence([shared])
+
+
+@pytest.mark.parametrize(
+    ("tags", "framed", "side", "is_open"),
+    [
+        ({"ImageLaterality": "R"}, "L", None, True), ({"ImageLaterality": "R"}, "R", "R", False),
+        ({"ImageLaterality": None, "Laterality": "R"}, "L", None, True),
+        ({"ImageLaterality": None, "ViewPosition": "RMLO"}, "L", None, True),
+        ({"ImageLaterality": None, "BodyPartExamined": "LEFT BREAST"}, "R", None, True),
+        ({"ImageLaterality": "R"}, "B", None, True), ({"ImageLaterality": None}, "B", None, True),
+        ({"ImageLaterality": None}, "L", "L", False), ({"ImageLaterality": "R"}, "U", "R", False),
+        ({"ImageLaterality": "B"}, None, None, True), ({"ImageLaterality": "BOTH"}, "L", None, True),
+        ({"ImageLaterality": None}, None, None, False),
+    ],
+)  # fmt: skip
+def test_a_side_that_the_frame_contradicts_and_both_breasts_leave_the_side_open(
+    tags: dict[str, Any], framed: str | None, side: str | None, is_open: bool
+) -> None:
+    shared = {"SharedFunctionalGroupsSequence": groups(framed)} if framed else {}
+    decoded = read(**tags, **shared)
+    assert (decoded.laterality, decoded.needs_side) == (side, is_open)
+    said = [one for one in decoded.warnings if "different sides" in one or "both breasts" in one]
+    assert bool(said) == is_open
+
+
+@pytest.mark.parametrize(("framed", "is_said"), [(0.1, True), (0.0705, False), (0.07, False)])
+def test_a_spacing_that_the_frame_contradicts_is_not_used(framed: float, is_said: bool) -> None:
+    decoded = read(PixelSpacing=[0.07, 0.07], SharedFunctionalGroupsSequence=groups(spacing=framed))
+    assert decoded.spacing_mm == (None if is_said else (0.07, 0.07))
+    assert any("different pixel spacings" in one for one in decoded.warnings) == is_said
+
+
+@pytest.mark.parametrize(("framed", "is_said"), [(1000, True), (2048, False)])
+def test_a_window_that_the_frame_contradicts_is_said(framed: float, is_said: bool) -> None:
+    decoded = read(WindowCenter=2048, WindowWidth=4096, SharedFunctionalGroupsSequence=groups(center=framed))
+    assert any("different grey scales" in one for one in decoded.warnings) == is_said
+
+
+@pytest.mark.parametrize(("spacing", "is_said"), [(0.08, False), (0.081, False), (0.1, True), (0.008, True)])
+def test_a_pixel_spacing_that_differs_from_the_ultrasound_region_is_not_used(spacing: float, is_said: bool) -> None:
+    regions = Sequence([region(0.008)])
+    decoded = read(SOPClassUID=US, Modality="US", SequenceOfUltrasoundRegions=regions, PixelSpacing=[spacing, spacing])
+    assert decoded.spacing_mm == (None if is_said else (spacing, spacing))
+    assert any("calibration of its ultrasound region" in one for one in decoded.warnings) == is_said
+
+
 @pytest.mark.parametrize(
     ("codes", "position", "name", "is_said"),
     [

@@ -13,6 +13,7 @@ from core.imaging.hanging import (
     Stage,
     breast_front,
     chest_wall_side,
+    contradicts_orientation,
     hang,
     stages,
     stages_with_copies,
@@ -220,3 +221,19 @@ def test_a_picture_hangs_beside_its_copy_and_the_usual_stages_follow() -> None:
     assert found[1:] == stages(layout)
     assert found[0].name == "R CC: two models" and seen(found[0]) == [[1, 2]]
     assert {place.align for place in found[0].places} == {"left"}, "both are moved the same way"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "is_sure"),
+    [
+        (LEFT_WALL, True), (np.pad(LEFT_WALL, ((0, 0), (90, 60))), False), (np.zeros((320, 240), np.float32), False),
+        (np.maximum(LEFT_WALL, LEFT_WALL[:, ::-1]), False), (np.repeat(LEFT_WALL[..., None], 3, axis=2), True),
+        (LEFT_WALL[:, :90], False),
+    ],
+    ids=["clear", "margins", "empty", "two breasts", "colour", "fills the picture"],
+)  # fmt: skip
+def test_only_a_clear_chest_wall_contradicts_the_orientation(pixels: np.ndarray, is_sure: bool) -> None:
+    assert contradicts_orientation(pixels, {"PatientOrientation": "P\\L"}) == is_sure
+    assert contradicts_orientation(np.ascontiguousarray(pixels[:, ::-1]), {"PatientOrientation": "A\\R"}) == is_sure
+    for orientation in ("A\\R", "A\\FR", "CC", "L\\F", ""):
+        assert not contradicts_orientation(pixels, {"PatientOrientation": orientation})

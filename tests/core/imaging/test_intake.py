@@ -22,9 +22,12 @@ from made_images import US, chest_film, dicom, encoded, mammogram, photograph, s
 from core.errors import UnreadableImage
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Limits
+from core.imaging.hanging import CONTRADICTING_WALL, chest_wall_side, hang
 from core.imaging.intake import Intake, read_study, read_upload
 from core.imaging.sniff import kind_of
 from core.imaging.zip_members import members
+from core.models.aggregate import counts_for_breast
+from core.reports.content import warnings_of
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
 
@@ -428,3 +431,35 @@ def _zip_of(files: dict[str, bytes]) -> bytes:
         for name, data in files.items():
             archive.writestr(name, data)
     return buffer.getvalue()
+
+
+def test_a_picture_of_both_breasts_is_read_by_no_model_before_its_side_is_stated() -> None:
+    image = image_of(dicom(stored_mammogram(), ImageLaterality="B"))
+    assert image.laterality is None and image.unread in image.warnings and not image.not_scored
+    assert not image.is_read_by(Modality.MAMMOGRAPHY) and not counts_for_breast(image)
+    stated = replace(image, laterality="L")
+    assert stated.is_read_by(Modality.MAMMOGRAPHY) and counts_for_breast(stated) and not stated.unread
+    assert image.unread not in warnings_of(stated)
+
+
+def test_pixels_that_nobody_can_know_are_read_by_no_model_whatever_they_show() -> None:
+    rng = np.random.default_rng(0)
+    values = np.clip((ultrasound() * 255)[..., None] + rng.normal(0, [0, 30, 60], (300, 400, 3)), 0, 255)
+    image = image_of(
+        dicom(values.astype(np.uint8), bits=8, SOPClassUID=US, Modality="US", PhotometricInterpretation="YBR_ICT")
+    )
+    assert image.modality is Modality.ULTRASOUND and image.unread in image.warnings
+    assert not image.is_read_by(Modality.ULTRASOUND)
+
+
+@pytest.mark.parametrize(("direction", "is_said"), [("P", True), ("A", False)])
+def test_a_chest_wall_at_the_other_edge_than_the_tags_say_is_said_and_hung_by_the_pixels(
+    direction: str, is_said: bool
+) -> None:
+    column = "L" if direction == "P" else "R"
+    side = "R" if direction == "P" else "L"
+    image = image_of(dicom(stored_mammogram(), PatientOrientation=[direction, column], ImageLaterality=side))
+    assert (CONTRADICTING_WALL in image.warnings) == is_said
+    assert chest_wall_side(image) == ("left", not is_said)
+    (place,) = [place for place in hang([image]).places if place.index is not None]
+    assert place.is_mirrored == is_said and ("judged by pixels" in place.label) == is_said

@@ -115,6 +115,11 @@ REFUSED = {
     "cut JPEG": (encoded(GREY, "JPEG")[:1500], "JPEG", "cut short"),
     "cut TIFF": (encoded(GREY, "TIFF")[:9000], "TIFF", "cut short"),
     "NaN": (saved(Raster.fromarray(np.full((64, 64), np.nan, np.float32)), "TIFF"), "TIFF", "not numbers"),
+    "32 bits": (
+        saved(Raster.fromarray(np.arange(64 * 64, dtype=np.int32).reshape(64, 64) * 17), "TIFF"),
+        "TIFF",
+        "further apart than 16 bits",
+    ),
     "infinite": (saved(Raster.fromarray(np.full((64, 64), np.inf, np.float32)), "TIFF"), "TIFF", "not numbers"),
     "dark deep colour": (_16_bit_colour_png(), "PNG", "16-bit grey"),
     "another kind": (saved(Raster.new("L", (64, 64)), "GIF"), "PNG", "damaged"),

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, UNSIDED_RULE, ImageScore, breast_scores, per_breast
+from core.models.aggregate import (
+    MAX_RULE,
+    MEAN_RULE,
+    ONE_RULE,
+    UNSIDED_RULE,
+    ImageScore,
+    breast_scores,
+    counts_for_breast,
+    per_breast,
+)
 from core.reading.opinions import Opinion
 from core.types import SIDE_NOT_STATED, Image, Modality, Prediction
 
@@ -69,6 +78,8 @@ def test_pictures_that_stand_alone_are_no_part_of_the_breast_s_number() -> None:
     full, other = image("R", Modality.MAMMOGRAPHY), image("R", Modality.MAMMOGRAPHY)
     spot = replace(full, is_scored_alone=True, view_modifiers=("spot compression",))
     specimen = replace(full, not_scored="This is a specimen.")
+    both = replace(full, needs_side=True, laterality=None)
+    assert counts_for_breast(replace(full, needs_side=True)) and not counts_for_breast(both)
     answers = [[prediction(value, ())] for value in (0.2, 0.4, 0.99, 0.98)]
     (score,) = per_breast([full, other, spot, specimen], answers)
     assert score.malignant == pytest.approx(0.3) and score.n_images == 2

@@ -58,7 +58,7 @@ def test_an_image_comes_back_as_it_went_in(records: Database, ann: Person) -> No
         windows=(Window(2048, 4096, "SIGMOID", "soft"), Window(1, 2)), notes=("inverted", "windowed"),
         warnings=("Names may be burnt in.",), tags={"KVP": "28", "BitsStored": "12"}, patient_hash=PATIENT,
         pixel_aspect=1.5, view_modifiers=("spot compression",), not_scored="This is a specimen.", is_scored_alone=True,
-        guessed_bits=12, exam_hash=OTHER_PATIENT, taken_on=date(2026, 1, 31),
+        guessed_bits=12, needs_side=True, exam_hash=OTHER_PATIENT, taken_on=date(2026, 1, 31),
     )  # fmt: skip
 
     study = load_study(records, ann, create_study(records, ann, display_name="Case 12", images=[given]))

@@ -43,7 +43,7 @@ def read(source: Path, out: Path) -> Imported:
                 "label": next((CLASS_FOLDERS[part] for part in reversed(folders) if part in CLASS_FOLDERS), ""),
                 "patient": hashlib.sha256(patient.encode()).hexdigest()[:16] if patient else "",
                 "modality": modality.value if modality else "",
-                "laterality": read_laterality(header, labelled_side(header))[0] or "",
+                "laterality": read_laterality(header, labelled_side(header)).name or "",
                 "view": read_view(header).name or "",
             }
         )
