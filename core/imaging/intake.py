@@ -19,7 +19,6 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decode_process import decode, decode_frames
 from core.imaging.decoded import Decoded, Limits, clean_text, frame_warning
-from core.imaging.hanging import CONTRADICTING_WALL, contradicts_orientation
 from core.imaging.picture import colour_share, in_colours_of, on_one_scale, png_of
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at
@@ -264,6 +263,8 @@ def _require_kind(head: bytes) -> str:
 
 def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
     """Settle modality and colour with a look at the pixels, hash the patient, and make the Image."""
+    from core.imaging.hanging import CONTRADICTING_WALL, contradicts_orientation  # scipy: a start does not wait for it
+
     look = look_at(decoded.pixels)
     if look.refused is not None:
         raise UnreadableImage(look.refused)
