@@ -13,8 +13,9 @@ class OperatingPoint:
     """Counts at the threshold. rule: how it was chosen, in words. is_of_card: on the card, not by the site.
 
     Counts are 0 where the validation scores are not shipped. low, high: where the thresholds lie that find the rule's
-    share of the positive cases on resampled patients; None where that is not known. correction: what was wrong with an
-    earlier value of the card, "" where nothing was.
+    share of the positive cases on resampled patients; None where that is not known. is_out_of_fold: chosen on the
+    cases that the model was tested on, each scored by a network that had not seen it. correction: what was wrong with
+    an earlier value of the card, "" where nothing was.
     """
 
     threshold: float
@@ -25,6 +26,7 @@ class OperatingPoint:
     n_positives: int = 0
     others_above: int = 0
     n_others: int = 0
+    is_out_of_fold: bool = False
     low: float | None = None
     high: float | None = None
     correction: str = ""
@@ -32,7 +34,7 @@ class OperatingPoint:
     @property
     def text(self) -> str:
         """The threshold in one or two sentences, for a person who asks what being above it means."""
-        how = "chosen on validation cases" if self.is_of_card else "by the choice of this site"
+        how = f"chosen on {self._cases}" if self.is_of_card else "by the choice of this site"
         span = ""
         if self.low is not None and self.high is not None:
             span = f" ({100 * self.low:.1f} to {100 * self.high:.1f}\u00a0% on resampled patients)"
@@ -40,11 +42,15 @@ class OperatingPoint:
         chosen = f"Threshold {100 * self.threshold:.1f}\u00a0%{span}, {how}: {self.rule}{corrected}."
         if not self.n_positives or not self.n_others:
             return chosen
-        where = "There" if self.is_of_card else "On the model's validation cases"
+        where = "There" if self.is_of_card else f"On the model's {self._cases}"
         return (
             f"{chosen} {where}, {self.positives_above} of {self.n_positives} {self.positive} cases were at or above "
             f"it, and {self.others_above} of {self.n_others} others."
         )
+
+    @property
+    def _cases(self) -> str:
+        return "cases scored out of fold, the test cases" if self.is_out_of_fold else "validation cases"
 
     @property
     def brief(self) -> str:
@@ -56,13 +62,13 @@ class OperatingPoint:
             return value
         return (
             f"{value}: {self.positives_above} of {self.n_positives} {self.positive} and "
-            f"{self.others_above} of {self.n_others} other validation cases were at or above it"
+            f"{self.others_above} of {self.n_others} other {self._cases} were at or above it"
         )
 
     @property
     def rule_text(self) -> str:
         """How it was chosen, as a sentence."""
-        return f"{'Chosen on validation cases' if self.is_of_card else 'By the choice of this site'}: {self.rule}."
+        return f"{f'Chosen on {self._cases}' if self.is_of_card else 'By the choice of this site'}: {self.rule}."
 
 
 def operating_point(card: Card, threshold: float | None = None, rule: str = "") -> OperatingPoint:
@@ -77,7 +83,10 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
     low, high = (card.threshold.low, card.threshold.high) if is_of_card else (None, None)
     scores = read_validation_scores(card)
     if scores is None:
-        return OperatingPoint(at, card.positive, rule, is_of_card, low=low, high=high, correction=correction)
+        return OperatingPoint(
+            at, card.positive, rule, is_of_card,
+            is_out_of_fold=bool(card.data.folds), low=low, high=high, correction=correction,
+        )  # fmt: skip
     is_positive, is_above = scores["label"] == card.positive, scores[card.positive] >= at
     return OperatingPoint(
         threshold=at,
@@ -88,6 +97,7 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
         n_positives=int(is_positive.sum()),
         others_above=int((~is_positive & is_above).sum()),
         n_others=int((~is_positive).sum()),
+        is_out_of_fold=bool(card.data.folds),
         low=low,
         high=high,
         correction=correction,

@@ -19,7 +19,7 @@ from core.types import NEEDS_SIDE, SIDE_NOT_STATED, VIEWS, Estimate, Image, Pred
 
 AI_GENERATED = "AI-generated"
 ATTENTION_CAPTION = "Model attention, not a lesion outline"
-EMPTY_MAP = "Empty map: nothing in this picture spoke for this class"
+EMPTY_MAP = "Empty map: it cannot show which place, if any, spoke for this class"
 """What stands at a heat map that is zero everywhere, which else would look like one that is switched off."""
 INTERVAL_NOTE = (
     "The interval says how uncertain the calibration is; it does not cover pictures unlike those the model learnt from."

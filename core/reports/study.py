@@ -199,7 +199,7 @@ def _second_read(report: Report) -> Iterator[Block]:
                 *(["weak"] if opinion.is_weak(score) else []),
                 *([UNLIKE] if score.is_unlike_training else []),
             ]
-            model = "\n".join([score.model_id, *([", ".join(marks)] if marks else [])])
+            model = "\n".join([titles.get(score.model_id, score.model_id), *([", ".join(marks)] if marks else [])])
             origin = classes.get((score.breast, score.weights_sha256), f"{score.n_images} image(s); {score.rule}")
             rows.append([
                 content.breast_name(score.breast), model, shown.probability, content.percent_range(score.interval),
@@ -216,7 +216,7 @@ def _second_read(report: Report) -> Iterator[Block]:
     yield Text(content.INTERVAL_NOTE, "soft")
     yield from _attention(report.images)
     if not classes:
-        yield from _image_by_image(report.images, {model.model_id for model in report.models if model.is_weak})
+        yield from _image_by_image(report.images, titles, {model.model_id for model in report.models if model.is_weak})
 
 
 def _classes_of_breasts(report: Report) -> dict[tuple[str, str], str]:
@@ -261,7 +261,7 @@ def _align(item: ReportImage) -> Literal["left", "center", "right"]:
     return "right" if item.image.laterality == "R" else "left"
 
 
-def _image_by_image(items: Sequence[ReportImage], weak: Collection[str]) -> Iterator[Block]:
+def _image_by_image(items: Sequence[ReportImage], titles: Mapping[str, str], weak: Collection[str]) -> Iterator[Block]:
     rows = []
     for item in items:
         for prediction in item.predictions:
@@ -269,7 +269,7 @@ def _image_by_image(items: Sequence[ReportImage], weak: Collection[str]) -> Iter
             rows.append([
                 item.label,
                 "\n".join([
-                    prediction.model_id,
+                    titles.get(prediction.model_id, prediction.model_id),
                     *(["weak"] if prediction.model_id in weak else []),
                     *([UNLIKE] if prediction.is_unlike_training else []),
                 ]),

@@ -178,7 +178,7 @@ def final_form(
 
 
 def _table(descriptors: Sequence[Descriptor]) -> str:
-    lines = ["| Measured | Word (BI-RADS) | Number | Sure |", "|---|---|---|---|"]
+    lines = ["| Measured | Word (BI-RADS) | Number | Same word if the outline moves |", "|---|---|---|---|"]
     for one in descriptors:
         if one.word:
             name, text = _NUMBERS[one.name]

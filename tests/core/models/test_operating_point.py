@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_cards import made_card
+from made_cards import changed, made_card
 
 from core.evaluation.tables.of_cards import measured_at, site_operating_point
 from core.models.cards import Card
@@ -30,6 +30,14 @@ def test_counts_come_from_the_validation_scores_and_a_score_at_the_threshold_is_
     words = point.text.replace("\u00a0", " ")
     assert words.startswith("Threshold 30.0 %, chosen on validation cases: the highest that finds most")
     assert words.endswith("There, 1 of 2 malignant cases were at or above it, and 1 of 3 others.")
+
+
+def test_where_the_validation_scores_are_those_of_the_test_cases_the_words_say_so(card: Card):
+    for folds, words in (
+        (5, "chosen on cases scored out of fold, the test cases"),
+        (None, "chosen on validation cases"),
+    ):
+        assert words in operating_point(changed(card, data={"folds": folds})).text
 
 
 def test_the_interval_of_the_threshold_is_said_where_the_card_has_one_and_the_site_no_other(tmp_path: Path):

@@ -388,7 +388,7 @@ def test_text_that_no_page_holds_is_cut_in_print_and_whole_in_html(kind: str) ->
     )
     words = pdf_text(build_pdf(document))
     assert "Software" in words and "Demonstration" not in words
-    assert build_html(document).count(text) == 8, "title (twice), threshold, data, limit, leak, maker, caption"
+    assert build_html(document).count(text) == 10, "title (four times), threshold, data, limit, leak, maker, caption"
     assert "(cut in print)" in words or kind == "of many lines"
 
 
@@ -445,7 +445,7 @@ def test_the_lead_stands_first_and_a_weak_model_says_so_at_its_name_and_on_its_r
     document = study_document(report(opinions=(opinion,), models=(*report().models, cnn)))
     found = [block for block in document.blocks if isinstance(block, Table)]
     by_breast = next(block.rows for block in found if block.rows[0][:2] == ["Breast", "Model"])
-    assert [row[1] for row in by_breast[1:]] == ["mammography-fusion\nlead", "mammography-cnn\nweak"]
+    assert [row[1] for row in by_breast[1:]] == ["Mammography fusion\nlead", "Small CNN\nweak"]
     assert tables_of(document, "Model")[1] == ["Small CNN\nmammography-cnn", "", "20 %", remark]
     words = html_text(build_html(document))[0]
     assert "models disagree" not in words and "Every model" not in words
