@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from core.findings.finding import description_of, measurement_text
+from core.findings.finding import Finding, description_of, measurement_text
 from core.findings.marks import Mark
 from core.findings.proposals import ANSWERS
 from core.imaging.spacing import spacing_statement
@@ -94,13 +94,13 @@ def _findings(report: Report) -> Iterator[Block]:
         if read.annotations.findings:
             heading = Heading(f"Findings{of}")
             rows = [
-                [str(number), content.breast_name(one.breast), description_of(one),
+                [str(number), content.breast_name(one.breast), f"{description_of(one)}{_origin_of(one, read)}",
                  _views_of(one.marks, report.images), one.comment]
                 for number, one in enumerate(read.annotations.findings, start=1)
             ]  # fmt: skip
             table = Table([["No.", "Breast", "Finding", "Seen in", "Comment"], *rows], [0.06, 0.15, 0.4, 0.15, 0.24])
             yield Together([heading, table])
-            yield from _rows(list(_marked(read, report.images)))
+            yield from _rows(list(_marked(read, report.images)), most_mm=80)
         if read.annotations.measurements:
             yield Heading(f"Measurements{of}", level=3)
             for one in read.annotations.measurements:
@@ -111,6 +111,12 @@ def _findings(report: Report) -> Iterator[Block]:
             yield Text(f"Places that models proposed to the reader{of} ({AI_GENERATED}): {done}.", "soft")
         for statement in _spacings(read, report.images):
             yield Text(statement, "soft")
+
+
+def _origin_of(finding: Finding, read: ReportRead) -> str:
+    """That the place of a finding is a model's proposal, taken as it was; one that was edited is the reader's."""
+    taken = [one.mark for one in read.annotations.proposals if one.answer == "accepted"]
+    return f". Proposed by a model ({AI_GENERATED}), accepted" if set(finding.marks) & set(taken) else ""
 
 
 def _views_of(marks: Sequence[Mark], items: Sequence[ReportImage]) -> str:

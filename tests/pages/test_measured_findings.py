@@ -125,6 +125,7 @@ def test_an_accepted_outline_is_a_finding_of_the_report_and_a_rejected_one_is_co
     report = study_report.gather(opened_site.one, stored, [], [final], Settings.from_environment())
     html = build_html(study_document(report))
     assert "Mass, oval; 8." in html and "1 accepted, 1 rejected" in html
+    assert html.count("Proposed by a model (AI-generated), accepted") == 1  # at the finding that it became
     assert "1 accepted, 0 edited, 1 rejected, 0 open" in tab.open("reader/models").text
 
 

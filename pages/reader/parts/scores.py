@@ -127,7 +127,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]", width="stretch")
         with st.popover("Meaning", icon=":material/help:"):
             _show_meaning(opinions, answers)
-        with st.popover("By image", icon=":material/grid_view:"):
+        with st.popover("By image", icon=":material/grid_view:"), st.container(key="sr-by-image"):
             _show_images(answers, labels, names)
     _show_leaks(answers)
     if not opinions:
