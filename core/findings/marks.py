@@ -223,3 +223,15 @@ def place_text(mark: Mark) -> str:
     else:
         column, row = x[0], y[0]
     return f"column {math.floor(column)}, row {math.floor(row)}, frame {mark.frame + 1}"
+
+
+def lies_over(one: Mark, other: Mark) -> bool:
+    """Whether two marks on one picture are probably of one lesion: the middle of either lies in the other's box."""
+    if (one.image_sha256, one.frame) != (other.image_sha256, other.frame):
+        return False
+    boxes = [(np.min(mark.points, axis=0), np.max(mark.points, axis=0)) for mark in (one, other)]
+    middles = [(low + high) / 2 for low, high in boxes]
+    return any(
+        bool(np.all((low <= middle) & (middle <= high)))
+        for (low, high), middle in zip(boxes, reversed(middles), strict=True)
+    )

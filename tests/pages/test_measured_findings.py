@@ -102,8 +102,10 @@ def test_an_accepted_outline_is_a_finding_of_the_report_and_a_rejected_one_is_co
     study = opened(opened_site, tab, spacing_mm=(0.1, 0.1))
     assert not tab.has("Accept outline")
     switched(tab)
+    assert "No word is chosen: accepted, it is a mass without descriptors." in tab.text
     next(one for one in tab.app.button_group if one.label == "What you accept").set_value(["shape", "size"])
-    tab.settled().press("Accept outline")
+    assert "No word is chosen" not in tab.settled().text
+    tab.press("Accept outline")
     assert "it is a finding of the form below" in tab.text
     next(one for one in tab.app.button_group if one.label == "Outline").set_value(1)
     ask(tab.settled(), "Dashed on the picture until you accept or reject it").press("Reject outline")

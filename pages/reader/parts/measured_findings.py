@@ -13,6 +13,7 @@ from dataclasses import replace
 import streamlit as st
 
 from core.errors import AppError
+from core.findings.marks import lies_over
 from core.findings.proposals import Proposal
 from core.findings.sentence import findings_sentence
 from core.findings.sketches import Sketch, of_type, outline_uid
@@ -149,9 +150,14 @@ def _ask(form: impressions.Form, uid: str, proposal: Proposal, words: Mapping[st
         "accepted": "Accepted: it is a finding of the form below. With the tool Outline its line can be dragged, with "
         "Shift all of it.",
         "rejected": "Rejected: it is not on the picture any more.",
-        "open": "Dashed on the picture until you accept or reject it.",
+        "open": "Dashed on the picture until you accept or reject it."
+        + ("" if words else " No word is chosen: accepted, it is a mass without descriptors."),
     }
     st.caption(said[answer])
+    if answer == "open" and any(
+        lies_over(proposal.mark, mark) for sketch in marking.sketches_in(form.key) for _, mark in sketch.marks
+    ):
+        st.warning("You have marked this place already: accepted, the outline is a further finding.")
 
 
 def _accept(form: impressions.Form, uid: str, proposal: Proposal, words: Mapping[str, str]) -> None:

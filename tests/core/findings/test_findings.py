@@ -23,7 +23,7 @@ from core.findings.finding import (
     location_doubts,
 )
 from core.findings.lexicon import TYPES
-from core.findings.marks import Mark, measured, measured_text, place_text, size_text, sizes
+from core.findings.marks import Mark, lies_over, measured, measured_text, place_text, size_text, sizes
 from core.findings.proposals import LEVELS, SHARE_WANTED, Proposal, hits, level_for, measured_levels, peaks_of
 from core.findings.sketches import Place, Sketch
 from core.models.cards import all_cards, live_cards
@@ -357,6 +357,26 @@ def test_a_proposal_is_accepted_edited_or_rejected_by_what_became_of_its_mark() 
     assert [one.answer for one in found] == ["accepted", "edited", "open", "rejected", "open"]
     with pytest.raises(InvalidInput):
         replace(made[0], answer="perhaps")
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (mark("outline", (12, 12), (18, 12), (15, 18)), True),  # within
+        (
+            mark("ellipse", (0, 15), (14, 15)),
+            False,
+        ),  # its box ends before the middle of the outline, which it only touches
+        (mark("point", (15, 15)), True),
+        (mark("outline", (10, 10), (40, 10), (40, 40)), True),  # its middle lies outside, but it holds the other's
+        (mark("point", (15, 15), sha=OTHER), False),
+        (mark("point", (15, 15), frame=1), False),
+        (mark("point", (21, 15)), False),
+    ],
+)
+def test_marks_of_one_lesion_are_known_by_the_middle_of_either(other: Mark, is_same: bool) -> None:
+    outline = mark("outline", (10, 10), (20, 10), (20, 20), (10, 20))
+    assert lies_over(outline, other) == lies_over(other, outline) == is_same
 
 
 def test_the_levels_that_are_shipped_were_measured_and_have_half_of_their_peaks_inside() -> None:
