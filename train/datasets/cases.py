@@ -1,4 +1,5 @@
-"""From a manifest to the cases of one training run: labels, split or folds, and what the audit says of them.
+"""From a manifest to the cases of one training run: labels, split or folds, what the audit says of them, and what they
+can be grouped by beside their scores (view, density, size of the lesion).
 
 Loads no TensorFlow.
 """
@@ -7,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image as Raster
 
 from core.errors import InvalidInput
-from core.evaluation.tables.labels import require_positive_apart
+from core.evaluation.tables.cells import require_positive_apart
 from core.models.cards import Card
 from core.types import Modality
 from train.datasets.leakage import LEAK, Finding, check_leakage, with_split
@@ -27,6 +31,12 @@ _GIVEN = "split"
 """In place of the column that a split was made by: the manifest brought its split."""
 UNUSABLE = ("missing files", "unreadable files")
 """Checks of the audit that training cannot go on with."""
+LESION_SIZE = "lesion_size"
+_NOT_OF_THE_CASE = frozenset(
+    {"file", "label", "patient", "patient_key", "group", "split", "fold", "mask", "note", "licence", "modality"}
+)
+_MOST_VALUES = 12
+_SHARES = {"under 2 % of the picture": 0.02, "2 to 10 % of the picture": 0.1, "over 10 % of the picture": np.inf}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +203,62 @@ def _split_text(cases: pd.DataFrame, by: str | None, folds: int) -> str:
     else:
         words = {"file": "image, whatever it shows", "group": "group of near-duplicates"}.get(by, by)
     return f"{words}, {folds} folds" if folds else words
+
+
+def with_subgroups(
+    scores: pd.DataFrame, cases: pd.DataFrame, root: Path, *, always: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The scores, one row a `case`, with what the manifest's cases (column `file`) can be grouped by.
+
+    Columns of words with two to twelve different values among these cases, and the size of the lesion where outlines
+    are at hand. A column with a value that one patient alone has is left out: it could name that patient, and tables of
+    scores leave the house. Columns of numbers are left out: a table of scores would take them for a scorer. always:
+    columns that tell something although they hold one value only, such as which collection this is.
+    """
+    own = cases.drop_duplicates("file").set_index("file").reindex(scores["case"]).fillna("").astype(str)
+    found = {
+        column: own[column].to_numpy()
+        for column in own.columns
+        if column not in _NOT_OF_THE_CASE
+        and column not in scores
+        and _is_grouping(own[column], least=1 if column in always else 2)
+        and (column in always or _is_shared(own[column], scores["patient"]))
+    }
+    if "mask" in own and LESION_SIZE not in scores:
+        sizes = [lesion_size(root, mask, label) for mask, label in zip(own["mask"], own["label"], strict=True)]
+        if _is_grouping(pd.Series(sizes)):
+            found[LESION_SIZE] = np.array(sizes)
+    return scores.assign(**found)
+
+
+def lesion_size(root: Path, masks: str, label: str) -> str:
+    """How much of the picture its lesions cover, in words; "none" for a normal picture, "" where nobody drew them.
+
+    masks: files relative to root, with "|" between them. One that cannot be read counts as not drawn.
+    """
+    covered: np.ndarray | None = None
+    for name in filter(None, masks.split("|")):
+        try:
+            with Raster.open(root / name) as raster:
+                mask = np.asarray(raster.convert("L")) > 127
+        except OSError:
+            return ""
+        covered = mask if covered is None or covered.shape != mask.shape else covered | mask
+    if covered is None or not covered.any():
+        return "none" if label == "normal" else ""
+    share = float(covered.mean())
+    return next(words for words, below in _SHARES.items() if share < below)
+
+
+def _is_grouping(values: pd.Series, *, least: int = 2) -> bool:
+    """Whether values say which group a case belongs to: words, few enough to be counted apart."""
+    there = values[values != ""]
+    is_number = pd.to_numeric(there, errors="coerce").notna()
+    return bool(least <= there.nunique() <= _MOST_VALUES and not is_number.any())
+
+
+def _is_shared(values: pd.Series, patients: pd.Series) -> bool:
+    """Whether every value belongs to two patients or more. Both are in the order of the scores."""
+    there = (values != "").to_numpy()
+    counts = patients[there].astype(str).groupby(values.to_numpy()[there]).nunique()
+    return bool(counts.min() >= 2)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import InvalidInput
-from core.evaluation.tables.labels import require_one_spelling
+from core.evaluation.tables.cells import require_one_spelling
 from core.files import undone_by
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from core.errors import AppError, InvalidInput
-from core.evaluation.tables.identifiers import normal_id, similar_ids
+from core.evaluation.tables.cells import normal_id, similar_ids
 from core.files import write_whole
 from core.models.cards import Card
 from core.records.data_sets import files_dir

@@ -12,14 +12,17 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.tables.identifiers import (
+from core.evaluation.tables.cells import (
+    NO_CLASS,
     outer_stripped,
+    require_classes,
+    require_one_spelling,
     similar_ids,
     similar_ids_sentence,
+    spelling,
     with_normal_ids,
     without_nobody,
 )
-from core.evaluation.tables.labels import NO_CLASS, require_classes, require_one_spelling, spelling
 from core.files import write_whole
 
 NO_LABEL = "no label"

@@ -19,10 +19,9 @@ from core.errors import InvalidInput, ModelUnavailable, NotFound
 from core.models.card_cases import read_cases
 from core.models.cards import Card, members_of, read_card, read_test_scores, read_validation_scores
 from core.settings import Settings
-from train.datasets.cases import split_sha256
+from train.datasets.cases import split_sha256, with_subgroups
 from train.datasets.leakage import find_manifest, split_of
 from train.datasets.manifest import Manifest
-from train.datasets.subgroups import with_subgroups
 from train.publishing.ensembles import cases_of_members
 from train.publishing.publish import (
     PLAIN_RULE,

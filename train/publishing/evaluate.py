@@ -20,10 +20,9 @@ from core.models.calibration import log_odds
 from core.models.cards import Card, case_thresholds, members_of, read_test_scores
 from core.models.ensemble import Ensemble
 from core.types import Estimate, Modality
-from train.datasets.cases import patient_keys
+from train.datasets.cases import patient_keys, with_subgroups
 from train.datasets.leakage import with_split
 from train.datasets.manifest import Manifest
-from train.datasets.subgroups import with_subgroups
 
 if TYPE_CHECKING:
     from core.models.architectures import Graph

@@ -22,10 +22,9 @@ from core.models.training_distance import fit_training_distance
 from core.models.weights import state_of
 from core.settings import Settings
 from core.types import Modality
-from train.datasets.cases import Prepared, data_of, prepare, split_for_training
+from train.datasets.cases import Prepared, data_of, prepare, split_for_training, with_subgroups
 from train.datasets.manifest import joined, read_manifest
 from train.datasets.split import model_of_split, split_of_model
-from train.datasets.subgroups import with_subgroups
 from train.fitting import pretrained
 from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
 from train.fitting.feature_cache import FeatureCache, key_of

@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.evaluation.promotion import Overlap, overlap
-from core.evaluation.tables.identifiers import similar_ids, similar_ids_sentence, with_normal_ids, without_nobody
+from core.evaluation.tables.cells import similar_ids, similar_ids_sentence, with_normal_ids, without_nobody
 from core.evaluation.tables.scores import csv_cells
 from core.models.card_cases import NEAR_DUPLICATE_BITS, read_cases
 from core.models.cards import Card

@@ -10,8 +10,13 @@ import numpy as np
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
-from core.evaluation.tables.identifiers import names_nobody, normal_id, similar_ids, similar_ids_sentence
-from core.evaluation.tables.labels import number_of
+from core.evaluation.tables.cells import (
+    names_nobody,
+    normal_id,
+    number_of,
+    similar_ids,
+    similar_ids_sentence,
+)
 from core.evaluation.tables.rjafroc import read_workbook
 from core.evaluation.tables.scores import csv_cells
 

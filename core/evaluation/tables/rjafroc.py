@@ -16,7 +16,7 @@ from openpyxl import Workbook
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import ReaderStudy
-from core.evaluation.tables.identifiers import normal_id
+from core.evaluation.tables.cells import normal_id
 from core.evaluation.tables.workbooks import Sheet, read_sheets, sheet_names
 
 TRUTH, FALSE_POSITIVE, TRUE_POSITIVE = "TRUTH", ("FP", "NL"), ("TP", "LL")

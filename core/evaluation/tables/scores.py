@@ -21,15 +21,7 @@ import pandas as pd
 from scipy.special import expit
 
 from core.errors import InvalidInput, NotFound
-from core.evaluation.tables.identifiers import (
-    names_nobody,
-    normal_id,
-    outer_stripped,
-    similar_ids,
-    similar_ids_sentence,
-    with_normal_ids,
-)
-from core.evaluation.tables.labels import (
+from core.evaluation.tables.cells import (
     BENIGN,
     ILL,
     NEGATIVE,
@@ -38,11 +30,17 @@ from core.evaluation.tables.labels import (
     denies,
     meaning,
     meaning_of_column,
+    names_nobody,
+    normal_id,
     number_of,
+    outer_stripped,
     require_classes,
     require_one_spelling,
     require_positive_apart,
+    similar_ids,
+    similar_ids_sentence,
     spelling,
+    with_normal_ids,
 )
 
 KEYS = ("case", "patient", "label")

@@ -20,7 +20,7 @@ from pathlib import PurePosixPath
 from sqlalchemy import Connection, delete, insert, select
 
 from core.errors import Conflict
-from core.evaluation.tables.labels import require_positive_apart
+from core.evaluation.tables.cells import require_positive_apart
 from core.files import undone_by
 from core.imaging.decoded import Limits
 from core.imaging.picture import read_picture

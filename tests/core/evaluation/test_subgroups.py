@@ -11,7 +11,7 @@ from PIL import Image as Raster
 
 from core.evaluation.statistics.subgroups import subgroups
 from core.evaluation.tables.scores import read_scores
-from train.datasets.subgroups import lesion_size, with_subgroups
+from train.datasets.cases import lesion_size, with_subgroups
 
 
 def drawn(folder: Path, name: str, rows: int, *, side: int = 100) -> str:

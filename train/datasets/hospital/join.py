@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import InvalidInput
-from core.evaluation.tables.identifiers import normal_id
+from core.evaluation.tables.cells import normal_id
 from core.evaluation.tables.workbooks import Sheet, read_sheets
 from core.files import whole_file
 from train.datasets.hospital.columns import KeyColumns, LinkColumns, validation_titles

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from core.evaluation.tables.identifiers import normal_id
+from core.evaluation.tables.cells import normal_id
 
 FILE_SUFFIXES = {".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp"}
 _EXCEL_DAY_ZERO = dt.datetime(1899, 12, 30)  # Excel's serial 1 is 1 January 1900, and it believes in 29 February 1900.
