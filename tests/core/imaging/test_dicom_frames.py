@@ -729,6 +729,6 @@ def test_a_segmented_palette_is_the_same_as_written_out(bits: int, words: str, s
     "words", [[1, 256, 9], [0, 300], [2, 1, 0, 0], [0, 1, 5, 1, 300, 9], [0, 1, 5, 2, 9, 0, 0], [0, 0], [3, 1, 1], []]
 )
 def test_what_is_no_segment_of_a_palette_is_damage(words: list[int]) -> None:
-    from core.imaging.dicom.segmented_palette import segmented_entries
+    from core.imaging.dicom.grey_scale import segmented_entries
 
     assert segmented_entries(np.asarray(words, "<u2").tobytes(), 256) is None
