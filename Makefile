@@ -115,7 +115,8 @@ $(RUN_STAMP): requirements.txt requirements.lock | $(PY)
 	@touch $@
 
 # The lock without its hashes is a constraint: no tool of the tests changes what the product runs on.
-$(DEV_STAMP): requirements.txt requirements.lock requirements-dev.txt requirements-mlflow.txt requirements-cluster.txt | $(RUN_STAMP)
+$(DEV_STAMP): requirements.txt requirements.lock requirements-dev.txt requirements-mlflow.txt requirements-openvino.txt \
+  requirements-cluster.txt | $(RUN_STAMP)
 	@$(PIP) -r requirements-dev.txt -c <(sed -n '/^[a-z0-9]/s/ \\$$//p' requirements.lock)
 	@touch $@
 

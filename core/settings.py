@@ -80,6 +80,7 @@ class Settings:
         where there is memory for it.
     worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
     models_at_start: the live models are loaded at the start, in the background; else when a reader first asks.
+    openvino: after that, each goes on with OpenVINO where it is installed, equal and faster here.
     compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
     data_root: the folder below which an administrator may name folders of pictures to train on; empty for none.
     public_url: the address that people type, https://host, which the identity provider sends them back to.
@@ -133,6 +134,7 @@ class Settings:
     ray_gpus: NonNegativeInt = 0
     serving: Serving = "auto"
     models_at_start: Switch = True
+    openvino: Switch = False
     compute_ahead: Switch = True
     worklist_triage: Triage = "off"
     data_root: str = ""

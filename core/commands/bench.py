@@ -99,13 +99,59 @@ def explanation_lines(rounds: int) -> list[str]:
     return lines
 
 
+ENGINES = ("ultrasound-fusion", "ultrasound-efficientnet_lite0", "mammography-efficientnet_lite0-rsna")
+ENGINE_AIM = 1.1
+
+
+def engine_lines(rounds: int) -> list[str]:
+    """In float32, one image: prediction with all maps by TensorFlow and on OpenVINO, against either's bare forward."""
+    import tensorflow as tf
+
+    from core.models.cards import read_card
+    from core.models.openvino_engine import engine_name
+    from core.settings import Settings
+
+    lines = [f"float32, one image, TensorFlow {tf.__version__} and {engine_name()}, median of {rounds} rounds:"]
+    for model_id in ENGINES:
+        seconds = interleaved(_engines(read_card(Settings().weights_dir / model_id)), rounds)
+        alone, whole = (min(value for name, value in seconds.items() if name.startswith(of)) for of in ("fo", "wi"))
+        lines.append(f"  {model_id}")
+        lines += [f"    {name:<42}{1000 * value:8.1f} ms   x {value / alone:5.2f}" for name, value in seconds.items()]
+        aim = f"aim {ENGINE_AIM} x: {'met' if whole <= ENGINE_AIM * alone else 'missed'}"
+        lines.append(f"    {'the faster with maps to the faster alone':<53}   x {whole / alone:5.2f}   {aim}")
+    return lines
+
+
+def _engines(card: Card) -> dict[str, Callable[[], object]]:
+    import tensorflow as tf
+
+    from core.models.inference import built_graph, explained
+    from core.models.openvino_engine import compiled_by_openvino, on_openvino
+
+    model, maps = (graph := built_graph(card, "float32")).model, tuple(graph.maps.values())
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    bare = tf.function(lambda squares: model(squares, training=False), input_signature=[spec])
+    theirs, _ = compiled_by_openvino(model)
+    ours, on_theirs = explained(model, maps), on_openvino(model, maps)
+    square = np.random.default_rng(0).random((1, *model.input_shape[1:])).astype(np.float32)
+    tensor = tf.constant(square)
+    return {
+        "forward alone, TensorFlow": lambda: bare(tensor).numpy(),
+        "forward alone, OpenVINO": lambda: theirs({0: square}),
+        "with all maps, TensorFlow": lambda: [cam.numpy() for cam in ours(tensor)[1]],
+        "with all maps, backbone on OpenVINO": lambda: [cam.numpy() for cam in on_theirs(tensor)[1]],
+    }
+
+
 SECTIONS: dict[str, Callable[[int], list[str]]] = {
     "explanations": explanation_lines,
+    "engines": engine_lines,
     "reading": reading_lines,
     "evaluation": evaluation_lines,
 }
 TITLES = {
     "explanations": "Prediction and heat maps",
+    "engines": "Engines",
     "reading": "Reads, and images together",
     "evaluation": "Comparison of 24 scorers",
 }

@@ -24,6 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from core.models.architectures import Graph
 from core.models.calibration import log_odds
 from core.models.cards import Card
 from core.models.device import DEVICE
@@ -44,21 +45,11 @@ _BUILDING = threading.Lock()
 class LoadedModel:
     """A fitted model, in memory and warmed up. `core.models.loaded` makes it once a process and shares it.
 
-    n_bytes: of its weights, float32.
+    n_bytes: of its weights, float32; twice where another engine has them, too.
     """
 
     def __init__(self, card: Card) -> None:
-        entry = architecture(card.architecture)
-        outputs = 1 if len(card.classes) == 2 else len(card.classes)
-        with on_device(), _BUILDING:
-            before = keras.config.dtype_policy()
-            keras.config.set_dtype_policy(compute_policy())
-            try:
-                self.graph = entry.build(side=card.side, channels=card.channels, outputs=outputs, columns=card.columns)
-            finally:
-                keras.config.set_dtype_policy(before)
-        with on_device():
-            load_state(self.graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+        self.graph = built_graph(card, compute_policy())
         self.n_bytes = 4 * self.graph.model.count_params()
         self.card = card
         self.distance = read_training_distance(card)
@@ -67,6 +58,13 @@ class LoadedModel:
         self.device = device_name()
         with on_device():
             self.forward(tf.zeros((1, card.side, card.columns, card.channels)))  # traced now, not at the first patient
+
+    def take_engine(self, graph: Graph, forward: Compiled, name: str) -> None:
+        """From the next image on compute with this, the same network elsewhere. graph: what `forward` is of."""
+        with on_device():
+            forward(tf.zeros((1, *graph.model.input_shape[1:])))
+        self.graph, self.forward, self.n_bytes = graph, forward, 8 * graph.model.count_params()
+        self.device = f"{processor_text()}, float32, {name}"
 
     def read(self, image: Image) -> tuple[Prediction, Explanation]:
         """The calibrated prediction of one image and where the model looked. Raises as `prepared`."""
@@ -159,6 +157,22 @@ class LoadedEnsemble:
         return prediction, answers[self.leading][1]
 
 
+def built_graph(card: Card, policy: str) -> Graph:
+    """The card's network with its weights, its layers computing in this Keras dtype policy. Raises ModelUnavailable."""
+    entry = architecture(card.architecture)
+    outputs = 1 if len(card.classes) == 2 else len(card.classes)
+    with on_device(), _BUILDING:
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            graph = entry.build(side=card.side, channels=card.channels, outputs=outputs, columns=card.columns)
+        finally:
+            keras.config.set_dtype_policy(before)
+    with on_device():
+        load_state(graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+    return graph
+
+
 Reader = LoadedModel | LoadedEnsemble
 """What reads an image."""
 
@@ -174,6 +188,11 @@ def compute_policy() -> str:
     cpu_info = Path("/proc/cpuinfo")
     flags = cpu_info.read_text() if cpu_info.is_file() else ""
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def has_gpu() -> bool:
+    """Whether a GPU computes."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 @lru_cache(maxsize=1)
@@ -240,14 +259,29 @@ def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
 
     With one logit the classes are [against it, for it]: the maps of the first are those of the negated logit.
     """
-    tensors = [model.get_layer(name).output for name in map_layers]
-    backbone = keras.Model(model.input, tensors)
-    head = keras.Model(tensors, model.output)
-    classes = 2 if model.output_shape[1] == 1 else model.output_shape[1]
+    backbone, rest = backbone_of(model, map_layers), after_backbone(model, map_layers)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)])  # type: ignore[untyped-decorator]
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        maps = tf.nest.flatten(backbone(squares, training=False))  # each (n, h, w, k)
+        return rest(tf.nest.flatten(backbone(squares, training=False)))
+
+    compiled: Compiled = forward
+    return compiled
+
+
+def backbone_of(model: keras.Model, map_layers: Sequence[str]) -> keras.Model:
+    """From squares (n, side, side, c) to each layer's maps (n, h, w, k)."""
+    return keras.Model(model.input, [model.get_layer(name).output for name in map_layers])
+
+
+def after_backbone(
+    model: keras.Model, map_layers: Sequence[str]
+) -> Callable[[list[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]:
+    """From the layers' maps to what `explained` answers; not compiled."""
+    head = keras.Model([model.get_layer(name).output for name in map_layers], model.output)
+    classes = 2 if model.output_shape[1] == 1 else model.output_shape[1]
+
+    def rest(maps: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             # Watched here, not the variables: a model with every layer frozen has a gradient all the same.
             tape.watch(maps)
@@ -261,8 +295,7 @@ def explained(model: keras.Model, map_layers: Sequence[str]) -> Compiled:
         features = tf.concat([tf.reduce_mean(tf.cast(one, tf.float32), axis=(1, 2)) for one in maps], axis=1)
         return tf.cast(logits, tf.float32), cams, features
 
-    compiled: Compiled = forward
-    return compiled
+    return rest
 
 
 def fused_map(cams: Sequence[tf.Tensor]) -> tf.Tensor:

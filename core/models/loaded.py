@@ -91,6 +91,13 @@ class LoadedModels:
             return tuple(sha256 for _, sha256 in self._entries)
 
     @property
+    def loaded(self) -> tuple[Any, ...]:
+        """The networks in memory on this thread's device, without those that are being loaded."""
+        with self._lock:
+            here = [entry.network for (device, _), entry in self._entries.items() if device == DEVICE.get()]
+        return tuple(network.result() for network in here if network.done())
+
+    @property
     def is_full(self) -> bool:
         """Whether another network as large as the largest in memory would push one out."""
         with self._lock:

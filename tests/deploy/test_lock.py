@@ -112,7 +112,7 @@ def test_what_the_direct_pins_bring_is_in_the_lock() -> None:
 
 def test_no_tool_of_the_tests_asks_for_another_version_than_the_lock() -> None:
     locked = {entry.name: entry.version for entry in lock()}
-    for file in ("requirements-dev.txt", "requirements-mlflow.txt"):
+    for file in ("requirements-dev.txt", "requirements-mlflow.txt", "requirements-openvino.txt"):
         for pin in pins(file):
             assert pin.specifier.contains(locked.get(key(pin.name), str(pin.specifier)[2:])), pin
 

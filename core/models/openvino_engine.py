@@ -1,0 +1,157 @@
+"""A network's way to its maps on OpenVINO, where a site has installed it and it is faster than TensorFlow here.
+
+OpenVINO (`requirements-openvino.txt`) computes the backbone in float32; the head and Grad-CAM stay TensorFlow's, on the
+maps that come out of it. The choice is by measurement on this machine, a model at a time, after the model can answer.
+The backbone is given as a frozen TensorFlow graph, which OpenVINO reads itself: its converter in Python, which reports
+its use to its makers, is never called.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, TimeoutError
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from core.models.inference import Compiled, LoadedModel, after_backbone, backbone_of, built_graph, explained
+
+log = logging.getLogger(__name__)
+GAIN_LEAST = 1.15
+"""As many times as fast as TensorFlow it must be to take its place: less is lost in what else the machine does."""
+PROBABILITY_DIFFERENCE_MOST, MAP_DIFFERENCE_MOST = 1e-3, 1e-2
+"""From TensorFlow's float32: of a calibrated probability, and of a map as a share of its highest value."""
+ROUNDS = 7
+STEP_SECONDS = 0.1
+
+
+def is_installed() -> bool:
+    """Whether this site has OpenVINO. It is not imported."""
+    return find_spec("openvino") is not None
+
+
+def chosen(model: LoadedModel) -> Iterator[None]:
+    """Leaves the faster engine in the model, in short steps between which the model may answer.
+
+    OpenVINO prepares itself (seconds) on a thread of its own; the measurement is the last step. A model for which it
+    is not faster, not equal or not possible stays as it is, and the log says why.
+    """
+    prepared: Future[tuple[Any, Compiled, Compiled]] = Future()
+    Thread(target=_prepare, args=(model, prepared), name="engine", daemon=True).start()
+    while True:
+        try:
+            graph, ours, theirs = prepared.result(STEP_SECONDS)
+            break
+        except TimeoutError:
+            yield
+        except Exception as error:  # of a library that a site added: the model answers without it
+            log.warning("%s stays on TensorFlow: %s", _name(model), type(error).__name__)
+            return
+    unlike = difference(model, ours, theirs)
+    if unlike:
+        log.warning("%s stays on TensorFlow: %s", _name(model), unlike)
+        return
+    gain = _measured_gain(model, theirs)
+    log.info("%s: OpenVINO is %.2f times as fast as TensorFlow", _name(model), gain)
+    if gain >= GAIN_LEAST:
+        model.take_engine(graph, theirs, engine_name())
+    yield
+
+
+def engine_name() -> str:
+    """As a prediction's device names it: "OpenVINO 2026.4.1"."""
+    import openvino
+
+    return f"OpenVINO {openvino.__version__.partition('-')[0]}"
+
+
+def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
+    """As `core.models.inference.explained`, of a float32 model, with its backbone on OpenVINO's processor plugin."""
+    backbone = backbone_of(model, map_layers)
+    compiled, outputs = compiled_by_openvino(backbone)
+    of_maps = [tf.TensorSpec(tensor.shape, tf.float32) for tensor in backbone.outputs]
+    head = tf.function(after_backbone(model, map_layers), input_signature=[of_maps])
+
+    def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        # A request of its own for each call: threads may ask at once.
+        found = compiled.create_infer_request().infer({0: squares.numpy()})
+        answer: tuple[tf.Tensor, list[tf.Tensor], tf.Tensor] = head([tf.constant(found[output]) for output in outputs])
+        return answer
+
+    return forward
+
+
+def compiled_by_openvino(model: keras.Model) -> tuple[Any, list[Any]]:
+    """A float32 model as OpenVINO runs it, and its outputs in the model's order."""
+    import openvino
+
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    concrete = tf.function(lambda squares: tf.nest.flatten(model(squares, training=False))).get_concrete_function(spec)
+    frozen = convert_variables_to_constants_v2(concrete)
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.pb"
+        path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+        compiled = core.compile_model(
+            core.read_model(path), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        )
+    by_name = {name.partition(":")[0]: output for output in compiled.outputs for name in output.names}
+    return compiled, [by_name[tensor.name.partition(":")[0]] for tensor in frozen.outputs]
+
+
+def difference(model: LoadedModel, ours: Compiled, theirs: Compiled) -> str:
+    """How two engines disagree about one square of noise, in words; "" where within the bounds above."""
+    square = tf.constant(_square(model))
+    (logits, maps, _), (their_logits, their_maps, _) = ours(square), theirs(square)
+    calibrated: Callable[[np.ndarray], np.ndarray] = model.card.calibration.probabilities
+    apart = float(np.abs(calibrated(logits.numpy()) - calibrated(their_logits.numpy())).max())
+    if not apart <= PROBABILITY_DIFFERENCE_MOST:
+        return f"probabilities differ by {apart:.2g}"
+    for own, their in zip(maps, their_maps, strict=True):
+        apart = float(np.abs(own.numpy() - their.numpy()).max() / max(float(own.numpy().max()), 1e-12))
+        if not apart <= MAP_DIFFERENCE_MOST:
+            return f"a map differs by {apart:.2g} of its highest value"
+    return ""
+
+
+def _prepare(model: LoadedModel, prepared: Future[tuple[Any, Compiled, Compiled]]) -> None:
+    try:
+        graph = built_graph(model.card, "float32")
+        layers = tuple(graph.maps.values())
+        prepared.set_result((graph, explained(graph.model, layers), on_openvino(graph.model, layers)))
+    except BaseException as error:
+        prepared.set_exception(error)
+
+
+def _measured_gain(model: LoadedModel, theirs: Compiled) -> float:
+    """Medians of interleaved calls with one image, TensorFlow's as this machine computes now over OpenVINO's."""
+    square, seconds = tf.constant(_square(model)), {model.forward: [0.0], theirs: [0.0]}
+    for taken in seconds.values():
+        taken.clear()
+    for forward in seconds:
+        forward(square)
+    for _ in range(ROUNDS):
+        for forward, taken in seconds.items():
+            began = time.perf_counter()
+            forward(square)[0].numpy()
+            taken.append(time.perf_counter() - began)
+    ours, of_theirs = (float(np.median(taken)) for taken in seconds.values())
+    return ours / of_theirs
+
+
+def _square(model: LoadedModel) -> np.ndarray:
+    card = model.card
+    return np.random.default_rng(0).random((1, card.side, card.columns, card.channels)).astype(np.float32)
+
+
+def _name(model: LoadedModel) -> str:
+    return f"{model.card.model_id} {model.card.weights_sha256[:8]}"

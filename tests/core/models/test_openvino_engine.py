@@ -1,0 +1,168 @@
+"""OpenVINO in TensorFlow's place: the same answers, taken only where it is equal and faster, and never in the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.models.cards import read_card
+from core.settings import REPOSITORY, Settings
+from core.types import Image, Modality
+
+PIXELS = np.random.default_rng(7).random((300, 400)).astype(np.float32)
+IMAGE = Image(PIXELS, "5e" * 32, Modality.ULTRASOUND)
+
+
+@pytest.fixture(scope="module")
+def float32() -> Iterator[None]:
+    """As a processor without bfloat16: what is compared is the engine."""
+    from core.models import inference
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "compute_policy", lambda: "float32")
+        yield
+
+
+def loaded(model_id: str) -> Any:
+    from core.models.inference import LoadedModel
+
+    return LoadedModel(read_card(REPOSITORY / "weights" / model_id))
+
+
+def after(model: Any) -> Any:
+    from core.models.openvino_engine import chosen
+
+    for _ in chosen(model):
+        pass
+    return model
+
+
+@pytest.mark.parametrize("model_id", ["ultrasound-cnn", "mammography-efficientnet_lite0-rsna"])
+def test_probabilities_maps_and_distance_are_tensorflows(
+    float32: None, monkeypatch: pytest.MonkeyPatch, model_id: str
+) -> None:
+    from core.models import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "_measured_gain", lambda *_: openvino_engine.GAIN_LEAST)
+    model, image = loaded(model_id), replace(IMAGE, modality=Modality(model_id.partition("-")[0]))
+    n_bytes, (own, own_map) = model.n_bytes, model.read(image)
+    their, their_map = after(model).read(image)
+    assert their.device == f"{own.device}, {openvino_engine.engine_name()}" and model.n_bytes == 2 * n_bytes
+    assert their.probabilities == pytest.approx(own.probabilities, abs=1e-3)
+    assert their.training_distance == pytest.approx(own.training_distance, abs=1e-3)
+    for branch, values in own_map.maps.items():
+        np.testing.assert_allclose(their_map.maps[branch], values, atol=0.01 * values.max())
+
+
+def test_several_images_at_once_are_answered_as_one_by_one(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.models import openvino_engine
+    from core.models.prepared import prepared
+
+    monkeypatch.setattr(openvino_engine, "_measured_gain", lambda *_: 9.0)
+    model = after(loaded("ultrasound-cnn"))
+    images = [replace(IMAGE, pixels=PIXELS * share) for share in (1, 0.7, 0.4)]
+    together = model.read_prepared([prepared(model.card, image) for image in images])
+    for image, (prediction, _) in zip(images, together, strict=True):
+        assert prediction.probabilities == pytest.approx(model.read(image)[0].probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize(("gain", "is_taken"), [(1.1499, False), (1.15, True)])
+def test_it_is_taken_from_the_bound_on(
+    float32: None, monkeypatch: pytest.MonkeyPatch, gain: float, is_taken: bool
+) -> None:
+    from core.models import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "_measured_gain", lambda *_: gain)
+    model = after(loaded("ultrasound-cnn"))
+    assert ("OpenVINO" in model.device) == is_taken
+
+
+def test_an_engine_that_answers_otherwise_is_refused(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    from core.models import openvino_engine
+
+    model = loaded("ultrasound-cnn")
+
+    def engine(surer: float = 1.0, brighter: float = 1.0) -> Any:
+        def forward(squares: Any) -> Any:
+            logits, maps, features = model.forward(squares)
+            return logits * surer, [one * brighter for one in maps], features
+
+        return forward
+
+    def refused(**other: float) -> str:
+        return openvino_engine.difference(model, model.forward, engine(**other))
+
+    most = openvino_engine.MAP_DIFFERENCE_MOST
+    assert refused(brighter=1 + 0.99 * most) == ""
+    assert refused(brighter=1 + 1.01 * most).startswith("a map")
+    logits = model.forward(tf.constant(openvino_engine._square(model)))[0].numpy()
+    of = model.card.calibration.probabilities
+    apart = float(np.abs(of(logits) - of(logits * 1.5)).max())
+    assert apart > openvino_engine.PROBABILITY_DIFFERENCE_MOST
+    for bound, words in ((apart * 1.01, ""), (apart * 0.99, "probabilities")):
+        monkeypatch.setattr(openvino_engine, "PROBABILITY_DIFFERENCE_MOST", bound)
+        assert refused(surer=1.5).startswith(words) and bool(refused(surer=1.5)) == bool(words)
+    assert refused(surer=float("nan")).startswith("probabilities")
+
+
+def test_the_gain_is_tensorflows_time_over_the_others(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from core.models import openvino_engine
+
+    model, clock = loaded("ultrasound-cnn"), [0.0]
+    forward = model.forward
+
+    def slower(squares: Any) -> Any:
+        clock[0] += 1.5
+        return forward(squares)
+
+    def faster(squares: Any) -> Any:
+        clock[0] += 0.5
+        return forward(squares)
+
+    model.forward = slower
+    monkeypatch.setattr(openvino_engine, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert openvino_engine._measured_gain(model, faster) == pytest.approx(3)
+
+
+def test_where_it_fails_the_model_stays_as_it_is_and_the_log_says_so(
+    float32: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from core.models import openvino_engine
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("an operation is unknown")
+
+    monkeypatch.setattr(openvino_engine, "on_openvino", fails)
+    model = loaded("ultrasound-cnn")
+    forward = model.forward
+    after(model)
+    assert model.forward is forward and "ultrasound-cnn" in caplog.text and "TensorFlow: RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize(("is_wanted", "is_there"), [(False, True), (True, True), (True, False)])
+def test_the_service_asks_for_it_only_where_the_site_wants_it_and_has_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_wanted: bool, is_there: bool
+) -> None:
+    from core.models import openvino_engine
+    from core.models.inference import LoadedModel
+    from core.models.loaded import MODELS
+    from core.serving import service
+
+    asked: list[object] = []
+    monkeypatch.setattr(openvino_engine, "chosen", lambda model: iter(asked.append(model) or [None]))
+    monkeypatch.setattr(openvino_engine, "is_installed", lambda: is_there)
+    monkeypatch.setattr(service, "live_cards", lambda settings: [read_card(REPOSITORY / "weights" / "ultrasound-cnn")])
+    settings = replace(Settings.from_environment(), openvino=is_wanted, models_at_start=True)
+    with caplog.at_level(logging.WARNING):
+        list(service.warmed(settings))
+    assert asked == [one for one in MODELS.loaded if isinstance(one, LoadedModel)] * (is_wanted and is_there)
+    assert ("requirements-openvino.txt" in caplog.text) == (is_wanted and not is_there)
