@@ -21,6 +21,7 @@ SOURCES = sorted(
 WITH_TENSORFLOW = (
     "core/models/architectures/",
     "core/models/inference.py",
+    "core/models/openvino_engine.py",
     "core/models/outline_inference.py",
     "train/fitting/",
     "core/commands/bench.py",
