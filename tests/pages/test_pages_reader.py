@@ -14,6 +14,7 @@ from record_site import signed_in
 from core.models.cards import Card
 from core.reading import second_read
 from core.records import site_settings
+from core.records.archives.identity import identity_of
 from core.records.database import tables
 from core.records.database.db import open_database
 from core.records.people import accounts
@@ -459,6 +460,11 @@ def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_
     retained = studies.load_study(opened_site.db, opened_site.one, row.id).images[0].image
     assert (retained.laterality, retained.modality, retained.modality_source) == ("R", Modality.ULTRASOUND, "reader")
     assert not good.exists()
+    with opened_site.db.read() as connection:
+        known = identity_of(connection, opened_site.db.site_key, row.id)
+    assert known is not None and known.study["StudyInstanceUID"] == "1.2.3", (
+        "what the file calls itself, also read again"
+    )
 
 
 def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_before_a_picture_is_drawn(
@@ -542,7 +548,8 @@ class FakeIntake:
             return (Intake(name, "", None, "Not a picture."),)
         pixels = np.random.default_rng(1).random((48, 64), dtype=np.float32)
         source = "argument" if modality else "unknown"
-        return (Intake(name, "1" * 64, Image(pixels, "1" * 64, modality=modality, modality_source=source), None),)
+        image = Image(pixels, "1" * 64, modality=modality, modality_source=source)
+        return (Intake(name, "1" * 64, image, None, {"StudyInstanceUID": "1.2.3"} if rest["with_source"] else {}),)
 
 
 def test_a_study_is_not_saved_while_the_kind_of_a_picture_is_unknown(
