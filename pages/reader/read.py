@@ -36,11 +36,14 @@ from pages.reader.parts import (
     study_report,
     study_tools,
 )
+from pages.reader.parts.readiness import show_readiness
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
-    st.subheader("Your first impression", anchor=False)
     second_read.compute_ahead(database(), study)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Your first impression", anchor=False)
+        show_readiness(study)
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
         if st.button("Look without reading", icon=":material/visibility:"):
@@ -71,6 +74,8 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str],
             with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
+        second_read.compute_ahead(database(), study)
+        show_readiness(study)
         return []
     for sentence in second_read.no_opinions(settings(), [stored.image for stored in study.images]).values():
         st.info(plain(sentence), icon=":material/info:")

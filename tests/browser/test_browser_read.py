@@ -161,6 +161,8 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     assert not page.get_by_role("button", name="Show second read").count()
 
     fits(page)
+    page.get_by_text("Second read: ready", exact=True).wait_for()
+    fits(page)
     give_impressions(page, birads, "Save first impression")
     fits(page)
     assert "Probability of malignancy" not in shown_text(page)
@@ -209,6 +211,9 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
         test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm",
         test_data / "data/dicom/wrong_modality/ct_small.dcm",
     ]
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    page.reload()
     begin_study(page, files, "Case <b>one</b> $x$ :smile:")
     words = shown_text(page)
     assert "1 file was refused. The other one stays." in words
@@ -217,6 +222,11 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
     page.get_by_role("radio", name="Left").click()
     settled(page)
     save_study(page)
+    page.get_by_text("Second read: ready", exact=True).wait_for()
+    settled(page)
+    n_before = len(sent)
+    page.wait_for_timeout(3000)
+    assert n_before and len(sent) == n_before, "nothing is looked at again once the second read is ready"
     assert "Case <b>one</b> $x$ :smile:" in shown_text(page)
 
     report = read_to_the_end(page, {"Left breast": "4A"}, MODELS["ultrasound"])

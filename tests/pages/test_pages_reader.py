@@ -13,6 +13,7 @@ from record_site import signed_in
 
 from core.models.cards import Card
 from core.reading import second_read
+from core.reading.second_read import Readiness, Stage
 from core.records import site_settings
 from core.records.archives.identity import identity_of
 from core.records.database import tables
@@ -69,6 +70,29 @@ def test_before_the_first_impression_nothing_of_the_ai_can_be_seen_or_asked_for(
     assert "Your first impression" in words
     assert not tab.has("Show second read")
     assert not [word for word in OF_THE_AI if word in words]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Readiness(Stage.WARMING), "models warming up"), (Readiness(Stage.QUEUED, 3), "place 3 in the queue"),
+        (Readiness(Stage.COMPUTING), "being computed"), (Readiness(Stage.SEALED), "ready"),
+        (Readiness(Stage.ON_REQUEST), "models ready"),
+    ],
+)  # fmt: skip
+def test_how_far_the_second_read_is_stands_beside_its_button_until_it_is_shown(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, found: Readiness, words: str
+):
+    release(opened_site.weights, "ultrasound-fusion")
+    monkeypatch.setattr(second_read, "readiness", lambda study_id, tasks: found)
+    study = store(opened_site)
+    shown = f"Second read: {words}</p>"
+    before = tab.open("reader/read", study).text
+    assert shown in before and not [word for word in OF_THE_AI if word in before]
+    first_read(opened_site, study)
+    assert shown in tab.settled().text
+    assert "Second read:" not in tab.press("Show second read").text
+    assert "Second read:" not in tab.open("reader/read", store(opened_site, images=[picture(modality=None)])).text
 
 
 def test_the_suspicion_follows_the_category_until_the_reader_moves_it(opened_site: PageSite, tab: Tab):
