@@ -140,7 +140,7 @@ def conclude(
         proposals = {**second_read.proposals_of(settings(), study, answers), **outlines}
         assessment(person, study, mine[0] if mine else None, button="Save final assessment", proposals=proposals)
     others = [read for read in known if read.person_id != person.id]
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="sr-others"):
         lines = [
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
             for breast, categories in row.disagreement.items()
@@ -148,9 +148,9 @@ def conclude(
         if lines:
             st.markdown("  \n".join(lines), width="stretch")
         impressions.offer_earlier(others)
-    for read in impressions.last_reads(others):
-        impressions.show_read(read, whose=read.person_name)
-    if any(read.kind == "final" for read in known):
+    impressions.show_others(others)
+    is_undecided = is_arbiter and not own_final  # of two who disagree no report is made while a third is deciding
+    if any(read.kind == "final" for read in known) and not is_undecided:
         study_report.offer(person, study, answers, known)
         study_tools.archive_results(person, study.row.id)
     if own_final:
