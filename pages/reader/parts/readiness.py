@@ -28,7 +28,7 @@ def show_readiness(study: StoredStudy) -> None:
     look(study.row.id, tasks, found)
 
 
-def words_of(found: Readiness) -> str:
+def stage_text(found: Readiness) -> str:
     """The line, without its head."""
     return f"place {found.place} in the queue" if found.stage is Stage.QUEUED else found.stage.value
 
@@ -37,6 +37,6 @@ def _look(study_id: str, tasks: Sequence[Task], before: Readiness) -> None:
     """before: as it was when the page was drawn. Once it is settled, one run of the page ends the looking."""
     require("record_first_read", is_activity=False)
     now = second_read.readiness(study_id, tasks)
-    st.html(f'<p class="sr-soft sr-ready" role="status">Second read: {words_of(now)}</p>')
+    st.html(f'<p class="sr-soft sr-ready" role="status">Second read: {stage_text(now)}</p>')
     if now.is_settled and not before.is_settled:
         st.rerun()
