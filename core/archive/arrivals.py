@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, or_, select, update
 
 from core.archive import pushed
 from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
 from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, InvalidInput
 from core.files import temporary_folder, temporary_parent
-from core.imaging.dicom.source import DISPLAY, OF_INSTANCE, OF_STUDY, is_uid
+from core.imaging.dicom.source import is_uid
 from core.imaging.intake import Intake, keyed_hash, read_study
 from core.imaging.picture import on_one_scale
 from core.reading.new_studies import NewPicture, NewStudy, require_settled
@@ -36,7 +36,7 @@ from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Le
 from core.records.reads.rows import in_worklist
 from core.records.reads.studies import create_study
 from core.settings import MIB, Settings
-from core.types import SIDE_NOT_STATED
+from core.types import SIDE_NOT_STATED, Image
 
 log = logging.getLogger(__name__)
 
@@ -392,10 +392,10 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
     for intake in intakes:
         if intake.image is None:
             refusals.append(intake.refused or "It could not be read.")
+        elif not intake.source:
+            refusals.append("It does not name its study, series and object, so no result could refer to it.")
         elif intake.image.exam_hash != exam_hash:
             refusals.append("The archive sent an image of another study than it was asked for.")
-        elif not intake.source:
-            refusals.append("It is no DICOM file.")
         elif intake.image.modality is None:
             refusals.append("Nothing says what kind of picture it is. Upload it by hand and choose its kind.")
         else:
@@ -405,9 +405,7 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
 
 def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
     """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
-    first = intakes[0].source
-    instances = {intake.sha256: {key: intake.source[key] for key in (*OF_INSTANCE, DISPLAY)} for intake in intakes}
-    return SourceIdentity({key: first[key] for key in OF_STUDY}, instances)
+    return SourceIdentity.from_sources({intake.sha256: intake.source for intake in intakes})
 
 
 def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: SourceIdentity) -> tuple[str, bool]:
@@ -422,28 +420,52 @@ def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: Sou
     require_settled(NewStudy(name, pictures))
     row = lease.row
 
-    def add_identity(connection: Connection, study_id: str) -> None:
+    def add_identity(connection: Connection, study_id: str, found: SourceIdentity = identity) -> None:
         record_identity(
-            connection, db.site_key, study_id,
-            archive_id=row.archive_id, exam_hash=row.exam_hash, identity=identity,
-        )  # fmt: skip
+            connection, db.site_key, study_id, archive_id=row.archive_id, exam_hash=row.exam_hash, identity=found
+        )
 
     with db.begin() as connection:
-        there = _study_of_files(connection, [image.sha256 for image in images])
-        if there is not None:
-            add_identity(connection, there)
-            return there, False
+        uploaded = _uploaded_before(connection, db.site_key, row.exam_hash, images, identity)
+        if uploaded is not None:
+            add_identity(connection, *uploaded)
+            return uploaded[0], False
     actor = ProcessActor(row.asked_by, row.created_by)
     return create_study(db, actor, display_name=name, images=images, also=add_identity), True
 
 
-def _study_of_files(connection: Connection, sha256s: Sequence[str]) -> str | None:
-    """A study without an identity that has one of these very files: somebody uploaded it before."""
-    image, source = tables.image, tables.source_identity
+def _uploaded_before(
+    connection: Connection, site_key: bytes, exam_hash: str, images: Sequence[Image], identity: SourceIdentity
+) -> tuple[str, SourceIdentity] | None:
+    """The oldest study that somebody uploaded of this exam, and what the images of both are called; None without one.
+
+    It has one of these very files, or one of these objects of this patient, as an archive that changes what it stores
+    gives back.
+    """
+    image, source, study = tables.image.c, tables.source_identity.c, tables.study.c
+    from_archive = select(source.study_id).where(source.archive_id.is_not(None))
+    has_file = select(image.study_id).where(image.sha256.in_([one.sha256 for one in images]))
+    patients = {one.patient_hash for one in images if one.patient_hash}
+    of_exam = select(source.study_id).where(source.exam_hash == exam_hash)
+    is_of_patient = study.id.in_(of_exam) & study.patient_hash.in_(patients)
     query = (
-        select(image.c.study_id)
-        .join_from(image, tables.study, image.c.study_id == tables.study.c.id)
-        .where(image.c.sha256.in_(sha256s), in_worklist(), image.c.study_id.not_in(select(source.c.study_id)))
-        .order_by(tables.study.c.created_at)
+        select(study.id, study.id.in_(has_file).label("has_file"))
+        .where(in_worklist(), study.id.not_in(from_archive), or_(study.id.in_(has_file), is_of_patient))
+        .order_by(study.created_at)
     )
-    return connection.execute(query.limit(1)).scalar_one_or_none()
+    for row in connection.execute(query):
+        of_upload = identity_of(connection, site_key, row.id)
+        same = {} if of_upload is None else _same_objects(of_upload, identity)
+        if row.has_file or same:
+            return row.id, SourceIdentity(identity.study, {**same, **identity.instances})
+    return None
+
+
+def _same_objects(uploaded: SourceIdentity, fetched: SourceIdentity) -> dict[str, Mapping[str, str]]:
+    """Those of the uploaded instances that are objects of the archive, of the same size: marks lie in its pixels."""
+    there = {_object(tags) for tags in fetched.instances.values()}
+    return {sha: tags for sha, tags in uploaded.instances.items() if _object(tags) in there}
+
+
+def _object(tags: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(tags[keyword] for keyword in ("SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Rows", "Columns"))

@@ -157,9 +157,10 @@ def originals(db: Database, study_id: str, folder: Path) -> list[Path]:
 
 
 def _instances(identity: SourceIdentity) -> list[FoundInstance]:
+    objects = {tags["SOPInstanceUID"]: tags for tags in identity.instances.values()}  # one may be here as two files
     return [
-        FoundInstance(tags["SeriesInstanceUID"], tags["SOPInstanceUID"], tags["SOPClassUID"], tags["Modality"])
-        for tags in identity.instances.values()
+        FoundInstance(tags["SeriesInstanceUID"], uid, tags["SOPClassUID"], tags["Modality"])
+        for uid, tags in objects.items()
     ]
 
 

@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar
@@ -52,14 +52,21 @@ _TOO_COSTLY = (
 
 
 def decode(
-    source: bytes | Path, kind: str, *, limits: Limits, frame: int, window: int | None, with_source: bool = False
+    source: bytes | Path,
+    kind: str,
+    *,
+    limits: Limits,
+    frame: int,
+    window: int | None,
+    source_tags: Sequence[str] = (),
 ) -> Decoded:
     """The picture in `source`; raises `UnreadableImage` with the child's sentence, or ours when the child was stopped.
 
-    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content. with_source: fill `Decoded.source`, which
-    only a DICOM file has.
+    kind: "DICOM", "PNG", "JPEG", "TIFF" or "WebP", as found in the content. source_tags: keywords that `Decoded.source`
+    is to have, which only a DICOM file that names its object fills.
     """
-    request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits), "with_source": with_source}
+    request = {"kind": kind, "frame": frame, "window": window, "limits": asdict(limits)}
+    request["source_tags"] = [*source_tags]
     (answer, pixels), ended = ask_child(
         "core.imaging.decode_process", request, source, limits, lambda pipe: _receive(pipe, limits)
     )
@@ -235,10 +242,10 @@ def answer_here(request: dict[str, Any], stream: BinaryIO) -> tuple[dict[str, An
     if request.get("is_all"):
         return _next_frame(request, stream)
     decoded = _decode_here(request, stream)
-    if request["with_source"]:
-        from core.imaging.dicom.source import DISPLAY, read_display, read_source_tags  # pydicom loads only where needed
+    if request["source_tags"]:
+        from core.imaging.dicom.source import source_of  # pydicom loads only where needed
 
-        decoded.source = {**read_source_tags(stream), DISPLAY: read_display(stream)}
+        decoded.source = source_of(stream, request["source_tags"])
     pixels = np.ascontiguousarray(decoded.pixels, "<f4")
     facts = {name: getattr(decoded, name) for name in Decoded.__slots__ if name != "pixels"}
     facts["windows"] = [asdict(window) for window in decoded.windows]

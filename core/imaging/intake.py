@@ -19,6 +19,7 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decode_process import decode, decode_frames
 from core.imaging.decoded import Decoded, Limits, clean_text, frame_warning
+from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY, OF_UPLOAD
 from core.imaging.picture import colour_share, in_colours_of, on_one_scale, png_of
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
 from core.imaging.suitability import Look, look_at
@@ -40,8 +41,8 @@ class Intake:
     """What became of one file: an image, or the sentence why it was refused.
 
     name: as given; members of a zip are "a.zip/member". It is for the person who chose the file, never for a log.
-    sha256: of the file's bytes, hex; "" when they could not be read. source: whose and which object a DICOM file is
-    (`core.imaging.dicom.source`), only where it was asked for; to be sealed, so its `repr` is empty.
+    sha256: of the file's bytes, hex; "" when they could not be read. source: which object a DICOM file is, and from an
+    archive whose (`core.imaging.dicom.source`), only where it was asked for; to be sealed, so its `repr` is empty.
     """
 
     name: str
@@ -60,7 +61,7 @@ class _Request:
     frame: int
     window: int | None
     site_key: bytes
-    with_source: bool = False
+    source_tags: tuple[str, ...] = ()
     with_frames: bool = False
 
 
@@ -73,16 +74,18 @@ def read_upload(
     frame: int = 0,
     window: int | None = None,
     site_key: bytes = b"",
+    with_source: bool = False,
     with_frames: bool = False,
 ) -> tuple[Intake, ...]:
     """One Intake for a picture, one a member for a zip; never raises for a bad file.
 
     modality: what the person says it is; a DICOM's tags win. frame: of a multi-frame file, from 0. window: which of
     the file's windows, from 0 (None: the first). site_key: keys `Image.patient_hash` and `Image.exam_hash`; without it
-    there are none. with_frames: fill `Image.frames`. Pictures of a zip may be of several studies, so their guessed
-    bits are not settled together here.
+    there are none. with_source: fill `Intake.source` with `OF_UPLOAD`. with_frames: fill `Image.frames`. Pictures of a
+    zip may be of several studies, so their guessed bits are not settled together here.
     """
-    request = _Request(settings, modality, frame, window, site_key, with_frames=with_frames)
+    source_tags = OF_UPLOAD if with_source else ()
+    request = _Request(settings, modality, frame, window, site_key, source_tags, with_frames)
     return tuple(_read_all(_expand(data, name, settings), request))
 
 
@@ -103,10 +106,11 @@ def read_study(
 
     progress: called with (files done, files known so far) from the calling thread. decoded: the same with the number of
     each file, from 0, and what it holds, while others are still being decoded; a picture whose bits are a guess
-    (`Image.guessed_bits`) may still change its scale. with_source: fill `Intake.source`; a DICOM file that does not
-    name what it is is refused then. with_frames: fill `Image.frames`.
+    (`Image.guessed_bits`) may still change its scale. with_source: fill `Intake.source` with `OF_STUDY` and
+    `OF_INSTANCE`, which name the patient. with_frames: fill `Image.frames`.
     """
-    request = _Request(settings, modality, frame, window, site_key, with_source, with_frames)
+    source_tags = (*OF_STUDY, *OF_INSTANCE) if with_source else ()
+    request = _Request(settings, modality, frame, window, site_key, source_tags, with_frames)
     files = [file for path in paths for file in _files_of(path)]
     sources = (source for path, name in files for source in _expand(path, name, settings))
 
@@ -189,7 +193,7 @@ def _read_one(source: _Source, request: _Request) -> Intake:
         kind = _require_kind(_head(source.data))
         decoded = decode(
             source.data, kind, limits=Limits.of(request.settings), frame=request.frame, window=request.window,
-            with_source=request.with_source and kind == "DICOM",
+            source_tags=request.source_tags if kind == "DICOM" else (),
         )  # fmt: skip
         image = _finish(decoded, sha256, request)
         if request.with_frames and image.n_frames > 1:

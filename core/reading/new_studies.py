@@ -11,10 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from core.errors import InvalidInput
 from core.imaging.intake import Intake
 from core.imaging.picture import on_one_scale
+from core.records.archives.identity import record_uploaded
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
 from core.records.reads.studies import create_study, tidy_name
@@ -160,6 +162,7 @@ def save(db: Database, actor: Actor, new: Sequence[NewStudy]) -> Iterator[str]:
             display_name=study.display_name,
             images=on_one_scale([picture.image for picture in study.pictures]),
             confirmed=doubts(intakes).questions,
+            also=partial(record_uploaded, db.site_key, {one.sha256: one.source for one in intakes if one.source}),
         )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 
 from core.errors import AppError, ModelUnavailable
@@ -46,12 +48,48 @@ Answer = tuple[str, Prediction, Explanation]
 Work = Sequence[tuple[Card, StoredImage]]
 """Which models are to read which images."""
 
+Task = tuple[str, str, int, str | None, str | None, Modality | None]
+"""Weights and image, with all of it that a reader can correct: an answer to what it was before is none."""
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """What was asked for ahead of one study: task -> the key of its answer, "" as long as it is being prepared or where
+    it was refused. n_begun: threads that prepare."""
+
+    keys: dict[Task, str] = field(default_factory=dict)
+    n_begun: int = 0
+
+
 _AHEAD_MOST = 256
 _AHEAD_LOCK = threading.Lock()
-_AHEAD: dict[str, None] = {}
-"""The last studies that the models were asked about ahead: a page is drawn anew at every click."""
+_AHEAD: dict[str, _Ahead] = {}
+"""Of the last studies that the models were asked about ahead: a page is drawn anew at every click."""
 _SHADOWS = threading.Lock()
 """One study after the other: nobody waits for shadow models, and they must not slow down those who read."""
+
+
+class Stage(Enum):
+    """How far the second read of a study is, before anybody may see it."""
+
+    WARMING = "models warming up"
+    QUEUED = "place in the queue"
+    COMPUTING = "being computed"
+    SEALED = "ready"
+    ON_REQUEST = "models ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """place: from 1, in the queue, counted in images; 0 where nothing of others goes before."""
+
+    stage: Stage
+    place: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it stays so until the reader asks."""
+        return self.stage in (Stage.SEALED, Stage.ON_REQUEST)
 
 
 def read_image(
@@ -125,27 +163,59 @@ def compute_ahead(db: Database, study: StoredStudy) -> threading.Thread | None:
     """Have the models read while the reader forms a first impression, so that their answers are there once asked for.
 
     What they say lies in the memory of whatever computes and nowhere else: nothing is recorded or told before `ask`
-    asks for it. Once a study; None where the site does not want it or there is nothing to do.
+    asks for it. Each image as it is read now (side, view, frame) once; None where the site does not want it or there is
+    nothing to do.
     """
     site = current(db)
     work = unanswered(site, study, []) if site.compute_ahead and not study.pixels_removed_at else []
     with _AHEAD_LOCK:
-        if not work or study.row.id in _AHEAD:
+        ahead = _AHEAD.get(study.row.id, _Ahead())
+        work = [one for one in work if _task(*one) not in ahead.keys]
+        if not work:
             return None
-        _AHEAD[study.row.id] = None
+        _AHEAD[study.row.id] = ahead
+        ahead.keys.update({_task(*one): "" for one in work})
+        ahead.n_begun += 1
         while len(_AHEAD) > _AHEAD_MOST:
             _AHEAD.pop(next(iter(_AHEAD)))
 
     def prepare_all() -> None:
         try:
             for card, stored in work:
-                inference().ahead(card, stored.image)
+                ahead.keys[_task(card, stored)] = inference().ahead(card, stored.image)
         except Exception as error:  # a thread's outermost loop; the models are asked again when the reader asks
             log.info("the models were not asked ahead: %s", type(error).__name__)
+        finally:
+            with _AHEAD_LOCK:
+                ahead.n_begun -= 1
 
     thread = threading.Thread(target=prepare_all, name="ahead", daemon=True)
     thread.start()
     return thread
+
+
+def tasks_of(site: Settings, study: StoredStudy) -> tuple[Task, ...]:
+    """What has to be answered before the second read is there; nothing where no model reads the study."""
+    return tuple(_task(card, stored) for card, stored in unanswered(site, study, []))
+
+
+def readiness(study_id: str, tasks: Sequence[Task]) -> Readiness:
+    """How far the second read of a study is, with nothing of what it says. tasks: of `tasks_of`."""
+    with _AHEAD_LOCK:
+        ahead = _AHEAD.get(study_id, _Ahead())
+        keys = [key for task in tasks if (key := ahead.keys.get(task))]
+        is_preparing = ahead.n_begun > 0
+    found = inference().standing(keys)
+    if found is None:
+        return Readiness(Stage.WARMING)
+    if found.n_answered == len(tasks):
+        return Readiness(Stage.SEALED)
+    if found.n_waiting and found.n_before and not found.n_computing:
+        return Readiness(Stage.QUEUED, found.n_before + 1)
+    is_first = found.is_warming and not found.n_answered
+    if not is_first and (found.n_waiting or found.n_computing or is_preparing):
+        return Readiness(Stage.COMPUTING)
+    return Readiness(Stage.WARMING if is_first else Stage.ON_REQUEST)
 
 
 def ask_shadow_models(db: Database, study: StoredStudy) -> threading.Thread | None:
@@ -222,6 +292,11 @@ def explanations_by_image(study: StoredStudy, answers: Sequence[Answer]) -> list
         }
         for stored in study.images
     ]
+
+
+def _task(card: Card, stored: StoredImage) -> Task:
+    image = stored.image
+    return card.weights_sha256, stored.id, image.frame, image.laterality, image.view, image.modality
 
 
 def _work(cards: Iterable[Card], study: StoredStudy) -> list[tuple[Card, StoredImage]]:

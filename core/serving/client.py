@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import AuthenticationError
@@ -26,7 +26,7 @@ from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared
 from core.serving import wire
 from core.serving.address import new_socket, reachable, serving_dir, serving_key, sockets
-from core.serving.desk import Urgency
+from core.serving.desk import Standing, Urgency
 from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
 from core.serving.service import warmed
 from core.settings import REPOSITORY, Settings
@@ -37,6 +37,8 @@ START_SECONDS = 60.0
 """How long a service that is being started, or started again, is waited for."""
 NO_SIGN_SECONDS = 90.0
 """A service that does not even tell the place for so long hangs."""
+STANDING_SECONDS = 0.5
+"""A page that only shows how far things are does not wait longer for it."""
 RESTART_SECONDS = 1.0
 INSIDE_SECONDS = 5.0
 """After the start, until models are loaded in the process that draws pages."""
@@ -60,9 +62,22 @@ class Service(AtDesk):
         self.settings, self.name, self.start_seconds = settings, name, start_seconds
         self._last_known: frozenset[str] | None = None
 
-    def ahead(self, card: Card, image: Any) -> None:
+    def ahead(self, card: Card, image: Any) -> str:
         """As `Inference.ahead`."""
-        self._twice(_request("ahead", card, prepared(card, image)), lambda place: None)
+        head, _ = self._twice(_request("ahead", card, prepared(card, image)), lambda place: None)
+        return str(head["key"])
+
+    def standing(self, keys: Sequence[str]) -> Standing | None:
+        """As `Inference.standing`; None too while the service has no processor for an answer."""
+        try:
+            with self._proven(STANDING_SECONDS) as connection:
+                wire.send(connection, {"do": "standing", "keys": [*keys]})
+                if not connection.poll(STANDING_SECONDS):
+                    return None
+                head, _ = wire.receive(connection)
+                return wire.to_standing(head)
+        except _BROKEN:
+            return None
 
     def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
         """As `Inference.forget_all_but`; a service that is gone has forgotten them all."""
@@ -136,11 +151,12 @@ class Service(AtDesk):
                 on_wait(0)
                 time.sleep(0.1)
 
-    def _proven(self) -> Connection:
+    def _proven(self, seconds: float = NO_SIGN_SECONDS) -> Connection:
+        """seconds: how long its first sign is waited for."""
         with reachable(self.settings, self.name) as path:
             connection = Client(path, "AF_UNIX")
         try:
-            if not connection.poll(NO_SIGN_SECONDS):
+            if not connection.poll(seconds):
                 raise EOFError
             key = serving_key(self.settings)
             answer_challenge(connection, key)

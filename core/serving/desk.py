@@ -60,9 +60,27 @@ class Ticket:
 
     entry: _Waiting
 
+    @property
+    def key(self) -> str:
+        """How `Desk.standing` knows what was asked."""
+        return self.entry.key
+
     def answer(self, seconds: float) -> Any:
         """What the model said. Raises TimeoutError after so long, else what the model raised."""
         return self.entry.answer.result(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of images that were asked for: how many of them are answered, being computed, or wait; how many of
+    others go before the first that waits. is_warming: networks are still being loaded ahead.
+    """
+
+    n_answered: int = 0
+    n_computing: int = 0
+    n_waiting: int = 0
+    n_before: int = 0
+    is_warming: bool = False
 
 
 class Desk:
@@ -117,6 +135,18 @@ class Desk:
                 return 0
             mine = _order(ticket.entry)
             return len(self._computing) + sum(_order(other) < mine for other in self._waiting.values())
+
+    def standing(self, keys: Sequence[str]) -> Standing:
+        """Where what was asked for under these keys stands, without anything of an answer."""
+        with self._changed:
+            mine = [self._waiting[key] for key in keys if key in self._waiting]
+            first = min(map(_order, mine), default=None)
+            n_computing = sum(key in self._computing for key in keys)
+            n_before = 0
+            if first is not None:
+                n_before = len(self._computing) - n_computing
+                n_before += sum(_order(other) < first for other in self._waiting.values())
+            return Standing(sum(key in self._answers for key in keys), n_computing, len(mine), n_before)
 
     def leave(self, ticket: Ticket) -> None:
         """Whoever held the ticket does not wait any more; what nobody waits for is not computed."""

@@ -21,7 +21,7 @@ from core.models.device import DEVICE
 from core.models.loaded import MODELS, Weighted, load_model, load_outline
 from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared, prepared_for_outline
-from core.serving.desk import Desk, Ticket, Urgency
+from core.serving.desk import Desk, Standing, Ticket, Urgency
 from core.types import Explanation, Image, Prediction
 
 PLACE_SECONDS = 0.5
@@ -40,8 +40,12 @@ class Inference(Protocol):
     def outline(self, card: OutlineCard, image: Image, on_wait: OnWait) -> np.ndarray:
         """float32 (H, W) of the image, in [0, 1]: how likely a lesion covers the pixel. Raises ModelUnavailable."""
 
-    def ahead(self, card: Card, image: Image) -> None:
-        """Have it computed when nobody waits, for whoever asks later; nothing of it is told now. Raises as `read`."""
+    def ahead(self, card: Card, image: Image) -> str:
+        """Have it computed when nobody waits, for whoever asks later; nothing of it is told now but the key under which
+        `standing` knows it. Raises as `read`."""
+
+    def standing(self, keys: Sequence[str]) -> Standing | None:
+        """Where what was asked for ahead stands; None while whatever answers is being started. Never waits long."""
 
     def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
         """Leave no other network in memory."""
@@ -59,8 +63,13 @@ class Here:
         asked = prepared_for_outline(card, image)
         return unfit(load_outline(card).cells([asked])[0], asked.fits[0])
 
-    def ahead(self, card: Card, image: Image) -> None:
+    def ahead(self, card: Card, image: Image) -> str:
         """Nothing: on this thread somebody would wait for it."""
+        return ""
+
+    def standing(self, keys: Sequence[str]) -> Standing | None:
+        """As `Inference.standing`: nothing is ever asked for ahead."""
+        return Standing()
 
     def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
         """As `Inference.forget_all_but`."""
@@ -88,12 +97,16 @@ class AtDesk:
 class Inside(AtDesk):
     """A desk in this process: the queue without a process of its own."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, computing: Computing) -> None:
+        self.computing, self.desk = computing, computing.desk
 
-    def ahead(self, card: Card, image: Image) -> None:
+    def ahead(self, card: Card, image: Image) -> str:
         """As `Inference.ahead`."""
-        self.desk.ask(card, prepared(card, image), Urgency.AHEAD)
+        return self.desk.ask(card, prepared(card, image), Urgency.AHEAD).key
+
+    def standing(self, keys: Sequence[str]) -> Standing | None:
+        """As `Inference.standing`."""
+        return self.computing.standing(keys)
 
     def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
         """As `Inference.forget_all_but`."""
@@ -126,15 +139,25 @@ def waited(desk: Desk, ticket: Ticket, on_wait: OnWait) -> Any:
 class Computing:
     """A desk with a thread for each device that computes.
 
-    ahead: steps that each thread takes while nobody waits, such as loading a network. How many devices there are is
-    known once TensorFlow is loaded; the first thread does that with its first answer or step, and starts the others.
+    ahead: steps that each thread takes while nobody waits, such as loading a network; warm is who has taken them.
+    afterwards: the same for what a warm one may still better. How many devices there are is known once TensorFlow is
+    loaded; the first thread does that with its first answer or step, and starts the others.
     """
 
-    def __init__(self, ahead: Callable[[], Iterator[object]] = lambda: iter(())) -> None:
+    def __init__(
+        self,
+        ahead: Callable[[], Iterator[object]] = lambda: iter(()),
+        afterwards: Callable[[], Iterator[object]] = lambda: iter(()),
+    ) -> None:
         self.desk = Desk(self._answer)
-        self._ahead = ahead
+        self._ahead, self._afterwards = ahead, afterwards
         self._starting = threading.Lock()
         self._threads: list[threading.Thread] = []
+        self._is_warm = False
+
+    def standing(self, keys: Sequence[str]) -> Standing:
+        """As `Inference.standing`; warming until a thread has taken all its steps ahead."""
+        return replace(self.desk.standing(keys), is_warming=not self._is_warm)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -160,6 +183,8 @@ class Computing:
         for step in self._ahead():
             self._start_others()
             yield step
+        self._is_warm = True
+        yield from self._afterwards()
 
     def _answer(self, card: Weighted, batch: Sequence[Prepared]) -> Sequence[Any]:
         answers = compute(card, batch)
@@ -182,7 +207,7 @@ def inside(ahead: Callable[[], Iterator[object]] = lambda: iter(())) -> Iterator
     computing = Computing(ahead)
     computing.start()
     try:
-        with answered_by(Inside(computing.desk)):
+        with answered_by(Inside(computing)):
             yield
     finally:
         computing.end()

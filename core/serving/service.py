@@ -25,7 +25,7 @@ from core.models.loaded import MODELS, Weighted, load_model
 from core.models.outline_card import FILE, read_outline_card
 from core.serving import wire
 from core.serving.address import reachable, serving_key
-from core.serving.desk import Desk, Urgency
+from core.serving.desk import Urgency
 from core.serving.inference import Computing, waited
 from core.settings import Settings
 
@@ -39,11 +39,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the application, which ends this
     settings = Settings.from_environment()
-    computing = Computing(lambda: warmed(settings))
+    computing = Computing(lambda: warmed(settings), lambda: faster_engines(settings))
     computing.start()
     with own_temporary_folder(settings.state_dir), reachable(settings, sys.argv[1]) as path:
         listener = Listener(path, "AF_UNIX", backlog=BACKLOG)
-        threading.Thread(target=_accept, args=(listener, settings, computing.desk), daemon=True).start()
+        threading.Thread(target=_accept, args=(listener, settings, computing), daemon=True).start()
         log.info("the inference service listens")
         while os.read(0, 1024):
             pass
@@ -68,14 +68,17 @@ def warmed(settings: Settings) -> Iterator[str]:
                 log.warning("%s is not loaded ahead: %s", card.weights_sha256[:8], refused)
             yield card.weights_sha256
         log.info("%d networks are loaded", len(MODELS.held))
-        if settings.openvino:
-            yield from _faster_engines()
     except Exception as error:  # as in a thread's outermost loop: whoever asks for the model gets the sentence
         log.error("loading ahead failed:\n%s", traceback_of(error))
 
 
-def _faster_engines() -> Iterator[str]:
-    """Each network in memory goes on with OpenVINO where that is faster on this processor; a GPU keeps TensorFlow."""
+def faster_engines(settings: Settings) -> Iterator[str]:
+    """Has each network in memory go on with OpenVINO where that is faster on this processor, in short steps.
+
+    Nothing where the site does not want it (`Settings.openvino`); a GPU keeps TensorFlow.
+    """
+    if not settings.openvino:
+        return
     from core.models.inference import LoadedModel, has_gpu
     from core.models.openvino_engine import chosen, is_installed
 
@@ -86,37 +89,43 @@ def _faster_engines() -> Iterator[str]:
     if has_gpu() or not is_installed():
         return
     for model in MODELS.loaded:
-        if isinstance(model, LoadedModel):
-            for _ in chosen(model):
+        try:
+            for _ in chosen(model) if isinstance(model, LoadedModel) else ():
                 yield model.card.weights_sha256
+        except Exception as error:  # as in a thread's outermost loop: the model answers as it did
+            log.error("OpenVINO was not tried:\n%s", traceback_of(error))
 
 
-def _accept(listener: Listener, settings: Settings, desk: Desk) -> None:
+def _accept(listener: Listener, settings: Settings, computing: Computing) -> None:
     key = serving_key(settings)
     while True:
         try:
             connection = listener.accept()
         except OSError:
             return  # closed
-        threading.Thread(target=_serve, args=(connection, key, settings, desk), daemon=True).start()
+        threading.Thread(target=_serve, args=(connection, key, settings, computing), daemon=True).start()
 
 
-def _serve(connection: Connection, key: bytes, settings: Settings, desk: Desk) -> None:
+def _serve(connection: Connection, key: bytes, settings: Settings, computing: Computing) -> None:
     """One client, request after request, until it goes or does not speak as it should."""
     with connection:
         try:
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
             while True:
-                _answer(connection, settings, desk)
+                _answer(connection, settings, computing)
         except (EOFError, OSError):
             return
         except (wire.BrokenMessage, AuthenticationError) as refused:
             log.warning("a client was cut off: %s", type(refused).__name__)
 
 
-def _answer(connection: Connection, settings: Settings, desk: Desk) -> None:
+def _answer(connection: Connection, settings: Settings, computing: Computing) -> None:
     head, arrays = wire.receive(connection)
+    desk = computing.desk
+    if head.get("do") == "standing":
+        wire.send(connection, wire.of_standing(computing.standing(wire.to_keys(head))))
+        return
     if head.get("do") == "forget":
         MODELS.forget_all_but(frozenset(map(str, head.get("all_but", ()))))
         wire.send(connection, {"done": True})
@@ -129,7 +138,7 @@ def _answer(connection: Connection, settings: Settings, desk: Desk) -> None:
         urgency = Urgency.AHEAD if head["do"] == "ahead" else Urgency(int(head.get("urgency", 0)))
         ticket = desk.ask(card, image, urgency)
         if head["do"] == "ahead":
-            wire.send(connection, {"done": True})
+            wire.send(connection, {"done": True, "key": ticket.key})
             return
         answer = waited(desk, ticket, lambda place: _send_place(connection, place))
     except AppError as refused:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from core.models.prepared import Prepared
+from core.serving.desk import Standing
 from core.types import Explanation, Fit, Prediction
 
 HEAD_BYTES_MOST = 1 << 20
@@ -93,6 +94,27 @@ def to_answer(head: dict[str, Any], arrays: Sequence[np.ndarray]) -> tuple[Predi
         explanation = Explanation(tuple(head["classes"]), int(head["positive_index"]), maps, _fit(head["fit"]))
         return Prediction(**said), explanation
     except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BrokenMessage(type(error).__name__) from error
+
+
+def to_keys(head: dict[str, Any]) -> list[str]:
+    """What somebody asks the standing of. Raises BrokenMessage."""
+    keys = head.get("keys")
+    if not isinstance(keys, list):
+        raise BrokenMessage("keys")
+    return [str(key) for key in keys]
+
+
+def of_standing(standing: Standing) -> dict[str, Any]:
+    """The head that says it."""
+    return {"standing": asdict(standing)}
+
+
+def to_standing(head: dict[str, Any]) -> Standing:
+    """What `of_standing` made it from. Raises BrokenMessage."""
+    try:
+        return Standing(**head["standing"])
+    except (TypeError, KeyError) as error:
         raise BrokenMessage(type(error).__name__) from error
 
 

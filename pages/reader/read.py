@@ -36,11 +36,14 @@ from pages.reader.parts import (
     study_report,
     study_tools,
 )
+from pages.reader.parts.readiness import show_readiness
 
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
-    st.subheader("Your first impression", anchor=False)
     second_read.compute_ahead(database(), study)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Your first impression", anchor=False)
+        show_readiness(study)
     if study.row.state == "final":
         st.caption("This study has a final read already. You can read it too, or only look at what was found.")
         if st.button("Look without reading", icon=":material/visibility:"):
@@ -71,6 +74,8 @@ def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str],
             with refusals_shown():
                 reads.reveal(database(), person, study.row.id)
                 st.rerun()
+        second_read.compute_ahead(database(), study)
+        show_readiness(study)
         return []
     for sentence in second_read.no_opinions(settings(), [stored.image for stored in study.images]).values():
         st.info(plain(sentence), icon=":material/info:")
@@ -135,7 +140,7 @@ def conclude(
         proposals = {**second_read.proposals_of(settings(), study, answers), **outlines}
         assessment(person, study, mine[0] if mine else None, button="Save final assessment", proposals=proposals)
     others = [read for read in known if read.person_id != person.id]
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="sr-others"):
         lines = [
             f":material/difference: **{breast_name(breast)}: readers disagree, {' against '.join(categories)}**"
             for breast, categories in row.disagreement.items()
@@ -143,9 +148,9 @@ def conclude(
         if lines:
             st.markdown("  \n".join(lines), width="stretch")
         impressions.offer_earlier(others)
-    for read in impressions.last_reads(others):
-        impressions.show_read(read, whose=read.person_name)
-    if any(read.kind == "final" for read in known):
+    impressions.show_others(others)
+    is_undecided = is_arbiter and not own_final  # of two who disagree no report is made while a third is deciding
+    if any(read.kind == "final" for read in known) and not is_undecided:
         study_report.offer(person, study, answers, known)
         study_tools.archive_results(person, study.row.id)
     if own_final:

@@ -9,13 +9,24 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from accessibility import violations
 from playwright.sync_api import Page, expect
 from pypdf import PdfReader
+from record_site import add_person
 from running_app import RunningApp, chromium, running_app, set_up
+
+from core.imaging.intake import read_study
+from core.reading.new_studies import NewPicture, hinted
+from core.records.database.db import open_database
+from core.records.people.permissions import LocalTerminal
+from core.records.reads import reads, studies, worklist
+from core.records.reads.reads import Impression
+from core.settings import Settings
+from core.types import Modality
 
 pytestmark = pytest.mark.browser
 
@@ -64,15 +75,18 @@ def begin_study(page: Page, files: list[Path], name: str) -> None:
     settled(page)
 
 
-def let_answer(page: Page, site: RunningApp, model_id: str, why: str) -> None:
-    """As an administrator does with a model that may be no better than chance."""
+@pytest.fixture(scope="module")
+def mammography(page: Page, site: RunningApp) -> str:
+    """The model of mammograms that an administrator let answer although it may be no better than chance."""
+    model_id = "mammography-fusion"
     page.goto(f"{site.url}/releases")
     page.get_by_text(f"{model_id} · does not answer").first.click()
-    page.locator(f".st-key-why_{model_id} input").fill(why)
+    page.locator(f".st-key-why_{model_id} input").fill("For <b>our</b> study.")
     page.keyboard.press("Tab")
     settled(page)
     page.locator(f".st-key-allow_{model_id} button").click()
     page.get_by_text("answers from the next read on").first.wait_for()
+    return model_id
 
 
 def save_study(page: Page) -> None:
@@ -128,6 +142,28 @@ def stays(page: Page) -> None:
     assert (found["page"], found["main"]) == (0, 0) and found["bottom"] <= 0, found
 
 
+def four_views(test_data: Path) -> list[Path]:
+    folder = test_data / "data/mammography/nyu_gmic_exam0_16bit"
+    return [folder / f"{name}.png" for name in ("L_MLO", "R_CC", "R_MLO", "L_CC")]
+
+
+def read_by_two(site: RunningApp, files: list[Path]) -> str:
+    """A study of a double reading whose readers disagree on both breasts, with words; its id."""
+    db = open_database(Settings(state_dir=site.state_dir))
+    with closing(db):
+        one, two = add_person(db, "Dr Margarete Longname", "radiologist"), add_person(db, "Dr Two", "radiologist")
+        found = read_study(files, settings=db.settings, modality=Modality.MAMMOGRAPHY)
+        images = [NewPicture(intake, *hinted(intake.name)).image for intake in found]
+        study_id = studies.create_study(db, one, display_name="Read by two", images=images)
+        worklist.assign(db, LocalTerminal(1), study_id, reader=None, is_double_read=True)
+        for person, categories in ((one, ("4A", "4B")), (two, ("2", "1"))):
+            given = {breast: Impression(birads, 20) for breast, birads in zip("RL", categories, strict=True)}
+            reads.record_first_read(db, person, study_id, given, "Seen first.")
+            words = f"{person.name} compared it with what was <b>remembered</b> of last year's exam."
+            reads.record_final_read(db, person, study_id, given, words, sentence="For the report. " * 8, density="C")
+    return study_id
+
+
 def picture(page: Page) -> bytes:
     """What the viewer's first canvas shows, as PNG bytes."""
     return page.locator(".st-key-sr-pictures .cell canvas").first.screenshot()
@@ -160,6 +196,8 @@ def read_to_the_end(page: Page, birads: dict[str, str], models: tuple[str, ...])
     assert "Show where a model looked" not in before
     assert not page.get_by_role("button", name="Show second read").count()
 
+    fits(page)
+    page.get_by_text("Second read: ready", exact=True).wait_for()
     fits(page)
     give_impressions(page, birads, "Save first impression")
     fits(page)
@@ -209,6 +247,9 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
         test_data / "data/dicom/us_breast/uta11_13a7a53c_IM0.dcm",
         test_data / "data/dicom/wrong_modality/ct_small.dcm",
     ]
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    page.reload()
     begin_study(page, files, "Case <b>one</b> $x$ :smile:")
     words = shown_text(page)
     assert "1 file was refused. The other one stays." in words
@@ -217,6 +258,11 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
     page.get_by_role("radio", name="Left").click()
     settled(page)
     save_study(page)
+    page.get_by_text("Second read: ready", exact=True).wait_for()
+    settled(page)
+    n_before = len(sent)
+    page.wait_for_timeout(3000)
+    assert n_before and len(sent) == n_before, "nothing is looked at again once the second read is ready"
     assert "Case <b>one</b> $x$ :smile:" in shown_text(page)
 
     report = read_to_the_end(page, {"Left breast": "4A"}, MODELS["ultrasound"])
@@ -242,12 +288,11 @@ def test_an_ultrasound_dicom_is_read_from_upload_to_the_report(page: Page, site:
     assert "Case <b>" not in log
 
 
+@pytest.mark.usefixtures("mammography")
 def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
     page: Page, site: RunningApp, test_data: Path
 ) -> None:
-    folder = test_data / "data/mammography/nyu_gmic_exam0_16bit"
-    let_answer(page, site, "mammography-fusion", "For <b>our</b> study.")
-    begin_study(page, [folder / f"{name}.png" for name in ("L_MLO", "R_CC", "R_MLO", "L_CC")], "Four views")
+    begin_study(page, four_views(test_data), "Four views")
     assert "suggested by the name of the file" in shown_text(page)
     save_study(page)
     cells = page.locator(".st-key-sr-pictures .cell")
@@ -264,6 +309,34 @@ def test_a_four_view_mammogram_hangs_back_to_back_and_is_read_to_the_report(
         assert label in report
     assert canvas.evaluate("canvas => canvas.isTheFirst"), "a run of the page made the canvas anew"
     assert "Traceback" not in site.output.read_text(errors="replace")
+
+
+@pytest.mark.usefixtures("mammography")
+def test_who_decides_between_two_readers_reads_reveals_and_concludes_without_scrolling(
+    page: Page, site: RunningApp, test_data: Path
+) -> None:
+    page.goto(f"{site.url}/read?study={read_by_two(site, four_views(test_data))}")
+    page.get_by_text("The two readers disagree").wait_for()
+    page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
+    fits(page)
+    page.get_by_role("button", name="See both reads and decide").click()
+    page.get_by_text("Right breast: readers disagree, 4A against 2").wait_for()
+    fits(page)
+    page.get_by_role("button", name="Show second read").click()
+    page.get_by_text("Probability of malignancy").first.wait_for()
+    fits(page)
+    assert violations(page) == []
+    words = shown_text(page)
+    for seen in ("Left breast: readers disagree, 4B against 1", "R 4A (20) · L 4B (20) · density C", "R 2 (20)"):
+        assert seen in words, seen
+    whole = page.get_by_text("Dr Two compared it with what was <b>remembered</b> of last year's exam.").first
+    expect(whole).to_be_hidden()
+    page.locator(".sr-other summary", has_text="Dr Two").click()
+    expect(whole).to_be_visible()
+    page.locator(".sr-other summary", has_text="Dr Two").click()
+    give_impressions(page, {"Right breast": "4A", "Left breast": "1"}, "Save final assessment")
+    page.get_by_role("button", name="Report as PDF").wait_for()
+    fits(page)
 
 
 def test_pixels_have_an_address_that_answers_their_own_session_only(page: Page) -> None:

@@ -40,6 +40,7 @@ from core.evaluation.tables import scores, workbooks  # noqa: E402
 from core.imaging import decode_process, intake  # noqa: E402
 from core.imaging.decoded import Decoded, Limits  # noqa: E402
 from core.imaging.dicom import codestream, frame, header  # noqa: E402
+from core.imaging.dicom.source import OF_INSTANCE, OF_STUDY  # noqa: E402
 from core.imaging.picture import decode_here  # noqa: E402
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of  # noqa: E402
 from core.imaging.zip_members import members  # noqa: E402
@@ -292,11 +293,11 @@ def _require_intakes(found: Sequence[intake.Intake]) -> None:
 
 
 def _decode_as_the_child(
-    source: bytes, kind: str, *, limits: Limits, frame: int, window: int | None, with_source: bool
+    source: bytes, kind: str, *, limits: Limits, frame: int, window: int | None, source_tags: Sequence[str]
 ) -> Decoded:
-    """with_source: asked of every DICOM file, because what an archive's file says of itself is read in the child."""
+    """The source is asked of every DICOM file, because what a file says of itself is read in the child."""
     request = {"kind": kind, "frame": frame, "window": window, "limits": _facts(limits)}
-    request["with_source"] = with_source or kind == "DICOM"
+    request["source_tags"] = (*OF_STUDY, *OF_INSTANCE) if kind == "DICOM" else source_tags
     asked = json.loads(json.dumps(request))
     answer, pixels = decode_process.answered(decode_process.answer_here, asked, io.BytesIO(source))
     text = json.dumps(answer).encode()

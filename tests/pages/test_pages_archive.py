@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from page_site import PageSite, Tab, first_read, picture, release
@@ -15,7 +16,7 @@ from core.archive.watching import WatchRules
 from core.errors import ArchiveAway
 from core.imaging.dicom.source import OF_STUDY
 from core.records.archives import outbox
-from core.records.archives.identity import SourceIdentity, record_identity
+from core.records.archives.identity import SourceIdentity, record_identity, record_uploaded
 from core.records.audit import trail
 from core.records.reads import reads, studies
 from core.records.reads.reads import Impression
@@ -77,6 +78,20 @@ def test_what_is_listed_is_shown_as_it_is_and_fetched_by_a_button(
     (row,) = arrivals.recent_arrivals(opened_site.db, opened_site.one)
     assert row.state == "queued" and "Waits to be fetched." in tab.text
     assert "1.2.3.4711" not in "".join(widget.key or "" for widget in tab.app.button), "no identifier in a key"
+
+
+def test_of_an_uploaded_study_the_origin_is_its_uid_once_asked_for_and_nothing_names_the_patient(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    uids = {"StudyInstanceUID": "1.2.3.4711", "SeriesInstanceUID": "1.2.3.1", "SOPInstanceUID": "1.2.3.1.1"}
+    image = picture(laterality="L")
+    named = partial(record_uploaded, opened_site.db.site_key, {image.sha256: uids})
+    study = studies.create_study(opened_site.db, opened_site.one, display_name="Case", images=[image], also=named)
+    assert "1.2.3.4711" not in tab.open("reader/read", study).text
+    words = tab.press("Show").text
+    assert "Study: 1.2.3.4711" in words and "Nothing is kept that names the patient" in words
+    assert "Patient ID" not in words and "not stated" not in words
+    assert trail.entries(opened_site.db, opened_site.one, action="show identity")
 
 
 def test_who_a_study_is_of_is_shown_once_asked_for_and_its_result_is_followed_and_sent_again(

@@ -13,7 +13,9 @@ from record_site import signed_in
 
 from core.models.cards import Card
 from core.reading import second_read
+from core.reading.second_read import Readiness, Stage
 from core.records import site_settings
+from core.records.archives.identity import identity_of
 from core.records.database import tables
 from core.records.database.db import open_database
 from core.records.people import accounts
@@ -68,6 +70,29 @@ def test_before_the_first_impression_nothing_of_the_ai_can_be_seen_or_asked_for(
     assert "Your first impression" in words
     assert not tab.has("Show second read")
     assert not [word for word in OF_THE_AI if word in words]
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Readiness(Stage.WARMING), "models warming up"), (Readiness(Stage.QUEUED, 3), "place 3 in the queue"),
+        (Readiness(Stage.COMPUTING), "being computed"), (Readiness(Stage.SEALED), "ready"),
+        (Readiness(Stage.ON_REQUEST), "models ready"),
+    ],
+)  # fmt: skip
+def test_how_far_the_second_read_is_stands_beside_its_button_until_it_is_shown(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, found: Readiness, words: str
+):
+    release(opened_site.weights, "ultrasound-fusion")
+    monkeypatch.setattr(second_read, "readiness", lambda study_id, tasks: found)
+    study = store(opened_site)
+    shown = f"Second read: {words}</p>"
+    before = tab.open("reader/read", study).text
+    assert shown in before and not [word for word in OF_THE_AI if word in before]
+    first_read(opened_site, study)
+    assert shown in tab.settled().text
+    assert "Second read:" not in tab.press("Show second read").text
+    assert "Second read:" not in tab.open("reader/read", store(opened_site, images=[picture(modality=None)])).text
 
 
 def test_the_suspicion_follows_the_category_until_the_reader_moves_it(opened_site: PageSite, tab: Tab):
@@ -459,6 +484,11 @@ def test_new_files_become_a_study_with_what_the_reader_states_and_refusals_lose_
     retained = studies.load_study(opened_site.db, opened_site.one, row.id).images[0].image
     assert (retained.laterality, retained.modality, retained.modality_source) == ("R", Modality.ULTRASOUND, "reader")
     assert not good.exists()
+    with opened_site.db.read() as connection:
+        known = identity_of(connection, opened_site.db.site_key, row.id)
+    assert known is not None and known.study["StudyInstanceUID"] == "1.2.3", (
+        "what the file calls itself, also read again"
+    )
 
 
 def test_files_of_two_patients_become_two_studies_and_mixing_them_is_refused_before_a_picture_is_drawn(
@@ -542,7 +572,8 @@ class FakeIntake:
             return (Intake(name, "", None, "Not a picture."),)
         pixels = np.random.default_rng(1).random((48, 64), dtype=np.float32)
         source = "argument" if modality else "unknown"
-        return (Intake(name, "1" * 64, Image(pixels, "1" * 64, modality=modality, modality_source=source), None),)
+        image = Image(pixels, "1" * 64, modality=modality, modality_source=source)
+        return (Intake(name, "1" * 64, image, None, {"StudyInstanceUID": "1.2.3"} if rest["with_source"] else {}),)
 
 
 def test_a_study_is_not_saved_while_the_kind_of_a_picture_is_unknown(

@@ -134,16 +134,16 @@ def gather(db: Database, read_id: int) -> ResultContent:
 
 
 def _images(connection: Connection, study_id: str, identity: SourceIdentity) -> tuple[ResultImage, ...]:
-    image = tables.image.c
+    image, known = tables.image.c, identity.of_exam
     rows = connection.execute(select(tables.image).where(image.study_id == study_id).order_by(image.position))
     return tuple(
         ResultImage(
-            row.id, row.sha256, identity.instances[row.sha256], row.laterality or SIDE_NOT_STATED,
+            row.id, row.sha256, known[row.sha256], row.laterality or SIDE_NOT_STATED,
             Modality(row.modality) if row.modality else None, row.view, row.frame, row.n_frames, row.position,
             row.spacing_row_mm / row.spacing_column_mm if row.spacing_row_mm else row.meta.get("pixel_aspect", 1.0),
         )
         for row in rows
-        if row.sha256 in identity.instances
+        if row.sha256 in known
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """A final read as one FHIR R4 DiagnosticReport (https://hl7.org/fhir/R4/diagnosticreport.html), for download.
 
 Observations are contained in it: the assessment of each breast, the composition, and each model's probability, with the
-codes of the structured report. Patient and study are named by what their archive calls them, so to make one is to see
-whose study it is, and is recorded as that.
+codes of the structured report. Patient and study are named by what their archive calls them, an uploaded study by its
+UIDs alone and without a subject; so to make one is to see what the study is called, and is recorded as that.
 """
 
 from __future__ import annotations
@@ -61,10 +61,6 @@ def diagnostic_report(content: ResultContent) -> dict[str, Any]:
         "status": "corrected" if content.supersedes else "final",
         "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD"}]}],
         "code": {"coding": [_coding(PROCEDURES[kind]) for kind in kinds], "text": "Final read of a breast study"},
-        "subject": {
-            "identifier": {"value": study["PatientID"]},
-            "display": study["PatientName"].replace("^", " ").strip(),
-        },
         "issued": content.read_at.astimezone().isoformat(timespec="seconds"),
         "resultsInterpreter": [{"display": content.reader}],
         "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{study['StudyInstanceUID']}"}}],
@@ -72,6 +68,9 @@ def diagnostic_report(content: ResultContent) -> dict[str, Any]:
         "result": [{"reference": f"#{one['id']}"} for one in observations],
         "conclusionCode": [{"coding": [_coding(ASSESSMENTS[category])]} for category in content.birads.values()],
     }
+    if study["PatientID"] or study["PatientName"]:
+        name = study["PatientName"].replace("^", " ").strip()
+        report["subject"] = {"identifier": {"value": study["PatientID"]}, "display": name}
     if day := _day(study["StudyDate"]):
         report["effectiveDateTime"] = day
     if study["AccessionNumber"]:

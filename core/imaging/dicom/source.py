@@ -1,13 +1,14 @@
 """Whose and which object a DICOM file is: what a result needs to find its way back to the archive the file came from.
 
-Runs inside the decoding process. Asked only for what an archive sent; the answer is sealed and never shown or logged.
+Runs inside the decoding process. Of what an archive sent, all of it; of an upload, `OF_UPLOAD`, which names nobody. The
+answer is sealed and never logged.
 """
 
 from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import MutableSequence
+from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from core.errors import UnreadableImage
@@ -25,6 +26,8 @@ OF_STUDY = (
 )  # fmt: skip
 """Patient and study level (PS3.3 C.7.1.1, C.7.2.1): a result repeats them, or archives make another patient of it."""
 OF_INSTANCE = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "Rows", "Columns")
+OF_UPLOAD = ("StudyInstanceUID", *OF_INSTANCE)
+"""Of an uploaded file: what a result needs to point at the object, and nothing of whom it shows."""
 DISPLAY = "Display"
 """How the file says that its values become grey, as JSON: a presentation state takes the place of all of it
 (PS3.3 A.33.1). Read with the first frame."""
@@ -48,6 +51,20 @@ def read_source_tags(stream: BinaryIO) -> dict[str, str]:
             "This DICOM file does not name its study, series and object, so no result can refer to it."
         )
     return found
+
+
+def source_of(stream: BinaryIO, keywords: Iterable[str]) -> dict[str, str]:
+    """These of `read_source_tags` and `DISPLAY`, of a file whose picture was decoded before; nothing where it names no
+    object, and no `DISPLAY` where a table that its picture was not made with is broken."""
+    try:
+        tags = read_source_tags(stream)
+    except UnreadableImage:
+        return {}
+    found = {keyword: tags[keyword] for keyword in keywords}
+    try:
+        return found | {DISPLAY: read_display(stream)}
+    except UnreadableImage:
+        return found
 
 
 def is_uid(text: str) -> bool:

@@ -1,7 +1,9 @@
-"""What a study is called in the archive it came from: sealed under the site's key, apart from everything else.
+"""What a study is called where it came from: sealed under the site's key, apart from everything else.
 
-Results need it to find their way back. It is in no other table, in no log and on no page unless somebody asks for it,
-which is recorded; it goes with the pictures when the site's policy removes them, and with the study.
+Results need it to point at its images, and to find their way back to an archive. Of uploaded files it names study,
+series and objects and nobody; of an archive's the patient too. It is in no other table, in no log and on no page unless
+somebody asks for it, which is recorded; it goes with the pictures when the site's policy removes them, and with the
+study.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from core.errors import NotFound
+from core.imaging.dicom.source import DISPLAY, OF_INSTANCE, OF_STUDY
+from core.imaging.intake import keyed_hash
 from core.records import sealed
 from core.records.audit import trail
 from core.records.database import tables
@@ -29,24 +33,63 @@ FAILED_ARRIVAL_DAYS = 30
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SourceIdentity:
-    """study: DICOM keyword -> value, patient and study level (`core.imaging.dicom.source.OF_STUDY`). instances: sha256
-    of the file -> the same of the object (`OF_INSTANCE`). Its `repr` shows nothing.
+    """study: DICOM keyword -> value, patient and study level (`core.imaging.dicom.source.OF_STUDY`), "" for what is not
+    known. instances: sha256 of the file -> the same of the object (`OF_INSTANCE`, `DISPLAY`); with StudyInstanceUID,
+    because uploaded files of one study may be of several exams. Its `repr` shows nothing.
     """
 
     study: Mapping[str, str]
     instances: Mapping[str, Mapping[str, str]]
 
+    @classmethod
+    def from_sources(cls, sources: Mapping[str, Mapping[str, str]]) -> SourceIdentity:
+        """From sha256 of each file -> what it says of itself; the study is that of the first."""
+        first = next(iter(sources.values()))
+        of_object = ("StudyInstanceUID", *OF_INSTANCE, DISPLAY)
+        instances = {sha: {key: found[key] for key in of_object if key in found} for sha, found in sources.items()}
+        return cls({key: first.get(key, "") for key in OF_STUDY}, instances)
+
+    @property
+    def names_patient(self) -> bool:
+        """Whether it says whose study this is; an upload's does not, and its keywords of the patient are empty."""
+        return self.study.get("PatientName", "") + self.study.get("PatientID", "") != ""
+
+    @property
+    def of_exam(self) -> Mapping[str, Mapping[str, str]]:
+        """The instances that are of the study that `study` names: only these can a result of it refer to."""
+        uid = self.study["StudyInstanceUID"]
+        return {sha: tags for sha, tags in self.instances.items() if tags.get("StudyInstanceUID", uid) == uid}
+
 
 def record_identity(
-    connection: Connection, site_key: bytes, study_id: str, *, archive_id: int, exam_hash: str, identity: SourceIdentity
+    connection: Connection,
+    site_key: bytes,
+    study_id: str,
+    *,
+    archive_id: int | None,
+    exam_hash: str,
+    identity: SourceIdentity,
 ) -> None:
-    """Seal and store it with a study that has none yet."""
+    """Seal and store it; in the place of what an upload said of itself. archive_id: None for an upload."""
     content = sealed.seal(site_key, PURPOSE, json.dumps(asdict(identity)).encode())
+    source = tables.source_identity
+    connection.execute(delete(source).where(source.c.study_id == study_id, source.c.archive_id.is_(None)))
     connection.execute(
-        insert(tables.source_identity).values(
-            study_id=study_id, archive_id=archive_id, exam_hash=exam_hash, sealed=content
-        )
+        insert(source).values(study_id=study_id, archive_id=archive_id, exam_hash=exam_hash, sealed=content)
     )
+
+
+def record_uploaded(
+    site_key: bytes, sources: Mapping[str, Mapping[str, str]], connection: Connection, study_id: str
+) -> None:
+    """What uploaded files call their study, series and objects (`SourceIdentity.from_sources`); nothing where none
+    says it.
+    """
+    if not sources:
+        return
+    identity = SourceIdentity.from_sources(sources)
+    exam_hash = keyed_hash(identity.study["StudyInstanceUID"], site_key) or ""
+    record_identity(connection, site_key, study_id, archive_id=None, exam_hash=exam_hash, identity=identity)
 
 
 def identity_of(connection: Connection, site_key: bytes, study_id: str) -> SourceIdentity | None:
@@ -85,7 +128,7 @@ def study_of_exam(connection: Connection, exam_hash: str) -> str | None:
     query = (
         select(source.c.study_id)
         .join_from(source, tables.study, source.c.study_id == tables.study.c.id)
-        .where(source.c.exam_hash == exam_hash, undeleted())
+        .where(source.c.exam_hash == exam_hash, source.c.archive_id.is_not(None), undeleted())
     )
     return connection.execute(query.limit(1)).scalar_one_or_none()
 

@@ -555,7 +555,8 @@ archive = Table(
     Column("removed_at", Moment),
 )
 
-# Who and what a study is in the archive it came from, sealed under the site's key. exam_hash: keyed, finds it again.
+# What a study is called where it came from, and whose it is there, sealed under the site's key. archive_id: None for an
+# upload. exam_hash: keyed, finds it again.
 source_identity = Table(
     "source_identity",
     metadata,

@@ -26,7 +26,7 @@ from core.reports.content import (
     report_sentence,
     when,
 )
-from core.types import Modality
+from core.types import LATERALITIES, Modality
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
 from pages.reader.parts import marking
@@ -38,6 +38,8 @@ SUGGESTED_SUSPICION: Mapping[str, int] = {
 }  # fmt: skip
 """Where the slider goes when a category is chosen: inside the range of likelihood that ACR BI-RADS (5th edition) gives
 it; 0 has none and stays low."""
+
+_SIDE_LETTERS: Mapping[str, str] = {side: side for side in LATERALITIES}
 
 NOT_WHOLE = "Choose a BI-RADS category for each breast."
 """What the button of a form waits for."""
@@ -293,8 +295,44 @@ def offer_earlier(known: Sequence[Read]) -> None:
                 show_read(read, whose=read.person_name)
 
 
+def show_others(known: Sequence[Read]) -> None:
+    """Others' last reads; of several each as three lines beside the next, which open into the whole read: whoever
+    decides between them has them in sight together with the form."""
+    last = last_reads(known)
+    if len(last) == 1:
+        show_read(last[0], whose=last[0].person_name)
+        return
+    for begin in range(0, len(last), 2):
+        for column, read in zip(st.columns(2, gap="small"), last[begin : begin + 2], strict=False):
+            column.html(_folded_html(read))
+
+
+def _folded_html(read: Read) -> str:
+    """A read whose head and categories stand, and whose words stand as far as they fit into a line, until it opens."""
+    parts = [
+        f"{_SIDE_LETTERS.get(breast, 'Breast')} <b>{given.birads}</b> ({given.suspicion})"
+        for breast, given in read.impressions.items()
+    ]
+    parts += [f"density {read.density}"] if read.density else []
+    n = len(read.annotations.findings)
+    parts += [f"{n} finding{'s' if n > 1 else ''}"] if n else []
+    begin = escape(read.comment or read.sentence or "")
+    seen = "".join(f'<p class="sr-read sr-soft">{SEEN_ANSWER[way]}.</p>' for way in read.answers_seen)
+    return (
+        f'<details class="sr-other"><summary class="sr-read"><b>{escape(read.person_name)}</b>'
+        f"<br>{' · '.join(parts)}</summary>{_read_html(read, '')}{seen}</details>"
+        f'<p class="sr-read sr-soft sr-begin">{begin}</p>'
+    )
+
+
 def show_read(read: Read, *, whose: str = "") -> None:
     """What was saved, as it will stand in the report. whose: the reader's name, where it is not the one who looks."""
+    st.html(_read_html(read, whose))
+    for way in read.answers_seen:
+        st.caption(f":material/visibility: {SEEN_ANSWER[way]}.")
+
+
+def _read_html(read: Read, whose: str) -> str:
     final = "correction of the final assessment" if read.is_amendment else "final assessment"
     kind = "first impression" if read.kind == "first" else final
     head = f"<b>{escape(whose)}</b>, {kind}" if whose else f"<b>{kind.capitalize()}</b>"
@@ -312,6 +350,4 @@ def show_read(read: Read, *, whose: str = "") -> None:
         n = len(read.annotations.measurements)
         lines.append(f"{n} measurement{'s' if n > 1 else ''} saved with it")
     words = "".join(f'<p class="sr-read sr-words">{escape(said)}</p>' for said in (read.sentence, read.comment) if said)
-    st.html(f'<p class="sr-read">{"<br>".join(lines)}</p>{words}')
-    for way in read.answers_seen:
-        st.caption(f":material/visibility: {SEEN_ANSWER[way]}.")
+    return f'<p class="sr-read">{"<br>".join(lines)}</p>{words}'

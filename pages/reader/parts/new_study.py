@@ -121,7 +121,12 @@ def read_new_files(person: SignedIn, files: Sequence[InboxFile]) -> list[Draft]:
         for number, file in enumerate(waiting):
             bar.progress(number / len(waiting), f"Reading file {number + 1} of {len(waiting)}")
             found = read_upload(
-                file.path, file.name, settings=settings(), site_key=database().site_key, with_frames=True
+                file.path,
+                file.name,
+                settings=settings(),
+                site_key=database().site_key,
+                with_source=True,
+                with_frames=True,
             )
             n_refused = sum(intake.refused is not None for intake in found)
             record_intake(database(), person, n_read=len(found) - n_refused, n_refused=n_refused)
@@ -347,6 +352,7 @@ def _read_again(draft: Draft, options: ReadingOptions) -> Draft:
             frame=options.frame,
             window=options.window,
             site_key=database().site_key,
+            with_source=True,
             with_frames=True,
         )
     same = next((intake for intake in found if intake.name == draft.name), None)

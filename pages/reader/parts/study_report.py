@@ -81,8 +81,8 @@ def offer(actor: SignedIn, study: StoredStudy, answers: Sequence[Answer], retain
             st.download_button(
                 "FHIR", deferred("export_report", lambda _: export_diagnostic_report(db, actor, study.row.id)),
                 f"{name}.json", "application/fhir+json", on_click="ignore", icon=":material/data_object:",
-                key="report_fhir", help="A DiagnosticReport (R4) with the patient's name and number: that you see them "
-                "is recorded.",
+                key="report_fhir", help="A DiagnosticReport (R4) with what the study is called where it came from, and "
+                "whose it is if that is an archive: that you see it is recorded.",
             )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from pages.reader.parts.marking import workplace_key
 
 ORIGIN = {
     "Name": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate", "Accession number": "AccessionNumber",
+    "Study": "StudyInstanceUID",
 }  # fmt: skip
 """What a reader is shown of a study's origin."""
 
@@ -104,15 +105,18 @@ def offer_next(person: SignedIn, study_id: str) -> None:
 
 
 def _origin(person: SignedIn, study_id: str) -> None:
-    """What the study is called in its archive, for one look."""
-    st.caption("Whose study this is, as its archive has it. That you look is recorded.")
+    """What the study is called where it came from, for one look."""
+    st.caption("What this study is called where it came from. That you look is recorded.")
     if not st.button("Show", key="show_identity", icon=":material/visibility:"):
         return
     with refusals_shown():
-        found = identity.show_identity(database(), person, study_id).study
+        found = identity.show_identity(database(), person, study_id)
+        if not found.names_patient:
+            st.caption("Nothing is kept that names the patient: the files were uploaded here.")
         for title, keyword in ORIGIN.items():
-            value = found.get(keyword, "").replace("^", " ").strip()
-            st.text(f"{title}: {value or 'not stated'}")
+            value = found.study.get(keyword, "").replace("^", " ").strip()
+            if value or found.names_patient:
+                st.text(f"{title}: {value or 'not stated'}")
 
 
 def _export(person: SignedIn, study_id: str) -> None:

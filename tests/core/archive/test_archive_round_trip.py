@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import subprocess
 import sys
-from dataclasses import replace
+import zipfile
+from dataclasses import asdict, replace
 from datetime import date, timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from made_images import MG, dicom, stored_mammogram
+from made_images import MG, dicom, encoded, mammogram, stored_mammogram
 from orthanc_site import AE_TITLE, Orthanc
 from record_site import Somebody, answer, explanation
 from sqlalchemy import select, update
 
 from core.archive import arrivals, probe, sending
 from core.archive.archives import ArchiveAddress, archives, change_archive, choose_results, name_archive
+from core.archive.deidentified_export import can_export, originals
 from core.archive.dicomweb import Criteria
 from core.archive.results.cad_report import MAMMOGRAPHY_CAD_SR
+from core.archive.results.content import gather
+from core.archive.results.diagnostic_report import export_diagnostic_report
 from core.errors import Conflict, InvalidInput, NotFound
 from core.findings.finding import Annotations, Finding
 from core.findings.marks import Mark
 from core.findings.proposals import Proposal
+from core.imaging.intake import read_upload
+from core.reading import new_studies
+from core.reading.new_studies import NewPicture
 from core.records import site_settings
 from core.records.archives import identity, outbox
 from core.records.audit import trail
@@ -149,8 +158,6 @@ def test_a_fetched_exam_is_one_study_also_the_second_time(
 def test_an_exam_that_was_uploaded_before_stays_one_study_and_can_be_answered(
     db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc
 ) -> None:
-    from core.imaging.intake import read_upload
-
     put_exam(orthanc)
     (intake,) = read_upload(view("R", "CC", 1), "a.dcm", settings=db.settings, site_key=db.site_key)
     assert intake.image is not None
@@ -161,6 +168,83 @@ def test_an_exam_that_was_uploaded_before_stays_one_study_and_can_be_answered(
     assert fetched(db, ada, archive_id) == uploaded
     assert arrivals.recent_arrivals(db, ada)[0].message == beyond, "also the second time"
     assert identity.show_identity(db, ada, uploaded).study["PatientID"] == PATIENT
+
+
+def upload(db: Database, ada: Somebody, *files: tuple[str, bytes]) -> str:
+    """One study of these files in one zip, by the way of the page."""
+    whole = BytesIO()
+    with zipfile.ZipFile(whole, "w") as packed:
+        for name, content in files:
+            packed.writestr(name, content)
+    found = read_upload(
+        whole.getvalue(), "exam.zip", settings=db.settings, site_key=db.site_key, modality=Modality.MAMMOGRAPHY,
+        with_source=True,
+    )  # fmt: skip
+    assert not any(intake.refused for intake in found), found
+    pictures = tuple(NewPicture(intake, intake.image.laterality or "L") for intake in found if intake.image)
+    (study_id,) = new_studies.save(db, ada, [new_studies.NewStudy("Uploaded", pictures, is_confirmed=True)])
+    return study_id
+
+
+def test_what_uploaded_files_call_themselves_is_sealed_names_nobody_and_goes_with_the_pictures(
+    db: Database, ada: Somebody, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    other = f"{STUDY}.9"
+    study_id = upload(
+        db, ada, ("a.dcm", view("R", "CC", 1)), ("b.dcm", view("L", "CC", 2)),
+        ("c.dcm", view("R", "MLO", 3, StudyInstanceUID=other)), ("d.dcm", view("L", "MLO", 4, SOPInstanceUID="")),
+        ("e.png", encoded(mammogram(seed=5))),
+    )  # fmt: skip
+    assert identity.has_identity(db, ada, study_id)
+    read_to_the_end(db, ada, study_id)
+    for secret in (PATIENT, "Petra", ACCESSION, STUDY):
+        assert secret not in _everything(db) and secret not in caplog.text, secret
+    with db.read() as connection:
+        known = identity.identity_of(connection, db.site_key, study_id)
+        (read_id,) = connection.execute(select(tables.read.c.id).where(tables.read.c.kind == "final")).scalars()
+    assert known is not None and known.study["StudyInstanceUID"] == STUDY and not known.names_patient
+    assert not [secret for secret in (PATIENT, "Petra", ACCESSION, "19600101") if secret in str(asdict(known))]
+    content = gather(db, read_id)
+    referred = [(image.tags["SOPInstanceUID"], image.display["samples"]) for image in content.images]
+    assert referred == [(f"{STUDY}.1.{number}", 1) for number in (1, 2)], "the others are of no object of this exam"
+    report = json.loads(export_diagnostic_report(db, ada, study_id))
+    assert report["imagingStudy"][0]["identifier"]["value"] == f"urn:oid:{STUDY}" and "subject" not in report
+    assert outbox.results_of(db, ada, study_id) == [] and not can_export(db, ada, study_id)
+
+    site_settings.choose(db, ada, "keep_pixels_days", 1)
+    monkeypatch.setattr(retention, "now", lambda: tables.now() + timedelta(days=2))
+    assert retention.apply_policy(db) == 1 and not identity.has_identity(db, ada, study_id)
+
+
+def test_an_upload_that_is_deleted_is_forgotten_with_what_it_was_called(db: Database, ada: Somebody) -> None:
+    study_id = upload(db, ada, ("a.dcm", view("R", "CC", 1)))
+    studies.delete_study(db, ada, study_id, reason="wrong patient")
+    with db.read() as connection:
+        assert connection.execute(select(tables.source_identity)).all() == []
+
+
+@pytest.mark.parametrize("who", [PATIENT, "somebody else"])
+def test_an_uploaded_exam_is_recognised_by_its_objects_also_where_the_archive_changed_the_files(
+    db: Database, ada: Somebody, archive_id: int, orthanc: Orthanc, who: str
+) -> None:
+    put_exam(orthanc, 3)
+    changed = {"StudyDescription": "As sent", "PatientID": who}
+    files = (("a.dcm", view("R", "CC", 1, **changed)), ("b.dcm", view("L", "CC", 2, **changed)))
+    study_id = upload(db, ada, *files)
+    is_same = who == PATIENT
+    assert (fetched(db, ada, archive_id) == study_id) == is_same
+    if not is_same:
+        return
+    assert arrivals.recent_arrivals(db, ada)[0].message.endswith("The archive has 1 more image of it.")
+    read_to_the_end(db, ada, study_id)
+    assert sending.send_next(db, **WHO)
+    (report,) = orthanc.objects("SR")
+    (series,) = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert [one.ReferencedSOPInstanceUID for one in series.ReferencedSOPSequence] == [f"{STUDY}.1.1", f"{STUDY}.1.2"]
+    assert (report.PatientID, report.StudyInstanceUID) == (PATIENT, STUDY)
+    assert len(json.loads(export_diagnostic_report(db, ada, study_id))["subject"]) == 2
+    assert len(originals(db, study_id, db.settings.state_dir)) == 3, "no object twice"
 
 
 def test_two_who_ask_for_the_same_study_at_once_get_one_row(db: Database, ada: Somebody, archive_id: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,6 @@ def test_an_engine_that_answers_otherwise_is_refused(float32: None, monkeypatch:
 
 
 def test_the_gain_is_tensorflows_time_over_the_others(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
     from core.models import openvino_engine
 
     model, clock = loaded("ultrasound-cnn"), [0.0]
@@ -153,16 +152,41 @@ def test_the_service_asks_for_it_only_where_the_site_wants_it_and_has_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_wanted: bool, is_there: bool
 ) -> None:
     from core.models import openvino_engine
-    from core.models.inference import LoadedModel
-    from core.models.loaded import MODELS
     from core.serving import service
 
     asked: list[object] = []
     monkeypatch.setattr(openvino_engine, "chosen", lambda model: iter(asked.append(model) or [None]))
     monkeypatch.setattr(openvino_engine, "is_installed", lambda: is_there)
-    monkeypatch.setattr(service, "live_cards", lambda settings: [read_card(REPOSITORY / "weights" / "ultrasound-cnn")])
-    settings = replace(Settings.from_environment(), openvino=is_wanted, models_at_start=True)
+    model = loaded("ultrasound-cnn")
+    monkeypatch.setattr(service, "MODELS", SimpleNamespace(loaded=(model, "an outline network")))
+    settings = replace(Settings.from_environment(), openvino=is_wanted)
     with caplog.at_level(logging.WARNING):
-        list(service.warmed(settings))
-    assert asked == [one for one in MODELS.loaded if isinstance(one, LoadedModel)] * (is_wanted and is_there)
+        steps = list(service.faster_engines(settings))
+    assert asked == [model] * (is_wanted and is_there) and len(steps) == len(asked)
     assert ("requirements-openvino.txt" in caplog.text) == (is_wanted and not is_there)
+
+
+def test_an_unexpected_error_of_one_model_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from core.models import openvino_engine
+    from core.serving import service
+
+    def fails(model: Any) -> Iterator[None]:
+        raise RuntimeError
+        yield
+
+    monkeypatch.setattr(openvino_engine, "chosen", fails)
+    monkeypatch.setattr(service, "MODELS", SimpleNamespace(loaded=(loaded("ultrasound-cnn"),)))
+    assert list(service.faster_engines(replace(Settings.from_environment(), openvino=True))) == []
+    assert "RuntimeError" in caplog.text
+
+
+def test_a_desk_is_warm_before_what_may_still_be_bettered() -> None:
+    from core.serving.inference import Computing
+
+    warm: list[bool] = []
+    computing = Computing(lambda: iter([None]), lambda: iter([warm.append(not computing.standing([]).is_warming)]))
+    assert computing.standing([]).is_warming
+    list(computing._steps())
+    assert warm == [True]

@@ -18,6 +18,7 @@ from core.models.cards import Card, live_cards
 from core.models.loaded import LoadedModels
 from core.models.prepared import Prepared
 from core.reading import second_read
+from core.reading.second_read import Readiness, Stage
 from core.records import site_settings
 from core.records.database import tables
 from core.records.database.db import Database
@@ -26,6 +27,7 @@ from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from core.records.releases import decisions
 from core.serving import inference
+from core.serving.desk import Standing
 from core.types import Explanation, Image, Modality, Prediction
 
 BROKEN = "ultrasound-fusion"
@@ -147,6 +149,28 @@ def test_only_models_of_the_images_own_kind_read_it(kind: Modality | None) -> No
     assert second_read.cards_for(replace(image, modality=Modality.ULTRASOUND), [SHIPPED]) == [SHIPPED]
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, Readiness(Stage.WARMING)),
+        (Standing(is_warming=True), Readiness(Stage.WARMING)),
+        (Standing(n_computing=1, n_waiting=1, is_warming=True), Readiness(Stage.WARMING)),
+        (Standing(n_waiting=2, n_before=3, is_warming=True), Readiness(Stage.QUEUED, 4)),
+        (Standing(n_waiting=1, n_computing=1, n_before=2), Readiness(Stage.COMPUTING)),
+        (Standing(n_answered=1, n_waiting=1, is_warming=True), Readiness(Stage.COMPUTING)),
+        (Standing(n_answered=1), Readiness(Stage.ON_REQUEST)),
+        (Standing(n_answered=2, is_warming=True), Readiness(Stage.SEALED)),
+        (Standing(), Readiness(Stage.ON_REQUEST)),
+    ],
+)
+def test_how_far_the_second_read_is(
+    monkeypatch: pytest.MonkeyPatch, found: Standing | None, expected: Readiness
+) -> None:
+    monkeypatch.setattr(inference.Here, "standing", lambda self, keys: found)
+    tasks = [("w", name, 0, None, None, None) for name in ("one", "two")]
+    assert second_read.readiness("a study", tasks) == expected
+
+
 @sqlite_only
 def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_at_once(
     records: Database, admin: Person, monkeypatch: pytest.MonkeyPatch
@@ -162,6 +186,10 @@ def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_a
     monkeypatch.setattr(inference, "compute", compute)
     study_id = studies.create_study(records, admin, display_name="x", images=[picture(1), picture(2)])
     study = studies.load_study(records, admin, study_id)
+    tasks = second_read.tasks_of(records.settings, study)
+    assert second_read.readiness(study_id, tasks) == Readiness(Stage.ON_REQUEST), (
+        "of commands, which compute on request"
+    )
     with inference.inside():
         site_settings.choose(records, admin, "compute_ahead", False)
         assert second_read.compute_ahead(records, study) is None, "a site may not want it"
@@ -173,10 +201,13 @@ def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_a
         thread.join(30)
         work = second_read.unanswered(records.settings, study, [])
         deadline = time.monotonic() + 30
-        while len(computed) < len(work) and time.monotonic() < deadline:
+        while not (now := second_read.readiness(study_id, tasks)).is_settled and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(computed) == len(work)
-        assert second_read.compute_ahead(records, study) is None, "once a study"
+        assert now == Readiness(Stage.SEALED) and len(computed) == len(work) == len(tasks)
+        assert second_read.compute_ahead(records, study) is None, "once as it is read"
+        other = replace(study, images=(replace(study.images[0], image=replace(picture(1), laterality="L")),))
+        other_tasks = second_read.tasks_of(records.settings, other)
+        assert second_read.readiness(study_id, other_tasks).stage is Stage.ON_REQUEST, "no answer to another side"
         with records.read() as connection:
             assert connection.execute(select(func.count()).select_from(tables.audit)).scalar_one() == before
             assert connection.execute(select(tables.prediction)).all() == [], "no page, export or command has a row"

@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import InvalidInput, ModelUnavailable
 from core.models.prepared import Prepared
-from core.serving.desk import Desk, Urgency
+from core.serving.desk import Desk, Standing, Urgency
 from core.serving.inference import waited
 from core.types import Fit
 
@@ -136,6 +136,18 @@ def test_what_was_computed_ahead_is_there_at_once_and_a_waiting_one_goes_forward
         assert desk.ask(A, changed).answer(30) == "a1", "other pixels are another image"
         assert desk.ask(A, image(0)).answer(30) == "a0", "the oldest answer was given up"
     assert model.batches == [["a0"], ["b2"], ["a1"], ["a1"], ["a0"]]
+
+
+def test_where_what_was_asked_ahead_stands_is_known_without_its_answer() -> None:
+    with busy() as (desk, model):
+        desk.ask(B, image(9))
+        keys = [desk.ask(A, image(number), Urgency.AHEAD).key for number in (0, 1, 2)]
+        assert desk.standing(keys) == Standing(n_computing=1, n_waiting=2, n_before=1)
+        assert desk.standing(keys[1:]) == Standing(n_waiting=2, n_before=2), "what is computed goes before too"
+        assert desk.standing(["unknown"]) == desk.standing([]) == Standing()
+        model.go_on.set()
+        assert desk.ask(A, image(2)).answer(30) == "a2"
+        assert desk.standing(keys[:2]) == Standing(n_answered=2), "those before it are answered too"
 
 
 def test_who_waits_when_the_desk_ends_is_told() -> None:

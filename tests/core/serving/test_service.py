@@ -109,6 +109,13 @@ def test_many_at_once_answer_as_one_by_one_and_refusals_arrive_with_their_senten
     assert [found[number] for number in range(len(images))] == pytest.approx(alone, abs=1e-3)
     with pytest.raises(InvalidInput, match="reads ultrasound images"):
         service.read(card, Image(PIXELS, "0" * 64, Modality.HISTOLOGY), Urgency.READER, lambda place: None)
+    key = service.ahead(card, images[0])
+    until = time.monotonic() + 60
+    while (found_there := service.standing([key, "unknown"])) is None or not found_there.n_answered:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert (found_there.n_waiting, found_there.n_computing, found_there.n_before) == (0, 0, 0)
+    assert Service(settings, "nobody").standing([key]) is None, "at once, also while it is being started"
     elsewhere = card.model_copy(update={"folder": REPOSITORY / "weights" / MODEL})
     with pytest.raises(InvalidInput, match="none of this site's folders"):
         service.read(elsewhere, IMAGE, Urgency.READER, lambda place: None)
