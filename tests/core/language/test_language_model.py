@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from language_server import RIGHT, WORDS, Stub, answer, said, stub_server
 from made_lesions import ellipse
 from made_lesions import picture as lesion_picture
 from PIL import Image as Raster
 from record_site import CALM, Somebody, add_person, picture, sqlite_only
+from sqlalchemy import update
 
 from core.errors import (
     AppError,
@@ -36,75 +37,18 @@ from core.findings.marks import Mark
 from core.language import asking, client
 from core.language.question import UNTOLD, checked, question
 from core.language.sent_picture import part_around
+from core.reading import outlines
 from core.records import site_settings
 from core.records.audit import trail
+from core.records.database import tables
 from core.records.database.db import Database
 from core.records.language import answers, endpoint
+from core.records.language.answers import LanguageAnswer
 from core.records.language.endpoint import Endpoint
 from core.records.reads import reads, studies
-from core.settings import Settings
+from core.serving import inference
+from core.settings import REPOSITORY, Settings
 from core.types import Modality
-
-RIGHT = {
-    "shape": "oval", "orientation": "parallel", "margin": "circumscribed", "echo_pattern": "hypoechoic",
-    "posterior_features": UNTOLD,
-}  # fmt: skip
-WORDS = {key.replace("_", " "): word for key, word in RIGHT.items() if word != UNTOLD}
-
-
-def said(text: str, protocol: str = "openai", **more: Any) -> dict[str, Any]:
-    """The body of an answer whose text is this."""
-    if protocol == "openai":
-        return {"model": "stub-1", "choices": [{"message": {"content": text, **more}, "finish_reason": "stop"}]}
-    content = {"parts": [{"text": text}]}
-    return {"modelVersion": "stub-1", "candidates": [{"content": content, "finishReason": "STOP", **more}]}
-
-
-@dataclass
-class Stub:
-    """A server on this machine. behaves: what it does with a request, after it was noted."""
-
-    url: str = ""
-    behaves: Callable[[Any], None] = lambda handler: answer(handler, said(json.dumps(RIGHT)))
-    asked: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
-
-
-def answer(handler: Any, body: object, status: int = 200, **headers: str) -> None:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    handler.send_response(status)
-    for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(content)
-
-
-@contextmanager
-def stub_server() -> Iterator[Stub]:
-    stub = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            length = int(self.headers["Content-Length"])
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            stub.asked.append((self.path, headers, json.loads(self.rfile.read(length))))
-            try:
-                stub.behaves(self)
-            except OSError:  # the client went away, as it should
-                pass
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield stub
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture
@@ -298,3 +242,241 @@ def test_a_word_of_the_lexicon_is_all_that_an_answer_can_be() -> None:
     for number in (None, 1, True, {}, "OVAL", "oval "):
         with pytest.raises(LanguageModelRefused):
             checked(json.dumps({**RIGHT, "shape": number}))
+
+
+# ---- in the background, for a site -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(records: Database, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A site that has turned it on and named the stub; its outline network sees one oval, surely."""
+    map_of = np.where(MASS, 0.999, 0).astype(np.float32)
+    monkeypatch.setattr(inference.Here, "outline", lambda self, card, image, on_wait: map_of)
+    monkeypatch.setattr(outlines, "_HELD", type(outlines._HELD)())
+    ada, ann = add_person(records, "Ada"), add_person(records, "Ann", "radiologist")
+    site_settings.choose(records, ada, "language_model", True)
+    named = endpoint.name_endpoint(records, ada, protocol="openai", url=stub.url, model="stub")
+    yield Site(records, ada, ann, named, stub)
+
+
+@dataclass(frozen=True)
+class Site:
+    db: Database
+    ada: Somebody
+    ann: Somebody
+    endpoint_id: int
+    stub: Stub
+
+    def permit(self) -> None:
+        endpoint.permit(self.db, self.ada, self.endpoint_id, reason="Compared for a month.")
+
+    def study(self, **facts: Any) -> str:
+        facts = {"tags": {"BurnedInAnnotation": "NO"}, **facts}
+        return studies.create_study(self.db, self.ann, display_name="Jane Doe", images=[replace(WHOLE, **facts)])
+
+    def read(self, study_id: str) -> None:
+        reads.record_first_read(self.db, self.ann, study_id, {"R": CALM})
+
+    def work(self) -> None:
+        asking.ask_what_is_due(self.db, worker="w", machine="m", is_ending=lambda: False)
+
+    def rows(self, study_id: str) -> list[LanguageAnswer]:
+        return answers.language_answers_of(self.db, self.ann, study_id)
+
+    def acts(self) -> list[str]:
+        return [one.action for one in trail.entries(self.db, self.ada, kind="Language model")][::-1]
+
+
+def test_it_is_asked_after_the_first_read_once_permitted_and_sealed_until_the_reveal(site: Site) -> None:
+    earlier = site.study()
+    site.read(earlier)
+    site.work()
+    assert not site.stub.asked, "nobody has permitted it"
+    for reason in ("", "  "):
+        with pytest.raises(InvalidInput, match="Say why"):
+            endpoint.permit(site.db, site.ada, site.endpoint_id, reason=reason)
+    with pytest.raises(NotAllowed):
+        endpoint.permit(site.db, site.ann, site.endpoint_id, reason="I want to.")
+    site.permit()
+    study = site.study(sha256="2" * 64)
+    site.work()
+    assert not site.stub.asked, "nobody has read it, and what was read before was not permitted"
+    site.read(study)
+    site.work()
+    site.work()
+    assert len(site.stub.asked) == 1 and "Jane" not in json.dumps(site.stub.asked)
+    with pytest.raises(Conflict, match="hidden"):
+        site.rows(study)
+    reads.reveal(site.db, site.ann, study)
+    (row,) = site.rows(study)
+    assert (row.state, row.model, row.described.words) == ("done", "stub", WORDS)
+    assert row.described.measured["shape"] == "oval" and row.described.served_model == "stub-1"
+    assert row.described.prompt_sha256 == question().sha256
+    entries = {one.action: one for one in trail.entries(site.db, site.ada, kind="Language model")}
+    assert entries["permit language model"].detail["reason"] == "Compared for a month."
+    assert entries["permit language model"].person_name == "Ada"
+    went = entries["ask language model"].detail
+    assert went["permitted_by"] == "Ada" and went["sent_sha256"] == row.described.sent_sha256
+    assert entries["language model done"].detail["sent_sha256"] == went["sent_sha256"]
+    assert trail.verify(site.db).is_intact
+    studies_left = site.study(sha256="3" * 64)
+    endpoint.end_permission(site.db, site.ada, site.endpoint_id)
+    site.read(studies_left)
+    site.work()
+    assert len(site.stub.asked) == 1
+
+
+@sqlite_only
+def test_a_permission_that_ends_while_a_picture_waits_ends_before_it_goes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the queue and the sending, also where the whole is turned off."""
+    site.permit()
+    before = asking.part_around
+    ways = [
+        lambda: endpoint.end_permission(site.db, site.ada, site.endpoint_id),
+        lambda: site_settings.choose(site.db, site.ada, "language_model", False),
+    ]
+
+    def end_it(*given: Any, **more: Any) -> bytes:
+        ways.pop(0)()
+        return before(*given, **more)
+
+    monkeypatch.setattr(asking, "part_around", end_it)
+    studies_read = []
+    for number in (4, 5):
+        studies_read.append(site.study(sha256=f"{number:064x}"))
+        site.read(studies_read[-1])
+        site.work()
+        if ways:
+            site.permit()  # a new act; what was read in between is asked as it says, what failed is not
+    assert not site.stub.asked and not ways
+    reads.reveal(site.db, site.ann, studies_read[0])
+    assert "has not permitted it, or ended it" in site.rows(studies_read[0])[0].message
+
+
+@sqlite_only
+def test_another_address_or_model_has_no_permission(site: Site) -> None:
+    site.permit()
+    with pytest.raises(Conflict):
+        endpoint.name_endpoint(site.db, site.ada, protocol="openai", url=f"{site.stub.url}/", model="stub")
+    endpoint.name_endpoint(site.db, site.ada, protocol="openai", url=site.stub.url, model="other")
+    now = endpoint.endpoint_now(site.db)
+    assert now is not None and now.model == "other" and not now.is_permitted
+    for wrong in (
+        "ftp://x/v1",
+        "https://",
+        "https://u:p@x/v1",
+        "https://x/v1?key=1",
+        "https://x y",
+        "http://x.example",
+    ):
+        with pytest.raises(InvalidInput):
+            endpoint.name_endpoint(site.db, site.ada, protocol="openai", url=wrong, model="m")
+    for wrong in ("", "two words", "a" * 121, "<b>"):
+        with pytest.raises(InvalidInput):
+            endpoint.name_endpoint(site.db, site.ada, protocol="gemini", url=site.stub.url, model=wrong)
+    endpoint.remove_endpoint(site.db, site.ada, now.id)
+    assert endpoint.endpoint_now(site.db) is None
+
+
+@sqlite_only
+def test_a_server_that_is_busy_is_asked_again_a_bounded_number_of_times(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.permit()
+    site.stub.behaves = body({}, 429, Retry_After="1800")
+    study = site.study()
+    site.read(study)
+    site.work()
+    site.work()
+    assert len(site.stub.asked) == 1, "it waits"
+    reads.reveal(site.db, site.ann, study)
+    assert site.rows(study)[0].state == "queued" and "HTTP 429" in site.rows(study)[0].message
+    monkeypatch.setattr(asking, "wait_seconds", lambda tries, asked: -1.0)
+    with site.db.begin() as connection:
+        connection.execute(update(tables.language_answer).values(due_at=None))
+    site.work()
+    assert len(site.stub.asked) == asking.TRIES_MOST
+    (row,) = site.rows(study)
+    assert row.state == "failed" and "is not asked any more" in row.message
+
+
+@sqlite_only
+def test_a_picture_of_which_nothing_says_where_text_is_goes_once_its_reader_has_looked(site: Site) -> None:
+    site.permit()
+    study = site.study(tags={})
+    site.read(study)
+    site.work()
+    reads.reveal(site.db, site.ann, study)
+    (row,) = site.rows(study)
+    assert row.needs_look and row.described.measured and not site.stub.asked
+    other = add_person(site.db, "Bob", "radiologist")
+    with pytest.raises(Conflict):
+        answers.look_for_text(site.db, other, row.id)
+    answers.look_for_text(site.db, site.ann, row.id)
+    site.work()
+    assert len(site.stub.asked) == 1 and site.rows(study)[0].described.words == WORDS
+    with pytest.raises(Conflict):
+        answers.look_for_text(site.db, site.ann, row.id)
+    assert site.acts()[-3:] == ["look for text", "ask language model", "language model done"]
+    studies.delete_study(site.db, site.ann, study, reason="a test")
+
+
+@sqlite_only
+def test_every_outline_is_asked_about_and_a_wrong_answer_to_one_is_no_answer_to_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = ellipse(60, 40, (170, 60))
+    both = np.where(MASS, 0.999, np.where(second, 0.99, 0)).astype(np.float32)
+    monkeypatch.setattr(inference.Here, "outline", lambda self, card, image, on_wait: both)
+    said_so = iter([json.dumps({**RIGHT, "shape": "spiky"}), json.dumps(RIGHT)])
+    site.stub.behaves = lambda handler: answer(handler, said(next(said_so)))
+    site.permit()
+    study = site.study()
+    site.read(study)
+    site.work()
+    reads.reveal(site.db, site.ann, study)
+    first, other = site.rows(study)
+    assert (first.state, other.state, other.number) == ("failed", "done", 1)
+    assert not first.described.words and other.described.words == WORDS
+
+
+@sqlite_only
+def test_what_readers_said_at_the_same_place_is_compared_after_the_final_read(site: Site) -> None:
+    site.permit()
+    study = site.study()
+
+    def finding(shape: str, row: float) -> Annotations:
+        mark = Mark(WHOLE.sha256, 0, "point", ((150.0, row),))
+        return Annotations((Finding("R", Modality.ULTRASOUND, "mass", (mark,), {"shape": shape}),))
+
+    reads.record_first_read(site.db, site.ann, study, {"R": CALM}, annotations=finding("round", 90.0))
+    site.work()
+    assert answers.compared(site.db, site.ada) == []
+    reads.reveal(site.db, site.ann, study)
+    reads.record_final_read(site.db, site.ann, study, {"R": CALM}, annotations=finding("irregular", 215.0))
+    (one,) = answers.compared(site.db, site.ada)
+    assert one.language_model == WORDS and one.measured["shape"] == "oval"
+    assert one.first == {"shape": "round"} and one.final == {}, "the other finding lies elsewhere"
+
+
+@sqlite_only
+def test_the_test_of_the_settings_sends_a_made_picture_and_says_so(site: Site) -> None:
+    with pytest.raises(NotAllowed):
+        asking.probe(site.db, site.ann, site.endpoint_id)
+    assert asking.probe(site.db, site.ada, site.endpoint_id).words == WORDS
+    assert site.acts() == ["name language model", "test language model"]
+
+
+def test_a_site_without_one_loads_nothing_of_it() -> None:
+    check = (
+        "import sys, app\nfrom core.language import background\n"
+        "from core.records.database.db import open_database\nfrom core.settings import Settings\n"
+        "from pathlib import Path\nimport tempfile, time\n"
+        "db = open_database(Settings(state_dir=Path(tempfile.mkdtemp())))\n"
+        "with background.answered(db): time.sleep(0.3)\n"
+        "print(*(name for name in sys.modules if 'language' in name or name == 'httpx'))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["core.language", "core.language.background"]
