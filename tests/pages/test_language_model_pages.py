@@ -15,6 +15,8 @@ from core.language import asking
 from core.records import site_settings
 from core.records.language import endpoint
 from core.records.reads import reads, studies
+from core.reports.html import build_html
+from core.reports.study import study_document
 
 HEADING = "Language model, unverified"
 STATED = {"tags": {"BurnedInAnnotation": "NO"}, "spacing_mm": (0.1, 0.1)}
@@ -67,6 +69,8 @@ def test_an_administrator_names_it_tests_it_permits_pictures_and_ends_that(
 def test_its_words_stand_beside_the_measured_ones_and_the_readers_with_what_differs(
     opened_site: PageSite, tab: Tab, stub: Stub
 ) -> None:
+    from pages.reader.parts import study_report
+
     permitted(opened_site, stub)
     study = opened(opened_site, tab, **STATED)
     work(opened_site)
@@ -83,6 +87,14 @@ def test_its_words_stand_beside_the_measured_ones_and_the_readers_with_what_diff
     assert final.annotations.findings[0].descriptors["shape"] == "oval"
     switched(tab)
     assert "**irregular**, differs] | oval |" in tab.text
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    for is_in_report in (False, True):
+        site_settings.choose(opened_site.db, opened_site.one, "language_model_in_report", is_in_report)
+        site = site_settings.current(opened_site.db)
+        report = study_report.gather(opened_site.one, stored, [], [final], site)
+        html = build_html(study_document(report))
+        assert ("shape: irregular" in html) == ("Nobody verified them" in html) == is_in_report
+        assert "Mass, oval" in html and "irregular" not in html.split("Words of a language model")[0]
 
 
 def test_who_may_not_see_the_answer_sees_no_word_and_a_site_without_one_nothing(
@@ -107,3 +119,25 @@ def test_a_reader_looks_at_the_part_before_it_goes_where_nothing_says_where_text
     assert "**irregular**, differs]" in switched(tab).text
     studies.load_study(opened_site.db, opened_site.two, study)
     assert HEADING not in tab.open("reader/worklist").text
+
+
+def test_compare_says_how_far_the_three_agree(opened_site: PageSite, tab: Tab, stub: Stub) -> None:
+    assert "Descriptors in words" not in str(tab.open("research/compare").app.selectbox(key="data").options)
+    permitted(opened_site, stub)
+    tab.open("research/compare").app.selectbox(key="data").select("Descriptors in words, of this site")
+    assert "No language model has described a lesion" in tab.settled().text
+    study = opened(opened_site, tab, **STATED)
+    work(opened_site)
+    switched(tab)
+    next(one for one in tab.app.button_group if one.label == "What you accept").set_value(["shape", "margin"])
+    tab.settled().press("Accept outline")
+    tab.choose("Left breast: BI-RADS", "4A").press("Save final assessment")
+    assert study
+    tab.app.query_params.clear()
+    tab.app.query_params["data"] = "Descriptors in words, of this site"
+    tab.app.query_params["read"] = "final read"
+    tab.app.switch_page("pages/research/compare.py")
+    text = tab.settled().text
+    assert "described: 1, patients: 1." in text and "agreement is not being right" in text
+    assert "language model and reader, final read" in text and "measured and language model" in text
+    assert text.count('scope="row">shape<') == 3 and text.count('scope="row">posterior features<') == 0

@@ -256,7 +256,7 @@ def compared(db: Database, actor: Actor) -> list[Compared]:
             .order_by(row.c.id)
         )  # fmt: skip
         found = connection.execute(query).all()
-        words = _readers_words(connection, sorted({one.study_id for one in found}))
+        words = _of_readers(connection, sorted({one.study_id for one in found}))
     made = []
     for one in found:
         if one.words:
@@ -268,7 +268,7 @@ def compared(db: Database, actor: Actor) -> list[Compared]:
     return made
 
 
-def _readers_words(
+def _of_readers(
     connection: Connection, study_ids: list[str]
 ) -> dict[tuple[str, str], list[tuple[Mark, Mapping[str, str]]]]:
     """(study, kind of read) -> marks of masses with their words, the newest read last."""
