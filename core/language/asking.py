@@ -6,7 +6,6 @@ nothing is sent, and a site without the network asks nothing.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +20,7 @@ from core.findings.outlines import boundary
 from core.findings.ultrasound_descriptors import MEASURED_ONLY
 from core.language import client
 from core.language.question import descriptors, question
-from core.language.sent_picture import part_around
+from core.language.sent_picture import part_around, sha256_of
 from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outlined_lesions
 from core.records.database import tables
 from core.records.database.db import Database
@@ -89,7 +88,7 @@ def probe(db: Database, actor: Actor, endpoint_id: int) -> client.Reply:
     rows, columns = np.indices((image.height, image.width))
     mass = np.hypot((rows - 182) / 58, (columns - 285) / 82) <= 1
     png, asked = part_around(image, mass, is_synthetic=True), question()
-    hashes = {"sent_sha256": hashlib.sha256(png).hexdigest(), "prompt_sha256": asked.sha256}
+    hashes = {"sent_sha256": sha256_of(png), "prompt_sha256": asked.sha256}
     endpoint = record_test(db, actor, endpoint_id, **hashes)
     return client.ask(endpoint, db.settings, asked, png, before_sending=lambda: None)
 
@@ -105,9 +104,9 @@ def _ask(db: Database, lease: Lease, require: Callable[[], None]) -> None:
         if one.word and one.name in names and one.name not in MEASURED_ONLY
     }
     answers.record_outline(db, lease, mark, measured)
-    png = part_around(it.image, lesion.outline.mask, is_looked_at=it.is_looked_at, is_synthetic=it.is_synthetic)
+    png = part_around(it.image, lesion.outline.mask, looked_sha256=it.looked_sha256, is_synthetic=it.is_synthetic)
     asked = question()
-    hashes = {"sent_sha256": hashlib.sha256(png).hexdigest(), "prompt_sha256": asked.sha256}
+    hashes = {"sent_sha256": sha256_of(png), "prompt_sha256": asked.sha256}
     require()
     endpoint = endpoint_now(db)
     if endpoint is None or endpoint.id != it.endpoint_id:

@@ -102,8 +102,8 @@ def weighted_kappa(
 class DescriptorAgreement:
     """How far two describe the same lesions by the same words, over the `n` lesions that both described.
 
-    kappa: Cohen's, without order between words; NaN where both always use one word. agreed: share with the same word.
-    n_patients: of the lesions; the intervals draw patients.
+    kappa: Cohen's, without order between words; NaN where both always use one word, and of a single patient. agreed:
+    share with the same word. n_patients: of the lesions; the intervals draw patients.
     """
 
     descriptor: str
@@ -145,10 +145,10 @@ def _nominal_kappa(
     one: np.ndarray, other: np.ndarray, categories: int, patients: np.ndarray, agreed: Estimate
 ) -> Estimate:
     """Kappa without order. Where all lesions agree every draw does, which says nothing of how sure that is: the lower
-    end of the share's interval stands in. Of a single patient there is no interval."""
-    kappa = weighted_kappa(one, other, categories, Bootstrap(patients, len(one)), is_ordered=False)
+    end of the share's interval stands in. Of a single patient there is none: no draw could be another."""
     if len(np.unique(patients)) < 2:
-        return Estimate(kappa.value, float("nan"), float("nan"), len(one))
+        return Estimate(float("nan"), float("nan"), float("nan"), len(one))
+    kappa = weighted_kappa(one, other, categories, Bootstrap(patients, len(one)), is_ordered=False)
     if agreed.value < 1 or np.isnan(kappa.value):
         return kappa
     counts = np.bincount(one, minlength=categories) / len(one)

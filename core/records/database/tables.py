@@ -676,7 +676,7 @@ language_endpoint = Table(
 # What it said of one outlined lesion, and before that the row of a queue. number: of the outline, from 0, the surest
 # first. mark, measured: the outline, and what was measured within it (descriptor -> word). words: what the model said,
 # by the lexicon alone. served_model: as the server calls it. prompt_sha256: of the question; sent_sha256: of the part
-# of the picture that left. looked_by: who looked that no text is in it, where no file says so.
+# of the picture that left, or was looked at. looked_by: who looked that no text is in it, where no file says so.
 language_answer = Table(
     "language_answer",
     metadata,

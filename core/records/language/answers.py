@@ -40,14 +40,15 @@ ANSWERS = Queue(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a row of the queue is about. number: of the outline, from 0."""
+    """What a row of the queue is about. number: of the outline, from 0. looked_sha256: of the part of the picture in
+    which somebody found no text; "" where nobody has looked."""
 
     study_id: str
     endpoint_id: int
     image: Image
     number: int
     is_synthetic: bool
-    is_looked_at: bool
+    looked_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def asked_of(db: Database, lease: Lease) -> Asked:
         raise NotFound("The picture is here no more.")
     return Asked(
         row.study_id, row.endpoint_id, image_of(stored, db, None), row.number, study.is_synthetic,
-        row.looked_by is not None,
+        (row.sent_sha256 or "") if row.looked_by is not None else "",
     )  # fmt: skip
 
 
@@ -217,10 +218,10 @@ def language_answers_of(db: Database, actor: Actor, study_id: str) -> list[Langu
     return [_answer(one) for one in newest.values()]
 
 
-def look_for_text(db: Database, actor: Actor, row_id: int) -> None:
-    """Somebody has looked at the part of the picture that would be sent, and no text is in it: it is sent.
+def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> None:
+    """Somebody has looked at the part of the picture that would be sent, and no text is in it: just that one is sent.
 
-    Raises NotAllowed, NotFound; Conflict unless it waits for that.
+    part_sha256: of the part that they were shown. Raises NotAllowed, NotFound; Conflict unless it waits for that.
     """
     table = tables.language_answer
     with db.begin() as connection:
@@ -233,9 +234,16 @@ def look_for_text(db: Database, actor: Actor, row_id: int) -> None:
             raise Conflict("Nobody has to look at this picture before it is sent.")
         require_permitted(connection, db.settings, row.endpoint_id)
         fresh = {"state": QUEUED, "message": _WAITS, "attempts": 0, "tries": 0, "ended_at": None, "result": None}
-        connection.execute(update(table).where(table.c.id == row_id).values(**fresh, looked_by=person.id))
+        fresh |= {"looked_by": person.id, "sent_sha256": part_sha256}
+        connection.execute(update(table).where(table.c.id == row_id).values(**fresh))
         trail.record(
-            connection, person.id, "look for text", f"study {row.study_id}", image=row.image_id, outline=row.number
+            connection,
+            person.id,
+            "look for text",
+            f"study {row.study_id}",
+            image=row.image_id,
+            outline=row.number,
+            part_sha256=part_sha256,
         )
 
 

@@ -23,6 +23,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.site_choices import stored_choices
 from core.records.people.permissions import Actor, require_permission
+from core.records.queue import FAILED, QUEUED
 from core.records.reads.free_text import tidy_text
 from core.settings import Settings, is_on_this_machine
 
@@ -143,6 +144,7 @@ def end_permission(db: Database, actor: Actor, endpoint_id: int) -> None:
             raise Conflict("It is not permitted.")
         given = {"revoked_by": person.id, "revoked_at": tables.now()}
         connection.execute(update(table).where(table.c.id == endpoint_id).values(**given))
+        _end_waiting(connection, endpoint_id)
         trail.record(connection, person.id, "end permission", f"language model {endpoint_id}")
 
 
@@ -220,8 +222,18 @@ def _checked(settings: Settings, protocol: str, url: str, model: str) -> dict[st
     return {"protocol": protocol, "url": clean, "model": model.strip()}
 
 
+def _end_waiting(connection: Connection, endpoint_id: int) -> None:
+    """What waits to be asked is not asked later, under a permission that was not given for it."""
+    row = tables.language_answer.c
+    ended = {"state": FAILED, "message": "The permission ended before it was asked.", "ended_at": tables.now()}
+    waits = (row.endpoint_id == endpoint_id, row.state == QUEUED)
+    connection.execute(update(tables.language_answer).where(*waits).values(**ended, result=None))
+
+
 def _remove(connection: Connection) -> None:
     table = tables.language_endpoint
+    if (before := _row(connection)) is not None:
+        _end_waiting(connection, before.id)
     connection.execute(update(table).where(table.c.removed_at.is_(None)).values(removed_at=tables.now()))
 
 

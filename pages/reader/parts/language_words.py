@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from core.findings.marks import Mark, lies_over
-from core.language.question import descriptors
-from core.language.sent_picture import shown_part
+from core.language.question import UNTOLD, descriptors
+from core.language.sent_picture import sha256_of, shown_part
 from core.reading.outlines import OutlinedLesion
 from core.records.language.answers import LanguageAnswer, language_answers_of, look_for_text
 from core.records.people.permissions import SignedIn
@@ -77,7 +77,7 @@ def _table(
     for one in descriptors():
         word = said.get(one.name, "")
         differs = bool(word) and any(other.get(one.name, word) != word for other in (measured, own))
-        shown = f":orange[:material/difference: **{plain(word)}**, differs]" if differs else plain(word) or "not told"
+        shown = f":orange[:material/difference: **{plain(word)}**, differs]" if differs else plain(word) or UNTOLD
         lines.append(f"| {one.name} | {plain(measured.get(one.name, ''))} | {shown} | {plain(own.get(one.name, ''))} |")
     st.markdown("\n".join(lines))
     served = f", answering as {plain(row.described.served_model)}" if row.described.served_model else ""
@@ -100,9 +100,10 @@ def _of_reader(person: SignedIn, study: StoredStudy, mark: Mark, form: impressio
 
 def _ask_to_look(person: SignedIn, row: LanguageAnswer, stored: StoredImage, lesion: OutlinedLesion) -> None:
     """The part that would be sent, and the reader's word that no text is in it."""
-    st.image(shown_part(stored.image, lesion.outline.mask), caption="The part that would be sent")
+    part = shown_part(stored.image, lesion.outline.mask)
+    st.image(part, caption="The part that would be sent")
     if st.button("I see no text in it: send it", key=f"look_{row.id}", icon=":material/outgoing_mail:"):
-        look_for_text(database(), person, row.id)
+        look_for_text(database(), person, row.id, sha256_of(part))
         st.rerun()
 
 

@@ -78,7 +78,8 @@ def agreements(lesions: Sequence[Compared], read: str) -> tuple[DescriptorAgreem
 
 def _cells(one: DescriptorAgreement) -> list[str]:
     faint = ' style="color:#767d85"' if one.n < FEW else ""
-    nan = '<td><span class="value">n/a</span><span class="interval">one word throughout</span></td>'
+    why = "one patient" if one.n_patients < 2 else "one word throughout"
+    nan = f'<td><span class="value">n/a</span><span class="interval">{why}</span></td>'
     return [
         f'<th scope="row">{escape(one.descriptor)}</th>',
         f'<td class="text"{faint}>{escape(one.first)} and {escape(one.second)}</td>',

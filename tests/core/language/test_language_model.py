@@ -36,7 +36,7 @@ from core.findings.lexicon import finding_type
 from core.findings.marks import Mark
 from core.language import asking, client
 from core.language.question import UNTOLD, checked, question
-from core.language.sent_picture import part_around
+from core.language.sent_picture import part_around, sha256_of, shown_part
 from core.reading import outlines
 from core.records import site_settings
 from core.records.audit import trail
@@ -228,8 +228,10 @@ def test_where_nothing_says_where_text_is_somebody_has_to_look(regions: tuple[An
     with pytest.raises(PictureNotSent, match="Look at the part") as refused:
         part_around(image, MASS)
     assert refused.value.needs_look
-    png = part_around(image, MASS, is_looked_at=True)
-    assert png == part_around(image, MASS, is_synthetic=True)
+    png = part_around(image, MASS, is_synthetic=True)
+    assert png == part_around(image, MASS, looked_sha256=sha256_of(png))
+    with pytest.raises(PictureNotSent):
+        part_around(image, ellipse(70), looked_sha256=sha256_of(png))  # another part than they looked at
     assert png == part_around(replace(image, tags={"BurnedInAnnotation": "NO"}), MASS)
     with pytest.raises(PictureNotSent):
         part_around(replace(image, tags={"BurnedInAnnotation": "YES"}), MASS)
@@ -403,6 +405,23 @@ def test_a_server_that_is_busy_is_asked_again_a_bounded_number_of_times(
 
 
 @sqlite_only
+def test_what_waits_when_the_permission_ends_is_not_asked_under_the_next_one(site: Site) -> None:
+    site.permit()
+    site.stub.behaves = body({}, 503)
+    study = site.study()
+    site.read(study)
+    site.work()
+    endpoint.end_permission(site.db, site.ada, site.endpoint_id)
+    site.permit()
+    with site.db.begin() as connection:
+        connection.execute(update(tables.language_answer).values(due_at=None))
+    site.work()
+    assert len(site.stub.asked) == 1
+    reads.reveal(site.db, site.ann, study)
+    assert site.rows(study)[0].message == "The permission ended before it was asked."
+
+
+@sqlite_only
 def test_a_picture_of_which_nothing_says_where_text_is_goes_once_its_reader_has_looked(site: Site) -> None:
     site.permit()
     study = site.study(tags={})
@@ -413,12 +432,16 @@ def test_a_picture_of_which_nothing_says_where_text_is_goes_once_its_reader_has_
     assert row.needs_look and row.described.measured and not site.stub.asked
     other = add_person(site.db, "Bob", "radiologist")
     with pytest.raises(Conflict):
-        answers.look_for_text(site.db, other, row.id)
-    answers.look_for_text(site.db, site.ann, row.id)
+        answers.look_for_text(site.db, other, row.id, "0" * 64)
+    answers.look_for_text(site.db, site.ann, row.id, "0" * 64)
+    site.work()
+    assert not site.stub.asked and site.rows(study)[0].needs_look, "it is not the part that was looked at"
+    part = shown_part(WHOLE, outlines.outlined_lesions(outlines.outline_card(site.db.settings), WHOLE)[0].outline.mask)
+    answers.look_for_text(site.db, site.ann, row.id, sha256_of(part))
     site.work()
     assert len(site.stub.asked) == 1 and site.rows(study)[0].described.words == WORDS
     with pytest.raises(Conflict):
-        answers.look_for_text(site.db, site.ann, row.id)
+        answers.look_for_text(site.db, site.ann, row.id, "0" * 64)
     assert site.acts()[-3:] == ["look for text", "ask language model", "language model done"]
     studies.delete_study(site.db, site.ann, study, reason="a test")
 
@@ -433,7 +456,7 @@ def test_every_outline_is_asked_about_and_a_wrong_answer_to_one_is_no_answer_to_
     said_so = iter([json.dumps({**RIGHT, "shape": "spiky"}), json.dumps(RIGHT)])
     site.stub.behaves = lambda handler: answer(handler, said(next(said_so)))
     site.permit()
-    study = site.study()
+    study = site.study(tags={}, regions=((0, 218, 0, 298),))  # which come back from the store
     site.read(study)
     site.work()
     reads.reveal(site.db, site.ann, study)
