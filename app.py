@@ -24,6 +24,7 @@ from core.archive import sending
 from core.demo import site
 from core.errors import AppError
 from core.files import own_temporary_folder
+from core.language import background
 from core.records.audit import heads, starts
 from core.records.backup import copies
 from core.records.people import accounts, passwords, sessions
@@ -158,7 +159,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     models = serving(settings)
     with (
         temporary, libraries.loaded_in_background(), heads.written_daily(db), retention.applied(db),
-        answers_seen.hashing(db), sending.working(db), copies.scheduled(db), supervised, models,
+        answers_seen.hashing(db), sending.working(db), copies.scheduled(db), background.answered(db),
+        supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

@@ -51,6 +51,26 @@ class ArchiveRefused(AppError):
     """An archive refuses what is asked or sent, and would refuse it again."""
 
 
+class LanguageModelAway(AppError):
+    """A language model does not answer as it should now. retry_after: seconds after which it asks to be asked again."""
+
+    def __init__(self, sentence: str, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+
+
+class LanguageModelRefused(AppError):
+    """A language model refuses, or answers with what is no answer to the question."""
+
+
+class PictureNotSent(AppError):
+    """A picture must not leave the house. needs_look: it may once somebody has looked that no text is in it."""
+
+    def __init__(self, sentence: str, *, needs_look: bool = False) -> None:
+        super().__init__(sentence)
+        self.needs_look = needs_look
+
+
 class InvalidSettings(AppError):
     """An environment variable holds a value that cannot be used."""
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -98,6 +98,10 @@ class Settings:
         TLS; with them the listener takes TLS alone.
     dicom_tls_authority: a file (PEM) of authorities whose certificates the other side may show; empty takes those that
         this machine trusts, and the listener then asks no certificate.
+    language_model: one may be asked for descriptors of ultrasound lesions; off, nothing of it is loaded. Who it is and
+        that pictures may go there is said on the page Settings. language_model_key: what opens it;
+        language_model_key_file: a file with that, read each time it is needed. language_model_http: pictures may go
+        to another machine without TLS (never with a key). language_model_in_report: its words stand in reports.
     demo: three demonstration users and synthetic studies, everything labelled synthetic.
     """
 
@@ -154,6 +158,11 @@ class Settings:
     dicom_tls_certificate: str = ""
     dicom_tls_key: str = ""
     dicom_tls_authority: str = ""
+    language_model: Switch = False
+    language_model_key: str = field(default="", repr=False)
+    language_model_key_file: str = ""
+    language_model_http: Switch = False
+    language_model_in_report: Switch = False
     demo: Switch = False
     log_level: str = "INFO"
 
@@ -217,6 +226,15 @@ class Settings:
             if self.database_url.startswith(prefix):
                 return "postgresql+pg8000://" + self.database_url.removeprefix(prefix)
         return self.database_url
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether nobody on a network can read along."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:

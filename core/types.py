@@ -71,6 +71,8 @@ class Image:
     patient_hash: keyed hash of PatientID (HMAC-SHA256 with the site's key, hex), or None.
     colour_share: of the file's pixels, how many were coloured before a grey picture was made of them (Doppler).
     exam_hash: the same of StudyInstanceUID. taken_on: the day of the exam as the file says it, or None.
+    regions: where the file says that the picture itself lies (calibrated regions of ultrasound, PS3.3 C.8.5.5), each
+        (top, bottom, left, right), ends included; empty where it does not say so. Text stands outside them as a rule.
     frames: every frame of a clip or a stack as `core.imaging.picture.png_of` gives it, `pixels` being one of them, on
         its way to the store; empty for a single picture, and for what comes from there.
     """
@@ -99,6 +101,7 @@ class Image:
     exam_hash: str | None = None
     taken_on: date | None = None
     colour_share: float = 0.0
+    regions: tuple[tuple[int, int, int, int], ...] = ()
     frames: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
-from core.settings import Settings
+from core.settings import Settings, is_on_this_machine
 
 _NAME = re.compile(r"[^\W_](?:[\w .\-]{0,58}[\w.\-])?")
 _AE_TITLE = re.compile(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?")
@@ -220,15 +219,6 @@ def _credentials(value: str, name: str) -> Credentials:
     if not is_there or not user:
         raise InvalidInput(f"The credentials of {name} are neither user:password nor Bearer and a token.")
     return Credentials(user, password)
-
-
-def is_on_this_machine(url: str) -> bool:
-    """Whether nobody on a network can read along."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _all(connection: Connection) -> list[Archive]:

@@ -18,12 +18,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.archive.archives import Archive, Credentials, is_on_this_machine
+from core.archive.archives import Archive, Credentials
 from core.errors import ArchiveAway, ArchiveRefused
 from core.imaging.decoded import clean_text
 from core.imaging.dicom.header import read_transfer_syntax
 from core.imaging.dicom.source import is_uid
-from core.settings import MIB
+from core.settings import MIB, is_on_this_machine
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -209,6 +209,7 @@ def _decoded_from(answer: dict[str, Any], pixels: np.ndarray | None) -> Decoded:
     facts["modality"] = Modality(facts["modality"]) if facts["modality"] else None
     facts["windows"] = tuple(Window(**window) for window in facts["windows"])
     facts["view_modifiers"] = tuple(facts["view_modifiers"])
+    facts["regions"] = tuple(tuple(region) for region in facts["regions"])
     facts["spacing_mm"] = tuple(facts["spacing_mm"]) if facts["spacing_mm"] else None
     return Decoded(pixels.astype(np.float32, copy=False), **facts)
 

@@ -52,7 +52,7 @@ class Decoded:
     patient: "PatientID|IssuerOfPatientID", only to be hashed with the site's key and forgotten; "" when absent.
     exam: StudyInstanceUID, treated in the same way. taken_on: the day of the exam, "2026-01-31"; "" when absent.
     source: whose and which object it is (`core.imaging.dicom.source`), only to be sealed; empty unless asked for.
-    pixel_aspect, view_modifiers, is_scored_alone, guessed_bits, needs_side: as in `core.types.Image`.
+    pixel_aspect, view_modifiers, is_scored_alone, guessed_bits, needs_side, regions: as in `core.types.Image`.
     not_scored: why no model reads it if it is a mammogram. pixels_unknown: why none does whatever it is, because
     nobody can know what the pixels mean; "" both where models read it.
     """
@@ -81,6 +81,7 @@ class Decoded:
     guessed_bits: int | None = None
     needs_side: bool = False
     pixels_unknown: str = ""
+    regions: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def clean_text(value: object, limit: int = 64) -> str:

@@ -306,6 +306,7 @@ def _finish(decoded: Decoded, sha256: str, request: _Request) -> Image:
         exam_hash=keyed_hash(decoded.exam, request.site_key),
         taken_on=date.fromisoformat(decoded.taken_on) if decoded.taken_on else None,
         colour_share=colour_share(decoded.pixels) if decoded.modality is not Modality.HISTOLOGY else 0.0,
+        regions=decoded.regions,
     )
 
 

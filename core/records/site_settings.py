@@ -119,6 +119,19 @@ CHOICES = (
         least=1,
         most=1000,
     ),
+    Choice(
+        "language_model",
+        "A language model describes ultrasound lesions",
+        "on shows below where it is named and where pictures are permitted to go to it; until both are done nothing "
+        "leaves this machine. Its words stand beside the measured ones, marked as unverified, and count for nothing.",
+        is_switch=True,
+    ),
+    Choice(
+        "language_model_in_report",
+        "The language model's words in reports",
+        "In a part of their own that says that nobody verified them; never among the measured words or the reader's.",
+        is_switch=True,
+    ),
     Choice("upload_mib", "Largest file (MiB)", "What one uploaded file may have.", is_cap=True),
     Choice("study_mib", "Largest study (MiB)", "What all files of a study may have, unpacked.", is_cap=True),
     Choice("study_files", "Files of a study", "How many files one study may have.", is_cap=True),

@@ -25,6 +25,11 @@ INTERVAL_NOTE = (
     "The interval says how uncertain the calibration is; it does not cover pictures unlike those the model learnt from."
 )
 
+LANGUAGE_NOTE = (
+    "A language model chose these words of the BI-RADS lexicon. Nobody verified them and they can be made up; they are "
+    "part of no number, finding or assessment."
+)
+
 NO_BREAST_NUMBER = "None of these pictures is a full view that counts for a breast's number; each has its own score."
 
 BREAST_NAMES: Mapping[str, str] = {"R": "Right breast", "L": "Left breast", SIDE_NOT_STATED: "Side not stated"}
@@ -146,6 +151,21 @@ class ReportModel:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageWords:
+    """What a language model said of one outlined lesion. label: of the image. words: descriptor -> word of the lexicon.
+
+    model: as the site named it; served_model: as its server calls it, "" where it does not say.
+    """
+
+    label: str
+    outline: int
+    model: str
+    served_model: str
+    prompt_sha256: str
+    words: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything one report says. study_name: chosen by the reader. made_at: with a time zone."""
 
@@ -161,6 +181,7 @@ class Report:
     site_name: str = ""
     is_synthetic: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
+    language: tuple[LanguageWords, ...] = ()
 
     @property
     def has_ai(self) -> bool:

@@ -12,7 +12,15 @@ from core.findings.proposals import ANSWERS
 from core.imaging.spacing import spacing_statement
 from core.models.training_distance import UNLIKE_TEXT
 from core.reports import content
-from core.reports.content import AI_GENERATED, Attention, Report, ReportImage, ReportModel, ReportRead
+from core.reports.content import (
+    AI_GENERATED,
+    Attention,
+    LanguageWords,
+    Report,
+    ReportImage,
+    ReportModel,
+    ReportRead,
+)
 from core.reports.document import (
     RESEARCH_USE,
     Banner,
@@ -52,6 +60,8 @@ def _blocks(report: Report) -> Iterator[Block]:
     yield from _images(report.images)
     if report.has_ai:
         yield from _second_read(report)
+    if report.language:
+        yield from _language_model(report.language)
     yield from (Text(note, "soft") for note in report.notes)
     if report.models:
         yield from _models(report.models)
@@ -285,6 +295,21 @@ def _image_by_image(items: Sequence[ReportImage], titles: Mapping[str, str], wea
     if rows:
         yield Heading(f"Image by image ({AI_GENERATED})", level=3)
         yield Table([["Image", "Model", *_MALIGNANT, "Classes"], *rows], [0.1, 0.22, 0.13, 0.15, 0.18, 0.22])
+
+
+def _language_model(said: Sequence[LanguageWords]) -> Iterator[Block]:
+    """A part of its own: neither measured, nor a probability, nor a reader's."""
+    yield Heading("Words of a language model, unverified", mark=AI_GENERATED)
+    yield Text(content.LANGUAGE_NOTE, "soft")
+    rows = [
+        [
+            f"{one.label}, outline {one.outline + 1}",
+            ", ".join(f"{name}: {word}" for name, word in one.words.items()) or "nothing it could tell",
+            f"{one.model}{f' ({one.served_model})' if one.served_model else ''}, question {one.prompt_sha256[:8]}",
+        ]
+        for one in said
+    ]
+    yield Table([["Lesion", "Words", "By"], *rows], [0.2, 0.55, 0.25])
 
 
 def _models(models: Sequence[ReportModel]) -> Iterator[Block]:

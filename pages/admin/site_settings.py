@@ -265,3 +265,7 @@ if named:
         "them, and are replaced by the final read; of a double reading there are none."
     )
     draw_results_table(actor, named)
+if settings().language_model:
+    from pages.admin.settings_parts import language_model  # loaded only where the site wants one
+
+    language_model.draw_language_model(actor)

@@ -295,7 +295,7 @@ def read_panel(
     outlines: Mapping[str, Proposal] = {}
     if is_visible:
         form = measured_findings.final_form(person, study, known, is_arbiter=is_arbiter)
-        outlines = measured_findings.offer(study, labels, form)
+        outlines = measured_findings.offer(person, study, labels, form)
     conclude(person, study, known, answers, is_arbiter=is_arbiter, outlines=outlines)
     return answers, choice
 

@@ -10,16 +10,24 @@ from pages.parts.comparison import SECTIONS
 from pages.parts.figures import draw_style
 from pages.parts.markdown import plain
 from pages.parts.operating_points import draw_operating_point
-from pages.parts.session import require
-from pages.research.parts.source import bench_of, choose_cohort, choose_scorers, draw_leaks
+from pages.parts.session import require, settings
+from pages.research.parts.source import bench_of, choose_data, choose_scorers, cohort_of, draw_leaks
 
-require("compare_models")
+DESCRIBED = "Descriptors in words, of this site"
+person = require("compare_models")
 draw_style()
 st.title("Compare", anchor=False)
 st.caption("Scorers on the same cases, with intervals and paired tests. The address of this page keeps your choices.")
 left, right = st.columns([2, 3])
 with left:
-    cohort = choose_cohort()
+    chosen = choose_data(*([DESCRIBED] if settings().language_model else []))
+if chosen == DESCRIBED:
+    from pages.research.parts.descriptors import draw_descriptors  # loaded only where the site wants a language model
+
+    draw_descriptors(person)
+    st.stop()
+with left:
+    cohort = cohort_of(chosen)
 with right:
     names = choose_scorers(cohort)
 draw_leaks(cohort, names)

@@ -32,6 +32,7 @@ WITHOUT_A_ROLE = {
     "core.records.people.second_factor.remove": "one's own second factor, proved by a code of it",
     "core.reading.new_studies.save": "is create_study for several",
     "core.archive.probe.probe_archive": "asks archive_to_manage, which demands the role",
+    "core.language.asking.probe": "asks record_test, which demands the role, before anything is sent",
     "core.records.reads.reads.ai_visible": "answers False for whoever may not see the AI",
     "train.queue.trainings.enqueue": "is enqueue_all for one",
     "train.queue.duration.estimate": "asks list_jobs, which demands the role",

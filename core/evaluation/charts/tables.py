@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from core.evaluation.charts.base import COLOURS, GREYED, Provenance, blank_figure
+from core.evaluation.statistics.agreement import DescriptorAgreement
 from core.evaluation.statistics.comparison import PairedTest
 from core.evaluation.statistics.subgroups import Subgroup
 
@@ -70,6 +71,44 @@ def forest_figure(groups: Sequence[Subgroup], *, provenance: Provenance | None =
     figure.update_yaxes(autorange="reversed", type="category")
     figure.update_xaxes(range=[0, 1.35], tickvals=[0, 0.25, 0.5, 0.75, 1])
     figure.update_layout(showlegend=False, height=140 + 28 * max(len(groups), 1))
+    return figure
+
+
+def descriptors_figure(found: Sequence[DescriptorAgreement], *, provenance: Provenance | None = None) -> go.Figure:
+    """Kappa with its interval by descriptor, a colour for each pair of those who describe; none where it has none."""
+    figure = blank_figure("Kappa: 0 is agreement by chance, 1 the same words throughout", "", provenance)
+    figure.add_vline(x=0, line_color=GREYED, line_dash="dot")
+    descriptors = list(dict.fromkeys(one.descriptor for one in found))
+    pairs = list(dict.fromkeys((one.first, one.second) for one in found))
+    for index, pair in enumerate(pairs):
+        own = [one for one in found if (one.first, one.second) == pair and not np.isnan(one.kappa.value)]
+        colour = COLOURS[index % len(COLOURS)]
+        figure.add_trace(
+            go.Scatter(
+                x=[one.kappa.value for one in own],
+                y=[descriptors.index(one.descriptor) + 0.22 * (index - (len(pairs) - 1) / 2) for one in own],
+                error_x={
+                    "array": [one.kappa.high - one.kappa.value for one in own],
+                    "arrayminus": [one.kappa.value - one.kappa.low for one in own],
+                    "color": colour,
+                },
+                mode="markers",
+                marker={"color": colour, "size": 9, "symbol": "square"},
+                text=[
+                    f"{escape(one.descriptor)}: {one.kappa.value:.2f} ({one.kappa.low:.2f} to {one.kappa.high:.2f}), "
+                    f"n {one.n}"
+                    for one in own
+                ],
+                hovertemplate="%{text}<extra></extra>",
+                name=escape(f"{pair[0]} and {pair[1]}"),
+            )
+        )
+    figure.update_yaxes(
+        tickvals=list(range(len(descriptors))), ticktext=[escape(one) for one in descriptors],
+        range=[len(descriptors) - 0.5, -0.5],
+    )  # fmt: skip
+    figure.update_xaxes(range=[-1.02, 1.02])
+    figure.update_layout(height=120 + 62 * max(len(descriptors), 1), margin_l=130)
     return figure
 
 

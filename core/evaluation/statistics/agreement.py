@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -72,15 +72,19 @@ def cohen_kappa(one: np.ndarray, other: np.ndarray) -> float:
     return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
 
 
-def weighted_kappa(one: np.ndarray, other: np.ndarray, categories: int, bootstrap: Bootstrap) -> Estimate:
-    """Agreement of two ordered categories beyond chance, with quadratic weights (Cohen 1968), over patients.
+def weighted_kappa(
+    one: np.ndarray, other: np.ndarray, categories: int, bootstrap: Bootstrap, *, is_ordered: bool = True
+) -> Estimate:
+    """Agreement of two ordered categories beyond chance, with quadratic weights (Cohen 1968), over patients; of
+    categories without an order every disagreement weighs the same (Cohen 1960).
 
     one, other: (n,) category from 0; bootstrap: of the same n cases. NaN where one category takes all of both.
     """
     pairs = np.zeros((len(one), categories**2), np.float32)
     pairs[np.arange(len(one)), np.asarray(one) * categories + np.asarray(other)] = 1
     places = np.arange(categories)
-    cost = ((places[:, None] - places[None, :]) ** 2).astype(np.float64)
+    apart = places[:, None] - places[None, :]
+    cost = (apart**2 if is_ordered else apart != 0).astype(np.float64)
 
     def kappa(counts: np.ndarray) -> np.ndarray:
         tables = counts.T.reshape(-1, categories, categories) / counts.sum(0)[:, None, None]
@@ -92,3 +96,61 @@ def weighted_kappa(one: np.ndarray, other: np.ndarray, categories: int, bootstra
     value = float(kappa(pairs.sum(0)[:, None].astype(np.float64))[0])
     samples = np.concatenate([kappa((pairs.T @ weights).astype(np.float64)) for weights in bootstrap.blocks()])
     return percentile(value, samples, len(one))
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorAgreement:
+    """How far two describe the same lesions by the same words, over the `n` lesions that both described.
+
+    kappa: Cohen's, without order between words; NaN where both always use one word, and of a single patient. agreed:
+    share with the same word. n_patients: of the lesions; the intervals draw patients.
+    """
+
+    descriptor: str
+    first: str
+    second: str
+    n: int
+    n_patients: int
+    kappa: Estimate
+    agreed: Estimate
+
+
+def descriptor_agreement(
+    described: Mapping[str, Sequence[Mapping[str, str]]], words: Mapping[str, Sequence[str]], patients: Sequence[str]
+) -> tuple[DescriptorAgreement, ...]:
+    """Every pair of those who describe, for each descriptor on which both have a word for a lesion.
+
+    described: who -> of each lesion, in one order, descriptor -> word. words: descriptor -> the words that there are;
+    others count as none. patients: of each lesion.
+    """
+    found = []
+    for descriptor, known in words.items():
+        places = {word: place for place, word in enumerate(known)}
+        said = {
+            who: np.array([places.get(lesion.get(descriptor, ""), -1) for lesion in lesions], int)
+            for who, lesions in described.items()
+        }
+        for first, second in combinations(described, 2):
+            both = (said[first] >= 0) & (said[second] >= 0)
+            if not both.any():
+                continue
+            one, other, whose = said[first][both], said[second][both], np.asarray(patients)[both]
+            agreed, n_patients = share(one == other, whose), len(np.unique(whose))
+            kappa = _nominal_kappa(one, other, len(known), whose, agreed)
+            found.append(DescriptorAgreement(descriptor, first, second, len(one), n_patients, kappa, agreed))
+    return tuple(found)
+
+
+def _nominal_kappa(
+    one: np.ndarray, other: np.ndarray, categories: int, patients: np.ndarray, agreed: Estimate
+) -> Estimate:
+    """Kappa without order. Where all lesions agree every draw does, which says nothing of how sure that is: the lower
+    end of the share's interval stands in. Of a single patient there is none: no draw could be another."""
+    if len(np.unique(patients)) < 2:
+        return Estimate(float("nan"), float("nan"), float("nan"), len(one))
+    kappa = weighted_kappa(one, other, categories, Bootstrap(patients, len(one)), is_ordered=False)
+    if agreed.value < 1 or np.isnan(kappa.value):
+        return kappa
+    counts = np.bincount(one, minlength=categories) / len(one)
+    chance = float((counts**2).sum())
+    return Estimate(1.0, (agreed.low - chance) / (1 - chance), 1.0, len(one))

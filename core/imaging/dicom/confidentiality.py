@@ -33,7 +33,7 @@ from core.imaging.decoded import Limits
 from core.imaging.dicom.frame import read_frame
 from core.imaging.dicom.header import Geometry, read_geometry, read_pixels, read_transfer_syntax
 from core.imaging.dicom.source import is_uid
-from core.imaging.dicom.tags import STORAGE_CLASSES, read_laterality, read_patient, sop_class
+from core.imaging.dicom.tags import STORAGE_CLASSES, calibrated_regions, read_laterality, read_patient, sop_class
 from core.imaging.dicom.views import labelled_side, read_view
 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
@@ -353,7 +353,7 @@ def _burnt_in(source: Dataset, geometry: Geometry) -> tuple[str, list[tuple[int,
     """
     kind, said = sop_class(source), str(source.get("BurnedInAnnotation") or "").strip().upper()
     is_ultrasound = kind in _ULTRASOUND or str(source.get("Modality") or "") == "US"
-    regions = _regions(source, geometry) if is_ultrasound else []
+    regions = [*calibrated_regions(source, geometry.rows, geometry.columns)] if is_ultrasound else []
     if regions:
         return BLANKED, regions
     if said == "NO":
@@ -361,21 +361,6 @@ def _burnt_in(source: Dataset, geometry: Geometry) -> tuple[str, list[tuple[int,
     if said == "YES" or is_ultrasound or kind in _CAPTURES:
         raise UnreadableImage(_MAY_BE_BURNT_IN)
     return NOT_LOOKED_FOR, []
-
-
-def _regions(source: Dataset, geometry: Geometry) -> list[tuple[int, int, int, int]]:
-    """The calibrated regions (PS3.3 C.8.5.5) that lie in the picture."""
-    found = []
-    for item in source.get("SequenceOfUltrasoundRegions") or []:
-        try:
-            left, top, right, bottom = (
-                int(item[f"RegionLocation{edge}"].value) for edge in ("MinX0", "MinY0", "MaxX1", "MaxY1")
-            )
-        except _UNREADABLE:
-            continue
-        if 0 <= top < bottom < geometry.rows and 0 <= left < right < geometry.columns:
-            found.append((top, bottom, left, right))
-    return found
 
 
 def _write_pixels(

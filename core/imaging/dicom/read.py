@@ -46,6 +46,8 @@ _OF_LIBRARIES = (
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 _DAMAGED = "This DICOM file is damaged, or not written as DICOM asks, so it cannot be read. Export it again."
 _COLOURS = ("Red", "Green", "Blue")
+_REGIONS_MOST = 32
+"""A file that names more than any machine draws: the others count as outside."""
 
 
 def read_dicom(stream: BinaryIO, *, limits: Limits, frame: int = 0, window: int | None = None) -> Decoded:
@@ -107,6 +109,7 @@ def _decoded(
         patient=tags.read_patient(header),
         exam=tags.read_exam(header),
         taken_on=tags.read_taken_on(header),
+        regions=tags.calibrated_regions(header, geometry.rows, geometry.columns)[:_REGIONS_MOST],
     )
     _add_place(decoded, header)
     if geometry.frames > 1:

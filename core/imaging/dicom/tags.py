@@ -85,7 +85,7 @@ ALLOWED_TAGS = (
     "BodyPartThickness", "CompressionForce", "AnodeTargetMaterial", "FilterMaterial", "DetectorType", "ImageType",
     "BreastImplantPresent", "PartialView", "LossyImageCompression", "TransducerType", "PhotometricInterpretation",
     "BitsStored", "Modality", "FrameTime", "CineRate", "RecommendedDisplayFrameRate",
-    "AcquisitionTime", "ContentTime",
+    "AcquisitionTime", "ContentTime", "BurnedInAnnotation",
 )
 # fmt: on
 """The only elements whose values leave the decoding process; none of them identifies a person."""
@@ -360,6 +360,22 @@ def _read_regions(header: Dataset) -> tuple[tuple[float, float] | None, list[str
             "nothing can be measured."
         ]
     return (found[0] if found else None), []
+
+
+def calibrated_regions(header: Dataset, rows: int, columns: int) -> tuple[tuple[int, int, int, int], ...]:
+    """The calibrated regions (PS3.3 C.8.5.5) that lie in a picture of this size, each (top, bottom, left, right), ends
+    included. What a machine writes beside its picture stands outside them."""
+    found = []
+    for item in header.get("SequenceOfUltrasoundRegions") or []:
+        try:
+            left, top, right, bottom = (
+                int(item[f"RegionLocation{edge}"].value) for edge in ("MinX0", "MinY0", "MaxX1", "MaxY1")
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError):
+            continue
+        if 0 <= top < bottom < rows and 0 <= left < right < columns:
+            found.append((top, bottom, left, right))
+    return tuple(found)
 
 
 def _is_outside(region: Dataset, header: Dataset) -> bool:

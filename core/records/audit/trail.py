@@ -61,6 +61,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
         "remove identity", "arrival done", "arrival failed", "arrival dead", "send again",
         "result done", "result failed", "result dead",
     ),
+    "Language model": (
+        "name language model", "remove language model", "permit language model", "end permission",
+        "test language model", "ask language model", "look for text", "language model done", "language model failed",
+        "language model dead",
+    ),
     "Back-reads": ("start back-read", "stop back-read", "go on with back-read", "export back-read"),
     "Data sets": (
         "start import", "cancel import", "import done", "import failed", "import cancelled", "import dead",

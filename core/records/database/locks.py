@@ -26,6 +26,7 @@ class AdvisoryLock(IntEnum):
     RESULTS = 0x5EC07D09
     BACK_READS = 0x5EC07D0A
     BACKUPS = 0x5EC07D0B
+    LANGUAGE = 0x5EC07D0C
 
 
 def hold(connection: Connection, lock: AdvisoryLock) -> None:

@@ -655,5 +655,58 @@ outbox = Table(
     UniqueConstraint("read_id", "kind", "archive_id", "image"),
 )
 
+# A language model that this site may ask; another address or model is another row, which nobody has permitted yet.
+# permitted_*: that pictures may go there, by whom, when and why; revoked_*: that they may not any more.
+language_endpoint = Table(
+    "language_endpoint",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("protocol", String(16), nullable=False),
+    Column("url", String(400), nullable=False),
+    Column("model", String(120), nullable=False),
+    Column("permitted_by", ForeignKey("person.id")),
+    Column("permitted_at", Moment),
+    Column("reason", Text),
+    Column("revoked_by", ForeignKey("person.id")),
+    Column("revoked_at", Moment),
+    Column("created_by", ForeignKey("person.id"), nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("removed_at", Moment),
+)
+
+# What it said of one outlined lesion, and before that the row of a queue. number: of the outline, from 0, the surest
+# first. mark, measured: the outline, and what was measured within it (descriptor -> word). words: what the model said,
+# by the lexicon alone. served_model: as the server calls it. prompt_sha256: of the question; sent_sha256: of the part
+# of the picture that left, or was looked at. looked_by: who looked that no text is in it, where no file says so.
+language_answer = Table(
+    "language_answer",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("endpoint_id", ForeignKey("language_endpoint.id"), nullable=False),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("image_id", ForeignKey("image.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("mark", JSON),
+    Column("measured", JSON),
+    Column("words", JSON),
+    Column("served_model", String(120)),
+    Column("prompt_sha256", SHA256),
+    Column("sent_sha256", SHA256),
+    Column("looked_by", ForeignKey("person.id")),
+    Column("state", String(16), nullable=False, index=True),
+    Column("message", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Moment),
+    Column("worker", String(120)),
+    Column("machine", String(80)),
+    Column("lease_until", Moment),
+    Column("cancel_asked_at", Moment),
+    Column("result", JSON),
+    Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    UniqueConstraint("image_id", "endpoint_id", "number"),
+)
+
 APPEND_ONLY = ("read", "truth", "audit", "data_set_version", "job_event", "job_epoch", "release", "reader_study_read")
 """Triggers of the migrations refuse UPDATE and DELETE on these."""

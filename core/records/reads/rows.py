@@ -150,6 +150,7 @@ def columns_of(study_id: str, position: int, image: Image, key: str) -> dict[str
             "guessed_bits": image.guessed_bits,
             "needs_side": image.needs_side,
             "colour_share": image.colour_share,
+            "regions": [list(region) for region in image.regions],
             "exam_hash": image.exam_hash,
             "taken_on": image.taken_on.isoformat() if image.taken_on else None,
             "look": long_hash(to_grey(image.pixels)),
@@ -183,6 +184,7 @@ def image_of(row: Row[Any], db: Database, patient_hash: str | None) -> Image:
         guessed_bits=meta.get("guessed_bits"),
         needs_side=meta.get("needs_side", False),
         colour_share=meta.get("colour_share", 0.0),
+        regions=tuple(tuple(region) for region in meta.get("regions", ())),
         exam_hash=meta.get("exam_hash"),
         taken_on=date.fromisoformat(meta["taken_on"]) if meta.get("taken_on") else None,
     )

@@ -293,7 +293,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
         drop_draft(connection, study_id)
         end_lease(connection, study_id)
         connection.execute(delete(tables.assignment).where(tables.assignment.c.study_id == study_id))
-        for table in (tables.shadow_answer, tables.back_read_study):
+        for table in (tables.shadow_answer, tables.back_read_study, tables.language_answer):
             connection.execute(delete(table).where(table.c.study_id == study_id))
         remove_identity(connection, study_id)
         connection.execute(delete(tables.source_identity).where(tables.source_identity.c.study_id == study_id))

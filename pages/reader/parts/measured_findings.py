@@ -40,7 +40,9 @@ _NUMBERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def offer(study: StoredStudy, labels: Mapping[str, str], form: impressions.Form | None) -> dict[str, Proposal]:
+def offer(
+    person: SignedIn, study: StoredStudy, labels: Mapping[str, str], form: impressions.Form | None
+) -> dict[str, Proposal]:
     """The outlines that the form's reader is asked about, by the ids of their marks: those of the image that is shown,
     and those that were answered before. form: the final read that is open, None where there is none.
 
@@ -76,7 +78,11 @@ def offer(study: StoredStudy, labels: Mapping[str, str], form: impressions.Form 
         st.info("No lesion is outlined in this image. That does not mean that there is none.", icon=":material/info:")
         return answered
     proposals = outline_proposals(card, stored.image, found)
-    _show(stored, found, proposals, form)
+    number = _show(stored, found, proposals, form)
+    if settings().language_model:
+        from pages.reader.parts import language_words  # loaded only where the site wants one
+
+        language_words.draw(person, study, stored, found[number], list(proposals.values())[number].mark, form)
     return {**answered, **proposals} if form is not None else {}
 
 
@@ -96,7 +102,8 @@ def _show(
     found: Sequence[OutlinedLesion],
     proposals: Mapping[str, Proposal],
     form: impressions.Form | None,
-) -> None:
+) -> int:
+    """One of the outlines with its measured words; its number."""
     number = 0
     if len(found) > 1:
         number = st.segmented_control(
@@ -118,7 +125,7 @@ def _show(
         _ask(form, uid, proposals[uid], {one.name: one.word for one in words if one.name in accepted})
     made = findings_sentence(one for one in words if one.name in accepted)
     if not made:
-        return
+        return number
     if st.session_state.get(f"{key}_follows") != made:
         st.session_state[f"{key}_follows"] = st.session_state[f"{key}_sentence"] = made
     st.text_area("Sentence of what you accepted", key=f"{key}_sentence", height=68, max_chars=COMMENT_LENGTH_MOST)
@@ -126,6 +133,7 @@ def _show(
         st.button(
             "Add to my comment", key=f"{key}_add", icon=":material/add:", on_click=_add, args=(form, f"{key}_sentence")
         )
+    return number
 
 
 def _add(form: impressions.Form, key: str) -> None:

@@ -21,9 +21,17 @@ from core.reading.triage import TRIAGE_NOTE
 from core.records.archives.identity import has_identity
 from core.records.people.permissions import SignedIn
 from core.records.reads.frames import frame_pixels
-from core.records.reads.reads import Read, record_export
+from core.records.reads.reads import Read, ai_visible, record_export
 from core.records.reads.studies import StoredStudy
-from core.reports.content import Attention, Report, ReportImage, ReportModel, ReportRead, removed_text
+from core.reports.content import (
+    Attention,
+    LanguageWords,
+    Report,
+    ReportImage,
+    ReportModel,
+    ReportRead,
+    removed_text,
+)
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.study import study_document
@@ -53,6 +61,7 @@ def gather(
         site_name=site.site_name,
         is_synthetic=study.row.is_synthetic,
         notes=tuple(_unanswered(study, answers, site)),
+        language=tuple(_language(person, study, site)),
     )
 
 
@@ -129,6 +138,25 @@ def _unanswered(study: StoredStudy, answers: Sequence[Answer], site: Settings) -
     unread = [stored.image for stored in study.images if stored.id not in answered]
     sorted_by_models = [TRIAGE_NOTE] if triage.is_on(site) else []
     return [*second_read.no_opinions(site, unread).values(), *sorted_by_models]
+
+
+def _language(person: SignedIn, study: StoredStudy, site: Settings) -> Iterator[LanguageWords]:
+    """The language model's words, where the site wants them in reports and this person may see the AI's answer."""
+    if not (site.language_model and site.language_model_in_report and ai_visible(database(), person, study.row.id)):
+        return
+    from core.records.language.answers import language_answers_of  # loaded only where the site wants one
+
+    labels = {
+        study.images[place.index].id: place.label
+        for place in hang([stored.image for stored in study.images]).places
+        if place.index is not None
+    }
+    for one in language_answers_of(database(), person, study.row.id):
+        if one.described.prompt_sha256:
+            said = one.described
+            yield LanguageWords(
+                labels.get(one.image_id, ""), one.number, one.model, said.served_model, said.prompt_sha256, said.words
+            )
 
 
 def _models(answers: Sequence[Answer], site: Settings) -> Iterator[ReportModel]:

@@ -50,14 +50,23 @@ def card_groups() -> dict[str, CardGroup]:
 
 def choose_cohort() -> Cohort:
     """Widgets for the data set; ends the page with a sentence where there is nothing to compare yet."""
+    return cohort_of(choose_data())
+
+
+def choose_data(*others: str) -> str:
+    """The widget for the data set: what was chosen, one of `others` among them."""
     # The address holds an option as it is shown, so options are made to be read and to stay as they are.
-    groups = card_groups()
-    chosen = address.select(
+    return address.select(
         "Data set",
-        [*groups, READERS, UPLOAD],
+        [*card_groups(), READERS, *others, UPLOAD],
         key="data",
         help="The test cases of each data set's models; or upload scores: a reader study, another system's output.",
     )
+
+
+def cohort_of(chosen: str) -> Cohort:
+    """The cases of a data set, with widgets of its own; ends the page with a sentence where it has none yet."""
+    groups = card_groups()
     if chosen == UPLOAD:
         return _uploaded_cohort()
     if chosen == READERS:

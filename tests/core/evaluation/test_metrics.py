@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from sklearn import metrics as sk
 
 from core.errors import InvalidInput
+from core.evaluation.statistics.agreement import descriptor_agreement
 from core.evaluation.statistics.metrics import (
     confusion,
     evaluate_binary,
@@ -245,3 +247,37 @@ def test_seeds_are_summarised_as_mean_and_spread():
     assert set(found) == {"auc"}
     assert (found["auc"].mean, found["auc"].seeds) == (pytest.approx(0.85), 2)
     assert found["auc"].deviation == pytest.approx(np.std([0.8, 0.9], ddof=1))
+
+
+def test_agreement_in_words_is_cohens_kappa_over_the_lesions_that_both_described() -> None:
+    rng = np.random.default_rng(3)
+    words = ("oval", "round", "irregular")
+    first = [words[one] for one in rng.integers(0, 3, 120)]
+    second = [one if rng.random() < 0.6 else words[rng.integers(3)] for one in first]
+    described = {
+        "measured": [{"shape": one} for one in first],
+        "reader": [{"shape": one} if place % 4 else {} for place, one in enumerate(second)],
+        "other": [{"shape": "made up", "margin": "angular"}] * 120,
+    }
+    patients = [f"p{place // 2}" for place in range(120)]
+    (found,) = descriptor_agreement(described, {"shape": words, "margin": ("angular",)}, patients)
+    both = [place for place in range(120) if place % 4]
+    expected = sk.cohen_kappa_score([first[one] for one in both], [second[one] for one in both])
+    assert (found.descriptor, found.first, found.second, found.n, found.n_patients) == (
+        "shape", "measured", "reader", 90, 60,
+    )  # fmt: skip
+    assert found.kappa.value == pytest.approx(expected) and found.kappa.low < expected < found.kappa.high
+    assert found.agreed.value == pytest.approx(np.mean([first[one] == second[one] for one in both]))
+
+
+@pytest.mark.parametrize(
+    ("said", "n_patients", "low"),
+    [(["oval", "round"] * 3, 6, 0.2), (["oval"] * 6, 6, math.nan), (["oval", "round"] * 3, 1, math.nan)],
+)
+def test_agreement_without_exception_is_not_certain(said: list[str], n_patients: int, low: float) -> None:
+    """Every draw agrees then, so the draws say nothing; one word throughout, or one patient, leaves no interval."""
+    same = [{"shape": one} for one in said]
+    patients = [str(place % n_patients) for place in range(6)]
+    (found,) = descriptor_agreement({"a": same, "b": same}, {"shape": ("oval", "round")}, patients)
+    assert found.agreed.value == 1
+    assert found.kappa.low == pytest.approx(low, abs=0.03, nan_ok=True)

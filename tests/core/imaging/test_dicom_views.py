@@ -10,6 +10,7 @@ from made_images import MG, US, dicom, stored_mammogram
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from core.imaging.decode_process import decode
 from core.imaging.decoded import Decoded, Limits
 from core.imaging.dicom.read import read_dicom
 from core.settings import Settings
@@ -222,6 +223,19 @@ def test_regions_of_different_scale_have_no_spacing_in_common(
     expected = None if is_mixed else spacing or (0.08 if also else None)
     assert decoded.spacing_mm == (pytest.approx((expected, expected)) if expected else None)
     assert any("different scale" in sentence for sentence in decoded.warnings) == is_mixed
+
+
+def test_where_the_picture_lies_comes_with_it_from_the_decoding_process_and_what_lies_outside_of_it_does_not() -> None:
+    regions = [region(0.008), region(0.008), region(0.008)]
+    for item, (left, top, right, bottom) in zip(regions, [(2, 3, 20, 30), (0, 0, 9, 9999), (5, 5, 5, 9)], strict=True):
+        item.RegionLocationMinX0, item.RegionLocationMinY0 = left, top
+        item.RegionLocationMaxX1, item.RegionLocationMaxY1 = right, bottom
+    content = dicom(
+        STORED, SOPClassUID=US, Modality="US", SequenceOfUltrasoundRegions=Sequence(regions),
+        BurnedInAnnotation="NO",
+    )  # fmt: skip
+    decoded = decode(content, "DICOM", limits=LIMITS, frame=0, window=None)
+    assert decoded.regions == ((3, 30, 2, 20),) and decoded.tags["BurnedInAnnotation"] == "NO"
 
 
 @pytest.mark.parametrize(("ratio", "aspect"), [([4, 3], 4 / 3), ([1, 2], 0.5), ([1, 1], 1), ([0, 1], 1), ([100, 1], 1)])

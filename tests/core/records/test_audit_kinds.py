@@ -23,7 +23,7 @@ from record_site import (
     sqlite_only,
 )
 from release_site import MODEL, SHIPPED, add_candidate, candidate, promote
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 from test_single_sign_on import SSO, claims
 
 from core.archive import archives, arrivals, watching
@@ -31,7 +31,8 @@ from core.archive.archives import ArchiveAddress
 from core.archive.deidentified_export import Export, record_export_at_terminal
 from core.archive.dicomweb import Criteria
 from core.archive.watching import WatchRules
-from core.errors import ArchiveAway
+from core.errors import ArchiveAway, LanguageModelAway
+from core.language import asking
 from core.models.cards import withheld_cards
 from core.records import data_sets, site_settings
 from core.records.archives import identity, outbox
@@ -39,6 +40,7 @@ from core.records.audit import trail
 from core.records.audit.trail import KINDS, WORDS
 from core.records.database import tables  # fmt: skip
 from core.records.database.db import Database
+from core.records.language import answers, endpoint
 from core.records.people import accounts, invitations, passwords, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
@@ -223,6 +225,38 @@ def ends_of(db: Database, queue: Queue, again: Callable[[int], None]) -> None:
             again(held.id)
 
 
+def a_language_model_is_named(db: Database, ada: Person, ben: Person) -> None:
+    """It is tested, permitted and asked, which ends in each way; nobody answers at its address."""
+    site_settings.choose(db, ada, "language_model", True)
+    named = endpoint.name_endpoint(db, ada, protocol="openai", url="http://127.0.0.1:9/v1", model="x")
+    with pytest.raises(LanguageModelAway):
+        asking.probe(db, ada, named)
+    endpoint.permit(db, ada, named, reason="a comparison")
+    study_id = studies.create_study(db, ben, display_name="l", images=[picture(5)])
+    reads.record_first_read(db, ben, study_id, {"R": CALM})
+    reads.reveal(db, ben, study_id)
+    now = endpoint.endpoint_now(db)
+    assert now is not None and answers.enqueue_due(db, now) == 1
+    lease = answers.ANSWERS.claim(db, worker="w", machine="m")
+    assert lease is not None
+    answers.ANSWERS.finish(db, lease, FAILED, "It ended.", {"needs_look": True})
+    answers.look_for_text(db, ben, lease.id, "a" * 64)
+    lease = answers.ANSWERS.claim(db, worker="w", machine="m")
+    assert lease is not None
+    answers.require_still_permitted(db, lease, sent_sha256="a" * 64, prompt_sha256="b" * 64)
+    answers.finish_described(db, lease, answers.Described())
+
+    def again(_: int) -> None:
+        with db.begin() as connection:
+            fresh = {"state": "queued", "attempts": 0, "result": None, "ended_at": None}
+            connection.execute(update(tables.language_answer).values(**fresh))
+
+    again(lease.id)
+    ends_of(db, answers.ANSWERS, again)
+    endpoint.end_permission(db, ada, named)
+    endpoint.remove_endpoint(db, ada, named)
+
+
 def trainings_run(db: Database, ada: Person) -> None:
     """One is done, one fails, one is cancelled while it runs, and the worker of one dies as often as it may."""
     names = [data_sets.store_file(db.settings, b"picture %d" % number, "png") for number in range(2)]
@@ -286,6 +320,7 @@ def test_a_day_is_in_the_trail_word_by_word(records: Database, monkeypatch: pyte
     studies_are_read_again(records, ada)
     settings_change(records, ada, monkeypatch)
     an_archive_is_used(records, ada, ben)
+    a_language_model_is_named(records, ada, ben)
     imports_run(records, ada)
     trainings_run(records, ada)
     releases_change(records, ada)
