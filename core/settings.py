@@ -64,6 +64,7 @@ class Settings:
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
+    pictures_mib: decoded pictures that a process remembers at most.
     session_idle_minutes, session_hours: when a sign-in ends by itself.
     sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
         reason, in percentage points.
@@ -120,6 +121,7 @@ class Settings:
     image_megapixels: PositiveInt = 80
     decode_memory_mib: PositiveInt = 3072
     decode_seconds: PositiveInt = 30
+    pictures_mib: PositiveInt = 512
     session_idle_minutes: PositiveInt = 15
     session_hours: PositiveInt = 12
     sensitivity_margin_percent: PositiveInt = 5
