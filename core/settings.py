@@ -45,6 +45,11 @@ Switch = Annotated[bool, BeforeValidator(lambda one: one or False if isinstance(
 """Of the words that pydantic knows for yes and no; nothing at all is no."""
 
 
+def is_in_environment(variable: str) -> bool:
+    """Whether whoever started the process has set this variable, which is not one of ours."""
+    return variable in os.environ
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a site may choose. Each field is the environment variable `SECONDREAD_<FIELD>` in capitals.

@@ -11,8 +11,9 @@ Source: mallopt(3) of glibc. Who sets one of its environment variables has decid
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
+
+from core.settings import is_in_environment
 
 ARENAS = 2
 MMAP_BYTES = 128 * 1024
@@ -30,5 +31,5 @@ def give_memory_back() -> tuple[str, ...]:
     return tuple(
         variable
         for setting, value, variable in _SETTINGS
-        if variable not in os.environ and library.mallopt(ctypes.c_int(setting), ctypes.c_int(value))
+        if not is_in_environment(variable) and library.mallopt(ctypes.c_int(setting), ctypes.c_int(value))
     )
