@@ -78,8 +78,9 @@ attack: $(DEV_STAMP)
 
 STUDIES := 1000
 VIEWS := 4
+FULL :=
 load-archive: $(DEV_STAMP)
-	@$(PY) tests/load/archive_load.py --studies $(STUDIES) --views $(VIEWS)
+	@$(PY) tests/load/archive_load.py --studies $(STUDIES) --views $(VIEWS) $(FULL)
 
 bench: $(RUN_STAMP)
 	@$(PY) -m core bench --write

@@ -31,7 +31,7 @@ from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import answers_seen, retention
 from core.records.releases import decisions
-from core.server import inbox, libraries
+from core.server import allocator, inbox, libraries
 from core.server.callback import SingleSignOn
 from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
@@ -39,7 +39,7 @@ from core.server.logs import PAGE_ERRORS, configure_logging
 from core.server.routes import build_routes
 from core.serving.client import serving
 from core.version import software
-from pages.parts import identity, media, session
+from pages.parts import identity, media, session, stale_widgets
 from pages.parts.frame import draw_frame
 from train.queue import supervision
 
@@ -187,7 +187,9 @@ if get_script_run_ctx(suppress_warning=True) is not None:
 else:
     try:
         environment = session.environment()
+        allocator.give_memory_back()
         media.install()
+        stale_widgets.install()
         # Streamlit takes the folder's name for its older way of making pages until `st.navigation` has run once: the
         # first visitor after a start who followed a link would find "Page not found" over the page.
         PagesManager.uses_pages_directory = False

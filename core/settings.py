@@ -45,6 +45,11 @@ Switch = Annotated[bool, BeforeValidator(lambda one: one or False if isinstance(
 """Of the words that pydantic knows for yes and no; nothing at all is no."""
 
 
+def is_in_environment(variable: str) -> bool:
+    """Whether whoever started the process has set this variable, which is not one of ours."""
+    return variable in os.environ
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a site may choose. Each field is the environment variable `SECONDREAD_<FIELD>` in capitals.
@@ -64,6 +69,7 @@ class Settings:
     upload_mib: one file; study_mib: all files of one study, unpacked; study_files: how many of them.
     image_megapixels: rows x columns x frames that are decoded at most, in one image.
     decode_memory_mib, decode_seconds: limits of the process that decodes one file.
+    pictures_mib: decoded pictures that a process remembers at most.
     session_idle_minutes, session_hours: when a sign-in ends by itself.
     sensitivity_margin_percent: how far a candidate's sensitivity may lie below that of the live model without a written
         reason, in percentage points.
@@ -125,6 +131,7 @@ class Settings:
     image_megapixels: PositiveInt = 80
     decode_memory_mib: PositiveInt = 3072
     decode_seconds: PositiveInt = 30
+    pictures_mib: PositiveInt = 512
     session_idle_minutes: PositiveInt = 15
     session_hours: PositiveInt = 12
     sensitivity_margin_percent: PositiveInt = 5

@@ -96,3 +96,11 @@ def serve(port: int, environment: dict[str, str], output: Path) -> None:
 
     sys.argv = ["streamlit", "run", "app.py", "--server.port", str(port)]
     cli.main()
+
+
+def serve_with_levels(port: int, environment: dict[str, str], output: Path, *, levels: Path) -> None:
+    """As `serve`, with another table of the levels from which models propose peaks."""
+    from core.findings import proposals
+
+    proposals.LEVELS_FILE = levels
+    serve(port, environment, output)

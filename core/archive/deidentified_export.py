@@ -38,7 +38,7 @@ from core.settings import MIB
 from core.version import software
 
 COLUMNS = ("file", "patient", "laterality", "view", "modality", "study", "series", "taken_on", "frames", "burnt_in",
-           "blanked", "methods", "sop_class", "sha256")  # fmt: skip
+           "burned_in_annotation", "blanked", "methods", "sop_class", "sha256")  # fmt: skip
 """Of manifest.csv; the first are those of a manifest for training (docs/data.md)."""
 _MOMENT = (1980, 1, 1, 0, 0, 0)
 """Of every member: when an export was made says nothing of when the exam was, but nobody needs it either."""
@@ -195,11 +195,13 @@ def _manifest(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _facts(export: Export) -> dict[str, Any]:
+    from core.imaging.dicom.confidentiality import PARTLY_DONE  # with pydicom
+
     return {
         "made_by": software(), "profile": "DICOM PS3.15 Annex E; each file names its methods",
         "dates": "shifted by whole days, all of a patient by as much; times of the day taken out",
         "identifiers": "keyed: the same at this site each time, and nowhere else",
-        "burnt_in": BURNT_IN_LIMIT,
+        "burnt_in": BURNT_IN_LIMIT, "partly_done": dict(PARTLY_DONE),
         "patients": export.n_patients, "studies": export.n_studies, "files": len(export.rows),
         "left_out": dict(export.left_out),
     }  # fmt: skip

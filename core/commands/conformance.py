@@ -64,6 +64,7 @@ def statement() -> str:
         scheme=finding_codes.OWN_SCHEME, longest=LONGEST_PX,
         commitment=commitment.PUSH_MODEL, unknown=commitment.UNKNOWN, answer=f"{commitment.ANSWER_SECONDS:.0f}",
         hours=commitment.ANSWER_HOURS, methods="\n".join(f"- {one}" for one in _methods()),
+        partly="\n".join(f"- {sentence}" for sentence in _partly_done()),
         replaced=" ".join(dicom_object.REPLACED[1::-1]),
         results=_table(
             ("Result", "SOP class", "UID", "One for each", "Names what it replaces in"),
@@ -116,6 +117,12 @@ def _methods() -> list[str]:
     from core.imaging.dicom.confidentiality import METHODS  # with pydicom
 
     return [f"{meaning.removesuffix(' Option')} ({code}, DCM)" for code, meaning in list(METHODS.items())[1:]]
+
+
+def _partly_done() -> list[str]:
+    from core.imaging.dicom.confidentiality import PARTLY_DONE  # with pydicom
+
+    return [sentence.replace(" Option:", f" ({code}, DCM):") for code, sentence in PARTLY_DONE.items()]
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -252,4 +259,8 @@ B.12) where certificates are set, in both directions; which suites is left to th
 exports follow PS3.15 Annex E with these options (CID 7050):
 
 {methods}
+
+Done in part, and claimed by no file:
+
+{partly}
 """

@@ -12,6 +12,7 @@ from core.archive import listener
 from core.errors import InvalidInput, NotFound
 from core.files import own_temporary_folder
 from core.records.database.db import open_database
+from core.server import allocator
 from core.settings import MIB, Settings
 
 MEMORY_MIB = 4096
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.from_environment()
     if not (settings.state_dir / "site.key").is_file():  # opening would make an empty site of a mistyped folder
         raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    allocator.give_memory_back()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB * MIB, MEMORY_MIB * MIB))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

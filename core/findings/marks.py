@@ -29,6 +29,7 @@ N_POINTS: Mapping[str, tuple[int, int]] = {
 around it, an outline is closed, the second point of an angle is its corner."""
 SHOWING = ("point", "ellipse", "outline")
 """The kinds that show where a finding is; the others only measure."""
+NO_PIXELS = "An {kind} encloses no pixel, so it shows no region. Remove it, and draw it again around what it shows."
 LARGEST = 1_000_000
 """Columns, rows and frames that no picture has more of."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -140,18 +141,25 @@ _LINES = 8
 def _area(points: np.ndarray) -> float:
     """What a closed outline encloses by the even-odd rule, as its grey is taken: exact for one that does not cross
     itself, to a fraction of a per cent for one that does. (n, 2) points, x and y."""
-    (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
-    levels = np.unique(y0)
+    levels = np.unique(points[:, 1])
     heights = np.diff(levels)
     rows = (levels[:-1, None] + heights[:, None] * (np.arange(_LINES) + 0.5) / _LINES).ravel()
+    left, right = _spans(points, rows)
+    return float(((right - left).sum(0) * np.repeat(heights / _LINES, _LINES)).sum())
+
+
+def _spans(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where lines at `rows` lie inside a closed outline by the even-odd rule: from and to, each (n, rows), as far as
+    there are fewer both 0. (n, 2) points, x and y."""
+    (x0, y0), (x1, y1) = points.T, np.roll(points, -1, axis=0).T
     is_crossed = (y0[:, None] <= rows) != (y1[:, None] <= rows)
     rise = np.where(y1 == y0, 1.0, y1 - y0)[:, None]
     crossings = np.where(is_crossed, x0[:, None] + (rows - y0[:, None]) * ((x1 - x0)[:, None] / rise), np.inf)
     crossings.sort(axis=0)
     n_pairs = len(crossings) // 2 * 2
     left, right = crossings[0:n_pairs:2], crossings[1:n_pairs:2]
-    inside = np.subtract(right, left, out=np.zeros_like(left), where=np.isfinite(right))
-    return float((inside.sum(0) * np.repeat(heights / _LINES, _LINES)).sum())
+    is_inside = np.isfinite(right)
+    return np.where(is_inside, left, 0.0), np.where(is_inside, right, 0.0)
 
 
 def _diameters(points: np.ndarray) -> tuple[float, float]:
@@ -173,6 +181,21 @@ def mask_of(mark: Mark, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), bool)
     mask[rows, columns] = inside
     return mask
+
+
+def has_pixels(mark: Mark) -> bool:
+    """Whether an ellipse or outline has the middle of a pixel inside; always for the other kinds, which enclose
+    nothing. A region without a pixel cannot be shown as one."""
+    points = np.array(mark.points)
+    if mark.kind == "ellipse":
+        middle, radii = points.mean(0), np.ptp(points, axis=0) / 2
+        nearest = np.floor(middle) + 0.5
+        return bool((radii > 0).all() and (((nearest - middle) / np.maximum(radii, 1e-9)) ** 2).sum() <= 1)
+    if mark.kind != "outline":
+        return True
+    rows = np.arange(math.floor(points[:, 1].min()), math.ceil(points[:, 1].max())) + 0.5
+    left, right = _spans(points, rows)
+    return bool((np.ceil(left - 0.5) + 0.5 < right).any())
 
 
 def _inside(points: Sequence[Point], kind: str, height: int, width: int) -> tuple[slice, slice, np.ndarray]:
@@ -215,13 +238,15 @@ def measured_text(mark: Mark, found: Measured) -> str:
     return ", ".join(filter(None, (mark.kind, size_text(found), grey, f"at {place_text(mark)}")))
 
 
+def middle_of(mark: Mark) -> Point:
+    """Of the upright box around a mark."""
+    low, high = np.min(mark.points, axis=0), np.max(mark.points, axis=0)
+    return float(low[0] + high[0]) / 2, float(low[1] + high[1]) / 2
+
+
 def place_text(mark: Mark) -> str:
     """Where a mark is: column, row of its first point, or of the middle of a closed one, and the frame from 1."""
-    x, y = np.array(mark.points).T
-    if mark.kind in ("ellipse", "outline"):
-        column, row = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
-    else:
-        column, row = x[0], y[0]
+    column, row = middle_of(mark) if mark.kind in ("ellipse", "outline") else mark.points[0]
     return f"column {math.floor(column)}, row {math.floor(row)}, frame {mark.frame + 1}"
 
 

@@ -315,6 +315,7 @@ with refusals_shown(stops=True):
     study = studies.load_study(database(), person, study_id)
     row = worklist_row(database(), person, study_id)
     studies.record_opening(database(), person, study_id)
+impressions.forget_other_forms(study_id)
 
 pictures.draw_style()
 study_tools.header(person, study)

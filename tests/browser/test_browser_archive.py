@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +19,30 @@ from made_images import MG, dicom
 from orthanc_site import AE_TITLE, Orthanc, running_orthanc
 from PIL import Image
 from playwright.sync_api import Page, expect
-from running_app import RunningApp, chromium, running_app, set_up
+from running_app import RunningApp, chromium, set_up
+from warm_server import WarmServer, free_port, serve_with_levels
 
+from core.archive.results.cad_report import MAMMOGRAPHY_CAD_SR
 from core.records.archives.outbox import RESULT_KINDS
+from core.settings import REPOSITORY
 
-pytestmark = pytest.mark.browser
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the server is forked from a warm process"),
+]
 
 READER = "Dr Reader"
 PATIENCE_MS = 90_000
 STUDY = "1.2.826.0.1.3680043.8.498.1"
+LEAD = "mammography-ensemble-rsna"
 PATIENT, NAME = "P-4711", "Planted^Petra"
 OBJECTS = {
-    "sr": ("SR", "ComprehensiveSR"), "pdf": ("DOC", "EncapsulatedPDF"), "sc": ("OT", "SCImage"),
-    "pr": ("PR", "GrayscaleSoftcopyPresentationState"), "seg": ("SEG", "Segmentation"),
+    "sr": ("ComprehensiveSR", "SR", 1), "pdf": ("EncapsulatedPDF", "DOC", 1), "sc": ("SCImage", "OT", 2),
+    "pr": ("GrayscaleSoftcopyPresentationState", "PR", 2), "seg": ("Segmentation", "SEG", 1),
+    "cad": ("MammographyCADSR", "SR", 1),
 }  # fmt: skip
-"""What comes of a read without a model's mark: form -> its modality, and what dciodvfy calls it."""
+"""What comes of the read: form -> what dciodvfy calls it, its modality, and at most how many (one for each image with a
+mark)."""
 SCREENSHOTS = os.environ.get("ARCHIVE_SCREENSHOTS", "")
 
 
@@ -55,9 +68,22 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Iterat
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, orthanc: Orthanc) -> Iterator[RunningApp]:
-    credentials = f"Main PACS = {orthanc.credentials}"
-    with running_app(tmp_path_factory.mktemp("site") / "state", archive_credentials=credentials) as app:
-        yield app
+    """The application with its models. One thing is of the test: the level from which the model for mammograms proposes
+    peaks, as no collection here says where the lesions of its pictures are."""
+    folder = tmp_path_factory.mktemp("site")
+    card = json.loads((REPOSITORY / "weights" / LEAD / "card.json").read_text(encoding="utf-8"))
+    level = {"model_id": LEAD, "level": 0.5, "n_validation": 10, "n_images": 10, "n_peaks": 10, "n_inside": 5}
+    (folder / "levels.json").write_text(json.dumps({card["weights"]["sha256"]: level}))
+    server = WarmServer(
+        folder / "state", free_port(), folder / "terminal", archive_credentials=f"Main PACS = {orthanc.credentials}",
+        target=partial(serve_with_levels, levels=folder / "levels.json"),
+    )  # fmt: skip
+    try:
+        server.wait_until_ready()
+        (code,) = re.findall(r"Setup code: (\S+)", server.output.read_text(errors="replace"))
+        yield RunningApp(server.url, code, folder / "state", server.output, server.process.pid or 0)
+    finally:
+        server.kill(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +166,23 @@ def outline_a_mass(page: Page) -> None:
     settled(page)
 
 
+def accept_a_peak(page: Page) -> None:
+    """The first place that the model proposes, as it is, and say what is there."""
+    page.get_by_role("button", name="AI proposals:").click()
+    page.get_by_role("button", name="Accept").first.click()
+    mark = page.get_by_role("button", name=re.compile("point · "))
+    mark.wait_for()
+    page.keyboard.press("Escape")  # what is open closes when the page is drawn anew
+    settled(page)
+    shot(page, "peak_accepted")
+    mark.click()
+    page.get_by_role("combobox", name="Type").click()
+    page.get_by_role("option", name="mass", exact=True).click()
+    page.get_by_role("button", name="2 mass · ").wait_for()
+    page.keyboard.press("Escape")
+    settled(page)
+
+
 def give(page: Page, birads: dict[str, str], button: str) -> None:
     for breast, category in birads.items():
         group = page.locator('[data-testid="stButtonGroup"]', has_text=f"{breast}: BI-RADS")
@@ -150,16 +193,19 @@ def give(page: Page, birads: dict[str, str], button: str) -> None:
 
 
 def checked_objects(orthanc: Orthanc, folder: Path) -> dict[str, Path]:
-    """One object of each form in the archive, of this patient and study, once the validators have nothing to say."""
-    found = {}
-    for kind, (modality, name) in OBJECTS.items():
-        (one,) = orthanc.objects(modality)
-        assert (one.PatientID, one.StudyInstanceUID, one.AccessionNumber) == (PATIENT, STUDY, "ACC-0815"), kind
-        found[kind] = folder / f"{kind}.dcm"
-        one.save_as(found[kind])
-        said = subprocess.run(["dciodvfy", str(found[kind])], capture_output=True, text=True, check=False).stderr
-        assert said.split("\n") == [name, ""], said
-    for program, kind in (("dsrdump", "sr"), ("dcmpschk", "pr")):
+    """An object of each form in the archive, of this patient and study, once the validators have nothing to say."""
+    found: dict[str, Path] = {}
+    for kind, (name, modality, most) in OBJECTS.items():
+        is_cad = kind == "cad"
+        of_kind = [one for one in orthanc.objects(modality) if (one.SOPClassUID == MAMMOGRAPHY_CAD_SR) == is_cad]
+        assert 1 <= len(of_kind) <= most, (kind, len(of_kind))
+        for one in of_kind:
+            assert (one.PatientID, one.StudyInstanceUID, one.AccessionNumber) == (PATIENT, STUDY, "ACC-0815"), kind
+            found[kind] = folder / f"{kind}.dcm"
+            one.save_as(found[kind])
+            said = subprocess.run(["dciodvfy", str(found[kind])], capture_output=True, text=True, check=False).stderr
+            assert said.split("\n") == [name, ""], said
+    for program, kind in (("dsrdump", "sr"), ("dsrdump", "cad"), ("dcmpschk", "pr")):
         done = subprocess.run([program, str(found[kind])], capture_output=True, text=True, check=False)
         assert "E:" not in done.stderr and (done.returncode == 0 or "Test passed" in done.stderr), done.stderr
     return found
@@ -216,13 +262,14 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
     shown = page.locator('[data-testid="stMain"]').inner_text().replace("\u00a0", " ")
     page.locator(".st-key-sr-pictures .grid[data-ready=yes]").wait_for()
     settled(page)
+    accept_a_peak(page)
     give(page, {}, "Save final assessment")
     # Beside the study only once the read is saved: leaving before would take the click back.
     page.get_by_text("Structured report (TID 1500)").wait_for()
     shot(page, "study_with_results")
     page.goto(f"{site.url}/archive")  # drawn anew by itself every few seconds
     for kind in OBJECTS:
-        expect(page.get_by_text(f"Delivered · {RESULT_KINDS[kind]}")).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.get_by_text(f"Delivered · {RESULT_KINDS[kind]}").first).to_be_visible(timeout=PATIENCE_MS)
     shot(page, "delivered")
     exported(page)
     for name in ("archive", "site_settings"):
@@ -233,8 +280,10 @@ def test_an_exam_comes_from_the_archive_and_its_final_read_goes_back(
         shot(page, f"{name}_phone")
         assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), name
 
-    path = checked_objects(orthanc, tmp_path)["sr"]
-    text = subprocess.run(["dsr2html", str(path)], capture_output=True, text=True, check=True).stdout
+    objects = checked_objects(orthanc, tmp_path)
+    marks = subprocess.run(["dsr2html", str(objects["cad"])], capture_output=True, text=True, check=True).stdout
+    assert LEAD in marks and "Center" in marks
+    text = subprocess.run(["dsr2html", str(objects["sr"])], capture_output=True, text=True, check=True).stdout
     assert "3 - Probably Benign" in text and "1 - Negative" in text and READER in text
     found = {
         float(value) for value in re.findall(r'Probability of cancer:</b><br>\s*<span class="under">([\d.]+) %', text)

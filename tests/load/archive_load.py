@@ -42,6 +42,11 @@ from core.records.database.db import Database  # noqa: E402
 
 ROOT = "1.2.826.0.1.3680043.8.498.77"
 VIEWS = (("L", "CC"), ("R", "CC"), ("L", "MLO"), ("R", "MLO"))
+FULL = (3328, 2560)
+"""Rows and columns of a detector's own picture, with `--full`."""
+PICTURES_MIB = 16
+"""Decoded pictures that the server may remember: few, so that a run reaches that bound early and shows what else grows.
+With pictures of a detector's own size it is the server's own bound."""
 MANY = 50
 """From so many studies on the server looks into its archive as rarely as at a site."""
 
@@ -73,16 +78,21 @@ class Figures:
     wrong: list[str] = field(default_factory=list)
 
 
-def fill(orthanc: Orthanc, n: int, n_views: int) -> None:
-    """`n` studies of today with the first of `VIEWS`, of as many patients."""
-    today = date.today().strftime("%Y%m%d")
+def fill(orthanc: Orthanc, n: int, n_views: int, *, is_full: bool = False) -> None:
+    """`n` studies of today with the first of `VIEWS`, of as many patients, in 12 bits. is_full: in 16, as large as
+    `FULL`."""
+    today, bits = date.today().strftime("%Y%m%d"), 16 if is_full else 12
     for number in range(1, n + 1):
-        uid, left = f"{ROOT}.{number}", stored_mammogram(seed=number)
+        uid, left = f"{ROOT}.{number}", stored_mammogram(seed=number, bits=bits)
+        if is_full:
+            times = [-(-wanted // given) for wanted, given in zip(FULL, left.shape, strict=True)]
+            left = left.repeat(times[0], axis=0).repeat(times[1], axis=1)[: FULL[0], : FULL[1]]
         for place, (side, view) in enumerate(VIEWS[:n_views], 1):
             stored = left if side == "L" else left[:, ::-1]
             orthanc.put(
                 dicom(
-                    np.roll(stored, 4 * place, axis=0), PatientID=f"LOAD-{number}", PatientName=f"Load^{number}",
+                    np.roll(stored, 4 * place, axis=0), bits=bits,
+                    PatientID=f"LOAD-{number}", PatientName=f"Load^{number}",
                     StudyInstanceUID=uid, SeriesInstanceUID=f"{uid}.1", SOPInstanceUID=f"{uid}.1.{place}",
                     StudyDate=today, SOPClassUID=MG, AccessionNumber=str(number), StudyID="1",
                     ReferringPhysicianName="", ImageLaterality=side, ViewPosition=view,
@@ -96,6 +106,7 @@ def run(
     n: int,
     *,
     n_views: int = 4,
+    is_full: bool = False,
     readers: int = 2,
     think_seconds: float = 0.0,
     patience: float = 3600.0,
@@ -104,14 +115,16 @@ def run(
 
     think_seconds: between two clicks of one reader.
     """
-    fill(orthanc, n, n_views)
+    fill(orthanc, n, n_views, is_full=is_full)
     (folder / "weights").mkdir()
     release(folder / "weights", "mammography-cnn")
     credentials = f"pacs = {orthanc.credentials}"
     site = LoadSite(folder, n_people=readers, weights=folder / "weights", archive_credentials=credentials)
     person = add_person(site.db, "Administrator")
     archive = name_archive(site.db, person, ArchiveAddress("pacs", orthanc.web, sends=("sr",)))
-    settings = {"weights_dir": folder / "weights", "archive_credentials": credentials}
+    settings: dict[str, object] = {"weights_dir": folder / "weights", "archive_credentials": credentials}
+    if not is_full:
+        settings["pictures_mib"] = PICTURES_MIB
     target = serve_slow_models if n > MANY else serve_quick_looks
     server = WarmServer(folder / "state", free_port(), folder / "terminal", target=target, **settings)
     figures, waits, ended = Figures(datetime.now(UTC).isoformat(timespec="seconds"), n, n_views), [], threading.Event()
@@ -220,6 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--views", type=int, default=4, choices=range(1, 5), help="images of each study")
+    parser.add_argument("--full", action="store_true", help="16 bits, as large as a detector's own (3328 x 2560)")
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--think-seconds", type=float, default=2.0, help="between two clicks of one reader")
     parser.add_argument("--patience", type=float, default=6 * 3600.0, help="seconds at most")
@@ -230,7 +244,8 @@ def main() -> int:
         orthanc = stack.enter_context(running_orthanc(folder / "orthanc"))
         figures = run(
             orthanc, folder, args.studies,
-            n_views=args.views, readers=args.readers, think_seconds=args.think_seconds, patience=args.patience,
+            n_views=args.views, is_full=args.full,
+            readers=args.readers, think_seconds=args.think_seconds, patience=args.patience,
         )  # fmt: skip
     sys.stdout.write(json.dumps(asdict(figures), indent=1) + "\n")
     is_whole = figures.arrived == args.studies and not (figures.failed or figures.lost or figures.twice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -102,6 +103,23 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     assert [one.marks for one in final.annotations.findings] == [(made.mark,)]
     assert not tab.has("Accept")  # a correction is not asked again
     assert "1 accepted, 0 edited, 0 rejected, 0 open" in tab.open("reader/models").text
+
+
+def test_an_outline_without_a_pixel_is_said_not_saved_and_can_be_removed(opened_site: PageSite, tab: Tab) -> None:
+    study = store(opened_site, images=[IMAGE])
+    flat = replace(ELLIPSE, kind="outline", points=((1, 1), (5, 5), (9, 9)))
+    drawn = ReadDraft(sketches=(Sketch((("flat", flat),), "mass"),))
+    store_draft(opened_site.db, opened_site.one, study, "first", drawn)
+    tab.open("reader/read", study)
+    assert tab.text.count("An outline encloses no pixel, so it shows no region.") == 1
+    tab.choose("Left breast: BI-RADS", "2")
+    tab.press("Save first impression")
+    assert not reads.reads_of(opened_site.db, opened_site.one, study)
+    assert tab.text.count("An outline encloses no pixel") == 2, "the form says it, and so does what refused it"
+    tab.press("Remove")
+    tab.press("Save first impression")
+    (read,) = reads.reads_of(opened_site.db, opened_site.one, study)
+    assert not read.annotations.findings
 
 
 def test_a_damaged_draft_leaves_the_form_usable_and_says_that_it_is_gone(opened_site: PageSite, tab: Tab) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.archive.results.content import ResultContent, ResultImage, uid_of
 from core.findings.finding import Finding
-from core.findings.marks import Mark, Measured
+from core.findings.marks import Mark, Measured, has_pixels, middle_of
 from core.version import version
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class MarkedPlace:
 
 def marked_places(content: ResultContent, image: ResultImage | None = None) -> list[MarkedPlace]:
     """The marks of all findings, on one image and its frame where it is given; without those on images that the archive
-    lacks. A mark on another frame of a clip is on the image with that frame."""
+    lacks. A mark on another frame of a clip is on the image with that frame. One that encloses no pixel, saved
+    when nobody refused those, is the point in its middle: as a region no object could have it."""
     by_file = {(one.sha256, one.frame): one for one in content.images}
     clips = {one.sha256: one for one in content.images if one.n_frames > 1}
     found = []
@@ -167,5 +168,7 @@ def marked_places(content: ResultContent, image: ResultImage | None = None) -> l
             if on is None and mark.image_sha256 in clips:
                 on = replace(clips[mark.image_sha256], frame=mark.frame)
             if on is not None and (image is None or (on.id, on.frame) == (image.id, image.frame)):
+                if not has_pixels(mark):
+                    mark, size = replace(mark, kind="point", points=(middle_of(mark),)), None
                 found.append(MarkedPlace(number, f"finding {number}.{place}", finding, mark, size, on))
     return found

@@ -60,7 +60,8 @@ def segmentation(content: ResultContent, image: ResultImage, site_key: bytes, *,
             segment_descriptions=segments, series_instance_uid=series_uid, series_number=9005, sop_instance_uid=uid,
             instance_number=image.position + 1,
             content_label="FINDINGS" if content.is_verified else "PRELIMINARY",
-            content_description=f"Outlines of the {read_kind_text(content)}" if places else "No outline any more",
+            content_description=f"Outlines of the {read_kind_text(content)}" if places else
+            f"No outline{' any more' if content.predecessors else ''}",
             content_creator_name=person_name(content.reader), omit_empty_frames=False, **equipment(content),
         )  # fmt: skip
     if image.n_frames > 1:

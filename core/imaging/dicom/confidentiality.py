@@ -1,10 +1,11 @@
 """A DICOM object without whom it shows: the Basic Application Level Confidentiality Profile (PS3.15 Annex E).
 
-With the options Clean Pixel Data (E.3.1), Clean Structured Content (E.3.4) and Retain Longitudinal Temporal Information
-with Modified Dates (E.3.6). What the profile does with each attribute is the table of `dicom-anonymizer`, generated
-from PS3.15 E.1-1 of 2026c. Beyond the profile: text whose attribute is in no list here is left out, and so is every
-text that also names a person of the file. Pixels are written anew from their decoded values, so that neither a comment
-in a codestream nor graphics in unused bits survive. Runs in a child process (`core.imaging.deidentify_process`).
+With the options Clean Structured Content (E.3.4) and Retain Longitudinal Temporal Information with Modified Dates
+(E.3.6). Of Clean Pixel Data (E.3.1) only a part is done, so it is not claimed (`PARTLY_DONE`). What the profile does
+with each attribute is the table of `dicom-anonymizer`, generated from PS3.15 E.1-1 of 2026c. Beyond the profile: text
+whose attribute is in no list here is left out, and so is every text that also names a person of the file. Pixels are
+written anew from their decoded values, so that neither a comment in a codestream nor graphics in unused bits survive.
+Runs in a child process (`core.imaging.deidentify_process`).
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ _REPORTS = f"{_ROOT}88."
 """Structured reports (PS3.4 B.5). Documents, presentation states and waveforms hold what cannot be cleaned here."""
 METHODS: Mapping[str, str] = {
     "113100": "Basic Application Confidentiality Profile",
-    "113101": "Clean Pixel Data Option",
     "113104": "Clean Structured Content Option",
     "113107": "Retain Longitudinal Temporal Information Modified Dates Option",
 }
 """CID 7050 (PS3.16): what is done to each object."""
+PARTLY_DONE: Mapping[str, str] = {
+    "113101": (
+        "Clean Pixel Data Option: no file claims it, as nobody looks for text in all of a picture. Of ultrasound, what "
+        "lies outside the calibrated regions is blanked; what is known to have text burnt in is left out."
+    ),
+}
+"""An option of which each object gets a part, and which part: a reader of the file may not rely on it."""
 SHIFT_DAYS_MOST = 1460
 REMOVED = "REMOVED"
 _CAPTURES = {"7", "7.1", "7.2", "7.3", "7.4"}
@@ -69,6 +76,12 @@ _DAY = re.compile(r"(\d{4})(\d{2})(\d{2})")
 _CODE = re.compile(r"[0-9A-Za-z.\-_{}/%\[\] *()^+']{1,64}")
 _SCHEMES = {"DCM", "SCT", "SRT", "SNM3", "99SDM", "LN", "UCUM", "BI", "UMLS", "NCIt", "FMA", "RADLEX", "99SECONDREAD"}
 """Coding schemes whose codes say nothing of one patient; items of others are replaced."""
+_OF_THE_PATIENT = {
+    ("121031", "DCM"), ("121032", "DCM"), ("121033", "DCM"), ("29553-5", "LN"), ("397669002", "SCT"),
+    ("424144002", "SCT"), ("8302-2", "LN"), ("50373000", "SCT"), ("29463-7", "LN"), ("27113001", "SCT"),
+}  # fmt: skip
+"""Concepts of a report that say what the profile takes out of a header: birth date, sex, age (TID 1007), height and
+weight (TID 3602). The item stays, as others count it, and says nothing."""
 # fmt: off
 _RETAINED = {
     "ImageType", "Modality", "PresentationIntentType", "ConversionType", "BodyPartExamined", "ViewPosition",
@@ -93,8 +106,8 @@ _NEEDED = ("StudyID", "AccessionNumber", "ReferringPhysicianName", "PatientBirth
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a manifest says of an object. patient: a pseudonym. taken_on: "2026-01-31", shifted, or "". burnt_in: what
-    became of text in the pixels; "" for a report. blanked: share of the picture, in [0, 1]. methods: codes
-    of `METHODS`."""
+    became of text in the pixels; "" for a report. burned_in_annotation: what the file says of it, "NO" only where it
+    came so. blanked: share of the picture, in [0, 1]. methods: codes of `METHODS`."""
 
     patient: str
     study: str
@@ -107,6 +120,7 @@ class Facts:
     taken_on: str
     frames: int
     burnt_in: str
+    burned_in_annotation: str
     blanked: float
     methods: str
 
@@ -145,7 +159,7 @@ def deidentified(stream: BinaryIO, key: bytes, limits: Limits) -> tuple[bytes, F
         blanked = _write_pixels(found, stream, source, syntax or _implicit_syntax(source), geometry, regions)
         if str(source.get("BurnedInAnnotation") or "").strip().upper() == "NO":  # nobody else has looked everywhere
             found.BurnedInAnnotation = "NO"
-    _settle(found, cleaner, burnt_in)
+    _settle(found, cleaner)
     whole = BytesIO()
     found.save_as(whole, enforce_file_format=True)
     return whole.getvalue(), _facts(found, source, burnt_in, blanked, frames)
@@ -226,7 +240,7 @@ class _Cleaner:
 
     def _item(self, item: Dataset) -> Dataset:
         is_code = "CodingSchemeDesignator" in item and "CodeMeaning" in item
-        return self._code(item) if is_code else self.cleaned(item)
+        return self._code(item) if is_code else self.cleaned(_without_patient(item))
 
     def _uids(self, element: DataElement, action: str) -> Any:
         if action == "X":
@@ -286,6 +300,23 @@ class _Cleaner:
 
     def _mac(self, *what: str) -> bytes:
         return hmac.new(self._key, "\n".join(what).encode(), hashlib.sha256).digest()
+
+
+def _without_patient(item: Dataset) -> Dataset:
+    """A content item of `_OF_THE_PATIENT` as a text without content; any other as it is."""
+    try:
+        names = [(str(one.get("CodeValue")), str(one.get("CodingSchemeDesignator"))) for one in
+                 item.get("ConceptNameCodeSequence") or []]  # fmt: skip
+    except _UNREADABLE:
+        return item
+    if not any(name in _OF_THE_PATIENT for name in names):
+        return item
+    found = Dataset()
+    for keyword in ("RelationshipType", "ConceptNameCodeSequence", "ContentSequence"):
+        if keyword in item:
+            found[keyword] = item[keyword]
+    found.ValueType, found.TextValue = "TEXT", REMOVED
+    return found
 
 
 def _names_in(source: Dataset) -> set[str]:
@@ -403,7 +434,7 @@ def _implicit_syntax(source: Dataset) -> str:
     return "1.2.840.10008.1.2" + ("" if implicit else ".1" if little else ".2")
 
 
-def _settle(found: Dataset, cleaner: _Cleaner, burnt_in: str) -> None:
+def _settle(found: Dataset, cleaner: _Cleaner) -> None:
     """What every object says of itself once it is cleaned (PS3.15 E.1.1), and what it may not lack."""
     for keyword in _NEEDED:
         if keyword not in found:
@@ -414,8 +445,6 @@ def _settle(found: Dataset, cleaner: _Cleaner, burnt_in: str) -> None:
     found.LongitudinalTemporalInformationModified = "MODIFIED"
     found.DeidentificationMethodCodeSequence = []
     for code, meaning in METHODS.items():
-        if code == "113101" and burnt_in not in (BLANKED, ""):
-            continue  # said of pixels that were cleaned, not of those that were only believed
         item = Dataset()
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "DCM", meaning
         found.DeidentificationMethodCodeSequence.append(item)
@@ -435,7 +464,7 @@ def _facts(found: Dataset, source: Dataset, burnt_in: str, blanked: float, frame
         patient=str(found.PatientID), study=str(found.StudyInstanceUID), series=str(found.SeriesInstanceUID),
         instance=str(found.SOPInstanceUID), sop_class=str(found.SOPClassUID), modality=str(found.get("Modality") or ""),
         laterality="", view="", taken_on="-".join(day.groups()) if day else "", frames=frames,
-        burnt_in=burnt_in, blanked=blanked,
+        burnt_in=burnt_in, burned_in_annotation=str(found.get("BurnedInAnnotation") or ""), blanked=blanked,
         methods=" ".join(str(one.CodeValue) for one in found.DeidentificationMethodCodeSequence),
     )  # fmt: skip
     if not burnt_in:

@@ -188,7 +188,7 @@ def open_database(settings: Settings) -> Database:
     engine = reachable_engine(settings, site_key)
     with undone_by(engine.dispose):
         _migrate(engine, settings)
-        db = Database(engine, settings, site_key, ImageStore(blobs_of(settings)))
+        db = Database(engine, settings, site_key, ImageStore(blobs_of(settings), memory_mib=settings.pictures_mib))
         with db.begin() as connection:
             hold(connection, AdvisoryLock.START)
             _check_key(connection, site_key)

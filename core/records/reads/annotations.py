@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from core.errors import InvalidInput
 from core.findings.finding import COMMENT_MOST, Annotations, Finding, Measurement, detail_of
-from core.findings.marks import Mark, Measured, measured, sizes
+from core.findings.marks import NO_PIXELS, Mark, Measured, has_pixels, measured, sizes
 from core.findings.proposals import ANSWERS, Proposal
 from core.records.database import tables
 from core.records.database.db import Database
@@ -28,8 +28,8 @@ from core.types import SIDE_NOT_STATED, Modality
 def measured_here(db: Database, study_id: str, annotations: Annotations) -> Annotations:
     """The same with what is measured on every mark, by the stored pictures.
 
-    Raises InvalidInput for a mark on no picture of this study or outside of one, and for a finding whose marks lie on
-    pictures of another breast or kind than its own.
+    Raises InvalidInput for a mark on no picture of this study or outside of one, for one that encloses no pixel, and
+    for a finding whose marks lie on pictures of another breast or kind than its own.
     """
     if not annotations.marks:
         return annotations
@@ -155,6 +155,8 @@ def _row_of(mark: Mark, rows: dict[tuple[str, int], Row[Any]]) -> Row[Any]:
         raise InvalidInput("A mark lies on a picture that is not in this study. Reload the page.")
     if row.n_rows is not None and not mark.is_inside(row.n_rows, row.n_columns):
         raise InvalidInput("A mark lies outside of its picture. Draw it again.")
+    if not has_pixels(mark):
+        raise InvalidInput(NO_PIXELS.format(kind=mark.kind))
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -43,6 +44,10 @@ _SIDE_LETTERS: Mapping[str, str] = {side: side for side in LATERALITIES}
 
 NOT_WHOLE = "Choose a BI-RADS category for each breast."
 """What the button of a form waits for."""
+
+
+_OF_STUDY = re.compile(r"(?:first|final|marking|refusals)_([0-9a-f]{32})")
+"""What a form, and what was refused in it, is called in the tab's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,14 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
     with right:
         sentence = _sentence(form, density)
     return Filled(impressions, comment, sentence, density, annotations)
+
+
+def forget_other_forms(study_id: str) -> None:
+    """Take the forms of other studies out of this tab: each comes back from its draft, and a day's work is many."""
+    for key in [str(one) for one in st.session_state]:
+        found = _OF_STUDY.match(key)
+        if found is not None and found.group(1) != study_id:
+            del st.session_state[key]
 
 
 def open_form_key(study_id: str) -> str:

@@ -12,7 +12,7 @@ import streamlit as st
 from core.errors import AppError
 from core.findings.finding import COMMENT_MOST, Annotations, Finding, location_doubts
 from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES, finding_type
-from core.findings.marks import Mark, Measured, measured_text, place_text, size_text, sizes
+from core.findings.marks import NO_PIXELS, Mark, Measured, has_pixels, measured_text, place_text, size_text, sizes
 from core.findings.proposals import Proposal, measured_levels
 from core.findings.sketches import (
     Place,
@@ -141,6 +141,10 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
     except AppError as refused:
         st.error(plain(str(refused)), icon=":material/block:")
         found = Annotations()
+    for _uid, mark in (one for sketch in sketches_in(sheet.key) for one in sketch.marks):
+        if not has_pixels(mark):
+            where = _label(sheet, mark.image_sha256, mark.frame)
+            st.error(plain(f"{where}: {NO_PIXELS.format(kind=mark.kind)}"), icon=":material/block:")
     made = answered(sheet.proposals, sketches_in(sheet.key), rejected_in(sheet.key))
     found = replace(found, proposals=made)
     for doubt in location_doubts(found.findings):

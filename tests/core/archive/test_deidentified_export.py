@@ -98,6 +98,8 @@ def test_a_study_is_fetched_anew_and_handed_out_without_whom_it_shows(
     facts = json.loads(members["manifest.json"])
     assert (facts["files"], facts["patients"], facts["studies"]) == (2, 1, 1)
     assert "inside them, and in other pictures, is not looked for" in facts["burnt_in"]
+    assert "no file claims it" in facts["partly_done"]["113101"]
+    assert all(row["burned_in_annotation"] == "" and "113101" not in row["methods"] for row in rows)
     assert list(facts["left_out"].values()) == [1] and "burnt into" in next(iter(facts["left_out"]))
     (entry,) = trail.entries(db, ada, action="export de-identified")
     assert entry.subject == f"study {study_id}" and entry.detail == {"files": 2, "left_out": 1}

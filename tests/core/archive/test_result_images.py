@@ -20,7 +20,7 @@ from test_structured_report import AT, CONTENT, FINDING, KEY, WEIGHTS
 
 from core.archive.results.cad_report import cad_report
 from core.archive.results.content import ResultContent, ResultImage, uid_of
-from core.archive.results.dicom_object import REPLACED, RESEARCH_ONLY
+from core.archive.results.dicom_object import REPLACED, RESEARCH_ONLY, marked_places
 from core.archive.results.encapsulated_report import encapsulated_report
 from core.archive.results.presentation_state import presentation_state
 from core.archive.results.secondary_capture import LONGEST_PX, SECONDARY_CAPTURE, secondary_capture
@@ -28,7 +28,7 @@ from core.archive.results.segmentation import SEGMENTATION, segmentation
 from core.archive.results.structured_report import structured_report
 from core.commands import conformance
 from core.errors import NotFound
-from core.findings.marks import mask_of
+from core.findings.marks import mask_of, sizes
 from core.findings.proposals import Proposal
 from core.imaging.decoded import Limits
 from core.imaging.dicom.read import read_dicom
@@ -189,6 +189,24 @@ def test_an_outline_is_a_segment_of_the_pixels_inside(tmp_path: Path) -> None:
     assert 0 < expected.sum() < 30 and (found.pixel_array.astype(bool) == expected).all()
     (source,) = found.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
     assert source.ReferencedSOPInstanceUID == "1.2.3.4.1" and "ReferencedFrameNumber" not in source
+
+
+@pytest.mark.parametrize(
+    ("kind", "points"),
+    [("outline", ((10, 10), (20, 20), (30, 30))), ("outline", ((10, 20), (30, 20), (10, 20))),
+     ("outline", ((20, 20),) * 3), ("ellipse", ((10, 20), (30, 20)))],
+)  # fmt: skip
+def test_a_stored_mark_without_a_pixel_is_a_point_in_each_form(
+    kind: str, points: tuple[tuple[float, float], ...], tmp_path: Path
+) -> None:
+    flat = replace(FINDING.marks[2], kind=kind, points=points)
+    content = replace(CONTENT, findings=(replace(FINDING, marks=(flat,), sizes=(sizes(flat, (0.1, 0.1)),)),))
+    (place,) = marked_places(content, shown())
+    assert (place.mark.kind, place.mark.points, place.size) == ("point", ((20.0, 20.0),), None)
+    *over, _note = valid(state(content), tmp_path, "GrayscaleSoftcopyPresentationState").GraphicAnnotationSequence
+    assert [one.GraphicObjectSequence[0].GraphicType for one in over] == ["POINT"]
+    (segment,) = valid(outlines(content), tmp_path, "Segmentation").SegmentSequence
+    assert segment.SegmentLabel == "No outline"
 
 
 def test_an_outline_that_a_network_proposed_and_the_reader_took_names_the_network(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_name_that_stands_everywhere_is_found_nowhere() -> None:
     for secret in (b"4711", b"19600101", b"20260102", b"101112"):
         assert secret not in found.replace(whole.PixelData, b""), secret
     assert whole.PatientIdentityRemoved == "YES" and whole.PatientBirthDate == "" and whole.PatientSex == ""
-    assert [one.CodeValue for one in whole.DeidentificationMethodCodeSequence] == ["113100", "113104", "113107"]
+    assert methods(whole) == ["113100", "113104", "113107"]
     assert not [element for element in whole.iterall() if element.tag.is_private]
 
 
@@ -169,6 +169,10 @@ def test_neither_graphics_in_unused_bits_nor_comments_in_a_codestream_survive() 
         assert np.array_equal(whole.pixel_array, np.asarray(shown))
 
 
+def methods(whole: Dataset) -> list[str]:
+    return [str(one.CodeValue) for one in whole.DeidentificationMethodCodeSequence]
+
+
 def ultrasound(**tags: Any) -> bytes:
     stored = np.full((100, 120), 90, np.uint8)
     facts: dict[str, Any] = {**WHO, "SOPClassUID": US, "Modality": "US", "ImageLaterality": None, "ViewPosition": None}
@@ -190,7 +194,10 @@ def test_in_ultrasound_what_lies_outside_the_calibrated_regions_is_blanked() -> 
     assert np.array_equal(whole.pixel_array, expected)
     assert facts.burnt_in == BLANKED and facts.blanked == pytest.approx(1 - 70 * 90 / 12000)
     assert "BurnedInAnnotation" not in whole, "nobody looked inside the regions"
-    assert "113101" in [one.CodeValue for one in whole.DeidentificationMethodCodeSequence]
+    assert methods(whole) == ["113100", "113104", "113107"] and facts.burned_in_annotation == ""
+    whole, facts, _ = cleaned(ultrasound(SequenceOfUltrasoundRegions=[region(0, 0, 119, 99)], BurnedInAnnotation="NO"))
+    assert "113101" not in methods(whole), "that the file says so is not that somebody looked"
+    assert whole.BurnedInAnnotation == facts.burned_in_annotation == "NO"
 
 
 @pytest.mark.parametrize("regions", [[], [region(10, 20, 120, 89)], [region(30, 20, 30, 89)]])
@@ -201,7 +208,7 @@ def test_ultrasound_without_a_usable_region_is_left_out_unless_it_says_that_noth
         cleaned(ultrasound(SequenceOfUltrasoundRegions=regions))
     whole, facts, _ = cleaned(ultrasound(SequenceOfUltrasoundRegions=regions, BurnedInAnnotation="NO"))
     assert facts.burnt_in == STATED_NONE and whole.pixel_array.min() == 90
-    assert "113101" not in [one.CodeValue for one in whole.DeidentificationMethodCodeSequence]
+    assert "113101" not in methods(whole)
 
 
 def test_what_says_that_text_is_burnt_in_and_what_is_no_picture_is_left_out() -> None:
@@ -228,12 +235,25 @@ def test_a_structured_report_keeps_its_codes_and_numbers_and_loses_its_texts() -
     unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "%", "UCUM", "Percent"
     value.NumericValue, value.MeasurementUnitsCodeSequence = "30.0", [unit]
     measured.ConceptNameCodeSequence, measured.MeasuredValueSequence = [name], [value]
-    report.ContentSequence = [said, person, measured]
+    born, aged = Dataset(), Dataset()
+    born.RelationshipType, born.ValueType, born.Date = "HAS OBS CONTEXT", "DATE", "19600101"
+    aged.RelationshipType, aged.ValueType, aged.MeasuredValueSequence = "CONTAINS", "NUM", [Dataset()]
+    aged.MeasuredValueSequence[0].NumericValue = "91"
+    for item, value in ((born, "121031"), (aged, "121033")):
+        item.ConceptNameCodeSequence = [Dataset()]
+        item.ConceptNameCodeSequence[0].CodeValue = value
+        item.ConceptNameCodeSequence[0].CodingSchemeDesignator, item.ConceptNameCodeSequence[0].CodeMeaning = "DCM", "x"
+    report.ContentSequence = [said, person, measured, born, aged]
     out = io.BytesIO()
     report.save_as(out)
     whole, facts, found = cleaned(out.getvalue())
     assert SECRET.encode() not in found.upper() and facts.burnt_in == ""
-    text, observer, number = whole.ContentSequence
+    text, observer, number, *of_patient = whole.ContentSequence
+    assert [(one.ValueType, one.TextValue, one.ConceptNameCodeSequence[0].CodeValue) for one in of_patient] == [
+        ("TEXT", "REMOVED", "121031"), ("TEXT", "REMOVED", "121033"),
+    ]  # fmt: skip
+    assert not any("MeasuredValueSequence" in one or "Date" in one for one in of_patient)
+    assert "113101" not in methods(whole), "a report has no pixels"
     assert (text.TextValue, observer.PersonName) == ("REMOVED", "REMOVED")
     assert number.ConceptNameCodeSequence[0].CodeMeaning == "Probability of cancer"
     assert number.MeasuredValueSequence[0].NumericValue == 30

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from core.records.backup import site_backup
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.reads import reads, retention
-from core.records.reads.annotations import proposal_answers
+from core.records.reads.annotations import measured_here, proposal_answers
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
 from core.records.reads.studies import create_study, delete_study
 from core.settings import Settings
@@ -185,6 +187,27 @@ def test_they_are_in_the_backup_and_stay_when_the_pixels_go(
         None,
         pytest.approx(1.5708, abs=1e-3),
     )
+
+
+def test_what_encloses_no_pixel_is_not_saved_and_a_single_pixel_is(
+    records: Database, ann: Somebody, study_id: str
+) -> None:
+    def with_mark(one: Mark, *, as_finding: bool) -> Annotations:
+        if as_finding:
+            return Annotations((replace(GIVEN.findings[0], marks=(one,)),))
+        return Annotations((), (Measurement(one, NOTHING),))
+
+    flat = (
+        mark("outline", (1, 1), (3, 3), (5, 5)), mark("outline", *[(2, 2)] * 3), mark("ellipse", (2, 3), (8, 3)),
+        mark("outline", (1, 1.1), (5, 1.2), (5, 1.3)), mark("ellipse", (2.6, 2.6), (2.9, 2.9)),
+    )  # fmt: skip
+    for one, as_finding in product(flat, (True, False)):
+        with pytest.raises(InvalidInput, match=f"An {one.kind} encloses no pixel"):
+            given = with_mark(one, as_finding=as_finding)
+            reads.record_first_read(records, ann, study_id, {"R": CALM}, annotations=given)
+    assert n_rows(records) == (0, 0)
+    for one in (mark("outline", (2, 2), (3, 2), (3, 3), (2, 3)), mark("ellipse", (2, 2), (3, 3))):
+        assert measured_here(records, study_id, with_mark(one, as_finding=True)).findings[0].sizes[0].area
 
 
 def test_a_draft_holds_the_marks_until_the_read_is_saved(records: Database, ann: Somebody, study_id: str) -> None:
