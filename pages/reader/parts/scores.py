@@ -125,7 +125,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     opinions = opinions_of(settings(), second_read.breast_scores(study, answers))
     with st.container(horizontal=True, vertical_alignment="center", key="sr-second-read"):
         st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]", width="stretch")
-        with st.popover("Meaning", icon=":material/help:"):
+        with st.popover("Meaning", icon=":material/help:"), st.container(key="sr-meaning"):
             _show_meaning(opinions, answers)
         with st.popover("By image", icon=":material/grid_view:"), st.container(key="sr-by-image"):
             _show_images(answers, labels, names)
@@ -140,6 +140,9 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         of = f", {opinion.modality}" if of_breast[opinion.breast] > 1 else ""
         with column.container(gap="small"):
             _show_opinion(opinion, f"{breast_name(opinion.breast)}{of}", names)
+    leads = dict.fromkeys((one.lead.model_id, one.why) for one in opinions if one.why)
+    for model_id, why in leads:
+        st.caption(f"{plain(names.get(model_id, model_id))} stands first: {why}.")
 
 
 def _show_notes(opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:
@@ -205,27 +208,49 @@ def _show_leaks(answers: Sequence[Answer]) -> None:
 
 
 def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> None:
-    """What the numbers, thresholds and classes mean, one click away from them."""
-    st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
-    st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
-    if any(score.is_unlike_training for opinion in opinions for score in opinion.scores):
-        st.caption(UNLIKE_TEXT)
-    for rule in dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores):
-        st.caption(f"A breast's number: {rule}.")
+    """What classes, numbers and thresholds mean, one click away from them."""
     for _, prediction, _ in {prediction.classes: one for one in answers for prediction in [one[1]]}.values():
         meanings = "; ".join(
             f"**{plain(name.replace('_', ' '))}**: {CLASS_MEANING.get(name, 'as the collection it learnt from says')}"
             for name in prediction.classes
         )
-        st.markdown(f"Classes. {meanings}.")
-    shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
-    for card in known_cards(settings()):
-        if answer := shown.get(card.weights_sha256):
-            point = operating_point(card, answer.threshold, answer.threshold_rule)
-            st.markdown(f"**{plain(card.title)}**: {plain(point.text)}")
+        st.markdown(f"{meanings}.")
+    st.caption("Above the threshold (dashed) is no diagnosis, and below it does not rule cancer out.")
+    st.caption(INTERVAL_NOTE)
+    if any(score.is_unlike_training for opinion in opinions for score in opinion.scores):
+        st.caption(UNLIKE_TEXT)
+    rules = dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores)
+    if rules:
+        st.caption(f"A breast's number: {'; '.join(rules)}.")
+    _show_thresholds(answers)
     devices = sorted({prediction.device for _, prediction, _ in answers})
     seconds = sum(prediction.seconds for _, prediction, _ in answers)
     st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
+
+
+def _show_thresholds(answers: Sequence[Answer]) -> None:
+    """A row a model: its threshold and how many validation cases reach it; how it was chosen once under them."""
+    shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
+    rows, chosen = [], []
+    for card in known_cards(settings()):
+        if answer := shown.get(card.weights_sha256):
+            point = operating_point(card, answer.threshold, answer.threshold_rule)
+            counts = [
+                f"{above} of {n}" if point.n_positives and point.n_others else "not known"
+                for above, n in (
+                    (point.positives_above, point.n_positives), (point.others_above, point.n_others),
+                )  # fmt: skip
+            ]
+            span = f" ({100 * point.low:.1f} to {100 * point.high:.1f})" if point.low and point.high else ""
+            value = f"{100 * point.threshold:.1f}\u00a0%{span}"
+            rows.append(f"| {' | '.join((plain(card.title), value, *counts))} |")
+            corrected = f" Corrected, because {point.correction}." if point.correction else ""
+            chosen.append(f"{point.rule_text}{corrected}")
+    if rows:
+        head = "| Model | Threshold (on resampled patients) | Cancers reaching it | Others reaching it |\n|---|---|---|---|\n"
+        st.markdown(head + "\n".join(rows))
+        for sentence in dict.fromkeys(chosen):
+            st.caption(plain(sentence))
 
 
 def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:
