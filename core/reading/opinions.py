@@ -20,8 +20,8 @@ ALL_WEAK = (
 )
 
 FAR_APART_POINTS = 50
-"""Half of the scale between two models' probabilities: more than any interval beside one of them says. Set here, for want
-of a figure in the literature."""
+"""Half of the scale between two models' probabilities: more than any interval beside one of them says. Set here, for
+want of a figure in the literature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Opinion:
         found = agreement([(one.malignant, one.threshold) for one in counted])
         left_out = [f"{self.n_weak} weak"] if self.n_weak else []
         if n_unlike := len(strong) - len(counted):
-            left_out.append(f"{n_unlike} that this picture is unlike")
+            left_out.append(f"{n_unlike} that learnt from pictures unlike this one")
         return f"{found} Not counted: {' and '.join(left_out)}." if found and left_out else found
 
 
@@ -92,9 +92,15 @@ def opinions_of(site: Settings, scores: Sequence[BreastScore]) -> list[Opinion]:
         notes = (lead.note if lead else "", ALL_WEAK if is_all_weak else "")
         found.append(
             Opinion(
-                breast, in_order[0], tuple(in_order[1:]), remarks, tuple(filter(None, notes)), weak, modality,
+                breast,
+                in_order[0],
+                tuple(in_order[1:]),
+                remarks,
+                tuple(filter(None, notes)),
+                weak,
+                modality,
                 lead.why if lead else "",
-            )  # fmt: skip
+            )
         )
     return found
 

@@ -312,7 +312,7 @@ def category_text(birads: str, suspicion: int) -> str:
 
 def suspicion_text(birads: str, suspicion: int) -> str:
     """A suspicion in words; one that the form itself sets with the category is not taken for a second opinion."""
-    preset = " (as the category presets it)" if suspicion == PRESET_SUSPICION[birads] else ""
+    preset = f" (preset of {birads})" if suspicion == PRESET_SUSPICION[birads] else ""
     return f"suspicion {suspicion} of 100{preset}"
 
 

@@ -54,11 +54,18 @@ Board.prototype.unfinished = function (cell) {
   return cell.drawn
 }
 
+// The middle of the picture where that is in the cell, else the cell's own.
+Board.prototype.middleSeen = function (cell) {
+  const { picture } = cell, { clientWidth: width, clientHeight: height } = cell.canvas
+  const [x, y] = applied(this.map(cell), picture.width / 2, picture.height / 2).map(Math.round)
+  return x >= 0 && y >= 0 && x < width && y < height ? [x, y] : [Math.round(width / 2), Math.round(height / 2)]
+}
+
 Board.prototype.pressCursor = function (cell) {
-  const { work } = this, { canvas } = cell
+  const { work } = this
   if (!cell.picture.levels) return
   if (!cell.cursor) {
-    cell.cursor = cell.pointer = cell.pointer || [Math.round(canvas.clientWidth / 2), Math.round(canvas.clientHeight / 2)]
+    cell.cursor = cell.pointer = cell.pointer || this.middleSeen(cell)
     this.redraw()
     return
   }

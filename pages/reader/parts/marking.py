@@ -36,7 +36,6 @@ from pages.parts.messages import refusals_shown
 from pages.parts.session import settings
 from pages.parts.viewer import Drawn, Marking, marks_drawn
 
-
 _PROPOSALS = "proposals"
 """Stands for the proposals of the models where else the key of a mark does; no mark is called so."""
 

@@ -215,42 +215,53 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> Non
             for name in prediction.classes
         )
         st.markdown(f"{meanings}.")
-    st.caption("Above the threshold (dashed) is no diagnosis, and below it does not rule cancer out.")
-    st.caption(INTERVAL_NOTE)
-    if any(score.is_unlike_training for opinion in opinions for score in opinion.scores):
-        st.caption(UNLIKE_TEXT)
-    rules = dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores)
-    if rules:
-        st.caption(f"A breast's number: {'; '.join(rules)}.")
-    _show_thresholds(answers)
+    scores = [score for opinion in opinions for score in opinion.scores]
+    rules = dict.fromkeys(score.rule for score in scores)
+    said = [
+        "A score above the threshold (dashed) is no diagnosis, and one below it does not rule cancer out.",
+        INTERVAL_NOTE,
+        UNLIKE_TEXT if any(score.is_unlike_training for score in scores) else "",
+        f"A breast's number: {'; '.join(rules)}." if rules else "",
+    ]
+    st.caption(" ".join(filter(None, said)))
+    chosen = _show_thresholds(answers)
     devices = sorted({prediction.device for _, prediction, _ in answers})
     seconds = sum(prediction.seconds for _, prediction, _ in answers)
-    st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
+    computed = f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers."
+    st.caption(" ".join([*chosen, computed]))
 
 
-def _show_thresholds(answers: Sequence[Answer]) -> None:
-    """A row a model: its threshold and how many validation cases reach it; how it was chosen once under them."""
+def _show_thresholds(answers: Sequence[Answer]) -> list[str]:
+    """A row a model: its threshold and how many validation cases reach it. How each was chosen, every sentence once."""
     shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
-    rows, chosen = [], []
+    rows: list[str] = []
+    chosen: list[str] = []
+    corrected: list[str] = []
     for card in known_cards(settings()):
         if answer := shown.get(card.weights_sha256):
             point = operating_point(card, answer.threshold, answer.threshold_rule)
             counts = [
                 f"{above} of {n}" if point.n_positives and point.n_others else "not known"
                 for above, n in (
-                    (point.positives_above, point.n_positives), (point.others_above, point.n_others),
-                )  # fmt: skip
+                    (point.positives_above, point.n_positives),
+                    (point.others_above, point.n_others),
+                )
             ]
-            span = f" ({100 * point.low:.1f} to {100 * point.high:.1f})" if point.low and point.high else ""
-            value = f"{100 * point.threshold:.1f}\u00a0%{span}"
+            span = (
+                f" ({100 * point.low:.1f} to {100 * point.high:.1f})"
+                if point.low is not None and point.high is not None
+                else ""
+            )
+            mark = "\\*" if point.correction else ""
+            value = f"{100 * point.threshold:.1f}\u00a0%{mark}{span}"
             rows.append(f"| {' | '.join((plain(card.title), value, *counts))} |")
-            corrected = f" Corrected, because {point.correction}." if point.correction else ""
-            chosen.append(f"{point.rule_text}{corrected}")
+            chosen.append(point.rule_text)
+            if point.correction:
+                corrected = ["* Corrected: the page Models says why."]
     if rows:
-        head = "| Model | Threshold (on resampled patients) | Cancers reaching it | Others reaching it |\n|---|---|---|---|\n"
+        head = "| Model | Threshold (if other patients) | Cancers reach it | Others do |\n|---|---|---|---|\n"
         st.markdown(head + "\n".join(rows))
-        for sentence in dict.fromkeys(chosen):
-            st.caption(plain(sentence))
+    return [plain(sentence) for sentence in dict.fromkeys([*chosen, *corrected])]
 
 
 def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:

@@ -25,6 +25,7 @@ from core.reports.content import (
     ReportModel,
     ReportRead,
     against_threshold,
+    category_text,
     percent,
 )
 from core.reports.document import Block, Document, Heading, Table, Together
@@ -437,7 +438,9 @@ def test_without_a_final_read_the_first_impression_is_the_assessment():
     first = ReportRead("first", "Dr One", AT, {"R": ("5", 97)}, "read_first")
     document = study_document(report(reads=(first,)))
     assessed = next(block for block in document.blocks if isinstance(block, Table))
-    assert assessed.rows[1][1] == "BI-RADS 5 (highly suggestive of malignancy), suspicion 97 of 100 (as the category presets it)"
+    meant = "BI-RADS 5 (highly suggestive of malignancy)"
+    assert assessed.rows[1][1] == f"{meant}, suspicion 97 of 100 (preset of 5)"
+    assert category_text("5", 96) == f"{meant}, suspicion 96 of 100"
     assert "preliminary" in html_text(build_html(document))[0]
 
 
