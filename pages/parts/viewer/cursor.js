@@ -38,7 +38,7 @@ Board.prototype.arrow = function (cell, event) {
     return true
   }
   const step = event.shiftKey ? 1 : CURSOR_STEP_PX, { clientWidth, clientHeight } = cell.canvas
-  const [x, y] = [cell.cursor[0] + step * dx, cell.cursor[1] + step * dy]
+  const [x, y] = this.onPicture(cell, cell.cursor[0] + step * dx, cell.cursor[1] + step * dy)
   const within = [Math.min(Math.max(x, 0), clientWidth - 1), Math.min(Math.max(y, 0), clientHeight - 1)]
   if (within[0] !== x || within[1] !== y) this.shift(cell, within[0] - x, within[1] - y)
   cell.cursor = cell.pointer = within
@@ -46,6 +46,13 @@ Board.prototype.arrow = function (cell, event) {
   if (drawn) drawn.points[drawn.points.length - 1] = this.pointIn(cell, ...within)
   this.redraw()
   return true
+}
+
+// The point of the cell itself, or the nearest one over the picture.
+Board.prototype.onPicture = function (cell, x, y) {
+  const { width, height } = cell.picture, map = this.map(cell), [column, row] = applied(inverse(map), x, y)
+  if (column >= 0 && row >= 0 && column < width && row < height) return [x, y]
+  return applied(map, Math.min(Math.max(column, 0), width - 0.5), Math.min(Math.max(row, 0), height - 0.5))
 }
 
 // The mark that is being set by keys; the page, or Delete, may have taken it away.
