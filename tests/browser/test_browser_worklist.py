@@ -43,6 +43,25 @@ def settled(page: Page) -> None:
     page.wait_for_timeout(200)
 
 
+def test_a_folder_that_is_chosen_becomes_studies_by_its_folders(page: Page, tmp_path: Path) -> None:
+    """Pictures without tags: whose they are is said by where they lie, which the browser sends along."""
+    for number in range(2):
+        folder = tmp_path / "march" / f"woman {number}"
+        folder.mkdir(parents=True)
+        for view in VIEWS:
+            shown = np.random.default_rng(number).integers(0, 255, (400, 300), dtype=np.uint8)
+            Raster.fromarray(shown).save(folder / f"{view}.png")
+    page.get_by_role("link", name="Worklist").first.click()
+    page.get_by_role("button", name="New study").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a folder").click()
+    chooser.value.set_files(tmp_path / "march")
+    page.get_by_text("These 4 pictures are 2 studies.").wait_for()
+    settled(page)
+    assert page.get_by_text("together by folder and name").count() == 2
+    assert "march/woman 1/R_CC.png" in page.locator('[data-testid="stMain"]').inner_text()
+
+
 def many_exams(folder: Path) -> bytes:
     """A zip of ten patients' folders, two views each, as a quarter of a real exam's size; the first patient twice."""
     out = io.BytesIO()

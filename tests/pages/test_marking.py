@@ -9,8 +9,8 @@ from page_site import FakeModel, PageSite, Tab, first_read, picture, release, st
 
 from core.errors import InvalidInput
 from core.findings import proposals
-from core.findings.finding import Annotations, Finding
-from core.findings.marks import Mark
+from core.findings.finding import Annotations, Finding, Measurement
+from core.findings.marks import Mark, Measured
 from core.findings.proposals import PeakLevel
 from core.findings.sketches import Sketch, proposal_uid
 from core.records.database import tables
@@ -159,8 +159,13 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     monkeypatch.setattr(viewer, "show", show)
     facts = {"laterality": "L", "patient_hash": "1" * 64}
     before = store(opened_site, images=[picture(2, taken_on=date(2025, 1, 2), **facts)])
-    marks = Annotations((Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),)),))
+    mass = Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),))
+    length = Mark(f"{2:064x}", 0, "distance", ((1.0, 1.0), (4.0, 5.0)))
+    marks = Annotations((mass,), (Measurement(length, Measured(is_mm=False, length=5.0)),))
     reads.record_first_read(opened_site.db, opened_site.one, before, {"L": Impression("2", 1)}, "", annotations=marks)
+    tab.open("reader/read", before)
+    assert drawn.pop()[2] == [("1 mass", False), ("", False)], "what was saved, the measurement too, is still drawn"
+    around.clear()
     study = store(opened_site, images=[picture(1, taken_on=date(2026, 1, 2), **facts)])
     tab.open("reader/read", study)
     assert drawn[-1] == (["L ultrasound"], ["All"], [], "")
@@ -168,7 +173,7 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     hung, names, fixed, hanging = drawn[-1]
     assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025\u201101\u201102"] and hanging == before
     assert names == ["Current over earlier", "All", "Earlier: All"]
-    assert fixed == [("1 mass", True)]
+    assert fixed == [("1 mass", True), ("", True)]
     assert around[-1] > around[0], "the line that names the earlier study takes its height from the pictures"
     tab.press("Take away")
     assert drawn[-1][0] == ["L ultrasound"] and around[-1] == around[0]
