@@ -126,7 +126,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     with st.container(horizontal=True, vertical_alignment="center", key="sr-second-read"):
         st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]", width="stretch")
         with st.popover("Meaning", icon=":material/help:"), st.container(key="sr-meaning"):
-            _show_meaning(opinions, answers)
+            _show_meaning(opinions, answers, names)
         with st.popover("By image", icon=":material/grid_view:"), st.container(key="sr-by-image"):
             _show_images(answers, labels, names)
     _show_leaks(answers)
@@ -140,9 +140,6 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         of = f", {opinion.modality}" if of_breast[opinion.breast] > 1 else ""
         with column.container(gap="small"):
             _show_opinion(opinion, f"{breast_name(opinion.breast)}{of}", names)
-    leads = dict.fromkeys((one.lead.model_id, one.why) for one in opinions if one.why)
-    for model_id, why in leads:
-        st.caption(f"{plain(names.get(model_id, model_id))} stands first: {why}.")
 
 
 def _show_notes(opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:
@@ -180,8 +177,14 @@ def _show_opinion(opinion: Opinion, name: str, names: Mapping[str, str]) -> None
             for s in opinion.others
         ]  # fmt: skip
         st.html(bars_html(bars))
+        if opinion.why:
+            st.caption(_first(opinion, names))
         if n_weak:
             st.caption("Weak models are not counted when the models agree or disagree.")
+
+
+def _first(opinion: Opinion, names: Mapping[str, str]) -> str:
+    return f"{plain(names.get(opinion.lead.model_id, opinion.lead.model_id))} stands first: {opinion.why}."
 
 
 def _unlike(score: BreastScore) -> tuple[str, ...]:
@@ -207,7 +210,7 @@ def _show_leaks(answers: Sequence[Answer]) -> None:
                 st.error(f"{plain(card.title)}: {plain(leak_text(leak))}", icon=":material/warning:")
 
 
-def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> None:
+def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer], names: Mapping[str, str]) -> None:
     """What classes, numbers and thresholds mean, one click away from them."""
     for _, prediction, _ in {prediction.classes: one for one in answers for prediction in [one[1]]}.values():
         meanings = "; ".join(
@@ -218,6 +221,7 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> Non
     scores = [score for opinion in opinions for score in opinion.scores]
     rules = dict.fromkeys(score.rule for score in scores)
     said = [
+        *dict.fromkeys(_first(one, names) for one in opinions if one.why),
         "A score above the threshold (dashed) is no diagnosis, and one below it does not rule cancer out.",
         INTERVAL_NOTE,
         UNLIKE_TEXT if any(score.is_unlike_training for score in scores) else "",
