@@ -509,6 +509,7 @@ def arrows(page: ViewerPage, right: int = 0, down: int = 0, *, fine: bool = Fals
     for key, n in (("ArrowRight", right), ("ArrowLeft", -right), ("ArrowDown", down), ("ArrowUp", -down)):
         for _ in range(n):
             page.tab.keyboard.press(f"Shift+{key}" if fine else key)
+    page.painted()
 
 
 def test_everything_of_a_picture_is_done_by_keys_alone_and_a_distance_is_right_to_a_pixel(page: ViewerPage) -> None:
