@@ -70,7 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser, test_data: 
         page.keyboard.press("Tab")
         settled(page)
         page.get_by_role("button", name="Save 2 studies").click()
-        page.get_by_text("2 studies.").first.wait_for()
+        page.get_by_role("button", name="Exam 2", exact=True).wait_for()  # the worklist, once they are stored
         page.close()
         yield app
 
