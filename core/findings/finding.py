@@ -162,15 +162,16 @@ def measurement_text(one: Measurement) -> str:
     return measured_text(one.mark, one.measured)
 
 
-def location_doubts(findings: Sequence[Finding]) -> list[str]:
-    """Sentences on findings whose clock face does not lie in their quadrant; asked, never refused."""
-    return [
-        f"Finding {number}: {finding.clock} o'clock does not lie in the {finding.quadrant} quadrant of the "
+def location_doubts(findings: Sequence[Finding]) -> dict[int, str]:
+    """Number of a finding, from 1 -> the sentence on it whose clock face does not lie in its quadrant; asked, never
+    refused."""
+    return {
+        number: f"Finding {number}: {finding.clock} o'clock does not lie in the {finding.quadrant} quadrant of the "
         f"{'right' if finding.breast == 'R' else 'left'} breast."
         for number, finding in enumerate(findings, start=1)
         if finding.quadrant and finding.clock and (hours := hours_of(finding.breast, finding.quadrant))
         and finding.clock not in hours
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
 def assessment_doubts(findings: Sequence[Finding], categories: Mapping[str, str]) -> list[str]:

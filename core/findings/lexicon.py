@@ -127,7 +127,13 @@ QUADRANTS = (
 )  # fmt: skip
 CLOCK_HOURS = tuple(range(1, 13))
 DEPTHS = ("anterior", "middle", "posterior")
-"""Thirds of the breast, from the nipple."""
+"""Thirds of the breast, from the nipple, as BI-RADS has them for mammography (5th edition, location of lesion). In
+ultrasound a depth is a length under the skin, and a place is given by clock face and distance from the nipple."""
+
+
+def depths_of(modality: Modality) -> tuple[str, ...]:
+    """The depths that a finding on such pictures can be given; none where the words mean nothing."""
+    return DEPTHS if modality is Modality.MAMMOGRAPHY else ()
 
 
 def finding_type(modality: Modality, name: str) -> FindingType | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.models.cards import Card, leaks_of, live_cards, weak_texts, withheld_cards
 from core.models.live import read_live
@@ -14,10 +14,11 @@ from core.types import Modality
 @dataclass(frozen=True, slots=True)
 class Lead:
     """model_id: whose number stands first. note: why it is not the one that the site named; "" where it is, or where
-    the site named none."""
+    the site named none. why: what made it the first; "" where there is no other."""
 
     model_id: str
     note: str = ""
+    why: str = field(default="", compare=False)
 
 
 def lead_of(settings: Settings, modality: Modality, answered: Collection[str] | None = None) -> Lead | None:
@@ -34,9 +35,26 @@ def lead_of(settings: Settings, modality: Modality, answered: Collection[str] | 
     named = read_live(settings).leads.get(modality.value, "")
     if not by_default:
         return None
-    if not named or named in by_default:
-        return Lead(named or by_default[0])
-    return Lead(by_default[0], f"{named}, which this site named to lead, {_why_not(settings, named, live)}.")
+    if named in by_default:
+        return Lead(named, why="it was named by this site" if len(by_default) > 1 else "")
+    why = _why(settings, by_default[0], here) if len(by_default) > 1 else ""
+    if not named:
+        return Lead(by_default[0], why=why)
+    return Lead(by_default[0], f"{named}, which this site named to lead, {_why_not(settings, named, live)}.", why)
+
+
+def _why(settings: Settings, first: str, here: Collection[Card]) -> str:
+    """What put the first of the default order before the next one; "" where nothing of its card did."""
+    ranks = sorted((_rank(settings, card), card.model_id == first) for card in here)
+    if len(ranks) < 2:
+        return ""
+    (of_first, _), (of_next, _) = ranks[:2]
+    if of_first[0] != of_next[0]:
+        return "the others are weak or leak"
+    if of_first[1] != of_next[1]:
+        return "it is an ensemble"
+    kind = "" if of_first[1] else "ensemble "
+    return f"it is the {kind or 'model '}that was tested on the most cases" if of_first[2] != of_next[2] else ""
 
 
 def _why_not(settings: Settings, model_id: str, live: Collection[Card]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from core.models.cards import Card, read_validation_scores
-from core.types import Prediction
+from core.types import Modality, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,22 @@ class OperatingPoint:
         return f"{f'Chosen on {self._cases}' if self.is_of_card else 'By the choice of this site'}: {self.rule}."
 
 
+OF_SCREENING = " (BCSC sensitivity, Lehman 2017)"
+"""How the cards name where a sensitivity comes from: readers of screening mammograms, whom no other kind of picture has
+to be measured by."""
+
+
 def operating_point(card: Card, threshold: float | None = None, rule: str = "") -> OperatingPoint:
     """A threshold with its counts from `<sha8>.validation_scores.csv` (columns as the test scores').
 
     threshold, rule: what a site had chosen, as a `Prediction` keeps it; without a rule the card's own.
     """
     is_of_card = not rule
+    of_card = card.threshold.rule
+    if card.modality is not Modality.MAMMOGRAPHY:
+        of_card = of_card.replace(OF_SCREENING, "")
     at = card.threshold.value if threshold is None else threshold
-    rule = rule or card.threshold.rule or "the rule is not on the card"
+    rule = rule or of_card or "the rule is not on the card"
     correction = card.threshold.corrected if is_of_card else ""
     low, high = (card.threshold.low, card.threshold.high) if is_of_card else (None, None)
     scores = read_validation_scores(card)

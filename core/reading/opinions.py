@@ -19,6 +19,10 @@ ALL_WEAK = (
     "on these numbers."
 )
 
+FAR_APART_POINTS = 50
+"""Half of the scale between two models' probabilities: more than any interval beside one of them says. Set here, for
+want of a figure in the literature."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
@@ -26,7 +30,7 @@ class Opinion:
 
     lead: the number to be read first. others: the rest, weak ones last. remarks: weights sha256 of a model -> what
     stands beside every number of it. weak: weights sha256 of the weak models. notes: what stands above the lead's
-    number. modality: None where the images do not say it.
+    number. modality: None where the images do not say it. why: what made the lead the first, as half a sentence.
     """
 
     breast: str
@@ -36,6 +40,7 @@ class Opinion:
     notes: tuple[str, ...] = ()
     weak: frozenset[str] = frozenset()
     modality: Modality | None = None
+    why: str = ""
 
     @property
     def scores(self) -> tuple[BreastScore, ...]:
@@ -53,13 +58,17 @@ class Opinion:
     def agreement(self) -> str:
         """How far the models agree that are not weak; "" for fewer than two, or where one has several scores.
 
-        A score of a picture unlike what its model learnt from is counted on neither side.
+        A score of a picture unlike what its model learnt from is counted on neither side. Who is left out is said.
         """
         strong = [score for score in self.scores if not self.is_weak(score)]
         if not is_comparable(strong):
             return ""
         counted = [score for score in strong if not score.is_unlike_training]
-        return agreement([(one.malignant, one.threshold) for one in counted])
+        found = agreement([(one.malignant, one.threshold) for one in counted])
+        left_out = [f"{self.n_weak} weak"] if self.n_weak else []
+        if n_unlike := len(strong) - len(counted):
+            left_out.append(f"{n_unlike} that learnt from pictures unlike this one")
+        return f"{found} Not counted: {' and '.join(left_out)}." if found and left_out else found
 
 
 def opinions_of(site: Settings, scores: Sequence[BreastScore]) -> list[Opinion]:
@@ -82,18 +91,32 @@ def opinions_of(site: Settings, scores: Sequence[BreastScore]) -> list[Opinion]:
         is_all_weak = all(score.weights_sha256 in weak for score in members)
         notes = (lead.note if lead else "", ALL_WEAK if is_all_weak else "")
         found.append(
-            Opinion(breast, in_order[0], tuple(in_order[1:]), remarks, tuple(filter(None, notes)), weak, modality)
+            Opinion(
+                breast,
+                in_order[0],
+                tuple(in_order[1:]),
+                remarks,
+                tuple(filter(None, notes)),
+                weak,
+                modality,
+                lead.why if lead else "",
+            )
         )
     return found
 
 
 def agreement(scores: Sequence[tuple[float, float]]) -> str:
-    """How far models agree on one breast or image, from (malignant, threshold) of each. Empty for a single model."""
+    """How far models agree on one breast or image, from (malignant, threshold) of each. Empty for a single model.
+
+    Where they lie far apart it says so, also where all are on one side of their thresholds.
+    """
     if len(scores) < 2:
         return ""
     values = [malignant for malignant, _ in scores]
     points = round(100 * (max(values) - min(values)))
     spread = f"their probabilities lie {points} points apart" if points else "their probabilities are the same"
+    if points >= FAR_APART_POINTS:
+        spread += ", so no one of them speaks for the others: look at each"
     above = sum(is_called(malignant, threshold) for malignant, threshold in scores)
     everyone = "Both" if len(scores) == 2 else f"All {len(scores)}"
     if above == len(scores):

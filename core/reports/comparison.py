@@ -29,7 +29,7 @@ METHODS = (
     "the difference is from draws of patients. Where a patient has several cases, the tests count patients: variance "
     "of Obuchowski 1997 for areas, signs of the patients' differences in McNemar's test.",
     "Predictive values hold for this set's own share of positives. Sensitivity at 88.9 % specificity, and specificity "
-    "at 86.9 % sensitivity: the working points of US screening radiologists (BCSC, Lehman et al. 2017).",
+    "at 86.9 % sensitivity: the working points of US readers of screening mammograms (BCSC, Lehman et al. 2017).",
 )
 
 

@@ -63,6 +63,12 @@ DENSITY_MEANING: Mapping[str, str] = {
     "D": "extremely dense, which lowers the sensitivity of mammography",
 }
 
+PRESET_SUSPICION: Mapping[str, int] = {
+    "0": 10, "1": 0, "2": 1, "3": 2, "4A": 6, "4B": 30, "4C": 70, "5": 97, "6": 100,
+}  # fmt: skip
+"""What a form sets the suspicion to when a category is chosen: inside the range of likelihood that ACR BI-RADS (5th
+edition) gives it; 0 has none and stays low."""
+
 CLASS_MEANING: Mapping[str, str] = {
     "malignant": "a cancer, as the collection's pathology says",
     "benign": "a lesion that is no cancer",
@@ -322,7 +328,13 @@ def _cell(read: ReportRead, breast: str) -> str:
 
 def category_text(birads: str, suspicion: int) -> str:
     """An assessment of one breast in words: "BI-RADS 4A (low suspicion), suspicion 40 of 100"."""
-    return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), suspicion {suspicion} of 100"
+    return f"BI-RADS {birads} ({BIRADS_MEANING[birads]}), {suspicion_text(birads, suspicion)}"
+
+
+def suspicion_text(birads: str, suspicion: int) -> str:
+    """A suspicion in words; one that the form itself sets with the category is not taken for a second opinion."""
+    preset = f" (preset of {birads})" if suspicion == PRESET_SUSPICION[birads] else ""
+    return f"suspicion {suspicion} of 100{preset}"
 
 
 SEEN_ANSWER: Mapping[str, str] = {

@@ -253,14 +253,18 @@ def marks_on(study: StoredStudy) -> MarksOn:
 
 
 def saved_marks(study: StoredStudy) -> tuple[Drawn, ...]:
-    """The findings of the reader's own last read, while no form is open that could change them."""
+    """Findings and measurements of the reader's own last read, while no form is open that could change them."""
     own = [read for read in reads.reads_of(database(), person, study.row.id) if read.person_id == person.id]
-    findings = own[-1].annotations.findings if own else ()
-    return tuple(
+    if not own:
+        return ()
+    saved = own[-1].annotations
+    findings = (
         Drawn(f"saved-{number}-{place}", mark, f"{number} {finding.type}")
-        for number, finding in enumerate(findings, start=1)
+        for number, finding in enumerate(saved.findings, start=1)
         for place, mark in enumerate(finding.marks)
     )
+    measured = (Drawn(f"saved-measured-{number}", one.mark) for number, one in enumerate(saved.measurements))
+    return (*findings, *measured)
 
 
 def read_panel(

@@ -475,6 +475,88 @@ def test_two_fingers_zoom_and_move(browser: Any) -> None:
     context.close()
 
 
+WRITTEN = """() => {
+  const write = CanvasRenderingContext2D.prototype.fillText
+  window.written = []
+  CanvasRenderingContext2D.prototype.fillText = function (words, x, y) {
+    const { a } = this.getTransform()
+    window.written.push([words, x, y - 13, this.measureText(words).width, 16, this.canvas.height / a])
+    return write.call(this, words, x, y)
+  }
+}"""
+
+
+def test_words_at_marks_are_not_written_over_one_another(page: ViewerPage) -> None:
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT)
+    page.key("e")
+    for start in ((100, 100), (130, 96), (104, 300), (135, 310)):
+        drag(page, [start, (start[0] + 60, start[1] + 60)])
+    page.key("d")
+    drag(page, [(300, 390), (170, 160)])
+    page.tab.evaluate(WRITTEN)
+    page.key("i")
+    written = page.tab.evaluate("window.written")[-9:]
+    assert sum("mean grey" in words for words, *_ in written) == 4 and "26.42 mm" in [words for words, *_ in written]
+    for number, (one, x, y, width, line, height) in enumerate(written):
+        assert -1 <= y <= height - line + 4 and x >= 0
+        for other, x2, y2, width2, line2, _ in written[:number]:
+            is_over = x < x2 + width2 and x2 < x + width and y < y2 + line2 and y2 < y + line
+            assert not is_over, (one, other)
+
+
+def arrows(page: ViewerPage, right: int = 0, down: int = 0, *, fine: bool = False) -> None:
+    for key, n in (("ArrowRight", right), ("ArrowLeft", -right), ("ArrowDown", down), ("ArrowUp", -down)):
+        for _ in range(n):
+            page.tab.keyboard.press(f"Shift+{key}" if fine else key)
+    page.painted()
+
+
+def test_everything_of_a_picture_is_done_by_keys_alone_and_a_distance_is_right_to_a_pixel(page: ViewerPage) -> None:
+    image = picture_of(gradient(400, 900), laterality="L", view="CC", spacing_mm=(0.1, 0.1))
+    page.draw(*alone(image), cell_height=GRID_TOP_LEFT, marking=marking())
+    page.tab.locator(".cell").focus()
+    before = page.shown()
+    arrows(page, down=-4)
+    assert page.shown().mean() > before.mean() + 5, "up is brighter, as with the mouse"
+    page.key(" ")
+    assert most_apart(page.shown(), before) == 0
+    page.key("d")
+    page.key("Enter")
+    page.key("Enter")
+    arrows(page, right=9, down=4)
+    arrows(page, right=3, down=-2, fine=True)
+    page.key("Enter")
+    [(_, distance)] = sent_marks(page)
+    (column0, row0), (column1, row1) = distance.points
+    assert (column0, row0) == (450, 200) and (column1 - column0, row1 - row0) == (93, 38)
+    page.key("+")
+    assert "125 % of its pixels" in page.tab.locator(".readout").inner_text()
+    page.key("-")
+    page.key("e")
+    page.key("Enter")
+    page.key("Enter")
+    arrows(page, right=-3, down=3)
+    n_sent = len(page.sent)
+    page.key("Tab")  # away: what was only begun is gone
+    assert len(page.sent) == n_sent and len(sent_marks(page)) == 1
+    page.tab.locator(".cell").focus()
+    page.key("t")
+    page.key("Enter")
+    for right, down in ((0, 0), (3, 0), (0, 3), (-4, 0)):
+        arrows(page, right, down)
+        page.key("Enter")
+    page.key("Enter")
+    assert sent_marks(page)[-1][1].points == ((450.0, 200.0), (480.0, 200.0), (480.0, 230.0), (440.0, 230.0))
+    page.key("+")
+    arrows(page, right=60)
+    assert page.tab.locator(".readout").inner_text().startswith("column 899, "), "the picture comes along at the border"
+    page.key("p")
+    page.key("Enter")
+    page.key("Enter")
+    assert [one.kind for _, one in sent_marks(page)] == ["distance", "outline", "point"]
+
+
 def marking(revision: int = 0, *drawn: Any, of: str = "first", described: tuple[str, ...] = ()) -> Any:
     from pages.parts.viewer import Marking
 
@@ -517,19 +599,24 @@ def test_a_mark_on_a_mirrored_turned_and_zoomed_view_lands_on_the_pixel_of_the_s
 def test_tool_window_and_hanging_are_remembered_for_this_person_alone(page: ViewerPage) -> None:
     shown, hangings = four_views()
 
-    def drawn(key: str, who: str) -> tuple[str | None, str, list[str]]:
+    def drawn(key: str, who: str, tool: str = "distance") -> tuple[str | None, str, list[str]]:
         page.draw(shown, hangings, key=key, same_scale=True, cell_height=("300px", "300px"), remembers=who)
-        tool = page.tab.get_by_role("button", name="Left drag: ellipse").get_attribute("aria-pressed")
+        tool = page.tab.get_by_role("button", name=f"Left drag: {tool}").get_attribute("aria-pressed")
         window = page.tab.get_by_label("Window", exact=True).input_value()
         return tool, window, page.tab.locator(".label").all_inner_texts()
 
     views = ["R CC", "L CC", "R MLO", "L MLO"]
     assert drawn("one", "7") == ("false", "0", views)
-    for key in ("e", "3", "."):
+    for key in ("d", "3", "."):
         page.key(key)
     assert drawn("two", "8") == ("false", "0", views)
     assert drawn("three", "7") == ("true", "2", views[:2])
     assert drawn("four", "") == ("false", "0", views)
+    for tool, key in (("ellipse", "e"), ("outline", "t"), ("point", "p")):
+        drawn("three", "7")
+        page.key(key)
+        assert drawn(f"after {tool}", "7", tool)[0] == "false", "the next patient's picture is not marked by mistake"
+        assert drawn(f"after {tool}", "7", "window")[0] == "true"
 
 
 def test_the_browser_and_the_saved_read_measure_an_outline_alike(page: ViewerPage) -> None:

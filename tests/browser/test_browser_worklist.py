@@ -43,13 +43,36 @@ def settled(page: Page) -> None:
     page.wait_for_timeout(200)
 
 
+def quarter(file: Path) -> np.ndarray:
+    with Raster.open(file) as picture:
+        return np.asarray(picture).astype(np.uint16)[::4, ::4]
+
+
+def test_a_folder_that_is_chosen_becomes_studies_by_its_folders(page: Page, tmp_path: Path, test_data: Path) -> None:
+    """Pictures without tags: whose they are is said by where they lie, which the browser sends along."""
+    for number in range(2):
+        folder = tmp_path / "march" / f"woman {number}"
+        folder.mkdir(parents=True)
+        for view in VIEWS:
+            shown = quarter(test_data / f"data/mammography/nyu_gmic_exam0_16bit/{view}.png")
+            Raster.fromarray(np.roll(shown, number, axis=0)).save(folder / f"{view}.png")
+    page.get_by_role("link", name="Worklist").first.click()
+    page.get_by_role("button", name="New study").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a folder").click()
+    chooser.value.set_files(tmp_path / "march")
+    page.get_by_text("These 4 pictures are 2 studies.").wait_for()
+    settled(page)
+    assert page.get_by_text("together by folder and name").count() == 2
+    assert "march/woman 1/R_CC.png" in page.locator('[data-testid="stMain"]').inner_text()
+
+
 def many_exams(folder: Path) -> bytes:
     """A zip of ten patients' folders, two views each, as a quarter of a real exam's size; the first patient twice."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, (side, view, orientation) in VIEWS.items():
-            with Raster.open(folder / f"{name}.png") as picture:
-                stored = np.asarray(picture).astype(np.uint16)[::4, ::4]
+            stored = quarter(folder / f"{name}.png")
             for number in range(N_PATIENTS):
                 tags = {"ImageLaterality": side, "ViewPosition": view, "PatientOrientation": orientation.split("\\")}
                 tags |= {"PatientID": f"P{max(1, number)}", "StudyInstanceUID": f"1.2.826.{number + 1}"}

@@ -10,10 +10,10 @@ from page_site import FakeModel, PageSite, Tab, first_read, picture, release, st
 
 from core.errors import InvalidInput
 from core.findings import proposals
-from core.findings.finding import Annotations, Finding
-from core.findings.marks import Mark
+from core.findings.finding import Annotations, Finding, Measurement
+from core.findings.marks import Mark, Measured
 from core.findings.proposals import PeakLevel
-from core.findings.sketches import Sketch
+from core.findings.sketches import Sketch, proposal_uid
 from core.records.database import tables
 from core.records.reads import predictions, reads
 from core.records.reads.drafts import ReadDraft, draft_of, store_draft
@@ -28,6 +28,13 @@ ELLIPSE = Mark(IMAGE.sha256, 0, "ellipse", ((10.0, 10.0), (30.0, 20.0)))
 DISTANCE = Mark(IMAGE.sha256, 0, "distance", ((1.0, 1.0), (4.0, 5.0)))
 
 
+def open_mark(tab: Tab, key: str, title: str) -> None:
+    """By its button, which says the title."""
+    (marks,) = (group for group in tab.app.button_group if group.label == "Marks on the pictures")
+    assert [one for one in marks.options if title in one], marks.options
+    tab.choose("Marks on the pictures", key)
+
+
 def pick(tab: Tab, label: str, value: object) -> None:
     next(box for box in tab.app.selectbox if box.label == label).set_value(value)
     tab.settled()
@@ -40,6 +47,8 @@ def test_a_mark_is_described_saved_with_the_read_and_stands_in_the_report(opened
     marks = (Sketch((("a", ELLIPSE),)), Sketch((("b", DISTANCE),)))
     store_draft(opened_site.db, opened_site.one, study, "first", ReadDraft(sketches=marks))
     tab.open("reader/read", study)
+    assert not [box for box in tab.app.selectbox if box.label == "Type"], "closed until it is asked for"
+    open_mark(tab, "a", "ellipse · L")
     pick(tab, "Type", "special case")
     pick(tab, "Kind", "simple cyst")
     pick(tab, "Type", "mass")  # which has no such property
@@ -53,7 +62,11 @@ def test_a_mark_is_described_saved_with_the_read_and_stands_in_the_report(opened
         {"shape": "irregular"},
         3,
     )
-    assert "3 o'clock does not lie in the upper inner quadrant" in tab.text
+    doubt = "3 o'clock does not lie in the upper inner quadrant"
+    assert any(doubt in one.value for one in tab.app.warning), "in the finding's own form, beside the place"
+    assert not [box for box in tab.app.selectbox if box.label == "Depth"], "thirds of the breast are mammography's"
+    open_mark(tab, "b", "distance")
+    assert any(doubt in one.value for one in tab.app.caption) and not tab.app.warning
     tab.choose("Left breast: BI-RADS", "1")
     assert "BI-RADS 1 is nothing to comment on" in tab.text
     tab.press("Save first impression")
@@ -93,8 +106,10 @@ def test_a_model_proposes_only_after_the_reveal_and_what_the_reader_did_is_count
     first_read(opened_site, study)
     assert "proposal" not in tab.open("reader/read", study).text.lower()
     tab.press("Show second read")
+    open_mark(tab, "proposals", "AI proposals: 1 open")
     assert "23 of 30 such peaks lay inside" in tab.text and "A peak of its heat map is no lesion" in tab.text
     tab.press("Accept")
+    open_mark(tab, proposal_uid(0), "point · L")
     pick(tab, "Type", "mass")
     tab.press("Save final assessment")
     final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
@@ -162,8 +177,13 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     monkeypatch.setattr(viewer, "show", show)
     facts = {"laterality": "L", "patient_hash": "1" * 64}
     before = store(opened_site, images=[picture(2, taken_on=date(2025, 1, 2), **facts)])
-    marks = Annotations((Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),)),))
+    mass = Finding("L", Modality.ULTRASOUND, "mass", (Mark(f"{2:064x}", 0, "point", ((3.0, 4.0),)),))
+    length = Mark(f"{2:064x}", 0, "distance", ((1.0, 1.0), (4.0, 5.0)))
+    marks = Annotations((mass,), (Measurement(length, Measured(is_mm=False, length=5.0)),))
     reads.record_first_read(opened_site.db, opened_site.one, before, {"L": Impression("2", 1)}, "", annotations=marks)
+    tab.open("reader/read", before)
+    assert drawn.pop()[2] == [("1 mass", False), ("", False)], "what was saved, the measurement too, is still drawn"
+    around.clear()
     study = store(opened_site, images=[picture(1, taken_on=date(2026, 1, 2), **facts)])
     tab.open("reader/read", study)
     assert drawn[-1] == (["L ultrasound"], ["All"], [], "")
@@ -171,7 +191,7 @@ def test_an_earlier_study_hangs_in_the_same_viewer_with_the_marks_that_were_save
     hung, names, fixed, hanging = drawn[-1]
     assert hung == ["L ultrasound", "L ultrasound · EARLIER 2025\u201101\u201102"] and hanging == before
     assert names == ["Current over earlier", "All", "Earlier: All"]
-    assert fixed == [("1 mass", True)]
+    assert fixed == [("1 mass", True), ("", True)]
     assert around[-1] > around[0], "the line that names the earlier study takes its height from the pictures"
     tab.press("Take away")
     assert drawn[-1][0] == ["L ultrasound"] and around[-1] == around[0]

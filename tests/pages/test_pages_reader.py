@@ -135,7 +135,7 @@ def test_the_second_read_says_probability_interval_threshold_agreement_device_an
         "Above the threshold of 30 %",
         "Below the threshold of 60 %",
         "The models disagree: 1 of 2",
-        "There, 20 of 20 malignant cases were at or above it, and 0 of 40 others.",
+        "| 20 of 20 | 0 of 40 |",
         "a test's processor",
         "benign 50 %, malignant 42 %, normal 8.0 %",
         "does not rule cancer out",
@@ -683,7 +683,7 @@ def test_what_the_site_chose_is_seen_where_it_counts_thresholds_and_pictures_tha
     study = store(opened_site)
     first_read(opened_site, study)
     tab.open("reader/read", study).press("Show second read")
-    assert "by the choice of this site: the highest that finds 90 % of the positive validation cases" in tab.text
+    assert "By the choice of this site: the highest that finds 90 % of the positive validation cases" in tab.text
     tab.open("reader/models")
     assert "At this site" in tab.text and "Sensitivity at the threshold" in tab.text
 

@@ -62,6 +62,7 @@ def test_the_lead_that_the_site_named_stands_first_and_one_that_is_gone_is_said(
     decisions.name_lead(opened_site.db, opened_site.one, Modality.ULTRASOUND, "ultrasound-cnn")
     study = revealed(opened_site, tab)
     assert "Cnn" in lead_lines(tab)[0] and "The models disagree: 1 of 2" in lead_lines(tab)[0]
+    assert tab.text.count("stands first: it was named by this site.") == 2, "among the others, and in what it all means"
     other = store(opened_site, "Other", images=[picture(3, laterality="L")])
     first_read(opened_site, other)
     (opened_site.weights / "ultrasound-cnn" / "weights.safetensors").unlink()

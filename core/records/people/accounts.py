@@ -111,8 +111,13 @@ def setup_code(db: Database) -> str | None:
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
         code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
         connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
-        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=sessions.digest(code)))
+        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=_digest_of_setup(code)))
     return code
+
+
+def _digest_of_setup(code: str) -> str:
+    """Of its letters and digits alone: a terminal wraps it, and who copies it takes blanks or another dash along."""
+    return sessions.digest("".join(sign for sign in code.upper() if sign.isalnum()))
 
 
 def needs_first_administrator(db: Database) -> bool:
@@ -131,7 +136,7 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
         retained = connection.execute(
             select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
         ).scalar_one_or_none()
-        is_right = retained is not None and hmac.compare_digest(retained, sessions.digest(code.strip().upper()))
+        is_right = retained is not None and hmac.compare_digest(retained, _digest_of_setup(code))
         if is_right:
             connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
             person = insert_person(connection, name, password_hash, ROLES)

@@ -24,9 +24,15 @@ class Uploader {
     this.items = [];
     const zone = this.find(".zone");
     const pick = this.find(".pick");
-    this.find(".choose").addEventListener("click", () => pick.click());
+    for (const button of root.querySelectorAll(".choose")) {
+      button.addEventListener("click", () => {
+        pick.webkitdirectory = button.classList.contains("folder");
+        pick.click();
+      });
+    }
     pick.addEventListener("change", () => {
-      this.add([...pick.files]);
+      // The folder of a file says which files belong together; of files that were chosen one by one it is empty.
+      this.add([...pick.files].map((file) => Object.assign(file, { place: file.webkitRelativePath })));
       pick.value = "";
     });
     for (const kind of ["dragenter", "dragover"]) {

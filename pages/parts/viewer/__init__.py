@@ -30,7 +30,20 @@ from core.imaging.spacing import spacing_statement
 from core.types import Image
 
 _HERE = Path(__file__).parent
-_PARTS = ("pixels", "software", "shader", "geometry", "measures", "toolbar", "cine", "board", "keys", "viewer")
+_PARTS = (
+    "pixels",
+    "software",
+    "shader",
+    "geometry",
+    "measures",
+    "labels",
+    "toolbar",
+    "cine",
+    "board",
+    "cursor",
+    "keys",
+    "viewer",
+)
 
 
 def javascript() -> str:

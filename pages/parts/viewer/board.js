@@ -5,6 +5,7 @@ const WHOLE = { zoom: 1, u: 0, v: 0 }
 const LOUPE_PX = 240
 const DRAG_PX = 4
 const WHEEL_A_FRAME = 50
+const KEY_ZOOM = 1.25
 const keyOf = (picture) => picture.clip?.imageId || picture.id // a clip is the same with another frame read
 
 class Board {
@@ -31,6 +32,7 @@ class Board {
 
   // Cells are made only for another hanging; what is drawn in them changes without touching them.
   toStage(index) {
+    for (const cell of this.cells) this.dropCursor(cell)
     this.stageIndex = Math.min(Math.max(index, 0), this.work.head.stages.length - 1)
     this.linked = { ...WHOLE }
     this.own = new Map()
@@ -107,6 +109,11 @@ class Board {
       canvas.clientWidth, canvas.clientHeight, x, y, zoom))
   }
 
+  zoomBy(cell, factor) {
+    const { canvas } = cell, at = cell.pointer || [canvas.clientWidth / 2, canvas.clientHeight / 2]
+    if (cell.picture.levels) this.zoom(cell, this.place(cell).zoom * factor, ...at)
+  }
+
   // One pixel of the picture for one of the screen, around the pointer or the middle of the cell.
   real(cell) {
     const { canvas, picture } = cell, [x, y] = cell.pointer || [canvas.clientWidth / 2, canvas.clientHeight / 2]
@@ -152,9 +159,10 @@ class Board {
     if (canvas.height !== height) canvas.height = height
     const context = contextOf(canvas), map = this.map(cell)
     this.paint(context, picture, heat, map, width, height, ratio)
-    for (const mark of [...work.marks, ...(work.head.shown || [])]) {
-      if (mark.id === picture.id) drawMark(context, picture, mark, map, picture.levels[0], ratio, work.labelOf(mark))
-    }
+    const marks = [...work.marks, ...(work.head.shown || [])].filter((mark) => mark.id === picture.id)
+    for (const mark of marks) drawMark(context, mark, map, ratio)
+    drawLabels(context, picture, marks, map, picture.levels[0], ratio, (mark) => work.labelOf(mark))
+    if (cell.cursor) drawCursor(context, cell.cursor, ratio)
     if (work.hasCross && work.cross) this.drawCross(context, cell, map, ratio)
     if (work.hasLoupe && cell.pointer) this.drawLoupe(context, cell, heat, map, ratio)
   }
@@ -247,6 +255,7 @@ class Board {
   }
 
   leave() {
+    for (const cell of this.cells) this.dropCursor(cell)
     this.resized.disconnect()
     cancelAnimationFrame(this.waiting)
   }
@@ -266,8 +275,12 @@ Board.prototype.listen = function (cell) {
     this.redraw()
   }
   box.addEventListener("focusin", activate)
+  box.addEventListener("focusout", () => this.dropCursor(cell))
   box.onkeydown = (event) => {
-    if (event.key === "Enter" && event.target === box && !this.isWhole) work.enlarge(cell.picture)
+    if (event.key !== "Enter" || event.target !== box) return
+    event.preventDefault()
+    if (POINTS_OF[work.tool]) this.pressCursor(cell)
+    else if (!this.isWhole) work.enlarge(cell.picture)
   }
   canvas.oncontextmenu = (event) => event.preventDefault()
   let turned = 0
@@ -289,6 +302,7 @@ Board.prototype.listen = function (cell) {
     if (event.button === 1) event.preventDefault() // the browser's own scrolling
     activate()
     box.focus({ preventScroll: true })
+    this.dropCursor(cell)
     canvas.setPointerCapture(event.pointerId)
     this.pointers.set(event.pointerId, at(event))
     const kind = this.pointers.size === 2 ? "pinch" : this.dragKind(event)

@@ -4,7 +4,7 @@
 const ACTS = {
   i: "invert", h: "across", v: "down", r: "turn", f: "real", "=": "fit", m: "loupe", l: "link", ",": "previous",
   ".": "next", w: "whole", o: "overlay", "[": "fainter", "]": "stronger", k: "contour", d: "distance", a: "angle",
-  e: "ellipse", t: "outline", p: "point", x: "cross", c: "play", "<": "slower", ">": "faster", Delete: "undo", Backspace: "undo", "?": "help",
+  e: "ellipse", t: "outline", p: "point", x: "cross", c: "play", "<": "slower", ">": "faster", "+": "nearer", "-": "further", Delete: "undo", Backspace: "undo", "?": "help",
 }
 
 let keysOf = null // the workplace that has the keys
@@ -41,6 +41,11 @@ function clipFor(event) {
   return Object.hasOwn(FRAME_KEYS, event.key) && !isSlider ? keysOf.front()?.active?.picture.cine : null
 }
 
+function arrowIsUsed(event) {
+  const board = keysOf.front(), cell = board?.focusedCell()
+  return Boolean(cell) && board.arrow(cell, event)
+}
+
 function taken(event) {
   event.preventDefault()
   event.stopImmediatePropagation()
@@ -54,6 +59,8 @@ function onKeyDown(event) {
   } else if (/^[1-9]$/.test(event.key)) {
     taken(event)
     if (!event.repeat) keysOf.choosePreset(Number(event.key) - 1)
+  } else if (Object.hasOwn(ARROWS, event.key) && arrowIsUsed(event)) {
+    taken(event)
   } else if (clipFor(event)) {
     taken(event)
     clipFor(event).step(FRAME_KEYS[event.key])

@@ -116,10 +116,12 @@ function markLine(picture, mark) {
 const MARK_COLOUR = "#7fe3ff"
 const MODEL_COLOUR = "#ffb454"
 
-// label: what stands at the mark in place of what it measures; isFixed: dashed, it cannot be changed here. A fixed point
-// has a dashed ring: of a dashed cross of ten pixels nothing would be seen.
-function drawMark(context, picture, mark, map, level, ratio, label = "") {
-  const hue = mark.isOfModel ? MODEL_COLOUR : MARK_COLOUR
+const hueOf = (mark) => (mark.isOfModel ? MODEL_COLOUR : MARK_COLOUR)
+
+// isFixed: dashed, it cannot be changed here. A fixed point has a dashed ring: of a dashed cross of ten pixels nothing
+// would be seen. What stands at it is drawn by drawLabels.
+function drawMark(context, mark, map, ratio) {
+  const hue = hueOf(mark)
   const at = mark.points.map(([column, row]) => applied(map, column, row))
   context.save()
   context.scale(ratio, ratio)
@@ -151,20 +153,6 @@ function drawMark(context, picture, mark, map, level, ratio, label = "") {
     }
     context.stroke()
   }
-  context.font = "600 13px system-ui, sans-serif"
-  const limit = context.canvas.width / ratio
-  let anchor = at[mark.kind === "angle" ? 1 : at.length - 1]
-  const shown = label ? [label] : markWords(picture, mark, level)
-  if (label) anchor = [Math.max(...at.map(([x]) => x)), Math.min(...at.map(([, y]) => y)) + 8] // beside what it names
-  shown.forEach((words, index) => {
-    const x = Math.max(4, Math.min(anchor[0] + 10 + ring / 2, limit - context.measureText(words).width - 4))
-    const y = Math.max(16, anchor[1] - 8 + 16 * index)
-    context.lineWidth = 4
-    context.strokeStyle = "#000"
-    context.strokeText(words, x, y)
-    context.fillStyle = hue
-    context.fillText(words, x, y)
-  })
   context.restore()
 }
 

@@ -2,6 +2,7 @@
 // reader has set, and no element of the page is made anew for a picture that is already there.
 
 const KINDS_OF_MARKS = Object.keys(POINTS_OF)
+const REMEMBERED_TOOLS = ["distance", "angle"] // one that draws findings would mark the next patient by mistake
 const RETAINED_MOST = 6
 const LEAVING_MS = 8000
 const workplaces = new Map() // key -> Workplace, the latest last; without pixels once they are off the screen
@@ -34,7 +35,7 @@ class Workplace {
     if (!remembers) return
     let had = {}
     try { had = JSON.parse(localStorage.getItem(`secondread viewer ${remembers}`)) || {} } catch { /* none, or not ours */ }
-    if (Object.hasOwn(POINTS_OF, had.tool)) this.tool = had.tool
+    if (REMEMBERED_TOOLS.includes(had.tool)) this.tool = had.tool
     const preset = Number(had.preset)
     if (Number.isInteger(preset) && preset > 0 && preset < 5) this.choosePreset(preset)
     const at = this.head.stages.findIndex((stage) => stage.name === had.stage)
@@ -227,6 +228,7 @@ class Workplace {
   }
 
   chooseTool(tool) {
+    for (const board of this.boards) for (const cell of board.cells) board.dropCursor(cell)
     this.marks = this.marks.filter((mark) => !isOpen(mark))
     this.set({ tool: this.tool === tool ? "window" : tool })
   }
@@ -262,6 +264,7 @@ class Workplace {
     const { picture } = cell
     if (name === "fit") board.move(cell, { ...WHOLE })
     else if (name === "real") board.real(cell)
+    else if (name === "nearer" || name === "further") board.zoomBy(cell, name === "nearer" ? KEY_ZOOM : 1 / KEY_ZOOM)
     else {
       picture.turn = { across: flippedAcross, down: flippedDown, turn: turnedRight }[name](picture.turn)
       this.changed()

@@ -21,10 +21,12 @@ from core.records.reads.studies import StoredStudy
 from core.reports.content import (
     BIRADS_MEANING,
     DENSITY_MEANING,
+    PRESET_SUSPICION,
     SEEN_ANSWER,
     breast_name,
     pictures_of_breasts,
     report_sentence,
+    suspicion_text,
     when,
 )
 from core.types import LATERALITIES, Modality
@@ -33,12 +35,6 @@ from pages.parts.session import database, require
 from pages.reader.parts import marking
 from pages.reader.parts.marking import Sheet
 from pages.reader.parts.pictures import labels_of
-
-SUGGESTED_SUSPICION: Mapping[str, int] = {
-    "0": 10, "1": 0, "2": 1, "3": 2, "4A": 6, "4B": 30, "4C": 70, "5": 97, "6": 100,
-}  # fmt: skip
-"""Where the slider goes when a category is chosen: inside the range of likelihood that ACR BI-RADS (5th edition) gives
-it; 0 has none and stays low."""
 
 _SIDE_LETTERS: Mapping[str, str] = {side: side for side in LATERALITIES}
 
@@ -253,7 +249,9 @@ def _breast(key: str, breast: str, form: Form | None) -> tuple[str | None, int]:
         required=True,
     )
     st.session_state.setdefault(suspicion_key, 0)
-    scale, meaning = st.columns([1.7, 1], vertical_alignment="center", gap="small")
+    title, scale, meaning = st.columns([0.8, 1.1, 1], vertical_alignment="center", gap="small")
+    is_preset = birads is not None and st.session_state[suspicion_key] == PRESET_SUSPICION[birads]
+    title.caption("Suspicion (preset)" if is_preset else "Suspicion")
     suspicion = scale.slider(
         f"{name}: suspicion, 0 to 100", 0, 100, label_visibility="collapsed",
         key=suspicion_key, disabled=birads is None, on_change=_store_draft, args=(form,),
@@ -266,7 +264,7 @@ def _follow(form: Form | None, birads_key: str, suspicion_key: str) -> None:
     require("record_first_read" if form else "read_in_reader_study")
     birads = st.session_state[birads_key]
     if birads is not None:
-        st.session_state[suspicion_key] = SUGGESTED_SUSPICION[birads]
+        st.session_state[suspicion_key] = PRESET_SUSPICION[birads]
     _store_draft(form)
 
 
@@ -352,7 +350,7 @@ def _read_html(read: Read, whose: str) -> str:
     lines = [f"{head} · saved {when(read.created_at)}"]
     lines += [
         f"{breast_name(breast)}: <b>BI-RADS {given.birads}</b> ({BIRADS_MEANING[given.birads]}), "
-        f"suspicion {given.suspicion} of 100"
+        f"{suspicion_text(given.birads, given.suspicion)}"
         for breast, given in read.impressions.items()
     ]
     if read.density:

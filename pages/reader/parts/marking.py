@@ -11,7 +11,7 @@ import streamlit as st
 
 from core.errors import AppError
 from core.findings.finding import COMMENT_MOST, Annotations, Finding, location_doubts
-from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES, finding_type
+from core.findings.lexicon import CLOCK_HOURS, QUADRANTS, TYPES, depths_of, finding_type
 from core.findings.marks import NO_PIXELS, Mark, Measured, has_pixels, measured_text, place_text, size_text, sizes
 from core.findings.proposals import Proposal, measured_levels
 from core.findings.sketches import (
@@ -35,6 +35,9 @@ from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import settings
 from pages.parts.viewer import Drawn, Marking, marks_drawn
+
+_PROPOSALS = "proposals"
+"""Stands for the proposals of the models where else the key of a mark does; no mark is called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ def marking_for(key: str) -> Marking:
 
 
 def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
-    """The findings of a form, each a button that opens its description; whether anything changed in this run.
+    """The findings of a form, each a button that opens its description under it, beside the picture that it is about;
+    whether anything changed in this run.
 
     Raises nothing: what cannot be saved is said here.
     """
@@ -131,11 +135,15 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
     _set(sheet.key, tuple(_from_widgets(sheet, one) for one in sketches_in(sheet.key)))
     sketches = sketches_in(sheet.key)
     has_peaks = any(one.mark.kind == "point" for one in sheet.proposals.values())
+    opened = None
     if sketches or has_peaks:
-        with st.container(horizontal=True, gap="small", key="sr-findings"):
-            _draw(sheet, sketches)
-            if has_peaks:
+        with st.container(gap="small", key="sr-findings"):
+            opened = _opened(sheet, sketches, has_peaks=has_peaks)
+            if opened == _PROPOSALS:
                 _offer_proposals(sheet)
+            for sketch in sketches:
+                if sketch.key == opened:
+                    _describe(sheet, sketch, sketches)
     try:
         found = annotations_of(sketches_in(sheet.key), sheet.places)
     except AppError as refused:
@@ -147,8 +155,9 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
             st.error(plain(f"{where}: {NO_PIXELS.format(kind=mark.kind)}"), icon=":material/block:")
     made = answered(sheet.proposals, sketches_in(sheet.key), rejected_in(sheet.key))
     found = replace(found, proposals=made)
-    for doubt in location_doubts(found.findings):
-        st.caption(f":material/help: {doubt}")
+    for key, doubt in _doubts(sheet, found).items():
+        if key != opened:  # its own form says it beside the place
+            st.caption(f":material/help: {doubt}")
     return found, sketches_in(sheet.key) != before
 
 
@@ -205,10 +214,7 @@ def proposals_drawn(sheet: Sheet) -> tuple[Drawn, ...]:
 
 def _offer_proposals(sheet: Sheet) -> None:
     still = [(uid, one) for uid, one in _open_proposals(sheet) if one.mark.kind == "point"]
-    with (
-        st.popover(f"AI proposals: {len(still)} open", icon=":material/filter_center_focus:"),
-        st.container(key=f"sr-finding-proposals-{sheet.key}"),
-    ):
+    with st.container(key=f"sr-finding-proposals-{sheet.key}"):
         st.caption(f"{AI_GENERATED}: where the leading model looked most. A peak of its heat map is no lesion.")
         titles = second_read.titles(settings())
         for sha256, level in {one.weights_sha256: measured_levels()[one.weights_sha256] for _, one in still}.items():
@@ -230,18 +236,34 @@ def _is_here(sheet: Sheet, sha256: str, frame: int) -> bool:
     return (sha256, frame) in sheet.places
 
 
-def _draw(sheet: Sheet, sketches: Sequence[Sketch]) -> None:
-    number = 0
+def _opened(sheet: Sheet, sketches: Sequence[Sketch], *, has_peaks: bool) -> str | None:
+    """A button for each mark and one for the proposals: the key of what the reader has opened, if anything."""
+    titles, number = {}, 0
     for sketch in sketches:
         number += bool(sketch.type)
-        opened = st.popover(_title(sheet, sketch, number), icon=None if sketch.type else ":material/straighten:")
-        with opened, st.container(key=f"sr-finding-{sketch.key}"):
-            _describe(sheet, sketch, sketches)
+        titles[sketch.key] = _title(sheet, sketch, number)
+    if has_peaks:
+        n_open = sum(one.mark.kind == "point" for _, one in _open_proposals(sheet))
+        titles[_PROPOSALS] = f":material/filter_center_focus: AI proposals: {n_open} open"
+    key = f"{sheet.key}_opened"
+    if st.session_state.get(key) not in titles:
+        st.session_state[key] = None
+    opened: str | None = st.pills(
+        "Marks on the pictures", list(titles), format_func=titles.__getitem__, key=key, label_visibility="collapsed"
+    )
+    return opened
+
+
+def _doubts(sheet: Sheet, found: Annotations) -> dict[str, str]:
+    """Key of a finding -> the doubt about its place."""
+    keys = [one.key for one in sketches_in(sheet.key) if one.type]
+    doubts = location_doubts(found.findings)
+    return {keys[number - 1]: doubts[number] for number in doubts if number <= len(keys)}
 
 
 def _title(sheet: Sheet, sketch: Sketch, number: int) -> str:
     where = ", ".join(dict.fromkeys(_label(sheet, mark.image_sha256, mark.frame) for _, mark in sketch.marks))
-    head = f"{number} {sketch.type}" if sketch.type else sketch.marks[0][1].kind
+    head = f"{number} {sketch.type}" if sketch.type else f":material/straighten: {sketch.marks[0][1].kind}"
     return f"{head} · {plain(where)}"
 
 
@@ -290,6 +312,11 @@ def _choice(
 
 
 def _describe(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
+    with st.container(key=f"sr-finding-{sketch.key}"):
+        _description_of(sheet, sketch, sketches)
+
+
+def _description_of(sheet: Sheet, sketch: Sketch, sketches: Sequence[Sketch]) -> None:
     for _, mark in sketch.marks:
         image = sheet.images.get((mark.image_sha256, mark.frame))
         if image is not None:
@@ -323,17 +350,20 @@ def _description(sheet: Sheet, sketch: Sketch, modality: Modality) -> None:
             with column:
                 _choice(sheet, sketch, one.name, one.values, sketch.descriptors.get(one.name))
     if modality is not Modality.HISTOLOGY:
-        for column, (name, options, value) in zip(
-            st.columns(3),
-            (
-                ("quadrant", QUADRANTS, sketch.quadrant),
-                ("clock", CLOCK_HOURS, sketch.clock),
-                ("depth", DEPTHS, sketch.depth),
-            ),
-            strict=True,
-        ):
+        places: list[tuple[str, Sequence[object], object]] = [
+            ("quadrant", QUADRANTS, sketch.quadrant), ("clock", CLOCK_HOURS, sketch.clock),
+        ]  # fmt: skip
+        if depths := depths_of(modality):
+            places.append(("depth", depths, sketch.depth))
+        for column, (name, options, value) in zip(st.columns(len(places)), places, strict=True):
             with column:
                 _choice(sheet, sketch, name, options, value)
+        try:
+            doubts = _doubts(sheet, annotations_of(sketches_in(sheet.key), sheet.places))
+        except AppError:  # which is said under the form
+            doubts = {}
+        if sketch.key in doubts:
+            st.warning(doubts[sketch.key], icon=":material/help:")
     st.session_state.setdefault(_field(sheet, sketch, "comment"), sketch.comment)
     st.text_input("Comment on it", key=_field(sheet, sketch, "comment"), max_chars=COMMENT_MOST)
 

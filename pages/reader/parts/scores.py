@@ -125,8 +125,8 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
     opinions = opinions_of(settings(), second_read.breast_scores(study, answers))
     with st.container(horizontal=True, vertical_alignment="center", key="sr-second-read"):
         st.markdown(f"**Probability of malignancy** :gray-badge[{AI_GENERATED}]", width="stretch")
-        with st.popover("Meaning", icon=":material/help:"):
-            _show_meaning(opinions, answers)
+        with st.popover("Meaning", icon=":material/help:"), st.container(key="sr-meaning"):
+            _show_meaning(opinions, answers, names)
         with st.popover("By image", icon=":material/grid_view:"), st.container(key="sr-by-image"):
             _show_images(answers, labels, names)
     _show_leaks(answers)
@@ -177,8 +177,14 @@ def _show_opinion(opinion: Opinion, name: str, names: Mapping[str, str]) -> None
             for s in opinion.others
         ]  # fmt: skip
         st.html(bars_html(bars))
+        if opinion.why:
+            st.caption(_first(opinion, names))
         if n_weak:
             st.caption("Weak models are not counted when the models agree or disagree.")
+
+
+def _first(opinion: Opinion, names: Mapping[str, str]) -> str:
+    return f"{plain(names.get(opinion.lead.model_id, opinion.lead.model_id))} stands first: {opinion.why}."
 
 
 def _unlike(score: BreastScore) -> tuple[str, ...]:
@@ -204,28 +210,62 @@ def _show_leaks(answers: Sequence[Answer]) -> None:
                 st.error(f"{plain(card.title)}: {plain(leak_text(leak))}", icon=":material/warning:")
 
 
-def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer]) -> None:
-    """What the numbers, thresholds and classes mean, one click away from them."""
-    st.caption(f"{INTERVAL_NOTE} The dashed line is the model's threshold.")
-    st.caption("A score above the threshold is no diagnosis, and one below it does not rule cancer out.")
-    if any(score.is_unlike_training for opinion in opinions for score in opinion.scores):
-        st.caption(UNLIKE_TEXT)
-    for rule in dict.fromkeys(score.rule for opinion in opinions for score in opinion.scores):
-        st.caption(f"A breast's number: {rule}.")
+def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer], names: Mapping[str, str]) -> None:
+    """What classes, numbers and thresholds mean, one click away from them."""
     for _, prediction, _ in {prediction.classes: one for one in answers for prediction in [one[1]]}.values():
         meanings = "; ".join(
             f"**{plain(name.replace('_', ' '))}**: {CLASS_MEANING.get(name, 'as the collection it learnt from says')}"
             for name in prediction.classes
         )
-        st.markdown(f"Classes. {meanings}.")
+        st.markdown(f"{meanings}.")
+    scores = [score for opinion in opinions for score in opinion.scores]
+    rules = dict.fromkeys(score.rule for score in scores)
+    said = [
+        *dict.fromkeys(_first(one, names) for one in opinions if one.why),
+        "A score above the threshold (dashed) is no diagnosis, and one below it does not rule cancer out.",
+        INTERVAL_NOTE,
+        UNLIKE_TEXT if any(score.is_unlike_training for score in scores) else "",
+        f"A breast's number: {'; '.join(rules)}." if rules else "",
+    ]
+    st.caption(" ".join(filter(None, said)))
+    chosen = _show_thresholds(answers)
+    devices = sorted({prediction.device for _, prediction, _ in answers})
+    seconds = sum(prediction.seconds for _, prediction, _ in answers)
+    computed = f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers."
+    st.caption(" ".join([*chosen, computed]))
+
+
+def _show_thresholds(answers: Sequence[Answer]) -> list[str]:
+    """A row a model: its threshold and how many validation cases reach it. How each was chosen, every sentence once."""
     shown = {prediction.weights_sha256: prediction for _, prediction, _ in answers}
+    rows: list[str] = []
+    chosen: list[str] = []
+    corrected: list[str] = []
     for card in known_cards(settings()):
         if answer := shown.get(card.weights_sha256):
             point = operating_point(card, answer.threshold, answer.threshold_rule)
-            st.markdown(f"**{plain(card.title)}**: {plain(point.text)}")
-    devices = sorted({prediction.device for _, prediction, _ in answers})
-    seconds = sum(prediction.seconds for _, prediction, _ in answers)
-    st.caption(f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers.")
+            counts = [
+                f"{above} of {n}" if point.n_positives and point.n_others else "not known"
+                for above, n in (
+                    (point.positives_above, point.n_positives),
+                    (point.others_above, point.n_others),
+                )
+            ]
+            span = (
+                f" ({100 * point.low:.1f} to {100 * point.high:.1f})"
+                if point.low is not None and point.high is not None
+                else ""
+            )
+            mark = "\\*" if point.correction else ""
+            value = f"{100 * point.threshold:.1f}\u00a0%{mark}{span}"
+            rows.append(f"| {' | '.join((plain(card.title), value, *counts))} |")
+            chosen.append(point.rule_text)
+            if point.correction:
+                corrected = ["* Corrected: the page Models says why."]
+    if rows:
+        head = "| Model | Threshold (if other patients) | Cancers reach it | Others do |\n|---|---|---|---|\n"
+        st.markdown(head + "\n".join(rows))
+    return [plain(sentence) for sentence in dict.fromkeys([*chosen, *corrected])]
 
 
 def _show_images(answers: Sequence[Answer], labels: Mapping[str, str], names: Mapping[str, str]) -> None:

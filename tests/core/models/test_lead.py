@@ -105,6 +105,21 @@ def test_a_named_lead_that_does_not_answer_falls_back_and_it_is_said(site: Setti
     assert lead_of(site, US, ["a"]) == Lead("a", "late, which this site named to lead, has not answered.")
 
 
+def test_it_is_said_what_made_the_lead_the_first(site: Settings) -> None:
+    put(site, "a"), put(site, "b")
+    assert (lead_of(site, US) or Lead("")).why == "", "nothing of their cards did"
+    put(site, "both", members=("a", "b"))
+    assert (lead_of(site, US) or Lead("")).why == "it is an ensemble"
+    name(site, "b")
+    assert (lead_of(site, US) or Lead("")).why == "it was named by this site"
+    name(site, "gone")
+    assert (lead_of(site, US, ["a", "both"]) or Lead("")).why == "it is an ensemble"
+    name(site, "")
+    put(site, "weak", 0.7)
+    assert (lead_of(site, US, ["a", "weak"]) or Lead("")).why == "the others are weak or leak"
+    assert (lead_of(site, US, ["a"]) or Lead("")).why == ""
+
+
 def test_what_has_answered_leads_though_it_is_not_live_any_more(site: Settings) -> None:
     put(site, "a")
     name(site, "retired")
@@ -123,7 +138,8 @@ def test_a_weak_model_is_marked_and_not_counted_when_the_models_disagree(site: S
     (opinion,) = opinions_of(site, said)
     assert [one.model_id for one in opinion.scores] == ["sound", "third", "weak"] and opinion.notes == ()
     assert [opinion.is_weak(one) for one in opinion.scores] == [False, False, True] and opinion.n_weak == 1
-    assert opinion.agreement == "Both models are below their thresholds; their probabilities lie 10 points apart."
+    said_so = "Both models are below their thresholds; their probabilities lie 10 points apart. Not counted: 1 weak."
+    assert opinion.agreement == said_so
     (opinion,) = opinions_of(site, said[:2])
     assert opinion.agreement == ""
 

@@ -8,9 +8,9 @@ import pytest
 from made_cards import changed, made_card
 
 from core.evaluation.tables.of_cards import measured_at, site_operating_point
-from core.models.cards import Card
-from core.models.operating_point import operating_point
-from core.settings import Settings
+from core.models.cards import Card, all_cards
+from core.models.operating_point import OF_SCREENING, operating_point
+from core.settings import REPOSITORY, Settings
 
 SHA = "12345678" + "0" * 56
 
@@ -45,6 +45,21 @@ def test_the_interval_of_the_threshold_is_said_where_the_card_has_one_and_the_si
     card = made_card(tmp_path, weights={"sha256": SHA}, threshold=threshold)
     assert "Threshold 30.0 % (6.2 to 50.0 % on resampled patients)" in operating_point(card).text.replace("\u00a0", " ")
     assert "resampled" not in operating_point(card, 0.4, "as this site wants").text
+
+
+@pytest.mark.parametrize(("modality", "is_named"), [("mammography", True), ("ultrasound", False), ("histology", False)])
+def test_readers_of_screening_mammograms_are_a_measure_for_mammograms_alone(
+    tmp_path: Path, modality: str, is_named: bool
+):
+    rule = f"the highest that finds 86.9 % of the positive validation cases{OF_SCREENING} on 97.5 % of samples"
+    point = operating_point(made_card(tmp_path, modality=modality, threshold={"value": 0.3, "rule": rule}))
+    assert ("BCSC" in point.text) == ("BCSC" in point.rule_text) == is_named
+    assert "the positive validation cases on 97.5 % of samples" in point.text or is_named
+
+
+def test_every_shipped_rule_that_names_them_names_them_so():
+    named = [card for card in all_cards(Settings(weights_dir=REPOSITORY / "weights")) if "BCSC" in card.threshold.rule]
+    assert named and all(OF_SCREENING in card.threshold.rule for card in named)
 
 
 def test_without_validation_scores_only_the_rule_is_said(card: Card):

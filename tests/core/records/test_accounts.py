@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -79,13 +79,26 @@ def test_the_setup_code_makes_one_administrator_with_all_roles(db: Database, ann
     assert not accounts.needs_first_administrator(db)
 
 
-def test_a_wrong_setup_code_makes_nobody_and_is_audited(db: Database) -> None:
+@pytest.mark.parametrize(
+    "copied",
+    [
+        str.lower,
+        lambda code: f"  {code}\n",
+        lambda code: code.replace("-", " - "),
+        lambda code: f"{code[:9]}\n {code[9:]}",
+        lambda code: code.replace("-", "\u2011"),
+        lambda code: code.replace("-", ""),
+    ],
+)
+def test_a_wrong_setup_code_makes_nobody_and_is_audited_and_a_right_one_counts_however_it_was_copied(
+    db: Database, copied: Callable[[str], str]
+) -> None:
     code = accounts.setup_code(db)
     with pytest.raises(AccountRefused, match="not the setup code"):
         accounts.create_first_administrator(db, code="AAAAA-AAAAA-AAAAA-AAAAA", name="Eve", password=PASSWORD)
     assert accounts.needs_first_administrator(db)
     anna = at_terminal(
-        accounts.create_first_administrator(db, code=str(code).lower(), name="Anna Berg", password=PASSWORD)
+        accounts.create_first_administrator(db, code=copied(str(code)), name="Anna Berg", password=PASSWORD)
     )
     assert [action for action, _ in actions(db, anna)] == ["set up", "set-up refused"]
 

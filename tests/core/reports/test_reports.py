@@ -25,6 +25,7 @@ from core.reports.content import (
     ReportModel,
     ReportRead,
     against_threshold,
+    category_text,
     percent,
 )
 from core.reports.document import Block, Document, Heading, Table, Together
@@ -308,6 +309,9 @@ def test_agreement_says_whether_the_models_are_on_the_same_side():
     assert agreement([(0.5, 0.3)]) == ""
     assert agreement([(0.5, 0.3), (0.4, 0.3)]).startswith("Both models are above")
     assert agreement([(0.1, 0.3), (0.2, 0.3)]).startswith("Both models are below")
+    far = agreement([(0.31, 0.3), (0.96, 0.3)])
+    assert far.endswith("lie 65 points apart, so no one of them speaks for the others: look at each.")
+    assert "look at each" not in agreement([(0.31, 0.3), (0.79, 0.3)])
     assert agreement([(0.1, 0.3)] * 3) == "All 3 models are below their thresholds; their probabilities are the same."
     assert agreement([(0.1, 0.3), (0.5, 0.3)]).startswith("The models disagree: 1 of 2")
     assert agreement([(0.3, 0.3), (0.5, 0.3)]).startswith("Both models are above")
@@ -434,7 +438,9 @@ def test_without_a_final_read_the_first_impression_is_the_assessment():
     first = ReportRead("first", "Dr One", AT, {"R": ("5", 97)}, "read_first")
     document = study_document(report(reads=(first,)))
     assessed = next(block for block in document.blocks if isinstance(block, Table))
-    assert assessed.rows[1][1] == "BI-RADS 5 (highly suggestive of malignancy), suspicion 97 of 100"
+    meant = "BI-RADS 5 (highly suggestive of malignancy)"
+    assert assessed.rows[1][1] == f"{meant}, suspicion 97 of 100 (preset of 5)"
+    assert category_text("5", 96) == f"{meant}, suspicion 96 of 100"
     assert "preliminary" in html_text(build_html(document))[0]
 
 
