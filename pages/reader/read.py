@@ -52,15 +52,14 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
                 st.rerun()
     filled = impressions.read_form(person, impressions.form_of(study, "first"))
     given = filled.impressions
-    waits = impressions.NOT_WHOLE if given is None else None
-    if st.button("Save first impression", type="primary", disabled=given is None, width="stretch", help=waits):
+    if st.button("Save first impression", type="primary", disabled=given is None, width="stretch", help=filled.waits):
         with refusals_shown():
             reads.record_first_read(
                 database(), person, study.row.id, given or {}, filled.comment, annotations=filled.annotations
             )
             st.rerun()
-    if given is None:
-        st.caption("Choose a BI-RADS category for each breast.")
+    if filled.waits:
+        st.caption(filled.waits)
 
 
 def second_opinion(person: SignedIn, study: StoredStudy, labels: dict[str, str], *, is_saving: bool) -> list[Answer]:
@@ -108,10 +107,10 @@ def assessment(
     form = impressions.form_of(study, "final", start, proposals)
     filled = impressions.read_form(person, form, start=start)
     given = filled.impressions
-    waits = impressions.NOT_WHOLE if given is None else None
     if st.button(
-        button, type="primary", disabled=given is None, width="stretch", key=impressions.save_key(form.key), help=waits
-    ):
+        button, type="primary", disabled=given is None, width="stretch", key=impressions.save_key(form.key),
+        help=filled.waits,
+    ):  # fmt: skip
         with refusals_shown():
             reads.record_final_read(
                 database(), person, study.row.id, given or {}, filled.comment,

@@ -131,10 +131,24 @@ def test_an_outline_without_a_pixel_is_said_not_saved_and_can_be_removed(opened_
     tab.press("Save first impression")
     assert not reads.reads_of(opened_site.db, opened_site.one, study)
     assert tab.text.count("An outline encloses no pixel") == 2, "the form says it, and so does what refused it"
+    open_mark(tab, "flat", "mass")
     tab.press("Remove")
     tab.press("Save first impression")
     (read,) = reads.reads_of(opened_site.db, opened_site.one, study)
     assert not read.annotations.findings
+
+
+def test_findings_that_cannot_be_saved_are_not_left_out_of_what_is_saved(opened_site: PageSite, tab: Tab) -> None:
+    study = store(opened_site, images=[IMAGE])
+    elsewhere = replace(ELLIPSE, frame=1)  # drawn before somebody chose another frame of the clip
+    drawn = ReadDraft(sketches=(Sketch((("a", ELLIPSE),), "mass"), Sketch((("b", elsewhere),), "mass")))
+    store_draft(opened_site.db, opened_site.one, study, "first", drawn)
+    tab.open("reader/read", study)
+    tab.choose("Left breast: BI-RADS", "2")
+    assert "A mark lies on a picture that is not in this study" in tab.text
+    (save,) = (one for one in tab.app.button if one.label == "Save first impression")
+    assert save.disabled and save.help == "A finding cannot be saved as it is: it is said above why."
+    assert draft_of(opened_site.db, opened_site.one, study, "first").sketches == drawn.sketches
 
 
 def test_a_damaged_draft_leaves_the_form_usable_and_says_that_it_is_gone(opened_site: PageSite, tab: Tab) -> None:

@@ -39,6 +39,7 @@ from pages.reader.parts.pictures import labels_of
 _SIDE_LETTERS: Mapping[str, str] = {side: side for side in LATERALITIES}
 
 NOT_WHOLE = "Choose a BI-RADS category for each breast."
+NOT_SAVABLE = "A finding cannot be saved as it is: it is said above why."
 """What the button of a form waits for."""
 
 
@@ -63,9 +64,12 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What a form holds. impressions: None until every breast has a category."""
+    """What a form holds. impressions: None until every breast has a category, and while a finding cannot be saved.
+    waits: what the button of the form waits for, None where for nothing.
+    """
 
     impressions: dict[str, Impression] | None
+    waits: str | None
     comment: str
     sentence: str = ""
     density: str | None = None
@@ -106,17 +110,19 @@ def read_form(person: SignedIn, form: Form, *, start: Read | None = None) -> Fil
         _store_draft(form)
     density = _density(form) if form.has_density else None
     given = breast_form(form.key, form.breasts, form)
-    impressions = given if len(given) == len(form.breasts) else None
+    waits = NOT_WHOLE if len(given) < len(form.breasts) else NOT_SAVABLE if annotations is None else None
+    impressions = given if waits is None else None
+    annotations = annotations or NO_ANNOTATIONS
     for doubt in assessment_doubts(annotations.findings, _categories(form)):
         st.caption(f":material/help: {doubt} Is that meant?")
     if form.kind == "first":
-        return Filled(impressions, _comment(form), annotations=annotations)
+        return Filled(impressions, waits, _comment(form), annotations=annotations)
     left, right = st.columns(2, gap="small")
     with left:
         comment = _comment(form)
     with right:
         sentence = _sentence(form, density)
-    return Filled(impressions, comment, sentence, density, annotations)
+    return Filled(impressions, waits, comment, sentence, density, annotations)
 
 
 def forget_other_forms(study_id: str) -> None:

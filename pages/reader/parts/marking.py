@@ -123,11 +123,11 @@ def marking_for(key: str) -> Marking:
     return Marking(key, st.session_state.get(f"{key}_revision", 0), drawn, tuple(labels))
 
 
-def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
+def findings_form(sheet: Sheet) -> tuple[Annotations | None, bool]:
     """The findings of a form, each a button that opens its description under it, beside the picture that it is about;
     whether anything changed in this run.
 
-    Raises nothing: what cannot be saved is said here.
+    None in place of the findings while they cannot be saved; why is said here, so nothing of them is lost.
     """
     before = sketches_in(sheet.key)
     with refusals_shown():
@@ -148,7 +148,7 @@ def findings_form(sheet: Sheet) -> tuple[Annotations, bool]:
         found = annotations_of(sketches_in(sheet.key), sheet.places)
     except AppError as refused:
         st.error(plain(str(refused)), icon=":material/block:")
-        found = Annotations()
+        return None, sketches_in(sheet.key) != before
     for _uid, mark in (one for sketch in sketches_in(sheet.key) for one in sketch.marks):
         if not has_pixels(mark):
             where = _label(sheet, mark.image_sha256, mark.frame)
@@ -278,7 +278,9 @@ def _field(sheet: Sheet, sketch: Sketch, name: str) -> str:
 def _from_widgets(sheet: Sheet, sketch: Sketch) -> Sketch:
     """The sketch with what its widgets say now; those that were not drawn yet say nothing."""
     state, place = st.session_state, place_of(sketch, sheet.places)
-    modality = place.modality if place else None
+    if place is None:  # its picture may come back, such as another frame of the clip
+        return sketch
+    modality = place.modality
 
     def chosen(name: str, otherwise: Any) -> Any:
         return state.get(_field(sheet, sketch, name), otherwise)
