@@ -178,8 +178,9 @@ pages = -(-len(rows) // PER_PAGE)
 page = st.pagination(pages, key="worklist_page") if pages > 1 and hasattr(st, "pagination") else 1
 drawn = rows[(page - 1) * PER_PAGE : page * PER_PAGE]
 whose: Mapping[str, str] = {}
-with refusals_shown():
-    whose = worklist_identity(database(), person, [row.study.id for row in drawn])
+if may(person, "see_identity"):
+    with refusals_shown():
+        whose = worklist_identity(database(), person, [row.study.id for row in drawn])
 for row in drawn:
     with st.container(border=True):
         draw_row(person, row, whose.get(row.study.id, ""))

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from core.errors import NotAllowed, NotFound, SignedOut
+from core.errors import NotFound
 from core.imaging.dicom.source import DISPLAY, OF_INSTANCE, OF_STUDY
 from core.imaging.intake import keyed_hash
 from core.records import sealed
@@ -23,7 +23,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database, settings_of
 from core.records.database.site_choices import stored_choices
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, Person, require_permission
 from core.records.queue import OVER
 from core.records.reads.rows import find_study, in_worklist, undeleted
 
@@ -134,21 +134,21 @@ def show_identity(db: Database, actor: Actor, study_id: str) -> SourceIdentity:
 def worklist_identity(db: Database, actor: Actor, study_ids: Sequence[str]) -> dict[str, str]:
     """Study -> what the site chose to have in its row of the worklist; only those of which it is known.
 
-    Nothing for who may not see it, of uploaded studies, and where it was removed. One row of the audit trail names the
-    studies that this person was not shown the same of since midnight (UTC). The text comes from files: escape it.
-    Raises SignedOut; Conflict where the row cannot be written, and then nothing is shown.
+    Nothing of uploaded studies, and where it was removed. One row of the audit trail names the studies of which this
+    person was not shown the same since midnight (UTC). The text comes from files: escape it. Raises NotAllowed, and
+    Conflict where the row cannot be written.
     """
     with db.read() as connection:
-        found = _of_worklist(connection, db.site_key, actor, study_ids)
+        person = require_permission(connection, actor, "see_identity")
+        found = _of_worklist(connection, db.site_key, person, study_ids)
     if not found.unrecorded:
         return found.texts
     with db.begin() as connection:
+        person = require_permission(connection, actor, "see_identity")
         trail.lock_trail(connection)
-        found = _of_worklist(connection, db.site_key, actor, study_ids)  # as things are when it is written down
+        found = _of_worklist(connection, db.site_key, person, study_ids)  # as things are when it is written down
         if found.unrecorded:
-            trail.record(
-                connection, found.person_id, "show identity", WORKLIST, shown=found.choice, studies=found.unrecorded
-            )
+            trail.record(connection, person.id, "show identity", WORKLIST, shown=found.choice, studies=found.unrecorded)
     return found.texts
 
 
@@ -156,25 +156,17 @@ def worklist_identity(db: Database, actor: Actor, study_ids: Sequence[str]) -> d
 class _Found:
     """texts: study -> what is shown of it. unrecorded: those of them whose row of the trail is not yet written."""
 
-    person_id: int | None
     choice: str
     texts: dict[str, str]
     unrecorded: list[str]
 
 
-def _of_worklist(connection: Connection, site_key: bytes, actor: Actor, study_ids: Sequence[str]) -> _Found:
-    """Opens no seal unless the site chose to have something shown and this person may see it."""
+def _of_worklist(connection: Connection, site_key: bytes, person: Person, study_ids: Sequence[str]) -> _Found:
+    """Opens no seal unless the site chose to have something shown. person: who may see it."""
     chosen = stored_choices(connection).get("worklist_identity", {})
     choice = str(chosen.get("value", settings_of(connection).worklist_identity))
-    nothing = _Found(None, choice, {}, [])
     if choice not in _IN_WORKLIST or not study_ids:
-        return nothing
-    try:
-        person = require_permission(connection, actor, "see_identity")
-    except SignedOut:
-        raise
-    except NotAllowed:
-        return nothing
+        return _Found(choice, {}, [])
     source = tables.source_identity.c
     rows = connection.execute(
         select(source.study_id, source.sealed)
@@ -189,7 +181,7 @@ def _of_worklist(connection: Connection, site_key: bytes, actor: Actor, study_id
             if text := _person_name(value) if choice == "name" else value.strip():
                 texts[row.study_id] = text
     recorded = _shown_today(connection, person.id, choice) if texts else set()
-    return _Found(person.id, choice, texts, sorted(texts.keys() - recorded))
+    return _Found(choice, texts, sorted(texts.keys() - recorded))
 
 
 def _shown_today(connection: Connection, person_id: int, choice: str) -> set[str]:
