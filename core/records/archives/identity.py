@@ -176,10 +176,9 @@ def _of_worklist(connection: Connection, site_key: bytes, person: Person, study_
     texts = {}
     for row in rows:
         known = _opened(site_key, row.sealed)
-        if known is not None and known.names_patient:
-            value = known.study.get(_IN_WORKLIST[choice], "")
-            if text := _person_name(value) if choice == "name" else value.strip():
-                texts[row.study_id] = text
+        value = known.study.get(_IN_WORKLIST[choice], "") if known else ""
+        if text := _person_name(value) if choice == "name" else value.strip():
+            texts[row.study_id] = text
     recorded = _shown_today(connection, person.id, choice) if texts else set()
     return _Found(choice, texts, sorted(texts.keys() - recorded))
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 from record_site import CALM, Somebody, add_person, at_terminal, picture, sqlite_only, stored_files
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from core.archive.archives import ArchiveAddress, name_archive
 from core.errors import NotAllowed, SignedOut
@@ -56,7 +56,13 @@ def shown(db: Database, ann: Actor) -> list[trail.Entry]:
 def test_nothing_is_opened_or_recorded_unless_the_site_chose_it(
     records: Database, ann: Somebody, archive_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = of_archive(records, ann, archive_id)
+    study, of_reader_study = of_archive(records, ann, archive_id), of_archive(records, ann, archive_id, 2)
+    with records.begin() as connection:
+        case = tables.study.c.id == of_reader_study
+        connection.execute(update(tables.study).where(case).values(is_reader_study_case=True))
+    image = picture(7)
+    named = partial(record_uploaded, records.site_key, {image.sha256: {"StudyInstanceUID": "1.2.3"}})
+    uploaded = studies.create_study(records, ann, display_name="x", images=[image], also=named)
 
     def opened(*_: object) -> bytes:
         raise AssertionError("a seal was opened")
@@ -66,6 +72,7 @@ def test_nothing_is_opened_or_recorded_unless_the_site_chose_it(
     site_settings.choose(records, ann, "worklist_identity", "name")
     with pytest.raises(NotAllowed):
         worklist_identity(records, add_person(records, "Rob", "researcher", "administrator"), [study])
+    assert worklist_identity(records, ann, [uploaded, of_reader_study]) == {}
     assert worklist_identity(records, ann, []) == {} and not shown(records, ann)
     with pytest.raises(AssertionError, match="a seal was opened"):
         worklist_identity(records, ann, [study])
@@ -112,18 +119,15 @@ def test_what_was_chosen_is_shown_and_recorded_once_a_day_for_each_person(
 
 
 @sqlite_only
-def test_of_uploaded_removed_deleted_and_unnamed_studies_nothing_is_known(
+def test_of_removed_deleted_and_unnamed_studies_nothing_is_known(
     records: Database, ann: Somebody, archive_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = picture(7)
-    named = partial(record_uploaded, records.site_key, {image.sha256: {"StudyInstanceUID": "1.2.3"}})
-    uploaded = studies.create_study(records, ann, display_name="x", images=[image], also=named)
     wrong, read = of_archive(records, ann, archive_id, 1), of_archive(records, ann, archive_id, 2)
     unnamed = of_archive(records, ann, archive_id, 3, PatientName="", AccessionNumber="")
     studies.delete_study(records, ann, wrong, reason="wrong")
     reads.record_first_read(records, ann, read, {"R": CALM})
     reads.record_final_read(records, ann, read, {"R": CALM})
-    every = [uploaded, wrong, read, unnamed]
+    every = [wrong, read, unnamed]
     for choice in ("name", "accession number"):
         site_settings.choose(records, ann, "worklist_identity", choice)
         assert set(worklist_identity(records, ann, every)) == {read}
