@@ -38,6 +38,8 @@ Serving = Literal["auto", "process", "inside"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
 Triage = Literal["off", "on"]
 TRIAGE: tuple[str, ...] = get_args(Triage)
+WorklistIdentity = Literal["nothing", "accession number", "name"]
+WORKLIST_IDENTITIES: tuple[str, ...] = get_args(WorklistIdentity)
 SECOND_FACTORS: tuple[str, ...] = get_args(SecondFactor)
 THRESHOLD_POLICIES: tuple[str, ...] = get_args(ThresholdPolicy)
 Folder = Annotated[Path, BeforeValidator(lambda one: Path(one).expanduser().resolve() if isinstance(one, str) else one)]
@@ -85,6 +87,7 @@ class Settings:
     serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
         where there is memory for it.
     worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
+    worklist_identity: what of a study's origin stands in its row of the worklist; only of studies from an archive.
     models_at_start: the live models are loaded at the start, in the background; else when a reader first asks.
     openvino: after that, each goes on with OpenVINO where it is installed, equal and faster here.
     compute_ahead: the models read while the reader forms the first impression; what they say stays sealed until then.
@@ -148,6 +151,7 @@ class Settings:
     openvino: Switch = False
     compute_ahead: Switch = True
     worklist_triage: Triage = "off"
+    worklist_identity: WorklistIdentity = "nothing"
     data_root: str = ""
     public_url: str = ""
     allowed_hosts: str = ""

@@ -27,7 +27,7 @@ from core.records.database.db import Database
 from core.records.database.site_choices import PREFIX, stored_choices
 from core.records.people import accounts
 from core.records.people.permissions import Actor, Person, person_now, require_permission
-from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRIAGE, Settings
+from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRIAGE, WORKLIST_IDENTITIES, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,13 @@ CHOICES = (
         "them read such studies as they come. It tells something of the AI before the first impression: worklist and "
         "reports say so. Numbers stay hidden as before.",
         options=TRIAGE,
+    ),
+    Choice(
+        "worklist_identity",
+        "Whose study it is, in the worklist",
+        "accession number or name stands in the rows of studies that came from an archive; what each reader is shown "
+        "of it is recorded once a day. Of uploaded studies it is not known, nor once the pictures are removed.",
+        options=WORKLIST_IDENTITIES,
     ),
     Choice(
         "compute_ahead",

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core.reading import triage
+from core.records.archives.identity import worklist_identity
 from core.records.people.permissions import SignedIn
 from core.records.reads.rows import STATES
 from core.records.reads.worklist import Open, WorklistRow, assign, n_open, next_study, readers, worklist
@@ -39,12 +40,15 @@ def open_study(study_id: str) -> None:
     st.switch_page("pages/reader/read.py", query_params={"study": study_id})
 
 
-def draw_row(person: SignedIn, row: WorklistRow) -> None:
+def draw_row(person: SignedIn, row: WorklistRow, whose: str) -> None:
+    """whose: what the site chose to show of the study's origin, or ""."""
     study = row.study
     name, state, kind, made, more = st.columns([3, 2.4, 2.2, 2.2, 0.5], vertical_alignment="center")
     words = plain(study.display_name)
     if name.button(words, key=f"open_{study.id}", type="tertiary", icon=":material/folder_open:"):
         open_study(study.id)
+    if whose:
+        name.caption(f":material/badge: {plain(whose)}")
     state.markdown(f"{STATE_WORDS[row.my_state]}{' · draft' if row.has_draft else ''}")
     if remarks := _remarks(row):
         state.caption("  \n".join(remarks))
@@ -172,7 +176,13 @@ if not rows:
 
 pages = -(-len(rows) // PER_PAGE)
 page = st.pagination(pages, key="worklist_page") if pages > 1 and hasattr(st, "pagination") else 1
-for row in rows[(page - 1) * PER_PAGE : page * PER_PAGE]:
+drawn = rows[(page - 1) * PER_PAGE : page * PER_PAGE]
+whose: Mapping[str, str] = {}
+if may(person, "see_identity"):
+    with refusals_shown():
+        whose = worklist_identity(database(), person, [row.study.id for row in drawn])
+for row in drawn:
     with st.container(border=True):
-        draw_row(person, row)
-st.caption(f"{len(rows)} {'study' if len(rows) == 1 else 'studies'}. {said}")
+        draw_row(person, row, whose.get(row.study.id, ""))
+recorded = " That you see whose studies these are is recorded." if whose else ""
+st.caption(f"{len(rows)} {'study' if len(rows) == 1 else 'studies'}. {said}{recorded}")

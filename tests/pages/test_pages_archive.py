@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from page_site import PageSite, Tab, first_read, picture, release
+from page_site import PageSite, Tab, first_read, picture, release, store
 from sqlalchemy import Connection
 
 from core.archive import arrivals, watching
@@ -31,9 +31,9 @@ def archive_id(opened_site: PageSite) -> int:
     return name_archive(opened_site.db, opened_site.one, ArchiveAddress("Main PACS", "http://a/b", sends=("sr",)))
 
 
-def of_archive(opened_site: PageSite, archive_id: int) -> str:
-    """A study that came from the archive."""
-    who = dict.fromkeys(OF_STUDY, "") | {"PatientName": "Muster^Petra", "PatientID": "P-4711"}
+def of_archive(opened_site: PageSite, archive_id: int, **tags: str) -> str:
+    """A study that came from the archive. tags: what more it is called there."""
+    who = dict.fromkeys(OF_STUDY, "") | {"PatientName": "Muster^Petra", "PatientID": "P-4711"} | tags
 
     def add(connection: Connection, study_id: str) -> None:
         identity = SourceIdentity(who, {})
@@ -172,3 +172,24 @@ def test_what_goes_to_which_archive_is_one_table(opened_site: PageSite, tab: Tab
 def _save(tab: Tab, key: str) -> None:
     next(button for button in tab.app.button if (button.key or "").endswith(key) or key in (button.key or "")).click()
     tab.settled()
+
+
+def test_whose_study_it_is_stands_in_its_row_where_the_site_chose_it(
+    opened_site: PageSite, tab: Tab, archive_id: int
+) -> None:
+    of_archive(opened_site, archive_id, PatientName="Mus*ter*^<b>Petra</b>")
+    store(opened_site, "Uploaded", images=[picture(3)])
+
+    def rows() -> list[str]:
+        """What stands under the studies' names."""
+        return [one.value for one in tab.open("reader/worklist").app.caption if ":material/badge:" in one.value]
+
+    assert not rows() and "is recorded" not in tab.text
+    tab.open("admin/site_settings").app.selectbox(key="setting_worklist_identity_nothing").select("name")
+    tab.settled().app.button(key="save_worklist_identity").click().run()
+    assert rows() == [r":material/badge: Mus\*ter\*\, \<b\>Petra\<\/b\>"], "as it stands in the file"
+    assert "That you see whose studies these are is recorded." in tab.text
+    assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1
+    assert "Petra" not in f"{[button.key for button in tab.app.button]} {dict(tab.app.query_params)}"
+    tab.app.text_input(key="worklist_search").set_value("Uploaded")
+    assert "Petra" not in tab.settled().text and "is recorded" not in tab.text

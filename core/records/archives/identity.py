@@ -2,14 +2,14 @@
 
 Results need it to point at its images, and to find their way back to an archive. Of uploaded files it names study,
 series and objects and nobody; of an archive's the patient too. It is in no other table, in no log and on no page unless
-somebody asks for it, which is recorded; it goes with the pictures when the site's policy removes them, and with the
-study.
+somebody asks for it or the site chose to have it in the worklist, which is recorded; it goes with the pictures when the
+site's policy removes them, and with the study.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -21,12 +21,17 @@ from core.imaging.intake import keyed_hash
 from core.records import sealed
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.database.db import Database, settings_of
+from core.records.database.site_choices import stored_choices
+from core.records.people.permissions import Actor, Person, require_permission
 from core.records.queue import OVER
-from core.records.reads.rows import find_study, undeleted
+from core.records.reads.rows import find_study, in_worklist, undeleted
 
 PURPOSE = "source identity"
+WORKLIST = "worklist"
+"""Subject of the audit trail's row that says what somebody was shown in the worklist."""
+_IN_WORKLIST: Mapping[str, str] = {"accession number": "AccessionNumber", "name": "PatientName"}
+"""What a site can choose (`Settings.worklist_identity`) -> the DICOM keyword; nothing is not in it."""
 FAILED_ARRIVAL_DAYS = 30
 """How long a study that could not be fetched can be asked for again from its row."""
 
@@ -96,7 +101,11 @@ def identity_of(connection: Connection, site_key: bytes, study_id: str) -> Sourc
     """For a process that sends results; None where there is none, or not under this key. People: `show_identity`."""
     source = tables.source_identity.c
     content = connection.execute(select(source.sealed).where(source.study_id == study_id)).scalar_one_or_none()
-    opened = None if not content else sealed.unseal(site_key, PURPOSE, content)
+    return _opened(site_key, content) if content else None
+
+
+def _opened(site_key: bytes, content: str) -> SourceIdentity | None:
+    opened = sealed.unseal(site_key, PURPOSE, content)
     return None if opened is None else SourceIdentity(**json.loads(opened))
 
 
@@ -120,6 +129,79 @@ def show_identity(db: Database, actor: Actor, study_id: str) -> SourceIdentity:
             raise NotFound("Nothing is known here of where this study came from.")
         trail.record(connection, person.id, "show identity", f"study {study_id}")
     return found
+
+
+def worklist_identity(db: Database, actor: Actor, study_ids: Sequence[str]) -> dict[str, str]:
+    """Study -> what the site chose to have in its row of the worklist; only those of which it is known.
+
+    Nothing of uploaded studies, and where it was removed. One row of the audit trail names the studies of which this
+    person was not shown the same since midnight (UTC). The text comes from files: escape it. Raises NotAllowed, and
+    Conflict where the row cannot be written.
+    """
+    with db.read() as connection:
+        person = require_permission(connection, actor, "see_identity")
+        found = _of_worklist(connection, db.site_key, person, study_ids)
+    if not found.unrecorded:
+        return found.texts
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "see_identity")
+        trail.lock_trail(connection)
+        found = _of_worklist(connection, db.site_key, person, study_ids)  # as things are when it is written down
+        if found.unrecorded:
+            trail.record(connection, person.id, "show identity", WORKLIST, shown=found.choice, studies=found.unrecorded)
+    return found.texts
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Found:
+    """texts: study -> what is shown of it. unrecorded: those of them whose row of the trail is not yet written."""
+
+    choice: str
+    texts: dict[str, str]
+    unrecorded: list[str]
+
+
+def _of_worklist(connection: Connection, site_key: bytes, person: Person, study_ids: Sequence[str]) -> _Found:
+    """Opens no seal unless the site chose to have something shown. person: who may see it."""
+    chosen = stored_choices(connection).get("worklist_identity", {})
+    choice = str(chosen.get("value", settings_of(connection).worklist_identity))
+    if choice not in _IN_WORKLIST or not study_ids:
+        return _Found(choice, {}, [])
+    source = tables.source_identity.c
+    rows = connection.execute(
+        select(source.study_id, source.sealed)
+        .join_from(tables.source_identity, tables.study, source.study_id == tables.study.c.id)
+        .where(source.study_id.in_(study_ids), source.archive_id.is_not(None), source.sealed != "", in_worklist())
+    )
+    texts = {}
+    for row in rows:
+        known = _opened(site_key, row.sealed)
+        value = known.study.get(_IN_WORKLIST[choice], "") if known else ""
+        if text := _person_name(value) if choice == "name" else value.strip():
+            texts[row.study_id] = text
+    recorded = _shown_today(connection, person.id, choice) if texts else set()
+    return _Found(choice, texts, sorted(texts.keys() - recorded))
+
+
+def _shown_today(connection: Connection, person_id: int, choice: str) -> set[str]:
+    """The studies of which the worklist has shown this to this person since midnight, by the audit trail."""
+    audit = tables.audit.c
+    midnight = tables.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    details = connection.execute(
+        select(audit.detail).where(
+            audit.subject == WORKLIST, audit.action == "show identity", audit.person_id == person_id,
+            audit.at >= midnight,
+        )
+    )  # fmt: skip
+    return {study_id for detail in details.scalars() if detail["shown"] == choice for study_id in detail["studies"]}
+
+
+def _person_name(value: str) -> str:
+    """A person's name as it is read: "Muster, Anna". value: of the VR PN (PS3.5 6.2.1), of whose groups (letters,
+    ideographs, sounds) the first that says something counts."""
+    group = next((one for one in value.split("=") if one.strip("^ ")), "")
+    family, *others = (part.strip() for part in group.split("^"))
+    return ", ".join(part for part in (family, " ".join(filter(None, others))) if part)
 
 
 def study_of_exam(connection: Connection, exam_hash: str) -> str | None:

@@ -125,7 +125,7 @@ ACTION_TABLE = (
         "Delete one's own wrong upload, an administrator any, with no final and no other's read.",
     ),
     Action("query_archive", _RADIOLOGIST, "Search an archive of the site, and fetch studies from it."),
-    Action("see_identity", _RADIOLOGIST, "See what a study is called in the archive it came from; recorded each time."),
+    Action("see_identity", _RADIOLOGIST, "See what a study is called in the archive it came from; recorded."),
     Action("send_result", _RADIOLOGIST, "See which results went to an archive, and send one again."),
     Action("see_models", ROLES, "Read the model cards."),
     Action("compare_models", _RESEARCH, "Compare models on held-back test cases."),
