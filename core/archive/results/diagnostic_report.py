@@ -24,7 +24,7 @@ from core.archive.results.structured_report import (
     SIDES,
 )
 from core.errors import NotFound
-from core.records.archives.identity import show_identity
+from core.records.archives.identity import person_name, show_identity
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.reads.reads import reads_of, record_export
@@ -69,7 +69,7 @@ def diagnostic_report(content: ResultContent) -> dict[str, Any]:
         "conclusionCode": [{"coding": [_coding(ASSESSMENTS[category])]} for category in content.birads.values()],
     }
     if study["PatientID"] or study["PatientName"]:
-        name = study["PatientName"].replace("^", " ").strip()
+        name = person_name(study["PatientName"])
         report["subject"] = {"identifier": {"value": study["PatientID"]}, "display": name}
     if day := _day(study["StudyDate"]):
         report["effectiveDateTime"] = day

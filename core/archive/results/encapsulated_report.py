@@ -17,6 +17,7 @@ from core.archive.results.dicom_object import (
     read_kind_text,
 )
 from core.findings.finding import description_of
+from core.records.archives.identity import person_name
 from core.reports import content as words
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Table, Text
 from core.reports.pdf import build_pdf
@@ -84,7 +85,7 @@ def _blocks(content: ResultContent) -> Iterator[Block]:
         yield Text(f"{UNVERIFIED}: a first impression. The final read replaces it.", "alarm")
     yield Facts(
         [
-            ("Patient", study["PatientName"].replace("^", " ").strip() or "not stated"),
+            ("Patient", person_name(study["PatientName"]) or "not stated"),
             ("Patient ID", study["PatientID"] or "not stated"),
             ("Born", study["PatientBirthDate"] or "not stated"),
             ("Accession number", study["AccessionNumber"] or "not stated"),

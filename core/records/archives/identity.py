@@ -177,7 +177,7 @@ def _of_worklist(connection: Connection, site_key: bytes, person: Person, study_
     for row in rows:
         known = _opened(site_key, row.sealed)
         value = known.study.get(_IN_WORKLIST[choice], "") if known else ""
-        if text := _person_name(value) if choice == "name" else value.strip():
+        if text := person_name(value) if choice == "name" else value.strip():
             texts[row.study_id] = text
     recorded = _shown_today(connection, person.id, choice) if texts else set()
     return _Found(choice, texts, sorted(texts.keys() - recorded))
@@ -196,7 +196,7 @@ def _shown_today(connection: Connection, person_id: int, choice: str) -> set[str
     return {study_id for detail in details.scalars() if detail["shown"] == choice for study_id in detail["studies"]}
 
 
-def _person_name(value: str) -> str:
+def person_name(value: str) -> str:
     """A person's name as it is read: "Muster, Anna". value: of the VR PN (PS3.5 6.2.1), of whose groups (letters,
     ideographs, sounds) the first that says something counts."""
     group = next((one for one in value.split("=") if one.strip("^ ")), "")

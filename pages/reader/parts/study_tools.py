@@ -114,7 +114,11 @@ def _origin(person: SignedIn, study_id: str) -> None:
         if not found.names_patient:
             st.caption("Nothing is kept that names the patient: the files were uploaded here.")
         for title, keyword in ORIGIN.items():
-            value = found.study.get(keyword, "").replace("^", " ").strip()
+            value = (
+                identity.person_name(found.study.get(keyword, ""))
+                if keyword == "PatientName"
+                else found.study.get(keyword, "").strip()
+            )
             if value or found.names_patient:
                 st.text(f"{title}: {value or 'not stated'}")
 

@@ -31,7 +31,7 @@ EXAMPLE = {
         "coding": [{"system": SNOMED, "code": "71651007", "display": "Mammography"}],
         "text": "Final read of a breast study",
     },
-    "subject": {"identifier": {"value": "P1"}, "display": "Müster Änne"},
+    "subject": {"identifier": {"value": "P1"}, "display": "Müster, Änne"},
     "resultsInterpreter": [{"display": "Ada Muster"}],
     "imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}}],
     "result": [{"reference": f"#o{number}"} for number in (1, 2, 3, 4)],
