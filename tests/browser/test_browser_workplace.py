@@ -152,7 +152,7 @@ def marks_by_keys(page: Page) -> None:
     page.locator(".st-key-sr-findings").get_by_text("distance").wait_for()
     settled(page)
     assert page.get_by_label("Window", exact=True).input_value() == "2"
-    for key in ("e", "Enter", "Enter", *["ArrowRight"] * 4, *["ArrowDown"] * 4, "Enter"):
+    for key in ("e", "Enter", "Enter", *["ArrowLeft"] * 4, *["ArrowUp"] * 4, "Enter"):
         page.keyboard.press(key)
     page.locator(".st-key-sr-findings").get_by_text("ellipse").wait_for()
     settled(page)
