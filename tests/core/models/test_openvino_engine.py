@@ -54,7 +54,8 @@ def test_probabilities_maps_and_distance_are_tensorflows(
     model, image = loaded(model_id), replace(IMAGE, modality=Modality(model_id.partition("-")[0]))
     n_bytes, (own, own_map) = model.n_bytes, model.read(image)
     their, their_map = after(model).read(image)
-    assert their.device == f"{processor_text()}, float32, {openvino_engine.engine_name()}" and model.n_bytes == 2 * n_bytes
+    assert their.device == f"{processor_text()}, float32, {openvino_engine.engine_name()}"
+    assert model.n_bytes == 2 * n_bytes
     assert their.probabilities == pytest.approx(own.probabilities, abs=1e-3)
     assert their.training_distance == pytest.approx(own.training_distance, abs=1e-3)
     for branch, values in own_map.maps.items():
