@@ -28,7 +28,8 @@ def test_the_page_says_what_was_read_by_whom_and_what_the_models_said(tmp_path: 
     text = text_of(replace(CONTENT, findings=(FINDING,), sentence="Routine screening.", supersedes=(3,)), tmp_path)
     for said in (
         "Müster, Änne", "P1", "A1", "Ada Muster", "BI-RADS 4B", "BI-RADS 1", "Breast composition: D", "ensemble",
-        "42 %", "abababab", "Routine screening.", "spiculated", "replaces an earlier final read", "Not a medical device",
+        "42 %", "abababab", "Routine screening.", "spiculated", "replaces an earlier final read",
+        "Not a medical device",
     ):  # fmt: skip
         assert said in text, said
 
