@@ -106,7 +106,7 @@ def test_who_a_study_is_of_is_shown_once_asked_for_and_its_result_is_followed_an
     assert "De-identified files" in [button.label for button in tab.app.get("download_button")]
     assert "Text inside them, and in other pictures, is not looked for" in tab.text
     tab.press("Show")
-    assert "Name: Muster Petra" in tab.text and "Patient ID: P-4711" in tab.text
+    assert "Name: Muster, Petra" in tab.text and "Patient ID: P-4711" in tab.text
     assert len(trail.entries(opened_site.db, opened_site.one, action="show identity")) == 1
     reads.record_final_read(opened_site.db, opened_site.one, study, {"L": Impression("2", 5)})
     assert "Waits · Structured report (TID 1500)" in tab.settled().text
