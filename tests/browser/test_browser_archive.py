@@ -158,28 +158,27 @@ def outline_a_mass(page: Page) -> None:
     for corner in corners[1:]:
         page.mouse.move(*corner, steps=4)
     page.mouse.up()
-    page.get_by_role("button", name="outline · R CC").click()
+    marks = page.locator(".st-key-sr-findings")
+    marks.get_by_text("outline · R CC").click()
     page.get_by_role("combobox", name="Type").click()
     page.get_by_role("option", name="mass", exact=True).click()
-    page.get_by_role("button", name="1 mass · R CC").wait_for()
-    page.keyboard.press("Escape")
+    marks.get_by_text("1 mass · R CC").wait_for()
     settled(page)
 
 
 def accept_a_peak(page: Page) -> None:
     """The first place that the model proposes, as it is, and say what is there."""
-    page.get_by_role("button", name="AI proposals:").click()
+    marks = page.locator(".st-key-sr-findings")
+    marks.get_by_text("AI proposals:").click()
     page.get_by_role("button", name="Accept").first.click()
-    mark = page.get_by_role("button", name=re.compile("point · "))
+    mark = marks.get_by_text("point · ")
     mark.wait_for()
-    page.keyboard.press("Escape")  # what is open closes when the page is drawn anew
     settled(page)
     shot(page, "peak_accepted")
     mark.click()
     page.get_by_role("combobox", name="Type").click()
     page.get_by_role("option", name="mass", exact=True).click()
-    page.get_by_role("button", name="2 mass · ").wait_for()
-    page.keyboard.press("Escape")
+    marks.get_by_text("2 mass · ").wait_for()
     settled(page)
 
 
