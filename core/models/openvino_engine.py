@@ -134,18 +134,17 @@ def _prepare(model: LoadedModel, prepared: Future[tuple[Any, Compiled, Compiled]
 
 def _measured_gain(model: LoadedModel, theirs: Compiled) -> float:
     """Medians of interleaved calls with one image, TensorFlow's as this machine computes now over OpenVINO's."""
-    square, seconds = tf.constant(_square(model)), {model.forward: [0.0], theirs: [0.0]}
-    for taken in seconds.values():
-        taken.clear()
-    for forward in seconds:
+    square, engines = tf.constant(_square(model)), (model.forward, theirs)
+    for forward in engines:
         forward(square)
-    for _ in range(ROUNDS):
-        for forward, taken in seconds.items():
+    seconds = np.empty((ROUNDS, 2))
+    for taken in seconds:
+        for place, forward in enumerate(engines):
             began = time.perf_counter()
             forward(square)[0].numpy()
-            taken.append(time.perf_counter() - began)
-    ours, of_theirs = (float(np.median(taken)) for taken in seconds.values())
-    return ours / of_theirs
+            taken[place] = time.perf_counter() - began
+    ours, of_theirs = np.median(seconds, axis=0)
+    return float(ours / of_theirs)
 
 
 def _square(model: LoadedModel) -> np.ndarray:

@@ -86,7 +86,8 @@ def faster_engines(settings: Settings) -> Iterator[str]:
         log.warning(
             "SECONDREAD_OPENVINO is set, but OpenVINO is not installed: pip install -r requirements-openvino.txt"
         )
-    if has_gpu() or not is_installed():
+        return
+    if has_gpu():
         return
     for model in MODELS.loaded:
         try:
