@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -137,7 +138,8 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     decisions.project(db)
     inbox.remove_unfinished(settings)
     inbox.remove_old(settings)
-    passwords.nobodys_hash()  # made now, or the first unknown name would take twice as long to refuse
+    # Made now, or the first unknown name would take twice as long to refuse; beside the first page, not before it.
+    threading.Thread(target=passwords.nobodys_hash, name="hash", daemon=True).start()
     if settings.demo:
         for demo in site.prepare(db):
             sys.stdout.write(f"  {demo.name:<20} password {demo.password}   ({', '.join(demo.roles)})\n")

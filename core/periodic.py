@@ -11,6 +11,9 @@ from core.errors import traceback_of
 
 log = logging.getLogger(__name__)
 
+FIRST_PAGE_SECONDS = 0.5
+"""So long after a start the first visitors have the processor for themselves: what can begin later begins then."""
+
 
 @contextmanager
 def repeated(name: str, act: Callable[[], object], seconds: Callable[[], float]) -> Iterator[None]:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.periodic import FIRST_PAGE_SECONDS
+
 log = logging.getLogger(__name__)
 
 LATER = (
@@ -26,8 +28,6 @@ LATER = (
 """In the order in which a reader needs them. No TensorFlow: that is loaded where models are."""
 AT_ONCE = ("pydicom",)
 """Loaded before the block, because threads that watch archives need it at any moment."""
-AFTER_SECONDS = 0.5
-"""So long the first visitors have the processor for themselves."""
 MOST_SECONDS = 120.0
 PAUSE_SECONDS = 0.05
 """Between two of them, for the threads that draw pages."""
@@ -43,7 +43,7 @@ def loaded_in_background() -> Iterator[None]:
     is_over = threading.Event()
 
     def load() -> None:
-        if is_over.wait(AFTER_SECONDS):
+        if is_over.wait(FIRST_PAGE_SECONDS):
             return
         began = time.monotonic()
         for name in LATER:

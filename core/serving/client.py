@@ -24,6 +24,7 @@ from core.models.cards import Card
 from core.models.loaded import Weighted
 from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared
+from core.periodic import FIRST_PAGE_SECONDS
 from core.serving import wire
 from core.serving.address import new_socket, reachable, serving_dir, serving_key, sockets
 from core.serving.desk import Standing, Urgency
@@ -223,6 +224,7 @@ def supervised(settings: Settings) -> Iterator[Service]:
     is_over = threading.Event()
 
     def watch() -> None:
+        is_over.wait(FIRST_PAGE_SECONDS)
         while not is_over.is_set():
             try:
                 process = _started(settings, name, folder / "serving.log")

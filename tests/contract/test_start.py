@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from core.server import libraries
-from core.settings import REPOSITORY
+from core.settings import REPOSITORY, Settings
 
 HEAVY = {
     "pandas", "scipy", "statsmodels", "sklearn", "pydicom", "reportlab", "jinja2", "alembic", "httpx", "requests",
@@ -72,7 +74,7 @@ def test_a_library_that_does_not_load_keeps_the_others_from_nothing(
 
     monkeypatch.setattr(libraries, "AT_ONCE", ())
     monkeypatch.setattr(libraries, "LATER", ("one", "broken", "other"))
-    monkeypatch.setattr(libraries, "AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(libraries, "FIRST_PAGE_SECONDS", 0.0)
     monkeypatch.setattr(libraries.importlib, "import_module", load)
     with libraries.loaded_in_background():
         for _ in range(200):
@@ -93,7 +95,7 @@ def test_a_page_waits_until_what_it_may_need_is_there(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(libraries, "AT_ONCE", ())
     monkeypatch.setattr(libraries, "LATER", ("one", "other"))
-    monkeypatch.setattr(libraries, "AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(libraries, "FIRST_PAGE_SECONDS", 0.0)
     monkeypatch.setattr(libraries.importlib, "import_module", load)
     libraries.wait_until_loaded()  # of the test before
     with libraries.loaded_in_background():
@@ -105,3 +107,23 @@ def test_a_page_waits_until_what_it_may_need_is_there(monkeypatch: pytest.Monkey
         pass  # ended before it began
     libraries.wait_until_loaded()
     assert libraries.are_loaded()
+
+
+@pytest.mark.parametrize("beside", ["core.serving.client", "train.queue.supervision"])
+def test_processes_beside_the_server_leave_the_processor_to_the_first_page(
+    beside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(beside)
+    started: list[object] = []
+    popen = subprocess.Popen
+
+    def start(*args: object, **_: object) -> subprocess.Popen[bytes]:
+        started.append(args)
+        return popen(["true"], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(module, "FIRST_PAGE_SECONDS", 60.0)
+    monkeypatch.setattr(module.subprocess, "Popen", start)
+    with module.supervised(Settings(state_dir=tmp_path)):
+        time.sleep(0.2)
+        assert not started
+    assert not started

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from core.errors import AppError
+from core.periodic import FIRST_PAGE_SECONDS
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.queue import RUNNING
@@ -74,6 +75,7 @@ def supervised(settings: Settings, report: Callable[[], None] = lambda: None) ->
     is_over = threading.Event()
 
     def watch() -> None:
+        is_over.wait(FIRST_PAGE_SECONDS)
         while not is_over.is_set():
             with (folder / "worker.log").open("ab") as output:
                 process = subprocess.Popen(
