@@ -108,7 +108,8 @@ class Image:
         shape = self.pixels.shape
         if self.pixels.dtype != np.float32 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)):
             raise ValueError(f"pixels must be float32 (H, W) or (H, W, 3), not {self.pixels.dtype} {shape}")
-        if not np.isfinite(self.pixels).all() or self.pixels.min() < 0 or self.pixels.max() > 1:
+        # What is no number is neither more nor less than another, and goes through minimum and maximum.
+        if not (self.pixels.min() >= 0 and self.pixels.max() <= 1):
             raise UnreadableImage("The picture holds values that are not numbers between black and white.")
         if self.laterality not in (None, *LATERALITIES):
             raise ValueError(f"laterality must be L, R or None, not {self.laterality!r}")

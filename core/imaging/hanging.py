@@ -213,8 +213,11 @@ def contradicts_orientation(pixels: np.ndarray, tags: Mapping[str, str]) -> bool
     warned of; 120 of the 474 that lie the other way than pictures usually hang, one a woman, were looked at, the
     others agree with the same woman's pictures.
     """
-    stated, seen = _stated_wall(tags), _sure_wall(pixels)
-    return stated is not None and seen is not None and seen != stated
+    stated = _stated_wall(tags)
+    if stated is None:
+        return False
+    seen = _sure_wall(pixels)
+    return seen is not None and seen != stated
 
 
 def _stated_wall(tags: Mapping[str, str]) -> str | None:

@@ -25,12 +25,12 @@ _SIGMAS = (0, 1, 2, 4, 8, 16)
 def describe(pixels: np.ndarray) -> dict[str, float]:
     """Every measure of float32 pixels in [0, 1], (H, W) or (H, W, 3), by name, in a fixed order."""
     grey = to_grey(pixels)
-    thumbnail = thumbnail_of(grey, _THUMBNAIL)
+    thumbnail, coarse, coarsest = thumbnails_of(grey, _THUMBNAIL, 64, 16)
     high = max(float(np.percentile(thumbnail, 99.5)), 1e-6)
     low, is_fogged = _black_level(thumbnail / high)
     shown = np.maximum(thumbnail / high - low, 0) / (1 - low)
     return {
-        **_measures_of_kinds(grey, thumbnail, shown, is_fogged=is_fogged),
+        **_measures_of_kinds(thumbnail, coarse, coarsest, shown, is_fogged=is_fogged),
         **_layout(np.minimum(shown, 1)),
         **_contrast(np.minimum(shown, 1)),
         "same_neighbours": _same_neighbours(grey, high),
@@ -39,7 +39,7 @@ def describe(pixels: np.ndarray) -> dict[str, float]:
 
 
 def _measures_of_kinds(
-    grey: np.ndarray, thumbnail: np.ndarray, shown: np.ndarray, *, is_fogged: bool
+    thumbnail: np.ndarray, coarse: np.ndarray, coarsest: np.ndarray, shown: np.ndarray, *, is_fogged: bool
 ) -> dict[str, float]:
     """What tells the kinds of breast images from one another; all but a few are fractions.
 
@@ -53,7 +53,6 @@ def _measures_of_kinds(
     inner = ndimage.binary_erosion(~background, iterations=4)
     roughness = float(speckle[inner].mean() / max(shown[inner].mean(), 1e-6)) if inner.sum() > 50 else 9.0
     fine_layers, edges = _layers_and_edges(shown, inner)
-    coarse = thumbnail_of(grey, 64)
     coarse_layers = _log_ratio(np.abs(np.diff(coarse, axis=0)).mean(), np.abs(np.diff(coarse, axis=1)).mean())
     layers = fine_layers + coarse_layers
     local = ndimage.uniform_filter(np.abs(shown - ndimage.gaussian_filter(shown, 1)), 5)
@@ -69,7 +68,7 @@ def _measures_of_kinds(
         "roughness": roughness,
         "fogged_roughness": roughness if is_fogged else 0.0,  # only film has fog, and film is smooth
         "neighbours": neighbour_correlation(thumbnail),
-        "coarse_neighbours": neighbour_correlation(thumbnail_of(grey, 16)),
+        "coarse_neighbours": neighbour_correlation(coarsest),
         "flat": float((local < 0.004).mean()),
         "black": float((shown < 0.04).mean()),
         "background": share,
@@ -125,7 +124,7 @@ def _measure_main_piece(shown: np.ndarray) -> dict[str, float]:
     sizes = np.bincount(labels.ravel())[1:]
     main = labels == int(sizes.argmax()) + 1
     rows, columns = np.flatnonzero(main.any(axis=1)), np.flatnonzero(main.any(axis=0))
-    piece = thumbnail_of(shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 48)
+    (piece,) = thumbnails_of(shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 48)
     filled = ndimage.binary_fill_holes(main)
     return {
         "one_piece": float(sizes.max() / sizes.sum()),
@@ -227,14 +226,18 @@ def _colour(pixels: np.ndarray) -> dict[str, float]:
     return dict(zip(names, map(float, values), strict=True))
 
 
-def thumbnail_of(grey: np.ndarray, side: int) -> np.ndarray:
-    """Block means so that the longer side has `side` pixels; unchanged when it has no more already."""
+def thumbnails_of(grey: np.ndarray, *sides: int) -> list[np.ndarray]:
+    """Block means so that the longer side has so many pixels, for each of `sides`; unchanged when it has no more."""
     height, width = grey.shape
-    scale = side / max(height, width)
-    if scale >= 1:
-        return grey
-    size = max(2, round(width * scale)), max(2, round(height * scale))
-    return np.asarray(Raster.fromarray(np.ascontiguousarray(grey)).resize(size, Raster.Resampling.BOX), np.float32)
+    scales = [side / max(height, width) for side in sides]
+    if min(scales) >= 1:
+        return [grey] * len(sides)
+    raster = Raster.fromarray(np.ascontiguousarray(grey))  # a copy, made once
+    sizes = [(max(2, round(width * scale)), max(2, round(height * scale))) for scale in scales]
+    return [
+        np.asarray(raster.resize(size, Raster.Resampling.BOX), np.float32) if scale < 1 else grey
+        for scale, size in zip(scales, sizes, strict=True)
+    ]
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:

@@ -180,7 +180,10 @@ def _why(grey: np.ndarray, measures: Mapping[str, float]) -> str:
 
 def _is_one_value(grey: np.ndarray) -> bool:
     """All but one pixel in ten thousand share one value: a mark on an empty film is no picture."""
-    middle = float(np.median(grey[:: 1 + grey.shape[0] // 2000, :: 1 + grey.shape[1] // 2000]))
+    seen = grey[:: 1 + grey.shape[0] // 2000, :: 1 + grey.shape[1] // 2000]
+    middle = float(np.median(seen))
+    if np.count_nonzero(np.abs(seen - middle) > _BLANK_RANGE) >= 1e-4 * grey.size:
+        return False  # these alone are more, wherever the others lie
     return float((np.abs(grey - middle) > _BLANK_RANGE).mean()) < 1e-4
 
 
@@ -189,10 +192,10 @@ def _is_noise(grey: np.ndarray, *, has_colour: bool) -> bool:
 
     Tissue at 50 x 50 pixels comes near noise on every grid, so in colour only the pixels themselves count.
     """
-    from core.imaging.look_measures import neighbour_correlation, thumbnail_of
+    from core.imaging.look_measures import neighbour_correlation, thumbnails_of
 
     fine = neighbour_correlation(grey)
     if has_colour:
         return fine < 0.12 and float(grey.std()) > 0.05
-    coarse = [neighbour_correlation(thumbnail_of(grey, side)) for side in (16, 32)]
+    coarse = [neighbour_correlation(thumbnail) for thumbnail in thumbnails_of(grey, 16, 32)]
     return fine < 0.5 or (coarse[0] < 0.3 and coarse[1] < 0.5)
