@@ -279,18 +279,22 @@ def after_backbone(
 ) -> Callable[[list[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]:
     """From the layers' maps to what `explained` answers; not compiled."""
     head = keras.Model([model.get_layer(name).output for name in map_layers], model.output)
-    classes = 2 if model.output_shape[1] == 1 else model.output_shape[1]
+    outputs = model.output_shape[1]
+    towards = np.array([[-1.0], [1.0]], np.float32) if outputs == 1 else np.eye(outputs, dtype=np.float32)
+    """Of each class, how its score changes with the logits."""
 
     def rest(maps: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             # Watched here, not the variables: a model with every layer frozen has a gradient all the same.
             tape.watch(maps)
             logits = head(maps if len(maps) > 1 else maps[0], training=False)
-            scores = [_score(logits, index) for index in range(classes)]
+        gradients = [
+            tape.gradient(logits, maps, output_gradients=tf.zeros_like(logits) + tf.cast(one, logits.dtype))
+            for one in towards
+        ]
         cams = []
-        gradients = [tape.gradient(score, maps) for score in scores]
         for branch, activation in enumerate(maps):
-            per_class = [_grad_cam(activation, gradients[index][branch]) for index in range(classes)]
+            per_class = [_grad_cam(activation, of_class[branch]) for of_class in gradients]
             cams.append(tf.stack(per_class, axis=1))  # (n, classes, h, w)
         features = tf.concat([tf.reduce_mean(tf.cast(one, tf.float32), axis=(1, 2)) for one in maps], axis=1)
         return tf.cast(logits, tf.float32), cams, features
@@ -312,12 +316,6 @@ def fused_map(cams: Sequence[tf.Tensor]) -> tf.Tensor:
         scaled = tf.reshape(tf.image.resize(planes, finest, method="bilinear"), (n, classes, *finest))
         total = scaled if total is None else total + scaled
     return total
-
-
-def _score(logits: tf.Tensor, index: int) -> tf.Tensor:
-    if logits.shape[1] == 1:
-        return logits[:, 0] if index == 1 else -logits[:, 0]
-    return logits[:, index]
 
 
 def _grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:

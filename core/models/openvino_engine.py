@@ -1,8 +1,9 @@
 """A network's way to its maps on OpenVINO, where a site has installed it and it is faster than TensorFlow here.
 
-OpenVINO (`requirements-openvino.txt`) computes the backbone in float32; the head and Grad-CAM stay TensorFlow's, on the
-maps that come out of it. The choice is by measurement on this machine, a model at a time, after the model can answer.
-The backbone is given as a frozen TensorFlow graph, which OpenVINO reads itself: its converter in Python, which reports
+OpenVINO (`requirements-openvino.txt`) computes in float32: all of it, or, of a network for whose gradients it has no
+rule, the backbone; the head and Grad-CAM then stay TensorFlow's, on the maps that come out of it. The choice is by
+measurement on this machine, a model at a time, after the model can answer.
+The network is given as a frozen TensorFlow graph, which OpenVINO reads itself: its converter in Python, which reports
 its use to its makers, is never called.
 """
 
@@ -75,14 +76,33 @@ def engine_name() -> str:
 
 
 def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
-    """As `core.models.inference.explained`, of a float32 model, with its backbone on OpenVINO's processor plugin."""
+    """As `core.models.inference.explained`, of a float32 model, on OpenVINO's processor plugin: the whole of it where
+    OpenVINO knows its operations, else the backbone."""
+    try:
+        return _whole_on_openvino(model, map_layers)
+    except RuntimeError:  # no rule for an operation: gradients of pooling and ReLU
+        return _backbone_on_openvino(model, map_layers)
+
+
+def _whole_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
+    compiled, outputs = compiled_by_openvino(explained(model, map_layers), model.input_shape)
+
+    def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        # A request of its own for each call: threads may ask at once.
+        found = compiled.create_infer_request().infer({0: squares.numpy()})
+        logits, *cams, features = (tf.constant(found[output]) for output in outputs)
+        return logits, cams, features
+
+    return forward
+
+
+def _backbone_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
     backbone = backbone_of(model, map_layers)
-    compiled, outputs = compiled_by_openvino(backbone)
+    compiled, outputs = compiled_by_openvino(plain(backbone), model.input_shape)
     of_maps = [tf.TensorSpec(tensor.shape, tf.float32) for tensor in backbone.outputs]
     head = tf.function(after_backbone(model, map_layers), input_signature=[of_maps])
 
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        # A request of its own for each call: threads may ask at once.
         found = compiled.create_infer_request().infer({0: squares.numpy()})
         answer: tuple[tf.Tensor, list[tf.Tensor], tf.Tensor] = head([tf.constant(found[output]) for output in outputs])
         return answer
@@ -90,12 +110,22 @@ def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
     return forward
 
 
-def compiled_by_openvino(model: keras.Model) -> tuple[Any, list[Any]]:
-    """A float32 model as OpenVINO runs it, and its outputs in the model's order."""
+def plain(model: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+    """A compiled function: what a model answers, as a list."""
+    forward: Callable[[tf.Tensor], list[tf.Tensor]] = tf.function(
+        lambda squares: tf.nest.flatten(model(squares, training=False))
+    )
+    return forward
+
+
+def compiled_by_openvino(function: Any, input_shape: tuple[int | None, ...]) -> tuple[Any, list[Any]]:
+    """A TensorFlow function of float32 squares as OpenVINO runs it, and its outputs in the function's order.
+
+    Raises RuntimeError where OpenVINO has no rule for an operation.
+    """
     import openvino
 
-    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    concrete = tf.function(lambda squares: tf.nest.flatten(model(squares, training=False))).get_concrete_function(spec)
+    concrete = function.get_concrete_function(tf.TensorSpec((None, *input_shape[1:]), tf.float32))
     frozen = convert_variables_to_constants_v2(concrete)
     core = openvino.Core()
     with tempfile.TemporaryDirectory() as folder:

@@ -62,16 +62,36 @@ def test_probabilities_maps_and_distance_are_tensorflows(
         np.testing.assert_allclose(their_map.maps[branch], values, atol=0.01 * values.max())
 
 
-def test_several_images_at_once_are_answered_as_one_by_one(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model_id", ["ultrasound-cnn", "ultrasound-efficientnet_lite0"])
+def test_several_images_at_once_are_answered_as_one_by_one(
+    float32: None, monkeypatch: pytest.MonkeyPatch, model_id: str
+) -> None:
     from core.models import openvino_engine
     from core.models.prepared import prepared
 
     monkeypatch.setattr(openvino_engine, "_measured_gain", lambda *_: 9.0)
-    model = after(loaded("ultrasound-cnn"))
+    model = after(loaded(model_id))
     images = [replace(IMAGE, pixels=PIXELS * share) for share in (1, 0.7, 0.4)]
     together = model.read_prepared([prepared(model.card, image) for image in images])
     for image, (prediction, _) in zip(images, together, strict=True):
         assert prediction.probabilities == pytest.approx(model.read(image)[0].probabilities, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model_id", "heads"), [("ultrasound-efficientnet_lite0", 0), ("ultrasound-cnn", 1)], ids=["whole", "backbone"]
+)
+def test_a_network_goes_over_whole_where_openvino_knows_its_operations(
+    float32: None, monkeypatch: pytest.MonkeyPatch, model_id: str, heads: int
+) -> None:
+    """What pools has gradients without a rule there: its head stays TensorFlow's."""
+    from core.models import openvino_engine
+
+    made: list[object] = []
+    after_backbone = openvino_engine.after_backbone
+    monkeypatch.setattr(openvino_engine, "after_backbone", lambda *args: made.append(args) or after_backbone(*args))
+    graph = loaded(model_id).graph
+    openvino_engine.on_openvino(graph.model, tuple(graph.maps.values()))
+    assert len(made) == heads
 
 
 @pytest.mark.parametrize(("gain", "is_taken"), [(1.1499, False), (1.15, True)])
