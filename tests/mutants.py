@@ -132,7 +132,7 @@ def _place(node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def tests_of(module: Path) -> list[str]:
-    """The test files that import a module, smallest first; where none does, those of its folder or the one above."""
+    """The test files that import a module, its namesake and then the smallest first; where none does, its folder's."""
     dotted = ".".join(module.with_suffix("").parts)
     found = [path for path in sorted(Path("tests").rglob("test_*.py")) if not set(SLOW) & set(path.parts)]
     own = [path for path in found if dotted in imports_of(path)]
@@ -140,7 +140,8 @@ def tests_of(module: Path) -> list[str]:
     while not own and folder != Path("tests"):
         own = [path for path in found if folder in path.parents]
         folder = folder.parent
-    return [str(path) for path in sorted(own, key=lambda path: path.stat().st_size)]
+    own.sort(key=lambda path: (path.stem != f"test_{module.stem}", path.stat().st_size))
+    return [str(path) for path in own]
 
 
 def imports_of(path: Path) -> set[str]:
