@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+_CARDS_MOST = 256
+"""As many cards are held as they were read: a page asks for all of them several times, and each is some 20 kB."""
 
 
 class _Part(BaseModel):
@@ -331,9 +334,7 @@ class Card(CardFile):
 def read_card(folder: Path) -> Card:
     """The card in a model's folder; `ModelUnavailable` says in one sentence what is wrong with it."""
     try:
-        # Not the standard library's parser: this one ends deep nesting with an error and not with the stack.
-        raw = from_json((folder / "card.json").read_bytes())
-        card = Card.model_validate({**raw, "folder": folder})
+        card = _card_of(folder, (folder / "card.json").read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, "))))
@@ -345,6 +346,13 @@ def read_card(folder: Path) -> Card:
     if card.model_id != folder.name:
         raise ModelUnavailable(f"The card in {folder.name} describes another model.")
     return card
+
+
+@lru_cache(maxsize=_CARDS_MOST)
+def _card_of(folder: Path, content: bytes) -> Card:
+    """The card of that file; by its bytes, so that a file that was changed is read anew whatever its date says."""
+    # Not the standard library's parser: this one ends deep nesting with an error and not with the stack.
+    return Card.model_validate({**from_json(content), "folder": folder})
 
 
 def members_of(card: Card) -> tuple[Card, ...]:

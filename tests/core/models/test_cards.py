@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,24 @@ def test_bytes_that_are_no_text_and_a_missing_card_are_refused_too(tmp_path: Pat
     for one in (folder, tmp_path / "nothing"):
         with pytest.raises(ModelUnavailable, match="cannot be read"):
             read_card(one)
+
+
+def test_a_card_is_validated_once_and_anew_when_its_bytes_change_whatever_the_date_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps(card_content(model_id="a", title="Model"))
+    path = put(tmp_path, "a", text) / "card.json"
+    date = path.stat().st_mtime_ns
+    first = read_card(path.parent)
+    assert read_card(path.parent) is first
+    changed = text.replace(f'"{first.title}"', f'"{first.title[::-1]}"')
+    assert changed != text
+    path.write_text(changed, encoding="utf-8")
+    os.utime(path, ns=(date, date))
+    assert read_card(path.parent).title == first.title[::-1]
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(ModelUnavailable):
+        read_card(path.parent)
 
 
 def test_what_is_wrong_is_named_by_its_place_and_not_by_its_content(tmp_path: Path) -> None:
