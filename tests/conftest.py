@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,15 @@ def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from made_test_data import make_test_data  # here, because most runs of a few tests need none
 
     return make_test_data(tmp_path_factory.mktemp("made"))
+
+
+def pytest_configure() -> None:
+    """Temporary folders lie in memory where there is room: on a disk the tests would spend their time waiting until
+    each commit is on it.
+    """
+    memory, least = Path("/dev/shm"), 8 << 30
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= least:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,7 +72,8 @@ def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         yield Settings(state_dir=state_dir)
         return
     server = request.getfixturevalue("postgres")
-    yield Settings(state_dir=state_dir, database_url=server.empty_database())
+    url = server.database_with_tables() if "records" in request.fixturenames else server.empty_database()
+    yield Settings(state_dir=state_dir, database_url=url)
 
 
 @pytest.fixture
