@@ -139,8 +139,9 @@ def tables_made_once() -> Iterator[None]:
         if inspect(connection).has_table("alembic_version"):
             migrate(connection)
         elif (kind := connection.dialect.name) in made:
+            cursor = connection.connection.cursor()  # the driver's own: SQLAlchemy would take as long as SQLite
             for statement, parameters in made[kind]:
-                connection.exec_driver_sql(statement, parameters)
+                cursor.execute(statement, parameters)
         else:
             taken: list[tuple[str, Any]] = []
 
