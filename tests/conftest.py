@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,19 @@ from core.settings import Settings
 
 if TYPE_CHECKING:
     from page_site import PageSite, Tab
+
+_HEAVY = ("tensorflow", "keras", "tf_keras_vis", "streamlit")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """files: those with tests. loaded: what takes seconds to import, and whether it was in memory before a test ran."""
+
+    files: frozenset[Path]
+    loaded: dict[str, bool]
+
+
+_COLLECTED = pytest.StashKey[Collected]()
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +54,10 @@ def pytest_configure() -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What measures real images is skipped, with a sentence that says what it measures, where they are not there."""
+    files, loaded = frozenset(item.path for item in items), {name: name in sys.modules for name in _HEAVY}
+    config.stash[_COLLECTED] = Collected(files, loaded)
     for item in items:
         if reason := why_skipped(item):
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -82,6 +99,12 @@ def records(record_settings: Settings) -> Iterator[Database]:
     db = open_database(record_settings)
     yield db
     db.close()
+
+
+@pytest.fixture(scope="session")
+def collected(request: pytest.FixtureRequest) -> Collected:
+    """What this process was asked to collect, and what that loaded."""
+    return request.config.stash[_COLLECTED]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
