@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,19 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from page_site import PageSite, Tab
 
+_HEAVY = ("tensorflow", "keras", "tf_keras_vis", "streamlit")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """files: those with tests. loaded: what takes seconds to import, and whether it was in memory before a test ran."""
+
+    files: frozenset[Path]
+    loaded: dict[str, bool]
+
+
+_COLLECTED = pytest.StashKey[Collected]()
+
 
 @pytest.fixture(scope="session")
 def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -29,8 +45,19 @@ def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_test_data(tmp_path_factory.mktemp("made"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure() -> None:
+    """Temporary folders lie in memory where there is room: on a disk the tests would spend their time waiting until
+    each commit is on it.
+    """
+    memory, least = Path("/dev/shm"), 8 << 30
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= least:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What measures real images is skipped, with a sentence that says what it measures, where they are not there."""
+    files, loaded = frozenset(item.path for item in items), {name: name in sys.modules for name in _HEAVY}
+    config.stash[_COLLECTED] = Collected(files, loaded)
     for item in items:
         if reason := why_skipped(item):
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -62,7 +89,8 @@ def record_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         yield Settings(state_dir=state_dir)
         return
     server = request.getfixturevalue("postgres")
-    yield Settings(state_dir=state_dir, database_url=server.empty_database())
+    url = server.database_with_tables() if "records" in request.fixturenames else server.empty_database()
+    yield Settings(state_dir=state_dir, database_url=url)
 
 
 @pytest.fixture
@@ -71,6 +99,12 @@ def records(record_settings: Settings) -> Iterator[Database]:
     db = open_database(record_settings)
     yield db
     db.close()
+
+
+@pytest.fixture(scope="session")
+def collected(request: pytest.FixtureRequest) -> Collected:
+    """What this process was asked to collect, and what that loaded."""
+    return request.config.stash[_COLLECTED]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

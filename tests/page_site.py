@@ -29,6 +29,7 @@ from core.types import Explanation, Fit, Image, Modality, Prediction
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
+    from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
 PASSWORD = "a long enough password for tests"
 CLASSES = ("benign", "malignant", "normal")
@@ -147,15 +148,27 @@ def first_read(opened_site: PageSite, study_id: str, person: Somebody | None = N
 
 
 def app_test(*, seconds: float) -> AppTest:
-    """The application in AppTest. What components the installed packages bring is looked up once a process: for each
-    AppTest anew Streamlit would read the metadata of all of them, which takes longer than most pages.
+    """The application in AppTest, without what Streamlit's own spends time on: for each AppTest anew it would read the
+    metadata of all installed packages, to find the components that they bring, and while a page is drawn it would look
+    a thousand times a second whether it is.
     """
     from streamlit.components.v2 import manifest_scanner
-    from streamlit.testing.v1 import AppTest
+    from streamlit.testing.v1 import AppTest, local_script_runner
 
     if not hasattr(manifest_scanner.scan_component_manifests, "cache_info"):
         manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
+    local_script_runner.require_widgets_deltas = _wait_until_drawn
     return AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=seconds)
+
+
+def _wait_until_drawn(runner: LocalScriptRunner, timeout: float) -> None:
+    thread = runner._script_thread
+    assert thread is not None
+    thread.join(timeout)
+    if not runner.script_stopped():
+        runner.request_stop()
+        runner.join()
+        raise RuntimeError(f"the page was not drawn within {timeout} s")
 
 
 class Tab:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, create_engine, event, insert, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
 
 from core.records.database import db as db_file
 from core.records.database import tables
@@ -26,6 +26,7 @@ from core.records.people import sessions
 from core.records.people.permissions import ROLES, LocalTerminal, Person, SignedIn
 from core.records.reads import predictions, reads, studies, truths
 from core.records.reads.reads import Impression
+from core.settings import Settings
 from core.types import Explanation, Fit, Image, Modality, Prediction
 
 sqlite_only = pytest.mark.parametrize("record_settings", ["sqlite"], indirect=True)
@@ -138,8 +139,9 @@ def tables_made_once() -> Iterator[None]:
         if inspect(connection).has_table("alembic_version"):
             migrate(connection)
         elif (kind := connection.dialect.name) in made:
+            cursor = connection.connection.cursor()  # the driver's own: SQLAlchemy would take as long as SQLite
             for statement, parameters in made[kind]:
-                connection.exec_driver_sql(statement, parameters)
+                cursor.execute(statement, parameters)
         else:
             taken: list[tuple[str, Any]] = []
 
@@ -165,15 +167,33 @@ class PostgresServer:
         self._folder = folder
         self._programs = programs
         self._names: dict[str, str] = {}
+        self._engine = _engine(url)
 
     def empty_database(self, which: str = "first") -> str:
         """The URL of this run's own database, emptied: that takes a tenth of the time that a new one takes."""
         if which not in self._names:
             self._names[which] = f"secondread_test_{uuid4().hex}"
             self._run(self.url, f"CREATE DATABASE {self._names[which]}")
-        url = f"{self.url.rsplit('/', 1)[0]}/{self._names[which]}"
-        self._run(url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
-        return url
+        self._run(self._url_of(which), "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+        return self._url_of(which)
+
+    def database_with_tables(self) -> str:
+        """As `empty_database`, but as the migrations leave it: a copy of one in which they ran once, made in a fifth
+        of the time that their statements take.
+        """
+        if "tables" not in self._names:
+            settings = Settings(state_dir=Path("nowhere"), database_url=self.empty_database("tables"))
+            engine = db_file.reachable_engine(settings, b"")
+            with engine.begin() as connection:
+                db_file.make_tables(connection)
+            engine.dispose()
+        name = self._names.setdefault("first", f"secondread_test_{uuid4().hex}")
+        drop = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+        self._run(self.url, drop, f"CREATE DATABASE {name} TEMPLATE {self._names['tables']}")
+        return self._url_of("first")
+
+    def _url_of(self, which: str) -> str:
+        return f"{self.url.rsplit('/', 1)[0]}/{self._names[which]}"
 
     def stop(self) -> None:
         """Leaves nothing behind: the database goes, and the server too if it was started here."""
@@ -184,12 +204,16 @@ class PostgresServer:
             self._run(self.url, *(f"DROP DATABASE {name} WITH (FORCE)" for name in self._names.values()))
 
     def _run(self, url: str, *statements: str) -> None:
-        url = url.replace("postgresql://", "postgresql+pg8000://")
-        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        engine = self._engine if url == self.url else _engine(url)
         with engine.connect() as connection:
             for statement in statements:
                 connection.execute(text(statement))
-        engine.dispose()
+        if engine is not self._engine:
+            engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    return create_engine(url.replace("postgresql://", "postgresql+pg8000://"), isolation_level="AUTOCOMMIT")
 
 
 def find_postgres() -> PostgresServer | str:
@@ -211,7 +235,7 @@ def find_postgres() -> PostgresServer | str:
 
 def _start(programs: Path) -> PostgresServer:
     # Not pytest's temporary folder: the server's user could not walk into it.
-    folder = Path(tempfile.mkdtemp(prefix="secondread-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="secondread-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     with socket.socket() as probe:

@@ -28,7 +28,6 @@ import numpy as np
 from core.errors import AppError, UnreadableImage
 from core.imaging.decoded import Decoded, Limits
 from core.imaging.picture import decode_here, frames_here
-from core.settings import REPOSITORY
 from core.types import Modality, Window
 
 _LOG = logging.getLogger(__name__)
@@ -114,6 +113,8 @@ def ask_child(
 
     secret: goes by its environment, which nobody else on the machine can read, unlike its command line.
     """
+    from core.settings import REPOSITORY  # the child has no use for settings, and would wait longest for pydantic
+
     with _AT_ONCE, _opened(source) as stdin:
         child = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(request)],

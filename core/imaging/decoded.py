@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.settings import MIB, Settings
 from core.types import Modality, Window
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 BITS_GUESSED = (
     "The file does not say how many bits its grey values have; the least that hold its brightest value were assumed, "
@@ -31,6 +34,8 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
+        from core.settings import MIB  # the child, which is given its limits, would wait longest for pydantic
+
         return cls(
             pixels=settings.image_megapixels * 1_000_000,
             unpacked_bytes=settings.study_mib * MIB,

@@ -19,7 +19,6 @@ from PIL import Image as Raster
 from core.errors import UnreadableImage
 from core.imaging.decoded import BITS_GUESSED, Decoded, Limits
 from core.imaging.sniff import HEAD_BYTES, READ, kind_of
-from core.settings import Settings
 from core.types import Image, Modality
 
 GREY_MOST, COLOUR_MOST = 65535, 255
@@ -125,6 +124,8 @@ def bits_of_studies(files: Iterable[tuple[Path, str]]) -> dict[str, int]:
     cannot be read guesses nothing.
     """
     guesses: dict[str, list[int | None]] = {}
+    from core.settings import Settings  # the child, which never comes here, would wait longest for pydantic
+
     limits = Limits.of(Settings())
     for path, study in files:
         if study and path.is_file() and _may_guess(path):

@@ -217,3 +217,10 @@ def test_a_command_loads_the_file_of_no_other() -> None:
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert "core.commands.people" in loaded and "core.commands.read" not in loaded and "pandas" not in loaded
+
+
+def test_a_child_that_decodes_does_not_wait_for_settings() -> None:
+    check = "import sys, core.imaging.deidentify_process\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "core.imaging.decode_process" in loaded and not {"pydantic", "core.settings"} & set(loaded)
