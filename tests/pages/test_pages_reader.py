@@ -562,6 +562,31 @@ def test_files_that_say_nothing_of_their_patient_are_drawn_and_saved_once_somebo
     assert studies.load_study(opened_site.db, opened_site.one, row.id).breasts == ("L", "U")
 
 
+def test_of_several_new_studies_the_one_that_waits_for_a_choice_is_open(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    monkeypatch.setattr(viewer, "show", lambda *_, **__: None)
+    patients = {"a.dcm": "L", "b.dcm": None, "c.dcm": None}
+    intakes = tuple(
+        Intake(name, f"{number:064x}", picture(number, laterality=side, patient_hash=name[0] * 64), None)
+        for number, (name, side) in enumerate(patients.items())
+    )
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "x", "all.zip")])
+    monkeypatch.setattr(new_study, "read_upload", lambda *_, **__: intakes)
+    tab.open("reader/read")
+    assert [toggle.value for toggle in tab.app.toggle] == [False, True, False]
+    assert "Choose the side of b.dcm" in tab.text and "together" not in tab.text
+    tab.choose("Side", "L")
+    assert [toggle.value for toggle in tab.app.toggle] == [False, True, True]
+    tab.app.toggle[1].set_value(False)
+    tab.settled()
+    assert [toggle.value for toggle in tab.app.toggle] == [False, False, True]
+
+
 class FakeIntake:
     """Reads any file named *.png but "bad.png" as a picture whose kind nobody knows until somebody says."""
 
