@@ -350,6 +350,30 @@ def test_an_impression_that_was_not_saved_is_there_again_after_another_page_and_
     assert other.app.text_area[0].value == "" and other.app.slider[0].disabled
 
 
+def test_what_was_filled_in_here_while_another_tab_saved_is_said_not_to_be_saved(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = "saved in another tab or browser"
+    study = store(opened_site)
+    one = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    two = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    one.choose("Left breast: BI-RADS", "4C")
+    two.choose("Left breast: BI-RADS", "2").press("Save first impression")
+    assert elsewhere not in two.text
+    one.press("Save first impression")
+    assert elsewhere in one.text and [read.impressions["L"].birads for read in _reads(opened_site, study)] == ["2"]
+    assert elsewhere not in one.press("Show second read").text
+    assert elsewhere not in two.settled().text
+    two.press("Save final assessment")
+    assert elsewhere not in two.text
+    one.press("Save final assessment")
+    assert elsewhere in one.text and len(_reads(opened_site, study)) == 2
+
+
+def _reads(opened_site: PageSite, study: str) -> list[reads.Read]:
+    return reads.reads_of(opened_site.db, opened_site.one, study)
+
+
 def test_a_study_that_somebody_reads_is_locked_until_it_is_taken_over_and_then_it_is_theirs(
     opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
 ):
