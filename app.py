@@ -79,6 +79,9 @@ ROOMS: tuple[tuple[str, str, str, str], ...] = (
 """Page file, title, icon, and the action whose roles see it in the menu (none: everybody). A page asks again itself."""
 
 
+ARRIVAL = "arrival"
+"""The name that Streamlit reserves for the first page, and gives no address: that one is at the bare address."""
+
 MENUS = {"research": "Research", "admin": "Administration"}
 """Rooms whose pages lie in a menu of their own: all in one row, the last would fall off it."""
 
@@ -92,8 +95,11 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
         rooms = [entry, *(room for room in ROOMS if not room[3])]
     else:
         rooms = [room for room in ROOMS if not room[3] or room[0] == ACCOUNT or allowed(person, room[3])]
-    found: dict[str, list[StreamlitPage]] = {"": []}
-    for path, title, icon, _ in rooms:
+    path, title, icon, _ = rooms[0]
+    found = {"": [st.Page(path, title=title, icon=icon, url_path=ARRIVAL)]}
+    # Under its own name too, where a link leads that somebody sent who arrives elsewhere.
+    found[""].append(st.Page(path, title=title, icon=icon, url_path=Path(path).stem, visibility="hidden"))
+    for path, title, icon, _ in rooms[1:]:
         page = st.Page(path, title=title, icon=icon, url_path=Path(path).stem)
         found.setdefault(MENUS.get(Path(path).parent.name, ""), []).append(page)
     for path, title, icon, _ in ROOMS:

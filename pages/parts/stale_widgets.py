@@ -38,9 +38,14 @@ def install() -> None:
 
 
 def _forget_key(state: SessionState, key: str, widget_id: str) -> None:
-    """A key may have gone over to another widget; then only the way back from this one is forgotten."""
+    """A key may have gone over to another widget; then only the way back from this one is forgotten.
+
+    A value that was written under the key in a run that ended before it drew the widget goes too. It is older than
+    all that was filled in since, and would come back in its place.
+    """
     mapper = state._key_id_mapper
     if mapper.get_id_from_key(key) == widget_id:
         mapper.delete(key)
+        state._old_state.pop(key, None)
     else:
         mapper.id_key_mapping.pop(widget_id, None)

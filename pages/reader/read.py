@@ -38,6 +38,8 @@ from pages.reader.parts import (
 )
 from pages.reader.parts.readiness import show_readiness
 
+_OWN_READS = "own_reads_"
+
 
 def first_impression(person: SignedIn, study: StoredStudy) -> None:
     second_read.compute_ahead(database(), study)
@@ -57,6 +59,7 @@ def first_impression(person: SignedIn, study: StoredStudy) -> None:
             reads.record_first_read(
                 database(), person, study.row.id, given or {}, filled.comment, annotations=filled.annotations
             )
+            forget_own_reads(study.row.id)
             st.rerun()
     if filled.waits:
         st.caption(filled.waits)
@@ -116,6 +119,7 @@ def assessment(
                 database(), person, study.row.id, given or {}, filled.comment,
                 sentence=filled.sentence, density=filled.density, annotations=filled.annotations,
             )  # fmt: skip
+            forget_own_reads(study.row.id)
             st.rerun()
 
 
@@ -156,6 +160,25 @@ def conclude(
         with st.expander("Correct my final assessment", icon=":material/edit:"):
             st.caption("The earlier assessment stays on record; the report shows both.")
             assessment(person, study, own_final[-1], button="Save the correction")
+
+
+def say_what_was_saved_elsewhere(study_id: str, n_own: int) -> None:
+    """n_own: reads of the person's own. One more than when this tab drew its form, and not of its making: the form is
+    another one now, and what was filled in is not what was saved."""
+    key = f"{_OWN_READS}{study_id}"
+    before = st.session_state.get(key, n_own)
+    st.session_state[key] = n_own
+    if n_own > before:
+        st.warning(
+            "Your read of this study was saved in another tab or browser. It stands here as it was saved there; what "
+            "you filled in here meanwhile was not saved.",
+            icon=":material/tab:",
+        )
+
+
+def forget_own_reads(study_id: str) -> None:
+    """The next read is of this tab's making."""
+    st.session_state.pop(f"{_OWN_READS}{study_id}", None)
 
 
 def hung_prior(study: StoredStudy) -> StoredStudy | None:
@@ -276,6 +299,7 @@ def read_panel(
     if is_held_by_another(person, study):
         return [], None
     known = reads.reads_of(database(), person, study.row.id)
+    say_what_was_saved_elsewhere(study.row.id, sum(read.person_id == person.id for read in known))
     own_first = [read for read in known if read.person_id == person.id and read.kind == "first"]
     is_arbiter = row.is_double_read and not own_first and bool(known)  # who sees reads of a double reading without one
     is_visible = reads.ai_visible(database(), person, study.row.id)

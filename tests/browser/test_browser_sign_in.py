@@ -111,6 +111,9 @@ def test_a_link_opened_while_signed_out_is_where_one_is_after_signing_in(app: Ru
     page.click("form[action='/login'] button")
     page.wait_for_selector("text=Sign out")
     assert page.url.endswith("/models?kind=ultrasound")
+    page.goto(f"{app.url}/worklist")  # where this person arrives, sent by somebody who arrives elsewhere
+    page.get_by_role("button", name="New study").wait_for()
+    assert "Page not found" not in page.inner_text("body")
 
 
 def test_the_sign_in_form_works_with_the_keyboard_alone(app: RunningApp, page: Any) -> None:

@@ -350,6 +350,30 @@ def test_an_impression_that_was_not_saved_is_there_again_after_another_page_and_
     assert other.app.text_area[0].value == "" and other.app.slider[0].disabled
 
 
+def test_what_was_filled_in_here_while_another_tab_saved_is_said_not_to_be_saved(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = "saved in another tab or browser"
+    study = store(opened_site)
+    one = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    two = Tab(opened_site, opened_site.one, monkeypatch).open("reader/read", study)
+    one.choose("Left breast: BI-RADS", "4C")
+    two.choose("Left breast: BI-RADS", "2").press("Save first impression")
+    assert elsewhere not in two.text
+    one.press("Save first impression")
+    assert elsewhere in one.text and [read.impressions["L"].birads for read in _reads(opened_site, study)] == ["2"]
+    assert elsewhere not in one.press("Show second read").text
+    assert elsewhere not in two.settled().text
+    two.press("Save final assessment")
+    assert elsewhere not in two.text
+    one.press("Save final assessment")
+    assert elsewhere in one.text and len(_reads(opened_site, study)) == 2
+
+
+def _reads(opened_site: PageSite, study: str) -> list[reads.Read]:
+    return reads.reads_of(opened_site.db, opened_site.one, study)
+
+
 def test_a_study_that_somebody_reads_is_locked_until_it_is_taken_over_and_then_it_is_theirs(
     opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
 ):
@@ -560,6 +584,31 @@ def test_files_that_say_nothing_of_their_patient_are_drawn_and_saved_once_somebo
     tab.settled().press("Save the study")
     (row,) = studies.list_studies(opened_site.db, opened_site.one)
     assert studies.load_study(opened_site.db, opened_site.one, row.id).breasts == ("L", "U")
+
+
+def test_of_several_new_studies_the_one_that_waits_for_a_choice_is_open(
+    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from core.imaging.intake import Intake
+    from pages.parts import viewer
+    from pages.reader.parts import new_study
+
+    monkeypatch.setattr(viewer, "show", lambda *_, **__: None)
+    patients = {"a.dcm": "L", "b.dcm": None, "c.dcm": None}
+    intakes = tuple(
+        Intake(name, f"{number:064x}", picture(number, laterality=side, patient_hash=name[0] * 64), None)
+        for number, (name, side) in enumerate(patients.items())
+    )
+    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / "x", "all.zip")])
+    monkeypatch.setattr(new_study, "read_upload", lambda *_, **__: intakes)
+    tab.open("reader/read")
+    assert [toggle.value for toggle in tab.app.toggle] == [False, True, False]
+    assert "Choose the side of b.dcm" in tab.text and "together" not in tab.text
+    tab.choose("Side", "L")
+    assert [toggle.value for toggle in tab.app.toggle] == [False, True, True]
+    tab.app.toggle[1].set_value(False)
+    tab.settled()
+    assert [toggle.value for toggle in tab.app.toggle] == [False, False, True]
 
 
 class FakeIntake:

@@ -76,6 +76,28 @@ def test_what_was_filled_in_comes_back_with_the_study_after_another_was_open(
     assert next(one.value for one in tab.app.button_group if one.label == "Left breast: BI-RADS") == "4A"
 
 
+@pytest.mark.usefixtures("_installed")
+def test_a_click_in_the_middle_of_the_first_drawing_leaves_no_older_values_for_later(
+    opened_site: PageSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends between filling a form and drawing it writes values that no widget has yet."""
+    import streamlit as st
+
+    from pages.reader.parts import marking
+
+    study = store(opened_site, "Case", images=[picture(9010, laterality="L")])
+    tab = Tab(opened_site, opened_site.one, monkeypatch)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(marking, "findings_form", lambda _sheet: st.stop())
+        tab.open("reader/read", study)
+    tab.open("reader/read", study).choose("Left breast: BI-RADS", "4A")
+    tab.app.switch_page("pages/reader/worklist.py")
+    del tab.app.query_params["study"]
+    tab.settled()
+    tab.open("reader/read", study)
+    assert next(one.value for one in tab.app.button_group if one.label == "Left breast: BI-RADS") == "4A"
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the allocator is glibc's")
 def test_the_server_gives_memory_back_unless_somebody_decided_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[tuple[int, int]] = []

@@ -43,8 +43,8 @@ NOT_SAVABLE = "A finding cannot be saved as it is: it is said above why."
 """What the button of a form waits for."""
 
 
-_OF_STUDY = re.compile(r"(?:first|final|marking|refusals)_([0-9a-f]{32})")
-"""What a form, and what was refused in it, is called in the tab's state."""
+_OF_STUDY = re.compile(r"(?:first|final|marking|refusals|own_reads)_([0-9a-f]{32})")
+"""What a form, and what is remembered of it, is called in the tab's state."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ THUMBNAIL_SIDE_PX = 1024
 _DRAFTS = "new_study_drafts"
 _READ = "new_study_files_read"
 _ROUND = "studies_begun"
+_OPENED = "new_studies_opened"
 _CHOICES = {**SIDE_WORDS, SIDE_NOT_STATED: "Cannot be told"}
 
 
@@ -82,7 +83,10 @@ def begin_studies(person: SignedIn) -> list[str]:
         placeholder="For example: Teaching case 12",
         help="Choose a name that says nothing about the patient.",
     )
-    new = [_study(drafts, members, number, len(groups), base) for number, members in enumerate(groups.values())]
+    new: list[NewStudy] = []
+    for number, members in enumerate(groups.values()):
+        is_next = not any(picture.missing for study in new for picture in study.pictures)
+        new.append(_study(drafts, members, number, len(groups), base, is_next=is_next))
     missing = _missing_text(new)
     if missing:
         st.info(plain(missing), icon=":material/edit:")
@@ -171,9 +175,18 @@ def show_refusals(drafts: Sequence[Draft]) -> None:
     st.warning(f"{count} refused.{rest}\n\n{lines}", icon=":material/block:")
 
 
-def _study(drafts: list[Draft], members: Sequence[int], number: int, n_studies: int, base: str) -> NewStudy:
-    """One study: what has to be asked of it, then its pictures, which are drawn only once that is answered."""
+def _study(
+    drafts: list[Draft], members: Sequence[int], number: int, n_studies: int, base: str, *, is_next: bool
+) -> NewStudy:
+    """One study: what has to be asked of it, then its pictures, which are drawn only once that is answered.
+
+    is_next: nothing is missing in the studies before. Of several the next that waits for a choice opens by itself.
+    """
     is_one_of_several = n_studies > 1
+    opened: set[int] = st.session_state.setdefault(_OPENED, set())
+    if is_next and number not in opened and any(drafts[position].picture.missing for position in members):
+        opened.add(number)
+        st.session_state[f"new_open_{number}"] = True
     with st.container(border=is_one_of_several, key=f"new_study_{number}"):
         name = _heading(drafts, members, number, base) if is_one_of_several else base
         is_settled = _ask_whose([drafts[position] for position in members])
@@ -190,7 +203,7 @@ def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base:
     words = [
         "1 picture" if len(images) == 1 else f"{len(images)} pictures",
         f"taken {taken[0]}" if taken else "",
-        "together by their tags" if is_tagged else "together by folder and name",
+        ("together by their tags" if is_tagged else "together by folder and name") if len(images) > 1 else "",
     ]
     st.markdown(f"**Study {number + 1}** · {' · '.join(filter(None, words))}")
     st.caption(", ".join(plain(drafts[position].name) for position in members))
