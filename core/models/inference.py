@@ -48,6 +48,8 @@ class LoadedModel:
     n_bytes: of its weights, float32; twice where another engine has them, too.
     """
 
+    members: tuple[LoadedModel, ...] = ()
+
     def __init__(self, card: Card) -> None:
         self.graph = built_graph(card, compute_policy())
         self.n_bytes = 4 * self.graph.model.count_params()
@@ -127,9 +129,15 @@ class LoadedEnsemble:
 
     def read_prepared(self, batch: Sequence[Prepared]) -> list[Answer]:
         """As `LoadedModel.read_prepared`."""
-        by_member = [
-            member.read_prepared([one.of_member(number) for one in batch]) for number, member in enumerate(self.members)
-        ]
+        return self.combined(
+            [
+                member.read_prepared([one.of_member(number) for one in batch])
+                for number, member in enumerate(self.members)
+            ]
+        )
+
+    def combined(self, by_member: Sequence[Sequence[Answer]]) -> list[Answer]:
+        """What the ensemble says where its members, in their order, said this of the same images."""
         return [self._together(answers) for answers in zip(*by_member, strict=True)]
 
     def _together(self, answers: Sequence[Answer]) -> Answer:

@@ -128,6 +128,19 @@ class Desk:
             self._changed.notify()
             return Ticket(entry)
 
+    def held(self, card: Weighted, image: Prepared) -> Any | None:
+        """The answer that lies here, or None."""
+        with self._changed:
+            known = self._answers.get(_key(card, image))
+        return None if known is None else known.result()
+
+    def hold(self, card: Weighted, image: Prepared, answer: Any) -> None:
+        """Have an answer lie here that nobody asked for by itself."""
+        found: Future[Any] = Future()
+        found.set_result(answer)
+        with self._changed:
+            self._hold(_key(card, image), found)
+
     def place(self, ticket: Ticket) -> int:
         """How many go before this one: 0 for what is being computed, and for what is answered."""
         with self._changed:
@@ -221,9 +234,12 @@ class Desk:
     def _store(self, entry: _Waiting, answer: Any) -> None:
         with self._changed:
             entry.answer.set_result(answer)
-            self._answers[entry.key] = entry.answer
-            while len(self._answers) > self._answers_most:
-                self._answers.popitem(last=False)
+            self._hold(entry.key, entry.answer)
+
+    def _hold(self, key: str, answer: Future[Any]) -> None:
+        self._answers[key] = answer
+        while len(self._answers) > self._answers_most:
+            self._answers.popitem(last=False)
 
 
 def _order(entry: _Waiting) -> tuple[int, int]:

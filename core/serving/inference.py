@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared, prepared_for_outline
 from core.serving.desk import Desk, Standing, Ticket, Urgency
 from core.types import Explanation, Image, Prediction
+
+if TYPE_CHECKING:
+    from core.models.inference import Answer, LoadedEnsemble, LoadedModel
 
 PLACE_SECONDS = 0.5
 """How often whoever waits is told their place, and can leave."""
@@ -116,12 +119,32 @@ class Inside(AtDesk):
         return waited(self.desk, self.desk.ask(card, image, urgency), on_wait)
 
 
-def compute(card: Weighted, batch: Sequence[Prepared]) -> Sequence[Any]:
-    """What a desk answers: of a model the predictions and explanations, of an outline network its cells."""
+def compute(card: Weighted, batch: Sequence[Prepared], desk: Desk) -> Sequence[Any]:
+    """What a desk answers: of a model the predictions and explanations, of an outline network its cells.
+
+    What an ensemble's members said of an image is taken from the desk or left there: they are asked by themselves, too.
+    """
     if isinstance(card, OutlineCard):
         return load_outline(card).cells(batch)
     assert isinstance(card, Card)
-    return load_model(card).read_prepared(batch)
+    model = load_model(card)
+    if not model.members:
+        return model.read_prepared(batch)
+    return cast("LoadedEnsemble", model).combined(
+        [_of_member(member, [one.of_member(n) for one in batch], desk) for n, member in enumerate(model.members)]
+    )
+
+
+def _of_member(member: LoadedModel, batch: Sequence[Prepared], desk: Desk) -> list[Answer]:
+    found: list[Answer | None] = [desk.held(member.card, one) for one in batch]
+    missing = [one for one, known in zip(batch, found, strict=True) if known is None]
+    computed = iter(member.read_prepared(missing) if missing else ())
+    answers = []
+    for one, known in zip(batch, found, strict=True):
+        answers.append(known if known is not None else next(computed))
+        if known is None:
+            desk.hold(member.card, one, answers[-1])
+    return answers
 
 
 def waited(desk: Desk, ticket: Ticket, on_wait: OnWait) -> Any:
@@ -187,7 +210,7 @@ class Computing:
         yield from self._afterwards()
 
     def _answer(self, card: Weighted, batch: Sequence[Prepared]) -> Sequence[Any]:
-        answers = compute(card, batch)
+        answers = compute(card, batch, self.desk)
         self._start_others()
         return answers
 

@@ -153,6 +153,8 @@ class Reader:
 class SlowModel:
     """A model that takes its time and says the same of every image, in place of a network."""
 
+    members = ()
+
     def __init__(self, card: Card) -> None:
         self.card = card
 

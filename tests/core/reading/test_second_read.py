@@ -27,7 +27,7 @@ from core.records.reads import reads, studies
 from core.records.reads.studies import StoredStudy
 from core.records.releases import decisions
 from core.serving import inference
-from core.serving.desk import Standing
+from core.serving.desk import Desk, Standing
 from core.types import Explanation, Image, Modality, Prediction
 
 BROKEN = "ultrasound-fusion"
@@ -177,7 +177,7 @@ def test_what_is_computed_ahead_is_sealed_until_the_reader_asks_and_then_there_a
 ) -> None:
     computed: list[str] = []
 
-    def compute(card: Card, batch: Sequence[Prepared]) -> list[tuple[Prediction, Explanation]]:
+    def compute(card: Card, batch: Sequence[Prepared], _: Desk) -> list[tuple[Prediction, Explanation]]:
         for one in batch:
             computed.append(f"{card.model_id} {one.image_sha256[:8]}")
         said = answer(picture(1), model_id=card.model_id, weights=card.weights_sha256)

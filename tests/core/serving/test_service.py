@@ -16,12 +16,13 @@ from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, answer_challenge, deliver_challenge
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from core.errors import InvalidInput, ModelUnavailable
-from core.models.cards import read_card
+from core.models.cards import members_of, read_card
 from core.models.loaded import MODELS, load_model
 from core.serving import client
 from core.serving.address import reachable, serving_dir
@@ -88,6 +89,36 @@ def test_a_service_killed_in_the_middle_of_a_read_is_asked_again_once_and_answer
     assert where.maps.keys() == own_where.maps.keys()
     for name, heat in where.maps.items():
         assert np.allclose(heat, own_where.maps[name], atol=1e-5)
+
+
+def test_what_a_member_says_is_computed_once_for_itself_and_for_its_ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.models.inference import LoadedModel
+    from core.models.prepared import prepared
+    from core.serving.inference import Computing, waited
+
+    ensemble = read_card(REPOSITORY / "weights" / "ultrasound-ensemble-two-collections")
+    member, other = members_of(ensemble)
+    own = load_model(ensemble).read(IMAGE)[0]
+    computed: list[str] = []
+    read_prepared = LoadedModel.read_prepared
+
+    def noted(model: LoadedModel, batch: Any) -> Any:
+        computed.extend([model.card.model_id] * len(batch))
+        return read_prepared(model, batch)
+
+    monkeypatch.setattr(LoadedModel, "read_prepared", noted)
+    computing = Computing()
+    computing.start()
+    try:
+        said = {}
+        for card in (member, ensemble, other):
+            ticket = computing.desk.ask(card, prepared(card, IMAGE))
+            said[card.model_id] = waited(computing.desk, ticket, lambda place: None)[0]
+    finally:
+        computing.end()
+    assert computed == [member.model_id, other.model_id]
+    assert said[ensemble.model_id].probabilities == pytest.approx(own.probabilities, abs=1e-6)
+    assert said[other.model_id].weights_sha256 == other.weights_sha256
 
 
 def test_many_at_once_answer_as_one_by_one_and_refusals_arrive_with_their_sentence(
@@ -204,7 +235,7 @@ tf.config.set_logical_device_configuration(
 )
 import numpy as np
 
-from core.models.cards import read_card
+from core.models.cards import members_of, read_card
 from core.models.device import DEVICE
 from core.models.loaded import MODELS, load_model
 from core.models.prepared import prepared
@@ -217,12 +248,12 @@ pixels = np.random.default_rng(7).random((300, 400)).astype(np.float32)
 images = [Image(np.roll(pixels, 20 * n, axis=1), f"{n:064x}", Modality.ULTRASOUND) for n in range(12)]
 computed, both, compute = [], threading.Barrier(2), inference.compute
 
-def noted(card, batch):
+def noted(card, batch, desk):
     if DEVICE.get() not in computed:
         computed.append(DEVICE.get())
         if len(computed) > 1 or batch[0].image_sha256 != images[0].sha256:
             both.wait(60)  # neither takes everything before the other has begun
-    return compute(card, batch)
+    return compute(card, batch, desk)
 
 inference.compute = noted
 computing = inference.Computing()
