@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image as Raster
-from scipy import ndimage
+from PIL import ImageDraw
+from scipy.spatial import ConvexHull, QhullError
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.free_response import RATES, FreeResponse, froc, jafroc
@@ -35,7 +36,7 @@ from train.publishing.results import as_text, table
 
 log = logging.getLogger(__name__)
 
-CENTRE, RANDOM = "from the centre outwards", "random places"
+CENTRE, RANDOM = "the middle outwards", "places at random"
 REPEATS = 20
 CANDIDATES_MOST = 8
 LEAST_LESIONS = 10
@@ -125,18 +126,19 @@ def lesions_of(row: Mapping[str, str], root: Path, shape: tuple[int, ...]) -> li
     """The lesions of a row of a manifest, drawn as outlines or circles; [] of a normal picture, None where nobody
     drew them or not all of them.
 
-    Files of outlines (`mask`) are relative to root, each connected part is a lesion. Circles as in `_CIRCLES`, class,
-    severity, column, row, radius in a picture of 1,024 pixels a side.
+    Files of outlines (`mask`) are relative to root, one a lesion. Circles as in `_CIRCLES`: class, severity, column,
+    row, radius in a picture of 1,024 pixels a side.
     """
     if row.get("mask"):
         found = []
         for name in row["mask"].split("|"):
             with Raster.open(root / name) as raster:
-                scaled = raster.convert("L").resize((shape[1], shape[0]), Raster.Resampling.NEAREST)
-            parts, count = ndimage.label(np.asarray(scaled) > 127, structure=np.ones((3, 3)))
-            is_malignant = row["label"] == "malignant"
-            found += [lesion_in(parts == part, is_malignant=is_malignant) for part in range(1, count + 1)]
-        return found or None
+                outline = filled(np.asarray(raster.convert("L")) > 127)
+            scaled = Raster.fromarray(outline).resize((shape[1], shape[0]), Raster.Resampling.NEAREST)
+            if not np.asarray(scaled).any():
+                return None
+            found.append(lesion_in(np.asarray(scaled), is_malignant=row["label"] == "malignant"))
+        return found
     if not row.get(_CIRCLES):
         return [] if row["label"] in _NORMAL else None
     circles = [one.split(":") for one in row[_CIRCLES].split("|")]
@@ -154,6 +156,23 @@ def lesions_of(row: Mapping[str, str], root: Path, shape: tuple[int, ...]) -> li
     return found
 
 
+def filled(drawn: np.ndarray) -> np.ndarray:
+    """bool (H, W): what a drawn outline encloses. An area stays as it is; a line, which may have gaps (mini-DDSM draws
+    such), is one where less than half of its convex hull is drawn, and the hull counts."""
+    rows, columns = np.nonzero(drawn)
+    if len(rows) < 3 or not np.ptp(rows) or not np.ptp(columns):
+        return drawn
+    corners = np.column_stack([columns, rows])
+    try:
+        hull = corners[ConvexHull(corners).vertices]
+    except QhullError:  # all on one slanted line
+        return drawn
+    whole = Raster.new("1", (drawn.shape[1], drawn.shape[0]))
+    ImageDraw.Draw(whole).polygon([tuple(corner) for corner in hull.tolist()], fill=1, outline=1)
+    enclosed = np.asarray(whole)
+    return drawn if drawn.sum() >= enclosed.sum() / 2 else enclosed
+
+
 def hit_lesion(row: float, column: float, lesions: Sequence[Lesion], rule: str) -> int:
     """The number of the lesion that a mark there hits by one of `RULES`, of several the one with the nearer centre; -1
     where it hits none."""
@@ -167,12 +186,14 @@ def hit_lesion(row: float, column: float, lesions: Sequence[Lesion], rule: str) 
 
 
 def _marks_on(image: Image, cards: Sequence[Card], rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    region = breast_of(image)
     for card in cards:
         prediction, explanation = read_image(card, image)
         for peak in peaks_of(heat_map(explanation, "fused", explanation.positive_index), _LEVEL, CANDIDATES_MOST):
-            rating = prediction.malignant * peak.strength
-            yield {"scorer": card.model_id, "row": peak.row, "column": peak.column, "rating": rating}
-    region = breast_of(image)
+            # Letters and the film's edges draw attention; nobody would be shown a place in the air.
+            if region[int(peak.row), int(peak.column)]:
+                rating = prediction.malignant * peak.strength
+                yield {"scorer": card.model_id, "row": peak.row, "column": peak.column, "rating": rating}
     for place, (row, column) in enumerate(central_places(region)[:CANDIDATES_MOST]):
         yield {"scorer": CENTRE, "row": row, "column": column, "rating": -float(place)}
     rows, columns = np.nonzero(region)
@@ -233,7 +254,7 @@ def responses(
 
 def candidates_page(measured: Measured) -> list[str]:
     """The measured part of docs/findings.md, lines of Markdown."""
-    lines: list[str] = []
+    lines = [f"Left out: {measured.left_out} pictures with a lesion of which nobody drew the place.", ""]
     for source in sorted(measured.images["source"].unique()):
         images = measured.images[measured.images["source"] == source]
         lesions = measured.lesions[measured.lesions["image"].isin(images.index)]

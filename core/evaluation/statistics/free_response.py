@@ -41,10 +41,9 @@ class FreeResponse:
 
 @dataclass(frozen=True, slots=True)
 class Froc:
-    """Sensitivities per lesion at `rates` false marks an image: values (rates,), and of each draw of patients (rates,
-    draws), NaN where a draw has no lesion."""
+    """Sensitivities per lesion at some rates of false marks an image: values (rates,), and of each draw of patients
+    (rates, draws), NaN where a draw has no lesion."""
 
-    rates: tuple[float, ...]
     values: np.ndarray
     samples: np.ndarray
     n_lesions: int
@@ -81,7 +80,7 @@ def froc(marks: Sequence[FreeResponse], bootstrap: Bootstrap, rates: Sequence[fl
     whole = np.ones((bootstrap.n, 1), np.float32)
     values = np.mean([_sensitivities(one, whole, rates)[:, 0] for one in marks], axis=0)
     drawn = [np.mean([_sensitivities(one, block, rates) for one in marks], axis=0) for block in bootstrap.blocks()]
-    return Froc(tuple(rates), values, np.concatenate(drawn, axis=1), len(marks[0].hits))
+    return Froc(values, np.concatenate(drawn, axis=1), len(marks[0].hits))
 
 
 def _sensitivities(marks: FreeResponse, weights: np.ndarray, rates: Sequence[float]) -> np.ndarray:

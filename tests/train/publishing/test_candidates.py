@@ -58,8 +58,9 @@ def manifest_of(folder: Path, n: int = 24) -> Path:
 
 
 def bright_spot_reader(card: object, image: Image) -> tuple[Prediction, Explanation]:
-    """A model that looks at what is brightest, and calls it malignant where it is very bright."""
+    """A model that looks at what is brightest, and at a place in the air; it calls what is very bright malignant."""
     heat = np.where(image.pixels >= image.pixels.max(), image.pixels, 0)[None].astype(np.float32)
+    heat[0, 2, 120] = 0.9 * image.pixels.max()
     prediction = Prediction(
         "m", "e" * 64, image.sha256, ("n", "m"), (0.5, 0.5), float(image.pixels.max()), (), 0.5, 0, ""
     )
@@ -76,6 +77,7 @@ def test_a_model_that_finds_every_lesion_is_told_from_places_without_a_model(
     measured = measure_marks(read_manifest(manifest_of(tmp_path)), cards)
     assert (len(measured.images), len(measured.lesions), measured.left_out) == (24, 12, 1)
     assert measured.images["is_normal"].sum() == 12 and measured.lesions["is_malignant"].all()
+    assert (measured.marks[measured.marks["scorer"] == "model"]["column"] < 100).all()
     found, bootstrap, normal = responses(measured, "made", "inside")
     assert set(found) == {"model", CENTRE, RANDOM} and len(found[RANDOM]) == candidates.REPEATS
     assert np.allclose(found["model"][0].hits, 1.0) and bootstrap.n == len(normal) == 24
@@ -104,13 +106,21 @@ def test_a_model_has_seen_the_collections_that_its_card_names_and_maybe_all_wher
     assert has_seen(made_card(tmp_path, data={"name": name}), "mini-MIAS") == is_seen
 
 
-def test_each_part_of_an_outline_is_a_lesion_and_one_that_is_not_drawn_leaves_the_picture_out(tmp_path: Path) -> None:
-    mask = np.zeros((40, 40), np.uint8)
-    mask[2:8, 2:8] = mask[20:30, 20:30] = 255
-    Raster.fromarray(mask).save(tmp_path / "mask.png")
-    found = lesions_of({"label": "benign", "mask": "mask.png"}, tmp_path, (80, 80))
-    assert found is not None and [one.centre for one in found] == [(9.5, 9.5), (49.5, 49.5)]
-    assert not found[0].is_malignant
+def test_an_outline_is_what_it_encloses_and_a_lesion_that_is_not_drawn_leaves_the_picture_out(tmp_path: Path) -> None:
+    """mini-DDSM draws a thin line with gaps, CBIS-DDSM an area."""
+    rows, columns = np.ogrid[:80, :80]
+    disc = (rows - 40) ** 2 + (columns - 30) ** 2 <= 400
+    line = disc & ((rows - 40) ** 2 + (columns - 30) ** 2 > 350) & ((rows + columns) % 7 < 4)
+    for name, drawn in (("area", disc), ("line", line)):
+        Raster.fromarray(drawn.astype(np.uint8) * 255).save(tmp_path / f"{name}.png")
+    found = lesions_of({"label": "benign", "mask": "area.png|line.png"}, tmp_path, (160, 160))
+    assert found is not None and len(found) == 2 and not found[0].is_malignant
+    for one in found:
+        assert one.centre == pytest.approx((80.5, 60.5), abs=1) and one.outline.sum() == pytest.approx(
+            4 * disc.sum(), rel=0.05
+        )
+    Raster.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "empty.png")
+    assert lesions_of({"label": "benign", "mask": "empty.png"}, tmp_path, (64, 64)) is None
     circles = {"label": "benign", candidates._CIRCLES: "CALC:B:287:414:7|CALC:B:531:::"}
     assert lesions_of(circles, tmp_path, (64, 64)) is None
     assert lesions_of({"label": "malignant"}, tmp_path, (64, 64)) is None
