@@ -17,12 +17,13 @@ from core.version import software
 COMMANDS = {
     "import": "import_", "link": "link", "look": "look", "split": "split", "audit": "audit", "fit": "fit",
     "search": "search", "ensemble": "ensemble", "evaluate": "evaluate", "all": "all", "results": "results",
-    "cases": "cases", "descriptors": "descriptors", "outlines": "outlines", "distance": "distance", "amend": "amend",
-    "distil": "distil", "worker": "worker", "bench": "bench",
+    "cases": "cases", "descriptors": "descriptors", "outlines": "outlines", "candidates": "candidates",
+    "mammograms": "mammograms", "distance": "distance", "amend": "amend", "distil": "distil",
+    "worker": "worker", "bench": "bench",
 }  # fmt: skip
 """Command -> its file in `train.commands`, loaded when it is asked for, or its help is."""
 WITHOUT_TENSORFLOW = frozenset(
-    {"import", "link", "look", "split", "audit", "results", "cases", "descriptors", "outlines", "worker"}
+    {"import", "link", "look", "split", "audit", "results", "cases", "descriptors", "outlines", "mammograms", "worker"}
 )
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 

@@ -81,23 +81,28 @@ class Proposal:
             raise InvalidInput("A proposal is a point or an outline that is accepted, edited, rejected or open.")
 
 
-def peaks_of(heat: np.ndarray, level: float) -> tuple[Peak, ...]:
-    """The local maxima of a map (H, W) in [0, 1] that reach the level, the strongest first, at most `PEAKS_MOST`.
+def peaks_of(heat: np.ndarray, level: float, most: int = PEAKS_MOST) -> tuple[Peak, ...]:
+    """The local maxima of a map (H, W) in [0, 1] that reach the level, the strongest first, at most `most`.
 
-    Two peaks lie at least an eighth of the longer side apart; of a plateau the middle counts.
+    Two peaks lie at least `peak_distance` apart; of a plateau the middle counts.
     """
     if not heat.size or float(heat.max()) <= 0:
         return ()
     from scipy import ndimage
 
-    reach = max(3, max(heat.shape) // 8)
+    reach = peak_distance(heat.shape)
     is_top = (heat == ndimage.maximum_filter(heat, size=2 * reach + 1)) & (heat >= level)
     labels, count = ndimage.label(is_top, structure=np.ones((3, 3)))
     found = []
     for row, column in ndimage.center_of_mass(is_top, labels, range(1, count + 1)):
         found.append(Peak(float(column) + 0.5, float(row) + 0.5, float(heat[int(row), int(column)])))
     found.sort(key=lambda one: -one.strength)
-    return tuple(found[:PEAKS_MOST])
+    return tuple(found[:most])
+
+
+def peak_distance(shape: tuple[int, ...]) -> int:
+    """How far peaks of a map (H, W) lie apart at least: an eighth of the longer side, in pixels."""
+    return max(3, max(shape) // 8)
 
 
 def hits(cases: Sequence[tuple[np.ndarray, np.ndarray]], level: float) -> tuple[int, int]:

@@ -121,8 +121,12 @@ def heat_map(explanation: Explanation, branch: str, class_index: int) -> np.ndar
     return scaled
 
 
-def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int, int, int]:
-    """aspect: distance between rows by distance between columns; the search is on square pixels."""
+def bright_region(pixels: np.ndarray, aspect: float) -> np.ndarray | None:
+    """Where the breast lies in a grey mammogram (H, W): bool, at most `_SEARCH_SIDE` rows and columns, square pixels.
+
+    With what the picture shows of the chest wall's muscle; without letters and film edges. None where nothing is
+    brighter than air. aspect: distance between rows by distance between columns.
+    """
     from scipy import ndimage
 
     height, width = pixels.shape
@@ -139,12 +143,19 @@ def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int,
     opened = ndimage.binary_opening(mask, structure=np.ones((3, 3), bool), iterations=radius)
     labels, count = ndimage.label(opened)
     if count == 0:
-        return 0, height, 0, width
+        return None
     sizes = ndimage.sum_labels(opened, labels, np.arange(1, count + 1))
-    region = labels == 1 + int(np.argmax(sizes))
+    return np.asarray(labels == 1 + int(np.argmax(sizes)))
+
+
+def _largest_bright_region(pixels: np.ndarray, aspect: float) -> tuple[int, int, int, int]:
+    height, width = pixels.shape
+    region = bright_region(pixels, aspect)
+    if region is None:
+        return 0, height, 0, width
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    margin = max(1, round(0.02 * max(small.shape)))
-    scale_rows, scale_columns = height / small.shape[0], width / small.shape[1]
+    margin = max(1, round(0.02 * max(region.shape)))
+    scale_rows, scale_columns = height / region.shape[0], width / region.shape[1]
     row0 = max(0, int((rows[0] - margin) * scale_rows))
     row1 = min(height, int(np.ceil((rows[-1] + 1 + margin) * scale_rows)))
     column0 = max(0, int((columns[0] - margin) * scale_columns))

@@ -1,0 +1,61 @@
+"""`python -m train candidates`: what the places are worth where mammography models look, into docs/findings.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.errors import InvalidInput
+from core.files import write_whole
+from core.settings import REPOSITORY
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    """Register the sub-command and its options."""
+    parser = subparsers.add_parser(
+        "candidates", help="measure where mammography models look against drawn lesions and write docs/findings.md"
+    )
+    parser.add_argument(
+        "--data", required=True, action="append", type=Path, metavar="MANIFEST",
+        help="CSV with file,label,source and mask, or MIAS's circles; several times for several collections",
+    )  # fmt: skip
+    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
+    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
+    parser.add_argument("--model", action="append", default=[], metavar="MODEL_ID", help="only these models")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    parser.add_argument("--csv", type=Path, metavar="CSV", help="write every candidate and what it hit there")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and replace the measured part of the page."""
+    from core.models.cards import shipped_cards
+    from core.types import Modality
+    from train.datasets.manifest import joined, read_manifest
+    from train.publishing.candidates import candidates_page, measure_marks
+    from train.publishing.descriptors import replaced
+
+    cards = [
+        card
+        for card in shipped_cards(args.weights)
+        if card.modality is Modality.MAMMOGRAPHY
+        and card.has_weights
+        and (not args.model or card.model_id in args.model)
+    ]
+    if not cards:
+        raise InvalidInput("None of these models reads mammograms and has its weights here.")
+    if not args.out.is_file():
+        raise InvalidInput(f"There is no page at {args.out}. Give one that has the place for candidates with --out.")
+    page = args.out.read_text(encoding="utf-8")
+    replaced(page, "candidates", [])  # refuses a page without the place before anything is measured
+    manifest = joined([read_manifest(path, root=args.root, where=args.where) for path in args.data])
+    measured = measure_marks(manifest, cards)
+    if args.csv is not None:
+        write_whole(
+            args.csv, measured.marks.merge(measured.images, left_on="image", right_index=True).to_csv(index=False)
+        )
+    write_whole(args.out, replaced(page, "candidates", candidates_page(measured)))
+    sys.stdout.write(f"written: {args.out}\n")
+    return 0
