@@ -47,8 +47,11 @@ def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure() -> None:
     """Temporary folders lie in memory where there is room: on a disk the tests would spend their time waiting until
-    each commit is on it.
+    each commit is on it. And bytecode is written also where the machine is set to write none: every process that a test
+    starts would compile the product anew.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     memory, least = Path("/dev/shm"), 8 << 30
     if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= least:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
