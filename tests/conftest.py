@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2 import PasswordHasher
 from real_data import forbidden_skips, real_folder, why_skipped
 from record_site import PostgresServer, find_postgres, tables_made_once
 
 from core.records.database.db import Database, open_database
+from core.records.people import passwords
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,7 +123,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture
-def opened_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageSite]:
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hashes of passwords that take a moment, where how long guessing takes is not what is tested."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    passwords.nobodys_hash.cache_clear()
+    yield
+    passwords.nobodys_hash.cache_clear()
+
+
+@pytest.fixture
+def db(settings: Settings, quick_hashes: None) -> Iterator[Database]:
+    """The new database of a file's own `settings`, for tests of accounts."""
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def opened_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[PageSite]:
     """A site with two radiologists and models without a network, for tests of pages."""
     from page_site import open_page_site  # here, because it imports all of Streamlit
 
