@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from argon2 import PasswordHasher
 from real_data import forbidden_skips, real_folder, why_skipped
 from record_site import PostgresServer, find_postgres, tables_made_once
 
 from core.records.database.db import Database, open_database
+from core.records.people import passwords
 from core.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,8 +49,11 @@ def test_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_configure() -> None:
     """Temporary folders lie in memory where there is room: on a disk the tests would spend their time waiting until
-    each commit is on it.
+    each commit is on it. And bytecode is written also where the machine is set to write none: every process that a test
+    starts would compile the product anew.
     """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     memory, least = Path("/dev/shm"), 8 << 30
     if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= least:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
@@ -118,7 +123,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture
-def opened_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PageSite]:
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hashes of passwords that take a moment, where how long guessing takes is not what is tested."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+    passwords.nobodys_hash.cache_clear()
+    yield
+    passwords.nobodys_hash.cache_clear()
+
+
+@pytest.fixture
+def db(settings: Settings, quick_hashes: None) -> Iterator[Database]:
+    """The new database of a file's own `settings`, for tests of accounts."""
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def opened_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[PageSite]:
     """A site with two radiologists and models without a network, for tests of pages."""
     from page_site import open_page_site  # here, because it imports all of Streamlit
 

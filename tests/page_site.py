@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from argon2 import PasswordHasher
 from record_site import Somebody, signed_in
 
 from core.models.cards import Card
 from core.records.database.db import Database, open_database
-from core.records.people import accounts, passwords, sessions
+from core.records.people import accounts, sessions
 from core.records.reads import reads, studies
 from core.records.reads.reads import Impression
 from core.serving import inference
@@ -56,8 +55,6 @@ def open_page_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     weights.mkdir()
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("SECONDREAD_WEIGHTS_DIR", str(weights))
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
     st.cache_resource.clear()
     st.cache_data.clear()
     db = open_database(Settings.from_environment())

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 from pypdf import PdfReader
-from running_app import RunningApp, chromium, running_app, set_up
+from running_app import RunningApp
 from sklearn.metrics import roc_auc_score
 
 pytestmark = pytest.mark.browser
@@ -30,21 +29,6 @@ BAD_TABLES = {
     "case,patient,label,=cmd()\n1,1,0,.1\n2,2,1,.9\n": "spreadsheet's formula",
     "case,patient,label,a\n" + "1,1,0,.1\n" * 1_000_000: "more than 100,000 rows",
 }
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running_app(tmp_path_factory.mktemp("site") / "state") as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def page(site: RunningApp) -> Iterator[Page]:
-    with chromium() as browser:
-        tab = browser.new_page(viewport={"width": 1440, "height": 900}, accept_downloads=True)
-        tab.set_default_timeout(PATIENCE_MS)
-        set_up(tab, site, name="Ada", password="a long enough password for tests")
-        yield tab
 
 
 @pytest.fixture(scope="module")

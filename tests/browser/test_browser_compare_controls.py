@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from comparison_by_address import MODES, TABS, Comparisons
 from playwright.sync_api import Locator, Page
-from running_app import RunningApp, chromium, running_app, set_up
+from running_app import RunningApp
 
 pytestmark = pytest.mark.browser
 
@@ -63,21 +63,6 @@ SHOWN = r"""() => {
     by: field('by'), of: field('of'), first: field('first'), second: field('second'),
   };
 }"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running_app(tmp_path_factory.mktemp("site") / "state") as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def page(site: RunningApp) -> Iterator[Page]:
-    with chromium() as browser:
-        tab = browser.new_page(viewport={"width": 1440, "height": 900})
-        tab.set_default_timeout(PATIENCE_S * 1000)
-        set_up(tab, site, name="Ada", password="a long enough password for tests")
-        yield tab
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,12 @@ from accessibility import unseen_focus, violations
 from made_images import dicom
 from PIL import Image as Raster
 from playwright.sync_api import Page, expect
-from running_app import RunningApp, chromium, running_app, set_up
+from running_app import RunningApp
 
 pytestmark = pytest.mark.browser
 
 N_PATIENTS = 10
 VIEWS = {"L_CC": ("L", "CC", "A\\R"), "R_CC": ("R", "CC", "P\\L")}
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with running_app(tmp_path_factory.mktemp("site") / "state") as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def page(site: RunningApp) -> Iterator[Page]:
-    with chromium() as browser:
-        tab = browser.new_page(viewport={"width": 1440, "height": 900})
-        tab.set_default_timeout(120_000)
-        set_up(tab, site, name="Dr Reader", password="a long enough password for tests")
-        yield tab
 
 
 def settled(page: Page) -> None:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
 from page_site import app_test
 from record_site import at_terminal
 from running_app import REPOSITORY, RunningApp, running_app
 
 from core import version
 from core.records.database.db import Database, open_database
-from core.records.people import accounts, invitations, passwords, sessions, totp
+from core.records.people import accounts, invitations, sessions, totp
 from core.records.people.permissions import Person
 from core.settings import Settings
 
@@ -25,15 +24,13 @@ PASSWORD = "correct horse battery"
 
 
 @pytest.fixture
-def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_hashes: None) -> Iterator[Database]:
     """A database that the pages find by themselves."""
     import streamlit as st
 
     for name in [name for name in os.environ if name.startswith("SECONDREAD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
     st.cache_resource.clear()
     database = open_database(Settings.from_environment())
     yield database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -63,6 +64,23 @@ class Moment(TypeDecorator[datetime]):
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def _leased(*, is_due_again: bool = False) -> list[Column[Any]]:
+    """Of a row of a queue (`core.records.queue`): who works at it, until when, and whether somebody asked to stop.
+
+    attempts: how often it was begun. is_due_again: also how often another side did not take it, and when it is tried
+    again.
+    """
+    tries: list[Column[Any]] = [Column("tries", Integer, nullable=False), Column("due_at", Moment)]
+    return [
+        Column("attempts", Integer, nullable=False),
+        *(tries if is_due_again else []),
+        Column("worker", String(120)),
+        Column("machine", String(80)),
+        Column("lease_until", Moment),
+        Column("cancel_asked_at", Moment),
+    ]
 
 
 CLOCK_STEP = timedelta(minutes=5)
@@ -388,11 +406,7 @@ job = Table(
     Column("request", JSON, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(),
     Column("memory_mib", Integer),
     Column("device", String(200)),
     Column("progress", JSON),
@@ -437,11 +451,7 @@ data_import = Table(
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
     Column("done", Float, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(),
     Column("result", JSON),
     Column("created_by", ForeignKey("person.id"), nullable=False),
     Column("created_at", Moment, nullable=False),
@@ -583,11 +593,7 @@ back_read_study = Table(
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(),
     Column("result", JSON),
     Column("ended_at", Moment),
     UniqueConstraint("back_read_id", "study_id"),
@@ -609,13 +615,7 @@ arrival = Table(
     Column("priors_due_at", Moment, index=True),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("due_at", Moment),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(is_due_again=True),
     Column("result", JSON),
     Column("created_by", ForeignKey("person.id"), nullable=False),
     Column("created_at", Moment, nullable=False),
@@ -642,13 +642,7 @@ outbox = Table(
     Column("commitment_asked_at", Moment),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("due_at", Moment),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(is_due_again=True),
     Column("result", JSON),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),
@@ -695,13 +689,7 @@ language_answer = Table(
     Column("looked_by", ForeignKey("person.id")),
     Column("state", String(16), nullable=False, index=True),
     Column("message", Text, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("tries", Integer, nullable=False),
-    Column("due_at", Moment),
-    Column("worker", String(120)),
-    Column("machine", String(80)),
-    Column("lease_until", Moment),
-    Column("cancel_asked_at", Moment),
+    *_leased(is_due_again=True),
     Column("result", JSON),
     Column("created_at", Moment, nullable=False),
     Column("ended_at", Moment),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 
 from core.__main__ import main
 from core.records.audit import trail
-from core.records.database.db import Database, open_database
-from core.records.people import accounts, invitations, passwords, sessions
+from core.records.database.db import Database
+from core.records.people import accounts, invitations, sessions
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, TERMINAL, AccountRefused
 from core.records.people.permissions import LocalTerminal, Person
 from core.settings import Settings
@@ -23,15 +21,6 @@ PASSWORD = "correct horse battery"
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
     return Settings(state_dir=tmp_path / "state")
-
-
-@pytest.fixture
-def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    database = open_database(settings)
-    yield database
-    database.close()
 
 
 @pytest.fixture

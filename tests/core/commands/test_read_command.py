@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from made_cards import made_card
 from made_images import dicom, encoded, stored_mammogram, ultrasound
 from PIL import Image as Raster
 
+from core.__main__ import main
 from core.commands import read
 from core.imaging import intake
 from core.imaging.intake import Intake
@@ -27,11 +27,10 @@ from core.types import Image, Modality
 ROOT = REPOSITORY
 
 
-def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "core", "read", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=180,
@@ -133,15 +132,15 @@ def test_all_refused_is_2_and_no_tensorflow_is_needed_for_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "arguments", [["--no-such-option"], ["nowhere.dcm"], [".", "--model", "nobody"], [".", "--modality", "mri"]]
 )
-def test_a_usage_error_or_an_unknown_model_is_1(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 1
-    assert done.stdout == "" and done.stderr.strip() and "Traceback" not in done.stderr
+def test_a_usage_error_or_an_unknown_model_is_1(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["read", *arguments]) == 1
+    written = capsys.readouterr()
+    assert written.out == "" and written.err.strip() and "Traceback" not in written.err
 
 
-def test_an_unknown_setting_is_named() -> None:
-    done = run(".", SECONDREAD_UPLOAD_MB="4")
-    assert done.returncode == 1 and "SECONDREAD_UPLOAD_MB is not a setting" in done.stderr
+def test_an_unknown_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SECONDREAD_UPLOAD_MB", "4")
+    assert main(["read", "."]) == 1 and "SECONDREAD_UPLOAD_MB is not a setting" in capsys.readouterr().err
 
 
 def test_the_first_image_is_read_while_the_next_is_still_being_decoded(

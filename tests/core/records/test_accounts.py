@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from record_site import at_terminal, signed_in
 from sqlalchemy import select
 
 from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, open_database
+from core.records.database.db import Database
 from core.records.people import accounts, invitations, passwords, sessions, throttle
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, LOCK_MINUTES, AccountRefused
 from core.records.people.permissions import ROLES, Person
@@ -29,17 +28,6 @@ PASSWORD = "correct horse battery"
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state")
-
-
-@pytest.fixture
-def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    passwords.nobodys_hash.cache_clear()
-    database = open_database(settings)
-    yield database
-    database.close()
-    passwords.nobodys_hash.cache_clear()
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
-from argon2 import PasswordHasher
 from page_site import app_test
 from record_site import (
     CALM,
@@ -41,7 +40,7 @@ from core.records.audit.trail import KINDS, WORDS
 from core.records.database import tables  # fmt: skip
 from core.records.database.db import Database
 from core.records.language import answers, endpoint
-from core.records.people import accounts, invitations, passwords, sessions, single_sign_on
+from core.records.people import accounts, invitations, sessions, single_sign_on
 from core.records.people.accounts import AccountRefused
 from core.records.people.permissions import ROLES, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, Queue
@@ -65,15 +64,9 @@ from train.queue import imports, trainings
 from train.queue.imports import ImportRequest
 from train.recipe.request import FitRequest
 
+pytestmark = pytest.mark.usefixtures("quick_hashes")
 PASSWORD = "a long enough password for tests"
 TWO_PICTURES = {"train": {"benign": 1, "malignant": 1}}
-
-
-@pytest.fixture(autouse=True)
-def _quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    yield
 
 
 def refused(act: Callable[[], object]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from argon2 import PasswordHasher
 from record_site import add_person, stranger
 from sqlalchemy import select
 
@@ -22,9 +21,7 @@ PASSWORD = "a long enough password for tests"
 
 
 @pytest.fixture
-def ada(records: Database, monkeypatch: pytest.MonkeyPatch) -> Person:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
+def ada(records: Database, quick_hashes: None) -> Person:
     return add_person(records, "Ada", "administrator")
 
 

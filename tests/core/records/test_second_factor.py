@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import select
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -18,8 +16,8 @@ from core.errors import Conflict, NotAllowed
 from core.records import site_settings
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, open_database
-from core.records.people import accounts, invitations, passwords, second_factor, sessions, throttle, totp
+from core.records.database.db import Database
+from core.records.people import accounts, invitations, second_factor, sessions, throttle, totp
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, AccountRefused, SecondFactorNeeded
 from core.records.people.permissions import LocalTerminal, Person, SessionActor
 from core.server.guards import SESSION_COOKIE
@@ -76,17 +74,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "state"))
     return Settings(state_dir=tmp_path / "state")
-
-
-@pytest.fixture
-def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    passwords.nobodys_hash.cache_clear()
-    database = open_database(settings)
-    yield database
-    database.close()
-    passwords.nobodys_hash.cache_clear()
 
 
 @pytest.fixture

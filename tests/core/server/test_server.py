@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pytest
-from argon2 import PasswordHasher
 from asgi_site import application
 from record_site import at_terminal
 from starlette.applications import Starlette
@@ -29,8 +28,8 @@ from core.errors import InvalidInput
 from core.imaging.levels import frame_content
 from core.imaging.picture import png_of
 from core.records.audit import trail
-from core.records.database.db import Database, open_database
-from core.records.people import accounts, invitations, passwords, sessions
+from core.records.database.db import Database
+from core.records.people import accounts, invitations, sessions
 from core.records.people.permissions import Person
 from core.records.reads.studies import create_study, load_study
 from core.server import guards, inbox, routes
@@ -48,17 +47,6 @@ UPLOAD = {**ORIGIN, "X-Together": TOGETHER}
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state", upload_mib=1, study_mib=2, study_files=3)
-
-
-@pytest.fixture
-def db(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", lambda: quick)
-    passwords.nobodys_hash.cache_clear()
-    database = open_database(settings)
-    yield database
-    database.close()
-    passwords.nobodys_hash.cache_clear()
 
 
 @pytest.fixture

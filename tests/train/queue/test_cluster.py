@@ -20,13 +20,12 @@ from ray_cluster import RayCluster, RayNode, ray_cluster
 from record_site import add_person, picture
 from release_site import SHIPPED
 from sqlalchemy import update
-from test_worker import BEGIN, REQUEST, until
+from test_worker import BEGIN, until
 
 from core.__main__ import main
 from core.demo.phantoms import ultrasound_image
 from core.errors import Conflict, InvalidSettings
 from core.models.live import candidate_dir
-from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import Person
@@ -36,7 +35,6 @@ from core.records.reads.studies import create_study
 from core.serving import cluster as serving_cluster
 from core.serving.loops import on_every_node
 from core.settings import REPOSITORY, Settings
-from core.types import Modality
 from train.queue import trainings
 from train.queue.child import LocalExecutor, NodeLost
 from train.queue.cluster import RayExecutor
@@ -91,21 +89,6 @@ def node(cluster: RayCluster) -> RayNode:
 @pytest.fixture
 def record_settings(tmp_path: Path, cluster: RayCluster) -> Settings:
     return Settings(state_dir=tmp_path / "state", ray_address=cluster.address, ray_trainings=2)
-
-
-@pytest.fixture
-def admin(records: Database) -> Person:
-    return add_person(records, "Ada", "administrator")
-
-
-@pytest.fixture
-def job_id(records: Database, admin: Person) -> int:
-    name = data_sets.store_file(records.settings, b"picture", "png")
-    version = data_sets.create_data_set(
-        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
-        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
-    )  # fmt: skip
-    return trainings.enqueue(records, admin, REQUEST, version)
 
 
 @pytest.fixture

@@ -38,11 +38,6 @@ REQUEST = ImportRequest(ZIP, "Set", Modality.ULTRASOUND, seed=3)
 
 
 @pytest.fixture
-def admin(records: Database) -> Person:
-    return add_person(records, "Ada", "administrator")
-
-
-@pytest.fixture
 def archive(records: Database, tmp_path: Path) -> Path:
     """A zip as an upload leaves it; one of its 21 files is no picture."""
     path = records.settings.state_dir / "inbox" / "1" / "upload" / "data"

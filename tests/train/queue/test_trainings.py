@@ -25,22 +25,6 @@ from train.queue.trainings import QUEUE
 from train.recipe.request import FitRequest, with_seeds
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
-COUNTS = {"train": {"benign": 4, "malignant": 4}}
-
-
-@pytest.fixture
-def admin(records: Database) -> Person:
-    return add_person(records, "Ada", "administrator")
-
-
-@pytest.fixture
-def version(records: Database, admin: Person) -> int:
-    """A data set of one picture: the queue does not look into it."""
-    name = data_sets.store_file(records.settings, b"picture", "png")
-    return data_sets.create_data_set(
-        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
-        split={"kind": "60/20/20", "seed": 0}, counts=COUNTS, found={"leaking": False},
-    )  # fmt: skip
 
 
 def take(db: Database, worker: str = "w1", machine: str = "m1") -> Lease | None:

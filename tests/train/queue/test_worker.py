@@ -15,20 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from record_site import add_person
 from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from core.models.live import candidate_dir
-from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import Person
 from core.records.queue import CANCELLED, DONE, FAILED, QUEUED, RUNNING, Queue
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
-from core.types import Modality
 from train.fitting.checkpoint import StepFile, newest_step
 from train.queue import child, trainings, worker
 from train.queue import worker as worker_module
@@ -36,9 +33,7 @@ from train.queue.child import LocalExecutor, ended_badly
 from train.queue.supervision import still_doing, supervised
 from train.queue.trainings import QUEUE
 from train.queue.worker import TrainingWork, Worker
-from train.recipe.request import FitRequest
 
-REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=4, side=64)
 STATEMENT = "SELECT 'Anna Muster'"
 EPOCH = '{"epoch": %d, "loss": 0.5, "validation_loss": 0.6, "seconds": 0.1}'
 BEGIN = """
@@ -63,21 +58,6 @@ def card():
 def record_settings(tmp_path: Path) -> Settings:
     """SQLite only: what the two kinds of database do with the queue is tested with the queue."""
     return Settings(state_dir=tmp_path / "state")
-
-
-@pytest.fixture
-def admin(records: Database) -> Person:
-    return add_person(records, "Ada", "administrator")
-
-
-@pytest.fixture
-def job_id(records: Database, admin: Person) -> int:
-    name = data_sets.store_file(records.settings, b"picture", "png")
-    version = data_sets.create_data_set(
-        records, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
-        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
-    )  # fmt: skip
-    return trainings.enqueue(records, admin, REQUEST, version)
 
 
 @pytest.fixture

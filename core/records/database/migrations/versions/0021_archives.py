@@ -37,6 +37,13 @@ def _refers(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
 
 
 def upgrade() -> None:
+    _add_archives()
+    _add_source_identities()
+    _add_arrivals()
+    _add_outbox()
+
+
+def _add_archives() -> None:
     op.create_table(
         "archive",
         sa.Column("id", sa.Integer, nullable=False),
@@ -60,6 +67,9 @@ def upgrade() -> None:
         _refers("archive", "watch_by", "person"),
         _refers("archive", "pushes_by", "person"),
     )
+
+
+def _add_source_identities() -> None:
     op.create_table(
         "source_identity",
         sa.Column("study_id", sa.String(32), nullable=False),
@@ -71,6 +81,9 @@ def upgrade() -> None:
         _refers("source_identity", "archive_id", "archive"),
     )
     op.create_index("ix_source_identity_exam_hash", "source_identity", ["exam_hash"])
+
+
+def _add_arrivals() -> None:
     op.create_table(
         "arrival",
         sa.Column("id", sa.Integer, nullable=False),
@@ -88,6 +101,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_arrival_state", "arrival", ["state"])
     op.create_index("ix_arrival_exam_hash", "arrival", ["exam_hash"])
+
+
+def _add_outbox() -> None:
     op.create_table(
         "outbox",
         sa.Column("id", sa.Integer, nullable=False),
