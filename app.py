@@ -42,6 +42,7 @@ from core.serving.client import serving
 from core.version import software
 from pages.parts import identity, media, session, stale_widgets
 from pages.parts.frame import draw_frame
+from pages.parts.messages import refusals_shown
 from train.queue import supervision
 
 log = logging.getLogger("secondread")
@@ -121,8 +122,9 @@ def pages_for(person: Person | None) -> dict[str, list[StreamlitPage]]:
 def draw() -> None:
     """One run of the page that the browser asks for."""
     st.set_page_config(page_title="SecondRead", page_icon=ICON, layout="wide")
-    settings = session.settings()
-    person = session.signed_in()
+    with refusals_shown(stops=True):  # the state folder was moved away, the database is restarted
+        settings = session.settings()
+        person = session.signed_in()
     session.forget_others(person)
     page = st.navigation(pages_for(person), position="top")
     session.ASKED_PAGE.set(page.url_path)

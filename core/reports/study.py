@@ -40,7 +40,7 @@ from core.version import software
 
 _MALIGNANT = ("Probability of malignancy", "95 % interval", "Against the threshold")
 ALL_MODELS = "All of them"
-UNLIKE = "unlike its training images"
+UNLIKE = "unlike what it learnt from"
 
 
 def study_document(report: Report) -> Document:
@@ -216,7 +216,8 @@ def _second_read(report: Report) -> Iterator[Block]:
                 *([UNLIKE] if score.is_unlike_training else []),
             ]
             model = "\n".join([titles.get(score.model_id, score.model_id), *([", ".join(marks)] if marks else [])])
-            origin = classes.get((score.breast, score.weights_sha256), f"{score.n_images} image(s); {score.rule}")
+            images = "1 image" if score.n_images == 1 else f"{score.n_images} images"
+            origin = classes.get((score.breast, score.weights_sha256), f"{images}; {score.rule}")
             rows.append([
                 content.breast_name(score.breast), model, shown.probability, content.percent_range(score.interval),
                 shown.verdict, origin,
@@ -228,7 +229,7 @@ def _second_read(report: Report) -> Iterator[Block]:
         yield Text(content.NO_BREAST_NUMBER)
     yield from (Text(sentence) for sentence in content.agreements_by_breast(report.opinions))
     if any(score.is_unlike_training for opinion in report.opinions for score in opinion.scores):
-        yield Text(f"{UNLIKE[0].upper()}{UNLIKE[1:]}: {UNLIKE_TEXT}")
+        yield Text(UNLIKE_TEXT)
     yield Text(content.INTERVAL_NOTE, "soft")
     yield from _attention(report.images)
     if not classes:

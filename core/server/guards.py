@@ -211,7 +211,10 @@ class Crowd:
 
     async def _has_session(self, scope: Scope) -> bool:
         token = HTTPConnection(scope).cookies.get(SESSION_COOKIE, "")
-        return bool(token) and await run_in_threadpool(self.is_signed_in, token)
+        try:
+            return bool(token) and await run_in_threadpool(self.is_signed_in, token)
+        except AppError:  # the state folder was moved away, the database is restarted: the page says so
+            return False
 
 
 @contextmanager

@@ -160,6 +160,19 @@ def test_names_are_shown_as_text_not_as_markup(tab: Tab, db: Database, anna: Per
     assert "&lt;b&gt;Eve&lt;/b&gt;" in tab.open()
 
 
+def test_a_database_that_is_away_is_said_in_a_sentence(
+    tab: Tab, db: Database, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.errors import Conflict
+
+    def away(*_: object, **__: object) -> None:
+        raise Conflict("The database is away.")
+
+    tab.cookie = sessions.start_session(db, anna)
+    monkeypatch.setattr(sessions, "person_of", away)
+    assert "The database is away" in tab.open().replace("\\", "") and not tab.app.exception
+
+
 def test_an_ended_session_leads_back_to_sign_in(tab: Tab, db: Database, anna: Person) -> None:
     tab.cookie = sessions.start_session(db, anna)
     assert "Sign out" in tab.open()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import Connection, insert, select, update
 
+from core.errors import Conflict
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -44,7 +46,8 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
     if row is None or not is_living(row, moment, **limits):
         return None
     if is_activity and moment - row.last_seen_at > timedelta(seconds=TOUCH_SECONDS):
-        with db.begin() as connection:
+        # A full disk or a lock may not take from people what they look at; the session ends the sooner by it.
+        with suppress(Conflict), db.begin() as connection:
             touched = tables.session.c.token_sha256 == token_sha256
             connection.execute(update(tables.session).where(touched).values(last_seen_at=moment))
     return Person(row.id, row.name, counted_roles(row, settings.second_factor))

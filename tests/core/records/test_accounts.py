@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from record_site import at_terminal, signed_in
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from core.errors import InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
@@ -349,6 +350,23 @@ def test_signing_out_ends_the_session_for_good(db: Database, settings: Settings,
 
 def test_an_idle_session_ends(db: Database, settings: Settings, anna: Person, clock: Clock) -> None:
     token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    clock.ahead = timedelta(minutes=settings.session_idle_minutes + 1)
+    assert sessions.person_of(db, settings, token) is None
+
+
+def test_a_session_is_known_where_the_database_takes_no_writes_and_ends_when_nothing_could_be_written(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    """A full disk must not take the pictures from those who look at them."""
+
+    def refuse(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    db.engine.dispose()
+    event.listen(db.engine, "connect", refuse)
+    clock.ahead = timedelta(minutes=settings.session_idle_minutes - 1)
+    assert sessions.person_of(db, settings, token) == anna
     clock.ahead = timedelta(minutes=settings.session_idle_minutes + 1)
     assert sessions.person_of(db, settings, token) is None
 

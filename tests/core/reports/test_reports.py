@@ -481,10 +481,15 @@ def test_one_image_a_breast_is_not_listed_twice_and_several_are_listed_image_by_
     two = (Opinion("R", replace(lead, n_images=2), (replace(other, n_images=2),)),)
     words = html_text(build_html(study_document(report(images=(image, image), opinions=two))))[0]
     assert "Image by image" in words and words.count("benign 77 %, malignant 13 %, normal 10 %") == 2
-    assert "unlike its training images" not in words
+    assert "nlike what it learnt from" not in words
     far = replace(image, predictions=(replace(said[0], training_distance=1.001), said[1]))
     words = html_text(build_html(study_document(report(images=(image, far), opinions=two))))[0]
-    assert words.count("unlike its training images") == 1
+    assert words.count("unlike what it learnt from") == 1
+    assert "2 images; " in words and "1 image; " not in words and "image(s)" not in words
+    unlike = (Opinion("R", replace(lead, n_images=1, is_unlike_training=True), ()),)
+    words = html_text(build_html(study_document(report(images=(image, far), opinions=unlike))))[0]
+    assert words.count("Unlike what it learnt from: the picture lies further") == 1 and "1 image; " in words
+    assert "nlike its training images:" not in words
 
 
 def test_the_text_for_the_report_is_made_from_the_assessment_views_and_density():

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from core.errors import Conflict
 from core.server import connections, guards
 from core.server.connections import BODY_SECONDS, HEAD_SECONDS, STALL_SECONDS, Connections
 from core.settings import REPOSITORY, Settings
@@ -325,6 +326,26 @@ def test_one_address_has_so_many_websockets_of_nobody(monkeypatch: pytest.Monkey
         assert refused.value.code == 1013
         cookie = {"Cookie": f"{guards.SESSION_COOKIE}=living"}
         open_sockets.enter_context(client.websocket_connect("/_stcore/stream", headers=cookie))
+
+
+def test_a_websocket_opens_where_it_cannot_be_known_whose_it_is() -> None:
+    """Its page says why; a refused handshake shows an empty window that asks again for ever."""
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await (stream if scope["type"] == "websocket" else Starlette())(scope, receive, send)
+
+    def away(_token: str) -> bool:
+        raise Conflict("The database is away.")
+
+    cookie = {"Cookie": f"{guards.SESSION_COOKIE}=living"}
+    app = guards.Crowd(inner, is_signed_in=away)
+    with TestClient(app) as client, client.websocket_connect("/_stcore/stream", headers=cookie):
+        pass
 
 
 def test_connections_leave_descriptors_for_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
