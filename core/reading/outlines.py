@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from core.errors import InvalidInput
 from core.findings.marks import Mark
 from core.findings.outlines import Outline, boundary, outlines_of
@@ -74,16 +76,7 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
             return _HELD[key]
     probability = inference().outline(card, image, lambda place: None)
     found = tuple(
-        OutlinedLesion(
-            outline,
-            measure_lesion(
-                image.pixels,
-                outline.mask,
-                spacing_mm=image.spacing_mm,
-                aspect=image.aspect,
-                colour_share=image.colour_share,
-            ),
-        )
+        OutlinedLesion(outline, measured_within(image, outline.mask))
         for outline in outlines_of(probability, level=card.level, least_peak=card.least_peak)
     )
     with _LOCK:
@@ -91,3 +84,10 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
         while len(_HELD) > _HELD_MOST:
             _HELD.popitem(last=False)
     return found
+
+
+def measured_within(image: Image, mask: np.ndarray) -> tuple[Descriptor, ...]:
+    """The descriptors of what lies within an outline, bool (H, W), whoever drew it."""
+    return measure_lesion(
+        image.pixels, mask, spacing_mm=image.spacing_mm, aspect=image.aspect, colour_share=image.colour_share
+    )
