@@ -18,7 +18,7 @@ from core.findings.outlines import Outline, boundary, outlines_of
 from core.findings.proposals import Proposal
 from core.findings.sketches import outline_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
-from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
+from core.models.outline_card import OutlineCard, live_outline_card
 from core.serving.inference import inference
 from core.settings import Settings
 from core.types import Image, Modality
@@ -53,8 +53,7 @@ def outline_proposals(card: OutlineCard, image: Image, lesions: Sequence[Outline
 
 def outline_card(site: Settings) -> OutlineCard | None:
     """The outline network of this site; None where it has none. Raises ModelUnavailable for a damaged one."""
-    folder = site.weights_dir / FOLDER
-    return read_outline_card(folder) if (folder / FILE).is_file() else None
+    return live_outline_card(site)
 
 
 def is_outlined(image: Image) -> bool:
