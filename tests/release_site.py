@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pandas as pd
 from sqlalchemy import insert, select
 
 from core.models.cards import Card, read_card, read_test_scores
-from core.models.live import candidate_dir
+from core.models.live import OUTLINE_NETWORK, candidate_dir, outline_candidates_dir
+from core.models.outline_card import FILE, read_outline_card, read_outline_cases
 from core.models.training_distance import distance_name
 from core.models.weights import read_shards, to_float16, write_shards
 from core.records import data_sets
@@ -111,3 +112,33 @@ def _job(db: Database, actor: Person, number: int, manifest: bytes | None) -> in
                 .returning(tables.job.c.id)
             ).scalar_one()
         )  # fmt: skip
+
+
+SHIPPED_OUTLINE = read_outline_card(REPOSITORY / "weights" / OUTLINE_NETWORK)
+OUTLINE_CASES = read_outline_cases(SHIPPED_OUTLINE)
+
+
+def add_outline_network(db: Database, name: str, change: Callable[[pd.DataFrame], pd.DataFrame], **card: object) -> str:
+    """A trained network in the state folder with the shipped one's test pictures, measured otherwise; its sha256."""
+    folder = outline_candidates_dir(db.settings) / name / OUTLINE_NETWORK
+    folder.mkdir(parents=True)
+    sha256, files = write_shards({"made": np.full(3, sum(map(ord, name)), np.float16)}, folder)
+    raw = json.loads((SHIPPED_OUTLINE.folder / FILE).read_text()) | {"cases": f"{sha256[:8]}.outlines.csv", **card}
+    raw["weights"] = {**raw["weights"], "sha256": sha256, "files": list(files)}
+    (folder / FILE).write_text(json.dumps(raw))
+    change(OUTLINE_CASES.copy()).to_csv(folder / raw["cases"], index=False)
+    return sha256
+
+
+def better_outlines(cases: pd.DataFrame) -> pd.DataFrame:
+    return cases.assign(dice=(cases["dice"] + 0.05).clip(upper=1), false=0.0)
+
+
+def worse_outlines(cases: pd.DataFrame) -> pd.DataFrame:
+    """It misses the lesion in the first third of the pictures and outlines something in every normal one."""
+    missed = np.arange(len(cases)) % 3 == 0
+    normal = cases["label"] == "normal"
+    return cases.assign(
+        dice=cases["dice"].where(~missed, 0.0), found=cases["found"].where(~missed, 0),
+        false=cases["false"].where(~normal, 1),
+    )  # fmt: skip

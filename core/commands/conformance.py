@@ -89,14 +89,15 @@ _RESULTS = (
 """Kind, SOP class, and where it refers to its predecessors."""
 _CODES = (
     structured_report.PROBABILITY, structured_report.ASSESSMENT, structured_report.COMPOSITION, dicom_object.BREAST,
-    dicom_object.REPLACED, segmentation.ABNORMAL, segmentation.LESION, segmentation.INTELLIGENCE,
+    dicom_object.REPLACED, segmentation.ABNORMAL, dicom_object.LESION, segmentation.INTELLIGENCE,
     *structured_report.ASSESSMENTS.values(), *structured_report.COMPOSITIONS.values(),
-    cad_report.SELECTED_REGION, *cad_report.SINGLE_IMAGE_FINDINGS.values(), *cad_report.BREASTS.values(),
+    dicom_object.SELECTED_REGION, *cad_report.SINGLE_IMAGE_FINDINGS.values(), *cad_report.BREASTS.values(),
     *cad_report.VIEWS.values(),
     *finding_codes.DESCRIPTOR_CODES.values(),
     *(one for table in (*finding_codes.TYPE_CODES.values(), *finding_codes.VALUE_CODES.values())
       for one in table.values()),
     *structured_report.SIDES.values(), *structured_report.AXES.values(), *structured_report.PROCEDURES.values(),
+    structured_report.PERSON, structured_report.DEVICE, structured_report.COMMENT,
 )  # fmt: skip
 
 
@@ -225,7 +226,11 @@ All in Explicit VR Little Endian, each in a series of its own, each from one rea
   presentation states also what the file says of how its values become grey.
 - **Structured report**: template TID 1500 (PS3.16). Types and descriptors of findings have the codes of
   the table below; a word of the BI-RADS lexicon that PS3.16 has no code for is a private code of the scheme `{scheme}`,
-  with the word as value and meaning.
+  with the word as value and meaning. Each measurement group names its observer (TID 1002): the device for what models
+  say, the reader for assessments and findings. A mark of a finding is a group of TID 1410 with its SCOORD. One that a
+  model drew and the reader took as it was is in two groups with one tracking UID: of the device, with the model's
+  TID 4019, the region and its lengths; and of the reader, with the finding's words, the region and a Comment on what
+  proposed it. One that the reader moved is the reader's alone. A length in mm names what measured it (TID 4019).
 - **Secondary capture**: 8 bits, MONOCHROME2, or RGB of a colour image; at most {longest} pixels on the longest side,
   with a caption under the picture; no spacing.
 - **Presentation state**: graphics in units of PIXEL, one layer for findings and one for a note in units of DISPLAY. The

@@ -1,7 +1,7 @@
 """The language model is asked in the background, one picture after the other, behind everything that readers wait for.
 
-A row of the queue is one outlined lesion. The outline is the network's (`core.reading.outlines`): without an outline
-nothing is sent, and a site without the network asks nothing.
+A row of the queue is one outlined lesion. The outline is the network's (`core.reading.outlines`), or a mass that a
+reader drew: without an outline nothing is sent.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import numpy as np
 
 from core.demo.phantoms import ultrasound_image
 from core.errors import AppError, Conflict, LanguageModelAway, PictureNotSent, traceback_of
-from core.findings.marks import Mark
+from core.findings.marks import Mark, mask_of
 from core.findings.outlines import boundary
-from core.findings.ultrasound_descriptors import MEASURED_ONLY
+from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.language import client
 from core.language.question import descriptors, question
 from core.language.sent_picture import part_around, sha256_of
-from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outlined_lesions
+from core.reading.outlines import OutlinedLesion, is_outlined, measured_within, outline_card, outlined_lesions
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.language import answers
-from core.records.language.answers import ANSWERS, Described
+from core.records.language.answers import ANSWERS, Asked, Described
+from core.records.language.drawn_masses import enqueue_drawn
 from core.records.language.endpoint import endpoint_now, record_test
 from core.records.people.permissions import Actor
 from core.records.queue import FAILED, Ended, Lease
@@ -46,8 +47,10 @@ def ask_what_is_due(db: Database, *, worker: str, machine: str, is_ending: Calla
     if endpoint is None or not endpoint.is_permitted:
         return
     answers.enqueue_due(db, endpoint)
-    while not is_ending() and ask_next(db, worker=worker, machine=machine, is_ending=is_ending):
-        pass
+    while not is_ending():
+        is_asked = ask_next(db, worker=worker, machine=machine, is_ending=is_ending)
+        if not is_asked and not enqueue_drawn(db, endpoint):  # which waits for what the network outlines
+            return
 
 
 def ask_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[], bool] = lambda: False) -> bool:
@@ -95,16 +98,11 @@ def probe(db: Database, actor: Actor, endpoint_id: int) -> client.Reply:
 
 def _ask(db: Database, lease: Lease, require: Callable[[], None]) -> None:
     it = answers.asked_of(db, lease)
-    lesion = _lesion(db, lease, it.image, it.number)
-    mark = Mark(it.image.sha256, it.image.frame, "outline", boundary(lesion.outline.mask))
+    mark, mask, found = _lesion(db, lease, it)
     names = {one.name for one in descriptors()}
-    measured = {
-        one.name: one.word
-        for one in lesion.descriptors
-        if one.word and one.name in names and one.name not in MEASURED_ONLY
-    }
+    measured = {one.name: one.word for one in found if one.word and one.name in names and one.name not in MEASURED_ONLY}
     answers.record_outline(db, lease, mark, measured)
-    png = part_around(it.image, lesion.outline.mask, looked_sha256=it.looked_sha256, is_synthetic=it.is_synthetic)
+    png = part_around(it.image, mask, looked_sha256=it.looked_sha256, is_synthetic=it.is_synthetic)
     asked = question()
     hashes = {"sent_sha256": sha256_of(png), "prompt_sha256": asked.sha256}
     require()
@@ -118,8 +116,27 @@ def _ask(db: Database, lease: Lease, require: Callable[[], None]) -> None:
     )
 
 
-def _lesion(db: Database, lease: Lease, image: Image, number: int) -> OutlinedLesion:
-    """The outline that a row is about. Raises PictureNotSent."""
+def _lesion(db: Database, lease: Lease, it: Asked) -> tuple[Mark, np.ndarray, tuple[Descriptor, ...]]:
+    """The outline that a row is about, as a mark and as a mask, bool (H, W), and what is measured within it.
+
+    Raises PictureNotSent.
+    """
+    image = it.image
+    if it.drawn is not None:
+        mask = mask_of(it.drawn, image.height, image.width)
+        is_on_it = (it.drawn.image_sha256, it.drawn.frame) == (image.sha256, image.frame)
+        if not is_on_it or not is_outlined(image) or not mask.any():
+            raise PictureNotSent(
+                "This mark encloses nothing of the ultrasound picture that the models read, so nothing was sent."
+            )
+        return it.drawn, mask, measured_within(image, mask)
+    lesion = _outlined(db, lease, image, it.number)
+    mark = Mark(image.sha256, image.frame, "outline", boundary(lesion.outline.mask))
+    return mark, lesion.outline.mask, lesion.descriptors
+
+
+def _outlined(db: Database, lease: Lease, image: Image, number: int) -> OutlinedLesion:
+    """The network's outline with this number. Raises PictureNotSent."""
     card = outline_card(current(db))
     if card is None or not is_outlined(image):
         raise PictureNotSent("Nothing outlines lesions in this picture here, so nothing was sent.")

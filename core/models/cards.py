@@ -26,7 +26,7 @@ from pydantic_core import from_json
 
 from core.errors import ModelUnavailable
 from core.models.calibration import Calibration
-from core.models.live import read_live, release_dir
+from core.models.live import OUTLINE_NETWORK, read_live, release_dir
 from core.settings import Settings
 from core.types import Modality
 
@@ -381,6 +381,8 @@ def all_cards(settings: Settings) -> tuple[Card, ...]:
     """
     cards = {card.model_id: card for card in shipped_cards(settings.weights_dir)}
     for model_id, weights_sha256 in read_live(settings).chosen.items():
+        if model_id == OUTLINE_NETWORK:
+            continue
         if weights_sha256 is None:
             cards.pop(model_id, None)
         elif model_id not in cards or cards[model_id].weights_sha256 != weights_sha256:

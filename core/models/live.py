@@ -18,6 +18,8 @@ from core.files import write_whole
 from core.settings import Settings
 
 NAME = "live.json"
+OUTLINE_NETWORK = "ultrasound-outline"
+"""The model id of the outline network, which is released like a model and has a card of its own kind."""
 
 
 class Live(BaseModel):
@@ -56,6 +58,11 @@ def write_live(settings: Settings, live: Live) -> None:
 def candidate_dir(settings: Settings, job_id: int) -> Path:
     """Where a finished training's model lies, as a folder `<model_id>` with its card, weights and scores."""
     return settings.state_dir / "candidates" / str(int(job_id))
+
+
+def outline_candidates_dir(settings: Settings) -> Path:
+    """Where trained outline networks lie that may be released, each as `<any name>/<OUTLINE_NETWORK>`."""
+    return settings.state_dir / "candidates" / "outlines"
 
 
 def release_dir(settings: Settings, model_id: str, weights_sha256: str) -> Path:

@@ -6,19 +6,28 @@ outlines gives no probability, so nothing that compares, releases or combines sc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from pydantic_core import from_json
 
 from core.errors import ModelUnavailable
 from core.models.cards import DataOnCard, InputOnCard, TrainingOnCard, WeightsOnCard
+from core.models.live import OUTLINE_NETWORK, outline_candidates_dir, read_live
+from core.settings import Settings
 from core.types import Modality
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
 FILE = "outline.json"
-FOLDER = "ultrasound-outline"
-"""Of the weights folder: the network that is asked."""
+FOLDER = OUTLINE_NETWORK
+"""Of the weights folder: the network that is shipped."""
 
 
 class OutlineMeasure(BaseModel):
@@ -84,3 +93,65 @@ def read_outline_card(folder: Path) -> OutlineCard:
     if card.model_id != folder.name:
         raise ModelUnavailable(f"The card in {folder.name} describes another outline network.")
     return card
+
+
+def read_outline_cases(card: OutlineCard) -> pd.DataFrame:
+    """The network's test pictures, a row each: case, patient, label, source, fitted_on, dice, iou, hd95, lesions,
+    found, false (`train.publishing.outline.outcome`). Without those of networks fitted on one collection alone.
+
+    Raises ModelUnavailable.
+    """
+    import pandas as pd  # loads slowly, and only who compares needs it
+
+    try:
+        found = pd.read_csv(card.folder / Path(card.cases).name, dtype={"case": str, "patient": str, "label": str})
+        own = found[found["fitted_on"] == "all"].fillna({"patient": "", "label": ""})
+        numbers = {name: own[name].astype(float) for name in ("dice", "lesions", "found", "false")}
+    except (OSError, KeyError, ValueError) as error:
+        raise ModelUnavailable("The outline network comes without the table of its test pictures.") from error
+    if own["case"].duplicated().any():
+        raise ModelUnavailable("The table of the outline network's test pictures names one of them twice.")
+    return own.assign(**numbers).reset_index(drop=True)
+
+
+def live_outline_card(site: Settings) -> OutlineCard | None:
+    """The outline network that outlines at this site: the shipped one, or what an administrator put in its place; None
+    for none. Raises ModelUnavailable for a damaged one, and where it cannot be known what is live."""
+    chosen = read_live(site).chosen
+    if FOLDER not in chosen:
+        folder = site.weights_dir / FOLDER
+        return read_outline_card(folder) if (folder / FILE).is_file() else None
+    weights_sha256 = chosen[FOLDER]
+    if weights_sha256 is None:
+        return None
+    for card in (*shipped_outline_cards(site), *released_outline_cards(site)):
+        if card.weights_sha256 == weights_sha256:
+            return card  # never other weights than those that were chosen
+    raise ModelUnavailable("The outline network that was chosen is not here. Outlines are not proposed.")
+
+
+def shipped_outline_cards(site: Settings) -> list[OutlineCard]:
+    """The one of the weights folder, where it is there and readable."""
+    return _readable([site.weights_dir / FOLDER / FILE])
+
+
+def released_outline_cards(site: Settings) -> list[OutlineCard]:
+    """Those that were decided about and are stored for good."""
+    return _readable(sorted((site.state_dir / "releases").glob(f"*/{FOLDER}/{FILE}")))
+
+
+def candidate_outline_cards(site: Settings) -> list[OutlineCard]:
+    """Those that may be released, the newest file first."""
+    found = outline_candidates_dir(site).glob(f"*/{FOLDER}/{FILE}")
+    return _readable(sorted(found, key=lambda path: -path.stat().st_mtime))
+
+
+def _readable(paths: Iterable[Path]) -> list[OutlineCard]:
+    cards = []
+    for path in paths:
+        if path.is_file():
+            try:
+                cards.append(read_outline_card(path.parent))
+            except ModelUnavailable as error:
+                log.error("%s", error)
+    return cards

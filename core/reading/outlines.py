@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from core.errors import InvalidInput
 from core.findings.marks import Mark
 from core.findings.outlines import Outline, boundary, outlines_of
 from core.findings.proposals import Proposal
 from core.findings.sketches import outline_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
-from core.models.outline_card import FILE, FOLDER, OutlineCard, read_outline_card
+from core.models.outline_card import OutlineCard, live_outline_card
 from core.serving.inference import inference
 from core.settings import Settings
 from core.types import Image, Modality
@@ -51,8 +53,7 @@ def outline_proposals(card: OutlineCard, image: Image, lesions: Sequence[Outline
 
 def outline_card(site: Settings) -> OutlineCard | None:
     """The outline network of this site; None where it has none. Raises ModelUnavailable for a damaged one."""
-    folder = site.weights_dir / FOLDER
-    return read_outline_card(folder) if (folder / FILE).is_file() else None
+    return live_outline_card(site)
 
 
 def is_outlined(image: Image) -> bool:
@@ -74,16 +75,7 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
             return _HELD[key]
     probability = inference().outline(card, image, lambda place: None)
     found = tuple(
-        OutlinedLesion(
-            outline,
-            measure_lesion(
-                image.pixels,
-                outline.mask,
-                spacing_mm=image.spacing_mm,
-                aspect=image.aspect,
-                colour_share=image.colour_share,
-            ),
-        )
+        OutlinedLesion(outline, measured_within(image, outline.mask))
         for outline in outlines_of(probability, level=card.level, least_peak=card.least_peak)
     )
     with _LOCK:
@@ -91,3 +83,10 @@ def outlined_lesions(card: OutlineCard, image: Image) -> tuple[OutlinedLesion, .
         while len(_HELD) > _HELD_MOST:
             _HELD.popitem(last=False)
     return found
+
+
+def measured_within(image: Image, mask: np.ndarray) -> tuple[Descriptor, ...]:
+    """The descriptors of what lies within an outline, bool (H, W), whoever drew it."""
+    return measure_lesion(
+        image.pixels, mask, spacing_mm=image.spacing_mm, aspect=image.aspect, colour_share=image.colour_share
+    )

@@ -160,11 +160,12 @@ class ReportModel:
 class LanguageWords:
     """What a language model said of one outlined lesion. label: of the image. words: descriptor -> word of the lexicon.
 
-    model: as the site named it; served_model: as its server calls it, "" where it does not say.
+    outline: of the network in that image, from 0; None of one that a reader drew. model: as the site named it;
+    served_model: as its server calls it, "" where it does not say.
     """
 
     label: str
-    outline: int
+    outline: int | None
     model: str
     served_model: str
     prompt_sha256: str

@@ -304,7 +304,7 @@ def _language_model(said: Sequence[LanguageWords]) -> Iterator[Block]:
     yield Text(content.LANGUAGE_NOTE, "soft")
     rows = [
         [
-            f"{one.label}, outline {one.outline + 1}",
+            f"{one.label}, {'drawn by a reader' if one.outline is None else f'outline {one.outline + 1}'}",
             ", ".join(f"{name}: {word}" for name, word in one.words.items()) or "nothing it could tell",
             f"{one.model}{f' ({one.served_model})' if one.served_model else ''}, question {one.prompt_sha256[:8]}",
         ]

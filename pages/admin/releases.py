@@ -5,9 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from core.models.cards import live_cards, withheld_cards
+from core.models.live import OUTLINE_NETWORK
 from core.records import queue
 from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_leads, draw_model
+from pages.admin.release_parts.outlines import draw_outline_network
 from pages.admin.release_parts.promotion import ask_reference, draw_gate, examined
 from pages.admin.release_parts.shadows import draw_begin, draw_shadows
 from pages.parts import address
@@ -47,6 +49,8 @@ with refusals_shown(stops=True):
 
 st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *withheld, *(one.model_id for one in decided)]):
+    if model_id == OUTLINE_NETWORK:
+        continue
     own = [one for one in decided if one.model_id == model_id]
     draw_model(actor, model_id, live.get(model_id), own, withheld.get(model_id))
 
@@ -75,6 +79,7 @@ if finished:
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
 
+draw_outline_network(actor, decided)
 if decided:
     st.subheader("Decisions", anchor=False)
     draw_decisions(decided)

@@ -323,6 +323,10 @@ def read_panel(
     if is_visible:
         form = measured_findings.final_form(person, study, known, is_arbiter=is_arbiter)
         outlines = measured_findings.offer(person, study, labels, form)
+        if settings().language_model:
+            from pages.reader.parts import language_words  # loaded only where the site wants one
+
+            language_words.draw_own(person, study, labels, form)
     conclude(person, study, known, answers, is_arbiter=is_arbiter, outlines=outlines)
     return answers, choice
 

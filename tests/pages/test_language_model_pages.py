@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from language_server import RIGHT, Stub, answer, said, stub_server
 from made_lesions import ellipse
-from page_site import PageSite, Tab
+from made_lesions import picture as lesion_picture
+from page_site import PageSite, Tab, picture, release, store
 from test_measured_findings import network, opened, switched
 
+from core.findings.finding import Annotations, Finding
+from core.findings.marks import Mark
 from core.language import asking
 from core.records import site_settings
 from core.records.language import endpoint
 from core.records.reads import reads, studies
 from core.reports.html import build_html
 from core.reports.study import study_document
+from core.types import Modality
 
 HEADING = "Language model, unverified"
 STATED = {"tags": {"BurnedInAnnotation": "NO"}, "spacing_mm": (0.1, 0.1)}
@@ -119,6 +124,42 @@ def test_a_reader_looks_at_the_part_before_it_goes_where_nothing_says_where_text
     assert "**irregular**, differs]" in switched(tab).text
     studies.load_study(opened_site.db, opened_site.two, study)
     assert HEADING not in tab.open("reader/worklist").text
+
+
+def test_words_on_a_mass_that_the_reader_drew_stand_with_it_and_are_asked_for_again(
+    opened_site: PageSite, tab: Tab, stub: Stub
+) -> None:
+    from pages.reader.parts import study_report
+
+    permitted(opened_site, stub)
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    image = replace(picture(1, laterality="L", **STATED), pixels=lesion_picture(ellipse()))
+    study = store(opened_site, images=[image])
+    own = Mark(image.sha256, 0, "ellipse", ((20.0, 150.0), (90.0, 200.0)))
+    over = Mark(image.sha256, 0, "outline", ((90.0, 60.0), (210.0, 60.0), (210.0, 140.0), (90.0, 140.0)))
+    marks = tuple(Finding("L", Modality.ULTRASOUND, "mass", (mark,), {"shape": "round"}) for mark in (own, over))
+    calm = reads.Impression("2", 5)
+    reads.record_first_read(opened_site.db, opened_site.one, study, {"L": calm}, annotations=Annotations(marks))
+    answers_right, said_so = stub.behaves, iter(["no JSON", "no JSON"])
+    stub.behaves = lambda handler: answer(handler, said(next(said_so)))
+    work(opened_site)
+    text = tab.open("reader/read", study).press("Show second read").text
+    assert "Your ellipse on" in text and "text that is no JSON" in text, "without the network's outline being shown"
+    assert "Your outline on" in text and "asked about within another outline" in text
+    assert "| shape |" not in text and len(stub.asked) == 2
+    stub.behaves = answers_right
+    for button in ("Ask again", "Ask within this outline"):
+        tab.press(button)
+        assert "Waits to be asked" in tab.text
+        work(opened_site)
+        tab.open("reader/read", study)
+    assert len(stub.asked) == 4 and tab.text.count(":material/difference: **irregular**, differs] | round |") == 2
+    assert "Ask again" not in [one.label for one in tab.app.button]
+    site_settings.choose(opened_site.db, opened_site.one, "language_model_in_report", True)
+    stored = studies.load_study(opened_site.db, opened_site.one, study)
+    known = reads.reads_of(opened_site.db, opened_site.one, study)
+    report = study_report.gather(opened_site.one, stored, [], known, site_settings.current(opened_site.db))
+    assert build_html(study_document(report)).count("drawn by a reader") == 2
 
 
 def test_compare_says_how_far_the_three_agree(opened_site: PageSite, tab: Tab, stub: Stub) -> None:

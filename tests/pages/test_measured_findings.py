@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from made_lesions import SHAPE, ellipse, outlined
 from made_lesions import picture as lesion_picture
 from page_site import PageSite, Tab, first_read, picture, release, store
+from release_site import SHIPPED_OUTLINE, add_outline_network, worse_outlines
 
 from core.models.outline_card import FILE, FOLDER
 from core.reading import outlines
@@ -153,3 +155,30 @@ def test_a_site_without_a_network_shows_no_switch_and_one_that_sees_nothing_says
     assert "does not mean that there is none" in switched(tab).text
     (opened_site.weights / FOLDER / FILE).write_text("{")
     assert "no usable outline network" in tab.settled().text
+
+
+def test_an_administrator_promotes_an_outline_network_that_was_trained_here_and_goes_back(
+    opened_site: PageSite, tab: Tab
+) -> None:
+    assert "Outline network" not in tab.open("admin/releases").text, "there is none"
+    shutil.copytree(SHIPPED_OUTLINE.folder, opened_site.weights / FOLDER)
+    sha256 = add_outline_network(opened_site.db, "<b>December", worse_outlines)
+    tab.open("admin/releases")
+    (label,) = [one.label for one in tab.app.expander if "outline" in one.label]
+    assert f"weights {SHIPPED_OUTLINE.weights_sha256[:8]} · as it is shipped · test Dice 0.833 (0.809 to" in label
+    assert "Measured on 396 test pictures that both were tested on" in tab.text.replace("**", "")
+    assert "Its Dice is clearly worse" in tab.text and "No red line" not in tab.text
+    tab.press("Promote this outline network")
+    assert "needs a written reason" in tab.text
+    for key in ("dice", "found", "false in normal"):
+        tab.app.text_input(key=f"pass_outline_{sha256[:8]}_{key}").set_value("<i>tested</i>")
+    tab.app.text_area(key=f"promote_reason_outline_{sha256[:8]}").set_value("A test.")
+    tab.press("Promote this outline network")
+    live = outlines.outline_card(Settings.from_environment())
+    assert live is not None and live.weights_sha256 == sha256
+    assert f"is live with the weights {sha256[:8]}" in tab.app.success[0].value
+    tab.app.text_input(key=f"why_{FOLDER}").set_value("Back.")
+    tab.app.button(key=f"roll_back_{FOLDER}").click()
+    assert f"answers with the weights {SHIPPED_OUTLINE.weights_sha256[:8]}" in tab.settled().app.success[0].value
+    again = outlines.outline_card(Settings.from_environment())
+    assert again is not None and again.weights_sha256 == SHIPPED_OUTLINE.weights_sha256

@@ -15,6 +15,7 @@ import numpy as np
 from core.archive.results.content import ResultContent, ResultImage
 from core.archive.results.dicom_object import (
     MANUFACTURER,
+    SELECTED_REGION,
     Coded,
     MarkedPlace,
     marked_places,
@@ -38,9 +39,8 @@ SINGLE_IMAGE_FINDINGS: Mapping[str, Coded] = {
     "calcifications": ("129769006", "SCT", "Calcification Cluster"),
     "architectural distortion": ("129792006", "SCT", "Architectural distortion of breast"),
 }
-"""Type of finding -> PS3.16 CID 6014, which marks every mass as a density; others are a `SELECTED_REGION`."""
-SELECTED_REGION: Coded = ("111099", "DCM", "Selected region")
-"""What such a region is of stands beside it in words (TID 4013)."""
+"""Type of finding -> PS3.16 CID 6014, which marks every mass as a density; others are a `SELECTED_REGION`, with what it
+is of in words beside it (TID 4013)."""
 BREASTS: Mapping[str, Coded] = {
     "R": ("73056007", "SCT", "Right breast"), "L": ("80248007", "SCT", "Left breast"),
 }  # fmt: skip

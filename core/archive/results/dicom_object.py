@@ -27,6 +27,9 @@ MANUFACTURER = "SecondRead"
 RESEARCH_ONLY = "Research use only, not a medical device"
 UNVERIFIED = "Preliminary, not verified"
 BREAST: Coded = ("76752008", "SCT", "Breast")
+LESION: Coded = ("52988006", "SCT", "Lesion")
+SELECTED_REGION: Coded = ("111099", "DCM", "Selected region")
+"""A region without a code of its own."""
 REPLACED: Coded = ("121360", "DCM", "Replaced report")
 """Purpose of a reference to what a correction supersedes (PS3.16 CID 7009)."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from core.archive.results.content import ResultContent, ResultImage
 from core.archive.results.dicom_object import (
     BREAST,
+    LESION,
     Coded,
     MarkedPlace,
     code,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 ABNORMAL: Coded = ("49755003", "SCT", "Morphologically Abnormal Structure")
 _OF_ONE_FRAME = "1.2.840.10008.5.1.4.1.1.6.1"
-LESION: Coded = ("52988006", "SCT", "Lesion")
 INTELLIGENCE: Coded = ("123109", "DCM", "Artificial Intelligence")
 
 

@@ -2,7 +2,8 @@
 
 Of each model, breast by breast and image by image: the probability of cancer, with the algorithm's name, version and
 the sha256 of its weights. Of the reader: the BI-RADS assessment of each breast and the density, coded, verified by
-whom and when. The same read gives the same object, byte by byte, whenever it is made.
+whom and when, and each finding, where it is and in which words. Each group names its own observer (TID 1002), device or
+person, and a length says what measured it. The same read gives the same object, byte by byte, whenever it is made.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 from core.archive.results.content import ResultContent, ResultImage, uid_of
 from core.archive.results.dicom_object import (
     BREAST,
+    LESION,
     MANUFACTURER,
     RESEARCH_ONLY,
+    SELECTED_REGION,
     Coded,
     MarkedPlace,
     code,
@@ -30,7 +33,8 @@ from core.archive.results.dicom_object import (
 from core.archive.results.finding_codes import OWN_SCHEME, descriptor_codes, type_code
 from core.findings.finding import description_of
 from core.findings.marks import Mark
-from core.types import SIDE_NOT_STATED, Modality
+from core.findings.proposals import Proposal
+from core.types import Modality
 from core.version import version
 
 if TYPE_CHECKING:
@@ -69,6 +73,9 @@ PROCEDURES: Mapping[Modality, Coded] = {
     Modality.ULTRASOUND: ("47079000", "SCT", "Ultrasonography of breast"),
     Modality.HISTOLOGY: ("252416005", "SCT", "Histopathology test"),
 }
+PERSON: Coded = ("121006", "DCM", "Person")
+DEVICE: Coded = ("121007", "DCM", "Device")
+COMMENT: Coded = ("121106", "DCM", "Comment")
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 
 
@@ -112,19 +119,32 @@ def _evidence(content: ResultContent) -> list[Dataset]:
 
 
 def _observers(hd: Any, content: ResultContent) -> Any:
-    person = hd.sr.PersonObserverIdentifyingAttributes(name=person_name(content.reader))
-    device = hd.sr.DeviceObserverIdentifyingAttributes(
+    return hd.sr.ObservationContext(
+        observer_person_context=_reader(hd, content), observer_device_context=_device(hd, content)
+    )
+
+
+def _reader(hd: Any, content: ResultContent) -> Any:
+    return hd.sr.ObserverContext(
+        observer_type=code(hd, PERSON),
+        observer_identifying_attributes=hd.sr.PersonObserverIdentifyingAttributes(name=person_name(content.reader)),
+    )
+
+
+def _device(hd: Any, content: ResultContent) -> Any:
+    who = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=content.device_uid, name=MANUFACTURER, manufacturer_name=MANUFACTURER,
         model_name=f"{MANUFACTURER} {version()}: {RESEARCH_ONLY}",
     )  # fmt: skip
-    of_kind = {"121006": "Person", "121007": "Device"}
-    contexts = [
-        hd.sr.ObserverContext(
-            observer_type=code(hd, (value, "DCM", of_kind[value])), observer_identifying_attributes=who
-        )
-        for value, who in (("121006", person), ("121007", device))
-    ]
-    return hd.sr.ObservationContext(observer_person_context=contexts[0], observer_device_context=contexts[1])
+    return hd.sr.ObserverContext(observer_type=code(hd, DEVICE), observer_identifying_attributes=who)
+
+
+def _observed_by(observer: Any, group: Any) -> Any:
+    """The group with its own observer, in the place of the report's two (PS3.3 C.17.5), behind what it tracks."""
+    inside = group[0].ContentSequence
+    for place, item in enumerate(observer, start=2):
+        inside.insert(place, item)
+    return group
 
 
 def _procedures(hd: Any, content: ResultContent) -> list[Any]:
@@ -141,7 +161,8 @@ def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
         label = f"{score.model_id}, breast {score.breast}, {sha256[:8]}, {score.threshold:.5f}"
         groups.append(
             _group(
-                hd, content, site_key, label, breast=score.breast, measurements=[_probability(hd, score.malignant)],
+                hd, content, site_key, label, _device(hd, content), breast=score.breast,
+                measurements=[_probability(hd, score.malignant)],
                 algorithm=_algorithm(hd, score.model_id, sha256, score.threshold, f"the breast: {score.rule}"),
                 images=[by_id[one.image_id] for one in content.answers if _is_part(one, score, by_id)],
             )
@@ -152,6 +173,7 @@ def _of_models(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
             groups.append(
                 _group(
                     hd, content, site_key, f"{answer.model_id}, image {answer.image_id}, {answer.weights_sha256[:8]}",
+                    _device(hd, content),
                     breast=image.breast, measurements=[_probability(hd, answer.malignant)], images=[image],
                     algorithm=_algorithm(hd, answer.model_id, answer.weights_sha256, answer.threshold, "one image"),
                 )
@@ -177,7 +199,7 @@ def _of_reader(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
             said.append((COMPOSITION, COMPOSITIONS[content.density]))
         groups.append(
             _group(
-                hd, content, site_key, f"reader, breast {breast}", breast=breast,
+                hd, content, site_key, f"reader, breast {breast}", _reader(hd, content), breast=breast,
                 evaluations=[
                     hd.sr.QualitativeEvaluation(name=code(hd, name), value=code(hd, value)) for name, value in said
                 ],
@@ -188,39 +210,60 @@ def _of_reader(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
 
 
 def _of_findings(hd: Any, content: ResultContent, site_key: bytes) -> list[Any]:
-    """TID 1410 for each mark of each finding: the region, what describes it, and its size where it is known in mm."""
-    return [_region_group(hd, content, site_key, place) for place in marked_places(content)]
+    """TID 1410 for each mark of each finding: the region, what describes it, and its size where it is known in mm.
+
+    A mark that a model drew and the reader took as it was is in two groups with one tracking UID: what the device drew
+    and measured, and the reader's finding at that place, in the reader's words.
+    """
+    proposed = {one.mark: one for one in content.accepted}
+    groups = []
+    for place in marked_places(content):
+        drawn_by = proposed.get(place.mark)
+        if drawn_by is not None:
+            groups.append(_proposed_group(hd, content, site_key, place, drawn_by))
+        groups.append(_region_group(hd, content, site_key, place, drawn_by))
+    return groups
 
 
-def _region_group(hd: Any, content: ResultContent, site_key: bytes, place: MarkedPlace) -> Any:
-    finding, size, image = place.finding, place.size, place.image
-    kind, points = region_of(place.mark)
-    points_array = np.array(points, float)
-    source = hd.sr.SourceImageForRegion(
-        referenced_sop_class_uid=image.tags["SOPClassUID"],
-        referenced_sop_instance_uid=image.tags["SOPInstanceUID"],
-        referenced_frame_numbers=[image.frame + 1] if image.n_frames > 1 else None,
-    )
-    side = SIDES.get(finding.breast)
+def _proposed_group(hd: Any, content: ResultContent, site_key: bytes, place: MarkedPlace, drawn_by: Proposal) -> Any:
+    """What a model drew, without a word of the reader's. A peak is where it looked, so no lesion."""
+    is_outline = place.mark.kind == "outline"
+    group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uid=place.tracking_uid(content, site_key),
+            identifier=f"{place.label}: proposed by {drawn_by.model_id}, accepted as it was",
+        ),
+        referenced_region=_region(hd, place),
+        finding_type=code(hd, LESION if is_outline else SELECTED_REGION),
+        finding_sites=[_site(hd, place.finding.breast)],
+        algorithm_id=hd.sr.AlgorithmIdentification(
+            name=drawn_by.model_id, version=f"{version()} with weights {drawn_by.weights_sha256[:8]}",
+            manufacturer=MANUFACTURER,
+            parameters=[
+                f"weights sha256 {drawn_by.weights_sha256}",
+                f"proposed from {drawn_by.level:.4f} of its answer on, which is no probability", RESEARCH_ONLY,
+            ],
+        ),
+        measurements=_lengths(hd, place),
+    )  # fmt: skip
+    return _observed_by(_device(hd, content), group)
+
+
+def _region_group(
+    hd: Any, content: ResultContent, site_key: bytes, place: MarkedPlace, drawn_by: Proposal | None
+) -> Any:
+    finding = place.finding
     descriptors = {**finding.descriptors, "quadrant": finding.quadrant, "depth": finding.depth}
     if finding.clock:
         descriptors["clock face"] = f"{finding.clock} o'clock"
-    lengths = {name: getattr(size, name) for name in AXES} if size is not None and size.is_mm else {}
-    return hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+    group = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=place.tracking_uid(content, site_key), identifier=f"{place.label}: {description_of(finding)}"
         ),
-        referenced_region=hd.sr.ImageRegion(graphic_type=kind, graphic_data=points_array, source_image=source),
+        referenced_region=_region(hd, place),
         finding_type=code(hd, type_code(finding.modality, finding.type)),
-        finding_sites=[
-            hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
-        ],
-        measurements=[
-            hd.sr.Measurement(name=code(hd, AXES[name]), value=round(value, 1), unit=code(hd, MILLIMETRE))
-            for name, value in lengths.items()
-            if value is not None
-        ]
-        or None,
+        finding_sites=[_site(hd, finding.breast)],
+        measurements=_lengths(hd, place),
         qualitative_evaluations=[
             hd.sr.QualitativeEvaluation(*(code(hd, one) for one in descriptor_codes(name, value)))
             for name, value in descriptors.items()
@@ -228,6 +271,53 @@ def _region_group(hd: Any, content: ResultContent, site_key: bytes, place: Marke
         ]
         or None,
     )
+    if drawn_by is not None:
+        said = f"Proposed by {drawn_by.model_id}, accepted by the reader as it was."
+        group[0].ContentSequence.append(
+            hd.sr.TextContentItem(
+                name=code(hd, COMMENT), value=said, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+            )
+        )
+    return _observed_by(_reader(hd, content), group)
+
+
+def _region(hd: Any, place: MarkedPlace) -> Any:
+    kind, points = region_of(place.mark)
+    return hd.sr.ImageRegion(
+        graphic_type=kind, graphic_data=np.array(points, float),
+        source_image=hd.sr.SourceImageForRegion(**_of_image(place.image)),
+    )  # fmt: skip
+
+
+def _of_image(image: ResultImage) -> dict[str, Any]:
+    """An image and, of several, its frame, as highdicom's source images take them."""
+    return {
+        "referenced_sop_class_uid": image.tags["SOPClassUID"],
+        "referenced_sop_instance_uid": image.tags["SOPInstanceUID"],
+        "referenced_frame_numbers": [image.frame + 1] if image.n_frames > 1 else None,
+    }
+
+
+def _site(hd: Any, breast: str) -> Any:
+    side = SIDES.get(breast)
+    return hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
+
+
+def _lengths(hd: Any, place: MarkedPlace) -> list[Any] | None:
+    """The axes of a mark in mm, each with what measured it (TID 4019): whoever drew the mark, a program did."""
+    size = place.size
+    if size is None or not size.is_mm:
+        return None
+    measured_by = hd.sr.AlgorithmIdentification(
+        name=f"Diameters of an {place.mark.kind}", version=version(), manufacturer=MANUFACTURER
+    )
+    return [
+        hd.sr.Measurement(
+            name=code(hd, name), value=round(value, 1), unit=code(hd, MILLIMETRE), algorithm_id=measured_by
+        )
+        for axis, name in AXES.items()
+        if (value := getattr(size, axis)) is not None
+    ] or None
 
 
 def region_of(mark: Mark) -> tuple[str, list[tuple[float, float]]]:
@@ -271,6 +361,7 @@ def _group(
     content: ResultContent,
     site_key: bytes,
     label: str,
+    observer: Any,
     *,
     breast: str,
     images: Sequence[ResultImage],
@@ -279,27 +370,18 @@ def _group(
     algorithm: Any = None,
 ) -> Any:
     """TID 1501 of a breast, without a region: what is said of a whole image or breast."""
-    side = SIDES.get(breast) if breast != SIDE_NOT_STATED else None
-    sources = [
-        hd.sr.SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=image.tags["SOPClassUID"],
-            referenced_sop_instance_uid=image.tags["SOPInstanceUID"],
-            referenced_frame_numbers=[image.frame + 1] if image.n_frames > 1 else None,
-        )
-        for image in images
-    ]
-    return hd.sr.MeasurementsAndQualitativeEvaluations(
+    sources = [hd.sr.SourceImageForMeasurementGroup(**_of_image(image)) for image in images]
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=uid_of(site_key, "tracking", content.read_id, label), identifier=label
         ),
-        finding_sites=[
-            hd.sr.FindingSite(anatomic_location=code(hd, BREAST), laterality=None if side is None else code(hd, side))
-        ],
+        finding_sites=[_site(hd, breast)],
         algorithm_id=algorithm,
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
         source_images=sources or None,
     )
+    return _observed_by(observer, group)
 
 
 def _probability(hd: Any, value: float) -> Any:

@@ -63,8 +63,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     ),
     "Language model": (
         "name language model", "remove language model", "permit language model", "end permission",
-        "test language model", "ask language model", "look for text", "language model done", "language model failed",
-        "language model dead",
+        "test language model", "ask language model", "look for text", "ask again", "language model done",
+        "language model failed", "language model dead",
     ),
     "Back-reads": ("start back-read", "stop back-read", "go on with back-read", "export back-read"),
     "Data sets": (

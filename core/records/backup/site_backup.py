@@ -201,15 +201,24 @@ def _empty(state: Path) -> None:
 
 
 def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
-    """Opens what was unpacked, verifies its trail, and ends the sessions that were alive when it was made."""
+    """Opens what was unpacked, verifies its trail, and ends what was alive when it was made: the sessions, and the
+    permission that pictures go to a language model."""
+    from core.records.language.endpoint import end_with_restore  # a site that wants none loads nothing of it
+
     db = open_database(Settings(state_dir=folder))
     try:
         _require_verified(heads.verify(db), summary, report)
         with db.begin() as connection:
             connection.execute(tables.session.delete())
             trail.record(connection, None, "restore", "site", rows=summary.n_audit)
+            ended = end_with_restore(connection)
     finally:
         db.close()
+    if ended is not None:
+        report(
+            f"The permission that pictures go to the language model {ended.model} at {ended.host} ended with the "
+            "restore. An administrator gives it anew on the page Settings."
+        )
 
 
 def _stage(db: Database, staged: Path, report: Report) -> None:

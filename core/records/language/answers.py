@@ -1,34 +1,40 @@
 """What the site's language model said of outlined lesions: the rows of a queue, and answers once they are there.
 
 A picture is asked about when a read of its study is saved, never before, and only those that were saved since the site
-permitted it. What comes back is sealed like every model's answer: whoever may not see the AI's answer yet may not see
-it. It is kept beside what was measured within the same outline and is part of no score.
+permitted it: within the network's outlines, and within the masses that a reader drew where the network outlined none.
+What comes back is sealed like every model's answer: whoever may not see the AI's answer yet may not see it. It is kept
+beside what was measured within the same outline and is part of no score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, select, update
 
 from core.errors import Conflict, NotFound
+from core.findings.finding import MARKS_MOST
 from core.findings.marks import Mark, lies_over
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.language.endpoint import Endpoint, require_permitted
-from core.records.people.permissions import Actor, require_permission
-from core.records.queue import DONE, FAILED, QUEUED, Lease, Queue
+from core.records.language.endpoint import Endpoint, permitted_id, require_permitted
+from core.records.people.permissions import Actor, Person, require_permission
+from core.records.queue import CANCELLED, DEAD, DONE, FAILED, QUEUED, Lease, Queue
 from core.records.reads import answers_seen
 from core.records.reads.annotations import annotations_of
-from core.records.reads.reads import READ_FIRST, is_ai_visible
+from core.records.reads.reads import READ_FIRST, is_ai_visible, studies_with_others_visible
 from core.records.reads.rows import find_study, image_of
 from core.types import Image, Modality
 
 ENQUEUED_AT_ONCE = 50
+DRAWN_FROM = 1000
+"""Numbers from here on are of masses that a reader drew (`drawn_number`), those below of the network's outlines."""
+AGAIN_MOST = 3
+"""How often people can have one outline asked about again."""
 _WAITS = "Waits to be asked."
 
 ANSWERS = Queue(
@@ -40,13 +46,15 @@ ANSWERS = Queue(
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a row of the queue is about. number: of the outline, from 0. looked_sha256: of the part of the picture in
-    which somebody found no text; "" where nobody has looked."""
+    """What a row of the queue is about. number: of the outline, from 0. drawn: the mark that a reader drew; None of an
+    outline of the network. looked_sha256: of the part of the picture in which somebody found no text; "" where nobody
+    has looked."""
 
     study_id: str
     endpoint_id: int
     image: Image
     number: int
+    drawn: Mark | None
     is_synthetic: bool
     looked_sha256: str
 
@@ -69,7 +77,8 @@ class Described:
 @dataclass(frozen=True, slots=True)
 class LanguageAnswer:
     """One row. model: as the site named it. state: of the queue; message: its sentence. needs_look: the picture goes
-    only once somebody has looked that no text is in the part."""
+    only once somebody has looked that no text is in the part. can_ask_again: nothing came of it, and it may be asked
+    about once more (`ask_again`)."""
 
     id: int
     image_id: str
@@ -78,7 +87,13 @@ class LanguageAnswer:
     state: str
     message: str
     needs_look: bool
+    can_ask_again: bool
     described: Described
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether a reader drew what it is about; else the network outlined it."""
+        return self.number >= DRAWN_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +137,7 @@ def enqueue_due(db: Database, endpoint: Endpoint) -> int:
         require_permitted(connection, db.settings, endpoint.id)
         found = connection.execute(query).all()
         for one in found:
-            _insert(connection, endpoint.id, one.study_id, one.id, 0)
+            insert_row(connection, endpoint.id, one.study_id, one.id, 0)
     return len(found)
 
 
@@ -135,7 +150,8 @@ def asked_of(db: Database, lease: Lease) -> Asked:
     if stored is None or stored.pixels_removed_at is not None:
         raise NotFound("The picture is here no more.")
     return Asked(
-        row.study_id, row.endpoint_id, image_of(stored, db, None), row.number, study.is_synthetic,
+        row.study_id, row.endpoint_id, image_of(stored, db, None), row.number,
+        Mark.from_json(row.mark) if row.number >= DRAWN_FROM else None, study.is_synthetic,
         (row.sent_sha256 or "") if row.looked_by is not None else "",
     )  # fmt: skip
 
@@ -151,7 +167,7 @@ def ask_of_others(db: Database, lease: Lease, n_outlines: int) -> None:
         query = select(table.c.number).where(table.c.image_id == row.image_id, table.c.endpoint_id == row.endpoint_id)
         known = set(connection.execute(query).scalars())
         for number in sorted(set(range(n_outlines)) - known):
-            _insert(connection, row.endpoint_id, row.study_id, row.image_id, number)
+            insert_row(connection, row.endpoint_id, row.study_id, row.image_id, number)
 
 
 def require_still_permitted(db: Database, lease: Lease, *, sent_sha256: str, prompt_sha256: str) -> Endpoint:
@@ -194,7 +210,8 @@ def count_try(db: Database, lease: Lease) -> int:
 
 
 def language_answers_of(db: Database, actor: Actor, study_id: str) -> list[LanguageAnswer]:
-    """The rows of a study, of the endpoint that answered last, in the order of the images and outlines.
+    """The rows of a study, of the endpoint that answered last, in the order of the images and outlines; what a reader
+    drew only for whoever may see that reader's reads.
 
     Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
     """
@@ -211,11 +228,12 @@ def language_answers_of(db: Database, actor: Actor, study_id: str) -> list[Langu
             .where(row.c.study_id == study_id)
             .order_by(image.position, row.c.number, row.c.id)
         )
-        found = connection.execute(query).all()
+        found = _visible_to(connection, person, study, connection.execute(query).all())
+        again = _can_ask_again(connection, db, study_id, found)
     if any(one.words for one in found) and study.reading_mode != READ_FIRST:  # else the reveal is written already
         answers_seen.record_answer_shown(db, actor, study_id)
     newest = {(one.image_id, one.number): one for one in found}
-    return [_answer(one) for one in newest.values()]
+    return [_answer(one, can_ask_again=one.id in again) for one in newest.values()]
 
 
 def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> None:
@@ -233,9 +251,8 @@ def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> 
         if not is_ai_visible(connection, person, study) or row.state != FAILED or not _needs_look(row):
             raise Conflict("Nobody has to look at this picture before it is sent.")
         require_permitted(connection, db.settings, row.endpoint_id)
-        fresh = {"state": QUEUED, "message": _WAITS, "attempts": 0, "tries": 0, "ended_at": None, "result": None}
-        fresh |= {"looked_by": person.id, "sent_sha256": part_sha256}
-        connection.execute(update(table).where(table.c.id == row_id).values(**fresh))
+        looked = {"looked_by": person.id, "sent_sha256": part_sha256}
+        connection.execute(update(table).where(table.c.id == row_id).values(**_FRESH, **looked))
         trail.record(
             connection,
             person.id,
@@ -244,6 +261,29 @@ def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> 
             image=row.image_id,
             outline=row.number,
             part_sha256=part_sha256,
+        )
+
+
+def ask_again(db: Database, actor: Actor, row_id: int) -> None:
+    """Have a lesion asked about once more of which nothing came, or within an outline that was not asked about because
+    another one lies there. Raises NotAllowed, NotFound; Conflict unless that is so, or once people asked `AGAIN_MOST`
+    times.
+    """
+    table = tables.language_answer
+    with db.begin() as connection:
+        person = require_permission(connection, actor, "see_ai")
+        row = connection.execute(select(table).where(table.c.id == row_id).with_for_update()).one_or_none()
+        if row is None:
+            raise NotFound("This picture is not asked about any more. Reload the page.")
+        study = find_study(connection, row.study_id)
+        if not is_ai_visible(connection, person, study) or not _visible_to(connection, person, study, [row]):
+            raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
+        require_permitted(connection, db.settings, row.endpoint_id)
+        if row.id not in _can_ask_again(connection, db, row.study_id, [row]):
+            raise Conflict("This lesion is not asked about again: it is asked about now, or it was asked too often.")
+        connection.execute(update(table).where(table.c.id == row_id).values(**_FRESH))
+        trail.record(
+            connection, person.id, "ask again", f"study {row.study_id}", image=row.image_id, outline=row.number
         )
 
 
@@ -266,7 +306,7 @@ def compared(db: Database, actor: Actor) -> list[Compared]:
         found = connection.execute(query).all()
         words = _of_readers(connection, sorted({one.study_id for one in found}))
     made = []
-    for one in found:
+    for one in _each_lesion_once(found):
         if one.words:
             mark = Mark.from_json(one.mark)
             said = {kind: _said_there(words.get((one.study_id, kind), []), mark) for kind in ("first", "final")}
@@ -274,6 +314,23 @@ def compared(db: Database, actor: Actor) -> list[Compared]:
                 Compared(one.model, one.patient_hash or one.study_id, dict(one.measured or {}), dict(one.words), **said)
             )
     return made
+
+
+def _each_lesion_once(rows: Sequence[Row[Any]]) -> Iterable[Row[Any]]:
+    """Without those in whose place the same model described a lesion later, within an outline that a reader drew."""
+    latest: list[tuple[Row[Any], Mark]] = []
+    for row in reversed(rows):
+        mark = Mark.from_json(row.mark)
+        is_known = any(
+            (row.image_id, row.endpoint_id) == (one.image_id, one.endpoint_id)
+            and max(row.number, one.number) >= DRAWN_FROM
+            and lies_over(mark, other)
+            for one, other in latest
+            if one.words
+        )
+        if not is_known:
+            latest.append((row, mark))
+    return [row for row, _ in reversed(latest)]
 
 
 def _of_readers(
@@ -298,10 +355,57 @@ def _said_there(said: list[tuple[Mark, Mapping[str, str]]], mark: Mark) -> Mappi
     return next((dict(words) for own, words in reversed(said) if lies_over(own, mark)), {})
 
 
-def _insert(connection: Connection, endpoint_id: int, study_id: str, image_id: str, number: int) -> None:
+_FRESH: Mapping[str, Any] = {
+    "state": QUEUED, "message": _WAITS, "attempts": 0, "tries": 0, "due_at": None, "ended_at": None, "result": None,
+}  # fmt: skip
+
+
+def drawn_number(finding_id: int, place: int) -> int:
+    """The number of a mass that a reader drew, by one of its finding's marks. place: of the mark, from 0."""
+    return DRAWN_FROM + finding_id * MARKS_MOST + place
+
+
+def drawn_finding(number: int) -> int:
+    """The id of the finding that a row with this number is about."""
+    return (number - DRAWN_FROM) // MARKS_MOST
+
+
+def insert_row(
+    connection: Connection, endpoint_id: int, study_id: str, image_id: str, number: int, **more: Any
+) -> None:
+    """A row that waits to be asked, unless `more`, which are columns, says otherwise."""
     values: dict[str, Any] = {"endpoint_id": endpoint_id, "study_id": study_id, "image_id": image_id}
-    values |= {"number": number, "state": QUEUED, "message": _WAITS, "attempts": 0, "tries": 0}
+    values |= {"number": number, "state": QUEUED, "message": _WAITS, "attempts": 0, "tries": 0, **more}
     connection.execute(insert(tables.language_answer).values(**values, created_at=tables.now()))
+
+
+def _visible_to(connection: Connection, person: Person, study: Row[Any], rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Those that tell this person of no read that they may not see."""
+    drawn = {drawn_finding(row.number) for row in rows if row.number >= DRAWN_FROM}
+    if not drawn or study.id in studies_with_others_visible(connection, person, [study]):
+        return list(rows)
+    finding, read = tables.finding.c, tables.read.c
+    query = (
+        select(finding.id)
+        .join_from(tables.finding, tables.read, finding.read_id == read.id)
+        .where(finding.id.in_(drawn), read.person_id == person.id)
+    )
+    own = set(connection.execute(query).scalars())
+    return [row for row in rows if row.number < DRAWN_FROM or drawn_finding(row.number) in own]
+
+
+def _can_ask_again(connection: Connection, db: Database, study_id: str, rows: Iterable[Row[Any]]) -> Collection[int]:
+    """Ids of the rows that may be asked about once more."""
+    permitted = permitted_id(connection, db.settings)
+    audit = tables.audit.c
+    query = select(audit.detail).where(audit.action == "ask again", audit.subject == f"study {study_id}")
+    asked = [(one["image"], one["outline"]) for one in connection.execute(query).scalars()]
+    return {
+        row.id
+        for row in rows
+        if row.endpoint_id == permitted and row.state in (FAILED, CANCELLED, DEAD) and not _needs_look(row)
+        and asked.count((row.image_id, row.number)) < AGAIN_MOST
+    }  # fmt: skip
 
 
 def _write(db: Database, lease: Lease, values: Mapping[str, Any]) -> bool:
@@ -317,11 +421,11 @@ def _needs_look(row: Row[Any]) -> bool:
     return bool((row.result or {}).get("needs_look"))
 
 
-def _answer(row: Row[Any]) -> LanguageAnswer:
+def _answer(row: Row[Any], *, can_ask_again: bool) -> LanguageAnswer:
     described = Described(
         Mark.from_json(row.mark) if row.mark else None, dict(row.measured or {}), dict(row.words or {}),
         row.served_model or "", row.prompt_sha256 or "", row.sent_sha256 or "",
     )  # fmt: skip
     return LanguageAnswer(
-        row.id, row.image_id, row.number, row.model, row.state, row.message, _needs_look(row), described
+        row.id, row.image_id, row.number, row.model, row.state, row.message, _needs_look(row), can_ask_again, described
     )

@@ -148,6 +148,28 @@ def end_permission(db: Database, actor: Actor, endpoint_id: int) -> None:
         trail.record(connection, person.id, "end permission", f"language model {endpoint_id}")
 
 
+def end_with_restore(connection: Connection) -> Endpoint | None:
+    """A restored site sends no picture before somebody permits it there: the permission was given to the site that the
+    backup is of, and this may be another machine. The endpoint whose permission ended; None where none had one."""
+    endpoint = _now(connection)
+    if endpoint is None or not endpoint.is_permitted:
+        return None
+    table = tables.language_endpoint
+    connection.execute(update(table).where(table.c.id == endpoint.id).values(revoked_at=tables.now()))
+    _end_waiting(connection, endpoint.id)
+    trail.record(connection, None, "end permission", f"language model {endpoint.id}", by="restore")
+    return endpoint
+
+
+def permitted_id(connection: Connection, settings: Settings) -> int | None:
+    """Of the endpoint that pictures may go to at this moment; None where they may go to none."""
+    row = _row(connection)
+    try:
+        return None if row is None else require_permitted(connection, settings, row.id).id
+    except NotAllowed:
+        return None
+
+
 def record_test(db: Database, actor: Actor, endpoint_id: int, *, sent_sha256: str, prompt_sha256: str) -> Endpoint:
     """Audits that a made picture, which shows nobody, goes there now, and says where that is. Raises NotAllowed,
     NotFound."""

@@ -27,7 +27,14 @@ from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotF
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
 from core.models.cards import CHANCE, PROMISE, Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
-from core.models.live import Live, candidate_dir, read_live, release_dir, write_live
+from core.models.live import OUTLINE_NETWORK, Live, candidate_dir, read_live, release_dir, write_live
+from core.models.outline_card import (
+    FILE,
+    OutlineCard,
+    candidate_outline_cards,
+    released_outline_cards,
+    shipped_outline_cards,
+)
 from core.models.weights import check_shards
 from core.records.audit import trail
 from core.records.database import tables
@@ -44,6 +51,8 @@ ALLOW, END_ALLOW = "allow chance", "withhold"
 LEAD_PREFIX = "lead_"
 """How the keys of the table `site` begin that name a modality's lead."""
 REASON_LENGTH_MOST = 2000
+Released = Card | OutlineCard
+"""What can be released: a model, or the outline network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,44 @@ def _promote(
             connection, person, PROMOTE, card.model_id, card.weights_sha256, previous, words,
             job_id=job_id, passed=passed, evidence=evidence,
         )  # fmt: skip
+
+
+def _promote_outline(
+    db: Database,
+    actor: Actor,
+    weights_sha256: str,
+    *,
+    live_sha256: str | None,
+    reason: str,
+    passed: Mapping[str, str],
+    evidence: Mapping[str, Any],
+) -> None:
+    """Let a trained outline network outline in place of the live one. Only `core.records.releases.outline_check` calls
+    this: it examines it first. Arguments and errors as of `_promote`."""
+    with db.read() as connection:
+        require_permission(connection, actor, "manage_releases")
+    words = reason_of(reason)
+    with _deciding(db) as connection:
+        person = require_permission(connection, actor, "manage_releases")
+        card = find_outline_candidate(db.settings, weights_sha256)
+        previous = _live_now(db, connection, OUTLINE_NETWORK)
+        require_unchanged(previous, live_sha256)
+        if previous == card.weights_sha256:
+            raise Conflict("These weights are live already.")
+        _store_shipped(db, OUTLINE_NETWORK)
+        store_release(db.settings, card)
+        _decide(
+            connection, person, PROMOTE, OUTLINE_NETWORK, card.weights_sha256, previous, words,
+            passed=passed, evidence=evidence,
+        )  # fmt: skip
+
+
+def find_outline_candidate(settings: Settings, weights_sha256: str) -> OutlineCard:
+    """The card of a trained outline network in the state folder, with its weights. Raises NotFound."""
+    for card in candidate_outline_cards(settings):
+        if card.weights_sha256 == weights_sha256 and card.has_weights:
+            return card
+    raise NotFound("This outline network is missing or damaged. Put it there again.")
 
 
 def roll_back(
@@ -245,7 +292,7 @@ def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> lis
         return [Decision(**{name: row[name] for name in fields}) for row in rows]
 
 
-def releases_of(db: Database, actor: Actor, model_id: str) -> list[Card]:
+def releases_of(db: Database, actor: Actor, model_id: str) -> list[Released]:
     """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
     with db.read() as connection:
         require_permission(connection, actor, "manage_releases")
@@ -396,17 +443,23 @@ def _live_now(db: Database, connection: Connection, model_id: str) -> str | None
     return next((card.weights_sha256 for card in _shipped(db, model_id)), None)
 
 
-def _shipped(db: Database, model_id: str) -> list[Card]:
+def _shipped(db: Database, model_id: str) -> list[Released]:
+    if model_id == OUTLINE_NETWORK:
+        return [card for card in shipped_outline_cards(db.settings) if card.has_weights]
     return [card for card in shipped_cards(db.settings.weights_dir) if card.model_id == model_id and card.has_weights]
 
 
-def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Card]:
+def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Released]:
     shipped = {card.weights_sha256 for card in _shipped(db, model_id)}
     rows = [row for row in _rows(connection, model_id) if row.decision in (PROMOTE, ROLL_BACK, RETIRE)]
     decided = {row.weights_sha256 for row in rows} | {row.previous_sha256 for row in rows}
+    known: Sequence[Released] = known_cards(db.settings)
+    if model_id == OUTLINE_NETWORK:
+        both = (*shipped_outline_cards(db.settings), *released_outline_cards(db.settings))
+        known = list({card.weights_sha256: card for card in both}.values())
     return [
         card
-        for card in known_cards(db.settings)
+        for card in known
         if card.model_id == model_id and card.weights_sha256 in shipped | decided and card.has_weights
     ]
 
@@ -414,7 +467,7 @@ def _releases_of(db: Database, connection: Connection, model_id: str) -> list[Ca
 def _store_shipped(db: Database, model_id: str) -> None:
     """Shipped weights that a decision puts away are kept too: the next version of the product may ship others."""
     for card in _shipped(db, model_id):
-        if not card.members:
+        if isinstance(card, OutlineCard) or not card.members:
             store_release(db.settings, card)
 
 
@@ -442,7 +495,7 @@ def candidate_card(settings: Settings, job_id: int, model_id: str, weights_sha25
     return card
 
 
-def store_release(settings: Settings, card: Card) -> None:
+def store_release(settings: Settings, card: Released) -> None:
     """Put card, weights and scores of a model where releases lie; nothing happens if they are there.
 
     A candidate's files are linked (they are never written to again), shipped ones copied. The weights are checked
@@ -451,16 +504,25 @@ def store_release(settings: Settings, card: Card) -> None:
     target = release_dir(settings, card.model_id, card.weights_sha256)
     if target.is_dir():
         return
-    check_shards(card.folder, card.weights_files, card.weights_sha256)
-    short = card.weights_sha256[:8]
-    tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
-    distance = (card.training_distance.file,) if card.training_distance else ()
-    names = ["card.json", *card.weights_files, *tables, *(Path(name).name for name in distance)]
+    names = _files_of(card)
     full = "The disk is full, so nothing was released. Make room and try again."
     with whole_folder(target, within=temporary_parent(settings.state_dir), full=full) as half:
         for name in names:
             if (card.folder / name).is_file():
                 _put(card.folder / name, half / name, settings)
+
+
+def _files_of(card: Released) -> list[str]:
+    """What of a model's folder is kept with a release. Raises ModelUnavailable for damaged weights."""
+    if isinstance(card, OutlineCard):
+        weights = [Path(name).name for name in card.weights.files]
+        check_shards(card.folder, weights, card.weights_sha256)
+        return [FILE, *weights, Path(card.cases).name]
+    check_shards(card.folder, card.weights_files, card.weights_sha256)
+    short = card.weights_sha256[:8]
+    tables = (f"{short}.test_scores.csv", f"{short}.validation_scores.csv", cases_name(card.weights_sha256))
+    distance = (card.training_distance.file,) if card.training_distance else ()
+    return ["card.json", *card.weights_files, *tables, *(Path(name).name for name in distance)]
 
 
 def _put(source: Path, target: Path, settings: Settings) -> None:

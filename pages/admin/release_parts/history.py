@@ -11,9 +11,10 @@ import streamlit as st
 from core.models.cards import Card, override_text, withheld_text
 from core.models.lead import lead_of
 from core.models.live import read_live
+from core.models.outline_card import OutlineCard
 from core.records.people.permissions import Actor
 from core.records.releases import decisions
-from core.records.releases.decisions import Decision
+from core.records.releases.decisions import Decision, Released
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -22,7 +23,7 @@ from pages.parts.training_tables import when
 
 
 def draw_model(
-    actor: Actor, model_id: str, live: Card | None, decided: Sequence[Decision], withheld: Card | None = None
+    actor: Actor, model_id: str, live: Released | None, decided: Sequence[Decision], withheld: Card | None = None
 ) -> None:
     """One model: what answers, and the forms to roll back and to retire. decided: of this model, the newest first.
 
@@ -35,9 +36,7 @@ def draw_model(
     words = "as it is shipped" if live is not None else "measured only" if withheld is not None else "was never live"
     if last is not None and withheld is None:
         words = f"since {when(last.created_at)} by {plain(last.person_name)}"
-    card = live or withheld
-    area = card.measured if card is not None else None
-    numbers = f" · test AUC {area.auc:.3f} ({area.low:.3f} to {area.high:.3f}, {area.n} cases)" if area else ""
+    numbers = _numbers_text(live or withheld)
     with st.expander(f"{plain(model_id)} · {state} · {words}{numbers}", key=f"model_{model_id}"):
         if last is not None:
             st.text(f"{last.decision}: {last.reason}")
@@ -45,33 +44,44 @@ def draw_model(
         earlier = [
             card for card in decisions.releases_of(database(), actor, model_id) if card.weights_sha256 != live_sha256
         ]
-        _say_chance(live, withheld)
+        own = live if isinstance(live, Card) else None
+        _say_chance(own, withheld)
         reason = st.text_input("Why", key=f"why_{model_id}", max_chars=decisions.REASON_LENGTH_MOST)
         chosen, back, end = st.columns([3, 1, 1], vertical_alignment="bottom")
-        card = chosen.selectbox(
+        back_to = chosen.selectbox(
             "Earlier release", earlier, format_func=_release_text,
             key=f"earlier_{model_id}_{live_sha256}", disabled=not earlier, placeholder="none",
         )  # fmt: skip
-        no_way_back = None if card is not None else "There is no earlier release of this model here."
+        no_way_back = None if back_to is not None else "There is no earlier release of this model here."
         is_back = back.button(
-            "Roll back", key=f"roll_back_{model_id}", disabled=card is None, width="stretch", help=no_way_back
+            "Roll back", key=f"roll_back_{model_id}", disabled=back_to is None, width="stretch", help=no_way_back
         )
         not_live = None if live_sha256 is not None else "This model does not answer, so there is nothing to retire."
         is_end = end.button(
             "Retire", key=f"retire_{model_id}", disabled=live_sha256 is None, width="stretch", help=not_live
         )
         with refusals_shown():
-            if is_back and card is not None:
+            if is_back and back_to is not None:
                 decisions.roll_back(
-                    database(), actor, model_id, card.weights_sha256, live_sha256=live_sha256, reason=reason
+                    database(), actor, model_id, back_to.weights_sha256, live_sha256=live_sha256, reason=reason
                 )
-                _note_and_rerun(f"{model_id} answers with the weights {card.weights_sha256[:8]} from the next read on.")
+                _note_and_rerun(
+                    f"{model_id} answers with the weights {back_to.weights_sha256[:8]} from the next read on."
+                )
             if is_end:
                 decisions.retire(database(), actor, model_id, live_sha256=live_sha256, reason=reason)
                 _note_and_rerun(f"{model_id} does not answer any more.")
-            is_allowed = live is not None and bool(override_text(settings(), live))
+            is_allowed = own is not None and bool(override_text(settings(), own))
             if withheld is not None or is_allowed:
                 _draw_override(actor, model_id, live_sha256, reason, is_allowed=is_allowed)
+
+
+def _numbers_text(card: Released | None) -> str:
+    if isinstance(card, OutlineCard):
+        one = card.measured.get("own test cases", {}).get("dice")
+        return f" · test Dice {one.value:.3f} ({one.low:.3f} to {one.high:.3f}, {one.n} pictures)" if one else ""
+    area = card.measured if card is not None else None
+    return f" · test AUC {area.auc:.3f} ({area.low:.3f} to {area.high:.3f}, {area.n} cases)" if area else ""
 
 
 def _say_chance(live: Card | None, withheld: Card | None) -> None:
@@ -119,7 +129,7 @@ def _compared_text(one: Decision) -> str:
     return f"{reference['model']} {reference['weights_sha256'][:8]}" if reference else ""
 
 
-def _release_text(card: Card) -> str:
+def _release_text(card: Released) -> str:
     return f"{card.weights_sha256[:8]}, made {card.created or 'at an unknown time'}"
 
 

@@ -196,7 +196,7 @@ def _draw_decision(actor: Actor, found: Examination) -> None:
     if found.candidate.weights_sha256 == found.live_sha256:
         st.success("These weights are live.", icon=":material/check:")
         return
-    passed = _ask_for_reasons(found.job_id, found.lines)
+    passed = ask_for_reasons(str(found.job_id), found.lines)
     reason = st.text_area(
         "Why it is promoted", key=f"promote_reason_{found.job_id}", max_chars=decisions.REASON_LENGTH_MOST, height=80
     )
@@ -216,7 +216,8 @@ def _draw_decision(actor: Actor, found: Examination) -> None:
             st.rerun()
 
 
-def _ask_for_reasons(job_id: int, lines: Sequence[FailedCheck]) -> dict[str, str]:
+def ask_for_reasons(name: str, lines: Sequence[FailedCheck]) -> dict[str, str]:
+    """Each red line with its sentence and the reason to pass it: key -> reason. name: of the candidate, in keys."""
     if not lines:
         st.success("No red line is crossed.", icon=":material/check:")
     passed = {}
@@ -224,7 +225,7 @@ def _ask_for_reasons(job_id: int, lines: Sequence[FailedCheck]) -> dict[str, str
         st.error(plain(line.sentence), icon=":material/dangerous:")
         passed[line.key] = st.text_input(
             f"Why this may be passed ({line.key})",
-            key=f"pass_{job_id}_{line.key}",
+            key=f"pass_{name}_{line.key}",
             max_chars=decisions.REASON_LENGTH_MOST,
         )
     return passed

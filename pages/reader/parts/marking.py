@@ -76,6 +76,11 @@ def sketches_in(key: str) -> tuple[Sketch, ...]:
     return found
 
 
+def is_begun(key: str) -> bool:
+    """Whether the form was filled with what it starts with: it is drawn below what is shown beside it."""
+    return f"{key}_sketches" in st.session_state
+
+
 def rejected_in(key: str) -> tuple[str, ...]:
     """Ids of the proposals that the form's reader rejected."""
     found: tuple[str, ...] = st.session_state.get(f"{key}_rejected", ())

@@ -155,7 +155,12 @@ def _language(person: SignedIn, study: StoredStudy, site: Settings) -> Iterator[
         if one.described.prompt_sha256:
             said = one.described
             yield LanguageWords(
-                labels.get(one.image_id, ""), one.number, one.model, said.served_model, said.prompt_sha256, said.words
+                labels.get(one.image_id, ""),
+                None if one.is_drawn else one.number,
+                one.model,
+                said.served_model,
+                said.prompt_sha256,
+                said.words,
             )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import highdicom.sr
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import Collection, codes
@@ -20,6 +21,7 @@ from core.archive.results.finding_codes import OWN_SCHEME
 from core.findings.finding import Finding
 from core.findings.lexicon import CLOCK_HOURS, DEPTHS, QUADRANTS, TYPES
 from core.findings.marks import Mark, Measured
+from core.findings.proposals import Proposal
 from core.models.aggregate import BreastScore
 from core.records.reads.rows import BIRADS, DENSITIES
 from core.types import Modality
@@ -174,7 +176,8 @@ def test_a_finding_is_a_region_on_its_image_with_what_describes_it(tmp_path: Pat
     described = {one.ConceptNameCodeSequence[0].CodeMeaning: code(one) for one in own[0].ContentSequence
                  if one.ValueType == "CODE"}  # fmt: skip
     assert described == {
-        "Finding": ("129788004", "SCT"), "Finding Site": ("76752008", "SCT"), "Margins": ("129742005", "SCT"),
+        "Observer Type": ("121006", "DCM"), "Finding": ("129788004", "SCT"), "Finding Site": ("76752008", "SCT"),
+        "Margins": ("129742005", "SCT"),
         "Quadrant location": ("76365002", "SCT"), "Depth": ("middle", OWN_SCHEME),
         "Clockface or region": ("129781005", "SCT"),
     }  # fmt: skip
@@ -183,6 +186,68 @@ def test_a_finding_is_a_region_on_its_image_with_what_describes_it(tmp_path: Pat
     _check(path)
     html = subprocess.run(["dsr2html", "+Rd", str(path)], capture_output=True, text=True, check=False).stdout
     assert re.search(r"20/20\D+20/60\D+10/40\D+30/40", html), html
+
+
+def observer(group: Dataset) -> list[str]:
+    """Type and name of who a group says it is of."""
+    kinds = [one.ConceptCodeSequence[0].CodeMeaning for one in items(group, "Observer Type")]
+    names = [str(one.PersonName) for one in items(group, "Person Observer Name")]
+    return kinds + names + [one.TextValue for one in items(group, "Device Observer Name")]
+
+
+DRAWN = Mark("1" * 64, 2, "outline", ((10, 10), (40, 10), (40, 30.5), (10, 30)))
+MASS = Finding("R", Modality.ULTRASOUND, "mass", (DRAWN,), {"shape": "oval"}, sizes=(Measured(True, 36.4, 20.1),))
+
+
+@pytest.mark.parametrize("answer", ["accepted", "edited"])
+def test_an_outline_that_a_network_drew_is_the_devices_and_its_words_are_the_readers(
+    answer: str, tmp_path: Path
+) -> None:
+    taken = Proposal(DRAWN, "outline-net", WEIGHTS, 0.9, 0.5, "accepted")
+    clip = image(1, "R", n_frames=3)
+    tags = {**clip.tags, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.3.1", "Modality": "US"}
+    images = (replace(clip, tags=tags, modality=Modality.ULTRASOUND),)
+    content = replace(CONTENT, images=images, birads={"R": "3"}, density=None, breasts=(), answers=(), findings=(MASS,))
+    path = tmp_path / "report.dcm"
+    made(replace(content, accepted=(taken,) if answer == "accepted" else ())).save_as(path, enforce_file_format=True)
+    _check(path)
+    report = highdicom.sr.srread(path)
+    uid = uid_of(KEY, "tracking", content.read_id, "finding 1.1")
+    found = report.content.get_planar_roi_measurement_groups(tracking_uid=uid)
+    for one in found:
+        assert one.roi.graphic_type.value == "POLYLINE" and one.roi.value[0].tolist() == one.roi.value[-1].tolist()
+        assert (one.roi.value == [*DRAWN.points, DRAWN.points[0]]).all()
+        (selected,) = one.roi.ContentSequence
+        assert selected.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3.4.1"
+        assert selected.ReferencedSOPSequence[0].ReferencedFrameNumber == 3
+        lengths = {part.name.meaning: (part.value, part.unit.value) for part in one.get_measurements()}
+        assert lengths == {"Long Axis": (36.4, "mm"), "Short Axis": (20.1, "mm")}
+        for part in one.get_measurements():
+            assert [name.TextValue for name in items(part[0], "Algorithm Name")] == ["Diameters of an outline"]
+    *devices, readers = (one[0] for one in found)
+    assert observer(readers) == ["Person", "Ada Muster^"] and not items(readers, "Algorithm Name")
+    assert code(items(readers, "Shape")[0]) == ("84360004", "SCT")
+    said = [one.TextValue for one in items(readers, "Comment")]
+    if answer == "edited":
+        assert not devices and not said, "what the reader moved is the reader's"
+        return
+    (device,) = devices
+    assert said == ["Proposed by outline-net, accepted by the reader as it was."]
+    assert (
+        observer(device) == ["Device", "SecondRead"] and items(device, "Algorithm Name")[0].TextValue == "outline-net"
+    )
+    assert f"weights sha256 {WEIGHTS}" in [one.TextValue for one in items(device, "Algorithm Parameters")]
+    assert code(items(device, "Finding")[0]) == ("52988006", "SCT") and not items(device, "Shape")
+
+
+def test_each_group_says_whether_a_model_or_the_reader_observed_it() -> None:
+    point = FINDING.marks[1]
+    taken = Proposal(point, "ensemble", WEIGHTS, 0.9, 0.5, "accepted")
+    found = groups(made(replace(CONTENT, findings=(replace(FINDING, marks=(point,), sizes=()),), accepted=(taken,))))
+    device, person = ["Device", "SecondRead"], ["Person", "Ada Muster^"]
+    assert [observer(one) for one in found] == [device, device, person, person, device, person]
+    looked_at = code(items(found[-2], "Finding")[0])
+    assert looked_at == ("111099", "DCM"), "where a model looked is no lesion"
 
 
 def test_a_finding_that_the_standard_has_codes_for_needs_no_private_one(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from core.errors import (
     NotAllowed,
     PictureNotSent,
 )
-from core.findings.finding import Annotations, Finding
+from core.findings.finding import NO_ANNOTATIONS, Annotations, Finding
 from core.findings.lexicon import finding_type
 from core.findings.marks import Mark
 from core.language import asking, client
@@ -276,8 +276,8 @@ class Site:
         facts = {"tags": {"BurnedInAnnotation": "NO"}, **facts}
         return studies.create_study(self.db, self.ann, display_name="Jane Doe", images=[replace(WHOLE, **facts)])
 
-    def read(self, study_id: str) -> None:
-        reads.record_first_read(self.db, self.ann, study_id, {"R": CALM})
+    def read(self, study_id: str, annotations: Annotations = NO_ANNOTATIONS) -> None:
+        reads.record_first_read(self.db, self.ann, study_id, {"R": CALM}, annotations=annotations)
 
     def work(self) -> None:
         asking.ask_what_is_due(self.db, worker="w", machine="m", is_ending=lambda: False)
@@ -482,6 +482,95 @@ def test_what_readers_said_at_the_same_place_is_compared_after_the_final_read(si
     (one,) = answers.compared(site.db, site.ada)
     assert one.language_model == WORDS and one.measured["shape"] == "oval"
     assert one.first == {"shape": "round"} and one.final == {}, "the other finding lies elsewhere"
+
+
+OWN = Mark(WHOLE.sha256, 0, "ellipse", ((20.0, 150.0), (90.0, 200.0)))
+"""Where the network outlines nothing."""
+OVER = Mark(WHOLE.sha256, 0, "outline", ((90.0, 60.0), (210.0, 60.0), (210.0, 140.0), (90.0, 140.0)))
+"""Over the network's outline, and another."""
+
+
+def masses(*marks: Mark) -> Annotations:
+    return Annotations(tuple(Finding("R", Modality.ULTRASOUND, "mass", (mark,), {"shape": "round"}) for mark in marks))
+
+
+@sqlite_only
+def test_a_mass_that_a_reader_drew_is_asked_about_where_nothing_else_was(site: Site) -> None:
+    site.permit()
+    study = site.study()
+    point = replace(OWN, kind="point", points=OWN.points[:1])
+    site.read(study, masses(OWN, OVER, point))
+    site.work()
+    assert len(site.stub.asked) == 2, "the network's outline, and the reader's own where there is none"
+    reads.reveal(site.db, site.ann, study)
+    of_network, own, over, _ = site.rows(study)
+    assert (of_network.is_drawn, own.is_drawn, own.state, own.described.words) == (False, True, "done", WORDS)
+    assert own.described.mark == OWN and own.described.measured["shape"] and own.described.sent_sha256
+    assert over.state == "cancelled" and "within another outline" in over.message and over.can_ask_again
+    reads.record_final_read(site.db, site.ann, study, {"R": CALM}, annotations=masses(OWN, OVER))
+    site.work()
+    assert len(site.stub.asked) == 2, "the same masses in the final read are no new ones"
+    assert len(answers.compared(site.db, site.ada)) == 2
+    answers.ask_again(site.db, site.ann, over.id)
+    site.work()
+    assert len(site.stub.asked) == 3 and {one.id: one.state for one in site.rows(study)}[over.id] == "done"
+    described = answers.compared(site.db, site.ada)
+    assert len(described) == 2 and {one.final["shape"] for one in described} == {"round"}, "each lesion once"
+    with pytest.raises(Conflict, match="not asked about again"):
+        answers.ask_again(site.db, site.ann, over.id)
+    assert site.acts()[-3:] == ["ask again", "ask language model", "language model done"]
+
+
+@sqlite_only
+def test_what_one_reader_drew_is_asked_about_and_said_to_no_other_who_may_not_see_it(site: Site) -> None:
+    site.permit()
+    bob = add_person(site.db, "Bob", "radiologist")
+    study = site.study()
+    with site.db.begin() as connection:
+        plan = {"study_id": study, "person_id": site.ann.id, "is_double_read": True}
+        connection.execute(tables.assignment.insert().values(**plan))
+    site.read(study, masses(OWN))
+    reads.record_first_read(site.db, bob, study, {"R": CALM}, annotations=masses(OWN))
+    site.work()
+    assert len(site.stub.asked) == 3, "nobody learns from a missing question where the other saw something"
+    reads.reveal(site.db, site.ann, study)
+    reads.reveal(site.db, bob, study)
+    first, second = (answers.language_answers_of(site.db, who, study) for who in (site.ann, bob))
+    (own,), (others,) = ([one for one in rows if one.is_drawn] for rows in (first, second))
+    assert own.id != others.id
+    with pytest.raises(Conflict, match="hidden"):
+        answers.ask_again(site.db, bob, own.id)
+
+
+@sqlite_only
+def test_a_failed_question_is_asked_again_a_few_times_while_it_is_permitted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.permit()
+    site.stub.behaves = text("no JSON")
+    study = site.study()
+    site.read(study)
+    site.work()
+    reads.reveal(site.db, site.ann, study)
+    (row,) = site.rows(study)
+    assert row.state == "failed" and row.can_ask_again
+    with pytest.raises(Conflict, match="hidden"):
+        answers.ask_again(site.db, add_person(site.db, "Bob", "radiologist"), row.id)
+    for n in range(answers.AGAIN_MOST):
+        answers.ask_again(site.db, site.ann, row.id)
+        with pytest.raises(Conflict, match="asked about now"):
+            answers.ask_again(site.db, site.ann, row.id)
+        site.work()
+        assert len(site.stub.asked) == n + 2
+    assert not site.rows(study)[0].can_ask_again
+    with pytest.raises(Conflict, match="too often"):
+        answers.ask_again(site.db, site.ann, row.id)
+    monkeypatch.setattr(answers, "AGAIN_MOST", 9)
+    assert site.rows(study)[0].can_ask_again
+    endpoint.end_permission(site.db, site.ada, site.endpoint_id)
+    assert not site.rows(study)[0].can_ask_again
+    with pytest.raises(NotAllowed):
+        answers.ask_again(site.db, site.ann, row.id)
 
 
 @sqlite_only

@@ -236,6 +236,10 @@ def a_language_model_is_named(db: Database, ada: Person, ben: Person) -> None:
     answers.look_for_text(db, ben, lease.id, "a" * 64)
     lease = answers.ANSWERS.claim(db, worker="w", machine="m")
     assert lease is not None
+    answers.ANSWERS.finish(db, lease, FAILED, "It ended.")
+    answers.ask_again(db, ben, lease.id)
+    lease = answers.ANSWERS.claim(db, worker="w", machine="m")
+    assert lease is not None
     answers.require_still_permitted(db, lease, sent_sha256="a" * 64, prompt_sha256="b" * 64)
     answers.finish_described(db, lease, answers.Described())
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,17 @@ import pytest
 from record_site import CALM, add_person, picture, sqlite_only, stored_files
 
 from core import __main__ as program
-from core.errors import Conflict, InvalidInput
+from core.commands import restore
+from core.errors import Conflict, InvalidInput, NotAllowed
 from core.records.audit import heads, trail
 from core.records.backup import site_backup
 from core.records.database.db import Database, open_database
+from core.records.language import endpoint
 from core.records.people import sessions
 from core.records.people.permissions import LocalTerminal, Person
 from core.records.reads.reads import reads_of, record_first_read
 from core.records.reads.studies import create_study, load_study
+from core.records.site_settings import choose
 from core.settings import REPOSITORY, Settings
 
 pytestmark = sqlite_only
@@ -63,6 +67,34 @@ def test_everything_is_there_again(records: Database, site: tuple[Person, str], 
     assert new.state_dir.stat().st_mode & 0o077 == 0
     db.close()
     assert not any(path for state in (new, records.settings) for path in state.state_dir.glob("tmp/*"))
+
+
+def test_a_restored_site_sends_no_picture_to_a_language_model_before_it_is_permitted_there(
+    records: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = add_person(records, "Ada")
+    choose(records, ada, "language_model", True)
+    named = endpoint.name_endpoint(records, ada, protocol="openai", url="https://models.example/v1", model="x")
+    for is_permitted in (False, True):
+        if is_permitted:
+            endpoint.permit(records, ada, named, reason="a comparison")
+        backup, new = tmp_path / f"{is_permitted}.backup", tmp_path / f"new {is_permitted}"
+        site_backup.back_up(records, backup)
+        monkeypatch.setenv("SECONDREAD_STATE_DIR", str(new))
+        assert restore.run(Namespace(file=backup)) == 0
+        said = "permission that pictures go to the language model x at models.example ended"
+        assert (said in capsys.readouterr().err) == is_permitted
+        db = open_database(Settings(state_dir=new))
+        there = endpoint.endpoint_now(db)
+        assert there is not None and there.id == named and not there.is_permitted
+        with pytest.raises(NotAllowed), db.begin() as connection:
+            endpoint.require_permitted(connection, Settings(language_model=True), named)
+        ended = trail.entries(db, LocalTerminal(ada.id), action="end permission")
+        assert [one.detail for one in ended] == [{"by": "restore"}] * is_permitted
+        assert trail.verify(db).is_intact
+        db.close()
+    now = endpoint.endpoint_now(records)
+    assert now is not None and now.is_permitted, "the site that the backup is of goes on"
 
 
 def test_a_state_folder_with_something_in_it_is_left_alone(
