@@ -22,6 +22,7 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from page_site import PageSite, Tab
 
+ROOM_IN_MEMORY = 8 << 30
 _HEAVY = ("tensorflow", "keras", "tf_keras_vis", "streamlit")
 
 
@@ -54,8 +55,9 @@ def pytest_configure() -> None:
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    memory, least = Path("/dev/shm"), 8 << 30
-    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= least:
+    memory = Path("/dev/shm")
+    is_usable = memory.is_dir() and os.access(memory, os.W_OK) and not os.statvfs(memory).f_flag & os.ST_NOEXEC
+    if is_usable and shutil.disk_usage(memory).free >= ROOM_IN_MEMORY:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core.errors import NotFound
 from core.records.audit import heads
-from core.records.database.db import Database, open_database
+from core.records.database.db import existing_database
 from core.settings import Settings
 
 BROKEN = 3
@@ -25,22 +24,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     begin_anew.set_defaults(run=run_repair)
 
 
-def _opened() -> Database:
-    """Opening makes what is missing, and an empty trail verifies: a mistyped folder must not look good."""
-    settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
-    return open_database(settings)
-
-
 def run_repair(args: argparse.Namespace) -> int:
     """Say how many lines were lost; that they were is in the audit trail from now on."""
-    db = _opened()
-    try:
+    with existing_database(Settings.from_environment()) as db:
         lost = heads.repair(db)
         heads.write_head(db)
-    finally:
-        db.close()
     sys.stdout.write(
         f"{lost} lines were lost; this is recorded in the audit trail.\n" if lost else "Nothing was lost.\n"
     )
@@ -49,11 +37,8 @@ def run_repair(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Print the verdict: 0 for an intact chain, `BROKEN` for any other."""
-    db = _opened()
-    try:
+    with existing_database(Settings.from_environment()) as db:  # an empty trail, too, would verify
         verdict = heads.verify(db)
-    finally:
-        db.close()
     for problem in verdict.problems:
         sys.stdout.write(problem + "\n")
     if verdict.is_intact:

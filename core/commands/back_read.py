@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput
 from core.files import write_whole
 from core.models.cards import live_cards
 from core.reading.back_read import work_until_done
-from core.records.database.db import Database, open_database
+from core.records.database.db import Database, existing_database
 from core.records.people.accounts import person_named
 from core.records.people.permissions import LocalTerminal
 from core.records.reads import back_reads
@@ -56,13 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Do it and say so; 0. Raises NotAllowed, NotFound, InvalidInput, Conflict, InvalidSettings."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
-    db = open_database(settings)
-    try:
+    with existing_database(settings) as db:
         sys.stdout.write(_worked(db, args) if args.verb == "work" else _asked(db, args))
-    finally:
-        db.close()
     return 0
 
 

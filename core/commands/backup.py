@@ -7,10 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from core.errors import NotFound
 from core.records.audit import trail
 from core.records.backup.site_backup import back_up
-from core.records.database.db import open_database
+from core.records.database.db import existing_database
 from core.settings import MIB, Settings
 
 
@@ -24,15 +23,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Write the backup and say what is in it; that it was made is in the audit trail."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
-    db = open_database(settings)
-    try:
+    with existing_database(settings) as db:
         summary = back_up(db, args.file, partial(print, file=sys.stderr))
         with db.begin() as connection:
             trail.record(connection, None, "backup", "site", files=summary.n_files, bytes=summary.n_bytes)
-    finally:
-        db.close()
     sys.stdout.write(
         f"{summary.n_files} files, {summary.n_bytes / MIB:.1f} MiB, {summary.n_audit} rows of the audit trail.\n"
         "Whoever has this file has the pictures and the site's key: keep it as carefully as the state folder.\n"

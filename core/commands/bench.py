@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from core.commands.bench_report import interleaved, load_by_core, write_section
+from core.commands.bench_report import load_by_core, write_section
 from core.models.cards import Card
+from core.timing import interleaved
 
 ROUNDS = 7
 SIDE = 224

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Raster
 
-from core.commands.bench_report import interleaved
 from core.demo.phantoms import mammogram_exam, ultrasound_image
 from core.imaging.decode_process import decode
 from core.imaging.decoded import Limits
@@ -19,6 +18,7 @@ from core.models.cards import Card, read_card
 from core.models.loaded import load_model
 from core.models.prepared import prepared
 from core.settings import Settings
+from core.timing import interleaved
 from core.types import Image, Modality
 
 READS = {

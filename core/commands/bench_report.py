@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from core.files import write_whole
 from core.settings import REPOSITORY
@@ -41,19 +38,6 @@ def write_section(title: str, lines: Sequence[str], *, load_before: float | None
 def load_by_core() -> float | None:
     """How many processes want the processor now (the minute's average), by core; None where the system does not say."""
     return os.getloadavg()[0] / _n_cores() if hasattr(os, "getloadavg") else None
-
-
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each way; every round runs all of them, so that a busy machine slows all alike."""
-    for call in ways.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, call in ways.items():
-            began = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def _circumstances(load_before: float | None) -> list[str]:

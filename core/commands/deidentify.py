@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.archive.deidentified_export import BURNT_IN_LIMIT, originals, record_export_at_terminal, write_export
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput
 from core.files import own_temporary_folder, temporary_folder, temporary_parent
-from core.records.database.db import open_database
+from core.records.database.db import existing_database, require_site
 from core.records.people.accounts import TERMINAL
 from core.settings import Settings
 
@@ -31,14 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Write the zip and say what is in it; 0. Raises NotFound, InvalidInput, Conflict and what archives refuse."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():  # pseudonyms come from the key of a site
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    require_site(settings)
     if not args.sources and not args.study:
         raise InvalidInput("Name files or folders, or a study with --study.")
     if args.out.exists() or not args.out.parent.is_dir():
         raise InvalidInput("The zip is there already, or its folder is not. Choose another name.")
-    db = open_database(settings)
-    try:
+    with existing_database(settings) as db:
         with own_temporary_folder(settings.state_dir), temporary_folder(temporary_parent(settings.state_dir)) as folder:
             files = list(_files(args.sources))
             for number, study_id in enumerate(args.study):
@@ -46,8 +44,6 @@ def run(args: argparse.Namespace) -> int:
                 files += originals(db, study_id, folder / str(number))
             export = write_export(db, files, args.out)
         record_export_at_terminal(db, export, by=TERMINAL)
-    finally:
-        db.close()
     sys.stdout.write(f"{len(export.rows)} files of {export.n_studies} studies, {export.n_patients} patients.\n")
     for sentence, n in export.left_out.items():
         sys.stdout.write(f"{n} left out: {sentence}\n")

@@ -9,9 +9,9 @@ import sys
 import threading
 
 from core.archive import listener
-from core.errors import InvalidInput, NotFound
+from core.errors import InvalidInput
 from core.files import own_temporary_folder
-from core.records.database.db import open_database
+from core.records.database.db import existing_database, require_site
 from core.server import allocator
 from core.settings import MIB, Settings
 
@@ -30,21 +30,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Listen until SIGTERM or SIGINT; 0. Raises NotFound, InvalidInput for an address that cannot be had."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():  # opening would make an empty site of a mistyped folder
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    require_site(settings)
     allocator.give_memory_back()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB * MIB, MEMORY_MIB * MIB))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    db = open_database(settings)
-    try:
-        with own_temporary_folder(settings.state_dir), listener.listening(db, args.host, args.port) as port:
-            sys.stdout.write(f"{settings.ae_title} listens at port {port}.\n")
-            sys.stdout.flush()
-            ended.wait()
-    except OSError:
-        raise InvalidInput(f"Nothing can listen at port {args.port} of this address. Choose another one.") from None
-    finally:
-        db.close()
+    with existing_database(settings) as db:
+        try:
+            with own_temporary_folder(settings.state_dir), listener.listening(db, args.host, args.port) as port:
+                sys.stdout.write(f"{settings.ae_title} listens at port {port}.\n")
+                sys.stdout.flush()
+                ended.wait()
+        except OSError:
+            raise InvalidInput(f"Nothing can listen at port {args.port} of this address. Choose another one.") from None
     return 0

@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core.errors import NotFound
-from core.records.database.db import open_database
+from core.records.database.db import existing_database
 from core.records.people import accounts, invitations, second_factor
 from core.settings import Settings
 
@@ -32,10 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Do it and say so; 0. Raises NotFound, Conflict."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():  # opening would make an empty site of a mistyped folder
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
-    db = open_database(settings)
-    try:
+    with existing_database(settings) as db:
         if args.verb == "unlock":
             accounts.unlock_at_terminal(db, args.name)
             sentence = "This person can sign in again."
@@ -49,7 +45,5 @@ def run(args: argparse.Namespace) -> int:
             token = invitations.link_at_terminal(db, args.name)
             address = f"{settings.public_url.rstrip('/') or 'http://localhost:8501'}/invitation?link={token}"
             sentence = f"Works once, for {invitations.VALID_HOURS} hours: {address}"
-    finally:
-        db.close()
     sys.stdout.write(sentence + "\n")
     return 0

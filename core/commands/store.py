@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from core.errors import InvalidSettings, NotFound
+from core.errors import InvalidSettings
 from core.records.database.blobs import BucketBlobs, blobs_of
+from core.records.database.db import require_site
 from core.settings import Settings
 
 
@@ -20,8 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 def run(args: argparse.Namespace) -> int:
     """Copy, check and say how many; 0. Raises InvalidSettings without a bucket, Conflict, NotFound for damage."""
     settings = Settings.from_environment()
-    if not (settings.state_dir / "site.key").is_file():
-        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+    require_site(settings)
     blobs = blobs_of(settings)
     if not isinstance(blobs, BucketBlobs):
         raise InvalidSettings("SECONDREAD_STORE_URL names no bucket.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, TimeoutError
 from importlib.util import find_spec
@@ -25,6 +24,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from core.models.inference import Compiled, LoadedModel, after_backbone, backbone_of, built_graph, explained
+from core.timing import interleaved
 
 log = logging.getLogger(__name__)
 GAIN_LEAST = 1.15
@@ -164,17 +164,10 @@ def _prepare(model: LoadedModel, prepared: Future[tuple[Any, Compiled, Compiled]
 
 def _measured_gain(model: LoadedModel, theirs: Compiled) -> float:
     """Medians of interleaved calls with one image, TensorFlow's as this machine computes now over OpenVINO's."""
-    square, engines = tf.constant(_square(model)), (model.forward, theirs)
-    for forward in engines:
-        forward(square)
-    seconds = np.empty((ROUNDS, 2))
-    for taken in seconds:
-        for place, forward in enumerate(engines):
-            began = time.perf_counter()
-            forward(square)[0].numpy()
-            taken[place] = time.perf_counter() - began
-    ours, of_theirs = np.median(seconds, axis=0)
-    return float(ours / of_theirs)
+    square = tf.constant(_square(model))
+    ways = {"ours": lambda: model.forward(square)[0].numpy(), "theirs": lambda: theirs(square)[0].numpy()}
+    seconds = interleaved(ways, ROUNDS)
+    return seconds["ours"] / seconds["theirs"]
 
 
 def _square(model: LoadedModel) -> np.ndarray:

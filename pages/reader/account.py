@@ -8,10 +8,22 @@ from core.records.people import accounts, second_factor
 from core.records.people.permissions import SignedIn
 from pages.parts.forms import PASSWORD_HINT, Field, post_form, refusal
 from pages.parts.messages import refusals_shown
-from pages.parts.qr_code import qr_code
 from pages.parts.session import database, require, settings
 
 person = require(None)
+
+
+def qr_code(text: str, *, side: float = 240) -> str:
+    """Black on white with its quiet zone, so that a telephone reads it off a dark page; SVG. side: in points."""
+    from reportlab.graphics import renderSVG  # seldom needed, and slow to load
+    from reportlab.graphics.barcode.qr import QrCodeWidget
+    from reportlab.graphics.shapes import Drawing, Rect
+    from reportlab.lib.colors import white
+
+    widget = QrCodeWidget(text, barLevel="M", barWidth=side, barHeight=side)
+    ground = Rect(0, 0, side, side, fillColor=white, strokeColor=None)
+    text = str(renderSVG.drawToString(Drawing(side, side, ground, widget)))
+    return text[text.index("<svg") :]  # without the prologue, by which Streamlit would not know it
 
 
 def draw_second_factor(actor: SignedIn) -> None:

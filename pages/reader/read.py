@@ -14,7 +14,7 @@ import streamlit as st
 
 from core.findings.proposals import Proposal
 from core.reading import second_read
-from core.reading.second_read import Answer
+from core.reading.second_read import Answer, Readiness, Stage, Task
 from core.records.people.permissions import SignedIn
 from core.records.reads import reading_leases, reads, studies
 from core.records.reads.studies import StoredStudy
@@ -36,7 +36,32 @@ from pages.reader.parts import (
     study_report,
     study_tools,
 )
-from pages.reader.parts.readiness import show_readiness
+
+READINESS_SECONDS = 2.0
+
+
+def show_readiness(study: StoredStudy) -> None:
+    """How far the second read is: one line, nothing of what any model says, and nothing where no model reads the study.
+
+    Looked at again every few seconds by a fragment of its own, only until it stays as it is.
+    """
+    tasks = second_read.tasks_of(settings(), study)
+    if not tasks:
+        return
+    found = second_read.readiness(study.row.id, tasks)
+    # Streamlit holds what a fragment is called with until the next run: the tasks, never the pixels of the study.
+    look = st.fragment(_look_how_far, run_every=None if found.is_settled else READINESS_SECONDS)
+    look(study.row.id, tasks, found)
+
+
+def _look_how_far(study_id: str, tasks: Sequence[Task], before: Readiness) -> None:
+    """before: as it was when the page was drawn. Once it is settled, one run of the page ends the looking."""
+    require("record_first_read", is_activity=False)
+    now = second_read.readiness(study_id, tasks)
+    stage = f"place {now.place} in the queue" if now.stage is Stage.QUEUED else now.stage.value
+    st.html(f'<p class="sr-soft sr-ready" role="status">Second read: {stage}</p>')
+    if now.is_settled and not before.is_settled:
+        st.rerun()
 
 _OWN_READS = "own_reads_"
 

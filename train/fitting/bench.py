@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 
 import keras
 import numpy as np
 import pandas as pd
 
 from core.models.registry import architecture
+from core.timing import interleaved
 from core.types import Fit, Modality
 from train.fitting.inputs import Views
 from train.fitting.loop import make_optimizer, training_step
@@ -40,15 +42,9 @@ def head_training_lines(n_cases: int, rounds: int) -> list[str]:
     def theirs() -> None:
         notebook.fit(pixels, squares.labels, batch_size=config.batch, epochs=1, verbose=0)
 
-    ours(0)
-    theirs()
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(1, rounds + 1):
-        for call, retained in ((lambda number=number: ours(number), times[0]), (theirs, times[1])):
-            began = time.perf_counter()
-            call()
-            retained.append(time.perf_counter() - began)
-    quick, slow = (float(np.median(retained)) for retained in times)
+    numbers = count()
+    seconds = interleaved({"ours": lambda: ours(next(numbers)), "theirs": theirs}, rounds)
+    quick, slow = seconds["ours"], seconds["theirs"]
     return [
         f"Head training, VGG16 frozen, {n_cases} cases of {config.side} x {config.side}, median of {rounds} epochs:",
         f"  an epoch on kept features                    {quick:8.2f} s   x   1.00",

@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
-from core.errors import Conflict, InvalidInput, InvalidSettings
+from core.errors import Conflict, InvalidInput, InvalidSettings, NotFound
 from core.files import sweep, undone_by, whole_file, write_whole
 from core.records.database.blobs import FolderBlobs, blobs_of
 from core.records.database.image_store import ImageStore
@@ -201,6 +201,23 @@ def open_database(settings: Settings) -> Database:
     if removed:
         log.info("Removed %d files that nothing refers to from the image store", removed)
     return db
+
+
+def require_site(settings: Settings) -> None:
+    """Raises NotFound where the state folder holds no site: opening would make an empty one of a mistyped folder."""
+    if not (settings.state_dir / "site.key").is_file():
+        raise NotFound("There is no SecondRead in this state folder. Check SECONDREAD_STATE_DIR.")
+
+
+@contextmanager
+def existing_database(settings: Settings) -> Iterator[Database]:
+    """The database of a site that is there, for one command: closed at the end. Raises NotFound, InvalidSettings."""
+    require_site(settings)
+    db = open_database(settings)
+    try:
+        yield db
+    finally:
+        db.close()
 
 
 def reachable_engine(settings: Settings, site_key: bytes) -> Engine:

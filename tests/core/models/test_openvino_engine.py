@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core import timing
 from core.models.cards import read_card
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
@@ -150,7 +151,7 @@ def test_the_gain_is_tensorflows_time_over_the_others(float32: None, monkeypatch
         return forward(squares)
 
     model.forward = slower
-    monkeypatch.setattr(openvino_engine, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     assert openvino_engine._measured_gain(model, faster) == pytest.approx(3)
 
 
