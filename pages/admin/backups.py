@@ -11,6 +11,7 @@ from core.records.backup.copies import BackupRow
 from core.records.people.permissions import SignedIn
 from core.reports.content import when
 from core.settings import MIB
+from core.wording import how_many
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require
@@ -30,7 +31,8 @@ def make(actor: SignedIn) -> None:
 
         def act(report: Callable[[str], None]) -> str:
             summary = copies.make_backup(database(), actor, report)
-            return f"A backup of {summary.n_files} files ({summary.n_bytes / MIB:.1f} MiB) was made and verified."
+            files = how_many(summary.n_files, "file")
+            return f"A backup of {files} ({summary.n_bytes / MIB:.1f} MiB) was made and verified."
 
         at_work("Making a backup", act)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.models.cards import Card
+from core.wording import how_many
 from pages.parts.markdown import plain
 from train.queue.trainings import Epoch, JobRow
 
@@ -18,8 +19,8 @@ def split_text(split: Mapping[str, Any]) -> str:
     words = [str(split.get("kind", "unknown"))]
     words += [f"seed {split['seed']}"] if "seed" in split else []
     words += [f"{split['per_class']} of each class"] if "per_class" in split else []
-    words += [f"{split['together']} near-duplicates kept together"] if split.get("together") else []
-    words += [f"{split['dropped']} pictures dropped"] if split.get("dropped") else []
+    words += [f"{how_many(split['together'], 'near-duplicate')} kept together"] if split.get("together") else []
+    words += [f"{how_many(split['dropped'], 'picture')} dropped"] if split.get("dropped") else []
     words += [f"from version {split['from']}"] if "from" in split else []
     return ", ".join(words)
 

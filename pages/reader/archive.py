@@ -13,6 +13,7 @@ from core.archive.dicomweb import FOUND_MOST, Criteria, FoundStudy
 from core.records.archives import outbox
 from core.records.people.permissions import SignedIn
 from core.reports.content import when
+from core.wording import how_many
 from pages.parts.markdown import plain, without_controls
 from pages.parts.messages import refusals_shown
 from pages.parts.results import draw_result, go_to_opened_study, open_study
@@ -75,7 +76,7 @@ def draw_study(person: SignedIn, archive_id: int, number: int, study: FoundStudy
     born = f" · born {plain(day_of(study.birth_date))}" if study.birth_date else ""
     who.markdown(f"**{plain(study.patient_name.replace('^', ' ').strip()) or 'no name'}**")
     who.caption(f"{plain(study.patient_id) or 'no number'}{born}")
-    images = f" · {study.n_instances} objects" if study.n_instances is not None else ""
+    images = f" · {how_many(study.n_instances, 'object')}" if study.n_instances is not None else ""
     what.markdown(f"{plain(day_of(study.day))} · {plain(', '.join(study.modalities))}{images}")
     what.caption(f"{plain(study.description)} {plain(study.accession_number)}")
     if act.button("Fetch", key=f"fetch_{number}", icon=":material/download:", width="stretch"):

@@ -121,12 +121,12 @@ def test_near_duplicates_are_settled_side_by_side(app: RunningApp, page: Any, tm
     page.get_by_role("radio", name="Near-duplicates").click()
     page.wait_for_selector("text=2 pairs: 1 in different parts of the split")
     page.get_by_text("drop both").nth(1).click()
-    page.get_by_role("button", name="Make a new version of 1 decisions").wait_for()
-    page.get_by_role("button", name="Keep all 1 leaking pairs together").click()
+    page.get_by_role("button", name="Make a new version of 1 decision").wait_for()
+    page.get_by_role("button", name="Keep 1 leaking pair together").click()
     page.get_by_role("button", name="Make a new version of 2 decisions").click()
     page.get_by_role("heading", name="Copies, version 2").wait_for()
     page.wait_for_selector("text=No leak found")
-    page.wait_for_selector("text=/1 near-duplicates kept together, 2 pictures dropped/")
+    page.wait_for_selector("text=/1 near-duplicate kept together, 2 pictures dropped/")
     found = asked(app, "SELECT v.number FROM data_set_version v JOIN data_set d ON d.id = v.data_set_id "
                        "WHERE d.name = 'Copies' ORDER BY v.number")  # fmt: skip
     assert found == [(1,), (2,)]

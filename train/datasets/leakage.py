@@ -24,6 +24,7 @@ from core.files import write_whole
 from core.models.cards import Card
 from core.records.data_sets import files_dir
 from core.settings import Settings
+from core.wording import how_many
 from train.datasets.duplicates import Looks, Pair
 from train.datasets.manifest import Manifest, joined, read_manifest
 from train.datasets.split import SPLITS, TOGETHER, split_cases
@@ -77,7 +78,7 @@ class LeakageReport:
             return (
                 f"LEAKING: {', '.join(leaks)}. Numbers measured on this split are too good. Split by patient or group."
             )
-        return f"No leak found; {warnings} warnings." if warnings else "No leak found, nothing to warn of."
+        return f"No leak found; {how_many(warnings, 'warning')}." if warnings else "No leak found, nothing to warn of."
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints; line numbers, never file names or ids."""

@@ -7,6 +7,7 @@ import streamlit as st
 
 from core.records import data_sets, queue
 from core.records.people.permissions import Actor
+from core.wording import how_many
 from pages.admin.data_set_parts.add import BEGUN
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
@@ -69,7 +70,7 @@ def _draw_end(actor: Actor, row: ImportRow) -> None:
     refused = imports.left_out(database(), actor, row)
     if refused:
         table = pd.DataFrame(refused, columns=["file", "why it was left out"])
-        with st.expander(f"The {len(table)} files that were left out", key=f"left_out_{row.id}"):
+        with st.expander(f"Left out: {how_many(len(table), 'file')}", key=f"left_out_{row.id}"):
             st.dataframe(table, hide_index=True)
             draw_download(lambda: table, name=f"left-out-{row.id}", action="manage_data")
             st.caption("Their names are kept until this message is closed, a day at most.")

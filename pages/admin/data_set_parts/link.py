@@ -10,6 +10,7 @@ import streamlit as st
 from core.records.people.permissions import Actor
 from core.server.inbox import InboxFile
 from core.types import Modality
+from core.wording import how_many
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_, why_not
 from pages.parts.figures import draw_download
 from pages.parts.messages import refusals_shown
@@ -69,7 +70,7 @@ def add_workbooks(actor: Actor) -> None:
         seen = _preview(actor, sources, columns)
     _show(seen)
     is_ready = bool(name) and modality is not None and seen.n_matched > 0
-    label = f"Make a data set of {seen.n_matched} pictures"
+    label = f"Make a data set of {how_many(seen.n_matched, 'picture')}"
     waits_for = why_not(
         {"a name": not name, "a kind of picture": modality is None, "rows that found their picture": not seen.n_matched}
     )
@@ -201,7 +202,7 @@ def _show(seen: Preview) -> None:
         return
     left, right = st.columns([2, 3])
     with left:
-        st.markdown(f"**{len(seen.unmatched)} rows without a picture, by reason**")
+        st.markdown(f"**{how_many(len(seen.unmatched), 'row')} without a picture, by reason**")
         reasons = seen.unmatched.value_counts(["sheet", "reason"]).rename("rows").reset_index()
         st.dataframe(reasons, hide_index=True)
     with right:

@@ -12,6 +12,7 @@ import streamlit as st
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Actor
+from core.wording import how_many
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -40,9 +41,9 @@ def settle(actor: Actor, row: VersionRow) -> None:
     decided: dict[tuple[str, str], str] = st.session_state.setdefault(f"pairs_{row.id}", {})
     across, labels = sum(pair.is_across for pair in pairs), sum(len(set(pair.labels)) > 1 for pair in pairs)
     st.caption(
-        f"{len(pairs)} pairs: {across} in different parts of the split (a leak), {labels} with different labels. "
-        "Pairs that are kept together stay in one part. Dropping leaves a picture out of the new version; this version "
-        "stays as it is."
+        f"{how_many(len(pairs), 'pair')}: {across} in different parts of the split (a leak), {labels} with different "
+        "labels. Pairs that are kept together stay in one part. Dropping leaves a picture out of the new version; this "
+        "version stays as it is."
     )
     n_pages = -(-len(pairs) // _PER_PAGE)
     page = st.pagination(n_pages, key=f"pairs_page_{row.id}") if n_pages > 1 else 1
@@ -97,13 +98,15 @@ def _description(pair: NearDuplicate) -> str:
 def _conclude(actor: Actor, row: VersionRow, pairs: list[NearDuplicate], decided: dict[tuple[str, str], str]) -> None:
     across = [pair for pair in pairs if pair.is_across and (pair.first, pair.second) not in decided]
     columns = st.columns([2, 2, 1], vertical_alignment="bottom")
-    if across and columns[1].button(f"Keep all {len(across)} leaking pairs together", key=f"pairs_all_{row.id}"):
+    together = f"Keep {how_many(len(across), 'leaking pair')} together"
+    if across and columns[1].button(together, key=f"pairs_all_{row.id}"):
         decided.update({(pair.first, pair.second): TOGETHER for pair in across})
         st.session_state[f"pairs_round_{row.id}"] = _round(row) + 1
         st.rerun()
     with columns[2]:
         draw_download(lambda: _table(pairs, decided), name=f"near-duplicates-{row.number}", action="manage_data")
-    words = f"Make a new version of {len(decided)} decisions" if decided else "Decide a pair to make a new version"
+    decisions = how_many(len(decided), "decision")
+    words = f"Make a new version of {decisions}" if decided else "Decide a pair to make a new version"
     waits = None if decided else "Say of one pair or more whether it stays together."
     if columns[0].button(words, type="primary", disabled=not decided, key=f"pairs_settle_{row.id}", help=waits):
         with refusals_shown(), progress_bar() as report:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.records.people.permissions import Actor
 from core.types import Modality
+from core.wording import how_many
 from pages.admin.data_set_parts.add import ask_what, begin, begun, round_, why_not
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -33,9 +34,9 @@ def add_reads(actor: Actor) -> None:
     if not n:
         st.info(f"No study of {modality.value} has a final read and a truth yet.")
     else:
-        st.markdown(f"**{n} images of {there.found.n_studies} studies**: {words}")
+        st.markdown(f"**{how_many(n, 'image')} of {how_many(there.found.n_studies, 'study', 'studies')}**: {words}")
     for sentence, count in there.found.left_out.items():
-        st.caption(f"{count} images stay out: {plain(sentence)}")
+        st.caption(f"Left out: {how_many(count, 'image')}. {plain(sentence)}")
     confirmed = st.checkbox(
         "Our site may use these studies to train models, and I make this data set of them by my own decision.",
         key=f"reads_confirmed_{round_()}",

@@ -13,6 +13,7 @@ from core.evaluation.charts.base import COLOURS, INK
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Actor
+from core.wording import how_many
 from pages.admin.data_set_parts.pairs import settle, thumbnail
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -70,8 +71,8 @@ _PER_ROW, _ROWS = 6, 2
 def show(actor: Actor, row: VersionRow) -> None:
     """Everything there is to see and do of one version."""
     st.caption(
-        f"{row.n_cases} pictures, {row.modality} · split: {split_text(row.split)} · used by {row.n_jobs} trainings · "
-        f"cases {row.manifest_sha256[:8]}"
+        f"{how_many(row.n_cases, 'picture')}, {row.modality} · split: {split_text(row.split)} · "
+        f"used by {how_many(row.n_jobs, 'training')} · cases {row.manifest_sha256[:8]}"
     )
     (st.error if row.is_leaking else st.success)(plain(str(row.audit.get("verdict", ""))))
     parts = [COUNTS, PICTURES, PAIRS, AUDIT, SPLIT]

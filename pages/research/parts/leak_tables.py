@@ -19,6 +19,7 @@ from core.evaluation.tables.own_cases import (
 )
 from core.models.cards import LEAKING, Card, leaks_of, read_test_scores
 from core.records.data_sets import VersionRow
+from core.wording import how_many
 from pages.parts import tables
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -84,7 +85,10 @@ def draw_version(row: VersionRow) -> None:
     """A data set of this site: the audit that was made when it was added, before anything was trained on it."""
     verdict = plain(str(row.audit.get("verdict", "")))
     (st.error if row.is_leaking else st.success)(verdict, icon=":material/policy:")
-    st.caption(f"{row.n_cases} cases, {row.modality}, data {row.manifest_sha256[:8]}, used by {row.n_jobs} trainings")
+    st.caption(
+        f"{how_many(row.n_cases, 'case')}, {row.modality}, data {row.manifest_sha256[:8]}, "
+        f"used by {how_many(row.n_jobs, 'training')}"
+    )
     _draw_counts(pd.DataFrame(row.counts).T.fillna(0).astype(int))
     for line in leakage_lines(row.audit):
         st.markdown(line)

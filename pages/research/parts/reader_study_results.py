@@ -36,6 +36,7 @@ from core.reports.content import when
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.reader_study import ReaderStudyReport, reader_study_document
+from core.wording import how_many
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -76,7 +77,7 @@ def draw_results(actor: SignedIn, found: Results) -> None:
     protocol = found.row.protocol
     limits = []
     if found.n_missing:
-        limits.append(f"{found.n_missing} reads are missing.")
+        limits.append(f"{how_many(found.n_missing, 'read')} {'is' if found.n_missing == 1 else 'are'} missing.")
         st.warning(limits[-1], icon=":material/warning:")
     if found.n_marked:
         limits.append(
