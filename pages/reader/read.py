@@ -63,6 +63,7 @@ def _look_how_far(study_id: str, tasks: Sequence[Task], before: Readiness) -> No
     if now.is_settled and not before.is_settled:
         st.rerun()
 
+
 _OWN_READS = "own_reads_"
 
 
