@@ -56,7 +56,10 @@ def offer_removal(actor: Actor, row: VersionRow) -> None:
 actor = require("manage_data")
 st.title("Data sets", anchor=False)
 with refusals_shown(stops=True):
-    draw_imports(actor)
+    # One place for all of them: a message that is closed would else move what lies below, and with it lose a click that
+    # was on its way there.
+    with st.container():
+        draw_imports(actor)
     versions = data_sets.list_versions(database(), actor)
 if versions:
     chosen = choose(versions)
