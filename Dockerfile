@@ -18,6 +18,8 @@ COPY weights weights
 COPY core core
 COPY pages pages
 COPY train train
+# Nobody may write them later, and every start would compile them anew.
+RUN /opt/secondread/.venv/bin/python -m compileall -q core pages train
 
 ENV PATH=/opt/secondread/.venv/bin:$PATH \
     HOME=/var/lib/secondread \

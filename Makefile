@@ -36,7 +36,9 @@ help:
 run: $(RUN_STAMP)
 	@$(PY) -m streamlit run app.py
 
+# A service may not write beside the sources, and would compile them at every start.
 install: $(RUN_STAMP)
+	@$(PY) -m compileall -q core pages train
 
 demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
