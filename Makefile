@@ -46,7 +46,8 @@ demo: $(RUN_STAMP)
 # The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and back,
 # and a cluster.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
-	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py
+	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py \
+	tests/train/queue/test_cluster_head.py
 
 test: $(DEV_STAMP)
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))

@@ -299,6 +299,40 @@ def _held_folder(parent: Path) -> tuple[Path, int | None]:
             os.close(descriptor)
 
 
+@contextmanager
+def lock_of(path: Path, *, waits: bool = False, shared: bool = False) -> Iterator[bool]:
+    """Whether this process has the lock on the file `path` in the block; it ends with the process, however that ends.
+
+    path: made if it is missing, and stays. waits: until it has it. shared: with others that ask for it shared. Where
+    there are no locks (Windows, some network shares) everybody has it: `has_locks`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield _is_locked(descriptor, waits=waits, shared=shared)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int, *, waits: bool, shared: bool) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(descriptor, kind if waits else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether a lock on a file of this folder means anything."""
+    with lock_of(folder / ".locks") as first, lock_of(folder / ".locks") as second:
+        return first and not second
+
+
 def _lock(descriptor: int) -> None:
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks: swept a day later, see `_removed_unless_held`

@@ -228,6 +228,11 @@ class Settings:
         """Ray's own variable: "token" where a cluster lets in only who has its token."""
         return os.environ.get("RAY_AUTH_MODE", "")
 
+    @staticmethod
+    def tf_config() -> str:
+        """TensorFlow's own variable: the processes that fit one network together, as JSON."""
+        return os.environ.get("TF_CONFIG", "")
+
     @property
     def resolved_database_url(self) -> str:
         """The URL SQLAlchemy is given, driver included (SQLite in the state folder by default)."""

@@ -71,10 +71,13 @@ class RayNode:
 
 
 class RayCluster:
-    """address: of the head. environment: what a driver needs to be let in. of_nodes: what nodes have besides."""
+    """address: of the head. environment: what a driver needs to be let in. of_nodes: what nodes have besides.
 
-    def __init__(self, of_nodes: Mapping[str, str]) -> None:
-        self._of_nodes = of_nodes
+    has_redis: what the head knows lies in a Redis server, and a head that is started again knows it.
+    """
+
+    def __init__(self, of_nodes: Mapping[str, str], *, has_redis: bool = False) -> None:
+        self._of_nodes = dict(of_nodes)
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: paths of sockets end at 107 bytes
         (self.folder / "token").write_text(TOKEN)
         self.environment = {
@@ -83,24 +86,40 @@ class RayCluster:
         }  # fmt: skip
         self.address = f"{_HEAD}:{_free_port()}"
         self._nodes: list[RayNode] = []
+        self._n_workers = 0
+        self._redis = self._start_redis() if has_redis else None
+
+    def _start_redis(self) -> subprocess.Popen[bytes]:
+        port = str(_free_port())
+        self._of_nodes["RAY_REDIS_ADDRESS"] = f"{_HEAD}:{port}"
+        return subprocess.Popen(
+            [
+                sys.executable, "-c", ENDS_WITH_PARENT, "-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])",
+                "redis-server", "--bind", _HEAD, "--port", port, "--requirepass", TOKEN, "--dir", str(self.folder),
+                "--save", "",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def start_head(self) -> RayNode:
-        """It answers once this returns."""
+        """It answers once this returns. After it was killed, another at the same address."""
         port = self.address.rpartition(":")[2]
-        head = self._start(
-            "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.folder}", "--include-dashboard=false",
-            f"--ray-client-server-port={_free_port()}", "--no-monitor",
+        (self.folder / "ray_current_cluster").unlink(missing_ok=True)  # or Ray sees its nodes, and thinks that it runs
+        of_redis = [f"--redis-password={TOKEN}"] if self._redis is not None else []
+        self.head = head = self._start(
+            _HEAD, *of_redis, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.folder}",
+            "--include-dashboard=false", f"--ray-client-server-port={_free_port()}", "--no-monitor",
         )  # fmt: skip
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline and head.process.poll() is None:
-            with suppress(OSError), socket.create_connection((_HEAD, int(port)), timeout=1):
-                return head
-            time.sleep(0.1)
-        raise AssertionError(f"the head of the cluster did not start:\n{head.log.read_text()}")
+        _has_started(head)
+        return head
 
-    def add_node(self, cpus: int = 1) -> RayNode:
-        """A machine more, which is in the cluster some seconds later."""
-        return self._start(f"--address={self.address}", f"--num-cpus={cpus}")
+    def add_node(self, cpus: int = 1, address: str = "") -> RayNode:
+        """A machine more, which is in the cluster some seconds later. address: its own, by default the next one."""
+        _has_started(self._nodes[-1])  # two at once on one machine may choose the same names of sockets
+        self._n_workers += not address
+        return self._start(
+            address or f"127.0.0.{self._n_workers + 2}", f"--address={self.address}", f"--num-cpus={cpus}"
+        )
 
     def stop(self) -> None:
         """End every process of it and remove its folder."""
@@ -108,9 +127,12 @@ class RayCluster:
             for node in reversed(self._nodes):
                 node.kill()
         finally:
+            if self._redis is not None:
+                self._redis.kill()
+                self._redis.wait(5)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, *arguments: str) -> RayNode:
+    def _start(self, address: str, *arguments: str) -> RayNode:
         mark = uuid4().hex
         log = self.folder / f"{mark}.log"
         with log.open("wb") as output:
@@ -118,13 +140,21 @@ class RayCluster:
                 [
                     sys.executable, "-c", ENDS_WITH_PARENT, str(Path(sys.executable).with_name("ray")),
                     "start", "--block", "--disable-usage-stats", "--include-log-monitor=false",
-                    "--object-store-memory=80000000", f"--node-ip-address=127.0.0.{len(self._nodes) + 2}", *arguments,
+                    "--object-store-memory=80000000", f"--node-ip-address={address}", *arguments,
                 ],
                 env={**os.environ, **self.environment, **self._of_nodes, _MARK: mark},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         self._nodes.append(RayNode(process, mark, log))
         return self._nodes[-1]
+
+
+def _has_started(node: RayNode) -> None:
+    """Waits until Ray says that a node is up: its port may answer before, and who comes then may be sent away."""
+    deadline = time.monotonic() + _START_SECONDS
+    while "Ray runtime started" not in node.log.read_text():
+        assert time.monotonic() < deadline and node.process.poll() is None, f"no start:\n{node.log.read_text()}"
+        time.sleep(0.1)
 
 
 def _free_port() -> int:
@@ -134,9 +164,9 @@ def _free_port() -> int:
 
 
 @contextmanager
-def ray_cluster(of_nodes: Mapping[str, str] | None = None) -> Iterator[RayCluster]:
+def ray_cluster(of_nodes: Mapping[str, str] | None = None, *, has_redis: bool = False) -> Iterator[RayCluster]:
     """The head alone, until the block ends. of_nodes: what the environment of the nodes has besides."""
-    cluster = RayCluster(of_nodes or {})
+    cluster = RayCluster(of_nodes or {}, has_redis=has_redis)
     try:
         cluster.start_head()
         yield cluster

@@ -8,8 +8,10 @@ import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
+from train.fitting.workers import Workers
 from train.recipe.request import INITS, WEIGHTS, FitRequest
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keep working files there: the same command goes on if it was killed"
     )
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="take folds or trials of the run that another process began with this --work",
+    )
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
     parser.add_argument(
         "--limit", dest="limits", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card"
@@ -93,12 +100,33 @@ def run(args: argparse.Namespace) -> int:
             log.info("written: %s", train_outline(outline, Path(folder)))
         return 0
     request = FitRequest.from_arguments(vars(args))
-    from train.publishing.pipeline import train_model
+    workers = Workers.of_environment()
+    is_plain = not request.folds and request.config.classifier == "steps" and request.work is not None
+    if workers.n > 1 and not (is_plain and workers.n <= request.config.batch):
+        raise InvalidInput(
+            "Several workers (TF_CONFIG) train one network with steps: leave out --folds, name --work, and have no "
+            "more of them than cases in a batch."
+        )
+    from train.publishing.pipeline import help_to_train, join_folds, train_model
 
+    workers.connected()
+    if workers.rank and request.work is not None:
+        help_to_train(request, request.work, workers)
+        return 0
+    if args.join:
+        join_folds(request, joined_folder(request))
+        return 0
     with working_folder(request.work) as folder:
-        card = train_model(request, Path(folder))
+        card = train_model(request, Path(folder), workers)
     log.info("written: %s", card)
     return 0
+
+
+def joined_folder(request: FitRequest) -> Path:
+    """Of the run that is to be shared. Raises InvalidInput."""
+    if request.work is None:
+        raise InvalidInput("--join needs the --work of the run that another process began.")
+    return request.work
 
 
 def working_folder(retained: Path | None) -> AbstractContextManager[str | Path]:

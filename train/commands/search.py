@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 
 from core.errors import InvalidInput
-from train.commands.fit import add_options, working_folder
+from train.commands.fit import add_options, joined_folder, working_folder
+from train.fitting.workers import Workers
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,13 @@ def run(args: argparse.Namespace) -> int:
     request = FitRequest.from_arguments(vars(args))
     if not request.trials:
         raise InvalidInput("--trials can be 1 to 200.")
-    from train.publishing.search import search_model
+    if Workers.of_environment().n > 1:
+        raise InvalidInput("A search is not for the workers of TF_CONFIG: other processes share it with --join.")
+    from train.publishing.search import join_search, search_model
 
+    if args.join:
+        join_search(request, joined_folder(request))
+        return 0
     with working_folder(request.work) as folder:
         card = search_model(request, Path(folder))
     log.info("written: %s", card)

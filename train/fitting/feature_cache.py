@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.files import whole_folder
+from core.files import lock_of, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,12 @@ class FeatureCache:
         """The arrays of that key, made and kept if they are not there yet; memory-mapped, read-only."""
         entry = self.folder / key
         if not (entry / "complete").is_file():
-            self._write(entry, make())
-            self._prune(keep=entry)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Another process, or another node that shares the folder, may be at the same: it is waited for.
+            with lock_of(self.folder / f"{key[:2]}.lock", waits=True):
+                if not (entry / "complete").is_file():
+                    self._write(entry, make())
+                    self._prune(keep=entry)
         (entry / "complete").touch()  # when it was last of use
         return [np.load(path, mmap_mode="r") for path in sorted(entry.glob("*.npy"))]
 

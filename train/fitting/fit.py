@@ -23,6 +23,7 @@ from train.fitting.inputs import Fresh, Views
 from train.fitting.loop import EpochLoop, make_optimizer, training_step, validate
 from train.fitting.network import MovingAverage, Trainable, are_maps_learned, called, compiled, make_trainable
 from train.fitting.squares import Squares
+from train.fitting.workers import ALONE, Workers
 from train.recipe.config import FitConfig
 
 
@@ -50,6 +51,7 @@ def fit(
     cache: FeatureCache | None = None,
     head_epochs: int | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] = lambda row: None,
+    workers: Workers = ALONE,
 ) -> Fitted:
     """Train on the "train" cases, choose the epoch on the "validation" cases; the test cases are not looked at.
 
@@ -57,7 +59,8 @@ def fit(
     epoch) and the state after the last epoch, from which the same run goes on if it was killed; `stop` is asked after
     every epoch, also after those. With a `cache`, what frozen layers give is found again by the next run.
     `head_epochs`: for exactly so many the classifier alone is fitted, where no case is left to choose on. `on_epoch`
-    gets the row of every epoch, when a run goes on also of those before; what it raises ends the run.
+    gets the row of every epoch, when a run goes on also of those before; what it raises ends the run. `workers`: the
+    processes that do this together, of which the first alone writes.
     """
     keras.utils.set_random_seed(config.seed)
     graph = architecture(config.architecture).build(
@@ -90,9 +93,10 @@ def fit(
     changing = [*_changing(graph, trainable), *optimizer.variables, *average.shadows]
     loop = EpochLoop(
         graph, config, folder, source, validation, average, Checkpoint(folder, key, changing),
-        step=training_step(trainable, optimizer, config, train),
+        step=training_step(trainable, optimizer, config, train, workers),
         judge=_judge(trainable, held),
         steps=max(1, len(train) // config.batch),
+        workers=workers,
     )  # fmt: skip
     progress = loop.run(stop, on_epoch)
     load_state(graph.model, progress.best[2])

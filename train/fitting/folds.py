@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from core.errors import Conflict
 from core.files import write_whole
 from core.models.calibration import Calibration, fit_calibration
 from train.datasets.cases import fold_splits
 from train.fitting.fit import Fitted, logits_of
 from train.fitting.measure import Localisation, localisations, pooled, scores_table, stored
+from train.fitting.parts import Parts
 from train.fitting.squares import Squares
 from train.publishing.threshold import choose_threshold
 
@@ -65,23 +67,56 @@ class _Fold:
     places: dict[str, Localisation]
 
 
-def cross_validate(squares: Squares, folds: int, fit_one: FitOne, folder: Path, key: str = "") -> CrossValidated:
+class Folds:
+    """The folds of one model; `squares.cases` has the column `fold`. key, folder: see `cross_validate`."""
+
+    def __init__(self, squares: Squares, folds: int, fit_one: FitOne, folder: Path, key: str) -> None:
+        self.squares, self.folds, self.fit_one, self.folder, self.key = squares, folds, fit_one, folder, key
+        self._made: dict[int, _Fold] = {}
+
+    def do(self, part: str) -> None:
+        """Fit "foldN", unless it is finished."""
+        number = int(part.removeprefix("fold"))
+        if self.finished(number) is None:
+            log.info("fold %d of %d", number + 1, self.folds)
+            part_squares = replace(self.squares, splits=self.splits(number))
+            validation, test = part_squares.split("validation"), part_squares.split("test")
+            self._made[number] = _fold(part_squares, validation, test, self.fit_one, self.folder / part, self.key)
+
+    def splits(self, number: int) -> np.ndarray:
+        """(n,) split of each case in this fold."""
+        return np.asarray(fold_splits(self.squares.cases, number, self.folds))
+
+    def finished(self, number: int) -> _Fold | None:
+        """What was fitted here or lies in the folder."""
+        if number not in self._made:
+            part = replace(self.squares, splits=self.splits(number))
+            fold = _finished(self.folder / f"fold{number}", self.key, part.split("validation"), part.split("test"))
+            if fold is not None:
+                self._made[number] = fold
+        return self._made.get(number)
+
+
+def cross_validate(
+    squares: Squares, folds: int, fit_one: FitOne, folder: Path, key: str = "", *, is_shared: bool = True
+) -> CrossValidated:
     """Fit `folds` networks and one more; `squares.cases` has the column `fold`.
 
     The scores of a finished fold lie in `folder/foldN` as CSV and are not computed again where the `key`, which names
     what is trained on what, is the same: another machine that is given `folder` goes on with the next fold.
+    is_shared: other processes may fit some of them (`train.fitting.parts`).
     """
+    fitting = Folds(squares, folds, fit_one, folder, key)
+    parts = Parts(folder)
+    with parts.led():
+        parts.do_all([f"fold{number}" for number in range(folds)], fitting.do, is_shared=is_shared and bool(key))
     found, order = [], []
     for number in range(folds):
-        splits = fold_splits(squares.cases, number, folds).to_numpy()
-        part = replace(squares, splits=splits)
-        validation, test = part.split("validation"), part.split("test")
-        fold = _finished(folder / f"fold{number}", key, validation, test)
+        fold = fitting.finished(number)
         if fold is None:
-            log.info("fold %d of %d", number + 1, folds)
-            fold = _fold(part, validation, test, fit_one, folder / f"fold{number}", key)
+            raise Conflict(f"The files of fold {number + 1} were changed while it was used. Start the training again.")
         found.append(fold)
-        order.append(np.flatnonzero(splits == "validation"))
+        order.append(np.flatnonzero(fitting.splits(number) == "validation"))
     every = squares.chosen(np.concatenate(order))
     logits = np.concatenate([fold.validation for fold in found])
     tested, thresholds = [], []

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
+from core.errors import Conflict
 from core.files import write_whole
 from core.models.architectures import Graph
 from core.models.inference import device_name
@@ -36,6 +37,7 @@ from train.fitting.network import (
     shrink_masks,
 )
 from train.fitting.squares import Squares
+from train.fitting.workers import ALONE, Workers
 from train.recipe.config import FitConfig
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,17 @@ def make_optimizer(trainable: Trainable, config: FitConfig) -> keras.optimizers.
 
 
 def training_step(
-    trainable: Trainable, optimizer: keras.optimizers.Optimizer, config: FitConfig, train: Squares
+    trainable: Trainable,
+    optimizer: keras.optimizers.Optimizer,
+    config: FitConfig,
+    train: Squares,
+    workers: Workers = ALONE,
 ) -> Callable[..., tf.Tensor]:
-    """A function (batch, learning rate) -> loss that takes one step on what is learned."""
+    """A function (batch, learning rate) -> loss that takes one step on what is learned.
+
+    Of several workers each computes the gradients of its share of the batch. Losses are divided by what counts in the
+    whole batch, so that their sums over all workers are the loss and the gradients of the batch.
+    """
     weights = tf.constant(class_weights(train.labels, len(train.classes), config.class_weights))
     grids = [tuple(output.shape[1:3]) for output in tf.nest.flatten(trainable.head.input)]
     uses_masks = bool(train.has_mask.any()) and (config.mask_weight > 0 or config.attention_weight > 0)
@@ -71,30 +81,38 @@ def training_step(
         known: tf.Tensor,
         others: tf.Tensor,
         share: tf.Tensor,
+        mine: tf.Tensor,
     ) -> tf.Tensor:
         mixed = config.mixup > 0
         if mixed:
             inputs, masks, known = mixed_up(inputs, masks, known, others, share)
+        batch, their_batch, small_batch = labels, tf.gather(labels, others), shrink_masks(masks, grids)
+        known_batch = known
+        if workers.n > 1:
+            inputs = [tf.gather(part, mine) for part in inputs]
+            labels, known = tf.gather(labels, mine), tf.gather(known, mine)
         with tf.GradientTape() as tape:
             maps = called(trainable.body, inputs, training=True)
             with tf.GradientTape() as inner:
                 inner.watch(maps)
                 (logits,) = called(trainable.head, maps, training=True)
                 score = _own_score(logits, labels)
-            loss = class_loss(logits, labels, weights, config.label_smoothing)
+            loss = class_loss(logits, labels, weights, config.label_smoothing, batch)
             if mixed:
-                other = class_loss(logits, tf.gather(labels, others), weights, config.label_smoothing)
+                theirs = tf.gather(their_batch, mine)
+                other = class_loss(logits, theirs, weights, config.label_smoothing, their_batch)
                 loss = share * loss + (1 - share) * other
             # What the architecture itself asks for: VGG19's dense layer has an L2 penalty.
-            loss += tf.add_n([tf.constant(0.0), *trainable.head.losses])
+            loss += tf.add_n([tf.constant(0.0), *trainable.head.losses]) / workers.n
             if uses_masks:
-                small = shrink_masks(masks, grids)
+                small = [tf.gather(mask, mine) for mask in small_batch]
                 found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
-                loss += config.mask_weight * mask_loss(found, small, known)
-                loss += config.attention_weight * attention_loss(score, maps, small, inner)
+                loss += config.mask_weight * mask_loss(found, small, known, known_batch)
+                loss += config.attention_weight * attention_loss(score, maps, small, inner, small_batch)
         gradients = tape.gradient(loss, trainable.variables)
         pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
-        optimizer.apply_gradients(pairs)
+        *summed, loss = workers.summed([*(gradient for gradient, _ in pairs), loss])
+        optimizer.apply_gradients([(g, v) for g, (_, v) in zip(summed, pairs, strict=True)])
         return loss
 
     def run(batch: Batch, learning_rate: float) -> tf.Tensor:
@@ -102,7 +120,8 @@ def training_step(
         optimizer.learning_rate.assign(learning_rate)
         others, share = _mixing(config, labels, int(optimizer.iterations))
         given = [tf.convert_to_tensor(part) for part in parts]
-        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32))
+        mine = tf.constant(workers.share(len(labels)))
+        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32), mine)
 
     return run
 
@@ -140,45 +159,74 @@ class EpochLoop:
     step: Callable[..., tf.Tensor]
     judge: Callable[[], np.ndarray]
     steps: int
+    workers: Workers = ALONE
 
     def run(self, stop: Callable[[], bool], on_epoch: Callable[[Mapping[str, float]], None]) -> Progress:
         """See `train.fitting.fit.fit`; where the run ended, with its best epoch."""
         progress = self.checkpoint.restore()
+        self._begin_from_first(len(progress.history))
         self.average.steps = progress.average_steps
         for row in progress.history:
             on_epoch(row)
         is_over = any(stop() for _ in progress.history) or _is_patience_over(progress.history, self.config)
-        write_whole(self.folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+        is_over = self._decided(is_over)
+        if self.workers.rank == 0:
+            write_whole(self.folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
         within = StepFile(self.folder, device_name())
         for epoch in range(len(progress.history) + 1, 1 if is_over else self.config.epochs + 1):
             self._epoch(epoch, progress, within)
             on_epoch(progress.history[-1])
-            if _is_patience_over(progress.history, self.config) or stop():
+            if self._decided(_is_patience_over(progress.history, self.config) or stop()):
                 break
         return progress
+
+    def _begin_from_first(self, n_epochs: int) -> None:
+        """All workers from the state of the first, which they have read from the same file."""
+        if self.workers.n == 1:
+            return
+        (of_first,) = self.workers.of_first([float(n_epochs)])
+        if int(of_first) != n_epochs:
+            raise Conflict("The workers of this training do not see the same working folder: give all the same --work.")
+        variables = self.checkpoint.variables
+        floats = [variable for variable in variables if "float" in str(variable.dtype)]
+        for variable, value in zip(floats, self.workers.of_first(floats), strict=True):
+            variable.assign(tf.cast(value, variable.dtype))
+
+    def _decided(self, is_over: bool) -> bool:
+        """What the first worker says: a clock or the last digit of a loss may differ between machines."""
+        return bool(self.workers.of_first([float(is_over)])[0] > 0.5)
 
     def _epoch(self, epoch: int, progress: Progress, within: StepFile) -> None:
         """Train one epoch, judge it, and keep it and where the run stands."""
         began = time.monotonic()
         loss = self._train(epoch, within)
         self.average.swapped()
-        row = validate(self.judge(), self.validation)
+        row = self._judged()
         if _cost(row, self.config) < progress.best[0]:
             progress.best = (_cost(row, self.config), epoch, state_of(self.graph.model))
         self.average.swapped()
         row = {"epoch": epoch, "loss": loss, **row, "seconds": time.monotonic() - began}
         progress.history.append({name: round(float(value), 5) for name, value in row.items()})
         progress.average_steps = self.average.steps
-        self.checkpoint.save(progress)
-        with (self.folder / "epochs.jsonl").open("a") as file:
-            file.write(json.dumps(progress.history[-1]) + "\n")
+        if self.workers.rank == 0:
+            self.checkpoint.save(progress)
+            with (self.folder / "epochs.jsonl").open("a") as file:
+                file.write(json.dumps(progress.history[-1]) + "\n")
         log.info("%s", " ".join(f"{name} {value:g}" for name, value in progress.history[-1].items()))
+
+    def _judged(self) -> dict[str, float]:
+        row = validate(self.judge(), self.validation)
+        if self.workers.n == 1:
+            return row
+        return dict(zip(row, map(float, self.workers.of_first([*row.values()])), strict=True))
 
     def _train(self, epoch: int, within: StepFile) -> float:
         losses = []
         for number, batch in enumerate(self.source.epoch(epoch)):
             losses.append(float(self.step(batch, _learning_rate(self.config, (epoch - 1) + number / self.steps))))
             self.average.update()
+            if self.workers.rank:
+                continue
             within.report(epoch, number + 1, self.steps)
         return float(np.mean(losses))
 

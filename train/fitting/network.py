@@ -135,8 +135,13 @@ def _move(shadows: list[tf.Variable], values: list[tf.Variable], decay: tf.Tenso
         shadow.assign(decay * shadow + (1 - decay) * value)
 
 
-def class_loss(logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Weighted cross-entropy with label smoothing; one logit (n, 1) or a logit a class (n, classes)."""
+def class_loss(
+    logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, smoothing: float, batch: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Weighted cross-entropy with label smoothing; one logit (n, 1) or a logit a class (n, classes).
+
+    batch: labels of the whole batch that these cases are a part of: their part of its mean.
+    """
     weights = tf.gather(class_weights, labels)
     if logits.shape[1] == 1:
         target = tf.cast(labels, tf.float32) * (1 - smoothing) + smoothing / 2
@@ -145,7 +150,8 @@ def class_loss(logits: tf.Tensor, labels: tf.Tensor, class_weights: tf.Tensor, s
         classes = logits.shape[1]
         target = tf.one_hot(labels, classes) * (1 - smoothing) + smoothing / classes
         losses = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
-    return tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+    total = weights if batch is None else tf.gather(class_weights, batch)
+    return tf.reduce_sum(losses * weights) / tf.reduce_sum(total)
 
 
 def of_unit_size(maps: list[tf.Tensor]) -> list[tf.Tensor]:
@@ -156,13 +162,19 @@ def of_unit_size(maps: list[tf.Tensor]) -> list[tf.Tensor]:
     ]
 
 
-def mask_loss(maps: list[tf.Tensor], masks: list[tf.Tensor], known: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy between mask logit maps (n, h, w, 1) and lesion shares (n, h, w, 1), for cases with a mask."""
+def mask_loss(
+    maps: list[tf.Tensor], masks: list[tf.Tensor], known: tf.Tensor, batch: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Cross-entropy between mask logit maps (n, h, w, 1) and lesion shares (n, h, w, 1), for cases with a mask.
+
+    batch: which masks of the whole batch are known, as in `class_loss`.
+    """
+    n_known = tf.reduce_sum(tf.cast(known if batch is None else batch, tf.float32))
     known = tf.cast(known, tf.float32)[:, None, None, None]
     total = tf.constant(0.0)
     for logits, mask in zip(maps, masks, strict=True):
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=mask, logits=logits)
-        total += tf.reduce_sum(losses * known) / (tf.reduce_sum(known) * mask.shape[1] * mask.shape[2] + 1e-6)
+        total += tf.reduce_sum(losses * known) / (n_known * mask.shape[1] * mask.shape[2] + 1e-6)
     return total / len(maps)
 
 
@@ -196,24 +208,34 @@ def class_weights(labels: np.ndarray, classes: int, kind: str = "root") -> np.nd
     return scaled
 
 
-def attention_loss(score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tensor], tape: tf.GradientTape) -> tf.Tensor:
+def attention_loss(
+    score: tf.Tensor, maps: list[tf.Tensor], masks: list[tf.Tensor], tape: tf.GradientTape,
+    batch: list[tf.Tensor] | None = None,
+) -> tf.Tensor:  # fmt: skip
     """The share of each branch's Grad-CAM map that lies outside the lesion, over cases that have one: in [0, 1].
 
     score: (n,) logit of the case's own class, computed from `maps` under `tape`. Teaches a network to be right for the
     right reason (Ross, Hughes & Doshi-Velez 2017); the gradient passes the head only, so it costs little.
+    batch: masks of the whole batch, as in `class_loss`.
     """
     total = tf.constant(0.0)
-    for gradient, activation, mask in zip(tape.gradient(score, maps), maps, masks, strict=True):
+    for gradient, activation, mask, whole in zip(
+        tape.gradient(score, maps), maps, masks, masks if batch is None else batch, strict=True
+    ):
         weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
         cam = tf.nn.relu(tf.reduce_sum(weights * activation, axis=3, keepdims=True))  # (n, h, w, 1)
         cam /= tf.reduce_max(cam, axis=(1, 2, 3), keepdims=True) + 1e-6
-        has_lesion = tf.cast(tf.reduce_sum(mask, axis=(1, 2, 3)) > 0.5, tf.float32)
+        has_lesion = _has_lesion(mask)
         # A cell that touches the lesion counts as inside: the grid is coarse.
         outside = tf.reduce_sum(cam * (1 - tf.minimum(3 * mask, 1)), axis=(1, 2, 3))
         # An empty map counts as wholly outside, or a branch would learn to show nothing.
         share = (outside + 1e-3) / (tf.reduce_sum(cam, axis=(1, 2, 3)) + 1e-3)
-        total += tf.reduce_sum(share * has_lesion) / (tf.reduce_sum(has_lesion) + 1e-6)
+        total += tf.reduce_sum(share * has_lesion) / (tf.reduce_sum(_has_lesion(whole)) + 1e-6)
     return total / len(maps)
+
+
+def _has_lesion(mask: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.reduce_sum(mask, axis=(1, 2, 3)) > 0.5, tf.float32)
 
 
 def compiled(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

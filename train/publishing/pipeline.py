@@ -29,9 +29,11 @@ from train.fitting import pretrained
 from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.fit import Fitted, fit, logits_of
-from train.fitting.folds import FitOne, calibrated, cross_validate
+from train.fitting.folds import FitOne, Folds, calibrated, cross_validate
 from train.fitting.measure import Localisation, localisations, pooled_features, scores_table, stored
+from train.fitting.parts import Parts
 from train.fitting.squares import Squares, load_squares
+from train.fitting.workers import ALONE, Workers
 from train.publishing import mlflow
 from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
 from train.publishing.threshold import choose_threshold, map_limits, weakness
@@ -74,13 +76,16 @@ class Made:
     state: Mapping[str, Any]
 
 
-def train_model(request: FitRequest, folder: Path) -> Path:
-    """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files."""
+def train_model(request: FitRequest, folder: Path, workers: Workers = ALONE) -> Path:
+    """Run what `python -m train fit` was asked for; returns the card's path. `folder` is for working files.
+
+    workers: whose first process this is; the others `help_to_train`.
+    """
     began = time.monotonic()
     config = request.config
     loaded = load_cases(request, config)
     with mlflow.tracked(request.model_id, config, loaded.prepared.manifest.sha256) as track:
-        made = make(request, config, loaded, folder, began=began, track=track)
+        made = make(request, config, loaded, folder, began=began, track=track, workers=workers)
         path = publish(made.candidate, made.state, request.out, with_weights=not request.no_weights)
         track.end({name: one.value for name, one in headline(read_card(path.parent)).items()}, path.parent)
     return path
@@ -129,13 +134,14 @@ def make(
     *,
     began: float,
     track: mlflow.Tracked,
+    workers: Workers = ALONE,
 ) -> Made:
     """Fit, calibrate and measure one model. began: `time.monotonic()` of when its minutes are counted from."""
     prepared, squares = loaded.prepared, loaded.squares
     budget = Budget(request.budget_minutes, runs=request.folds + 1 if request.folds else 1)
-    key = key_of([squares.pixels, squares.labels], asdict(config), prepared.folds)
-    fit_one = _fit_one(config, starter(request), budget, track, folder)
-    measured = _measured(squares, prepared, fit_one, folder, key)
+    key = _key(config, loaded)
+    fit_one = _fit_one(config, starter(request), budget, track, folder, workers)
+    measured = _measured(squares, prepared, fit_one, folder, key, is_shared=request.budget_minutes is None)
     minutes = (time.monotonic() - began) / 60
     localisation = _on_card(measured.localisation)
     limits = (
@@ -173,6 +179,35 @@ def make(
         distance=None if request.no_weights else fitted_distance(measured.fitted.graph, squares),
     )
     return Made(candidate, state_of(measured.fitted.graph.model))
+
+
+def _key(config: FitConfig, loaded: Loaded) -> str:
+    return key_of([loaded.squares.pixels, loaded.squares.labels], asdict(config), loaded.prepared.folds)
+
+
+def help_to_train(request: FitRequest, folder: Path, workers: Workers) -> None:
+    """The part of a process that is not the first of `workers`: the same fit, of which nothing is written."""
+    config = request.config
+    budget = Budget(request.budget_minutes, 1)
+    fit_one = _fit_one(config, starter(request), budget, mlflow.Tracked(), folder, workers)
+    fit_one(load_cases(request, config).squares, folder, lambda: False, None)
+
+
+def fit_alone(request: FitRequest, config: FitConfig, loaded: Loaded, folder: Path) -> None:
+    """The fit of `make` and nothing else: with the same folder, `make` goes on from the end of it."""
+    fit_one = _fit_one(config, starter(request), Budget(None, 1), mlflow.Tracked(), folder)
+    fit_one(loaded.squares, folder, lambda: False, None)
+
+
+def join_folds(request: FitRequest, folder: Path) -> None:
+    """Fit folds of a model that another process trains in the same folder."""
+    if not request.folds:
+        raise InvalidInput("Only folds and the trials of a search can be shared: leave out --join.")
+    config = request.config
+    loaded = load_cases(request, config)
+    fit_one = _fit_one(config, starter(request), Budget(None, 1), mlflow.Tracked(), folder)
+    folds = Folds(loaded.squares, request.folds, fit_one, folder, _key(config, loaded))
+    Parts(folder).join(folds.do)
 
 
 def fitted_distance(graph: Graph, squares: Squares) -> FittedDistance | None:
@@ -230,8 +265,9 @@ def feature_cache() -> FeatureCache:
 
 
 def _fit_one(
-    config: FitConfig, start: Callable[[Graph], str], budget: Budget, track: mlflow.Tracked, work: Path
-) -> FitOne:
+    config: FitConfig, start: Callable[[Graph], str], budget: Budget, track: mlflow.Tracked, work: Path,
+    workers: Workers = ALONE,
+) -> FitOne:  # fmt: skip
     cache = feature_cache()
 
     def fit_one(squares: Squares, folder: Path, stop: Callable[[], bool], head_epochs: int | None) -> Fitted:
@@ -245,6 +281,7 @@ def _fit_one(
             cache=cache,
             head_epochs=head_epochs,
             on_epoch=lambda row: track.epoch("" if folder == work else folder.name, row),
+            workers=workers,
         )
 
     return fit_one
@@ -256,9 +293,11 @@ def _measured(
     fit_one: FitOne,
     folder: Path,
     key: str,
+    *,
+    is_shared: bool,
 ) -> Measured:
     if prepared.folds:
-        crossed = cross_validate(squares, prepared.folds, fit_one, folder, key=key)
+        crossed = cross_validate(squares, prepared.folds, fit_one, folder, key=key, is_shared=is_shared)
         return Measured(
             crossed.fitted,
             crossed.calibration,

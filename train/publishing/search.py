@@ -1,8 +1,12 @@
 """Hyper-parameter search: short fits with other settings, the best of them fitted again with several seeds.
 
 Optuna proposes (tree-structured Parzen estimators, Bergstra et al. 2011) and ends what lies below the median of earlier
-trials. A trial is judged by the validation AUC of its kept epoch; test cases are not looked at before the refits. What
-was tried is in the working folder, so a search that was killed goes on with its next trial.
+trials. A trial is judged by the validation AUC of its kept epoch; test cases are not looked at before the refits.
+
+Settings are proposed for `TOGETHER` trials at a time, from the results of all before these and the number of the trial
+alone. So the trials are the same whether one process tries them one after the other or several share them
+(`train.fitting.parts`), and a search that was killed proposes again what it had proposed. What a trial came to is in
+its folder.
 """
 
 from __future__ import annotations
@@ -13,22 +17,21 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import roc_auc_score
 
 from core.files import write_whole
 from train.fitting.fit import fit
+from train.fitting.parts import Parts
 from train.publishing import mlflow
-from train.publishing.pipeline import Loaded, Made, feature_cache, load_cases, make, starter
+from train.publishing.pipeline import Loaded, Made, feature_cache, fit_alone, load_cases, make, starter
 from train.publishing.publish import publish
 from train.recipe.config import FitConfig, with_settings
 from train.recipe.request import FitRequest
@@ -36,7 +39,9 @@ from train.recipe.request import FitRequest
 log = logging.getLogger(__name__)
 
 TRIALS_FILE = "trials.json"
-_JOURNAL = "optuna.log"
+TOGETHER = 4
+"""Trials of which none knows what the others come to: so many processes can share them."""
+_RESULT = "trial.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +55,58 @@ class Trial:
     validation_auc: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """Settings of trial `number` (from 1); given: Optuna's values, and the spaces that they are from."""
+
+    number: int
+    settings: tuple[str, ...]
+    given: Mapping[str, Any]
+    spaces: Mapping[str, optuna.distributions.BaseDistribution]
+
+    @property
+    def part(self) -> str:
+        return f"trial-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """aucs: of the validation cases, an epoch each. auc: of the kept epoch; None where the trial was pruned."""
+
+    aucs: tuple[float, ...]
+    auc: float | None
+
+
 def search_model(request: FitRequest, folder: Path) -> Path:
     """Run what `python -m train search` was asked for; returns the card's path. `folder` is for working files."""
     began = time.monotonic()
-    config = request.config
-    loaded = load_cases(request, config)
+    search = _Search(request, folder, load_cases(request, request.config))
     folder.mkdir(parents=True, exist_ok=True)
-    study = _study(folder, config, loaded)
-    with mlflow.tracked(request.model_id, config, loaded.prepared.manifest.sha256) as track:
-        _run_trials(study, request, config, loaded, folder, track)
-        best = study.best_trial
-        chosen = with_settings(config, best.user_attrs["settings"])
-        log.info("the best of %d trials: %s", len(study.trials), " ".join(best.user_attrs["settings"]))
-        made = []
-        for seed in range(request.seed, request.seed + request.refits):
-            log.info("seed %d", seed)
-            part = replace(chosen, seed=seed)
-            is_silent = mlflow.Tracked()
-            made.append(make(request, part, loaded, folder / f"seed{seed}", began=began, track=is_silent))
+    parts = Parts(folder)
+    with mlflow.tracked(request.model_id, search.config, search.loaded.prepared.manifest.sha256) as track:
+        with parts.led():
+            search.begin()
+            while proposals := search.proposals():
+                parts.do_all([one.part for one in proposals], search.do, meanwhile=search.write_trials)
+                search.write_trials()
+                for one in proposals:
+                    if (result := search.result(one)) and result.auc is not None:
+                        track.epoch("trials", {"epoch": one.number, "validation_auc": result.auc})
+            chosen = search.best()
+            log.info("the best of %d trials: %s", request.trials, " ".join(chosen.settings))
+            made = search.refitted(parts, began)
         retained = min(made, key=_validation_loss)
-        found = {"search": _on_card(study, made, retained)}
-        limits = (*retained.candidate.limits, _spread_limit(made, retained, len(study.trials)))
+        found = {"search": _on_card(search.trials(), made, retained)}
+        limits = (*retained.candidate.limits, _spread_limit(made, retained, request.trials))
         candidate = replace(retained.candidate, run={**retained.candidate.run, **found}, limits=limits)
         path = publish(candidate, retained.state, request.out, with_weights=not request.no_weights)
-        track.end({"best_validation_auc": study.best_value}, path.parent)
+        track.end({"best_validation_auc": search.best_auc()}, path.parent)
     return path
+
+
+def join_search(request: FitRequest, folder: Path) -> None:
+    """Try settings and fit seeds of a search that another process leads in the same folder."""
+    Parts(folder).join(_Search(request, folder, load_cases(request, request.config)).do)
 
 
 def suggested(trial: optuna.trial.Trial, config: FitConfig) -> tuple[str, ...]:
@@ -93,103 +125,184 @@ def suggested(trial: optuna.trial.Trial, config: FitConfig) -> tuple[str, ...]:
     )
 
 
-def _study(folder: Path, config: FitConfig, loaded: Loaded) -> optuna.Study:
-    """The study in this folder; one of another configuration or other cases begins anew."""
-    about = json.dumps({**asdict(config), "data": loaded.prepared.manifest.sha256}, sort_keys=True)
-    name = hashlib.sha256(about.encode()).hexdigest()[:16]
-    marker = folder / "study"
-    if not marker.is_file() or marker.read_text() != name:
-        for old in (*folder.glob("trial-*"), *folder.glob("seed*")):
-            shutil.rmtree(old, ignore_errors=True)
-        for old in (folder / _JOURNAL, folder / TRIALS_FILE):
-            old.unlink(missing_ok=True)
-        write_whole(marker, name)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = JournalStorage(JournalFileBackend(str(folder / _JOURNAL)))
-    study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        load_if_exists=True,
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=max(1, config.epochs // 4)),
-    )
-    # Seeded by what was tried too, or a search that goes on would propose its first settings again.
-    seed = config.seed + 1000 * len(study.get_trials(deepcopy=False))
-    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # the search was killed in the middle of it
-        study.enqueue_trial(trial.params)
-    return study
+class _Search:
+    """What is tried, and what it came to: all of it from files in `folder`, so that every process sees the same."""
 
+    def __init__(self, request: FitRequest, folder: Path, loaded: Loaded) -> None:
+        self.request, self.config, self.folder, self.loaded = request, request.config, folder, loaded
+        self._groups: list[list[_Proposal]] = []
 
-def _run_trials(
-    study: optuna.Study,
-    request: FitRequest,
-    config: FitConfig,
-    loaded: Loaded,
-    folder: Path,
-    track: mlflow.Tracked,
-) -> None:
-    cache, start = feature_cache(), starter(request)
+    def begin(self) -> None:
+        """Clear the folder of a search with another configuration or other cases."""
+        about = {**asdict(self.config), "data": self.loaded.prepared.manifest.sha256, "together": TOGETHER}
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        marker = self.folder / "study"
+        if not marker.is_file() or marker.read_text() != name:
+            for old in (*self.folder.glob("trial-*"), *self.folder.glob("seed*")):
+                shutil.rmtree(old, ignore_errors=True)
+            (self.folder / TRIALS_FILE).unlink(missing_ok=True)
+            write_whole(marker, name)
 
-    def objective(trial: optuna.trial.Trial) -> float:
-        settings = suggested(trial, config)
-        trial.set_user_attr("settings", list(settings))
-        _write_trials(study, folder)
+    def proposals(self) -> list[_Proposal]:
+        """The trials that come next, of which some may be over; empty when enough were tried."""
+        return next((group for group in self._proposed() if any(self.result(one) is None for one in group)), [])
+
+    def _proposed(self) -> list[list[_Proposal]]:
+        """The trials, as many as belong together, as far as they can be proposed; some of the last may be open."""
+        groups = self._groups
+        while (n_proposed := sum(map(len, groups))) < self.request.trials:
+            earlier = [one for group in groups for one in group]
+            if any(self.result(one) is None for one in earlier[-TOGETHER:]):
+                break
+            study = self._study(earlier)
+            group = []
+            for number in range(n_proposed + 1, min(n_proposed + TOGETHER, self.request.trials) + 1):
+                study.sampler = _sampler(1000 * self.config.seed + number)
+                trial = study.ask()
+                group.append(_Proposal(number, suggested(trial, self.config), trial.params, trial.distributions))
+            groups.append(group)
+        return groups
+
+    def _study(self, earlier: Sequence[_Proposal]) -> optuna.Study:
+        """In memory, with these trials and what they came to."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warm_up = max(1, self.config.epochs // 4)
+        study = optuna.create_study(
+            direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=warm_up)
+        )
+        for one in earlier:
+            result = self.result(one)
+            assert result is not None
+            study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.PRUNED if result.auc is None else TrialState.COMPLETE,
+                    value=result.auc,
+                    params=dict(one.given),
+                    distributions=dict(one.spaces),
+                    intermediate_values=dict(enumerate(result.aucs, 1)),
+                )
+            )
+        return study
+
+    def result(self, one: _Proposal) -> _Result | None:
+        """What a trial came to; None while it is not over."""
+        try:
+            said = json.loads((self.folder / one.part / _RESULT).read_text())
+        except (OSError, ValueError):
+            return None
+        return _Result(tuple(said["aucs"]), said["auc"]) if said["settings"] == list(one.settings) else None
+
+    def do(self, part: str) -> None:
+        """Try the settings of "trial-N", or fit the best ones again for "seedN"."""
+        if part.startswith("trial-"):
+            for group in self._proposed():
+                for one in group:
+                    if one.part == part and self.result(one) is None:
+                        self._try(one)
+            return
+        config = self._with_seed(int(part.removeprefix("seed")))
+        fit_alone(self.request, config, self.loaded, self.folder / part)
+
+    def _try(self, one: _Proposal) -> None:
+        work = self.folder / one.part
+        work.mkdir(exist_ok=True)
+        self.write_trials()
+        n_before = (one.number - 1) // TOGETHER
+        study = self._study([other for group in self._proposed()[:n_before] for other in group])
+        study.enqueue_trial(dict(one.given))
+        trial = study.ask()
+        suggested(trial, self.config)
         seen: list[float] = []
 
         def after_epoch(row: Mapping[str, float]) -> None:
             seen.append(float(row["validation_auc"]))
             trial.report(seen[-1], int(row["epoch"]))
-            trial.set_user_attr("epochs", len(seen))
+            self.write_trials()
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        work = folder / ("trial-" + hashlib.sha256(" ".join(settings).encode()).hexdigest()[:8])
-        part = with_settings(config, settings)
-        fitted = fit(part, loaded.squares, start=start, folder=work, cache=cache, on_epoch=after_epoch)
-        auc = float(fitted.history[fitted.best_epoch - 1]["validation_auc"])
-        trial.set_user_attr("auc", auc)
-        return auc
-
-    def after(_study: optuna.Study, done: optuna.trial.FrozenTrial) -> None:
-        for path in folder.glob("trial-*/*.safetensors"):
+        auc: float | None = None
+        try:
+            fitted = fit(
+                with_settings(self.config, one.settings), self.loaded.squares, start=starter(self.request), folder=work,
+                cache=feature_cache(), on_epoch=after_epoch,
+            )  # fmt: skip
+            auc = float(fitted.history[fitted.best_epoch - 1]["validation_auc"])
+        except optuna.TrialPruned:
+            log.info("%s is below the median of earlier ones", one.part)
+        write_whole(work / _RESULT, json.dumps({"settings": one.settings, "aucs": seen, "auc": auc}))
+        for path in work.glob("*.safetensors"):
             path.unlink()  # a trial's weights are not needed again; its epochs stay to be looked at
-        _write_trials(study, folder)
-        if done.value is not None:
-            track.epoch("trials", {"epoch": done.number, "validation_auc": done.value})
 
-    over = (TrialState.COMPLETE, TrialState.PRUNED)
-    while (missing := request.trials - len(study.get_trials(deepcopy=False, states=over))) > 0:
-        study.optimize(objective, n_trials=missing, callbacks=[after])
+    def trials(self) -> list[Trial]:
+        """All that were begun, in the order of their proposal."""
+        found = []
+        for one in (one for group in self._proposed() for one in group):
+            result = self.result(one)
+            if result is not None:
+                state, auc = ("pruned", result.aucs[-1]) if result.auc is None else ("complete", result.auc)
+                found.append(Trial(one.number, one.settings, state, len(result.aucs), auc))
+            elif (self.folder / one.part).is_dir():
+                aucs = _aucs_in(self.folder / one.part)
+                found.append(Trial(one.number, one.settings, "running", len(aucs), aucs[-1] if aucs else None))
+        return found
+
+    def write_trials(self) -> None:
+        """For who watches."""
+        write_whole(self.folder / TRIALS_FILE, json.dumps([asdict(trial) for trial in self.trials()]))
+
+    def best(self) -> Trial:
+        """The complete trial of the highest validation AUC, the first of several. Trials are never all pruned: the
+        first ones have no median to lie below.
+        """
+        return max((one for one in self.trials() if one.state == "complete"), key=lambda one: one.validation_auc or 0.0)
+
+    def best_auc(self) -> float:
+        return self.best().validation_auc or 0.0
+
+    def _with_seed(self, seed: int) -> FitConfig:
+        return replace(with_settings(self.config, self.best().settings), seed=seed)
+
+    def refitted(self, parts: Parts, began: float) -> list[Made]:
+        """The best settings with every seed, measured. Where there is a budget of minutes, by this process alone."""
+        made: dict[str, Made] = {}
+
+        def measured(part: str) -> None:
+            log.info("%s", part)
+            config = self._with_seed(int(part.removeprefix("seed")))
+            folder = self.folder / part
+            made[part] = make(self.request, config, self.loaded, folder, began=began, track=mlflow.Tracked())
+
+        names = [f"seed{self.request.seed + number}" for number in range(self.request.refits)]
+        parts.do_all(names, measured, is_shared=self.request.budget_minutes is None)
+        for part in names:
+            if part not in made:  # another process has fitted it
+                measured(part)
+        return [made[part] for part in names]
 
 
-def trials_of(study: optuna.Study) -> list[Trial]:
-    """All trials but those that a killed search left, in the order of their beginning."""
-    words = {TrialState.RUNNING: "running", TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-    found: list[Trial] = []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state in words and "settings" in trial.user_attrs:
-            seen = trial.intermediate_values
-            auc = trial.user_attrs.get("auc", seen[max(seen)] if seen else None)
-            settings = tuple(trial.user_attrs["settings"])
-            found.append(Trial(len(found) + 1, settings, words[trial.state], trial.user_attrs.get("epochs", 0), auc))
-    return found
+def _aucs_in(work: Path) -> list[float]:
+    try:
+        lines = (work / "epochs.jsonl").read_text().split("\n")[:-1]
+    except OSError:
+        return []
+    return [float(json.loads(line)["validation_auc"]) for line in lines if line]
 
 
-def _write_trials(study: optuna.Study, folder: Path) -> None:
-    write_whole(folder / TRIALS_FILE, json.dumps([asdict(trial) for trial in trials_of(study)]))
+def _sampler(seed: int) -> optuna.samplers.TPESampler:
+    """constant_liar: of the trials that are proposed together, each keeps its distance from the ones before it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=TOGETHER, constant_liar=True)
 
 
 def _validation_loss(made: Made) -> float:
     return float(made.candidate.history[made.candidate.best_epoch - 1]["validation_loss"])
 
 
-def _on_card(study: optuna.Study, made: list[Made], retained: Made) -> dict[str, Any]:
+def _on_card(trials: Sequence[Trial], made: list[Made], retained: Made) -> dict[str, Any]:
     return {
-        "trials": [asdict(trial) for trial in trials_of(study)],
+        "trials": [asdict(trial) for trial in trials],
         "refits": [
             {
                 "seed": one.candidate.config.seed,

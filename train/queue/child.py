@@ -45,9 +45,11 @@ class Unseen(AppError):
 
 
 class Run(Protocol):
-    """A process that works on a job, here or elsewhere. where: the other machine, "" for this one."""
+    """A process that works on a job, here or elsewhere."""
 
-    where: str
+    @property
+    def where(self) -> str:
+        """The other machines, "" for this one."""
 
     def wait(self, seconds: float) -> int | None:
         """Exit status, None while it runs after these seconds. Raises NodeLost."""

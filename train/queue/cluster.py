@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 from core.errors import Conflict
 from core.records.queue import Lease
 from core.serving.cluster import answers, let_go, ray_of
+from core.serving.loops import FAILURES_MOST
 from core.settings import REPOSITORY, Settings
+from train.fitting.parts import n_open
 from train.queue import child, trainings
 from train.queue.child import STOP_SECONDS, NodeLost
 
@@ -29,9 +32,13 @@ _SIGHT = (
 )
 
 
+RECRUIT_SECONDS = 2.0
+"""How often it is looked whether another process could help with a run."""
+
+
 @dataclass(slots=True)
 class RayExecutor:
-    """An actor of the cluster for each job, with a child process in it."""
+    """An actor of the cluster for each process of a job, with a child process in it."""
 
     settings: Settings
     fit: Sequence[str] = ("-m", "train.queue.child")
@@ -47,9 +54,9 @@ class RayExecutor:
     def submit(self, lease: Lease, manifest_sha256: str) -> RayRun:
         """Raises NotFound when the data set is damaged, OSError when there is no space to begin in."""
         request, folder = child.prepared(self.settings, lease, manifest_sha256)
-        return RayRun(
-            self.settings, [*self.fit, *request.to_arguments()], folder / "log.txt", f"attempt {lease.attempt}"
-        )
+        arguments = [*self.fit, *request.to_arguments()]
+        joined = JoinedProcesses(self.settings, [*arguments, "--join"], folder) if request.runs > 1 else None
+        return RayRun(self.settings, arguments, folder / "log.txt", f"attempt {lease.attempt}", joined)
 
     def compare(self, lease: Lease, folders: Sequence[Path]) -> RayRun:
         """As `LocalExecutor.compare`."""
@@ -57,32 +64,34 @@ class RayExecutor:
         return RayRun(self.settings, [*self.comparison, *map(str, folders)], job_log, "comparison with the live model")
 
 
-class RayRun:
-    """A child process on a machine of the cluster: as `child.LocalRun`. where: that machine, "" until it runs."""
+class NodeProcess:
+    """A child process on a machine of the cluster. where: that machine, "" until it runs."""
 
-    def __init__(self, settings: Settings, arguments: Sequence[str], job_log: Path, heading: str) -> None:
-        self.log, self.heading = job_log, f"--- {heading}\n".encode()
-        self.log.touch()
+    def __init__(self, settings: Settings, arguments: Sequence[str], words: Path, heading: str) -> None:
+        words.touch()
         self._ray = ray_of(settings)
         self.where = ""
-        self._memory_mib: int | None = None
+        self.memory_mib: int | None = None
         here = [f"SECONDREAD_STATE_DIR={settings.state_dir}", f"SECONDREAD_WEIGHTS_DIR={settings.weights_dir}"]
         self._actor = (
             self._ray.remote(_on_node())
             .options(num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus, max_restarts=0)
-            .remote(str(REPOSITORY), here, list(arguments), str(job_log), heading)
+            .remote(str(REPOSITORY), here, list(arguments), str(words), heading)
         )
         self._asked: Any = None
 
-    def wait(self, seconds: float) -> int | None:
-        """As `LocalRun.wait`. Raises NodeLost when the machine is gone or the cluster does not answer any more."""
+    def look(self, seconds: float) -> int | None:
+        """Exit status, None while it runs after these seconds. Raises NodeLost when the machine is gone or the cluster
+        does not answer any more, Unseen.
+        """
         if not self._ray.is_initialized():  # another job found that the cluster is away; Ray would begin one of its own
             raise NodeLost
         if self._asked is None:
             self._asked = self._actor.look.remote(seconds)
         errors = self._ray.exceptions
         try:
-            if not self._ray.wait([self._asked], timeout=max(seconds, 1.0) if self.where else seconds)[0]:
+            is_awaited = self.where and seconds  # its answer is on its way for a while after these seconds
+            if not self._ray.wait([self._asked], timeout=max(seconds, 1.0) if is_awaited else seconds)[0]:
                 return None  # it waits for a machine with room, or is on its way
             found, self._asked = self._ray.get(self._asked), None
         except errors.RayTaskError as error:
@@ -95,7 +104,7 @@ class RayRun:
             log.warning("The cluster does not answer any more: %s", type(error).__name__)
             let_go()
             raise NodeLost from error
-        self.where, status, self._memory_mib = found
+        self.where, status, self.memory_mib = found
         return int(status) if status is not None else None
 
     def stop(self) -> None:
@@ -116,12 +125,115 @@ class RayRun:
         except (ValueError, RuntimeError, ConnectionError, self._ray.exceptions.RayError):
             log.info("The cluster has let the process go already")
 
+
+class JoinedProcesses:
+    """Processes that share the parts of a run with the one that leads it (`train.fitting.parts`).
+
+    As many as there are parts and room, one more every `RECRUIT_SECONDS`; what waits for room is never more than one,
+    so that another job finds its place. One that is lost is replaced, and its part is done again.
+    """
+
+    def __init__(self, settings: Settings, arguments: Sequence[str], folder: Path) -> None:
+        self.settings, self.arguments = settings, arguments
+        self.work, self.words = folder / "work", folder / "joined.txt"
+        self.processes: list[NodeProcess] = []
+        self._looked = 0.0
+        self._n_failed = 0
+
+    def look(self) -> None:
+        """To be called often. Raises NodeLost when the whole cluster does not answer."""
+        if time.monotonic() - self._looked < RECRUIT_SECONDS:
+            return
+        self._looked = time.monotonic()
+        for process in list(self.processes):
+            if self._is_over(process):
+                self.processes.remove(process)
+        is_waiting = any(not process.where for process in self.processes)
+        n_wanted = n_open(self.work) - 1  # one is the leader's
+        if is_waiting and n_wanted <= 0:
+            self.stop(waiting_only=True)
+        elif not is_waiting and len(self.processes) < n_wanted and self._n_failed < FAILURES_MOST and self._has_room():
+            self.processes.append(NodeProcess(self.settings, self.arguments, self.words, "joined"))
+
+    def _is_over(self, process: NodeProcess) -> bool:
+        try:
+            status = process.look(0)
+        except NodeLost:
+            if not ray_of(self.settings).is_initialized():
+                raise
+            return True
+        except child.Unseen as unseen:
+            log.warning("%s", unseen)
+            status = 1
+        if status is None:
+            return False
+        if status:
+            self._n_failed += 1
+            log.warning("A process that helps with a training ended with status %d on %s", status, process.where)
+        process.stop()
+        return True
+
+    def _has_room(self) -> bool:
+        if not answers(self.settings):  # while the head is away Ray would wait for it, and the run is not looked after
+            return False
+        ray = ray_of(self.settings)
+        free = ray.available_resources()
+        return bool(free.get("CPU", 0) >= self.settings.ray_cpus and free.get("GPU", 0) >= self.settings.ray_gpus)
+
+    def stop(self, *, waiting_only: bool = False) -> None:
+        """End them now."""
+        for process in list(self.processes):
+            if not (waiting_only and process.where):
+                process.stop()
+                self.processes.remove(process)
+
+
+class RayRun:
+    """A child process on a machine of the cluster, as `child.LocalRun`, and those that help it.
+
+    where: its machine, "" until it runs, and those of the processes that joined it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        job_log: Path,
+        heading: str,
+        joined: JoinedProcesses | None = None,
+    ) -> None:
+        self.log, self.heading = job_log, f"--- {heading}\n".encode()
+        self._leader = NodeProcess(settings, arguments, job_log, heading)
+        self._joined = joined
+
+    @property
+    def where(self) -> str:
+        """The machines, the leader's first."""
+        helping = [process.where for process in self._joined.processes] if self._joined is not None else []
+        return ", ".join(dict.fromkeys(where for where in (self._leader.where, *helping) if where))
+
+    def wait(self, seconds: float) -> int | None:
+        """As `LocalRun.wait`. Raises NodeLost when the machine is gone or the cluster does not answer any more."""
+        status = self._leader.look(seconds)
+        if self._joined is not None:
+            if status is None:
+                self._joined.look()
+            else:
+                self._joined.stop()
+        return status
+
+    def stop(self) -> None:
+        """End it now, and wait until it is gone, or its machine does not answer."""
+        self._leader.stop()
+        if self._joined is not None:
+            self._joined.stop()
+
     def memory_mib(self) -> int | None:
-        """Of the process, as it was when it was last asked."""
-        return self._memory_mib
+        """Of the process that leads, as it was when it was last asked."""
+        return self._leader.memory_mib
 
     def text(self) -> str:
-        """What this process wrote, the end of it."""
+        """What the process that leads wrote, the end of it."""
         return child.text_below(self.log, self.heading)
 
 

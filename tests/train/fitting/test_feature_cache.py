@@ -64,4 +64,4 @@ def test_the_entry_not_used_for_longest_goes_first(tmp_path: Path) -> None:
         os.utime(tmp_path / name / "complete", (number, number))
     cache.get("older but used", lambda: array)
     cache.get("newest", lambda: array)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["newest", "older but used"]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["newest", "older but used"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +191,40 @@ def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, 
     assert fitted[3:] == ["fold0", "fold1", "fold2", "all"]  # of another run, nothing is taken
     pd.testing.assert_frame_equal(resumed.test_scores, whole.test_scores, atol=1e-5)
     assert resumed.thresholds == pytest.approx(whole.thresholds, abs=1e-5)
+
+
+def test_folds_that_another_process_fits_give_the_same_model(
+    card: cards.Card, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.publishing import pipeline
+    from train.recipe.request import FitRequest
+
+    request = FitRequest(
+        "cnn", Modality.MAMMOGRAPHY, init="random", epochs=2, side=32, folds=FOLDS, data=dataset / "manifest.csv",
+        out=tmp_path / "weights", work=tmp_path / "work",
+    )  # fmt: skip
+    fit, by = pipeline.fit, []
+    main_thread = threading.current_thread()
+
+    def counted(*arguments: Any, folder: Path, **more: Any) -> Any:
+        by.append((folder.name, threading.current_thread() is main_thread))
+        while folder.name == "fold0" and not (tmp_path / "work" / "fold2" / "fold.json").exists():
+            time.sleep(0.05)
+        return fit(*arguments, folder=folder, **more)
+
+    monkeypatch.setattr(pipeline, "fit", counted)
+    with ThreadPoolExecutor(1) as pool:
+        leads = pool.submit(pipeline.train_model, request, tmp_path / "work")
+        while not by:
+            time.sleep(0.05)
+        pipeline.join_folds(request, tmp_path / "work")
+        leads.result(300)
+    assert sorted(by) == [("all", False), ("fold0", False), ("fold1", True), ("fold2", True)]
+    shared = cards.read_card(tmp_path / "weights" / "mammography-cnn")
+    assert shared.folds.thresholds == pytest.approx(card.folds.thresholds, abs=1e-5)
+    scores, expected = cards.read_test_scores(shared), cards.read_test_scores(card)
+    assert scores is not None and expected is not None
+    pd.testing.assert_frame_equal(scores, expected, atol=1e-5)
 
 
 def test_frozen_views_are_made_once_for_all_folds(dataset: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,11 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from made_images import blots
 from PIL import Image as PillowImage
 from ray_cluster import RayCluster, RayNode, ray_cluster
 from record_site import add_person, picture
@@ -26,20 +31,24 @@ from core.__main__ import main
 from core.demo.phantoms import ultrasound_image
 from core.errors import Conflict, InvalidSettings
 from core.models.live import candidate_dir
+from core.records import data_sets
 from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.people.permissions import Person
-from core.records.queue import CANCELLED, DONE, FAILED, QUEUED
+from core.records.queue import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 from core.records.reads import back_reads
 from core.records.reads.studies import create_study
 from core.serving import cluster as serving_cluster
 from core.serving.loops import on_every_node
 from core.settings import REPOSITORY, Settings
+from core.types import Modality
+from train.__main__ import main as train
 from train.queue import trainings
 from train.queue.child import LocalExecutor, NodeLost
 from train.queue.cluster import RayExecutor
 from train.queue.supervision import machine_name, training_slots
 from train.queue.worker import TrainingWork, Worker, executor_of
+from train.recipe.request import FitRequest
 
 READS = """
 import os, sys, time
@@ -88,7 +97,9 @@ def node(cluster: RayCluster) -> RayNode:
 
 @pytest.fixture
 def record_settings(tmp_path: Path, cluster: RayCluster) -> Settings:
-    return Settings(state_dir=tmp_path / "state", ray_address=cluster.address, ray_trainings=2)
+    return Settings(
+        state_dir=tmp_path / "state", weights_dir=tmp_path / "weights", ray_address=cluster.address, ray_trainings=2
+    )
 
 
 @pytest.fixture
@@ -99,6 +110,24 @@ def training(records: Database, tmp_path: Path) -> Callable[[str], RayExecutor]:
         return RayExecutor(records.settings, fit=(str(script),))
 
     return of
+
+
+def blots_data_set(db: Database, admin: Person) -> tuple[int, Path]:
+    """60 small pictures, split by patients: the version's id and its manifest."""
+    lines = ["file,label,patient,split"]
+    for number, (label, pixels) in enumerate(blots(bright=200, dark=60)):
+        png = io.BytesIO()
+        PillowImage.fromarray(pixels).save(png, "png")
+        split = ("train", "train", "train", "validation", "test")[(number // 4) % 5]
+        lines.append(f"{data_sets.store_file(db.settings, png.getvalue(), 'png')},{label},p{number // 4},{split}")
+    version = data_sets.create_data_set(
+        db, admin, name="Blots", modality=Modality.ULTRASOUND, manifest="\n".join([*lines, ""]).encode(),
+        split={}, counts={"train": {"benign": 18, "malignant": 18}}, found={"leaking": False},
+    )  # fmt: skip
+    with db.read() as connection:
+        return version, data_sets.checked_manifest(
+            db.settings, data_sets.find_version(connection, version).manifest_sha256
+        )
 
 
 def works(db: Database, runs: RayExecutor, lease_seconds: float = 30) -> Worker:
@@ -213,6 +242,50 @@ def test_a_back_read_goes_on_on_the_other_node_when_one_is_killed_and_reads_noth
     sums = [image for _, image in asked()]
     assert len(set(sums)) == 4 and len(sums) == 5  # what the dead node had in hand was asked again, nothing else
     db.close()
+
+
+def test_the_trials_of_a_search_spread_over_nodes_and_are_those_of_one_machine_also_when_one_is_killed(
+    cluster: RayCluster, node: RayNode, records: Database, admin: Person, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    request = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=2, side=32, trials=6, refits=2)
+    version, manifest = blots_data_set(records, admin)
+    job_id = trainings.enqueue(records, admin, request, version)
+    thread = threading.Thread(target=works(records, RayExecutor(records.settings)).work_once)
+    thread.start()
+    until(lambda: trainings.load_job(records, admin, job_id).state == RUNNING)
+    other = cluster.add_node()  # while the job runs on the first one
+    parts = trainings.folder_of(records.settings, job_id) / "work" / "parts"
+
+    def taken() -> dict[str, dict[str, Any]]:
+        return {path.stem: json.loads(path.read_text()) for path in parts.glob("*-*.json")}
+
+    def in_the_middle() -> list[str]:
+        pids = other.pids()
+        return [
+            name for name, one in taken().items() if not one.get("is_done") and int(one["by"].split(":")[1]) in pids
+        ]
+
+    until(in_the_middle)
+    lost = in_the_middle()
+    other.kill()
+    again: dict[str, int] = {}
+    while thread.is_alive():
+        with suppress(OSError, ValueError):
+            again |= {name: one["taken"] for name, one in taken().items()}
+        thread.join(0.05)
+    row = trainings.load_job(records, admin, job_id)
+    assert row.state == DONE and row.attempts == 1, (row.message, trainings.log_tail(records, admin, job_id))
+    assert set(lost) <= {name for name, n_taken in again.items() if n_taken == 2}
+    found = json.loads((candidate_dir(records.settings, job_id) / "ultrasound-cnn" / "card.json").read_text())
+
+    alone = replace(
+        request, data=manifest, root=data_sets.files_dir(records.settings), out=tmp_path / "alone", work=tmp_path / "w"
+    )
+    assert train(alone.to_arguments()) == 0
+    expected = json.loads((tmp_path / "alone" / "ultrasound-cnn" / "card.json").read_text())
+    for what in ("trials", "refits"):
+        assert found["training"]["search"][what] == expected["training"]["search"][what]
 
 
 def test_a_job_waits_while_no_node_has_room_and_goes_on_after_its_last_epoch_when_a_node_is_killed(
