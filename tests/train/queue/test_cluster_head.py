@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 from ray_cluster import ray_cluster
-from record_site import add_person
-from test_worker import BEGIN, REQUEST, until
+from record_site import Somebody
+from test_worker import BEGIN, until
 
-from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Person
 from core.records.queue import DONE, QUEUED
 from core.settings import REPOSITORY, Settings
-from core.types import Modality
 from train.queue import trainings
 
 WORKERS = "127.0.0.9"
@@ -57,14 +54,6 @@ def record_settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state", weights_dir=tmp_path / "weights")
 
 
-def new_version(db: Database, admin: Person) -> int:
-    name = data_sets.store_file(db.settings, b"picture", "png")
-    return data_sets.create_data_set(
-        db, admin, name="Set", modality=Modality.ULTRASOUND, manifest=f"file,label\n{name},benign\n".encode(),
-        split={}, counts={"train": {"benign": 1}}, found={"leaking": False},
-    )  # fmt: skip
-
-
 def working(db: Database, environment: dict[str, str], script: Path) -> subprocess.Popen[bytes]:
     """A worker in a process of its own: Ray ends the process that it has lost its head in."""
     with (script.parent / "worker.txt").open("ab") as words:
@@ -76,12 +65,12 @@ def working(db: Database, environment: dict[str, str], script: Path) -> subproce
 
 
 @pytest.mark.parametrize("has_redis", [True, False])
-def test_a_training_goes_on_after_the_head_was_killed(records: Database, tmp_path: Path, has_redis: bool) -> None:
+def test_a_training_goes_on_after_the_head_was_killed(
+    records: Database, admin: Somebody, version: int, job_id: int, tmp_path: Path, has_redis: bool
+) -> None:
     if has_redis and shutil.which("redis-server") is None:
         pytest.skip("there is no redis-server on this machine")
-    admin = add_person(records, "Ada", "administrator")
-    version = new_version(records, admin)
-    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    request = trainings.load_job(records, admin, job_id).request
     script = tmp_path / "training.py"
     script.write_text(BEGIN + textwrap.dedent(TRAINS))
     patience = {} if has_redis else {"RAY_gcs_rpc_server_reconnect_timeout_s": GIVES_UP_SECONDS}
@@ -103,7 +92,7 @@ def test_a_training_goes_on_after_the_head_was_killed(records: Database, tmp_pat
             if has_redis:
                 (tmp_path / "go-2").touch()
                 until(lambda: epochs() == [1, 2])  # the node and the worker need no head for what they have in hand
-                second = trainings.enqueue(records, admin, REQUEST, version)
+                second = trainings.enqueue(records, admin, request, version)
             else:
                 worker.wait(120)
                 pid = int(trainings.log_tail(records, admin, job_id).split("pid ")[1].split()[0])
