@@ -123,4 +123,5 @@ def agreement(scores: Sequence[tuple[float, float]]) -> str:
         return f"{everyone} models are above their thresholds; {spread}."
     if above == 0:
         return f"{everyone} models are below their thresholds; {spread}."
-    return f"The models disagree: {above} of {len(scores)} above its threshold; {spread}."
+    thresholds = "its threshold" if above == 1 else "their thresholds"
+    return f"The models disagree: {above} of {len(scores)} above {thresholds}; {spread}."

@@ -314,6 +314,7 @@ def test_agreement_says_whether_the_models_are_on_the_same_side():
     assert "look at each" not in agreement([(0.31, 0.3), (0.79, 0.3)])
     assert agreement([(0.1, 0.3)] * 3) == "All 3 models are below their thresholds; their probabilities are the same."
     assert agreement([(0.1, 0.3), (0.5, 0.3)]).startswith("The models disagree: 1 of 2")
+    assert "2 of 3 above their thresholds" in agreement([(0.1, 0.3), (0.5, 0.3), (0.6, 0.3)])
     assert agreement([(0.3, 0.3), (0.5, 0.3)]).startswith("Both models are above")
 
 
