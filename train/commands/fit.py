@@ -73,6 +73,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--allow-leaks", action="store_true", help="train on a leaking split; the card says so for ever"
     )
     parser.add_argument("--no-weights", action="store_true", help="write the card and the scores only")
+    _add_options_of_run(parser)
+
+
+def _add_options_of_run(parser: argparse.ArgumentParser) -> None:
+    """How long and where it runs, and what the card says of that."""
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="end training when this long has gone by")
     parser.add_argument(
         "--work", type=Path, metavar="DIR", help="keep working files there: the same command goes on if it was killed"
