@@ -244,11 +244,10 @@ def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> 
     table = tables.language_answer
     with db.begin() as connection:
         person = require_permission(connection, actor, "see_ai")
-        row = connection.execute(select(table).where(table.c.id == row_id).with_for_update()).one_or_none()
-        if row is None:
-            raise NotFound("This picture is not asked about any more. Reload the page.")
+        row = _row_to_change(connection, row_id)
         study = find_study(connection, row.study_id)
-        if not is_ai_visible(connection, person, study) or row.state != FAILED or not _needs_look(row):
+        is_theirs = is_ai_visible(connection, person, study) and _visible_to(connection, person, study, [row])
+        if not is_theirs or row.state != FAILED or not _needs_look(row):
             raise Conflict("Nobody has to look at this picture before it is sent.")
         require_permitted(connection, db.settings, row.endpoint_id)
         looked = {"looked_by": person.id, "sent_sha256": part_sha256}
@@ -272,9 +271,7 @@ def ask_again(db: Database, actor: Actor, row_id: int) -> None:
     table = tables.language_answer
     with db.begin() as connection:
         person = require_permission(connection, actor, "see_ai")
-        row = connection.execute(select(table).where(table.c.id == row_id).with_for_update()).one_or_none()
-        if row is None:
-            raise NotFound("This picture is not asked about any more. Reload the page.")
+        row = _row_to_change(connection, row_id)
         study = find_study(connection, row.study_id)
         if not is_ai_visible(connection, person, study) or not _visible_to(connection, person, study, [row]):
             raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
@@ -285,6 +282,15 @@ def ask_again(db: Database, actor: Actor, row_id: int) -> None:
         trail.record(
             connection, person.id, "ask again", f"study {row.study_id}", image=row.image_id, outline=row.number
         )
+
+
+def _row_to_change(connection: Connection, row_id: int) -> Row[Any]:
+    row = connection.execute(
+        select(tables.language_answer).where(tables.language_answer.c.id == row_id).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise NotFound("This picture is not asked about any more. Reload the page.")
+    return row
 
 
 def compared(db: Database, actor: Actor) -> list[Compared]:

@@ -540,6 +540,12 @@ def test_what_one_reader_drew_is_asked_about_and_said_to_no_other_who_may_not_se
     assert own.id != others.id
     with pytest.raises(Conflict, match="hidden"):
         answers.ask_again(site.db, bob, own.id)
+    waits = {"state": answers.FAILED, "result": {"needs_look": True}}
+    with site.db.begin() as connection:
+        connection.execute(update(tables.language_answer).values(**waits))
+    with pytest.raises(Conflict, match="Nobody has to look"):
+        answers.look_for_text(site.db, bob, own.id, "0" * 64)
+    answers.look_for_text(site.db, site.ann, own.id, "0" * 64)
 
 
 @sqlite_only
