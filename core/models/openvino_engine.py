@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, TimeoutError
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
+from threading import Thread, local
 from typing import Any
 
 import keras
@@ -86,10 +86,10 @@ def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
 
 def _whole_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
     compiled, outputs = compiled_by_openvino(explained(model, map_layers), model.input_shape)
+    ask = _asked(compiled)
 
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        # A request of its own for each call: threads may ask at once.
-        found = compiled.create_infer_request().infer({0: squares.numpy()})
+        found = ask(squares)
         logits, *cams, features = (tf.constant(found[output]) for output in outputs)
         return logits, cams, features
 
@@ -101,13 +101,26 @@ def _backbone_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Co
     compiled, outputs = compiled_by_openvino(plain(backbone), model.input_shape)
     of_maps = [tf.TensorSpec(tensor.shape, tf.float32) for tensor in backbone.outputs]
     head = tf.function(after_backbone(model, map_layers), input_signature=[of_maps])
+    ask = _asked(compiled)
 
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        found = compiled.create_infer_request().infer({0: squares.numpy()})
+        found = ask(squares)
         answer: tuple[tf.Tensor, list[tf.Tensor], tf.Tensor] = head([tf.constant(found[output]) for output in outputs])
         return answer
 
     return forward
+
+
+def _asked(compiled: Any) -> Callable[[tf.Tensor], Any]:
+    """Asks with a request of its own for each thread: they may ask at once, and making one takes its time."""
+    own = local()
+
+    def ask(squares: tf.Tensor) -> Any:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        return own.request.infer({0: squares.numpy()})
+
+    return ask
 
 
 def plain(model: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]]:

@@ -9,6 +9,7 @@ initialized module`), so whoever draws a page that needs them waits until they a
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import threading
@@ -37,6 +38,15 @@ _loaded = threading.Event()
 _loaded.set()  # where nothing loads them in the background, nobody waits
 
 
+def leave_to_the_end() -> None:
+    """Let the collector of cycles pass over what is in memory now, which stays as long as the process.
+
+    Streamlit collects after every run of a page, and with these libraries in memory that took longer than most pages.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def loaded_in_background() -> Iterator[None]:
     """In the block a thread loads `LATER`; the block's end does not wait for more than the one in hand."""
@@ -55,6 +65,7 @@ def loaded_in_background() -> Iterator[None]:
     def load_all() -> None:
         try:
             load()
+            leave_to_the_end()
         finally:
             _loaded.set()
 

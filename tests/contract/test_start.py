@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import json
 import os
@@ -127,3 +128,16 @@ def test_processes_beside_the_server_leave_the_processor_to_the_first_page(
         time.sleep(0.2)
         assert not started
     assert not started
+
+
+def test_what_was_loaded_is_not_looked_at_by_the_collection_after_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "AT_ONCE", ())
+    monkeypatch.setattr(libraries, "LATER", ())
+    monkeypatch.setattr(libraries, "FIRST_PAGE_SECONDS", 0.0)
+    gc.unfreeze()
+    try:
+        with libraries.loaded_in_background():
+            libraries.wait_until_loaded()
+            assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()

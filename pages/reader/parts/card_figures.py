@@ -18,7 +18,8 @@ def figures(card: Card) -> tuple[go.Figure, go.Figure] | None:
     return _figures(card.model_id, card.weights_sha256, card)
 
 
-@st.cache_data(show_spinner="Computing the curves", max_entries=16)
+# The figures themselves, not copies, which cost more than all the rest of the page: nobody changes what is drawn.
+@st.cache_resource(show_spinner="Computing the curves", max_entries=64)
 def _figures(model_id: str, weights_sha256: str, _card: Card) -> tuple[go.Figure, go.Figure] | None:
     scores = read_test_scores(_card)
     if scores is None:
