@@ -144,7 +144,11 @@ class Controls:
         return self._at(key).count() > 0
 
     def _offered(self, key: str) -> Locator:
-        """A field's choices, opened by the keyboard: a click may only give the field the focus."""
+        """A field's choices, opened by the keyboard: a click may only give the field the focus.
+
+        A page that is still being drawn may draw the field anew and close what was opened, so it is idle first.
+        """
+        idle(self.page)
         field = self._at(key).locator("input:visible")
         field.focus()
         field.press("ArrowDown")
@@ -221,6 +225,7 @@ class Controls:
 
     def _tab(self, name: str) -> None:
         self._at("show").get_by_role("tab", name=name, exact=True).click()
+        idle(self.page)
 
     def by(self) -> None:
         self._in_tab("Subgroups", "by")

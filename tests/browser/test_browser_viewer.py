@@ -420,6 +420,7 @@ def test_the_whole_window_opens_on_the_picture_and_escape_returns(page: ViewerPa
     page.tab.locator(".cell canvas").nth(1).dblclick()
     large = page.tab.locator("dialog .cell canvas")
     large.wait_for()
+    page.painted()  # the words are written with the next frame
     assert page.tab.locator("dialog .label").inner_text() == "L CC"
     page.key(".")
     assert page.tab.locator("dialog .label").inner_text() == "R MLO"
