@@ -17,6 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _CARDS_MOST = 256
-"""As many cards are held as they were read: a page asks for all of them several times, and each is some 20 kB."""
+"""As many cards are held as they were read, and tables of scores: a page asks for all of them several times. A card is
+some 20 kB, a table some 60."""
 
 
 class _Part(BaseModel):
@@ -495,24 +497,38 @@ def read_validation_scores(card: Card) -> pd.DataFrame | None:
 
 
 def _scores_of(card: Card, which: str) -> pd.DataFrame | None:
-    import pandas as pd
-
     path = card.folder / f"{card.weights_sha256[:8]}.{which}_scores.csv"
     if not path.is_file():
         return None
+    n_folds = None if card.folds is None else len(card.folds.thresholds)
     try:
-        scores = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+        scores = _scores_in(path.read_bytes(), card.classes, n_folds)
     except (ValueError, OSError, OverflowError) as error:  # what pandas raises on a table is a ValueError
-        raise _damaged_scores(card, which, type(error).__name__) from error
-    absent = [name for name in ("case", "patient", "label", *card.classes) if name not in scores]
+        what = str(error) if isinstance(error, _WrongScores) else type(error).__name__
+        raise _damaged_scores(card, which, what) from error
+    return scores.copy(deep=False)  # what a caller changes in it stays its own (pandas writes into a copy)
+
+
+class _WrongScores(ValueError):
+    """A table that can be read and is none of scores; str: what of it, in words."""
+
+
+@lru_cache(_CARDS_MOST)
+def _scores_in(content: bytes, classes: tuple[str, ...], n_folds: int | None) -> pd.DataFrame:
+    """A table of scores, taken apart once as long as its file stays as it is: a page of all cards asks for each several
+    times, which took a third of the page. Not to be changed."""
+    import pandas as pd
+
+    scores = pd.read_csv(BytesIO(content), dtype={"case": str, "patient": str, "label": str})
+    absent = [name for name in ("case", "patient", "label", *classes) if name not in scores]
     if absent:
-        raise _damaged_scores(card, which, f"no column {absent[0]}")
-    if not all(pd.api.types.is_numeric_dtype(scores[name]) for name in card.classes):
-        raise _damaged_scores(card, which, "a probability is no number")
+        raise _WrongScores(f"no column {absent[0]}")
+    if not all(pd.api.types.is_numeric_dtype(scores[name]) for name in classes):
+        raise _WrongScores("a probability is no number")
     if scores["case"].isna().any() or scores["case"].duplicated().any():
-        raise _damaged_scores(card, which, "a case is missing or named twice")
-    if card.folds is not None and "fold" in scores and not scores["fold"].isin(range(len(card.folds.thresholds))).all():
-        raise _damaged_scores(card, which, "a fold that the card does not know")
+        raise _WrongScores("a case is missing or named twice")
+    if n_folds is not None and "fold" in scores and not scores["fold"].isin(range(n_folds)).all():
+        raise _WrongScores("a fold that the card does not know")
     return scores
 
 

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_cards import card_content, made_card
 
@@ -150,3 +151,21 @@ def test_a_damaged_table_of_scores_is_refused_in_one_sentence(damage: str, which
     with pytest.raises(ModelUnavailable) as refused:
         (read_test_scores if which == "test" else read_validation_scores)(card)
     assert str(refused.value).startswith(f"The {which} scores of model cannot be read ({why}). Restore")
+
+
+def test_a_table_of_scores_is_taken_apart_once_and_what_a_caller_changes_in_it_stays_its_own(tmp_path: Path) -> None:
+    card = read_card(put(tmp_path, "model", json.dumps(card_content())))
+    path = card.folder / f"{card.weights_sha256[:8]}.test_scores.csv"
+    path.write_text(f"{HEADER}\na,1,benign,.9,.1\n", encoding="utf-8")
+    date = path.stat().st_mtime_ns
+    first, second = read_test_scores(card), read_test_scores(card)
+    assert first is not None and second is not None
+    assert np.shares_memory(first["malignant"].to_numpy(), second["malignant"].to_numpy())
+    first.loc[0, "malignant"] = 0.7
+    first["own"] = 1
+    again = read_test_scores(card)
+    assert again is not None and list(again["malignant"]) == [0.1] and "own" not in again
+    path.write_text(f"{HEADER}\na,1,benign,.8,.2\n", encoding="utf-8")
+    os.utime(path, ns=(date, date))
+    changed = read_test_scores(card)
+    assert changed is not None and list(changed["malignant"]) == [0.2]
