@@ -30,6 +30,8 @@ LATER = (
 AT_ONCE = ("pydicom",)
 """Loaded before the block, because threads that watch archives need it at any moment."""
 MOST_SECONDS = 120.0
+LEFT_SECONDS = 60.0
+"""Between two looks of the collector at everything, each a quarter of a second for all threads."""
 PAUSE_SECONDS = 0.05
 """Between two of them, for the threads that draw pages."""
 
@@ -39,17 +41,20 @@ _loaded.set()  # where nothing loads them in the background, nobody waits
 
 
 def leave_to_the_end() -> None:
-    """Let the collector of cycles pass over what is in memory now, which stays as long as the process.
+    """Let the collector of cycles pass over what is in memory now, until this is called again.
 
-    Streamlit collects after every run of a page, and with these libraries in memory that took longer than most pages.
+    Streamlit collects after every run of a page, and with these libraries and what pages keep (cards, curves) in memory
+    that took longer than most pages. What a reader who left held in cycles is gone at the next call.
     """
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
 def loaded_in_background() -> Iterator[None]:
-    """In the block a thread loads `LATER`; the block's end does not wait for more than the one in hand."""
+    """In the block a thread loads `LATER` and then keeps the collector short; its end waits for no more than the one in
+    hand."""
     is_over = threading.Event()
 
     def load() -> None:
@@ -68,6 +73,8 @@ def loaded_in_background() -> Iterator[None]:
             leave_to_the_end()
         finally:
             _loaded.set()
+        while not is_over.wait(LEFT_SECONDS):
+            leave_to_the_end()
 
     for name in AT_ONCE:
         _load(name)
