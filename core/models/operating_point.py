@@ -95,7 +95,7 @@ def operating_point(card: Card, threshold: float | None = None, rule: str = "") 
             at, card.positive, rule, is_of_card,
             is_out_of_fold=bool(card.data.folds), low=low, high=high, correction=correction,
         )  # fmt: skip
-    is_positive, is_above = scores["label"] == card.positive, scores[card.positive] >= at
+    is_positive, is_above = (scores["label"] == card.positive).to_numpy(), scores[card.positive].to_numpy() >= at
     return OperatingPoint(
         threshold=at,
         positive=card.positive,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pandas as pd
 import streamlit as st
@@ -25,6 +26,7 @@ from core.models.registry import ARCHITECTURES
 from core.reading.outlines import outline_card
 from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
+from core.settings import Settings
 from pages.parts import address, card_rows
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
@@ -49,13 +51,22 @@ def draw_headline(card: Card) -> None:
         left, right = st.columns(2)
         left.plotly_chart(drawn[0], key=f"roc_{card.model_id}", config={"displayModeBar": False})
         right.plotly_chart(drawn[1], key=f"calibration_{card.model_id}", config={"displayModeBar": False})
-    with st.expander("Every measure", icon=":material/list:"):
-        st.table(card_rows.measure_rows(measured), width="content")
+    with opened("Every measure", ":material/list:", key=f"every_{card.model_id}") as is_open:
+        if is_open:
+            st.table(card_rows.measure_rows(measured), width="content")
 
 
-def draw_overview(cards: Sequence[Card]) -> None:
+@contextmanager
+def opened(title: str, icon: str, *, key: str) -> Iterator[bool]:
+    """A part that few look at: whether it is open, so that its tables are not made for everybody."""
+    part = st.expander(title, icon=icon, key=key, on_change="rerun")
+    with part:
+        yield bool(part.open)
+
+
+def draw_overview(cards: Sequence[Card], here: Settings) -> None:
     """One row a model; a click on a column's head sorts, and the table searches in itself."""
-    answering = {card.weights_sha256 for card in live_cards(settings())}
+    answering = {card.weights_sha256 for card in live_cards(here)}
     rows = []
     for card in cards:
         area, counts = card.measured, card.data.cases_in("test")
@@ -91,12 +102,12 @@ def draw_site_threshold(card: Card, point: OperatingPoint) -> None:
         st.table(card_rows.measure_rows(measured), width="content")
 
 
-def draw_card(card: Card, point: OperatingPoint) -> None:
+def draw_card(card: Card, point: OperatingPoint, here: Settings) -> None:
     st.subheader(plain(f"{card.title}, {card.modality}"), anchor=False)
     st.caption(plain(card.model_id))
     if not card.has_weights:
         st.info(plain(retrain_text(card)), icon=":material/info:")
-    override = override_text(settings(), card)
+    override = override_text(here, card)
     if override or withheld_text(card):
         st.warning(plain(override or withheld_text(card)), icon=":material/warning:")
     for leak in leaks_of(card):
@@ -108,20 +119,24 @@ def draw_card(card: Card, point: OperatingPoint) -> None:
     st.markdown(plain(operating_point(card).text))
     if not point.is_of_card:
         draw_site_threshold(card, point)
-    with st.expander("Data, training and calibration", icon=":material/description:"):
-        st.table({name: plain(value) for name, value in card_rows.fact_rows(card)})
-        st.table(card_rows.split_rows(card))
+    with opened("Data, training and calibration", ":material/description:", key=f"facts_{card.model_id}") as is_open:
+        if is_open:
+            st.table({name: plain(value) for name, value in card_rows.fact_rows(card)})
+            st.table(card_rows.split_rows(card))
     where = card_rows.localisation_rows(card)
     if where:
-        with st.expander("Where it looks: the pointing game on validation cases", icon=":material/my_location:"):
-            st.caption("How often the heat map's highest point lies inside the outline of the lesion, beside a guess.")
-            st.table(where)
+        title = "Where it looks: the pointing game on validation cases"
+        with opened(title, ":material/my_location:", key=f"looks_{card.model_id}") as is_open:
+            if is_open:
+                said = "How often the heat map's highest point lies inside the outline of the lesion, beside a guess."
+                st.caption(said)
+                st.table(where)
 
 
-def outline_answers(answers: Mapping[str, Mapping[str, int]]) -> None:
+def outline_answers(answers: Mapping[str, Mapping[str, int]], here: Settings) -> None:
     """What readers here did with the outlines that the outline network proposed; it is no card of the list."""
     with refusals_shown():
-        card = outline_card(settings())
+        card = outline_card(here)
         if card is not None and (counts := answers.get(card.model_id)):
             said = ", ".join(f"{n} {answer}" for answer, n in counts.items())
             st.markdown(f"**Outlines proposed to readers at this site** ({plain(card.title)}): {said}.")
@@ -137,7 +152,7 @@ def draw_proposals(card: Card, counts: Mapping[str, int]) -> None:
         st.caption(f"Of its heat map it proposes {level.text}.")
 
 
-def choose_cards(cards: Sequence[Card]) -> list[Card]:
+def choose_cards(cards: Sequence[Card], here: Settings) -> list[Card]:
     """The cards of the kind of image that is asked for; those that do not answer only if they are wished."""
     kinds = list(dict.fromkeys(card.modality.value for card in cards))
     kind = EVERY
@@ -145,7 +160,7 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
         options = (EVERY, *kinds)
         kind = address.segments("Kind of image", options, key="kind", wrap=True)
     shown = [card for card in cards if kind in (EVERY, card.modality.value)]
-    answering = {card.weights_sha256 for card in live_cards(settings())}
+    answering = {card.weights_sha256 for card in live_cards(here)}
     measured_only = [card for card in shown if card.weights_sha256 not in answering]
     if measured_only and not address.toggle(
         f"Also those that were trained and measured only ({len(measured_only)})", key="measured"
@@ -157,20 +172,21 @@ def choose_cards(cards: Sequence[Card]) -> list[Card]:
 person = require("see_models")
 st.title("Models", anchor=False)
 st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
-cards = all_cards(settings())
+here = settings()
+cards = all_cards(here)
 points = points_here(database(), cards)
 answers = proposal_answers(database(), person)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
-chosen = choose_cards(cards)
+chosen = choose_cards(cards, here)
 if chosen:
-    draw_overview(chosen)
+    draw_overview(chosen, here)
 for card in chosen:
     with st.container(border=True):
-        draw_card(card, points[card.weights_sha256])
+        draw_card(card, points[card.weights_sha256], here)
         draw_proposals(card, answers.get(card.model_id, {}))
-outline_answers(answers)
-retired = sorted(model_id for model_id, chosen in read_live(settings()).chosen.items() if chosen is None)
+outline_answers(answers, here)
+retired = sorted(model_id for model_id, chosen in read_live(here).chosen.items() if chosen is None)
 if retired:
     st.caption(f"Retired, and answering no more: {plain(', '.join(retired))}.")
 fitted = {card.architecture for card in cards}

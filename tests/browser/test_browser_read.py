@@ -369,3 +369,13 @@ def test_the_models_truth_and_about_pages_open(page: Page) -> None:
         page.get_by_role("link", name=link).first.click()
         page.get_by_text(words).first.wait_for()
         settled(page)
+
+
+def test_a_card_s_tables_are_there_once_they_are_opened(page: Page) -> None:
+    page.get_by_role("link", name="Models").first.click()
+    settled(page)
+    for title, words in (("Every measure", "sensitivity at threshold"), ("Data, training and calibration", "Licence")):
+        assert not page.get_by_text(words, exact=False).first.is_visible()
+        page.get_by_text(title, exact=True).first.click()
+        page.locator('[data-testid="stExpander"]').filter(has_text=title).first.get_by_text(words).first.wait_for()
+        settled(page)
