@@ -116,7 +116,7 @@ def draw_card(card: Card, point: OperatingPoint, here: Settings) -> None:
         st.markdown(f":material/warning: {plain(limit)}")
     st.markdown("**Measured on its test cases**")
     draw_headline(card)
-    st.markdown(plain(operating_point(card).text))
+    st.markdown(plain((point if point.is_of_card else operating_point(card)).text))
     if not point.is_of_card:
         draw_site_threshold(card, point)
     with opened("Data, training and calibration", ":material/description:", key=f"facts_{card.model_id}") as is_open:
@@ -174,11 +174,11 @@ st.title("Models", anchor=False)
 st.caption("All numbers are computed from the scores of each model's own test cases. Nobody types one.")
 here = settings()
 cards = all_cards(here)
-points = points_here(database(), cards)
 answers = proposal_answers(database(), person)
 if not cards:
     st.info("No model has been released yet. Studies can be read and reported without one.", icon=":material/info:")
 chosen = choose_cards(cards, here)
+points = points_here(database(), tuple(chosen))
 if chosen:
     draw_overview(chosen, here)
 for card in chosen:
