@@ -14,6 +14,7 @@ from pathlib import Path
 from core.errors import AppError, InvalidInput, ModelUnavailable
 from core.models.cards import DataOnCard, read_card
 from core.settings import REPOSITORY, Settings
+from train.commands import options
 from train.recipe.config import FitConfig
 from train.recipe.programme import (
     PROGRAMME,
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("all", help="train every model of the programme, going on where it stopped")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the three modalities' manifests")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)")
+    options.add_weights(parser, "--out")
     parser.add_argument(
         "--backbone", type=Path, metavar="FILE", help="ResNet50V2 for the fusions (default: distilled first, once)"
     )

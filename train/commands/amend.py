@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
-from core.settings import REPOSITORY
+from train.commands import options
 
 log = logging.getLogger(__name__)
 
@@ -14,9 +13,7 @@ log = logging.getLogger(__name__)
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("amend", help="add to the cards of earlier versions what they must own up to")
-    parser.add_argument(
-        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
-    )
+    options.add_weights(parser)
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import InvalidInput
 from core.files import write_whole
-from core.settings import REPOSITORY
+from train.commands import options
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -20,11 +20,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,source and mask, or MIAS's circles; several times for several collections",
     )  # fmt: skip
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
-    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
+    options.add_rows(parser)
+    options.add_weights(parser)
     parser.add_argument("--model", action="append", default=[], metavar="MODEL_ID", help="only these models")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write every candidate and what it hit there")
     parser.set_defaults(run=run)
 

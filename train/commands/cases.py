@@ -6,8 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.errors import AppError, InvalidInput
-from core.settings import REPOSITORY
+from core.errors import AppError
+from train.commands import options
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +15,7 @@ log = logging.getLogger(__name__)
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("cases", help="list the cases of models from before and what groups them")
-    parser.add_argument("models", nargs="*", metavar="MODEL_ID", help="default: every model of the weights folder")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the manifests and their files")
-    parser.add_argument(
-        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
-    )
+    options.add_published(parser, "every model of the weights folder")
     parser.set_defaults(run=run)
 
 
@@ -29,8 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from train.publishing.backfill import Lister
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if not args.data.is_dir():
-        raise InvalidInput("--data names no folder. Give the one that holds the manifests and their files.")
+    options.require_folder(args.data)
     names = args.models or sorted(path.parent.name for path in args.weights.glob("*/card.json"))
     folders = [args.weights / Path(name).name for name in names]
     # Ensembles last: their table is made of their members'.

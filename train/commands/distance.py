@@ -6,8 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.errors import AppError, InvalidInput
-from core.settings import REPOSITORY
+from core.errors import AppError
+from train.commands import options
 
 log = logging.getLogger(__name__)
 
@@ -17,11 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser(
         "distance", help="fit and measure how published models tell what they did not learn from"
     )
-    parser.add_argument("models", nargs="*", metavar="MODEL_ID", help="default: every network that has its weights")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the manifests and their files")
-    parser.add_argument(
-        "--weights", type=Path, default=REPOSITORY / "weights", help="weights folder (default: weights)"
-    )
+    options.add_published(parser, "every network that has its weights")
     parser.set_defaults(run=run)
 
 
@@ -31,8 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from train.publishing.distances import measure_distance
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if not args.data.is_dir():
-        raise InvalidInput("--data names no folder. Give the one that holds the manifests and their files.")
+    options.require_folder(args.data)
     usual = [card.model_id for card in shipped_cards(args.weights) if card.has_weights and not card.members]
     failed = 0
     for name in args.models or usual:

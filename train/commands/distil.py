@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.types import Modality
+from train.commands import options
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -14,8 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--data", required=True, type=Path, action="append", metavar="MANIFEST", help="images, labels unused"
     )
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: their folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    options.add_rows(parser)
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--seed", type=int, default=0, help="of the split: its validation and test cases are left out")
     parser.add_argument("--split-like", metavar="MODEL_ID", help="leave out this model's validation and test cases")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
 from core.errors import InvalidInput
-from train.recipe.request import MODEL_ID, WEIGHTS
+from train.commands import options
+from train.recipe.request import MODEL_ID
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("members", nargs="+", metavar="MODEL_ID", help="of one modality and one split")
     parser.add_argument("--method", choices=METHODS, default="weighted")
     parser.add_argument("--name", required=True, metavar="MODEL_ID", help="of the ensemble")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
+    options.add_weights(parser, "--out")
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these members, for the card")
     parser.set_defaults(run=run)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import InvalidInput
 from core.files import write_whole
 from core.settings import Settings
+from train.commands import options
 
 if TYPE_CHECKING:
     from train.publishing.evaluate import Evaluation
@@ -21,8 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser("evaluate", help="score the cases of a manifest and print every measure")
     parser.add_argument("model", metavar="MODEL_ID")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    options.add_rows(parser)
     parser.add_argument(
         "--split",
         choices=["train", "validation", "test", "all"],

@@ -11,8 +11,9 @@ from pathlib import Path
 from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
+from train.commands import options
 from train.fitting.workers import Workers
-from train.recipe.request import INITS, WEIGHTS, FitRequest
+from train.recipe.request import INITS, FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--also", action="append", type=Path, metavar="MANIFEST", help="a further collection, trained on together"
     )
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="keep only such rows"
-    )
+    options.add_rows(parser)
     parser.add_argument("--name", metavar="MODEL_ID", help="default: <modality>-<architecture>")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
+    options.add_weights(parser, "--out")
     parser.add_argument("--init", choices=sorted(INITS), default="offline")
     parser.add_argument(
         "--backbone", type=Path, help="ResNet50V2 made by `python -m train distil` (with --init offline)"

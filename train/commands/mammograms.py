@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import InvalidInput
 from core.files import write_whole
-from core.settings import REPOSITORY
+from train.commands import options
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -20,9 +20,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,patient,laterality,view and density or density_mias; several times for several",
     )  # fmt: skip
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    options.add_rows(parser)
+    options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write the measured numbers of every woman there")
     parser.set_defaults(run=run)
 

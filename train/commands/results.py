@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from core.files import write_whole
-from core.settings import REPOSITORY
+from train.commands import options
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("results", help="write docs/results.md from the cards and their scores")
-    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="MARKDOWN")
+    options.add_weights(parser)
+    options.add_page(parser, "results.md")
     parser.set_defaults(run=run)
 
 

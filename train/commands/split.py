@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from train.commands import options
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("split", help="write a manifest with a split by patient or group")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    parser.add_argument("--root", type=Path, help="what the manifest's files are relative to (default: its folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE", help="keep only such rows")
+    options.add_rows(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="the manifest to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, metavar="K", help="a column fold (0 to K - 1) instead of split")
