@@ -8,7 +8,7 @@ import sys
 import threading
 
 from core.serving.cluster import nodes_of
-from core.serving.replica import kept_up, remove
+from core.serving.replica import supervised_replicas, remove
 from core.settings import Settings
 
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         is_over = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: is_over.set())
-        kept_up(settings, lambda: not is_over.is_set(), _say)
+        supervised_replicas(settings, lambda: not is_over.is_set(), _say)
         _say("The replicas stay. End them with: python -m core cluster remove")
     elif args.what == "remove":
         remove(settings)

@@ -157,7 +157,7 @@ def remove(settings: Settings) -> None:
     _serve_of(settings).shutdown()
 
 
-def kept_up(settings: Settings, is_wanted: Callable[[], bool], say: Callable[[str], object]) -> None:
+def supervised_replicas(settings: Settings, is_wanted: Callable[[], bool], say: Callable[[str], object]) -> None:
     """Deploy, and deploy again when the cluster has forgotten it, because its head was started anew.
 
     is_wanted: whether to go on looking; the replicas stay in any case.

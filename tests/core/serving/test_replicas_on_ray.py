@@ -120,7 +120,7 @@ def served(settings: Settings) -> Iterator[list[str]]:
 
     def keep() -> None:
         try:
-            replica.kept_up(settings, lambda: not is_over.is_set(), said.append)
+            replica.supervised_replicas(settings, lambda: not is_over.is_set(), said.append)
         except Conflict as lost:
             said.append(str(lost))
 
