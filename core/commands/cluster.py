@@ -8,7 +8,7 @@ import sys
 import threading
 
 from core.serving.cluster import nodes_of
-from core.serving.replica import supervised_replicas, remove
+from core.serving.replica import remove, supervised_replicas
 from core.settings import Settings
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
@@ -181,10 +181,8 @@ def answering(settings: Settings) -> Iterator[str]:
         yield "the inference service of the running server" if service else "this process"
 
 
-@contextmanager
-def _none_of_its_own() -> Iterator[Service]:
+def _none_of_its_own() -> AbstractContextManager[Service]:
     raise ModelUnavailable(AWAY_NOW)
-    yield
 
 
 def running_service(settings: Settings) -> Service | None:
