@@ -44,10 +44,10 @@ demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
 # The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and back,
-# and a cluster.
+# and a cluster with its trainings and replicas.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
 	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py \
-	tests/train/queue/test_cluster_head.py
+	tests/train/queue/test_cluster_head.py tests/core/serving/test_replicas_on_ray.py
 
 test: $(DEV_STAMP)
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))

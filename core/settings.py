@@ -34,7 +34,7 @@ ReadingMode = Literal["read_first", "concurrent"]
 ThresholdPolicy = Literal["card", "sensitivity", "site"]
 SecondFactor = Literal["optional", "administrators"]
 WorkerAtStop = Literal["finish", "hand_back"]
-Serving = Literal["auto", "process", "inside"]
+Serving = Literal["auto", "process", "inside", "cluster"]
 READING_MODES: tuple[str, ...] = get_args(ReadingMode)
 Triage = Literal["off", "on"]
 TRIAGE: tuple[str, ...] = get_args(Triage)
@@ -85,7 +85,9 @@ class Settings:
         empty for this machine alone. ray_trainings: how many trainings at a time; ray_cpus, ray_gpus: what each of its
         processes reserves.
     serving: models answer in a process of their own ("process") or in the server's ("inside"); "auto" is the first
-        where there is memory for it.
+        where there is memory for it; "cluster" asks the replicas on the site's Ray cluster.
+    serve_url: http(s)://host:port of these replicas. serve_replicas_least, serve_replicas_most: how many there are,
+        by how much is asked. serve_cpus, serve_gpus: what each reserves on its node; half a GPU is shared by two.
     worklist_triage: whether readers may order the worklist by what models say of studies that nobody has read.
     worklist_identity: what of a study's origin stands in its row of the worklist; only of studies from an archive.
     models_at_start: the live models are loaded at the start, in the background; else when a reader first asks.
@@ -147,6 +149,11 @@ class Settings:
     ray_cpus: PositiveInt = 1
     ray_gpus: NonNegativeInt = 0
     serving: Serving = "auto"
+    serve_url: Annotated[str, Field(pattern=r"^(https?://[A-Za-z0-9.-]+:[0-9]{1,5})?$")] = ""
+    serve_replicas_least: NonNegativeInt = 1
+    serve_replicas_most: PositiveInt = 1
+    serve_cpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1
+    serve_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     models_at_start: Switch = True
     openvino: Switch = False
     compute_ahead: Switch = True
@@ -189,6 +196,7 @@ class Settings:
         for name in ("public_url", "sso_discovery_url", "store_endpoint"):
             _split(name, getattr(settings, name))
         _check_single_sign_on(settings)
+        _check_replicas(settings)
         return settings
 
     @classmethod
@@ -297,6 +305,16 @@ def _check_single_sign_on(settings: Settings) -> None:
             raise InvalidSettings(f"SECONDREAD_{name.upper()} must be an https:// address.")
 
 
+def _check_replicas(settings: Settings) -> None:
+    """Where they are, if they shall answer, and numbers that Ray can keep. Raises InvalidSettings."""
+    if settings.serving == "cluster" and not settings.serve_url:
+        raise InvalidSettings("SECONDREAD_SERVING=cluster also needs SECONDREAD_SERVE_URL.")
+    if settings.serve_replicas_least > settings.serve_replicas_most:
+        raise InvalidSettings("SECONDREAD_SERVE_REPLICAS_LEAST is more than SECONDREAD_SERVE_REPLICAS_MOST.")
+    if settings.serve_gpus > 1 and settings.serve_gpus % 1:
+        raise InvalidSettings("SECONDREAD_SERVE_GPUS is a part of one GPU, as in 0.5, or a whole number of them.")
+
+
 def _variable(field_name: str) -> str:
     return f"SECONDREAD_{field_name.upper()}"
 
@@ -313,12 +331,16 @@ def _sentence(error: ErrorDetails) -> str:
         what = f"{text!r}; it is s3://bucket/prefix, or empty for the state folder"
     elif kind == "string_pattern_mismatch" and error["loc"][0] == "ray_address":
         what = f"{text!r}; it is host:port of the cluster's head, as in 10.1.0.5:6379"
+    elif kind == "string_pattern_mismatch" and error["loc"][0] == "serve_url":
+        what = f"{text!r}; it is http://host:port of the replicas, as in http://10.1.0.5:8000"
     elif kind == "string_pattern_mismatch":
         what = f"{text!r}; it has 1 to 16 printable ASCII characters without backslash"
     elif kind == "less_than_equal":
         what = f"{text}; it is a per cent"
     elif kind.startswith("greater_than"):
-        what = f"{text}; it must be {error['ctx'].get('ge', 1)} or more"
+        what = f"{text}; it must be {error['ctx'].get('ge', 1):g} or more"
+    elif kind in ("float_parsing", "finite_number"):
+        what = f"{text!r}; it must be a number, as in 0.5"
     else:
         what = f"{text!r}; it must be a whole number"
     return f"{_variable(str(error['loc'][0]))} is {what}."

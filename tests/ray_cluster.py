@@ -84,13 +84,13 @@ class RayCluster:
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
         }  # fmt: skip
-        self.address = f"{_HEAD}:{_free_port()}"
+        self.address = f"{_HEAD}:{free_port()}"
         self._nodes: list[RayNode] = []
         self._n_workers = 0
         self._redis = self._start_redis() if has_redis else None
 
     def _start_redis(self) -> subprocess.Popen[bytes]:
-        port = str(_free_port())
+        port = str(free_port())
         self._of_nodes["RAY_REDIS_ADDRESS"] = f"{_HEAD}:{port}"
         return subprocess.Popen(
             [
@@ -108,18 +108,20 @@ class RayCluster:
         of_redis = [f"--redis-password={TOKEN}"] if self._redis is not None else []
         self.head = head = self._start(
             _HEAD, *of_redis, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.folder}",
-            "--include-dashboard=false", f"--ray-client-server-port={_free_port()}", "--no-monitor",
+            "--include-dashboard=false", f"--ray-client-server-port={free_port()}", "--no-monitor",
         )  # fmt: skip
         _has_started(head)
         return head
 
-    def add_node(self, cpus: int = 1, address: str = "") -> RayNode:
-        """A machine more, which is in the cluster some seconds later. address: its own, by default the next one."""
+    def add_node(self, cpus: int = 1, address: str = "", gpus: int = 0) -> RayNode:
+        """A machine more, which is in the cluster some seconds later. address: its own, by default the next one. gpus:
+        that Ray counts; none is there."""
         _has_started(self._nodes[-1])  # two at once on one machine may choose the same names of sockets
         self._n_workers += not address
         return self._start(
-            address or f"127.0.0.{self._n_workers + 2}", f"--address={self.address}", f"--num-cpus={cpus}"
-        )
+            address or f"127.0.0.{self._n_workers + 2}", f"--address={self.address}", f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
+        )  # fmt: skip
 
     def stop(self) -> None:
         """End every process of it and remove its folder."""
@@ -157,7 +159,8 @@ def _has_started(node: RayNode) -> None:
         time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One of the head's address that nobody listens at."""
     with socket.socket() as probe:
         probe.bind((_HEAD, 0))
         return int(probe.getsockname()[1])

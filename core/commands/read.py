@@ -32,9 +32,8 @@ from core.models.lead import lead_of
 from core.models.training_distance import UNLIKE_TEXT
 from core.reading.outlines import is_outlined, outline_card, outlined_lesions
 from core.reading.second_read import cards_for, no_opinions, read_image
-from core.serving.client import running_service
+from core.serving.client import answering
 from core.serving.desk import Urgency
-from core.serving.inference import answered_by, inside
 from core.serving.loops import FOLDER, last_sentence, once
 from core.settings import MIB, Settings
 from core.types import Explanation, Image, Modality, Prediction
@@ -79,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.cluster:
         return _on_cluster(args, settings)
     named = [live_card(settings, model_id) for model_id in args.model]
-    service = running_service(settings)
-    with answered_by(service) if service else inside(), _Asking(named or live_cards(settings)) as asking:
+    with answering(settings) as by, _Asking(named or live_cards(settings)) as asking:
         intakes = read_study(
             args.paths, settings=settings, modality=args.modality, frame=args.frame, decoded=asking.decoded
         )
@@ -95,7 +93,6 @@ def run(args: argparse.Namespace) -> int:
             for number, intake in enumerate(intakes)
         ]
     withheld = [{"model_id": card.model_id, "why": withheld_text(card)} for card in withheld_cards(settings)]
-    by = "the inference service of the running server" if service else "this process"
     json.dump({"images": entries, "withheld": withheld, "computed_by": by}, sys.stdout, indent=1)
     sys.stdout.write("\n")
     return 0 if any(entry["refused"] is None for entry in entries) else 2

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -18,8 +19,10 @@ from starlette.routing import Route
 
 from core.records.database.db import Database
 from core.records.monitoring import health
-from core.records.monitoring.health import Part
+from core.records.monitoring.health import Metric, Part
 from core.server.addresses import is_loopback, peer_of
+from core.serving.inference import inference
+from core.serving.replicas import ON_OWN, OnReplicas
 from core.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -32,7 +35,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 def health_routes(database: Callable[[], Database], settings: Settings) -> list[Route]:
     """GET and HEAD."""
-    looked_at: list[tuple[float, Sequence[Part]]] = []
+    looked_at: list[tuple[float, Sequence[Part], dict[str, str]]] = []
     one_at_a_time = anyio.Lock()
 
     async def alive(_: Request) -> Response:
@@ -41,17 +44,17 @@ def health_routes(database: Callable[[], Database], settings: Settings) -> list[
     async def ready(_: Request) -> Response:
         async with one_at_a_time:
             if not looked_at or time.monotonic() - looked_at[0][0] > REMEMBERED_SECONDS:
-                looked_at[:] = [(time.monotonic(), await _looked(database))]
-        parts = looked_at[0][1]
+                looked_at[:] = [(time.monotonic(), await _looked(database), await run_in_threadpool(_replicas))]
+        parts, replicas = looked_at[0][1:]
         is_ready = all(part.is_ready for part in parts)
-        content = {"ready": is_ready, **{part.name: part.problem or "works" for part in parts}}
+        content = {"ready": is_ready, **{part.name: part.problem or "works" for part in parts}, **replicas}
         return JSONResponse(content, 200 if is_ready else 503, headers=NO_STORE)
 
     async def metrics(request: Request) -> Response:
         if not _may_see_metrics(request, settings.metrics_token):
             sentence = "For this machine itself, or with the bearer token of SECONDREAD_METRICS_TOKEN."
             return PlainTextResponse(sentence, 403, headers=NO_STORE)
-        text = await run_in_threadpool(lambda: health.exposition(health.metrics(database())))
+        text = await run_in_threadpool(lambda: health.exposition(chain(health.metrics(database()), _of_replicas())))
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8", headers=NO_STORE)
 
     return [Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", metrics)]
@@ -61,6 +64,20 @@ async def _looked(database: Callable[[], Database]) -> Sequence[Part]:
     with anyio.move_on_after(ANSWER_SECONDS):
         return await anyio.to_thread.run_sync(lambda: health.readiness(database()), abandon_on_cancel=True)
     return (Part("database", f"Nothing answered within {ANSWER_SECONDS:g} seconds."),)
+
+
+def _replicas() -> dict[str, str]:
+    """Whether they are there, where the site has them: for this machine does their work while they are not."""
+    one = inference()
+    return {"replicas": "works" if one.are_there() else ON_OWN} if isinstance(one, OnReplicas) else {}
+
+
+def _of_replicas() -> Iterator[Metric]:
+    one = inference()
+    if isinstance(one, OnReplicas):
+        yield Metric("replicas_reached", "gauge", "Whether replicas answer.", one.are_there())
+        for who, count in one.n_answers.items():
+            yield Metric("answers_total", "counter", "Images that models answered.", count, (("by", who),))
 
 
 def _may_see_metrics(request: Request, token: str) -> bool:

@@ -19,13 +19,14 @@ PATH_BYTES_MOST = 100
 
 
 def serving_dir(settings: Settings) -> Path:
-    """The folder of sockets and key, which `core.serving.client.supervised` makes."""
+    """The folder of sockets and key, which `serving_key` makes."""
     return settings.state_dir / "serving"
 
 
 def serving_key(settings: Settings) -> bytes:
     """32 random bytes that whoever speaks to a service of this site has to know; made at the first call."""
     path = serving_dir(settings) / "key"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{secrets.token_hex(16)}.half")
     if not path.is_file():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -10,25 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from core.errors import AppError, InvalidInput, ModelUnavailable
+from core.errors import ModelUnavailable
 from core.models.cards import Card
 from core.models.loaded import Weighted
-from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared
 from core.periodic import FIRST_PAGE_SECONDS
 from core.serving import wire
 from core.serving.address import new_socket, reachable, serving_dir, serving_key, sockets
 from core.serving.desk import Standing, Urgency
 from core.serving.inference import PLACE_SECONDS, AtDesk, OnWait, answered_by, inside
+from core.serving.replicas import AWAY, OnReplicas
 from core.serving.service import warmed
 from core.settings import REPOSITORY, Settings
 
@@ -50,6 +48,7 @@ GONE = (
     "The inference service ended twice at this image, so this model did not answer. "
     "Ask again, or tell an administrator."
 )
+AWAY_NOW = "The replicas at SECONDREAD_SERVE_URL do not answer any more, or have another key. Try again."
 _BROKEN = (EOFError, OSError, wire.BrokenMessage, AuthenticationError)
 
 
@@ -65,7 +64,7 @@ class Service(AtDesk):
 
     def ahead(self, card: Card, image: Any) -> str:
         """As `Inference.ahead`."""
-        head, _ = self._twice(_request("ahead", card, prepared(card, image)), lambda place: None)
+        head, _ = self._twice(wire.of_request("ahead", card, prepared(card, image)), lambda place: None)
         return str(head["key"])
 
     def standing(self, keys: Sequence[str]) -> Standing | None:
@@ -101,10 +100,9 @@ class Service(AtDesk):
             return False
 
     def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
-        head, arrays = self._twice(_request("read", card, image, urgency=int(urgency)), on_wait)
-        return arrays[0] if head.get("cells") else wire.to_answer(head, arrays)
+        return wire.to_found(self._twice(wire.of_request("read", card, image, urgency=int(urgency)), on_wait))
 
-    def _twice(self, request: _Message, on_wait: OnWait) -> _Message:
+    def _twice(self, request: wire.Message, on_wait: OnWait) -> wire.Message:
         """What a request got; a service that died of it or meanwhile is asked once more."""
         for attempt in (1, 2):
             try:
@@ -113,7 +111,7 @@ class Service(AtDesk):
                 log.warning("the inference service broke off (attempt %d): %s", attempt, type(gone).__name__)
         raise ModelUnavailable(GONE)
 
-    def _once(self, request: _Message, on_wait: OnWait) -> _Message:
+    def _once(self, request: wire.Message, on_wait: OnWait) -> wire.Message:
         with self._connected(on_wait) as connection:
             wire.send(connection, *request)
             place, heard = 0, time.monotonic()
@@ -129,7 +127,7 @@ class Service(AtDesk):
                     place = int(head["place"])
                     on_wait(place)
                 elif "refused" in head:
-                    raise _refusal(head)
+                    raise wire.refusal(head)
                 else:
                     return head, arrays
 
@@ -168,18 +166,23 @@ class Service(AtDesk):
         return connection
 
 
-_Message = tuple[dict[str, Any], list[np.ndarray]]
+@contextmanager
+def answering(settings: Settings) -> Iterator[str]:
+    """In the block of a command, whoever answers for the site now, or else this process; yields who, in words."""
+    with ExitStack() as stack:
+        if settings.serving == "cluster":
+            replicas = stack.enter_context(OnReplicas(settings, _none_of_its_own))
+            if replicas.are_there():
+                stack.enter_context(answered_by(replicas))
+                yield "the replicas on the site's cluster"
+                return
+        service = running_service(settings)
+        stack.enter_context(answered_by(service) if service else inside())
+        yield "the inference service of the running server" if service else "this process"
 
 
-def _request(what: str, card: Weighted, image: Prepared, **more: int) -> _Message:
-    assert isinstance(card, Card | OutlineCard)
-    head, arrays = wire.of_prepared(image)
-    return {"do": what, "folder": str(card.folder), "weights": card.weights_sha256, **more, **head}, arrays
-
-
-def _refusal(head: dict[str, Any]) -> AppError:
-    kind = InvalidInput if head.get("kind") == InvalidInput.__name__ else ModelUnavailable
-    return kind(str(head["refused"]))
+def _none_of_its_own() -> AbstractContextManager[Service]:
+    raise ModelUnavailable(AWAY_NOW)
 
 
 def running_service(settings: Settings) -> Service | None:
@@ -190,7 +193,12 @@ def running_service(settings: Settings) -> Service | None:
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[None]:
-    """In the block this process is answered as `Settings.serving` says, by a service beside it or a desk within it."""
+    """In the block this process is answered as `Settings.serving` says: by a service beside it, a desk within it, or
+    replicas elsewhere."""
+    if settings.serving == "cluster":
+        with OnReplicas(settings, partial(_own_service, settings)) as replicas, answered_by(replicas):
+            yield
+        return
     has_room = free_bytes() >= PROCESS_BYTES and hasattr(socket, "AF_UNIX")
     if settings.serving == "inside" or (settings.serving == "auto" and not has_room):
         log.info("models answer in this process")
@@ -199,6 +207,15 @@ def serving(settings: Settings) -> Iterator[None]:
         return
     with supervised(settings) as service, answered_by(service):
         yield
+
+
+@contextmanager
+def _own_service(settings: Settings) -> Iterator[Service]:
+    """What answers while no replica does. Raises ModelUnavailable where this machine has no room for it."""
+    if free_bytes() < PROCESS_BYTES or not hasattr(socket, "AF_UNIX"):
+        raise ModelUnavailable(AWAY)
+    with supervised(settings) as service:
+        yield service
 
 
 def _warmed_later(settings: Settings) -> Iterator[str]:

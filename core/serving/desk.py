@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -32,6 +33,8 @@ class Urgency(IntEnum):
     AHEAD = 2
 
 
+URGENCY: ContextVar[Urgency] = ContextVar("urgency", default=Urgency.READER)
+"""How urgent what a desk's thread has in hand is: for an answer that somebody else computes."""
 WAITING_MOST = 256
 """Of readers and background work together; what is computed ahead gives up its place at a quarter of it."""
 TOGETHER_MOST = {Urgency.READER: 4, Urgency.BACKGROUND: 8, Urgency.AHEAD: 4}
@@ -119,13 +122,14 @@ class Desk:
             if entry is not None:
                 entry.urgency = min(entry.urgency, urgency)
                 entry.n_waiting += 1
+                self._changed.notify_all()
                 return Ticket(entry)
             most = self._waiting_most // 4 if urgency is Urgency.AHEAD else self._waiting_most
             if len(self._waiting) >= most:
                 raise ModelUnavailable(TOO_MANY)
             self._number += 1
             entry = self._waiting[key] = _Waiting(key, card, image, urgency, self._number)
-            self._changed.notify()
+            self._changed.notify_all()  # not each thread takes everything
             return Ticket(entry)
 
     def held(self, card: Weighted, image: Prepared) -> Any | None:
@@ -176,10 +180,12 @@ class Desk:
         with self._changed:
             return len(self._waiting)
 
-    def work(self, idle: Iterator[object]) -> None:
+    def work(self, idle: Iterator[object], least: Urgency = Urgency.AHEAD) -> None:
         """Answer until `end`; for the thread of one device. idle: is asked for its next where nobody waits, such as a
-        network loaded ahead; whoever comes meanwhile waits for that one step."""
-        while (batch := self._next(idle)) is not None:
+        network loaded ahead; whoever comes meanwhile waits for that one step. least: what is less urgent is left to
+        other threads."""
+        while (batch := self._next(idle, least)) is not None:
+            URGENCY.set(batch[0].urgency)
             try:
                 self._settle(batch)
             finally:
@@ -196,15 +202,15 @@ class Desk:
             self._waiting.clear()
             self._changed.notify_all()
 
-    def _next(self, idle: Iterator[object]) -> list[_Waiting] | None:
+    def _next(self, idle: Iterator[object], least: Urgency) -> list[_Waiting] | None:
         while self._is_idle and next(idle, None) is not None:
             pass
         with self._changed:
-            while not self._waiting and not self._is_over:
+            while not (mine := [one for one in self._waiting.values() if one.urgency <= least]) and not self._is_over:
                 self._changed.wait()
             if self._is_over:
                 return None
-            first = min(self._waiting.values(), key=_order)
+            first = min(mine, key=_order)
             alike = [one for one in self._waiting.values() if _goes_with(one, first)]
             batch = sorted(alike, key=_order)[: self._together_most[first.urgency]]
             for entry in batch:

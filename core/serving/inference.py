@@ -1,7 +1,8 @@
 """One interface to whatever answers: images in; predictions, heat maps and the distance from the training images out.
 
 A process asks `inference()`. By default it computes where it stands, one image after the other; an application puts a
-desk of its own behind it (`inside`), or the service in another process (`core.serving.client`).
+desk of its own behind it (`inside`), the service in another process (`core.serving.client`), or replicas on the site's
+cluster (`core.serving.replicas`).
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class AtDesk:
         """As `Inference.outline`."""
         asked = prepared_for_outline(card, image)
         return unfit(self._asked(card, asked, Urgency.READER, on_wait), asked.fits[0])
+
+    def forget_all_but(self, weights_sha256s: frozenset[str]) -> None:
+        """As `Inference.forget_all_but`."""
+        raise NotImplementedError
 
     def _asked(self, card: Weighted, image: Prepared, urgency: Urgency, on_wait: OnWait) -> Any:
         raise NotImplementedError

@@ -135,7 +135,7 @@ def _answer(connection: Connection, settings: Settings, computing: Computing) ->
         raise wire.BrokenMessage("an unknown request")
     image = wire.to_prepared(head, arrays)
     try:
-        card = _card(settings, head)
+        card = asked_card(settings, head)
         urgency = Urgency.AHEAD if head["do"] == "ahead" else Urgency(int(head.get("urgency", 0)))
         ticket = desk.ask(card, image, urgency)
         if head["do"] == "ahead":
@@ -143,17 +143,14 @@ def _answer(connection: Connection, settings: Settings, computing: Computing) ->
             return
         answer = waited(desk, ticket, lambda place: _send_place(connection, place))
     except AppError as refused:
-        wire.send(connection, {"refused": str(refused), "kind": type(refused).__name__})
+        wire.send(connection, *wire.of_refusal(refused))
         return
     except (EOFError, OSError, wire.BrokenMessage):
         raise
     except Exception:  # already in the log, without anything of the image
-        wire.send(connection, {"refused": FAILED, "kind": "ModelUnavailable"})
+        wire.send(connection, *wire.of_refusal(ModelUnavailable(FAILED)))
         return
-    if isinstance(answer, tuple):
-        wire.send(connection, *wire.of_answer(*answer))
-    else:
-        wire.send(connection, {"cells": True}, [answer])
+    wire.send(connection, *wire.of_found(answer))
 
 
 def _send_place(connection: Connection, place: int) -> None:
@@ -163,8 +160,11 @@ def _send_place(connection: Connection, place: int) -> None:
     wire.send(connection, {"place": place})
 
 
-def _card(settings: Settings, head: dict[str, Any]) -> Weighted:
-    """The card that the request names by its folder, which lies in the weights or the state folder."""
+def asked_card(settings: Settings, head: dict[str, Any]) -> Weighted:
+    """The card that the request names by its folder, which lies in the weights or the state folder.
+
+    Raises InvalidInput; ModelUnavailable where other weights lie there than the request names.
+    """
     folder = Path(str(head.get("folder", ""))).resolve()
     if not any(folder.is_relative_to(root.resolve()) for root in (settings.weights_dir, settings.state_dir)):
         raise InvalidInput("The model lies in none of this site's folders.")

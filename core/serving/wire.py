@@ -1,19 +1,31 @@
 """What goes between a page and the inference service: a line of JSON, then arrays of float32, never a pickle.
 
 Over a connection of `multiprocessing.connection` (HMAC with the site's serving key), of which only the calls for
-bytes are used. A message is its JSON object, in which `arrays` gives the shapes of the float32 arrays that follow.
+bytes are used; or as one body of HTTP, sealed with that key (`sealed`). A message is its JSON object, in which `arrays`
+gives the shapes of the float32 arrays that follow.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import io
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from core.errors import AppError, InvalidInput, ModelUnavailable
+from core.models.cards import Card
+from core.models.loaded import Weighted
+from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared
 from core.serving.desk import Standing
 from core.types import Explanation, Fit, Prediction
@@ -21,13 +33,73 @@ from core.types import Explanation, Fit, Prediction
 HEAD_BYTES_MOST = 1 << 20
 ARRAYS_MOST = 256
 ARRAY_BYTES_MOST = 256 << 20
+NONCE_BYTES = 12
+"""As NIST SP 800-38D recommends for GCM; a random one for each message."""
+OLD_SECONDS = 300.0
+"""A request that is older, by the clocks of both machines, is no request: somebody sends it again."""
+Message = tuple[dict[str, Any], list[np.ndarray]]
 
 
 class BrokenMessage(Exception):
     """The other side does not speak as it should; its connection is closed."""
 
 
-def send(connection: Connection, head: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
+class Body:
+    """Stands where a connection does and holds what was sent: each part after its length, 8 bytes."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self._stream = io.BytesIO(content)
+
+    def send_bytes(self, part: bytes) -> None:
+        """One part more."""
+        raw = memoryview(part).cast("B")
+        self._stream.write(len(raw).to_bytes(8, "little"))
+        self._stream.write(raw)
+
+    def recv_bytes(self, most: int) -> bytes:
+        """The next part. Raises EOFError where there is none, or a longer one."""
+        length = self._stream.read(8)
+        size = int.from_bytes(length, "little")
+        part = self._stream.read(size) if size <= most else b""
+        if len(length) != 8 or len(part) != size:
+            raise EOFError
+        return part
+
+    @property
+    def content(self) -> bytes:
+        return self._stream.getvalue()
+
+
+def sealed(key: bytes, message: Message, answered: bytes = b"") -> bytes:
+    """A message as nobody without the key can read, change or make it (AES-256-GCM): its nonce, then the rest.
+
+    answered: the request (as it came) that this answers, and no other; b"" for a request.
+    """
+    body, nonce = Body(), os.urandom(NONCE_BYTES)
+    head, arrays = message
+    send(body, {**head, "at": time.time()}, arrays)
+    return nonce + AESGCM(_derived(key)).encrypt(nonce, body.content, answered[:NONCE_BYTES])
+
+
+def opened(key: bytes, content: bytes, answered: bytes = b"") -> Message:
+    """What `sealed` was given. Raises BrokenMessage for what was not sealed so with this key, or long ago."""
+    try:
+        plain = AESGCM(_derived(key)).decrypt(content[:NONCE_BYTES], content[NONCE_BYTES:], answered[:NONCE_BYTES])
+        head, arrays = receive(Body(plain))
+        if abs(time.time() - float(head["at"])) > OLD_SECONDS:
+            raise BrokenMessage("old, or the clocks of two machines differ")
+    except InvalidTag as error:
+        raise BrokenMessage("not sealed with this key") from error
+    except (EOFError, ValueError, TypeError, KeyError) as error:
+        raise BrokenMessage(type(error).__name__) from error
+    return head, arrays
+
+
+def _derived(key: bytes) -> bytes:
+    return hmac.new(key, b"messages over HTTP", hashlib.sha256).digest()
+
+
+def send(connection: Connection | Body, head: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
     """Raises OSError where the other side is gone."""
     plain = [np.ascontiguousarray(one, "<f4") for one in arrays]
     connection.send_bytes(json.dumps({**head, "arrays": [one.shape for one in plain]}).encode())
@@ -35,7 +107,7 @@ def send(connection: Connection, head: dict[str, Any], arrays: Sequence[np.ndarr
         connection.send_bytes(one.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
-def receive(connection: Connection) -> tuple[dict[str, Any], list[np.ndarray]]:
+def receive(connection: Connection | Body) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Raises EOFError or OSError where the other side is gone, BrokenMessage for what is no message."""
     try:
         head = json.loads(connection.recv_bytes(HEAD_BYTES_MOST))
@@ -70,6 +142,39 @@ def to_prepared(head: dict[str, Any], arrays: Sequence[np.ndarray]) -> Prepared:
         return Prepared(str(head["image"]), tuple(arrays), fits)
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenMessage(type(error).__name__) from error
+
+
+def of_request(what: str, card: Weighted, image: Prepared, **more: Any) -> Message:
+    """A request about a model and an image. what: "read", or "ahead" for later."""
+    assert isinstance(card, Card | OutlineCard)
+    head, arrays = of_prepared(image)
+    return {"do": what, "folder": str(card.folder), "weights": card.weights_sha256, **more, **head}, arrays
+
+
+def of_refusal(refused: AppError) -> Message:
+    """What says that it cannot be answered, and why."""
+    return {"refused": str(refused), "kind": type(refused).__name__}, []
+
+
+def of_found(answer: Any) -> Message:
+    """What a desk answered: of a model, or of an outline network."""
+    return of_answer(*answer) if isinstance(answer, tuple) else ({"cells": True}, [answer])
+
+
+def refusal(head: dict[str, Any]) -> AppError:
+    """What `of_refusal` made it from."""
+    kind = InvalidInput if head.get("kind") == InvalidInput.__name__ else ModelUnavailable
+    return kind(str(head["refused"]))
+
+
+def to_found(message: Message) -> Any:
+    """What `of_found` made it from. Raises BrokenMessage."""
+    head, arrays = message
+    if not head.get("cells"):
+        return to_answer(head, arrays)
+    if len(arrays) != 1:
+        raise BrokenMessage("cells")
+    return arrays[0]
 
 
 def of_answer(prediction: Prediction, explanation: Explanation) -> tuple[dict[str, Any], list[np.ndarray]]:

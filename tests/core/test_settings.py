@@ -44,6 +44,14 @@ def test_postgresql_gets_the_driver_that_is_installed() -> None:
         ("SECONDREAD_THRESHOLDS", "x", "card or sensitivity or site"),
         ("SECONDREAD_DEMO", "perhaps", "use 1 or 0"),
         ("SECONDREAD_READING_MODE", "ai_first", "read_first or concurrent"),
+        ("SECONDREAD_SERVING", "cluster", "also needs SECONDREAD_SERVE_URL"),
+        ("SECONDREAD_SERVE_URL", "10.1.0.5:8000", "it is http://host:port of the replicas"),
+        ("SECONDREAD_SERVE_REPLICAS_LEAST", "2", "is more than SECONDREAD_SERVE_REPLICAS_MOST"),
+        ("SECONDREAD_SERVE_REPLICAS_MOST", "0", "1 or more"),
+        ("SECONDREAD_SERVE_GPUS", "half", "must be a number, as in 0.5"),
+        ("SECONDREAD_SERVE_GPUS", "inf", "must be a number"),
+        ("SECONDREAD_SERVE_GPUS", "-0.5", "0 or more"),
+        ("SECONDREAD_SERVE_GPUS", "1.5", "a part of one GPU"),
         ("SECONDREAD_PUBLIC_URL", "https://[", "is no address"),
         ("SECONDREAD_SSO_DISCOVERY_URL", "https://[", "is no address"),
     ],
@@ -59,6 +67,11 @@ def test_limits_themselves_may_be_chosen() -> None:
     settings = Settings.from_environment(chosen | {"SECONDREAD_UPLOAD_MIB": "1", "SECONDREAD_WORKER": "off"})
     assert (settings.threshold_sensitivity, settings.keep_pixels_days, settings.upload_mib) == (100, 0, 1)
     assert not settings.demo and not settings.worker
+    replicas = {"LEAST": "0", "MOST": "1"}
+    chosen = {f"SECONDREAD_SERVE_REPLICAS_{name}": text for name, text in replicas.items()}
+    for gpus in ("0", "0.25", "1", "2"):
+        settings = Settings.from_environment(chosen | {"SECONDREAD_SERVE_GPUS": gpus})
+        assert (settings.serve_replicas_least, settings.serve_gpus) == (0, float(gpus))
 
 
 def test_a_value_that_code_gives_is_checked_as_one_from_the_environment() -> None:

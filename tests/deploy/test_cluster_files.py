@@ -38,6 +38,16 @@ def test_the_application_knows_the_settings_of_both_descriptions() -> None:
             {**environment, "SECONDREAD_DATABASE_URL": "postgresql://x:y@z/secondread"}
         )
         assert settings.ray_address == "ray-head:6379" and environment["RAY_AUTH_MODE"] == "token"
+        assert settings.serve_url == "http://ray-head:8000" and settings.serving != "cluster", "only where it is wanted"
+
+
+def test_replicas_run_only_where_a_site_asks_for_them_and_are_reached_at_the_head() -> None:
+    (pod,) = [one["spec"] for one in OBJECTS if one["kind"] == "Deployment" and one["metadata"]["name"] == "replicas"]
+    assert pod["replicas"] == 0 and "python -m core cluster serve" in str(pod["template"])
+    (head,) = [one["spec"] for one in OBJECTS if one["kind"] == "Service" and one["metadata"]["name"] == "ray-head"]
+    assert 8000 in [port["port"] for port in head["ports"]]
+    service = COMPOSE["services"]["replicas"]
+    assert service["profiles"] == ["replicas"] and service["command"][-1].endswith("python -m core cluster serve")
 
 
 def test_all_pods_share_the_state_and_the_token_and_may_nothing_else() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
@@ -122,7 +122,7 @@ def metrics(db: Database) -> Iterator[Metric]:
         log.warning("The disk of the state folder does not answer")
 
 
-def exposition(found: Iterator[Metric]) -> str:
+def exposition(found: Iterable[Metric]) -> str:
     """Prometheus' text format 0.0.4: https://prometheus.io/docs/instrumenting/exposition_formats/"""
     lines: list[str] = []
     headed: set[str] = set()

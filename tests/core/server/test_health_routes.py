@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from core.records.monitoring import health
 from core.records.monitoring.health import Part
 from core.server import health as routes
 from core.server.health import health_routes
+from core.serving.inference import answered_by
+from core.serving.replicas import OnReplicas
 from core.settings import Settings
 
 TOKEN = "a token of this site"
@@ -92,3 +95,24 @@ def test_the_numbers_are_prometheus_text(db: Database) -> None:
     answer = client(db).get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "# TYPE secondread_free_disk_bytes gauge" in answer.text
+
+
+def test_whether_replicas_are_there_is_said_and_counted_where_a_site_has_them(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine does their work while they are not, so the site is ready in any case."""
+    monkeypatch.setattr(health, "readiness", lambda _: (Part("database", ""),))
+    settings = Settings(state_dir=db.settings.state_dir, serving="cluster", serve_url="http://127.0.0.1:9")
+    with OnReplicas(settings, nullcontext) as replicas, answered_by(replicas):  # type: ignore[arg-type]
+        replicas.n_answers["own service"] = 3
+        for are_there, said, reached in ((False, "models answer on this machine", 0), (True, "works", 1)):
+            if are_there:
+                monkeypatch.setattr(replicas, "are_there", lambda: True)
+            answer = client(db).get("/readyz")
+            assert answer.status_code == 200 and answer.json()["ready"] and said in answer.json()["replicas"]
+            lines = client(db).get("/metrics").text.splitlines()
+            assert f"secondread_replicas_reached {reached}" in lines
+            assert 'secondread_answers_total{by="own service"} 3' in lines
+            assert 'secondread_answers_total{by="replicas"} 0' in lines
+    assert "replicas" not in client(db).get("/readyz").json()
+    assert "replicas" not in client(db).get("/metrics").text

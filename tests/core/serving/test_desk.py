@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import InvalidInput, ModelUnavailable
 from core.models.prepared import Prepared
-from core.serving.desk import Desk, Standing, Urgency
+from core.serving.desk import URGENCY, Desk, Standing, Urgency
 from core.serving.inference import waited
 from core.types import Fit
 
@@ -179,3 +179,34 @@ def test_idle_steps_end_where_somebody_waits() -> None:
     desk.end()
     thread.join(30)
     assert steps == [(0, 0), (1, 1), (2, 1)]
+
+
+def test_a_thread_for_who_waits_leaves_what_is_ahead_to_others_until_somebody_asks_for_it() -> None:
+    model = Model()
+    model.go_on.set()
+    desk = Desk(model)
+    threading.Thread(target=desk.work, args=(iter(()), Urgency.BACKGROUND), daemon=True).start()
+    ahead = desk.ask(A, image(1), Urgency.AHEAD)
+    assert desk.ask(A, image(2), Urgency.BACKGROUND).answer(30) == "a2"
+    with pytest.raises(TimeoutError):
+        ahead.answer(0.3)
+    assert desk.ask(A, image(1), Urgency.READER).answer(30) == "a1" and ahead.answer(0) == "a1"
+    other = desk.ask(A, image(3), Urgency.AHEAD)
+    threading.Thread(target=desk.work, args=(iter(()),), daemon=True).start()
+    assert other.answer(30) == "a3"
+    desk.end()
+
+
+def test_a_thread_knows_how_urgent_what_it_answers_is() -> None:
+    seen: list[Urgency] = []
+
+    def answer(card: Any, batch: Sequence[Prepared]) -> list[str]:
+        seen.append(URGENCY.get())
+        return ["said"]
+
+    desk = Desk(answer)
+    threading.Thread(target=desk.work, args=(iter(()),), daemon=True).start()
+    for number, urgency in enumerate(Urgency):
+        desk.ask(A, image(number), urgency).answer(30)
+    desk.end()
+    assert seen == list(Urgency)
