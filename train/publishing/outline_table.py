@@ -43,7 +43,8 @@ def outline_page(cases: pd.DataFrame) -> list[str]:
         found = summary(part)
         texts = [as_text(found.get(name)) for name in
                  ("dice", "iou", "hd95", "found", "false_in_abnormal", "false_in_normal")]  # fmt: skip
-        rows.append([str(fitted_on), str(source), str(len(part)), *texts])
-    head = ["fitted on", "measured on", "pictures", "Dice", "IoU", "HD95, share of the diagonal", "lesions found",
-            "false outline, abnormal", "false outline, normal"]  # fmt: skip
+        epochs = part["epochs"].iloc[0] if "epochs" in part else np.nan
+        rows.append([str(fitted_on), "-" if np.isnan(epochs) else f"{epochs:.0f}", str(source), str(len(part)), *texts])
+    head = ["fitted on", "epochs", "measured on", "pictures", "Dice", "IoU", "HD95, share of the diagonal",
+            "lesions found", "false outline, abnormal", "false outline, normal"]  # fmt: skip
     return table(head, rows)

@@ -68,7 +68,7 @@ def test_the_table_counts_lesions_and_normal_pictures_apart() -> None:
     assert (found["hd95"].value, found["hd95"].n) == (0.1, 1)
     assert (found["found"].value, found["found"].n) == (pytest.approx(1 / 3), 3)
     assert (found["false_in_abnormal"].value, found["false_in_normal"].value) == (0.5, 1.0)
-    assert "| all | made | 3 | .400 " in outline_page(cases)[-1]
+    assert "| all | - | made | 3 | .400 " in outline_page(cases)[-1]
 
 
 @pytest.fixture(scope="module")
