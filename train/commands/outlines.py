@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InvalidInput
@@ -24,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--alone", metavar="COLLECTION", help="first fit a network on this collection alone and add what it finds"
     )
     parser.add_argument("--epochs", type=int, help="of that fit (default: the recipe's)")
+    parser.add_argument("--budget-minutes", type=float, metavar="M", help="no epoch begins after so many minutes")
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="the pictures of the network's card")
     parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
     parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
@@ -50,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         request = request_like(
             card, args.data, also=tuple(args.also), root=args.root, where=tuple(args.where), epochs=args.epochs
         )
+        request = replace(request, budget_minutes=args.budget_minutes)
         with tempfile.TemporaryDirectory() if args.work is None else nullcontext(args.work) as folder:
             add_collection(card, request, args.alone, Path(folder))
     cases = pd.read_csv(card.folder / Path(card.cases).name, dtype={"patient": str})

@@ -34,11 +34,13 @@ from core.version import versions
 from train.datasets.cases import Prepared, data_of, patient_keys, split_for_training, split_sha256
 from train.datasets.leakage import LEAK, check_leakage
 from train.datasets.manifest import Manifest, joined, read_manifest
+from train.datasets.split import fold_cases
 from train.fitting import pretrained
 from train.fitting.outline import OutlineFitted, OutlineViews, fit_outline, outline_probabilities, starting_graph
 from train.fitting.squares import Squares, load_squares
 from train.publishing.outline_table import summary
 from train.publishing.pipeline import feature_cache
+from train.publishing.proposed_descriptors import Proposed
 from train.recipe.outline import OutlineRequest
 
 if TYPE_CHECKING:
@@ -164,27 +166,16 @@ def add_collection(card: OutlineCard, request: OutlineRequest, source: str, fold
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """What the network proposes first in a picture. mask: bool (H, W), None where it proposes nothing. rank: the place
-    of the first outline that finds the lesion (IoU of `FOUND_IOU`), from 1; 0 where none does."""
+def out_of_fold(request: OutlineRequest, folds: int, folder: Path) -> dict[str, Proposed]:
+    """Case -> what a network proposes that was fitted without the case's fold; no patient lies in two folds.
 
-    mask: np.ndarray | None
-    rank: int
-
-
-def out_of_fold(request: OutlineRequest, fold: Mapping[str, int], folder: Path) -> dict[str, Proposed]:
-    """Case -> what a network proposes that was fitted without the case's fold, in which patients are never parted.
-
-    fold: case -> number. Of n folds, fold k is outlined by a network that learnt from all others but k + 1, on which
-    its epoch and its demand on a peak were chosen.
+    Fold k is outlined by a network that learnt from all others but k + 1, on which its epoch and its demand on a peak
+    were chosen. Raises InvalidInput for fewer than three folds.
     """
+    if folds < 3:
+        raise InvalidInput("--folds must be 3 or more: one part is outlined, one validates, the rest train.")
     loaded = load_outline_cases(request)
-    missing = [file for file in loaded.squares.cases["file"] if file not in fold]
-    if missing:
-        raise InvalidInput(f"{len(missing)} pictures with an outline are in no fold, such as {missing[0]}.")
-    numbers = np.array([fold[file] for file in loaded.squares.cases["file"]])
-    folds = int(numbers.max()) + 1
+    numbers = fold_cases(loaded.squares.cases, folds, request.config.seed).to_numpy().astype(int)
     fits = _Fits(request, loaded)
     found: dict[str, Proposed] = {}
     for number in range(folds):
