@@ -83,6 +83,8 @@ if finished:
             draw_begin(actor, finished, chosen.id)
             live_sha256 = decisions.live_now(db, actor, chosen.result["model_id"])
             draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_reference(actor, chosen.id)))
+elif outlines:
+    st.info("No model that gives a probability was trained here yet. The outline network that was stands below.")
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
 

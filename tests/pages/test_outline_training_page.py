@@ -69,7 +69,7 @@ def test_it_is_started_watched_and_found_on_releases(
     assert any("test Dice" in text.value and "seed 3" in text.value for text in tab.app.caption)
 
     tab.open("admin/releases")
-    assert "No training has finished yet" in " ".join(text.value for text in tab.app.info), "no model's candidate"
+    assert tab.app.info[0].value.startswith("No model that gives a probability was trained here yet."), "no candidate"
     (choice,) = [box for box in tab.app.selectbox if box.label == "A trained outline network"]
     (option,) = choice.options
     assert option.endswith(f"· training {job.id} · Lesions v1 · Dr One")
