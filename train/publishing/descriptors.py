@@ -199,12 +199,17 @@ def with_image_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
 
 
 def with_known_scores(path: Path, found: pd.DataFrame) -> pd.DataFrame:
-    """`found` and the columns of the file that it does not have, by case: other scorers are not written over."""
+    """`found` and the columns of the file that it does not have, by case: other scorers are not written over.
+
+    The file's rows come first and in their order, and so do its columns.
+    """
     if not path.is_file():
         return found
     known = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
     others = [name for name in known.columns if name not in found.columns]
-    return found.merge(known[[*KEYS, *others]], on=list(KEYS), how="outer")
+    both = known[[*KEYS, *others]].merge(found, on=list(KEYS), how="outer").set_index("case")
+    in_order = both.reindex([*known["case"], *both.index.difference(known["case"])]).reset_index()
+    return in_order[[*KEYS, *others, *(name for name in found.columns if name not in KEYS)]]
 
 
 def finding_scores(measured: pd.DataFrame, card: Card, scorers: Sequence[str] = FINDING_SCORERS) -> pd.DataFrame:

@@ -81,13 +81,13 @@ def proposed_page(
     main = own if unseen is None else unseen
     cases, scores = transferred(readers, own, card)
     return [
-        "### How many lesions have an outline", "",
+        "#### How many lesions have an outline", "",
         "By label, with 95 % intervals over patients. *Is the lesion*: the first outline overlaps it by an IoU of .5.",
         "", *_found(outlined), "",
-        "### Words and malignancy, in the network's outlines", "",
+        "#### Words and malignancy, in the network's outlines", "",
         "Share of malignant lesions among those with a word, with its 95 % interval over patients.", "",
         *association(main.measured), "",
-        "### Models on the numbers, in the network's outlines", "",
+        "#### Models on the numbers, in the network's outlines", "",
         *models(main.measured, card), "",
         "What was fitted within readers' outlines, on lesions of other patients, within those of the shipped network:",
         "", *table(QUALITY_HEAD, quality_rows(cases, scores, card)), "", *added(cases, scores),

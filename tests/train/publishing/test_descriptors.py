@@ -142,13 +142,13 @@ def test_scores_for_the_comparison_are_those_of_the_page_by_the_image_model_s_ca
 
 def test_scores_of_other_scorers_are_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    keys = pd.DataFrame({"case": ["a", "b"], "patient": ["p", "q"], "label": ["benign", "malignant"]})
+    keys = pd.DataFrame({"case": ["b", "a"], "patient": ["p", "q"], "label": ["benign", "malignant"]})
     first, again = keys.assign(one=[0.1, 0.2]), keys.iloc[1:].assign(other=0.7)
     assert with_known_scores(path, first) is first
     first.to_csv(path, index=False)
-    both = with_known_scores(path, again).set_index("case")
-    assert both["one"].to_dict() == {"a": 0.1, "b": 0.2} and both.loc["b", "other"] == 0.7
-    assert np.isnan(both.loc["a", "other"])
+    both = with_known_scores(path, again)
+    assert both.columns.tolist() == ["case", "patient", "label", "one", "other"] and both["case"].tolist() == ["b", "a"]
+    assert both["one"].tolist() == [0.1, 0.2] and both["other"].fillna(0).tolist() == [0, 0.7]
     assert with_known_scores(path, keys.assign(one=[0.3, 0.4]))["one"].tolist() == [0.3, 0.4]
 
 

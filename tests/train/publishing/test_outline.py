@@ -69,7 +69,8 @@ def test_the_table_counts_lesions_and_normal_pictures_apart() -> None:
     assert (found["hd95"].value, found["hd95"].n) == (0.1, 1)
     assert (found["found"].value, found["found"].n) == (pytest.approx(1 / 3), 3)
     assert (found["false_in_abnormal"].value, found["false_in_normal"].value) == (0.5, 1.0)
-    assert "| all | - | made | 3 | .400 " in outline_page(cases)[-1]
+    assert "| all | made | 3 | .400 " in outline_page(cases)[-1]
+    assert "| all, 6 epochs | made | 3 | .400 " in outline_page(cases.assign(epochs=6))[-1]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ def test_a_network_of_one_collection_adds_its_rows_and_leaves_the_weights(
     assert set(added["case"][~of_a]) == set(listed.index[listed == "B"]), "everything of the other collection"
     assert set(added["case"][of_a]) <= set(own["case"]) and set(own["epochs"]) == {2} and set(added["epochs"]) == {1}
     assert card.measured["other hospitals"]["found"].n == int(added["lesions"][~of_a].sum())
-    assert "| A | 1 | B | 10 |" in page.read_text()
+    assert "| A, 1 epoch | B | 10 |" in page.read_text()
     for wrong, sentence in (("C", "They are: A, B"), ("A", "not the pictures, or not the split")):
         words = alone(fitted, weights, page, *(["--where", "source=A"] if wrong == "A" else []))
         words[2] = wrong
