@@ -22,9 +22,7 @@ COMMANDS = {
     "worker": "worker", "bench": "bench",
 }  # fmt: skip
 """Command -> its file in `train.commands`, loaded when it is asked for, or its help is."""
-WITHOUT_TENSORFLOW = frozenset(
-    {"import", "link", "look", "split", "audit", "results", "cases", "descriptors", "outlines", "mammograms", "worker"}
-)
+WITHOUT_TENSORFLOW = frozenset({"import", "link", "look", "split", "audit", "results", "cases", "mammograms", "worker"})
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
 

@@ -65,6 +65,11 @@ def outline_candidates_dir(settings: Settings) -> Path:
     return settings.state_dir / "candidates" / "outlines"
 
 
+def outline_candidate_dir(settings: Settings, job_id: int) -> Path:
+    """Where a finished training's outline network lies, as a folder `<OUTLINE_NETWORK>`."""
+    return outline_candidates_dir(settings) / f"training-{int(job_id)}"
+
+
 def release_dir(settings: Settings, model_id: str, weights_sha256: str) -> Path:
     """Where weights that were decided about are kept for good: card, weights and scores, never changed again."""
     return settings.state_dir / "releases" / weights_sha256[:8] / Path(model_id).name

@@ -29,6 +29,9 @@ FILE = "outline.json"
 FOLDER = OUTLINE_NETWORK
 """Of the weights folder: the network that is shipped."""
 
+OWN_TEST_CASES = "own test cases"
+"""Of what a card has measured: the test cases of the network itself."""
+
 
 class OutlineMeasure(BaseModel):
     """One measure with its 95 % interval (over patients) and the number of cases or lesions."""

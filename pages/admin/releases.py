@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.models.cards import live_cards, withheld_cards
 from core.models.live import OUTLINE_NETWORK
+from core.models.registry import OUTLINE
 from core.records import queue
 from core.records.releases import decisions
 from pages.admin.release_parts.history import draw_decisions, draw_leads, draw_model
@@ -33,6 +34,10 @@ def candidate_text(job: JobRow) -> str:
     return f"{job.id} · {job.request.model_id} · {job.data_set} v{job.version} · {job.created_by_name}"
 
 
+def _is_outline(job: JobRow) -> bool:
+    return job.request.architecture == OUTLINE
+
+
 st.title("Releases", anchor=False)
 st.caption(
     "A candidate answers nobody until somebody promotes it here, by name and with a reason; there is always a way back."
@@ -46,6 +51,8 @@ with refusals_shown(stops=True):
     live = {card.model_id: card for card in live_cards(settings())}
     withheld = {card.model_id: card for card in withheld_cards(settings())}
     finished = [job for job in trainings.list_jobs(db, actor) if job.state == queue.DONE and job.result]
+    outlines = {str(job.result["weights_sha256"]): job for job in finished if job.result and _is_outline(job)}
+    finished = [job for job in finished if not _is_outline(job)]
 
 st.subheader("Live", anchor=False)
 for model_id in dict.fromkeys([*live, *withheld, *(one.model_id for one in decided)]):
@@ -76,10 +83,12 @@ if finished:
             draw_begin(actor, finished, chosen.id)
             live_sha256 = decisions.live_now(db, actor, chosen.result["model_id"])
             draw_gate(actor, examined(actor, chosen.id, live_sha256, ask_reference(actor, chosen.id)))
+elif outlines:
+    st.info("No model that gives a probability was trained here yet. The outline network that was stands below.")
 else:
     st.info("No training has finished yet. Start one on the page Training; its candidate appears here.")
 
-draw_outline_network(actor, decided)
+draw_outline_network(actor, decided, outlines)
 if decided:
     st.subheader("Decisions", anchor=False)
     draw_decisions(decided)

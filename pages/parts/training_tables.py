@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from core.models.cards import Card
+from core.models.outline_card import OWN_TEST_CASES, OutlineCard
 from core.wording import how_many
 from pages.parts.markdown import plain
 from train.queue.trainings import Epoch, JobRow
@@ -72,12 +73,16 @@ def trials_table(job: JobRow) -> list[dict[str, Any]]:
     ]
 
 
-def outcome_text(job: JobRow, epochs: Sequence[Epoch], card: Card | None) -> str:
-    """What a finished training came to: how long, its test AUC, its seed, and what was resumed."""
+def outcome_text(job: JobRow, epochs: Sequence[Epoch], card: Card | OutlineCard | None) -> str:
+    """What a finished training came to: how long, its test AUC or Dice, its seed, and what was resumed."""
     parts = []
     if job.started_at and job.ended_at:
         parts.append(f"took {duration_text((job.ended_at - job.started_at).total_seconds())}")
-    if card is not None and card.measured is not None:
+    if isinstance(card, OutlineCard):
+        dice = card.measured.get(OWN_TEST_CASES, {}).get("dice")
+        if dice is not None:
+            parts.append(f"test Dice {dice.value:.3f} ({dice.low:.3f} to {dice.high:.3f}, {dice.n} pictures)")
+    elif card is not None and card.measured is not None:
         area = card.measured
         parts.append(f"test AUC {area.auc:.3f} ({area.low:.3f} to {area.high:.3f}, {area.n} cases)")
     parts.append(f"seed {job.request.seed}")

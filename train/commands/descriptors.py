@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import InvalidInput
 from core.files import write_whole
 from core.settings import REPOSITORY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from core.models.cards import Card
+    from train.datasets.manifest import Manifest
 
 IMAGE_MODEL = "ultrasound-efficientnet_lite0-two-collections"
 
@@ -33,15 +42,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--scores", action="store_true", help="write the descriptors' scores beside the image model's, for Compare"
     )
+    parser.add_argument(
+        "--proposed",
+        action="store_true",
+        help="measure within what the outline network proposes, on test cases of its own",
+    )
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="with --proposed: on every lesion, by K networks fitted without it"
+    )
+    parser.add_argument("--epochs", type=int, help="of each of these networks (default: the recipe's)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep their working files there, to go on from")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and replace the measured part of the page."""
-    from core.evaluation.tables.cohort import finding_scores_file
+    from core.evaluation.tables.cohort import FINDING_SCORERS, PROPOSED_SCORERS, finding_scores_file
     from core.models.cards import read_card
     from train.datasets.manifest import joined, read_manifest
-    from train.publishing.descriptors import finding_scores, findings_page, measure_cases, replaced
+    from train.publishing.descriptors import finding_scores, findings_page, measure_cases, replaced, with_known_scores
 
     card = read_card(args.weights / Path(args.model).name)
     if not args.out.is_file():
@@ -49,13 +68,39 @@ def run(args: argparse.Namespace) -> int:
             f"There is no page at {args.out}. Give one that has the place for the descriptors with --out."
         )
     page = args.out.read_text(encoding="utf-8")
-    replaced(page, "descriptors", [])  # refuses a page without the place before anything is measured
+    place = "proposed descriptors" if args.proposed else "descriptors"
+    replaced(page, place, [])  # refuses a page without the place before anything is measured
     manifest = joined([read_manifest(path, root=args.root, where=args.where) for path in (args.data, *args.also)])
-    measured = measure_cases(manifest)
+    if args.proposed:
+        measured, lines = _proposed(args, manifest, card)
+    else:
+        measured = measure_cases(manifest)
+        lines = findings_page(measured, card)
     if args.csv is not None:
         write_whole(args.csv, measured.to_csv(index=False))
     if args.scores:
-        write_whole(finding_scores_file(card), finding_scores(measured, card).to_csv(index=False))
-    write_whole(args.out, replaced(page, "descriptors", findings_page(measured, card)))
+        path = finding_scores_file(card)
+        scores = finding_scores(measured, card, PROPOSED_SCORERS if args.proposed else FINDING_SCORERS)
+        write_whole(path, with_known_scores(path, scores).to_csv(index=False))
+    write_whole(args.out, replaced(args.out.read_text(encoding="utf-8"), place, lines))
     sys.stdout.write(f"written: {args.out}\n")
     return 0
+
+
+def _proposed(args: argparse.Namespace, manifest: Manifest, card: Card) -> tuple[pd.DataFrame, list[str]]:
+    from core.models.outline_card import FOLDER, read_outline_card
+    from train.publishing.descriptors import measure_cases
+    from train.publishing.outline import by_shipped, out_of_fold
+    from train.publishing.proposed_descriptors import measure_proposals, proposed_page
+    from train.recipe.outline import request_like
+
+    network = read_outline_card(args.weights / FOLDER)
+    request = request_like(
+        network, args.data, also=tuple(args.also), root=args.root, where=tuple(args.where), epochs=args.epochs
+    )
+    own, unseen = measure_proposals(manifest, by_shipped(network, request)), None
+    if args.folds is not None:
+        with tempfile.TemporaryDirectory() if args.work is None else nullcontext(args.work) as folder:
+            unseen = measure_proposals(manifest, out_of_fold(request, args.folds, Path(folder)))
+    lines = proposed_page(own, measure_cases(manifest), card, unseen)
+    return (own if unseen is None else unseen).measured, lines

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+from core.errors import InvalidInput
 from core.files import write_whole
 from core.settings import REPOSITORY
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
-    parser = subparsers.add_parser("outlines", help="write how well the outline network outlines into docs/findings.md")
+    parser = subparsers.add_parser(
+        "outlines", help="write how well the outline network outlines into docs/findings.md, with --alone after a fit"
+    )
     parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    parser.add_argument(
+        "--alone", metavar="COLLECTION", help="first fit a network on this collection alone and add what it finds"
+    )
+    parser.add_argument("--epochs", type=int, help="of that fit (default: the recipe's)")
+    parser.add_argument("--budget-minutes", type=float, metavar="M", help="no epoch begins after so many minutes")
+    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="the pictures of the network's card")
+    parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
+    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
+    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="keep working files there, to go on from")
     parser.set_defaults(run=run)
 
 
@@ -27,6 +43,18 @@ def run(args: argparse.Namespace) -> int:
     from train.publishing.outline_table import outline_page
 
     card = read_outline_card(args.weights / FOLDER)
+    if args.alone:
+        from train.publishing.outline import add_collection
+        from train.recipe.outline import request_like
+
+        if args.data is None:
+            raise InvalidInput("--alone needs the pictures that the network was made from: name them with --data.")
+        request = request_like(
+            card, args.data, also=tuple(args.also), root=args.root, where=tuple(args.where), epochs=args.epochs
+        )
+        request = replace(request, budget_minutes=args.budget_minutes)
+        with tempfile.TemporaryDirectory() if args.work is None else nullcontext(args.work) as folder:
+            add_collection(card, request, args.alone, Path(folder))
     cases = pd.read_csv(card.folder / Path(card.cases).name, dtype={"patient": str})
     write_whole(args.out, replaced(args.out.read_text(encoding="utf-8"), "outlines", outline_page(cases)))
     sys.stdout.write(f"written: {args.out}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -13,10 +14,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from core.files import write_whole
 from core.models.architectures.outline import OUTLINE_STRIDE, OutlineGraph, outline_network
+from core.models.inference import device_name
 from core.models.weights import load_state, state_of
 from core.types import Modality
-from train.fitting.checkpoint import Checkpoint, Progress
+from train.fitting.checkpoint import Checkpoint, Progress, StepFile
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.inputs import PRESETS, augment
 from train.fitting.network import MovingAverage, compiled
@@ -95,7 +98,8 @@ def fit_outline(
 ) -> OutlineFitted:
     """Train on the cases at `chosen`, choose the epoch by the mean Dice of the cases at `validation`.
 
-    views: of all cases of `squares`. `folder` gets the state after the last epoch, from which the same run goes on.
+    views: of all cases of `squares`. `folder` gets the state after the last epoch, from which the same run goes on,
+    `epochs.jsonl` (a line an epoch) and where it stands within one.
     seconds_most: no epoch begins after so many seconds of epochs, also when a run goes on; the first always runs.
     """
     keras.utils.set_random_seed(config.seed)
@@ -118,6 +122,8 @@ def fit_outline(
     checkpoint = Checkpoint(folder, key, [*tail.variables, *optimizer.variables, *average.shadows])
     progress = checkpoint.restore()
     average.steps = progress.average_steps
+    write_whole(folder / "epochs.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
+    within = StepFile(folder, device_name())
     forward = compiled(tail)
     while len(progress.history) < config.epochs and sum(row["seconds"] for row in progress.history) < seconds_most:
         epoch = len(progress.history) + 1
@@ -128,6 +134,7 @@ def fit_outline(
             optimizer.learning_rate.assign(config.learning_rate * 0.5 * (1 + math.cos(math.pi * at)))
             losses.append(float(step(tf.constant(inputs), tf.constant(masks))))
             average.update()
+            within.report(epoch, number + 1, steps)
         average.swapped()
         dice = _mean_dice(forward, views, validation)
         if 1 - dice < progress.best[0]:
@@ -138,6 +145,8 @@ def fit_outline(
         progress.history.append({name: round(value, 5) for name, value in row.items()})
         progress.average_steps = average.steps
         checkpoint.save(progress)
+        with (folder / "epochs.jsonl").open("a") as file:
+            file.write(json.dumps(progress.history[-1]) + "\n")
         log.info("%s epoch %d loss %.4f validation dice %.4f (%.0f s)", folder.name, epoch, row["loss"], dice,
                  row["seconds"])  # fmt: skip
     return _best(graph, progress, started_from)

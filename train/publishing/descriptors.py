@@ -8,7 +8,7 @@ one collection and measured on another. Loads no TensorFlow.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,26 +43,35 @@ log = logging.getLogger(__name__)
 POSITIVE = "malignant"
 CATEGORIES = ("2", "3", "4", "5")
 """BI-RADS assessment categories that BUS-BRA's readers gave."""
+_OF_READERS = (
+    "Within outlines drawn by readers. Who draws an outline may know what the lesion is and draw a malignant one more "
+    "jagged: an area of .97 and more on such a collection tells of the drawing too."
+)
 _DESCRIBED = tuple(name for name in WORDS if name != "size")
 _RIDGE = 0.1
 """Inverse strength of the logistic models' ridge, set beforehand: twenty related numbers of some hundred patients."""
 
 
-def measure_cases(manifest: Manifest) -> pd.DataFrame:
+def measure_cases(manifest: Manifest, outlines: Mapping[str, np.ndarray] | None = None) -> pd.DataFrame:
     """One row a benign or malignant case with an outline: case, patient, label, source, birads, words and numbers.
 
+    outlines: case -> bool (H, W), in place of what the readers drew; a case that is not in it has no row.
     Columns: "<descriptor>" is its word ("" where refused), "<descriptor>.<number>" a number (NaN where refused).
     """
     cases = manifest.cases
     if "mask" not in cases:
         raise InvalidInput("The manifest has no column mask. Descriptors are measured within outlines.")
-    cases = cases.assign(patient_key=patient_keys(cases))
-    cases = cases[(cases["mask"] != "") & cases["label"].isin((POSITIVE, "benign"))]
+    cases = lesions_of(cases)
+    if outlines is not None:
+        cases = cases[cases["file"].isin(outlines.keys())]
     limits = Limits.of(Settings())
     rows = []
     for number, row in enumerate(cases.to_dict("records")):
         image = read_picture((manifest.root / row["file"]).read_bytes(), Modality.ULTRASOUND, limits=limits)
-        mask = outline_of(manifest.root, row["mask"], image.pixels.shape[:2])
+        if outlines is None:
+            mask = outline_of(manifest.root, row["mask"], image.pixels.shape[:2])
+        else:
+            mask = outlines[row["file"]]
         found = {"case": row["file"], "patient": row["patient_key"], "label": row["label"],
                  "source": row.get("source", ""), "birads": row.get("birads", "")}  # fmt: skip
         for one in measure_lesion(image.pixels, mask, aspect=image.aspect, colour_share=image.colour_share):
@@ -72,6 +81,12 @@ def measure_cases(manifest: Manifest) -> pd.DataFrame:
         if number % 200 == 199:
             log.info("%d of %d lesions measured", number + 1, len(cases))
     return pd.DataFrame(rows)
+
+
+def lesions_of(cases: pd.DataFrame) -> pd.DataFrame:
+    """The benign and malignant cases in which a reader outlined a lesion, with their `patient_key`."""
+    cases = cases.assign(patient_key=patient_keys(cases))
+    return cases[(cases["mask"] != "") & cases["label"].isin((POSITIVE, "benign"))]
 
 
 def outline_of(root: Path, masks: str, shape: tuple[int, int]) -> np.ndarray:
@@ -95,15 +110,16 @@ def findings_page(measured: pd.DataFrame, image_model: Card) -> list[str]:
     """The measured part of docs/findings.md, lines of Markdown. measured: of `measure_cases`, all collections."""
     lines = ["### Words and malignancy", "",
              "Share of malignant lesions among those with a word, with its 95 % interval over patients.",
-             "", *_association(measured), "", "### Numbers and malignancy", "",
+             "", *association(measured), "", "### Numbers and malignancy", "",
              "Area under the ROC curve of each number alone (above .5: larger in malignant lesions).", "",
-             *_areas(measured), "", "### Models on the numbers", "", *_models(measured, image_model)]  # fmt: skip
+             *_areas(measured), "", "### Models on the numbers", "",
+             *models(measured, image_model, (_OF_READERS, ""))]  # fmt: skip
     if measured["birads"].isin(CATEGORIES).any():
         lines += ["", "### Agreement with readers' BI-RADS categories", "", *_birads(measured, image_model)]
     return lines
 
 
-def _association(measured: pd.DataFrame) -> list[str]:
+def association(measured: pd.DataFrame) -> list[str]:
     sources = sorted(measured["source"].unique())
     rows = []
     for name in _DESCRIBED:
@@ -138,13 +154,15 @@ def _auc(cases: pd.DataFrame, scores: np.ndarray) -> Estimate:
     return Estimate(found.auc, found.low, found.high, len(cases))
 
 
-def _logistic() -> Pipeline:
+def logistic() -> Pipeline:
+    """A model on numbers, not fitted yet."""
     return make_pipeline(
         SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(C=_RIDGE, max_iter=2000)
     )
 
 
-def _squeezed(cases: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+def squeezed(cases: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """The numbers as a model reads them, float64 (n, len(names))."""
     values = cases[list(names)].to_numpy(np.float64)
     # Counts and ratios have long tails: a bright point more counts less the more there are.
     return np.asarray(np.sign(values) * np.log1p(np.abs(values)))
@@ -152,22 +170,22 @@ def _squeezed(cases: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
 
 def in_folds(cases: pd.DataFrame, names: Sequence[str], *, with_image: bool = False) -> np.ndarray:
     """(n,) probability of each case by a model of the other folds. cases: with `fold`, and `image` (log odds)."""
-    inputs = _squeezed(cases, names)
+    inputs = squeezed(cases, names)
     if with_image:
         inputs = np.column_stack([inputs, cases["image"].to_numpy()])
     labels, folds = (cases["label"] == POSITIVE).to_numpy(), cases["fold"].to_numpy()
     scores = np.full(len(cases), np.nan)
     for fold in np.unique(folds):
         others = folds != fold
-        scores[~others] = _logistic().fit(inputs[others], labels[others]).predict_proba(inputs[~others])[:, 1]
+        scores[~others] = logistic().fit(inputs[others], labels[others]).predict_proba(inputs[~others])[:, 1]
     return scores
 
 
 def across(cases: pd.DataFrame, names: Sequence[str], fitted_on: str) -> tuple[np.ndarray, np.ndarray]:
     """Which cases are of other collections (n,) bool, and their probabilities by a model of `fitted_on` alone."""
     own = (cases["source"] == fitted_on).to_numpy()
-    model = _logistic().fit(_squeezed(cases[own], names), (cases[own]["label"] == POSITIVE).to_numpy())
-    return ~own, model.predict_proba(_squeezed(cases[~own], names))[:, 1]
+    model = logistic().fit(squeezed(cases[own], names), (cases[own]["label"] == POSITIVE).to_numpy())
+    return ~own, model.predict_proba(squeezed(cases[~own], names))[:, 1]
 
 
 def with_image_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
@@ -180,8 +198,22 @@ def with_image_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
     return measured.merge(known, on="case", how="inner")
 
 
-def finding_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
-    """Probabilities of malignancy out of fold, a column a scorer of `FINDING_SCORERS`, for the page Compare.
+def with_known_scores(path: Path, found: pd.DataFrame) -> pd.DataFrame:
+    """`found` and the columns of the file that it does not have, by case: other scorers are not written over.
+
+    The file's rows come first and in their order, and so do its columns.
+    """
+    if not path.is_file():
+        return found
+    known = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+    others = [name for name in known.columns if name not in found.columns]
+    both = known[[*KEYS, *others]].merge(found, on=list(KEYS), how="outer").set_index("case")
+    in_order = both.reindex([*known["case"], *both.index.difference(known["case"])]).reset_index()
+    return in_order[[*KEYS, *others, *(name for name in found.columns if name not in KEYS)]]
+
+
+def finding_scores(measured: pd.DataFrame, card: Card, scorers: Sequence[str] = FINDING_SCORERS) -> pd.DataFrame:
+    """Probabilities of malignancy out of fold, a column a scorer (on the numbers, on both), for the page Compare.
 
     Rows: case, patient and label as the image model's test scores have them, of the cases with an outline.
     """
@@ -189,28 +221,32 @@ def finding_scores(measured: pd.DataFrame, card: Card) -> pd.DataFrame:
     scores = read_test_scores(card)
     assert scores is not None  # `with_image_scores` refuses a card without
     alone, both = (in_folds(cases, names, with_image=with_image).round(6) for with_image in (False, True))
-    found = pd.DataFrame({"case": cases["case"], **dict(zip(FINDING_SCORERS, (alone, both), strict=True))})
+    found = pd.DataFrame({"case": cases["case"], **dict(zip(scorers, (alone, both), strict=True))})
     return scores[list(KEYS)].merge(found, on="case", how="inner")
 
 
-def _models(measured: pd.DataFrame, card: Card) -> list[str]:
+def models(measured: pd.DataFrame, card: Card, remark: Sequence[str] = ()) -> list[str]:
+    """A table of the image model, a model on the numbers and one on both, and whether the numbers add to it.
+
+    remark: lines between the two.
+    """
     cases, names = with_image_scores(measured, card), numbers_of(measured)
     scores = {"image model": cases["image"].to_numpy(), "descriptors": in_folds(cases, names),
               "both": in_folds(cases, names, with_image=True)}  # fmt: skip
-    rows = [[f"`{card.model_id}`" if name == "image model" else name, source, *_quality(part, values[chosen], name)]
-            for source, part, chosen in _parts(cases) for name, values in scores.items()]  # fmt: skip
+    rows = quality_rows(cases, scores, card)
     for source in sorted(cases["source"].unique()) if cases["source"].nunique() > 1 else []:
         others, values = across(cases, names, source)
         rows.append([f"descriptors fitted on {source} alone", "the others", *_quality(cases[others], values, "")])
     lines = ["A logistic model with a ridge on the numbers, in the same folds of patients as the image model. Slope: "
              "of the calibration line, 1 is ideal.", "",
-             *table(["model", "measured on", "n", "AUC (95 %)", "calibration slope"], rows), ""]  # fmt: skip
-    lines += [
-        "Within outlines drawn by readers. Who draws an outline may know what the lesion is and draw a malignant one "
-        "more jagged: an area of .97 and more on such a collection tells of the drawing too.",
-        "",
-    ]
-    for source, part, chosen in _parts(cases):
+             *table(QUALITY_HEAD, rows), ""]  # fmt: skip
+    return [*lines, *remark, *added(cases, scores)]
+
+
+def added(cases: pd.DataFrame, scores: Mapping[str, np.ndarray]) -> list[str]:
+    """A line a collection: whether what is said of "both" is better than what is said of "image model"."""
+    lines = []
+    for source, part, chosen in parts(cases):
         labels = (part["label"] == POSITIVE).to_numpy()
         tests = compare_areas(labels, {name: scores[name][chosen] for name in ("both", "image model")},
                               Bootstrap(part["patient"].to_numpy(), len(part)))  # fmt: skip
@@ -231,7 +267,19 @@ def does_it_add(test: PairedTest) -> str:
     )
 
 
-def _parts(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:
+QUALITY_HEAD = ["model", "measured on", "n", "AUC (95 %)", "calibration slope"]
+
+
+def quality_rows(cases: pd.DataFrame, scores: Mapping[str, np.ndarray], card: Card) -> list[list[str]]:
+    """A row a collection and scorer ("image model": log odds of the card's model), below `QUALITY_HEAD`."""
+    return [
+        [f"`{card.model_id}`" if name == "image model" else name, source, *_quality(part, values[chosen], name)]
+        for source, part, chosen in parts(cases)
+        for name, values in scores.items()
+    ]
+
+
+def parts(cases: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, np.ndarray]]:
     for source in sorted(cases["source"].unique()):
         chosen = (cases["source"] == source).to_numpy()
         yield source, cases[chosen], chosen

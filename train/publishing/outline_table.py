@@ -10,6 +10,7 @@ import pandas as pd
 
 from core.evaluation.statistics.intervals import Bootstrap, percentile, share
 from core.types import Estimate
+from core.wording import how_many
 from train.publishing.results import as_text, table
 
 
@@ -43,7 +44,9 @@ def outline_page(cases: pd.DataFrame) -> list[str]:
         found = summary(part)
         texts = [as_text(found.get(name)) for name in
                  ("dice", "iou", "hd95", "found", "false_in_abnormal", "false_in_normal")]  # fmt: skip
-        rows.append([str(fitted_on), str(source), str(len(part)), *texts])
+        epochs = part["epochs"].iloc[0] if "epochs" in part else np.nan  # older tables do not say
+        fitted = str(fitted_on) if np.isnan(epochs) else f"{fitted_on}, {how_many(int(epochs), 'epoch')}"
+        rows.append([fitted, str(source), str(len(part)), *texts])
     head = ["fitted on", "measured on", "pictures", "Dice", "IoU", "HD95, share of the diagonal", "lesions found",
             "false outline, abnormal", "false outline, normal"]  # fmt: skip
     return table(head, rows)

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.errors import AppError
-from core.models.live import candidate_dir
+from core.models.live import candidate_dir, outline_candidate_dir
+from core.models.outline_card import FILE
+from core.models.registry import OUTLINE
 from core.records import data_sets
 from core.records.database.db import Database
 from core.records.queue import Lease
 from core.settings import REPOSITORY, Settings
 from train.queue import trainings
-from train.recipe.request import FitRequest
+from train.recipe.outline import Request, request_of
 
 LOG_BYTES_MOST = 20_000_000
 """Of a log that a process writes which nobody can ask to be brief."""
@@ -77,14 +79,14 @@ class Executor(Protocol):
         """Score a live model on the candidate's test cases (`train.publishing.score_live`)."""
 
 
-def prepared(settings: Settings, lease: Lease, manifest_sha256: str) -> tuple[FitRequest, Path]:
+def prepared(settings: Settings, lease: Lease, manifest_sha256: str) -> tuple[Request, Path]:
     """What a job's process is asked for, and the job's folder, without what an earlier attempt had nearly finished."""
     manifest = data_sets.checked_manifest(settings, manifest_sha256)
     folder = trainings.folder_of(settings, lease.id)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(folder / "out", ignore_errors=True)
     request = replace(
-        FitRequest.from_json(lease.row.request),
+        request_of(lease.row.request),
         data=manifest, root=data_sets.files_dir(settings), out=folder / "out", work=folder / "work",
     )  # fmt: skip
     return request, folder
@@ -233,7 +235,9 @@ def trials_in(work: Path) -> dict[str, Any]:
 def store_candidate(db: Database, lease: Lease) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it (`result`)."""
     folder, candidate = trainings.folder_of(db.settings, lease.id), candidate_dir(db.settings, lease.id)
-    (card_path,) = (folder / "out").glob("*/card.json")
+    if request_of(lease.row.request).architecture == OUTLINE:
+        candidate = outline_candidate_dir(db.settings, lease.id)
+    (card_path,) = [*(folder / "out").glob("*/card.json"), *(folder / "out").glob(f"*/{FILE}")]
     card = json.loads(card_path.read_text(encoding="utf-8"))
     candidate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(candidate, ignore_errors=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.models.cards import all_cards
+from core.models.cards import Card, all_cards
+from core.models.outline_card import OutlineCard, shipped_outline_cards
+from core.models.registry import OUTLINE
 from core.records.data_sets import load_version
 from core.records.database.db import Database
 from core.records.people.permissions import Actor
 from core.records.queue import DONE
 from core.types import Modality
 from train.queue import trainings
-from train.recipe.request import FitRequest
+from train.recipe.outline import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Duration:
     is_whole: bool
 
 
-def estimate(db: Database, actor: Actor, request: FitRequest, n_training: int) -> Duration | None:
+def estimate(db: Database, actor: Actor, request: Request, n_training: int) -> Duration | None:
     """From the newest job here of the same architecture and kind of image, else from such a card; None where nothing
     was timed.
 
@@ -82,12 +84,16 @@ def _of_jobs(db: Database, actor: Actor) -> Iterator[Measured]:
 
 
 def _of_cards(db: Database) -> Iterator[Measured]:
-    for card in all_cards(db.settings):
+    shapes: list[tuple[Card | OutlineCard, str, int]] = [
+        (card, card.architecture, card.side * card.columns) for card in all_cards(db.settings)
+    ]
+    shapes += [(card, OUTLINE, card.input.side**2) for card in shipped_outline_cards(db.settings)]
+    for card, architecture, n_pixels in shapes:
         training = card.training
         seconds = sorted(one for row in training.history if (one := row.get("seconds")) is not None)
         n_training = sum(card.data.cases_in("train").values())
         if len(seconds) > 1 and n_training:
-            pixels = n_training * card.side * card.columns
+            pixels = n_training * n_pixels
             source = f"the card of {card.model_id}, on the machine that made it"
             middle = seconds[len(seconds) // 2]
-            yield Measured(card.architecture, card.modality, training.init, middle, pixels, source)
+            yield Measured(architecture, card.modality, training.init, middle, pixels, source)

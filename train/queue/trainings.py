@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
-from core.models.live import candidate_dir
+from core.models.live import candidate_dir, outline_candidate_dir
 from core.records import data_sets
 from core.records.audit import trail
 from core.records.data_sets import VersionRow
@@ -27,7 +27,7 @@ from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, require_permission
 from core.records.queue import OPEN, OVER, QUEUED, RUNNING, Lease, Queue
 from core.settings import Settings
-from train.recipe.request import FitRequest
+from train.recipe.outline import OutlineRequest, Request, request_of
 
 WAITING_MOST = 50
 LOG_BYTES = 64 * 1024
@@ -67,7 +67,7 @@ class JobRow:
 
     id: int
     state: str
-    request: FitRequest
+    request: Request
     version_id: int
     data_set: str
     version: int
@@ -115,12 +115,12 @@ class Event:
     sentence: str
 
 
-def enqueue(db: Database, actor: Actor, request: FitRequest, version_id: int) -> int:
+def enqueue(db: Database, actor: Actor, request: Request, version_id: int) -> int:
     """Put a training into the queue; its number. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
     return enqueue_all(db, actor, [request], version_id)[0]
 
 
-def enqueue_all(db: Database, actor: Actor, requests: Sequence[FitRequest], version_id: int) -> list[int]:
+def enqueue_all(db: Database, actor: Actor, requests: Sequence[Request], version_id: int) -> list[int]:
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_training")
@@ -134,11 +134,16 @@ def enqueue_all(db: Database, actor: Actor, requests: Sequence[FitRequest], vers
         return [_enqueue(connection, person, request, version) for request in requests]
 
 
-def _enqueue(connection: Connection, person: Person, request: FitRequest, version: VersionRow) -> int:
+def _enqueue(connection: Connection, person: Person, request: Request, version: VersionRow) -> int:
     if version.modality != request.modality.value:
         raise InvalidInput(
             f"The data set {version.name!r} holds {version.modality}, and the training is for "
             f"{request.modality.value}. Choose the same for both."
+        )
+    if version.folds and isinstance(request, OutlineRequest):
+        raise InvalidInput(
+            f"This version is divided into {version.folds} folds, and the outline network is measured on one split. "
+            "Choose a version with a split into train, validation and test."
         )
     if version.folds and request.folds != version.folds:
         raise InvalidInput(
@@ -272,7 +277,7 @@ def _row(found: Row[Any]) -> JobRow:
     return JobRow(
         id=found.id,
         state=found.state,
-        request=FitRequest.from_json(found.request),
+        request=request_of(found.request),
         version_id=found.version_id,
         data_set=found.data_set_name,
         version=found.version_number,
@@ -313,7 +318,8 @@ def remove_unclaimed(db: Database, job_id: int) -> None:
     with db.begin() as connection:
         row = connection.execute(select(tables.job.c.state, tables.job.c.result).where(tables.job.c.id == job_id)).one()
         if row.state in OVER and row.result is None:
-            shutil.rmtree(candidate_dir(db.settings, job_id), ignore_errors=True)
+            for folder in (candidate_dir(db.settings, job_id), outline_candidate_dir(db.settings, job_id)):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def store_result(db: Database, lease: Lease, result: Mapping[str, Any]) -> bool:

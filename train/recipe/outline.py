@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from core.errors import InvalidInput
+from core.models.live import OUTLINE_NETWORK
+from core.models.outline_card import OutlineCard
 from core.models.registry import OUTLINE
 from core.types import Modality
-from train.recipe.request import INITS, MODEL_ID, WEIGHTS
+from train.recipe.request import INITS, MODEL_ID, WEIGHTS, FitRequest, moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +49,28 @@ _NOT_OURS: Mapping[str, Any] = {
 """Options of `fit` that the outline network does not know, and what they hold where nobody gave them."""
 
 
+STARTS = tuple(one for one in INITS if one != "imagenet")
+"""What the outline network can start from."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutlineRequest:
-    """One run of `python -m train fit outline`; paths as in `train.recipe.request.FitRequest`.
-
-    budget_minutes: all its fits together, each an equal part. Raises InvalidInput for what cannot be run.
+    """One run of `python -m train fit outline`; paths as in `train.recipe.request.FitRequest`, with which it shares
+    what the queue asks of a training. Raises InvalidInput for what cannot be run.
     """
 
+    architecture: ClassVar[str] = OUTLINE
+    modality: ClassVar[Modality] = Modality.ULTRASOUND
+    folds: ClassVar[int] = 0
+    trials: ClassVar[int] = 0
+    runs: ClassVar[int] = 1
+
     config: OutlineConfig
-    data: Path
+    data: Path = Path("manifest.csv")
     also: tuple[Path, ...] = ()
     root: Path | None = None
     where: tuple[str, ...] = ()
-    name: str = f"ultrasound-{OUTLINE}"
+    name: str = OUTLINE_NETWORK
     out: Path = WEIGHTS
     init: str = "offline"
     work: Path | None = None
@@ -67,10 +79,30 @@ class OutlineRequest:
     def __post_init__(self) -> None:
         if not MODEL_ID.fullmatch(self.name):
             raise InvalidInput("--name becomes a folder: letters, digits, dots, dashes and underscores, at most 100.")
-        if self.init not in INITS or self.init == "imagenet":
+        if self.init not in STARTS:
             raise InvalidInput("The outline network starts from --init offline or --init random.")
         if self.budget_minutes is not None and not self.budget_minutes > 0:
             raise InvalidInput("--budget-minutes must be more than 0.")
+
+    @property
+    def model_id(self) -> str:
+        """The network's name."""
+        return self.name
+
+    @property
+    def seed(self) -> int:
+        """What chance is drawn from."""
+        return self.config.seed
+
+    @property
+    def n_epochs(self) -> int:
+        """Of the run, at most."""
+        return self.config.epochs
+
+    @property
+    def n_pixels(self) -> int:
+        """Of one input."""
+        return self.config.side**2
 
     @classmethod
     def from_arguments(cls, given: Mapping[str, Any]) -> OutlineRequest:
@@ -94,23 +126,71 @@ class OutlineRequest:
             tuple(given.get("also") or ()),
             given.get("root"),
             tuple(given.get("where") or ()),
-            given.get("name") or f"ultrasound-{OUTLINE}",
+            given.get("name") or OUTLINE_NETWORK,
             given.get("out") or WEIGHTS,
             given.get("init") or "offline",
             given.get("work"),
             given.get("budget_minutes"),
         )
 
+    def to_arguments(self) -> list[str]:
+        """What follows `python -m train`; `from_arguments` is the way back."""
+        words = ["fit", OUTLINE, "--modality", self.modality.value, "--data", str(self.data)]
+        for path in self.also:
+            words += ["--also", str(path)]
+        words += ["--root", str(self.root)] if self.root is not None else []
+        for condition in self.where:
+            words += ["--where", condition]
+        words += ["--init", self.init, "--side", str(self.config.side), "--epochs", str(self.config.epochs)]
+        words += ["--seed", str(self.config.seed)]
+        words += ["--name", self.name] if self.name != OUTLINE_NETWORK else []
+        words += ["--budget-minutes", f"{self.budget_minutes:g}"] if self.budget_minutes is not None else []
+        words += ["--out", str(self.out)] if self.out != WEIGHTS else []
+        return words + (["--work", str(self.work)] if self.work is not None else [])
+
     def to_command(self) -> str:
-        """The command line without where things lie on the machine that trained."""
-        parts = [
-            "python -m train fit",
-            OUTLINE,
-            "--modality ultrasound",
-            f"--data DATA/{self.data.parent.name}/{self.data.name}",
-        ]
-        parts += [f"--also DATA/{path.parent.name}/{path.name}" for path in self.also]
-        parts += [f"--where '{condition}'" for condition in self.where]
-        parts += [f"--init {self.init}", f"--side {self.config.side}", f"--epochs {self.config.epochs}",
-                  f"--seed {self.config.seed}"]  # fmt: skip
-        return " ".join(parts)
+        """The same training from a terminal."""
+        return shlex.join(["python", "-m", "train", *self.to_arguments()])
+
+    def portable(self) -> OutlineRequest:
+        """The same training on another machine: DATA stands for where the files are."""
+        root = (self.root or self.data.parent).resolve()
+        return replace(
+            self, data=moved(self.data, root), also=tuple(moved(path, root) for path in self.also), root=Path("DATA"),
+            out=WEIGHTS, work=None, budget_minutes=None,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """What a row of the queue keeps."""
+        asked = {"architecture": OUTLINE, "modality": self.modality.value, "init": self.init}
+        return {**asked, "side": self.config.side, "epochs": self.config.epochs, "seed": self.config.seed}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> OutlineRequest:
+        """Of a row of the queue. Raises InvalidInput."""
+        numbers = {name: stored[name] for name in ("side", "epochs", "seed") if name in stored}
+        if not all(type(value) is int for value in numbers.values()):
+            raise InvalidInput("The training cannot be read: side, epochs and seed are whole numbers.")
+        return cls(OutlineConfig(**numbers), init=str(stored.get("init", "offline")))
+
+
+def request_like(
+    card: OutlineCard, data: Path, *, also: tuple[Path, ...], root: Path | None, where: tuple[str, ...],
+    epochs: int | None,
+) -> OutlineRequest:  # fmt: skip
+    """The recipe of an outline network again, for so many epochs (None: the recipe's). Raises InvalidInput."""
+    usual = OutlineConfig()
+    extra = card.training.model_extra or {}
+    config = OutlineConfig(
+        side=card.input.side, epochs=usual.epochs if epochs is None else epochs, seed=int(extra.get("seed", 0))
+    )
+    return OutlineRequest(config, data, also, root, where, init=card.training.init or "offline")
+
+
+Request = FitRequest | OutlineRequest
+"""What the queue of trainings holds."""
+
+
+def request_of(stored: Mapping[str, Any]) -> Request:
+    """Of a row of the queue. Raises InvalidInput."""
+    return (OutlineRequest if stored.get("architecture") == OUTLINE else FitRequest).from_json(stored)

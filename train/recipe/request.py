@@ -196,13 +196,8 @@ class FitRequest:
     def portable(self) -> FitRequest:
         """The same training on another machine: DATA stands for where the files are; what the card says is left out."""
         root = (self.root or self.data.parent).resolve()
-
-        def moved(path: Path) -> Path:
-            inside = path.resolve().is_relative_to(root)
-            return Path("DATA", path.resolve().relative_to(root).as_posix() if inside else path.name)
-
         return replace(
-            self, data=moved(self.data), also=tuple(map(moved, self.also)), root=Path("DATA"),
+            self, data=moved(self.data, root), also=tuple(moved(path, root) for path in self.also), root=Path("DATA"),
             out=WEIGHTS, work=None, why="", limits=(),
             budget_minutes=None, no_weights=False, backbone=self.backbone and Path(self.backbone.name),
         )  # fmt: skip
@@ -237,13 +232,25 @@ def _read(values: Mapping[str, Any]) -> FitRequest:
         raise InvalidInput(f"The training cannot be read: {field}: {first['msg']}.") from error
 
 
-def with_seeds(request: FitRequest, words: str) -> list[FitRequest]:
-    """The same request once for every seed in "0, 1, 2"; several get the seed into their name. Raises InvalidInput."""
+def moved(path: Path, root: Path) -> Path:
+    """Where a file lies on another machine, where DATA stands for the folder that holds all of them."""
+    inside = path.resolve().is_relative_to(root)
+    return Path("DATA", path.resolve().relative_to(root).as_posix() if inside else path.name)
+
+
+def seeds_of(words: str) -> list[int]:
+    """The seeds in "0, 1, 2". Raises InvalidInput."""
     parts = [part.strip() for part in words.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
         raise InvalidInput(f"Seeds are whole numbers with commas between, each once, such as 0, 1, 2; not {words!r}.")
     if len(parts) > _SEEDS_MOST:
         raise InvalidInput(f"{len(parts)} seeds are more than {_SEEDS_MOST}. Name fewer.")
-    if len(parts) == 1:
-        return [replace(request, seed=int(parts[0]))]
-    return [replace(request, seed=int(part), name=f"{request.model_id}-seed{int(part)}") for part in parts]
+    return [int(part) for part in parts]
+
+
+def with_seeds(request: FitRequest, words: str) -> list[FitRequest]:
+    """The same request once for every seed in "0, 1, 2"; several get the seed into their name. Raises InvalidInput."""
+    seeds = seeds_of(words)
+    if len(seeds) == 1:
+        return [replace(request, seed=seeds[0])]
+    return [replace(request, seed=seed, name=f"{request.model_id}-seed{seed}") for seed in seeds]

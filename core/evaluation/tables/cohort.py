@@ -18,6 +18,8 @@ from core.models.cards import Card, TrainingOnCard, case_thresholds, leaks_of, r
 SOURCE_COLUMN = "source"
 FINDING_SCORERS = ("descriptors in readers' outlines", "descriptors and image model")
 """Scorers made of measured findings (docs/findings.md), out of fold, beside the models of their cases."""
+PROPOSED_SCORERS = ("descriptors in the network's outlines", "descriptors in the network's outlines and image model")
+"""The same, measured within what an outline network proposed that had not learnt from the case."""
 UPLOADED = "split not stated"
 
 
@@ -129,7 +131,8 @@ def cohort_of_cards(group: CardGroup) -> Cohort | None:
 
 
 def finding_scores_file(card: Card) -> Path:
-    """Where the scores of `FINDING_SCORERS` lie, on the test cases of this card that have an outline."""
+    """Where the scores of `FINDING_SCORERS` and `PROPOSED_SCORERS` lie, on the test cases of this card that have such
+    an outline."""
     return card.folder / f"{card.weights_sha256[:8]}.finding_scores.csv"
 
 
@@ -138,7 +141,8 @@ def _finding_scores(cards: Sequence[Card], cases: pd.Series) -> dict[str, np.nda
     for path in map(finding_scores_file, cards):
         if path.is_file():
             found = pd.read_csv(path, dtype={"case": str}).set_index("case").reindex(cases)
-            return {name: found[name].to_numpy(np.float64) for name in FINDING_SCORERS}
+            known = [name for name in (*FINDING_SCORERS, *PROPOSED_SCORERS) if name in found]
+            return {name: found[name].to_numpy(np.float64) for name in known}
     return {}
 
 

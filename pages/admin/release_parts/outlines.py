@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -19,10 +19,14 @@ from pages.admin.release_parts.promotion import ask_for_reasons
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
+from train.queue.trainings import JobRow
 
 
-def draw_outline_network(actor: Actor, decided: Sequence[Decision]) -> None:
-    """Nothing where there is neither a live network nor a trained one nor a decision. decided: of every model."""
+def draw_outline_network(actor: Actor, decided: Sequence[Decision], trained: Mapping[str, JobRow]) -> None:
+    """Nothing where there is neither a live network nor a trained one nor a decision. decided: of every model.
+
+    trained: sha256 of weights -> the training here that made them.
+    """
     with refusals_shown():
         try:
             live = live_outline_card(settings())
@@ -41,7 +45,8 @@ def draw_outline_network(actor: Actor, decided: Sequence[Decision]) -> None:
         by_sha256 = {card.weights_sha256: card for card in candidates}
         chosen = st.selectbox(
             "A trained outline network", list(by_sha256), index=0 if len(by_sha256) == 1 else None,
-            format_func=lambda one: _text(by_sha256[one]), key="outline_candidate", placeholder="Choose one",
+            format_func=lambda one: _text(by_sha256[one], trained.get(one)), key="outline_candidate",
+            placeholder="Choose one",
         )  # fmt: skip
         if chosen is not None:
             _draw_gate(actor, outline_check.examine_outline(database(), actor, chosen))
@@ -88,6 +93,9 @@ def _estimate_text(one: Estimate | None, sign: str = "") -> str:
     return "" if one is None else f"{one.value:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
 
 
-def _text(card: OutlineCard) -> str:
+def _text(card: OutlineCard, job: JobRow | None) -> str:
     """One line for the choice, which shows text as it is."""
-    return f"{card.weights_sha256[:8]} · {card.folder.parent.name} · made {card.created or 'at an unknown time'}"
+    short = card.weights_sha256[:8]
+    if job is not None:
+        return f"{short} · training {job.id} · {job.data_set} v{job.version} · {job.created_by_name}"
+    return f"{short} · {card.folder.parent.name} · made {card.created or 'at an unknown time'}"

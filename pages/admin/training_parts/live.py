@@ -8,9 +8,11 @@ import streamlit as st
 
 from core.errors import NotFound
 from core.models.cards import Card
+from core.models.outline_card import OutlineCard
+from core.models.registry import OUTLINE
 from core.records import queue
 from core.records.people.permissions import Actor
-from core.records.releases.decisions import candidate_card
+from core.records.releases.decisions import candidate_card, find_outline_candidate
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
@@ -30,6 +32,8 @@ _CURVES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("Loss", ("loss", "validation_loss"), ("training", "validation")),
     ("Validation", ("validation_auc", "validation_accuracy"), ("AUC", "accuracy")),
 )
+_OF_OUTLINES = (("Loss", ("loss",), ("training",)), ("Validation", ("validation_dice",), ("Dice",)))
+"""Of an outline network, which gives no probability."""
 _OF_PARTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "Loss": ("Validation loss", ("validation_loss",), ("",)),
     "Validation": ("Validation AUC", ("validation_auc",), ("",)),
@@ -61,7 +65,7 @@ def show(actor: Actor, job: JobRow) -> None:
         st.caption(outcome_text(job, epochs, _card_of(job)))
         st.page_link(
             "pages/admin/releases.py", label="Look at its candidate", icon=":material/published_with_changes:",
-            query_params={"candidate": str(job.id)},
+            query_params={} if job.request.architecture == OUTLINE else {"candidate": str(job.id)},
         )  # fmt: skip
     if job.is_open:
         _draw_progress(job, epochs)
@@ -85,9 +89,11 @@ def show(actor: Actor, job: JobRow) -> None:
             st.code(tail, language=None)
 
 
-def _card_of(job: JobRow) -> Card | None:
+def _card_of(job: JobRow) -> Card | OutlineCard | None:
     """The card of its candidate; None where that is gone or damaged, which the page Releases says."""
     try:
+        if job.request.architecture == OUTLINE:
+            return find_outline_candidate(settings(), job.result["weights_sha256"])  # type: ignore[index]
         return candidate_card(settings(), job.id, job.result["model_id"], job.result["weights_sha256"])  # type: ignore[index]
     except NotFound:
         return None
@@ -114,7 +120,8 @@ def _draw_curves(job: JobRow, epochs: list[Epoch]) -> None:
     if not epochs:
         return
     parts = list(dict.fromkeys(epoch.part for epoch in epochs))
-    for column, (title, keys, names) in zip(st.columns(2), _CURVES, strict=True):
+    curves = _OF_OUTLINES if job.request.architecture == OUTLINE else _CURVES
+    for column, (title, keys, names) in zip(st.columns(2), curves, strict=True):
         if len(parts) > 1:  # one line each, or nobody finds their way
             title, keys, names = _OF_PARTS[title]
         figure = go.Figure()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
 
-from core.models.registry import ARCHITECTURES
+from core.models.registry import ARCHITECTURES, OUTLINE
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.people.permissions import Actor
@@ -17,7 +18,8 @@ from pages.parts.session import database, settings
 from pages.parts.training_tables import duration_text
 from train.queue import duration, trainings
 from train.recipe.config import CHOICES, SETTABLE
-from train.recipe.request import INITS, FitRequest, with_seeds
+from train.recipe.outline import STARTS, OutlineConfig, OutlineRequest, Request
+from train.recipe.request import INITS, FitRequest, seeds_of, with_seeds
 
 PRESETS = {
     "Quick look": "5 epochs: shows in minutes whether the data can be learned at all.",
@@ -25,6 +27,8 @@ PRESETS = {
     "In 5 folds": "The recipe, measured in 5 folds: the most honest numbers of a small data set.",
     "Search": "12 trainings with other settings, hopeless ones ended early; the best is fitted again with 3 seeds.",
 }
+_OF_OUTLINES = ("Quick look", "As recommended")
+"""Presets of the outline network, which is measured on one split and has no settings to search."""
 _INIT_WORDS = {
     "offline": "what was installed with it (no internet)",
     "imagenet": "ImageNet weights (downloaded at first use)",
@@ -52,15 +56,25 @@ def begin_training(actor: Actor, versions: list[VersionRow]) -> list[int]:
     )
     modality = Modality(by_id[version_id].modality)
     titles = {entry.id: entry.title for entry in ARCHITECTURES if entry.reads(modality)}
+    titles |= {OUTLINE: "Outline network"} if modality is OutlineRequest.modality else {}
     architecture = right.selectbox("Architecture", list(titles), format_func=titles.__getitem__, key="job_architecture")
-    preset = st.segmented_control("Preset", list(PRESETS), default="As recommended", required=True, key="job_preset")
-    st.caption(PRESETS[preset])
+    is_outline = architecture == OUTLINE
+    presets = {name: PRESETS[name] for name in (_OF_OUTLINES if is_outline else PRESETS)}
+    key = "job_preset_outline" if is_outline else "job_preset"
+    preset = st.segmented_control("Preset", list(presets), default="As recommended", required=True, key=key)
+    st.caption(presets[preset])
     version = by_id[version_id]
     with refusals_shown():
-        requests = _requests(version, architecture, preset)
+        requests: Sequence[Request] = (
+            _outline_requests(preset) if is_outline else _requests(version, architecture, preset)
+        )
         _show_cost(actor, requests, version)
         if version.is_leaking:
-            st.error("This version leaks, so training refuses it. Make a new split on the page Data sets.")
+            st.error(
+                "This version leaks. The card will say so, and promoting the network needs a reason."
+                if is_outline
+                else "This version leaks, so training refuses it. Make a new split on the page Data sets."
+            )
         label = "Start the training" if len(requests) == 1 else f"Start {len(requests)} trainings"
         if st.button(label, type="primary", icon=":material/play_arrow:", key="job_start"):
             return trainings.enqueue_all(database(), actor, requests, version.id)
@@ -118,6 +132,31 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
     return with_seeds(asked, words)
 
 
+def _outline_requests(preset: str) -> list[OutlineRequest]:
+    """What the form says of the outline network, once a seed; a field that is left empty is the recipe's."""
+    st.caption(
+        "It learns from the outlines of lesions (masks) in the data set, and from normal pictures that nothing is to "
+        "be outlined there."
+    )
+    usual = OutlineConfig()
+    with st.expander("Advanced settings", key="job_advanced"):
+        init = st.selectbox("Start from", STARTS, format_func=_INIT_WORDS.__getitem__, key="job_init_outline")
+        left, middle, right = st.columns(3)
+        epochs = left.number_input(
+            "Epochs", 1, 500, 5 if preset == "Quick look" else None, key=f"job_epochs_outline_{preset}",
+            placeholder=str(usual.epochs),
+        )  # fmt: skip
+        side = middle.number_input(
+            "Side in pixels", 64, 1024, None, step=32, key="job_side_outline", placeholder=str(usual.side),
+            help="A multiple of 32",
+        )  # fmt: skip
+        words = right.text_input(
+            "Seeds", "0", key="job_seeds_outline", help="Several, with commas between: one training each"
+        )
+    config = OutlineConfig(side=int(side) if side else usual.side, epochs=int(epochs) if epochs else usual.epochs)
+    return [OutlineRequest(replace(config, seed=seed), init=init) for seed in seeds_of(words)]
+
+
 def _unfreeze() -> str:
     """The regime in the words of `--unfreeze`; "" for the recipe's."""
     left, right = st.columns([3, 1], vertical_alignment="bottom")
@@ -134,7 +173,7 @@ def _unfreeze() -> str:
     return {"recipe": "", "features": "0", "blocks": str(int(blocks)), "all": "all"}[regime]
 
 
-def _show_cost(actor: Actor, requests: list[FitRequest], version: VersionRow) -> None:
+def _show_cost(actor: Actor, requests: Sequence[Request], version: VersionRow) -> None:
     """How long it will take, and the same thing as a command."""
     request = requests[0]
     took = duration.estimate(database(), actor, request, version.n_training)

@@ -28,6 +28,7 @@ from core.evaluation.statistics.operating_points import (
 from core.evaluation.tables import case_lists
 from core.evaluation.tables.cohort import (
     FINDING_SCORERS,
+    PROPOSED_SCORERS,
     cohort_of_cards,
     cohort_of_upload,
     finding_scores_file,
@@ -105,6 +106,11 @@ def test_scores_of_measured_findings_stand_beside_the_models_of_their_cases(tmp_
         assert np.isnan(cohort.table.scorers[name][:5]).all()
         assert cohort.table.scorers[name][5:] == pytest.approx(values)
     assert cohort.key != bare.key
+    within = table.assign(**dict.fromkeys(PROPOSED_SCORERS, values[::-1])).iloc[:-3]
+    within.to_csv(finding_scores_file(group.cards[0]), index=False)
+    both = cohort_of_cards(group)
+    assert both is not None and both.names == ("one", "two", *FINDING_SCORERS, *PROPOSED_SCORERS)
+    assert np.isnan(both.table.scorers[PROPOSED_SCORERS[0]][:8]).all()
 
 
 def test_the_data_set_with_most_models_is_offered_first(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import weighted_kappa
 from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.tables.cohort import FINDING_SCORERS
-from train.datasets.manifest import read_manifest
+from core.findings.ultrasound_descriptors import WORDS
+from train.datasets.manifest import Manifest, read_manifest
 from train.publishing.descriptors import (
     across,
     as_categories,
@@ -24,6 +25,14 @@ from train.publishing.descriptors import (
     measure_cases,
     numbers_of,
     replaced,
+    with_known_scores,
+)
+from train.publishing.proposed_descriptors import (
+    MeasuredProposals,
+    Proposed,
+    measure_proposals,
+    proposed_page,
+    transferred,
 )
 
 
@@ -129,3 +138,79 @@ def test_scores_for_the_comparison_are_those_of_the_page_by_the_image_model_s_ca
     assert list(found.columns) == ["case", "patient", "label", *FINDING_SCORERS] and len(found) == len(measured)
     expected = in_folds(measured.assign(fold=folds), numbers_of(measured))
     assert found.set_index("case")[FINDING_SCORERS[0]][measured["case"]].to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_scores_of_other_scorers_are_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    keys = pd.DataFrame({"case": ["b", "a"], "patient": ["p", "q"], "label": ["benign", "malignant"]})
+    first, again = keys.assign(one=[0.1, 0.2]), keys.iloc[1:].assign(other=0.7)
+    assert with_known_scores(path, first) is first
+    first.to_csv(path, index=False)
+    both = with_known_scores(path, again)
+    assert both.columns.tolist() == ["case", "patient", "label", "one", "other"] and both["case"].tolist() == ["b", "a"]
+    assert both["one"].tolist() == [0.1, 0.2] and both["other"].fillna(0).tolist() == [0, 0.7]
+    assert with_known_scores(path, keys.assign(one=[0.3, 0.4]))["one"].tolist() == [0.3, 0.4]
+
+
+def lesions(folder: Path) -> tuple[Manifest, dict[str, Proposed]]:
+    """Four lesions that readers drew as ellipses; a network draws the first smaller, spikes on the second, beside the
+    third and nothing in the fourth."""
+    rows = []
+    for name, label in zip("abcd", ("benign", "malignant") * 2, strict=True):
+        mask = ellipse()
+        Raster.fromarray(np.round(picture(mask) * 255).astype(np.uint8)).save(folder / f"{name}.png")
+        Raster.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}_mask.png")
+        rows.append({"file": f"{name}.png", "label": label, "mask": f"{name}_mask.png", "source": "made"})
+    pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
+    proposed = {
+        "a.png": Proposed(ellipse(70, 45), 1), "b.png": Proposed(spiky(8, 0.5, 9), 1),
+        "c.png": Proposed(ellipse(60, 40, (150, 60)), 2), "d.png": Proposed(None, 0),
+    }  # fmt: skip
+    return read_manifest(folder / "manifest.csv"), proposed
+
+
+def test_lesions_are_measured_in_what_a_network_proposes_and_those_without_are_counted(tmp_path: Path) -> None:
+    manifest, proposed = lesions(tmp_path)
+    found = measure_proposals(manifest, proposed)
+    assert found.measured["case"].tolist() == ["a.png", "b.png", "c.png"]
+    measured = found.measured.set_index("case")
+    assert measured.loc["b.png", "margin"] == "spiculated", "what the reader drew is an ellipse"
+    assert measured.loc["a.png", "orientation.width_to_depth"] == pytest.approx(70 / 45, abs=0.05)
+    assert found.lesions["is_outlined"].tolist() == [True, True, True, False]
+    assert found.lesions["is_lesion"].tolist() == [True, True, False, False]
+    del proposed["a.png"]  # nobody was asked about it, so it is not one without an outline
+    assert measure_proposals(manifest, proposed).lesions["case"].tolist() == ["b.png", "c.png", "d.png"]
+
+
+def test_on_the_shipped_network_s_test_cases_nothing_of_their_patients_was_fitted(tmp_path: Path) -> None:
+    measured = numbers(600)
+    folds = measured.pop("fold").to_numpy()
+    measured = measured.drop(columns="image").assign(**dict.fromkeys(WORDS, ""))
+    card = made_card(tmp_path)
+    keys = measured[["case", "patient", "label"]]
+    image = np.random.default_rng(2).random(len(keys)).round(3)
+    keys.assign(fold=folds, benign=1 - image, malignant=image).to_csv(
+        tmp_path / "eeeeeeee.test_scores.csv", index=False
+    )
+    lesions = keys.assign(source=measured["source"], is_outlined=True, is_lesion=True)
+    chosen = np.arange(len(measured)) % 5 == 0  # the other lesion of each of these patients is among the others
+    shipped = MeasuredProposals(lesions[chosen], own := measured[chosen])
+    cases, scores = transferred(measured, shipped, card)
+    assert cases["case"].tolist() == own["case"].tolist() and set(scores) == {"image model", "descriptors", "both"}
+    turned = measured.assign(
+        label=np.where(measured["patient"].isin(own["patient"]), "benign", measured["label"])
+    )  # another truth of the tested patients
+    again = transferred(turned, shipped, card)[1]
+    assert all(np.array_equal(scores[name], again[name]) for name in scores)
+    other = measured.assign(label=np.where(measured["patient"].isin(own["patient"]), measured["label"], "benign"))
+    other.loc[other.index[3], "label"] = "malignant"
+    changed = transferred(other, shipped, card)[1]
+    assert not np.array_equal(scores["descriptors"], changed["descriptors"]), "the others' truth is what is fitted"
+    lesions.loc[0, "is_outlined"] = False
+    unseen, shipped = MeasuredProposals(lesions, measured), MeasuredProposals(lesions[chosen], own)
+    page = "\n".join(proposed_page(shipped, measured, card, unseen))
+    assert "| the shipped network, its own test cases | A | benign | 30 | .033 (" in page
+    assert "| a network fitted without them | B | benign | 150 | .000 (" in page
+    assert page.count("| descriptors | A |") == 2 and "| descriptors | A | 300 |" in page
+    alone = "\n".join(proposed_page(shipped, measured, card))
+    assert "fitted without them" not in alone and alone.count("| descriptors | A | 60 |") == 2

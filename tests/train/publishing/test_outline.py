@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,7 @@ def test_the_table_counts_lesions_and_normal_pictures_apart() -> None:
     assert (found["found"].value, found["found"].n) == (pytest.approx(1 / 3), 3)
     assert (found["false_in_abnormal"].value, found["false_in_normal"].value) == (0.5, 1.0)
     assert "| all | made | 3 | .400 " in outline_page(cases)[-1]
+    assert "| all, 6 epochs | made | 3 | .400 " in outline_page(cases.assign(epochs=6))[-1]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Raster.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{number}_mask.png")
         label = "normal" if number % 5 == 0 else ("benign", "malignant")[number % 2]
         rows.append({"file": f"{number}.png", "label": label, "patient": f"p{number}",
-                     "mask": f"{number}_mask.png" if number % 5 else "", "source": "made"})  # fmt: skip
+                     "mask": f"{number}_mask.png" if number % 5 else "", "source": "AB"[number % 4 // 2]})  # fmt: skip
     pd.DataFrame(rows).to_csv(folder / "manifest.csv", index=False)
     status = main(["fit", "outline", "--modality", "ultrasound", "--data", str(folder / "manifest.csv"), "--init",
                    "random", "--side", "64", "--epochs", "2", "--out", str(folder / "weights"),
@@ -139,3 +141,85 @@ def test_a_card_of_another_network_or_a_damaged_one_is_refused(fitted: Path, tmp
 def test_the_side_is_said_in_a_refusal() -> None:
     with pytest.raises(InvalidInput, match="not 100"):
         OutlineConfig(side=100)
+
+
+def alone(fitted: Path, weights: Path, page: Path, *more: str) -> list[str]:
+    return ["outlines", "--alone", "A", "--epochs", "1", "--data", str(fitted / "manifest.csv"), "--weights",
+            str(weights), "--out", str(page), *more]  # fmt: skip
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    names = ("outlines", "proposed descriptors")
+    (tmp_path / "page.md").write_text("\n".join(f"<!-- {one} -->\n<!-- end of {one} -->" for one in names))
+    return tmp_path / "page.md"
+
+
+def test_a_network_of_one_collection_adds_its_rows_and_leaves_the_weights(
+    fitted: Path, tmp_path: Path, page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from train.__main__ import main
+
+    weights = tmp_path / "weights"
+    shutil.copytree(fitted / "weights", weights)
+    before = read_outline_card(weights / "ultrasound-outline")
+    known = pd.read_csv(before.folder / before.cases, dtype={"case": str})
+    assert "other hospitals" not in before.measured
+    for _ in range(2):  # the second time its rows are replaced
+        assert main(alone(fitted, weights, page, "--work", str(tmp_path / "work"))) == 0
+    card = read_outline_card(weights / "ultrasound-outline")
+    assert card.weights == before.weights and card.measured["own test cases"] == before.measured["own test cases"]
+    rows = pd.read_csv(card.folder / card.cases, dtype={"case": str})
+    own, added = rows[rows["fitted_on"] == "all"], rows[rows["fitted_on"] == "A"]
+    assert len(own) + len(added) == len(rows) and own.reset_index(drop=True)["dice"].equals(known["dice"])
+    listed = pd.read_csv(fitted / "manifest.csv", dtype=str).set_index("file")["source"]
+    of_a = added["case"].map(listed) == "A"
+    assert set(added["case"][~of_a]) == set(listed.index[listed == "B"]), "everything of the other collection"
+    assert set(added["case"][of_a]) <= set(own["case"]) and set(own["epochs"]) == {2} and set(added["epochs"]) == {1}
+    assert card.measured["other hospitals"]["found"].n == int(added["lesions"][~of_a].sum())
+    assert "| A, 1 epoch | B | 10 |" in page.read_text()
+    for wrong, sentence in (("C", "They are: A, B"), ("A", "not the pictures, or not the split")):
+        words = alone(fitted, weights, page, *(["--where", "source=A"] if wrong == "A" else []))
+        words[2] = wrong
+        assert main(words) == 1
+        assert sentence in capsys.readouterr().err
+    assert main(["outlines", "--alone", "A", "--weights", str(weights), "--out", str(page)]) == 1
+    assert "name them with --data" in capsys.readouterr().err
+
+
+def test_what_is_outlined_out_of_fold_was_never_learnt_from(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.publishing import outline
+
+    request = OutlineRequest(OutlineConfig(side=64, epochs=1), fitted / "manifest.csv", init="random")
+    learnt: list[set[str]] = []
+    asked: list[set[str]] = []
+    fit, propose = outline.fit_outline, outline._proposed
+
+    def seen(config, squares, views, chosen, validation, **more):  # type: ignore[no-untyped-def]
+        learnt.append(set(squares.cases["file"].iloc[[*chosen, *validation]]))
+        return fit(config, squares, views, chosen, validation, **more)
+
+    def proposed(graph, loaded, chosen, least_peak):  # type: ignore[no-untyped-def]
+        asked.append(set(loaded.squares.cases["file"].iloc[chosen]))
+        return propose(graph, loaded, chosen, least_peak)
+
+    monkeypatch.setattr(outline, "fit_outline", seen)
+    monkeypatch.setattr(outline, "_proposed", proposed)
+    found = outline.out_of_fold(request, 3, tmp_path)
+    listed = pd.read_csv(fitted / "manifest.csv", dtype=str)
+    assert set(found) == set(listed["file"]) == set.union(*asked) and len(asked) == 3
+    for one, others in zip(asked, learnt, strict=True):
+        assert not one & others and one | others == set(listed["file"])
+    assert all(one.mask is None or one.mask.shape == SHAPE for one in found.values())
+    with pytest.raises(InvalidInput, match="must be 3 or more"):
+        outline.out_of_fold(request, 2, tmp_path)
+
+
+def test_the_shipped_network_outlines_its_own_test_cases_alone(fitted: Path) -> None:
+    from train.publishing.outline import by_shipped
+
+    card = read_outline_card(fitted / "weights" / "ultrasound-outline")
+    request = OutlineRequest(OutlineConfig(side=64), fitted / "manifest.csv", init="random")
+    assert set(by_shipped(card, request)) == set(pd.read_csv(card.folder / card.cases, dtype=str)["case"])
