@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from core.settings import REPOSITORY
 from train.__main__ import main
+from train.fitting.workers import LOST
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +89,8 @@ def test_two_processes_fit_what_one_fits_and_go_on_after_one_was_killed(dataset:
         time.sleep(0.02)
     other.kill()
     assert leader.wait(120) != 0  # it says so; it does not wait for ever, and does not go on alone
+    if leader.returncode > 0:  # TensorFlow did not end it
+        assert (tmp_path / "two" / "words-0.txt").read_text().strip().endswith(LOST)
     assert not (tmp_path / "two" / "weights").exists()
     had = lines.read_text().splitlines()
     assert 1 <= len(had) < 6
@@ -110,7 +113,13 @@ def test_what_several_workers_cannot_do_is_refused(
     of_two = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %s}}'
     monkeypatch.setenv("TF_CONFIG", of_two % 0)
     assert main([*arguments(dataset, tmp_path, 1), "--folds", "3"]) == 1
-    assert "leave out --folds" in capsys.readouterr().err
+    assert "leave out folds and trials" in capsys.readouterr().err
+    words = arguments(dataset, tmp_path, 1)
+    at = words.index("--work")
+    assert main([*words[:at], *words[at + 2 :]]) == 1
+    assert "name it with --work" in capsys.readouterr().err
+    assert main([*arguments(dataset, tmp_path, 1), "--workers", "3"]) == 1
+    assert "TF_CONFIG names 2 workers, and 3 were asked for" in capsys.readouterr().err
     assert main(["search", *arguments(dataset, tmp_path, 1)[1:]]) == 1
     assert "share it with --join" in capsys.readouterr().err
     monkeypatch.setenv("TF_CONFIG", of_two % 2)
