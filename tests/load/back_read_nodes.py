@@ -38,6 +38,8 @@ from core.serving import cluster as serving_cluster  # noqa: E402
 from core.serving.loops import on_every_node  # noqa: E402
 from core.settings import REPOSITORY, Settings  # noqa: E402
 
+SESSION_MINUTES = 600
+"""Longer than any run: who asks how far it is does nothing else meanwhile."""
 PAGE = REPOSITORY / "docs" / "cluster.md"
 BEGIN, END = "<!-- nodes: begin -->", "<!-- nodes: end -->"
 
@@ -141,7 +143,9 @@ def table_of(rows: Sequence[Row], n_cores: int) -> str:
 def measured(n_images: int, n_nodes: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder, ray_cluster({"SECONDREAD_STATE_DIR": folder}) as cluster:
         os.environ |= cluster.environment
-        db = open_database(Settings(state_dir=Path(folder), ray_address=cluster.address))
+        db = open_database(
+            Settings(state_dir=Path(folder), ray_address=cluster.address, session_idle_minutes=SESSION_MINUTES)
+        )
         ada = add_person(db, "Ada")
         rng = np.random.default_rng(0)
         for number in range(n_images):

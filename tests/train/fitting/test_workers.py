@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file
 
 from core.settings import REPOSITORY
 from train.__main__ import main
+from train.commands.fit import working_folder
 from train.fitting.workers import LOST
 
 
@@ -125,3 +127,18 @@ def test_what_several_workers_cannot_do_is_refused(
     monkeypatch.setenv("TF_CONFIG", of_two % 2)
     assert main(arguments(dataset, tmp_path, 1)) == 1
     assert "TF_CONFIG cannot be read" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time_works_in_a_working_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    is_in = threading.Event()
+
+    def work() -> None:
+        with working_folder(tmp_path / "work"):
+            is_in.set()
+
+    with working_folder(tmp_path / "work"):
+        second = threading.Thread(target=work, daemon=True)
+        second.start()
+        assert not is_in.wait(0.5) and "waiting until it ends" in caplog.text
+    assert is_in.wait(30)

@@ -23,12 +23,11 @@ from ray_cluster import ray_cluster
 from record_site import PostgresServer, Somebody, add_person, find_postgres, picture
 from release_site import SHIPPED
 from sqlalchemy import select
-from test_cluster import blots_data_set, works
-from test_cluster_workers import TRAINED, begun
+from test_cluster import works
 from test_worker import BEGIN, until
 
 from core.records.database import tables
-from core.records.database.db import BUSY_SECONDS, Database, open_database
+from core.records.database.db import BUSY_SECONDS, Database
 from core.records.queue import DONE
 from core.records.reads import back_reads
 from core.records.reads.studies import create_study
@@ -347,35 +346,3 @@ def test_a_machine_that_is_cut_off_in_a_transaction_holds_no_lock_for_hours_and_
         cables.heal(far)
         holder.kill()
         holder.wait(30)
-
-
-def test_workers_of_one_network_that_do_not_reach_each_other_end_and_the_next_attempt_goes_on_after_the_last_epoch(
-    cables: Network, records: Database, admin: Somebody, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A real fit. Both machines still reach the cluster's head, the database and the share."""
-    one, other = cables.add(), cables.add()
-    version, _ = blots_data_set(records, admin)
-    with ray_cluster({"SECONDREAD_STATE_DIR": str(records.settings.state_dir)}, network=cables) as cluster:
-        for name, value in cluster.environment.items():
-            monkeypatch.setenv(name, value)
-        db = open_database(replace(records.settings, ray_address=cluster.address))
-        runs = RayExecutor(db.settings)
-        job = trainings.enqueue(db, admin, TRAINED, version)
-        try:
-            cluster.add_node(1, one)
-            cluster.add_node(1, other)
-            thread = begun(db, runs)
-            until(lambda: epochs(db, admin, job) or not thread.is_alive())
-            assert thread.is_alive(), trainings.log_tail(db, admin, job)
-            cables.cut_between(one, other)
-            thread.join(180)
-            assert not thread.is_alive() and trainings.load_job(db, admin, job).is_open
-            assert "Its workers lost each other" in trainings.log_tail(db, admin, job)
-            cables.heal_between(one, other)
-            until(lambda: begun(db, runs).join() or not trainings.load_job(db, admin, job).is_open)
-            row = trainings.load_job(db, admin, job)
-            assert row.state == DONE and row.attempts == 2, (row.message, trainings.log_tail(db, admin, job))
-            assert epochs(db, admin, job) == list(range(1, TRAINED.epochs + 1))
-        finally:
-            serving_cluster.let_go()
-            db.close()
