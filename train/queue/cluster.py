@@ -395,11 +395,13 @@ def _on_node() -> type:
                 sys.path.insert(0, repository)
             self.sees_all = Path(job_log).is_file() and (Path(repository) / "train" / "queue" / "child.py").is_file()
             self.run: child.LocalRun | None = None
+            self.has_begun = False
             self.given = (environment, arguments, Path(job_log), heading)
             if not waits:
                 self.begin([])
 
         def begin(self, more: list[str]) -> None:
+            self.has_begun = True
             if not self.sees_all:
                 return
             from train.queue.child import LocalRun
@@ -416,7 +418,7 @@ def _on_node() -> type:
                 return f"{self.node}:{probe.getsockname()[1]}"
 
         def look(self, seconds: float) -> tuple[str, int | None, int | None]:
-            if not self.sees_all:
+            if not self.sees_all or (self.has_begun and self.run is None):  # its log could not be opened meanwhile
                 raise FileNotFoundError(self.node)
             if self.run is None:
                 return self.node, None, None

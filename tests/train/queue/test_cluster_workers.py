@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import textwrap
 import threading
@@ -26,12 +27,12 @@ from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.queue import CANCELLED, DONE, FAILED
 from core.serving import cluster as serving_cluster
-from core.settings import Settings
+from core.settings import REPOSITORY, Settings
 from core.types import Modality
 from train.__main__ import main as train
 from train.queue import trainings
 from train.queue.child import NodeLost
-from train.queue.cluster import RayExecutor
+from train.queue.cluster import RayExecutor, _on_node
 from train.recipe.request import FitRequest
 
 LEASE_SECONDS = 2.0
@@ -158,6 +159,20 @@ def test_one_network_on_two_nodes_is_that_of_one_process_also_when_a_worker_is_k
     for name, values in weights_of(tmp_path / "alone" / "ultrasound-cnn").items():
         # They are stored as float16: 1e-3 is its last digit.
         np.testing.assert_allclose(found[name], values, atol=1e-5, rtol=1e-3, err_msg=name)
+
+
+def test_a_worker_that_cannot_begin_is_not_waited_for(tmp_path: Path) -> None:
+    """What a node does, without a cluster: its job's folder goes between the question for its address and the start."""
+    (tmp_path / "job").mkdir()
+    log = tmp_path / "job" / "log.txt"
+    log.touch()
+    node = _on_node()(str(REPOSITORY), [], ["-c", "pass"], str(log), "attempt 1", True)
+    assert node.look(0)[1:] == (None, None) and int(node.address().rpartition(":")[2]) > 0
+    shutil.rmtree(log.parent)
+    with pytest.raises(FileNotFoundError):
+        node.begin([])
+    with pytest.raises(FileNotFoundError):
+        node.look(0)
 
 
 def test_a_worker_that_refuses_says_why_for_all(
