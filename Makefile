@@ -47,7 +47,8 @@ demo: $(RUN_STAMP)
 # and a cluster with its trainings and replicas.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
 	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py \
-	tests/train/queue/test_cluster_head.py tests/core/serving/test_replicas_on_ray.py
+	tests/train/queue/test_cluster_head.py tests/train/queue/test_cluster_workers.py tests/train/queue/test_partition.py \
+	tests/core/serving/test_replicas_on_ray.py
 
 test: $(DEV_STAMP)
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))

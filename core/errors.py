@@ -39,6 +39,10 @@ class Conflict(AppError):
     """The state of things does not permit this now (already final, already exists, refers to something)."""
 
 
+class DatabaseAway(Conflict):
+    """The database does not answer now: whatever was not acknowledged may be tried again later."""
+
+
 class ModelUnavailable(AppError):
     """No usable weights for the model that was asked for."""
 

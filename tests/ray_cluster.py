@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from namespaces import Network
+
 from core.serving.loops import ENDS_WITH_PARENT
 
 TOKEN = "a-token-of-the-tests-and-of-nothing-else"
@@ -73,33 +75,47 @@ class RayNode:
 class RayCluster:
     """address: of the head. environment: what a driver needs to be let in. of_nodes: what nodes have besides.
 
-    has_redis: what the head knows lies in a Redis server, and a head that is started again knows it.
+    has_redis: what the head knows lies in a Redis server, and a head that is started again knows it. network: the head
+    is on its `here`, and nodes are on those of its machines whose addresses they are given.
     """
 
-    def __init__(self, of_nodes: Mapping[str, str], *, has_redis: bool = False) -> None:
+    def __init__(self, of_nodes: Mapping[str, str], *, has_redis: bool = False, network: Network | None = None) -> None:
         self._of_nodes = dict(of_nodes)
+        self._network, self._host = network, network.here if network is not None else _HEAD
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: paths of sockets end at 107 bytes
         (self.folder / "token").write_text(TOKEN)
         self.environment = {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
         }  # fmt: skip
-        self.address = f"{_HEAD}:{free_port()}"
-        self._nodes: list[RayNode] = []
+        self.address = f"{self._host}:{free_port(self._host)}"
+        self.nodes: list[RayNode] = []
         self._n_workers = 0
+        self._redis_port = ""
         self._redis = self._start_redis() if has_redis else None
 
     def _start_redis(self) -> subprocess.Popen[bytes]:
-        port = str(free_port())
-        self._of_nodes["RAY_REDIS_ADDRESS"] = f"{_HEAD}:{port}"
+        if not self._redis_port:
+            self._redis_port = str(free_port(self._host))
+            self._of_nodes["RAY_REDIS_ADDRESS"] = f"{self._host}:{self._redis_port}"
         return subprocess.Popen(
             [
                 sys.executable, "-c", ENDS_WITH_PARENT, "-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])",
-                "redis-server", "--bind", _HEAD, "--port", port, "--requirepass", TOKEN, "--dir", str(self.folder),
-                "--save", "",
+                "redis-server", "--bind", self._host, "--port", self._redis_port, "--requirepass", TOKEN,
+                "--dir", str(self.folder), "--save", "", "--appendonly", "yes", "--appendfsync", "always",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def kill_redis(self) -> None:
+        """As a power cut would: what it had acknowledged is on the disk."""
+        assert self._redis is not None
+        self._redis.kill()
+        self._redis.wait(5)
+
+    def start_redis_again(self) -> None:
+        """At the same address, with what it had."""
+        self._redis = self._start_redis()
 
     def start_head(self) -> RayNode:
         """It answers once this returns. After it was killed, another at the same address."""
@@ -107,8 +123,8 @@ class RayCluster:
         (self.folder / "ray_current_cluster").unlink(missing_ok=True)  # or Ray sees its nodes, and thinks that it runs
         of_redis = [f"--redis-password={TOKEN}"] if self._redis is not None else []
         self.head = head = self._start(
-            _HEAD, *of_redis, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.folder}",
-            "--include-dashboard=false", f"--ray-client-server-port={free_port()}", "--no-monitor",
+            self._host, *of_redis, "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.folder}",
+            "--include-dashboard=false", f"--ray-client-server-port={free_port(self._host)}", "--no-monitor",
         )  # fmt: skip
         _has_started(head)
         return head
@@ -116,7 +132,7 @@ class RayCluster:
     def add_node(self, cpus: int = 1, address: str = "", gpus: int = 0) -> RayNode:
         """A machine more, which is in the cluster some seconds later. address: its own, by default the next one. gpus:
         that Ray counts; none is there."""
-        _has_started(self._nodes[-1])  # two at once on one machine may choose the same names of sockets
+        _has_started(self.nodes[-1])  # two at once on one machine may choose the same names of sockets
         self._n_workers += not address
         return self._start(
             address or f"127.0.0.{self._n_workers + 2}", f"--address={self.address}", f"--num-cpus={cpus}",
@@ -126,7 +142,7 @@ class RayCluster:
     def stop(self) -> None:
         """End every process of it and remove its folder."""
         try:
-            for node in reversed(self._nodes):
+            for node in reversed(self.nodes):
                 node.kill()
         finally:
             if self._redis is not None:
@@ -140,6 +156,7 @@ class RayCluster:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [
+                    *(self._network.on(address) if self._network is not None else ()),
                     sys.executable, "-c", ENDS_WITH_PARENT, str(Path(sys.executable).with_name("ray")),
                     "start", "--block", "--disable-usage-stats", "--include-log-monitor=false",
                     "--object-store-memory=80000000", f"--node-ip-address={address}", *arguments,
@@ -147,8 +164,8 @@ class RayCluster:
                 env={**os.environ, **self.environment, **self._of_nodes, _MARK: mark},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        self._nodes.append(RayNode(process, mark, log))
-        return self._nodes[-1]
+        self.nodes.append(RayNode(process, mark, log))
+        return self.nodes[-1]
 
 
 def _has_started(node: RayNode) -> None:
@@ -159,17 +176,19 @@ def _has_started(node: RayNode) -> None:
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    """One of the head's address that nobody listens at."""
+def free_port(host: str = _HEAD) -> int:
+    """One of this address that nobody listens at."""
     with socket.socket() as probe:
-        probe.bind((_HEAD, 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def ray_cluster(of_nodes: Mapping[str, str] | None = None, *, has_redis: bool = False) -> Iterator[RayCluster]:
+def ray_cluster(
+    of_nodes: Mapping[str, str] | None = None, *, has_redis: bool = False, network: Network | None = None
+) -> Iterator[RayCluster]:
     """The head alone, until the block ends. of_nodes: what the environment of the nodes has besides."""
-    cluster = RayCluster(of_nodes or {}, has_redis=has_redis)
+    cluster = RayCluster(of_nodes or {}, has_redis=has_redis, network=network)
     try:
         cluster.start_head()
         yield cluster

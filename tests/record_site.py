@@ -216,10 +216,10 @@ def _engine(url: str) -> Engine:
     return create_engine(url.replace("postgresql://", "postgresql+pg8000://"), isolation_level="AUTOCOMMIT")
 
 
-def find_postgres() -> PostgresServer | str:
-    """A running server, or the reason why there is none."""
+def find_postgres(host: str = "127.0.0.1") -> PostgresServer | str:
+    """A running server, or the reason why there is none. host: another address of this machine that it listens on."""
     url = os.environ.get("SECONDREAD_TEST_POSTGRES_URL")
-    if url:
+    if url and host == "127.0.0.1":
         return PostgresServer(url)
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     programs = found[-1].parent if found else None
@@ -230,24 +230,27 @@ def find_postgres() -> PostgresServer | str:
         return (
             "PostgreSQL is not installed (Debian: apt-get install postgresql), and SECONDREAD_TEST_POSTGRES_URL unset"
         )
-    return _start(programs)
+    return _start(programs, host)
 
 
-def _start(programs: Path) -> PostgresServer:
+def _start(programs: Path, host: str) -> PostgresServer:
     # Not pytest's temporary folder: the server's user could not walk into it.
     folder = Path(tempfile.mkdtemp(prefix="secondread-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port = probe.getsockname()[1]
     data, log = folder / "data", folder / "log"
     _as_postgres(
         [str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
     )
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
+    if host != "127.0.0.1":
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {host}/24 trust\n")
+    options = f"-p {port} -c listen_addresses={host} -c unix_socket_directories={folder} -c fsync=off"
     _as_postgres([str(programs / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", options, "-w", "start"])
-    return PostgresServer(f"postgresql://postgres@127.0.0.1:{port}/postgres", folder, programs)
+    return PostgresServer(f"postgresql://postgres@{host}:{port}/postgres", folder, programs)
 
 
 def _as_postgres(command: list[str]) -> None:

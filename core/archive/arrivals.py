@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, inser
 from core.archive import pushed
 from core.archive.archives import Archive, archive_of, credentials_of
 from core.archive.dicomweb import Criteria, DicomWeb, FoundInstance, FoundStudy
-from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, InvalidInput
+from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, DatabaseAway, InvalidInput
 from core.files import temporary_folder, temporary_parent
 from core.imaging.dicom.source import is_uid
 from core.imaging.intake import Intake, keyed_hash, read_study
@@ -231,6 +231,8 @@ def process_next(db: Database, *, worker: str, machine: str, is_ending: Callable
         except ArchiveAway as away:
             _try_later(db, lease, str(away))
             return True
+        except DatabaseAway:
+            raise  # taken up again once the lease is over
         except AppError as refused:
             ARRIVALS.finish(db, lease, FAILED, str(refused))
             pushed.remove(db.settings.state_dir, lease.row.exam_hash, lease.id)

@@ -28,7 +28,7 @@ from core.archive.arrivals import wait_seconds
 from core.archive.dicomweb import DicomWeb
 from core.archive.results.cad_report import cad_report
 from core.archive.results.content import ResultContent, gather, uid_of
-from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, NotFound
+from core.errors import AppError, ArchiveAway, ArchiveRefused, Conflict, DatabaseAway, NotFound
 from core.periodic import repeated
 from core.records import sealed
 from core.records.archives.outbox import MARKS_SENT, RESULTS, sent_before
@@ -64,6 +64,8 @@ def send_next(db: Database, *, worker: str, machine: str, is_ending: Callable[[]
         except ArchiveAway as away:
             _try_later(db, lease, str(away))
             return True
+        except DatabaseAway:
+            raise  # taken up again once the lease is over
         except AppError as refused:
             RESULTS.finish(db, lease, FAILED, str(refused))
             return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from core.errors import AppError, ModelUnavailable, traceback_of
+from core.errors import AppError, DatabaseAway, ModelUnavailable, traceback_of
 from core.models.cards import Card, known_cards
 from core.reading.second_read import cards_for, read_image
 from core.records.database.db import Database
@@ -37,6 +37,8 @@ def read_next(
             answers = _answers(db, lease, held.require)
         except Ended:
             STUDIES.hand_back(db, lease)
+        except DatabaseAway:
+            raise  # taken up again once the lease is over
         except AppError as refused:
             STUDIES.finish(db, lease, FAILED, str(refused))
         except Exception as error:  # whatever it is: one study must not end a night's work
@@ -50,14 +52,19 @@ def read_next(
 def work_until_done(db: Database, number: int, *, is_ending: Callable[[], bool] = lambda: False) -> int:
     """Read what waits until the back-read has nothing open any more, also what others had in hand and lost.
 
-    How many studies this process took. Raises NotFound.
+    A database that does not answer is waited for. How many studies this process took. Raises NotFound.
     """
     worker, n = f"{platform.node()[:50] or 'unnamed'}:{os.getpid()}:{uuid4().hex[:8]}", 0
-    while not is_ending() and back_reads.is_open(db, number):
-        if read_next(db, worker=worker, is_ending=is_ending):
-            n += 1
-        else:
-            time.sleep(WAIT_SECONDS)
+    while not is_ending():
+        try:
+            if not back_reads.is_open(db, number):
+                break
+            if read_next(db, worker=worker, is_ending=is_ending):
+                n += 1
+                continue
+        except DatabaseAway as away:
+            log.warning("%s", away)
+        time.sleep(WAIT_SECONDS)
     return n
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InvalidInput
+from core.files import lock_of
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
 from train.commands import options
@@ -16,6 +19,8 @@ from train.fitting.workers import Workers
 from train.recipe.request import INITS, FitRequest
 
 log = logging.getLogger(__name__)
+
+_LOCK = "run.lock"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -85,6 +90,9 @@ def _add_options_of_run(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take folds or trials of the run that another process began with this --work",
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that fit the network together, which TF_CONFIG names"
+    )
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these settings, for the card")
     parser.add_argument(
         "--limit", dest="limits", action="append", default=[], metavar="SENTENCE", help="a limit to print on the card"
@@ -100,27 +108,29 @@ def run(args: argparse.Namespace) -> int:
         from train.publishing.outline import train_outline
 
         with working_folder(outline.work) as folder:
-            log.info("written: %s", train_outline(outline, Path(folder)))
+            log.info("written: %s", train_outline(outline, folder))
         return 0
     request = FitRequest.from_arguments(vars(args))
     workers = Workers.of_environment()
-    is_plain = not request.folds and request.config.classifier == "steps" and request.work is not None
-    if workers.n > 1 and not (is_plain and workers.n <= request.config.batch):
+    if args.workers and workers.n != request.workers:
         raise InvalidInput(
-            "Several workers (TF_CONFIG) train one network with steps: leave out --folds, name --work, and have no "
-            "more of them than cases in a batch."
+            f"TF_CONFIG names {workers.n} workers, and {request.workers} were asked for. The queue sets it where the "
+            "site has a cluster; by hand it is set on each machine (docs/cluster.md)."
         )
+    request = replace(request, workers=workers.n)
+    if workers.n > 1 and request.work is None:
+        raise InvalidInput("Several workers share a folder: name it with --work.")
     from train.publishing.pipeline import help_to_train, join_folds, train_model
 
-    workers.connected()
-    if workers.rank and request.work is not None:
-        help_to_train(request, request.work, workers)
-        return 0
     if args.join:
         join_folds(request, joined_folder(request))
         return 0
-    with working_folder(request.work) as folder:
-        card = train_model(request, Path(folder), workers)
+    if workers.rank and request.work is not None:
+        with workers.together():
+            help_to_train(request, request.work, workers)
+        return 0
+    with working_folder(request.work) as folder, workers.together():
+        card = train_model(request, folder, workers)
     log.info("written: %s", card)
     return 0
 
@@ -132,6 +142,20 @@ def joined_folder(request: FitRequest) -> Path:
     return request.work
 
 
-def working_folder(retained: Path | None) -> AbstractContextManager[str | Path]:
-    """The folder that was asked for, which stays, or one that is removed afterwards."""
-    return nullcontext(retained) if retained is not None else tempfile.TemporaryDirectory(prefix="secondread-fit-")
+@contextmanager
+def working_folder(retained: Path | None) -> Iterator[Path]:
+    """The folder that was asked for, which stays, or one that is removed afterwards.
+
+    One process at a time works in it, and the next one waits: the machine of an earlier attempt may be cut off from the
+    cluster and still reach the folder.
+    """
+    if retained is None:
+        with tempfile.TemporaryDirectory(prefix="secondread-fit-") as folder:
+            yield Path(folder)
+        return
+    retained.mkdir(parents=True, exist_ok=True)
+    with lock_of(retained / _LOCK) as is_ours:
+        if not is_ours:
+            log.info("Another process works in the folder of --work; waiting until it ends.")
+    with lock_of(retained / _LOCK, waits=True):
+        yield retained

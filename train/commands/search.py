@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
 from core.errors import InvalidInput
 from train.commands.fit import add_options, joined_folder, working_folder
@@ -36,6 +35,6 @@ def run(args: argparse.Namespace) -> int:
         join_search(request, joined_folder(request))
         return 0
     with working_folder(request.work) as folder:
-        card = search_model(request, Path(folder))
+        card = search_model(request, folder)
     log.info("written: %s", card)
     return 0

@@ -5,24 +5,29 @@ The processes are those of `TF_CONFIG` (https://www.tensorflow.org/api_docs/pyth
 read the same cases and draw the same batches from the same seeds, so nothing but sums goes over the network. Keras's
 own `fit` fails under a strategy of several workers (keras-team/keras#20585), and its optimiser sums what is summed
 already when it is called within one; so no variable is made under the strategy, which only connects the processes.
-Loads no TensorFlow before `connected`.
+Loads no TensorFlow before `together`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from core.errors import InvalidInput
+from core.errors import Conflict, InvalidInput
 from core.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _GROUP = 1
 """What collective operations of one group of processes have in common; there is one."""
 _WRONG = 'TF_CONFIG cannot be read: {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}.'
+LOST = "Another worker of this training does not answer any more. Begun again, it goes on after the last epoch."
 
 
 @dataclass(eq=False)
@@ -50,13 +55,27 @@ class Workers:
             raise InvalidInput(_WRONG)
         return found
 
-    def connected(self) -> Workers:
-        """Wait for the others. To be called before TensorFlow computes anything."""
-        if self.n > 1:
-            import tensorflow as tf
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """In the block they compute together, once all of them are there. To be entered before TensorFlow computes.
 
+        Raises Conflict where another one ends or cannot be reached; TensorFlow may also end the process (SIGABRT).
+        """
+        if self.n == 1:
+            yield
+            return
+        import tensorflow as tf
+
+        errors = tf.errors
+        try:
             self._strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        return self
+            yield
+        except (
+            errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError,
+            errors.InternalError, errors.UnknownError,
+        ) as error:  # fmt: skip
+            log.warning("%s", str(error).splitlines()[0])
+            raise Conflict(LOST) from error
 
     def share(self, n_cases: int) -> np.ndarray:
         """Which cases of a batch are this process's: every n-th, so that no part differs by more than one."""

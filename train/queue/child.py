@@ -53,6 +53,10 @@ class Run(Protocol):
     def where(self) -> str:
         """The other machines, "" for this one."""
 
+    @property
+    def waits(self) -> str:
+        """A sentence on what it waits for before it begins, "" once it began."""
+
     def wait(self, seconds: float) -> int | None:
         """Exit status, None while it runs after these seconds. Raises NodeLost."""
 
@@ -118,7 +122,7 @@ class LocalExecutor:
 class LocalRun:
     """A running child process. heading: above its words in the log."""
 
-    where = ""
+    where = waits = ""
 
     def __init__(self, command: Sequence[str], log: Path, heading: str) -> None:
         self.log, self.heading = log, f"--- {heading}\n".encode()

@@ -7,7 +7,9 @@ when the Ray actor around it does: when the job is stopped, the worker dies, or 
 
 from __future__ import annotations
 
+import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from core.serving.cluster import answers, let_go, ray_of
 from core.serving.loops import FAILURES_MOST
 from core.settings import REPOSITORY, Settings
 from train.fitting.parts import n_open
+from train.fitting.workers import LOST
 from train.queue import child, trainings
 from train.queue.child import STOP_SECONDS, NodeLost
 
@@ -34,6 +37,8 @@ _SIGHT = (
 
 RECRUIT_SECONDS = 2.0
 """How often it is looked whether another process could help with a run."""
+LOSS_SECONDS = 90.0
+"""After a worker failed, how long the others have to end, or the cluster to find out that their machine is gone."""
 
 
 @dataclass(slots=True)
@@ -51,10 +56,12 @@ class RayExecutor:
         except Conflict:
             return False
 
-    def submit(self, lease: Lease, manifest_sha256: str) -> RayRun:
+    def submit(self, lease: Lease, manifest_sha256: str) -> RayRun | WorkersRun:
         """Raises NotFound when the data set is damaged, OSError when there is no space to begin in."""
         request, folder = child.prepared(self.settings, lease, manifest_sha256)
         arguments = [*self.fit, *request.to_arguments()]
+        if request.workers > 1:
+            return WorkersRun(self.settings, arguments, folder, f"attempt {lease.attempt}", request.workers)
         joined = JoinedProcesses(self.settings, [*arguments, "--join"], folder) if request.runs > 1 else None
         return RayRun(self.settings, arguments, folder / "log.txt", f"attempt {lease.attempt}", joined)
 
@@ -65,37 +72,67 @@ class RayExecutor:
 
 
 class NodeProcess:
-    """A child process on a machine of the cluster. where: that machine, "" until it runs."""
+    """A child process on a machine of the cluster. where: that machine, "" until it runs.
 
-    def __init__(self, settings: Settings, arguments: Sequence[str], words: Path, heading: str) -> None:
+    scheduling: Ray's, "DEFAULT" for any machine with room. waits: it begins when `begin` says so, not by itself.
+    """
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str], words: Path, heading: str, *, scheduling: Any = "DEFAULT",
+        waits: bool = False,
+    ) -> None:  # fmt: skip
         words.touch()
         self._ray = ray_of(settings)
         self.where = ""
         self.memory_mib: int | None = None
+        self.words, self.heading = words, f"--- {heading}\n".encode()
         here = [f"SECONDREAD_STATE_DIR={settings.state_dir}", f"SECONDREAD_WEIGHTS_DIR={settings.weights_dir}"]
         self._actor = (
             self._ray.remote(_on_node())
-            .options(num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus, max_restarts=0)
-            .remote(str(REPOSITORY), here, list(arguments), str(words), heading)
+            .options(
+                num_cpus=settings.ray_cpus, num_gpus=settings.ray_gpus, max_restarts=0, scheduling_strategy=scheduling
+            )
+            .remote(str(REPOSITORY), here, list(arguments), str(words), heading, waits)
         )
-        self._asked: Any = None
+        self._asked: dict[str, Any] = {}
 
     def look(self, seconds: float) -> int | None:
         """Exit status, None while it runs after these seconds. Raises NodeLost when the machine is gone or the cluster
         does not answer any more, Unseen.
         """
+        found = self._said("look", seconds, seconds)
+        if found is None:
+            return None
+        self.where, status, self.memory_mib = found
+        return int(status) if status is not None else None
+
+    def address(self) -> str | None:
+        """host:port of its machine that is free now; None until it is there. Raises as `look`."""
+        found: str | None = self._said("address", 0)
+        return found
+
+    def begin(self, environment: Sequence[str]) -> None:
+        """Begin what waits, with this in its environment ("NAME=value")."""
+        self._actor.begin.remote(list(environment))
+
+    def text(self) -> str:
+        """What it wrote, the end of it."""
+        return child.text_below(self.words, self.heading)
+
+    def _said(self, what: str, seconds: float, *given: Any) -> Any | None:
+        """What the actor answers to this, None while it does not after these seconds. Raises as `look`."""
         if not self._ray.is_initialized():  # another job found that the cluster is away; Ray would begin one of its own
             raise NodeLost
-        if self._asked is None:
-            self._asked = self._actor.look.remote(seconds)
+        if what not in self._asked:
+            self._asked[what] = getattr(self._actor, what).remote(*given)
         errors = self._ray.exceptions
         try:
             is_awaited = self.where and seconds  # its answer is on its way for a while after these seconds
-            if not self._ray.wait([self._asked], timeout=max(seconds, 1.0) if is_awaited else seconds)[0]:
+            if not self._ray.wait([self._asked[what]], timeout=max(seconds, 1.0) if is_awaited else seconds)[0]:
                 return None  # it waits for a machine with room, or is on its way
-            found, self._asked = self._ray.get(self._asked), None
+            return self._ray.get(self._asked.pop(what))
         except errors.RayTaskError as error:
-            self._asked = None
+            self._asked.pop(what, None)
             raise child.Unseen(_SIGHT.format(node=str(error.cause.args[0]) if error.cause.args else "?")) from error
         except errors.RayActorError as error:
             log.warning("A node with a process of ours was lost")
@@ -104,8 +141,6 @@ class NodeProcess:
             log.warning("The cluster does not answer any more: %s", type(error).__name__)
             let_go()
             raise NodeLost from error
-        self.where, status, self.memory_mib = found
-        return int(status) if status is not None else None
 
     def stop(self) -> None:
         """End it now, and wait until it is gone, or its machine does not answer."""
@@ -202,9 +237,12 @@ class RayRun:
         heading: str,
         joined: JoinedProcesses | None = None,
     ) -> None:
-        self.log, self.heading = job_log, f"--- {heading}\n".encode()
         self._leader = NodeProcess(settings, arguments, job_log, heading)
         self._joined = joined
+
+    @property
+    def waits(self) -> str:
+        return "" if self._leader.where else "Waits for a node with room."
 
     @property
     def where(self) -> str:
@@ -234,7 +272,113 @@ class RayRun:
 
     def text(self) -> str:
         """What the process that leads wrote, the end of it."""
-        return child.text_below(self.log, self.heading)
+        return self._leader.text()
+
+
+class WorkersRun:
+    """The processes that fit one network together (`train.fitting.workers`), each in a place of its own.
+
+    The places are reserved all or none, on as many machines as have room; each machine says at which of its addresses
+    and ports the others reach it. They end together. Where one was lost, with its machine or alone, or the others did
+    not reach it any more, that is NodeLost: the next attempt goes on after the last epoch, wherever there is room.
+    """
+
+    def __init__(self, settings: Settings, arguments: Sequence[str], folder: Path, heading: str, n: int) -> None:
+        ray = ray_of(settings)
+        place = {"CPU": settings.ray_cpus, **({"GPU": settings.ray_gpus} if settings.ray_gpus else {})}
+        self._ray, self._log = ray, folder / "log.txt"
+        self._places = ray.util.placement_group([place] * n, strategy="SPREAD")
+        self._processes = []
+        for rank in range(n):
+            words = self._log if rank == 0 else folder / f"worker-{rank}.txt"
+            scheduling = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(self._places, rank)
+            process = NodeProcess(settings, arguments, words, heading, scheduling=scheduling, waits=True)
+            self._processes.append(process)
+        self._speaker = self._processes[0]
+        self._addresses: dict[int, str] = {}
+        self._statuses: dict[int, int] = {}
+        self._failed_at: float | None = None
+
+    @property
+    def where(self) -> str:
+        """The machines, the first worker's first."""
+        return ", ".join(dict.fromkeys(process.where for process in self._processes if process.where))
+
+    @property
+    def waits(self) -> str:
+        return "" if self._has_begun else f"Waits until the cluster has room for its {len(self._processes)} workers."
+
+    @property
+    def _has_begun(self) -> bool:
+        return len(self._addresses) == len(self._processes)
+
+    def wait(self, seconds: float) -> int | None:
+        """As `LocalRun.wait`: the status of the first worker, or of the one that failed by itself. Raises NodeLost."""
+        if not self._has_begun:
+            self._look_for_addresses()
+            time.sleep(seconds)
+            return None
+        for rank, process in enumerate(self._processes):
+            status = None if rank in self._statuses else process.look(0 if rank else seconds)
+            if status is not None:
+                self._statuses[rank] = status
+        first = self._statuses.get(0)
+        if first == 0:
+            self.stop()
+            return 0
+        if any(self._statuses.values()) and self._failed_at is None:
+            self._failed_at = time.monotonic()
+        if first is None or (len(self._statuses) < len(self._processes) and not self._is_enough()):
+            return None
+        return self._cause()
+
+    def _look_for_addresses(self) -> None:
+        for rank, process in enumerate(self._processes):
+            address = None if rank in self._addresses else process.address()
+            if address is not None:
+                self._addresses[rank] = address
+        if not self._has_begun:
+            return
+        workers = [self._addresses[rank] for rank in range(len(self._processes))]
+        for rank, process in enumerate(self._processes):
+            config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
+            process.begin([f"TF_CONFIG={json.dumps(config)}"])
+
+    def _is_enough(self) -> bool:
+        """Whether it was waited long enough for the others to end, or to be lost, after one had failed."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at > LOSS_SECONDS
+
+    def _cause(self) -> int:
+        """The status of the worker that failed by itself, whose words are the job's then. Raises NodeLost for none."""
+        for rank, status in sorted(self._statuses.items()):
+            process = self._processes[rank]
+            if 0 < status <= 128 and LOST not in process.text():
+                self._speaker = process
+                self.stop()
+                return status
+        said = f"Its workers lost each other (status {self._statuses}). The next attempt goes on after the last epoch."
+        log.warning("%s", said)
+        with self._log.open("a") as file:
+            file.write(f"--- {said}\n")
+        raise NodeLost
+
+    def stop(self) -> None:
+        """End them now, wait until they are gone, or their machines do not answer, and let others have the places."""
+        for process in self._processes:
+            process.stop()
+        if self._ray.is_initialized():
+            try:
+                self._ray.util.remove_placement_group(self._places)
+            except (RuntimeError, ConnectionError, self._ray.exceptions.RayError):
+                log.info("The cluster has let the places go already")
+
+    def memory_mib(self) -> int | None:
+        """Of the first worker, as it was when it was last asked."""
+        return self._processes[0].memory_mib
+
+    def text(self) -> str:
+        """What the first worker wrote, or the one that failed by itself; the end of it."""
+        return self._speaker.text()
 
 
 def _on_node() -> type:
@@ -242,24 +386,42 @@ def _on_node() -> type:
 
     class OnNode:
         def __init__(
-            self, repository: str, environment: list[str], arguments: list[str], job_log: str, heading: str
+            self, repository: str, environment: list[str], arguments: list[str], job_log: str, heading: str, waits: bool
         ) -> None:
             import ray
 
             self.node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
             if repository not in sys.path:
                 sys.path.insert(0, repository)
-            if not Path(job_log).is_file() or not (Path(repository) / "train" / "queue" / "child.py").is_file():
-                self.run = None
+            self.sees_all = Path(job_log).is_file() and (Path(repository) / "train" / "queue" / "child.py").is_file()
+            self.run: child.LocalRun | None = None
+            self.has_begun = False
+            self.given = (environment, arguments, Path(job_log), heading)
+            if not waits:
+                self.begin([])
+
+        def begin(self, more: list[str]) -> None:
+            self.has_begun = True
+            if not self.sees_all:
                 return
             from train.queue.child import LocalRun
 
+            environment, arguments, job_log, heading = self.given
             # env(1): the process gets its folders from the worker, the rest from this machine's environment.
-            self.run = LocalRun(["env", *environment, sys.executable, *arguments], Path(job_log), heading)
+            self.run = LocalRun(["env", *environment, *more, sys.executable, *arguments], job_log, heading)
+
+        def address(self) -> str:
+            if not self.sees_all:
+                raise FileNotFoundError(self.node)
+            with socket.socket() as probe:
+                probe.bind(("", 0))
+                return f"{self.node}:{probe.getsockname()[1]}"
 
         def look(self, seconds: float) -> tuple[str, int | None, int | None]:
-            if self.run is None:
+            if not self.sees_all or (self.has_begun and self.run is None):  # its log could not be opened meanwhile
                 raise FileNotFoundError(self.node)
+            if self.run is None:
+                return self.node, None, None
             status = self.run.wait(seconds)
             return self.node, status, self.run.memory_mib()
 

@@ -124,6 +124,8 @@ def enqueue_all(db: Database, actor: Actor, requests: Sequence[Request], version
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_training")
+        if not db.settings.ray_address and any(request.workers > 1 for request in requests):
+            raise InvalidInput("Several workers need a cluster, and this site names none (SECONDREAD_RAY_ADDRESS).")
         hold(connection, AdvisoryLock.DATA_SETS)  # nobody removes it meanwhile
         version = data_sets.find_version(connection, version_id)
         if version.removed_at is not None:

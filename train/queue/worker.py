@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from core.errors import AppError, traceback_of
+from core.errors import AppError, DatabaseAway, traceback_of
 from core.files import is_disk_full
 from core.models.cards import read_card
 from core.models.live import candidate_dir
@@ -135,10 +135,10 @@ class Worker:
             return self.kind.run(held)
         except Ended:
             return None if held.answer == ENDING else (CANCELLED, queue.cancelled, None)
+        except (DatabaseAway, OperationalError, InterfaceError, NodeLost):
+            raise  # the database or the machine is away: the row is taken up again once its lease is over
         except AppError as refused:
             return FAILED, str(refused), None
-        except (OperationalError, InterfaceError, NodeLost):
-            raise  # the database or the machine is away: the row is taken up again once its lease is over
         except Exception as error:  # whatever it is, one row must not end the worker, nor be "running" for ever
             if isinstance(error, OSError) and is_disk_full(error):
                 sentence = f"The disk is full. Make room in the state folder and start the {queue.kind} anew."
@@ -249,11 +249,12 @@ class _Progress:
         device = str(step.pop("device", ""))
         device = (f"{device} on node {self.run.where}" if device and self.run.where else device)[:DEVICE_LENGTH_MOST]
         n_epochs = sum(self.stored.values())
+        trains = f"Trains: {n_epochs} of at most {self.total} epochs." if n_epochs else trainings.QUEUE.begins
         return {
             "memory_mib": self.run.memory_mib(),
             "progress": {**({"part": part, **step} if step else {}), **child.trials_in(self.work)},
             **({"device": device} if device else {}),
-            **({"message": f"Trains: {n_epochs} of at most {self.total} epochs."} if n_epochs else {}),
+            "message": self.run.waits or trains,
         }
 
 

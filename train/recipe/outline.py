@@ -44,7 +44,7 @@ class OutlineConfig:
 
 _NOT_OURS: Mapping[str, Any] = {
     "cnn": None, "backbone": None, "positive": None, "unfreeze": None, "settings": [], "folds": 0, "split_by": None,
-    "split_like": None, "allow_leaks": False, "no_weights": False, "why": "", "limits": [],
+    "split_like": None, "allow_leaks": False, "no_weights": False, "why": "", "limits": [], "workers": 1,
 }  # fmt: skip
 """Options of `fit` that the outline network does not know, and what they hold where nobody gave them."""
 
@@ -64,6 +64,7 @@ class OutlineRequest:
     folds: ClassVar[int] = 0
     trials: ClassVar[int] = 0
     runs: ClassVar[int] = 1
+    workers: ClassVar[int] = 1
 
     config: OutlineConfig
     data: Path = Path("manifest.csv")

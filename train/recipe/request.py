@@ -27,18 +27,21 @@ MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """It becomes a folder's name."""
 WEIGHTS = REPOSITORY / "weights"
 _SEEDS_MOST = 10
-_LIMITS = {"epochs": (1, 100_000), "side": (32, 4096), "seed": (0, 2**31 - 1)}
+_LIMITS = {"epochs": (1, 100_000), "side": (32, 4096), "seed": (0, 2**31 - 1), "workers": (1, 64)}
 _OPTIONS = {
     "root": "root", "also": "also", "init": "init", "seed": "seed", "epochs": "epochs", "side": "side",
     "folds": "folds", "unfreeze": "unfreeze", "name": "name", "positive": "positive", "why": "why", "where": "where",
     "settings": "set", "split_by": "split-by", "split_like": "split-like", "cnn": "cnn", "backbone": "backbone",
     "budget_minutes": "budget-minutes", "limits": "limit", "allow_leaks": "allow-leaks", "no_weights": "no-weights",
-    "out": "out", "work": "work",
+    "workers": "workers", "out": "out", "work": "work",
 }  # fmt: skip
 """Field and option of the command line, in the order of printing; `seed` and `init` are always said."""
 _MACHINE = {"data", "also", "root", "out", "work"}
 """Where things lie on the machine that trains: no part of what is asked, so a row does not keep it."""
-_ADDED = {"where", "split_by", "split_like", "cnn", "backbone", "budget_minutes", "limits", "allow_leaks", "no_weights"}
+_ADDED = {
+    "where", "split_by", "split_like", "cnn", "backbone", "budget_minutes", "limits", "allow_leaks", "no_weights",
+    "workers",
+}  # fmt: skip
 """Rows of version 0.1.0 lack them; a row keeps those that say something."""
 
 
@@ -50,8 +53,8 @@ class FitRequest:
     `in_regime`. settings: "name=value", see `with_settings`. refits: seeds that a search fits its best settings with.
     where: "column=value", rows of the manifest to use. split_by: the one column that keeps cases together, "" for all
     that say so. split_like: the model whose split is taken up again. cnn, backbone: what the network begins with.
-    limits: sentences for the card. data: the manifest; also: further ones; root: what
-    their files are relative to, None for its folder.
+    limits: sentences for the card. workers: processes that fit the one network together (`train.fitting.workers`).
+    data: the manifest; also: further ones; root: what their files are relative to, None for its folder.
     out: folder of weights. work: working files that outlive the run, None for none. Raises InvalidInput for what cannot
     be run.
     """
@@ -79,6 +82,7 @@ class FitRequest:
     no_weights: bool = False
     budget_minutes: float | None = None
     limits: tuple[str, ...] = ()
+    workers: int = 1
     data: Path = Path("manifest.csv")
     also: tuple[Path, ...] = ()
     root: Path | None = None
@@ -89,7 +93,12 @@ class FitRequest:
         for is_wrong, sentence in self._refusals():
             if is_wrong:
                 raise InvalidInput(sentence)
-        _ = self.config  # refuses a regime or a setting that cannot be
+        config = self.config  # refuses a regime or a setting that cannot be
+        if self.workers > 1 and (self.runs > 1 or config.classifier != "steps" or self.workers > config.batch):
+            raise InvalidInput(
+                "Several workers fit one network step by step: leave out folds and trials, have the classifier fitted "
+                f"in steps, and no more workers than the {config.batch} cases of a batch."
+            )
 
     def _refusals(self) -> Iterable[tuple[bool, str]]:
         known = [entry.id for entry in ARCHITECTURES]
@@ -205,7 +214,9 @@ class FitRequest:
     def to_json(self) -> dict[str, Any]:
         """What a row keeps."""
         dumped = _ADAPTER.dump_python(self, mode="json", exclude=_MACHINE)
-        return {name: value for name, value in dumped.items() if name not in _ADDED or value}
+        return {
+            name: value for name, value in dumped.items() if name not in _ADDED or (value and value != _DEFAULTS[name])
+        }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> FitRequest:

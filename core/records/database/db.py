@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
-from core.errors import Conflict, InvalidInput, InvalidSettings, NotFound
+from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotFound
 from core.files import sweep, undone_by, whole_file, write_whole
 from core.records.database.blobs import FolderBlobs, blobs_of
 from core.records.database.image_store import ImageStore
@@ -99,6 +99,11 @@ def _is_away(error: DBAPIError) -> bool:
 MIGRATIONS = Path(__file__).with_name("migrations")
 KEY_BYTES = 32
 BUSY_SECONDS = 30
+_ALIVE = {
+    "tcp_keepalives_idle": 5, "tcp_keepalives_interval": 3, "tcp_keepalives_count": 3, "tcp_user_timeout": 14_000,
+}  # fmt: skip
+"""Seconds of silence, between two questions, and questions without an answer; milliseconds until what was sent must be
+acknowledged. Together less than `BUSY_SECONDS`, after which whoever waits for a lock gives up."""
 _WRITES = "secondread_writes"
 _SWEPT = "store_swept"
 """In the table `site`: the day (UTC) on which a process last looked through the bucket."""
@@ -124,7 +129,7 @@ class Database:
         """
         self.require_state_dir()
         try:
-            with self.engine.connect() as connection:
+            with self._connected() as connection:
                 connection = connection.execution_options(**{_WRITES: True})
                 with connection.begin():
                     yield connection
@@ -134,21 +139,28 @@ class Database:
             if sentence is None:
                 raise
             log.warning("The database refused: %s", _code_of(error) or type(error.orig).__name__)
-            raise Conflict(sentence) from error
+            raise (DatabaseAway if sentence == _AWAY else Conflict)(sentence) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only looks, at one moment, never waits for writers, and is undone at the end."""
         self.require_state_dir()
         try:
-            with self.engine.connect() as connection:
+            with self._connected() as connection:
                 if connection.dialect.name == "postgresql":  # SQLite sees one moment by itself
                     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
                 yield connection
         except DBAPIError as error:
             if not _is_away(error):
                 raise
-            raise Conflict(_AWAY) from error
+            raise DatabaseAway(_AWAY) from error
+
+    def _connected(self) -> Connection:
+        """As `_say_that_it_is_away`, of the question whether a connection that was used before still lives."""
+        try:
+            return self.engine.connect()
+        except OSError as error:
+            raise DatabaseAway(_AWAY) from error
 
     def require_state_dir(self) -> None:
         """Raises Conflict unless the state folder is the one that was opened: SQLite's open file would go on taking
@@ -297,6 +309,8 @@ def _engine(settings: Settings, site_key: bytes) -> Engine:
     else:
         engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "handle_error", _forget_the_row)
+        event.listen(engine, "handle_error", _say_that_it_is_away)
+        event.listen(engine, "connect", _have_it_notice_our_end)
 
     event.listen(engine, "before_cursor_execute", _refuse_nul)
 
@@ -328,6 +342,27 @@ def _forget_the_row(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is not None:
         driver = context.original_exception
         context.sqlalchemy_exception.args = (f"({type(driver).__module__}.{type(driver).__name__}) {driver}",)
+
+
+def _say_that_it_is_away(context: ExceptionContext) -> None:
+    """The driver lets pass what the socket raises when no answer comes in time (pg8000's `_read`), which SQLAlchemy
+    does not know as the end of the connection.
+    """
+    error = context.original_exception
+    if isinstance(error, OSError):
+        context.is_disconnect = True
+        raise InterfaceError(None, None, error, hide_parameters=True, connection_invalidated=True) from error
+
+
+def _have_it_notice_our_end(connection: Any, _record: Any) -> None:
+    """The server asks every few seconds whether this machine is still there. It ends the session of one that was cut
+    off or lost its power, with all locks; by itself it asks after two hours, and everybody else would wait for that.
+    """
+    is_automatic, connection.autocommit = connection.autocommit, True
+    cursor = connection.cursor()
+    cursor.execute("SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _ALIVE.items()))
+    cursor.close()
+    connection.autocommit = is_automatic
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -103,6 +103,7 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
             "Trials", 0, 200, trials, key=f"job_trials_{preset}", help="Settings that a search tries; 0: no search"
         )
         refits = right.number_input("Refits", 1, 10, 3, key="job_refits", help="Seeds for the best of them")
+        workers = _n_workers()
         labels = sorted({label for row in version.counts.values() for label in row})
         known = "malignant" in labels or "idc" in labels
         positive = "" if known else st.selectbox("The label that counts as positive", labels, key="job_positive")
@@ -128,6 +129,7 @@ def _requests(version: VersionRow, architecture: str, preset: str) -> list[FitRe
         settings=tuple(settings.split()),
         trials=int(n_trials),
         refits=int(refits),
+        workers=workers,
     )
     return with_seeds(asked, words)
 
@@ -155,6 +157,18 @@ def _outline_requests(preset: str) -> list[OutlineRequest]:
         )
     config = OutlineConfig(side=int(side) if side else usual.side, epochs=int(epochs) if epochs else usual.epochs)
     return [OutlineRequest(replace(config, seed=seed), init=init) for seed in seeds_of(words)]
+
+
+def _n_workers() -> int:
+    """Machines of the site's cluster that fit the one network together; 1, unasked, where it has none."""
+    if not settings().ray_address:
+        return 1
+    number = st.number_input(
+        "Workers", 1, 64, 1, key="job_workers",
+        help="Machines of the cluster that fit one network together: each takes its part of every batch. Worth it "
+        "where a step takes much longer than sending all learned weights from machine to machine.",
+    )  # fmt: skip
+    return int(number)
 
 
 def _unfreeze() -> str:
@@ -185,5 +199,7 @@ def _show_cost(actor: Actor, requests: Sequence[Request], version: VersionRow) -
         st.caption(f"About {duration_text(60 * minutes)} at most, by {plain(took.source)}{rest}.")
     manifest = data_sets.manifest_path(settings(), version.manifest_sha256)
     st.caption("The same from a terminal on this machine:")
-    here = replace(request, data=manifest, root=data_sets.files_dir(settings()))
+    here: Request = replace(request, data=manifest, root=data_sets.files_dir(settings()))
+    if isinstance(here, FitRequest):
+        here = replace(here, workers=1)  # on one machine
     st.code(here.to_command(), language="bash", wrap_lines=True)

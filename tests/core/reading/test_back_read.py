@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from record_site import Somebody, add_person, answer, explanation, picture, stra
 from release_site import MODEL, SHIPPED
 from sqlalchemy import select, update
 
-from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from core.errors import Conflict, DatabaseAway, InvalidInput, NotAllowed, NotFound
 from core.reading import back_read
 from core.records.audit import trail
 from core.records.database import tables  # fmt: skip
@@ -128,6 +129,24 @@ def test_stopped_it_reads_nothing_more_and_goes_on_with_what_is_left(
     assert back_read.work_until_done(records, number) == 2 and len(set(asked)) == 3
     with pytest.raises(Conflict):
         back_reads.go_on(records, ada, number)
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for_and_fails_no_study(
+    records: Database, ada: Somebody, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_studies(records, ada, 2)
+    number = back_reads.start(records, ada, [SHIPPED])
+    right, times = back_reads.work_of, iter(range(9))
+
+    def away(db: Database, lease: Any) -> Any:
+        if next(times) == 0:
+            raise DatabaseAway("It does not answer.")
+        return right(db, lease)
+
+    monkeypatch.setattr(back_reads, "work_of", away)
+    monkeypatch.setattr(back_read, "read_next", partial(back_read.read_next, lease_seconds=0.2))
+    assert back_read.work_until_done(records, number) == 2 and len(asked) == 2
+    assert back_reads.load(records, ada, number).counts == {"done": 2}
 
 
 def test_what_cannot_be_read_is_said_and_keeps_nothing_else_from_being_read(

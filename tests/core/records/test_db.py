@@ -24,7 +24,7 @@ from record_site import CALM, add_person, picture, sqlite_only
 from sqlalchemy import insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from core.errors import Conflict, InvalidInput, InvalidSettings
+from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings
 from core.records.audit import trail
 from core.records.database import db, tables
 from core.records.database.db import Database, open_database
@@ -437,3 +437,32 @@ def test_a_database_that_stays_locked_is_a_sentence(records: Database, monkeypat
             add_person(again, "Ann")
     assert add_person(again, "Bob").id
     again.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgresql"], indirect=True)
+def test_an_answer_that_does_not_come_in_time_is_a_database_that_is_away_and_nobody_reads_it_later(
+    record_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_SECONDS", 1)
+    opened = open_database(record_settings)
+    for ways in (opened.begin, opened.read):
+        with pytest.raises(DatabaseAway, match="cannot be reached"), ways() as connection:
+            connection.execute(text("SELECT 1, pg_sleep(3)"))
+        with opened.read() as connection:
+            assert connection.execute(text("SELECT 2")).scalar_one() == 2
+    opened.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("record_settings", ["postgresql"], indirect=True)
+def test_the_server_finds_out_that_a_machine_is_gone_before_others_give_up_waiting(records: Database) -> None:
+    with records.read() as connection:
+        idle, interval, count, unsent = (
+            connection.execute(text(f"SELECT current_setting('{name}')")).scalar_one()
+            for name in (
+                "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout",
+            )
+        )  # fmt: skip
+    assert int(idle) + int(interval) * int(count) < db.BUSY_SECONDS
+    assert 0 < int(unsent) / 1000 < db.BUSY_SECONDS

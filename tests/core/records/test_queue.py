@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from record_site import add_person, picture
 from sqlalchemy import Row, insert, select
 
-from core.errors import Conflict, NotFound
+from core.archive import arrivals, sending
+from core.errors import Conflict, DatabaseAway, NotFound
+from core.language import asking
 from core.records import queue
 from core.records.audit import trail
 from core.records.database import tables
@@ -376,3 +380,38 @@ def test_what_was_postponed_waits_for_its_hour_holds_up_nobody_and_is_no_failed_
     assert WITH_HOURS.finish(records, following, DONE, "Done.")
     assert WITH_HOURS.claim(records, **claim) is None, "the first is not due"
     assert not WITH_HOURS.postpone(records, following, "Late.", tables.now()), "it is not this lease's any more"
+
+
+@pytest.mark.parametrize(
+    ("module", "queue", "step", "take"),
+    [
+        (sending, "RESULTS", "_made", sending.send_next),
+        (arrivals, "ARRIVALS", "_fetched", arrivals.process_next),
+        (asking, "ANSWERS", "_ask", asking.ask_next),
+    ],
+)
+def test_a_database_that_is_away_for_a_moment_ends_no_row_as_failed(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, queue: str, step: str, take: Callable[..., bool]
+) -> None:
+    """It is taken up again once its lease is over. Here the queue has one row, and notes what becomes of it."""
+
+    class OneRow:
+        ended: ClassVar[list[object]] = []
+
+        def claim(self, *_: object, **__: object) -> object:
+            return object()
+
+        def renewed(self, *_: object, **__: object) -> AbstractContextManager[object]:
+            return nullcontext(SimpleNamespace(require=lambda: None))
+
+        def finish(self, *given: object) -> None:
+            self.ended.append(given)
+
+    def away(*_: object) -> None:
+        raise DatabaseAway("It does not answer.")
+
+    monkeypatch.setattr(module, queue, OneRow())
+    monkeypatch.setattr(module, step, away)
+    with pytest.raises(DatabaseAway):
+        take(object(), worker="w", machine="m")
+    assert not OneRow.ended

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from safetensors.numpy import load_file
 
 from core.settings import REPOSITORY
 from train.__main__ import main
+from train.commands.fit import working_folder
+from train.fitting.workers import LOST
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,8 @@ def test_two_processes_fit_what_one_fits_and_go_on_after_one_was_killed(dataset:
         time.sleep(0.02)
     other.kill()
     assert leader.wait(120) != 0  # it says so; it does not wait for ever, and does not go on alone
+    if leader.returncode > 0:  # TensorFlow did not end it
+        assert (tmp_path / "two" / "words-0.txt").read_text().strip().endswith(LOST)
     assert not (tmp_path / "two" / "weights").exists()
     had = lines.read_text().splitlines()
     assert 1 <= len(had) < 6
@@ -110,9 +115,30 @@ def test_what_several_workers_cannot_do_is_refused(
     of_two = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %s}}'
     monkeypatch.setenv("TF_CONFIG", of_two % 0)
     assert main([*arguments(dataset, tmp_path, 1), "--folds", "3"]) == 1
-    assert "leave out --folds" in capsys.readouterr().err
+    assert "leave out folds and trials" in capsys.readouterr().err
+    words = arguments(dataset, tmp_path, 1)
+    at = words.index("--work")
+    assert main([*words[:at], *words[at + 2 :]]) == 1
+    assert "name it with --work" in capsys.readouterr().err
+    assert main([*arguments(dataset, tmp_path, 1), "--workers", "3"]) == 1
+    assert "TF_CONFIG names 2 workers, and 3 were asked for" in capsys.readouterr().err
     assert main(["search", *arguments(dataset, tmp_path, 1)[1:]]) == 1
     assert "share it with --join" in capsys.readouterr().err
     monkeypatch.setenv("TF_CONFIG", of_two % 2)
     assert main(arguments(dataset, tmp_path, 1)) == 1
     assert "TF_CONFIG cannot be read" in capsys.readouterr().err
+
+
+def test_one_process_at_a_time_works_in_a_working_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    is_in = threading.Event()
+
+    def work() -> None:
+        with working_folder(tmp_path / "work"):
+            is_in.set()
+
+    with working_folder(tmp_path / "work"):
+        second = threading.Thread(target=work, daemon=True)
+        second.start()
+        assert not is_in.wait(0.5) and "waiting until it ends" in caplog.text
+    assert is_in.wait(30)

@@ -328,7 +328,7 @@ def test_a_job_waits_while_no_node_has_room_and_goes_on_after_its_last_epoch_whe
     time.sleep(2.5)  # the lease is over
     second.start()
     until(lambda: trainings.load_job(records, admin, job_id).attempts == 2)
-    assert trainings.load_job(records, admin, job_id).is_open  # it waits for a node
+    until(lambda: trainings.load_job(records, admin, job_id).message == "Waits for a node with room.")
     cluster.add_node()
     second.join(240)
     row = trainings.load_job(records, admin, job_id)

@@ -119,3 +119,41 @@ def test_a_training_goes_on_after_the_head_was_killed(
         finally:
             worker.kill()
             worker.wait(30)
+
+
+def test_a_training_and_what_waits_go_on_after_redis_was_killed_and_started_again(
+    records: Database, admin: Somebody, version: int, job_id: int, tmp_path: Path
+) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("there is no redis-server on this machine")
+    request = trainings.load_job(records, admin, job_id).request
+    script = tmp_path / "training.py"
+    script.write_text(BEGIN + textwrap.dedent(TRAINS))
+
+    def epochs() -> list[int]:
+        return [epoch.epoch for epoch in trainings.epochs_of(records, admin, job_id)]
+
+    with ray_cluster({"SECONDREAD_STATE_DIR": str(records.settings.state_dir)}, has_redis=True) as of:
+        nodes = [of.add_node(0, WORKERS), of.add_node(1)]
+        worker = working(records, {**of.environment, "SECONDREAD_RAY_ADDRESS": of.address}, script)
+        try:
+            (tmp_path / "go-1").touch()
+            until(lambda: epochs() == [1] or worker.poll() is not None)
+            of.kill_redis()
+            (tmp_path / "go-2").touch()
+            until(lambda: epochs() == [1, 2])  # nobody needs Redis for what is in hand
+            until(lambda: of.head.process.poll() is not None)  # a head without its Redis ends itself
+            of.head.kill()
+            of.start_redis_again()
+            of.start_head()
+            (tmp_path / "go-3").touch()
+            until(lambda: not trainings.load_job(records, admin, job_id).is_open)
+            row = trainings.load_job(records, admin, job_id)
+            assert row.state == DONE and row.attempts == 1 and epochs() == [1, 2, 3], row.message
+            second = trainings.enqueue(records, admin, request, version)
+            until(lambda: not trainings.load_job(records, admin, second).is_open)
+            assert trainings.load_job(records, admin, second).state == DONE
+            assert worker.poll() is None and all(node.process.poll() is None for node in nodes)
+        finally:
+            worker.kill()
+            worker.wait(30)

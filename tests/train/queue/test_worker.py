@@ -19,6 +19,7 @@ from release_site import MODEL, SHIPPED, add_candidate
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
+from core.errors import DatabaseAway
 from core.models.live import candidate_dir
 from core.records.database import tables
 from core.records.database.db import Database, open_database
@@ -475,14 +476,17 @@ def test_a_worker_outlives_an_error_of_the_database(
     assert not thread.is_alive() and "OperationalError" in caplog.text and "Muster" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "error", [OperationalError("SELECT 1", {}, Exception("the server went away")), DatabaseAway("It does not answer.")]
+)
 def test_an_error_of_the_database_in_the_middle_of_a_training_fails_no_job(
     records: Database, admin: Person, job_id: int, training: Callable[[str], LocalExecutor],
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception,
 ) -> None:  # fmt: skip
     def away(*_: object) -> object:
-        raise OperationalError("SELECT 1", {}, Exception("the server went away"))
+        raise error
 
-    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(trainings, "store_result", away)
         trains(records, training("card()"), lease_seconds=0.1).work_once()
     assert trainings.load_job(records, admin, job_id).state == RUNNING

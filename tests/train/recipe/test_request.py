@@ -99,6 +99,7 @@ def test_the_regime_and_other_settings_reach_the_command_and_come_back_from_the_
         replace(EVERYTHING, split_like="", folds=5),
         replace(EVERYTHING, trials=4, refits=2),
         FitRequest("cnn_resnet50", Modality.ULTRASOUND, cnn="ultrasound-cnn", split_by="group"),
+        replace(REQUEST, workers=2),
     ],
 )
 def test_what_the_command_line_prints_it_reads_back(asked: FitRequest) -> None:
@@ -108,6 +109,7 @@ def test_what_the_command_line_prints_it_reads_back(asked: FitRequest) -> None:
 
 def test_every_field_can_be_said_on_the_command_line() -> None:
     said = {**vars(EVERYTHING), "folds": 5, "split_by": "group", "cnn": "x", "init": "random", "trials": 1, "refits": 1}
+    said |= {"workers": 2}
     assert not [field.name for field in fields(FitRequest) if said[field.name] == field.default]
     words = replace(EVERYTHING, split_like="", split_by="group", folds=3).to_arguments()
     assert {"--split-by", "--folds", "--backbone", "--limit", "--work"} <= set(words)
@@ -147,6 +149,12 @@ def test_a_row_of_version_0_1_0_is_read_and_a_row_of_the_form_looks_the_same_sti
     assert asked.to_json() == row
 
 
+def test_a_row_keeps_several_workers_and_one_of_one_worker_looks_the_same_still() -> None:
+    asked = replace(REQUEST, workers=3)
+    assert FitRequest.from_json(asked.to_json()) == asked and "--workers 3" in asked.to_command()
+    assert "workers" not in REQUEST.to_json() and "--workers" not in REQUEST.to_command()
+
+
 def test_a_row_that_was_damaged_is_refused_with_a_sentence() -> None:
     for wrong in ({"epochs": "many"}, {"modality": "x-ray"}, {"settings": 3}):
         with pytest.raises(InvalidInput, match=f"cannot be read: {next(iter(wrong))}"):
@@ -171,6 +179,8 @@ def test_a_request_never_changes() -> None:
         ("why", "x" * 500, "x" * 501),
         ("name", "x" * 100, "x" * 101),
         ("budget_minutes", 0.001, 0.0),
+        ("workers", REQUEST.config.batch, REQUEST.config.batch + 1),
+        ("workers", 1, 0),
     ],
 )
 def test_numbers_are_refused_just_beyond_their_bounds(field: str, right: object, wrong: object) -> None:
@@ -188,6 +198,8 @@ def test_numbers_are_refused_just_beyond_their_bounds(field: str, right: object,
         ({"split_like": "x", "folds": 3}, "leave out --folds"),
         ({"split_like": "x", "split_by": "patient"}, "leave out --folds and --split-by"),
         ({"why": "--out"}, "may not begin with '-'"),
+        ({"workers": 2, "folds": 3}, "leave out folds and trials"),
+        ({"workers": 2, "trials": 3}, "leave out folds and trials"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(wrong: dict[str, object], sentence: str) -> None:
