@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -31,7 +32,7 @@ from core.files import write_whole  # noqa: E402
 from core.records.database import tables  # noqa: E402
 from core.records.database.db import Database, open_database  # noqa: E402
 from core.records.people.permissions import Person  # noqa: E402
-from core.records.queue import DONE  # noqa: E402
+from core.records.queue import DONE, RUNNING  # noqa: E402
 from core.records.reads import back_reads  # noqa: E402
 from core.records.reads.studies import create_study  # noqa: E402
 from core.serving import cluster as serving_cluster  # noqa: E402
@@ -65,7 +66,7 @@ class Row:
 def timed(db: Database, person: Person, what: str, n_images: int, lost: RayNode | None = None) -> Row:
     """From the first answer to the last of a back-read of all studies: what processes need to begin is not counted.
 
-    lost: a node that is killed when half of them are read.
+    lost: a node that is killed when half of them are read, with one of them in its hands.
     """
     load = load_by_core() or 0.0
     number = back_reads.start(db, person, [SHIPPED])
@@ -78,8 +79,7 @@ def timed(db: Database, person: Person, what: str, n_images: int, lost: RayNode 
             if n_done and not began:
                 began.append(time.monotonic())
             if lost is not None and not is_killed and n_done >= n_images // 2:
-                is_killed = True
-                lost.kill()
+                is_killed = killed_with_a_study(db, number, lost)
             time.sleep(0.1)
         over.append(time.monotonic())
 
@@ -90,6 +90,27 @@ def timed(db: Database, person: Person, what: str, n_images: int, lost: RayNode 
     row = Row(what, load, over[0] - began[0], n_images, *_judged(db, number))
     say(f"{row.what}: {row.rate:.1f} images a second ({row.seconds:.0f} s), {row.again} studies begun again")
     return row
+
+
+def killed_with_a_study(db: Database, number: int, lost: RayNode) -> bool:
+    """Kill the node with a study in its hands; False where it had none at this moment, and lives."""
+    table = tables.back_read_study
+    pids = set(lost.pids())
+    for _ in range(200):
+        with db.read() as connection:
+            query = select(table.c.worker).where(table.c.back_read_id == number, table.c.state == RUNNING)
+            working = [int(worker.split(":")[-2]) for worker in connection.execute(query).scalars()]
+            mine = [pid for pid in working if pid in pids]
+        if not mine:
+            continue
+        os.kill(mine[0], signal.SIGSTOP)
+        with db.read() as connection:
+            is_in_hand = any(f":{mine[0]}:" in worker for worker in connection.execute(query).scalars())
+        if is_in_hand:
+            lost.kill()
+            return True
+        os.kill(mine[0], signal.SIGCONT)
+    return False
 
 
 def _judged(db: Database, number: int) -> tuple[int, int]:
