@@ -29,7 +29,8 @@ from core.records.database.db import Database
 from core.records.queue import Lease
 from core.settings import REPOSITORY, Settings
 from train.queue import trainings
-from train.recipe.outline import Request, request_of
+from train.recipe.outline import Request
+from train.recipe.request import request_of
 
 LOG_BYTES_MOST = 20_000_000
 """Of a log that a process writes which nobody can ask to be brief."""

@@ -27,7 +27,8 @@ from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, require_permission
 from core.records.queue import OPEN, OVER, QUEUED, RUNNING, Lease, Queue
 from core.settings import Settings
-from train.recipe.outline import OutlineRequest, Request, request_of
+from train.recipe.outline import OutlineRequest, Request
+from train.recipe.request import request_of
 
 WAITING_MOST = 50
 LOG_BYTES = 64 * 1024

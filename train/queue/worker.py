@@ -53,7 +53,7 @@ from train.queue.child import Executor, LocalExecutor, NodeLost, Run
 from train.queue.imports import ImportWork
 from train.queue.reading import LOOK_SECONDS, NOTE_SECONDS, look_at_nodes, read_open
 from train.queue.supervision import machine_name, training_slots
-from train.recipe.outline import request_of
+from train.recipe.request import request_of
 
 log = logging.getLogger(__name__)
 

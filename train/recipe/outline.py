@@ -190,8 +190,3 @@ def request_like(
 
 Request = FitRequest | OutlineRequest
 """What the queue of trainings holds."""
-
-
-def request_of(stored: Mapping[str, Any]) -> Request:
-    """Of a row of the queue. Raises InvalidInput."""
-    return (OutlineRequest if stored.get("architecture") == OUTLINE else FitRequest).from_json(stored)

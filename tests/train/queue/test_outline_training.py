@@ -30,8 +30,8 @@ from train.commands import fit
 from train.queue import duration, trainings
 from train.queue.child import LocalExecutor
 from train.queue.worker import TrainingWork, Worker
-from train.recipe.outline import OutlineConfig, OutlineRequest, request_of
-from train.recipe.request import FitRequest
+from train.recipe.outline import OutlineConfig, OutlineRequest
+from train.recipe.request import FitRequest, request_of
 
 REQUEST = OutlineRequest(OutlineConfig(side=64, epochs=2), init="random")
 
