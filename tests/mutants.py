@@ -1,20 +1,22 @@
-"""`make mutants`: change the code at a drawn place, run the tests of that module, and see whether one notices.
+"""`make mutants`: change the code at a drawn place, run the tests that run that line, and see whether one notices.
 
 Cosmic Ray makes the changes and keeps the session, so that a run that was stopped goes on where it was; this program
-says what is changed, draws the sample and runs only the tests that belong to a module. All of it happens in a copy of
-the committed tree. The figures go to `docs/mutants.md`.
+says what is changed, draws the sample and writes the figures to `docs/mutants.md`. The tests are run by two processes
+of `tests/mutant_worker.py`, each in its own copy of the committed tree.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import logging
 import os
 import platform
 import random
-import shlex
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,21 +24,33 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from cosmic_ray.commands.init import _all_work_items
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.testing import run_tests
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB
-from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkItem, WorkResult
+from cosmic_ray.work_item import MutationSpec, WorkItem, WorkResult
+from mutant_worker import (
+    ALLOWED,
+    DATA,
+    MEASURED,
+    PLAN,
+    REPOSITORY,
+    SEED,
+    SESSION,
+    TIMES,
+    TREE,
+    WORK,
+    end,
+    in_order,
+    stale,
+)
 
 log = logging.getLogger(__name__)
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-WORK = REPOSITORY / ".state" / "mutants"
-TREE = WORK / "tree"
 REPORT = REPOSITORY / "docs" / "mutants.md"
-SEED = 11
 SAMPLE = 1000
 MUTATED = (
     "core/evaluation/**/*.py",
@@ -49,55 +63,123 @@ MUTATED = (
     "train/datasets/leakage.py",
 )
 GRAPHS = ("core/models/inference.py", "core/models/explain.py")
-SLOW = ("browser", "pages", "fitting", "deploy", "upgrade")
-"""Folders of tests that start the application or TensorFlow: not run for a mutant."""
+SLOW = (
+    "browser",
+    "pages",
+    "fitting",
+    "deploy",
+    "upgrade",
+    "attack",
+    "fuzz",
+    "test_architectures.py",
+    "test_shipped_models.py",
+)
+"""Tests that start the application, TensorFlow or a cluster, or draw their input at random: not run for a change."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--sample", type=int, default=SAMPLE, help="how many changes are drawn")
     parser.add_argument("--most", type=int, help="stop after so many; the next run goes on")
+    parser.add_argument("--workers", type=int, default=2, help="how many processes test at the same time")
     parser.add_argument("--fresh", action="store_true", help="draw anew from the tree as it is committed now")
+    parser.add_argument("--again", action="store_true", help="with the tests as they are committed now, run those "
+                        "changes again that were not noticed")  # fmt: skip
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    log.setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.pop("SECONDREAD_TEST_DATA", None)
+    signal.signal(signal.SIGTERM, end)
     began = time.monotonic()
-    prepare(args.sample, fresh=args.fresh)
-    os.chdir(TREE)
-    session = WorkDB(str(WORK / "session.sqlite"), WorkDB.Mode.open)
+    if args.fresh or not SESSION.is_file():
+        prepare(args.sample)
+    elif args.again:
+        take_the_tests_of_now()
     try:
-        run(session, args.most)
-        REPORT.write_text(report(session, (time.monotonic() - began) / 60), encoding="utf-8")
+        if stale(json.loads(PLAN.read_text()), TREE):
+            work("measure", args.workers, sys.maxsize)
+        work("test", args.workers, sys.maxsize if args.most is None else args.most)
     finally:
+        session = WorkDB(str(SESSION), WorkDB.Mode.open)
+        REPORT.write_text(report(session, (time.monotonic() - began) / 60), encoding="utf-8")
         session.close()
     return 0
 
 
-def prepare(sample: int, *, fresh: bool) -> None:
-    """The copy of the tree and the drawn sample; those of the session before, unless they are to be made anew."""
-    if (WORK / "session.sqlite").is_file() and not fresh:
-        return
+def prepare(sample: int) -> None:
+    """The copy of the tree, the drawn sample and which tests are looked at for a module."""
     shutil.rmtree(WORK, ignore_errors=True)
-    TREE.mkdir(parents=True)
+    MEASURED.mkdir(parents=True)
+    take_tree(TREE)
+    program = f"from made_test_data import make_test_data as make; from pathlib import Path; make(Path({str(DATA)!r}))"
+    path = os.pathsep.join([str(TREE), str(TREE / "tests")])
+    subprocess.run([sys.executable, "-c", program], cwd=TREE, env=os.environ | {"PYTHONPATH": path}, check=True)
+    os.chdir(TREE)
+    PLAN.write_text(json.dumps({str(module): tests_of(module) for module in sorted(modules())}))
+    draw(sample)
+
+
+def draw(sample: int) -> None:
+    """The session's changes: those of all files in an order by chance, the first that are of interest."""
+    items = [one for one in _all_work_items(sorted(modules()), {}) if is_of_interest(one.mutations[0])]
+    (WORK / "population").write_text(str(len(items)))
+    items.sort(key=in_order)
+    random.Random(SEED).shuffle(items)
+    session = WorkDB(str(SESSION), WorkDB.Mode.create)
+    session.add_work_items(list(islice((one for one in items if is_python(one.mutations[0])), sample)))
+    session.close()
+
+
+def take_tree(folder: Path) -> None:
+    """What is committed, into a new folder."""
+    folder.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=REPOSITORY, capture_output=True, check=True)
-    subprocess.run(["tar", "-x", "-C", str(TREE)], input=archive.stdout, check=True)
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     (WORK / "commit").write_text(commit.stdout.strip())
+
+
+def take_the_tests_of_now() -> None:
+    """The committed tree in place of the one before, where the changed modules are the same; the changes that were not
+    noticed are tested again.
+    """
+    newer = WORK / "newer"
+    shutil.rmtree(newer, ignore_errors=True)
+    take_tree(newer)
+    for module in json.loads(PLAN.read_text()):
+        if (newer / module).read_bytes() != (TREE / module).read_bytes():
+            raise SystemExit(f"{module} is no longer what it was when the sample was drawn: start anew with --fresh.")
+    shutil.rmtree(TREE)
+    newer.rename(TREE)
     os.chdir(TREE)
-    items = [one for one in _all_work_items(sorted(modules()), {}) if is_of_interest(one.mutations[0])]
-    items.sort(key=_order)
-    (WORK / "population").write_text(str(len(items)))
-    session = WorkDB(str(WORK / "session.sqlite"), WorkDB.Mode.create)
-    session.add_work_items(random.Random(SEED).sample(items, min(sample, len(items))))
+    PLAN.write_text(json.dumps({str(module): tests_of(module) for module in sorted(modules())}))
+    session = WorkDB(str(SESSION), WorkDB.Mode.open)
+    kept = [(item, result) for item, result in session.completed_work_items if result.is_killed]
+    items = session.work_items
+    session.clear()
+    session.add_work_items(items)
+    for item, result in kept:
+        session.set_result(item.job_id, result)
     session.close()
 
 
-def _order(item: WorkItem) -> tuple[str, str, int]:
-    change = item.mutations[0]
-    return str(change.module_path), change.operator_name, change.occurrence
+def work(what: str, count: int, most: int) -> None:
+    """Start the workers and wait; the log of what they do is `.state/mutants/log`."""
+    program = Path(__file__).with_name("mutant_worker.py")
+    workers = []
+    for number in range(count):
+        with (WORK / f"worker{number}").open("w") as output:
+            command = [sys.executable, str(program), what, str(number), str(count), str(most)]
+            workers.append(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
+    try:
+        failed = [number for number, worker in enumerate(workers) if worker.wait() != 0]
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()
+    if failed:
+        raise SystemExit((WORK / f"worker{failed[0]}").read_text()[-3000:])
 
 
 def modules() -> set[Path]:
@@ -107,8 +189,30 @@ def modules() -> set[Path]:
 
 
 def is_of_interest(change: MutationSpec) -> bool:
-    """Not in an annotation, which nothing runs, nor in what `@dataclass` is told about memory."""
+    """Not in an annotation, which nothing runs, nor in what `@dataclass` or `@lru_cache` is told about memory, nor the
+    star after which arguments have names, which Cosmic Ray takes for a multiplication.
+    """
+    row, column = change.end_pos
+    if "BinaryOperator" in change.operator_name and _rows(change.module_path)[row - 1][column : column + 1] == ",":
+        return False
     return not any(first <= change.start_pos < last for first, last in _ignored(change.module_path))
+
+
+def is_python(change: MutationSpec) -> bool:
+    """Whether what comes of it can be compiled: a star before an argument, too, is taken for a multiplication."""
+    changed = mutate_code(
+        change.module_path.read_text(encoding="utf-8"), get_operator(change.operator_name)(), change.occurrence
+    )
+    try:
+        compile(changed or "", str(change.module_path), "exec")
+    except SyntaxError:
+        return False
+    return changed is not None
+
+
+@cache
+def _rows(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 @cache
@@ -121,6 +225,7 @@ def _ignored_nodes(tree: ast.Module) -> Iterator[ast.expr]:
         if isinstance(node, ast.FunctionDef):
             yield from (one.annotation for one in ast.walk(node.args) if isinstance(one, ast.arg) and one.annotation)
             yield from [node.returns] if node.returns else []
+            yield from (one for one in node.decorator_list if "lru_cache" in ast.unparse(one))
         elif isinstance(node, ast.AnnAssign):
             yield node.annotation
         elif isinstance(node, ast.ClassDef):
@@ -144,6 +249,7 @@ def tests_of(module: Path) -> list[str]:
     return [str(path) for path in own]
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Every module a file imports, by its dotted name."""
     names = set()
@@ -153,63 +259,64 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-def run(session: WorkDB, most: int | None) -> None:
-    """Test what is pending, `most` of it at the most. Ends where the tests of a module fail without a change."""
-    seconds: dict[Path, float] = {}
-    pending = sorted(session.pending_work_items, key=_order)
-    random.Random(SEED).shuffle(pending)
-    for done, item in enumerate(pending[:most]):
-        module = item.mutations[0].module_path
-        tests = tests_of(module)
-        command = shlex.join([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k",
-                              "not postgresql", *tests])  # fmt: skip
-        if module not in seconds:
-            began = time.monotonic()
-            outcome, output = run_tests(command, 1800)
-            if outcome is not TestOutcome.SURVIVED:
-                raise SystemExit(f"The tests of {module} fail without a change: {' '.join(tests)}\n{output[-2000:]}")
-            seconds[module] = time.monotonic() - began
-        session.set_result(item.job_id, mutate_and_test(item.mutations, command, 30 + 3 * seconds[module]))
-        log.info("%d of %d: %s", done + 1, len(pending), module)
-
-
 def report(session: WorkDB, minutes: float) -> str:
-    """`docs/mutants.md`: what was changed, how much of it was noticed, and what was not."""
+    """`docs/mutants.md`: what was changed, how much of it was noticed, and what not, with the reasons given there."""
     tested: dict[str, list[tuple[WorkItem, WorkResult]]] = defaultdict(list)
-    for one, result in session.completed_work_items:
+    for one, result in sorted(session.completed_work_items, key=lambda pair: in_order(pair[0])):
         tested[one.mutations[0].module_path.parent.as_posix()].append((one, result))
     everything = [pair for pairs in tested.values() for pair in pairs]
+    reasons = reasons_given(REPORT.read_text(encoding="utf-8")) if REPORT.is_file() else {}
     lines = [
         "# Mutants",
         "",
-        "Written by `make mutants` (`tests/mutants.py`). Do not edit it.",
+        "Written by `make mutants` (`tests/mutants.py`). Only the last column of the last table is written by hand and",
+        "kept: why a change that no test noticed may stay.",
         "",
         f"{datetime.now(UTC).date()}, commit {(WORK / 'commit').read_text()}, {platform.machine()} with "
         f"{os.cpu_count()} cores, Python {platform.python_version()}; the last run took {minutes:.0f} minutes.",
         f"{len(everything)} of {session.num_work_items} changes were tested, which were drawn with seed {SEED} from "
         f"{(WORK / 'population').read_text()}.",
+        "A change counts as noticed where a test fails that passes without it in the same order of tests, or where the",
+        f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late).",
+        "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the committed",
+        "tests, and tests those again that were not noticed.",
         "",
-        "| folder | changes | noticed | share |",
-        "|---|---|---|---|",
+        "| folder | changes | noticed | of these too late | share |",
+        "|---|---|---|---|---|",
         *(_row(folder, pairs) for folder, pairs in sorted(tested.items())),
         _row("all", everything),
         "",
         "## Not noticed",
         "",
-        *(_survivor(one) for one, result in everything if not result.is_killed),
+        "| where | change | tests | why it may stay |",
+        "|---|---|---|---|",
+        *(_survivor(one, result, reasons) for one, result in everything if not result.is_killed),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _row(name: str, pairs: Sequence[tuple[WorkItem, WorkResult]]) -> str:
     killed = sum(result.is_killed for _, result in pairs)
-    return f"| {name} | {len(pairs)} | {killed} | {100 * killed / max(1, len(pairs)):.0f} % |"
+    late = sum((result.output or "").startswith("too late") for _, result in pairs)
+    return f"| {name} | {len(pairs)} | {killed} | {late} | {100 * killed / max(1, len(pairs)):.1f} % |"
 
 
-def _survivor(item: WorkItem) -> str:
+def _survivor(item: WorkItem, result: WorkResult, reasons: dict[tuple[str, str], str]) -> str:
     change = item.mutations[0]
-    line = change.module_path.read_text(encoding="utf-8").splitlines()[change.start_pos[0] - 1].strip()
-    return f"- `{change.module_path}` {change.start_pos[0]} {change.operator_name.removeprefix('core/')}: `{line}`"
+    what = (result.diff or "").replace("|", "\\|")
+    module = str(change.module_path)
+    reason = reasons.get((module, what), "")
+    return f"| `{module}` {change.start_pos[0]} | {what} | {result.output} | {reason} |"
+
+
+def reasons_given(text: str) -> dict[tuple[str, str], str]:
+    """By file and change, what stands in the last column."""
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) == 6 and (where := re.fullmatch(r"`(.+)` \d+", cells[1])):
+            found[where.group(1), cells[2]] = cells[4]
+    return {key: reason for key, reason in found.items() if reason}
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Provenance:
         """Escaped, in lines of at most `CAPTION_LETTERS` unless one part is longer."""
         lines: list[str] = []
         for part in self.parts:
-            if lines and len(lines[-1]) + len(part) < CAPTION_LETTERS:
+            if lines and len(f"{lines[-1]}, {part},") <= CAPTION_LETTERS:
                 lines[-1] += f", {part}"
             else:
                 lines.append(part)

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.agreement import agreement
+from core.evaluation.statistics.agreement import agreement, correlation
 from core.evaluation.statistics.comparison import EXACT_BELOW, compare_calls, mcnemar_p
 from core.evaluation.statistics.drift import LEAST, Shift, shift_of_numbers, shift_of_text
 from core.evaluation.statistics.metrics import confusion, evaluate_threshold
 from core.evaluation.statistics.operating_points import operating_rows
-from core.evaluation.statistics.shadow import compare_shadow
+from core.evaluation.statistics.shadow import ShadowComparison, compare_shadow
 from core.evaluation.statistics.subgroups import SMALL, number_bands, subgroups
 from core.evaluation.statistics.summary import table_warnings
-from core.evaluation.tables.case_lists import DISPUTED, FALSE_ALARMS, MISSED, list_cases
+from core.evaluation.tables.case_lists import DISPUTED, FALSE_ALARMS, MISSED, WORST, list_cases
 from core.evaluation.tables.scores import ScoreTable, read_scores
 
 TRUTH = np.array([True, True, False, False])
@@ -123,3 +123,47 @@ def test_scores_are_from_0_to_1_and_both_ends_are_scores(score: float) -> None:
     assert list(ends.scorers["x"]) == [0, 1, 0.5, 0.5]
     with pytest.raises(InvalidInput):
         table(x=np.array([score, 1.0, 0.5, 0.5]))
+
+
+def shadowed(live: list[float], shadow: list[float], labels: list[float]) -> ShadowComparison:
+    called = dict.fromkeys(("live_called", "shadow_called"), True)
+    return compare_shadow(
+        pd.DataFrame({"patient": range(len(live)), "label": labels, "live": live, "shadow": shadow, **called})
+    )
+
+
+def test_scores_of_a_shadow_model_go_together_from_three_images_on_unless_one_never_changes() -> None:
+    unknown = [np.nan] * 3
+    assert shadowed([0.1, 0.2, 0.3], [0.2, 0.3, 0.9], unknown).correlation == pytest.approx(1)
+    assert np.isnan(shadowed([0.1, 0.2], [0.2, 0.3], unknown[:2]).correlation)
+    assert np.isnan(shadowed([0.1, 0.2, 0.3], [0.5] * 3, unknown).correlation)
+    assert np.isnan(shadowed([0.5] * 3, [0.1, 0.2, 0.3], unknown).correlation)
+    assert shadowed([0.1, 0.2, 0.3], [0.1] * 3, unknown).test is None
+
+
+def test_the_area_of_a_shadow_model_less_that_of_the_live_one_is_of_the_malignant_images_whose_truth_is_known() -> None:
+    labels = [1, 1, 1, 0, 0, 0, np.nan]
+    better = [0.9, 0.8, 0.7, 0.3, 0.2, 0.1, 0.0]
+    worse = [0.9, 0.8, 0.1, 0.3, 0.2, 0.15, 1.0]
+    found = shadowed(worse, better, labels).test
+    assert found is not None and (found.n, found.first, found.second) == (6, "shadow", "live")
+    assert found.difference == pytest.approx(3 / 9)
+
+
+def test_the_largest_subgroups_come_first_and_a_cell_of_spaces_is_not_stated() -> None:
+    values = np.array(["a", "b", "b", "c", "c", "c", " ", "b "], object)
+    found = subgroups("x", values, np.arange(8) < 4, np.linspace(0, 1, 8))
+    assert [(one.value, one.n) for one in found] == [("b", 3), ("c", 3), ("a", 1), ("not stated", 1)]
+
+
+def test_two_cases_are_enough_for_a_correlation_and_one_is_not() -> None:
+    assert correlation(np.array([0.1, 0.2]), np.array([0.3, 0.1])) == pytest.approx(-1)
+    assert np.isnan(correlation(np.array([0.1]), np.array([0.3])))
+    assert np.isnan(correlation(np.array([0.1, 0.1]), np.array([0.3, 0.1])))
+    assert np.isnan(correlation(np.array([0.3, 0.1]), np.array([0.1, 0.1])))
+
+
+def test_the_loss_of_a_case_called_with_certainty_and_wrongly_is_large_and_a_number() -> None:
+    made = table(a=np.array([0.0, 1.0, 1.0, 0.0]))
+    losses = list_cases(made, "a", None, {"a": 0.5}, WORST)["loss of A"].to_numpy()
+    assert losses == pytest.approx([-np.log(1e-6)] * 2 + [0, 0], abs=1e-5)

@@ -79,3 +79,10 @@ def test_without_lesions_or_normal_images_there_is_no_number() -> None:
         froc([nothing], Bootstrap(None, 4))
     with pytest.raises(InvalidInput, match="images without any"):
         jafroc(FOUR, np.zeros(4, bool), Bootstrap(None, 4))
+
+
+def test_sensitivities_are_given_at_a_quarter_a_half_one_two_and_four_false_marks_an_image() -> None:
+    # Sixteen false marks on four images; the lesions are found behind the 1st, 2nd, 4th, 8th and 16th of them.
+    false = [float(rating) for rating in range(16, 0, -1)]
+    marks = responses([15.5, 14.5, 12.5, 8.5, 0.5], [0, 1, 2, 3, 3], false, [number % 4 for number in range(16)])
+    assert froc([marks], Bootstrap(None, 4, resamples=5)).values == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

@@ -281,3 +281,11 @@ def test_agreement_without_exception_is_not_certain(said: list[str], n_patients:
     (found,) = descriptor_agreement({"a": same, "b": same}, {"shape": ("oval", "round")}, patients)
     assert found.agreed.value == 1
     assert found.kappa.low == pytest.approx(low, abs=0.03, nan_ok=True)
+
+
+def test_a_label_that_is_no_class_is_named_by_the_place_of_its_case() -> None:
+    thirds = np.full((4, 3), 1 / 3)
+    with pytest.raises(InvalidInput, match=r"^The label of case 3 is none of a, b, c\. Correct it\.$"):
+        evaluate_classes(np.array([0, 1, 3, 2]), thirds, ("a", "b", "c"))
+    with pytest.raises(InvalidInput, match=r"none of c\.$"):
+        evaluate_classes(np.array([0, 1, 0, 1]), thirds, ("a", "b", "c"))

@@ -57,3 +57,15 @@ def test_the_lowest_threshold_of_a_specificity_is_taken_exactly_at_it() -> None:
     assert thresholds_at_specificity({"x": curve}, 0.75) == {"x": 0.35}
     assert thresholds_at_specificity({"x": curve}, 0.76) == {"x": 0.8}
     assert thresholds_at_specificity({"x": curve}, 0.5) == {"x": 0.2}
+
+
+def test_no_one_is_the_best_alone_or_beside_one_that_could_not_be_measured() -> None:
+    for values, best in (
+        ({"a": 0.9}, None),
+        ({"a": 0.9, "b": 0.8}, "a"),
+        ({"a": 0.8, "b": 0.9}, "b"),
+        ({"a": 0.9, "b": float("nan")}, None),
+        ({"a": 0.9, "b": 0.8, "c": float("nan")}, None),
+        ({}, None),
+    ):
+        assert clear_best(values, lambda one, other: True) == best

@@ -13,6 +13,7 @@ import pytest
 
 from core.errors import AppError, InvalidInput, NotFound
 from core.evaluation.statistics.summary import evaluate_table
+from core.evaluation.tables import scores
 from core.evaluation.tables.scores import (
     MAX_COLUMNS,
     MAX_LETTERS,
@@ -482,3 +483,17 @@ def test_patients_of_whom_nobody_knows_who_they_are_are_not_one(patient):
 def test_two_columns_of_one_name_in_two_forms_of_letters_are_refused():
     with pytest.raises(InvalidInput, match="Two columns are named"):
         read("case,patient,label,r\u00e9,re\u0301\na,1,1,.5,.5\nb,2,0,.1,.1\n")
+
+
+def test_a_file_larger_than_the_bound_is_refused_with_the_bound_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "MAX_BYTES", 3 << 20)
+    words = r"^The file is larger than 3 MB\. Keep the columns that are needed\.$"
+    for extra, match in ((0, "a cell is far too long"), (1, words)):
+        data = b"a" * ((3 << 20) + extra)
+        with pytest.raises(InvalidInput, match=match):
+            scores.read_scores(data)
+        (tmp_path / "large.csv").write_bytes(data)
+        with pytest.raises(InvalidInput, match=match):
+            scores.read_scores(tmp_path / "large.csv")

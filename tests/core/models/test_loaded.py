@@ -117,3 +117,12 @@ def test_no_other_module_holds_models() -> None:
         if "LoadedModel(card" in path.read_text(encoding="utf-8")
     }
     assert callers == {"core/models/loaded.py"}
+
+
+def test_it_is_full_where_one_more_as_large_as_the_largest_would_not_fit() -> None:
+    for bytes_most, is_full in ((30, False), (29, True)):
+        models = LoadedModels(made([]), bytes_most)
+        assert not models.is_full
+        for card in (A, B):
+            models.get(card)  # type: ignore[arg-type]
+        assert models.is_full is is_full

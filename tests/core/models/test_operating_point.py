@@ -102,3 +102,18 @@ def test_what_an_earlier_threshold_lacked_is_told_to_who_asks_and_not_repeated_w
     assert point.text.endswith(": the highest; corrected, because 0.5 was chosen without the allowance for chance.")
     assert point.rule_text == "Chosen on validation cases: the highest."
     assert "corrected" not in operating_point(made_card(tmp_path / "site", threshold=threshold), 0.4, "a value").text
+
+
+def test_in_a_row_of_a_table_stand_the_threshold_its_interval_and_the_counts(card: Card, tmp_path: Path) -> None:
+    def brief(one: Card) -> str:
+        return operating_point(one).brief.replace("\u00a0", " ")
+
+    assert brief(card) == "30.0 %"
+    threshold = {"value": 0.3, "rule": "a rule", "low": 0.0625, "high": 0.5}
+    assert brief(changed(card, threshold=threshold)) == "30.0 % (on resampled patients 6.2 to 50.0 %)"
+    rows = ["case,patient,label,benign,malignant", "a,1,malignant,0.7,0.3", "b,2,malignant,0.8,0.2"]
+    rows += ["c,3,benign,0.1,0.9", "d,4,benign,0.9,0.1", "e,5,benign,0.95,0.05"]
+    (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows))
+    assert brief(card) == "30.0 %: 1 of 2 malignant and 1 of 3 other validation cases were at or above it"
+    (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows[:3]))
+    assert brief(card) == "30.0 %"

@@ -474,3 +474,7 @@ def test_with_paths_alone_a_row_is_found_by_its_patients_folder(tmp_path: Path) 
 )
 def test_a_folder_is_a_day_only_where_the_calendar_has_it(text: str, expected: bool) -> None:
     assert is_day(text) is expected
+
+
+def test_columns_of_one_name_are_numbered_from_the_second_on_and_those_without_one_by_their_place() -> None:
+    assert workbooks._unique(("a", "", " a ", "a", "b")) == ("a", "column 2", "a (2)", "a (3)", "b")

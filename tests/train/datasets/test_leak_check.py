@@ -19,7 +19,7 @@ from core.models.cards import Card, all_cards, candidate_cards
 from core.settings import Settings
 from core.types import Estimate
 from train.datasets import leakage
-from train.datasets.manifest import read_manifest
+from train.datasets.manifest import joined, read_manifest
 from train.publishing.results import compare_with_published, measures_of, published_without_model
 from train.recipe.programme import BY_GROUP, BY_IMAGE
 
@@ -134,3 +134,30 @@ def test_every_published_system_stands_in_the_table_with_ours_or_without() -> No
     absent = published_without_model(cards)
     assert absent and all(row.card is None and not row.ours and row.why for row in absent)
     assert not {row.on for row in absent} & {fusion.on}
+
+
+def test_two_collections_that_a_model_was_trained_on_together_are_found_in_the_order_of_training(
+    site: Settings, root: Path
+) -> None:
+    others = root / "more"
+    others.mkdir()
+    rows = []
+    for number in range(2):
+        Picture.fromarray(np.full((8, 8), 100 + number, np.uint8)).save(others / f"{number}.png")
+        label = ("benign", "malignant")[number]
+        rows.append({"file": f"more/{number}.png", "label": label, "patient": f"m{number}", "source": "B"})
+    pd.DataFrame(rows).to_csv(others / "manifest.csv", index=False)
+    (root / "none").mkdir()
+    absent = [row | {"file": f"none/{number}.png"} for number, row in enumerate(rows)]
+    pd.DataFrame(absent).to_csv(root / "none" / "manifest.csv", index=False)
+    where = ["source=A|B"]
+    first = read_manifest(root / "scans" / "manifest.csv", root=root, where=["source=A"], allow_repeats=True)
+    pd.DataFrame(first.cases).to_csv(root / "scans" / "manifest.csv", index=False)
+    parts = [read_manifest(root / name / "manifest.csv", root=root, where=where) for name in ("more", "scans")]
+    both, turned = joined(parts), joined(parts[::-1])
+    assert both.sha256 != turned.sha256
+    for wanted in (both, turned):
+        found = leakage.find_manifest(site, wanted.sha256, ("A", "B"))
+        assert found is not None and found.cases["file"].tolist() == wanted.cases["file"].tolist()
+    assert leakage.find_manifest(site, both.sha256, ("A",)) is None
+    assert leakage.find_manifest(site, "f" * 64, ("A", "B")) is None

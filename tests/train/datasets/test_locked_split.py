@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from made_cards import changed
 from core.errors import InvalidInput
 from core.models.cards import Card, shipped_cards
 from core.settings import REPOSITORY
-from train.datasets.split import split_of_model
+from train.datasets.split import model_of_split, split_of_model
 
 
 @pytest.fixture
@@ -55,3 +56,17 @@ def test_scores_of_folds_are_no_split(card: Card) -> None:
     write(card, "test", ["a.png", "b.png"], fold=[0, 1])
     with pytest.raises(InvalidInput, match="--folds"):
         split_of_model(cases(a="1", b="2", c="3"), card)
+
+
+def test_a_model_whose_split_is_taken_up_is_looked_for_in_the_own_folders_and_among_the_shipped(
+    card: Card, tmp_path: Path
+) -> None:
+    shipped = shipped_cards(REPOSITORY / "weights")[0]
+    assert model_of_split(shipped.folder.name, tmp_path).folder == REPOSITORY / "weights" / shipped.folder.name
+    own = tmp_path / "own" / shipped.folder.name
+    shutil.copytree(shipped.folder, own, ignore=shutil.ignore_patterns("*.npz", "*.safetensors", "*.h5", "*.bin"))
+    assert model_of_split(shipped.folder.name, tmp_path, own.parent).folder == own
+    (own / "card.json").unlink()
+    assert model_of_split(shipped.folder.name, own.parent).folder == shipped.folder
+    with pytest.raises(InvalidInput, match="no model 'absent'"):
+        model_of_split("absent", tmp_path)

@@ -119,3 +119,12 @@ def test_the_command_writes_the_split_and_keeps_copies_together(tmp_path: Path, 
         assert written.groupby("sha256")[column].nunique().max() == 1
         if options == ["--look-alikes"]:
             assert (written.groupby("group").size() == 2).all()
+
+
+def test_as_many_folds_as_patients_and_as_many_cases_as_the_rarer_label_has_are_allowed(cases: pd.DataFrame) -> None:
+    assert fold_cases(cases, 2).nunique() == 2 and fold_cases(cases, 200).between(0, 199).all()
+    for per_class in (1, 150):
+        subset = balanced_subset(cases, per_class)
+        assert subset["label"].value_counts().to_dict() == {"benign": per_class, "malignant": per_class}
+    with pytest.raises(InvalidInput, match="1 to 150 a label"):
+        balanced_subset(cases, 0)

@@ -300,3 +300,23 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
 
 def epoch(number: int) -> dict[str, float]:
     return {"epoch": number, "loss": 1.0, "seconds": 3.0}
+
+
+def test_what_is_left_is_told_by_the_last_five_epochs_of_a_running_training_and_is_never_below_nothing(
+    records: Database, admin: Person, version: int
+) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    waiting = trainings.load_job(records, admin, job_id)
+    taken(records)
+    job = trainings.load_job(records, admin, job_id)
+    epochs = [trainings.Epoch("", number, 1, {"seconds": 1.0 if number == 1 else 3.0}) for number in range(1, 7)]
+    job = replace(job, request=replace(job.request, epochs=8))
+    assert trainings.seconds_left(job, epochs) == pytest.approx(6.0)
+    assert trainings.seconds_left(job, epochs[:1]) == pytest.approx(7.0)
+    three = replace(job, request=replace(job.request, epochs=8, folds=3))
+    assert trainings.seconds_left(three, epochs) == pytest.approx(3 * 26)
+    for wanted in (6, 5):
+        over = replace(job, request=replace(job.request, epochs=wanted))
+        assert trainings.seconds_left(over, epochs) == 0
+    assert trainings.seconds_left(job, []) is None and trainings.seconds_left(waiting, epochs) is None
+    assert trainings.seconds_left(replace(job, result={}), epochs) is None
