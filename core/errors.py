@@ -39,6 +39,13 @@ class Conflict(AppError):
     """The state of things does not permit this now (already final, already exists, refers to something)."""
 
 
+CHANGED_MEANWHILE = (
+    "Somebody else changed this since this page showed it, so nothing was saved. Reload the page, look at what it says "
+    "now, and change it again."
+)
+"""Of a form that would put back what another person has changed."""
+
+
 class ModelUnavailable(AppError):
     """No usable weights for the model that was asked for."""
 

@@ -380,7 +380,7 @@ def _check_keys(cells: pd.DataFrame) -> None:
     if len(cells) > 1 and cells["patient"].nunique() == 1:
         raise InvalidInput(
             f"All {len(cells)} cases are of one patient. Intervals draw patients, and of one they would say that "
-            "nothing is left to chance. Name each patient; where every case is a patient of its own, repeat the case there."
+            "nothing is left to chance. Name each patient; where every case is a patient of its own, repeat the case."
         )
     again = cells["case"].duplicated()
     if again.any():
