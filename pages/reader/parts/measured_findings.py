@@ -22,7 +22,7 @@ from core.imaging.overlay import outlined
 from core.models.outline_card import OutlineCard
 from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outline_proposals, outlined_lesions
 from core.records.people.permissions import SignedIn
-from core.records.reads.reads import COMMENT_LENGTH_MOST, Read
+from core.records.reads.reads import Read
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import AI_GENERATED
 from core.types import Modality
@@ -128,7 +128,7 @@ def _show(
         return number
     if st.session_state.get(f"{key}_follows") != made:
         st.session_state[f"{key}_follows"] = st.session_state[f"{key}_sentence"] = made
-    st.text_area("Sentence of what you accepted", key=f"{key}_sentence", height=68, max_chars=COMMENT_LENGTH_MOST)
+    st.text_area("Sentence of what you accepted", key=f"{key}_sentence", height=68)
     if form is not None:
         st.button(
             "Add to my comment", key=f"{key}_add", icon=":material/add:", on_click=_add, args=(form, f"{key}_sentence")
