@@ -11,6 +11,7 @@ from pathlib import Path
 from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
+from train.datasets.manifest import require_there
 from train.fitting.workers import Workers
 from train.recipe.request import INITS, WEIGHTS, FitRequest
 
@@ -95,6 +96,8 @@ def _add_options_of_run(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    for path in (args.data, *(args.also or ())):
+        require_there(path)
     if args.architecture == OUTLINE:
         from train.recipe.outline import OutlineRequest
 
