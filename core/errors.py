@@ -43,6 +43,13 @@ class DatabaseAway(Conflict):
     """The database does not answer now: whatever was not acknowledged may be tried again later."""
 
 
+CHANGED_MEANWHILE = (
+    "Somebody else changed this since this page showed it, so nothing was saved. Reload the page, look at what it says "
+    "now, and change it again."
+)
+"""Of a form that would put back what another person has changed."""
+
+
 class ModelUnavailable(AppError):
     """No usable weights for the model that was asked for."""
 

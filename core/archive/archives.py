@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import CHANGED_MEANWHILE, Conflict, InvalidInput, NotFound
 from core.records.archives.outbox import RESULT_KINDS
 from core.records.audit import trail
 from core.records.database import tables
@@ -109,14 +109,23 @@ def name_archive(db: Database, actor: Actor, address: ArchiveAddress) -> int:
     return archive_id
 
 
-def change_archive(db: Database, actor: Actor, archive_id: int, address: ArchiveAddress) -> None:
-    """Raises NotAllowed, NotFound, InvalidInput, Conflict for a name that is taken."""
+def change_archive(
+    db: Database, actor: Actor, archive_id: int, address: ArchiveAddress, *, seen: ArchiveAddress | None = None
+) -> None:
+    """Raises NotAllowed, NotFound, InvalidInput, Conflict for a name that is taken.
+
+    seen: what whoever changes it had before them; a Conflict too where its address is another by now. What is sent
+    there has a table of its own (`choose_results`) and is not compared.
+    """
     archive = tables.archive
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_settings")
         values = _checked(address, db.settings)
         trail.lock_trail(connection)
-        before = asdict(archive_of(connection, archive_id))
+        archive_now = archive_of(connection, archive_id)
+        before = asdict(archive_now)
+        if seen is not None and _address_of(seen) != _address_of(archive_now):
+            raise Conflict(CHANGED_MEANWHILE)
         _require_free(connection, values["name"], except_id=archive_id)
         changed = {key: value for key, value in values.items() if value != _as_json(before[key])}
         if not changed:
@@ -127,6 +136,12 @@ def change_archive(db: Database, actor: Actor, archive_id: int, address: Archive
             connection, person.id, "change archive", f"archive {archive_id}",
             before={key: _as_json(before[key]) for key in changed}, after=changed,
         )  # fmt: skip
+
+
+def _address_of(archive: ArchiveAddress) -> dict[str, Any]:
+    """Of an archive what its own form shows."""
+    apart = ("id", "sends", "sends_preliminary")
+    return {name: value for name, value in asdict(archive).items() if name not in apart}
 
 
 def choose_results(

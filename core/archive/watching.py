@@ -19,7 +19,7 @@ from sqlalchemy import Row, or_, select, update
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import fetch_by_rule
 from core.archive.dicomweb import Criteria, DicomWeb, FoundSeries, FoundStudy
-from core.errors import AppError, InvalidInput
+from core.errors import CHANGED_MEANWHILE, AppError, Conflict, InvalidInput
 from core.imaging.intake import keyed_hash
 from core.records.audit import trail
 from core.records.database import tables
@@ -51,6 +51,10 @@ class WatchRules:
     days: int = 1
 
 
+ANY_RULES = WatchRules(modalities=())
+"""Rules that nobody can store, for a change whatever the rules are now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """A watched archive. sentence: what the last look brought, "" before the first."""
@@ -62,15 +66,22 @@ class Watch:
     looked_at: datetime | None
 
 
-def watch_archive(db: Database, actor: Actor, archive_id: int, rules: WatchRules | None) -> None:
+def watch_archive(
+    db: Database, actor: Actor, archive_id: int, rules: WatchRules | None, *, seen: WatchRules | None = ANY_RULES
+) -> None:
     """Begin to watch it by these rules, or change them; None: end. Who says so answers for the studies that come.
 
-    Raises NotAllowed, NotFound, InvalidInput.
+    seen: the rules that whoever changes them had before them, None for none. Raises NotAllowed, NotFound, InvalidInput;
+    Conflict where the rules are others than `seen` by now.
     """
     archive = tables.archive
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_settings")
+        trail.lock_trail(connection)
         archive_of(connection, archive_id)
+        stored = connection.execute(select(archive.c.watch).where(archive.c.id == archive_id)).scalar_one()
+        if seen is not ANY_RULES and seen != (_rules(stored) if stored else None):
+            raise Conflict(CHANGED_MEANWHILE)
         values: dict[str, Any] = {"watch": None, "watch_by": None, "watch_state": None, "looked_at": None}
         if rules is not None:
             values |= {"watch": _as_json(_checked(rules)), "watch_by": person.id}

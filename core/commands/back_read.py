@@ -22,6 +22,7 @@ from core.records.people.permissions import LocalTerminal
 from core.records.reads import back_reads
 from core.serving.loops import on_every_node
 from core.settings import Settings
+from core.wording import how_many
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -70,8 +71,8 @@ def _worked(db: Database, args: argparse.Namespace) -> str:
     with _end_asked(args.with_worker) as is_ending:
         n = work_until_done(db, args.number, is_ending=is_ending)
     if back_reads.is_open(db, args.number):
-        return f"Ended early; this process took {n} studies.\n"
-    return f"Nothing of back-read {args.number} waits any more; this process took {n} studies.\n"
+        return f"Ended early; this process took {how_many(n, 'study', 'studies')}.\n"
+    return f"Nothing of back-read {args.number} waits any more; this process took {how_many(n, 'study', 'studies')}.\n"
 
 
 @contextmanager

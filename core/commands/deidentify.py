@@ -13,6 +13,7 @@ from core.files import own_temporary_folder, temporary_folder, temporary_parent
 from core.records.database.db import existing_database, require_site
 from core.records.people.accounts import TERMINAL
 from core.settings import Settings
+from core.wording import how_many
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -44,7 +45,10 @@ def run(args: argparse.Namespace) -> int:
                 files += originals(db, study_id, folder / str(number))
             export = write_export(db, files, args.out)
         record_export_at_terminal(db, export, by=TERMINAL)
-    sys.stdout.write(f"{len(export.rows)} files of {export.n_studies} studies, {export.n_patients} patients.\n")
+    sys.stdout.write(
+        f"{how_many(len(export.rows), 'file')} of {how_many(export.n_studies, 'study', 'studies')}, "
+        f"{how_many(export.n_patients, 'patient')}.\n"
+    )
     for sentence, n in export.left_out.items():
         sys.stdout.write(f"{n} left out: {sentence}\n")
     sys.stdout.write(f"{BURNT_IN_LIMIT}\n")

@@ -179,6 +179,25 @@ def require_settled(study: NewStudy) -> None:
     for picture in study.pictures:
         if picture.missing:
             raise InvalidInput(picture.missing)
+    _require_said_once(study)
+
+
+def _require_said_once(study: NewStudy) -> None:
+    """Raises InvalidInput where a file was chosen twice and called two things: it is kept once, so as one of them."""
+    first: dict[tuple[str, int], NewPicture] = {}
+    for picture in study.pictures:
+        known = first.setdefault((picture.image.sha256, picture.image.frame), picture)
+        differs = {
+            "side": (known.image.laterality, picture.image.laterality),
+            "view": (known.image.view, picture.image.view),
+            "kind": (known.image.modality, picture.image.modality),
+        }
+        for what, (before, now) in differs.items():
+            if before != now:
+                raise InvalidInput(
+                    f"{picture.found.name} is the same picture as {known.found.name}, given another {what}. It is kept "
+                    f"once: give both the same {what}, or remove one of the files where you chose them."
+                )
 
 
 def _require_apart(new: Sequence[NewStudy]) -> None:

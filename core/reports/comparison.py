@@ -17,6 +17,7 @@ from core.reports import content, plots
 from core.reports.document import RESEARCH_USE, Banner, Block, Document, Facts, Heading, Plots, Table, Text
 from core.types import Estimate
 from core.version import software
+from core.wording import how_many
 
 _SIDE = plots.WIDTH / 2 - 14
 TITLE = "Comparison of scorers"
@@ -141,7 +142,7 @@ def _measures(report: ComparisonReport) -> Iterator[Block]:
     yield Table([head, *rows], [0.19, 0.09, *[0.12] * 6])
     for name, one in results.items():
         if one.missing:
-            yield Text(f"{content.named(name)} has no score for {one.missing} cases.", "soft")
+            yield Text(f"{content.named(name)} has no score for {how_many(one.missing, 'case')}.", "soft")
 
 
 def _pairs(report: ComparisonReport) -> Iterator[Block]:

@@ -47,7 +47,7 @@ def change(row: PersonRow) -> None:
         roles = st.pills("Roles", ROLES, selection_mode="multi", default=row.roles, key=f"roles_{row.id}")
         if st.button("Save roles", key=f"save_roles_{row.id}"):
             with refusals_shown():
-                accounts.set_roles(db, actor, row.id, roles)
+                accounts.set_roles(db, actor, row.id, roles, seen=row.roles)
                 st.rerun()
         words = "Make the link again" if row.is_invited else "Reset the password with a link"
         why = "Let this person sign in again first." if row.is_disabled else None

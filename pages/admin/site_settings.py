@@ -35,6 +35,7 @@ from pages.parts.session import database, require, settings
 
 actor = require("manage_settings")
 db = database()
+_SEEN = "archive_seen_"
 _UNCHANGED, _IS_DEFAULT = "Nothing was changed yet.", "It is the default."
 
 
@@ -115,6 +116,8 @@ def draw_threshold(actor: Actor, card: Card, own: OwnThreshold | None, point: Op
 def archive_form(actor: Actor, archive: Archive | None, key: str) -> None:
     """An archive's address; a new one's without `archive`. key: of the form's widgets."""
     old = archive or ArchiveAddress("", "")
+    # As this tab showed it first: what the form's widgets hold stays that, whatever somebody else has saved since.
+    seen = st.session_state.setdefault(f"{_SEEN}{key}", old)
     with st.form(f"archive_{key}", border=False):
         name, url = st.columns([1, 2])
         given = ArchiveAddress(
@@ -129,7 +132,11 @@ def archive_form(actor: Actor, archive: Archive | None, key: str) -> None:
         )  # fmt: skip
         if st.form_submit_button("Save", key=f"save_archive_{key}"):
             with refusals_shown():
-                change_archive(db, actor, archive.id, given) if archive else name_archive(db, actor, given)
+                if archive is None:
+                    name_archive(db, actor, given)
+                else:
+                    change_archive(db, actor, archive.id, given, seen=seen)
+                    st.session_state.pop(f"{_SEEN}{key}")
                 st.rerun()
 
 
@@ -160,6 +167,7 @@ def prior_inputs(old: ArchiveAddress, key: str) -> dict[str, Any]:
 def watch_form(actor: Actor, archive: Archive, known: Watch | None) -> None:
     """By which rules the archive's studies come by themselves."""
     rules = known.rules if known else WatchRules()
+    seen = st.session_state.setdefault(f"{_SEEN}watch_{archive.id}", known.rules if known else None)
     with st.form(f"watch_{archive.id}"):
         is_on = st.toggle("Fetch new studies by rules", known is not None, key=f"watch_on_{archive.id}")
         if known:
@@ -178,7 +186,8 @@ def watch_form(actor: Actor, archive: Archive, known: Watch | None) -> None:
         )  # fmt: skip
         if st.form_submit_button("Save rules", key=f"save_watch_{archive.id}"):
             with refusals_shown():
-                watch_archive(db, actor, archive.id, given if is_on else None)
+                watch_archive(db, actor, archive.id, given if is_on else None, seen=seen)
+                st.session_state.pop(f"{_SEEN}watch_{archive.id}")
                 st.rerun()
 
 

@@ -24,6 +24,7 @@ from core.evaluation.statistics.metrics import Spread, spread
 from core.evaluation.statistics.subgroups import FEWEST_OF_A_CLASS, SMALL
 from core.evaluation.statistics.summary import ScorerResult, families
 from core.evaluation.tables.cohort import with_scorers
+from core.wording import how_many
 from pages.parts import address
 from pages.parts import tables as tables
 from pages.parts.figures import colour, draw_download, draw_figure
@@ -125,8 +126,8 @@ def draw_pairs(numbers: ComparisonCache, names: Sequence[str]) -> None:
     figure.update_xaxes(side="top", tickangle=-40)  # below, slanted names would lie on the caption
     figure.update_layout(margin_t=min(30 + 5 * longest, 200), height=220 + 34 * len(names) + min(5 * longest, 170))
     st.caption(
-        f"DeLong's paired test of the areas, p adjusted by Holm over these {len(tests)} pairs; coloured below 0.05. "
-        "Where a patient has several cases, its variance is over patients (Obuchowski 1997). The interval of the "
+        f"DeLong's paired test of the areas, p adjusted by Holm over {how_many(len(tests), 'pair')}; coloured below "
+        "0.05. Where a patient has several cases, its variance is over patients (Obuchowski 1997). The interval of the "
         "difference draws patients and assumes no distribution; where the two disagree, believe the interval."
     )
     draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs", of=of)

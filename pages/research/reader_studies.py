@@ -47,8 +47,8 @@ def name_of(row: ReaderStudyRow) -> str:
 
 def design(actor: SignedIn) -> str | None:
     """The form of a new one; the id of the one that was made."""
-    title = st.text_input("Title", max_chars=120, key="rs_title")
-    question = st.text_area("Question", max_chars=1000, height=68, key="rs_question")
+    title = st.text_input("Title", key="rs_title")
+    question = st.text_area("Question", height=68, key="rs_question")
     left, right = st.columns([1, 3])
     modality = Modality(left.selectbox("Kind of image", [one.value for one in Modality], key="rs_modality"))
     with right:
@@ -240,7 +240,7 @@ def draw_progress(row: ReaderStudyRow) -> None:
 
 def offer_closing(actor: SignedIn, row: ReaderStudyRow) -> None:
     st.caption("Results are shown once the study is closed: who knows how it stands may end it where it suits.")
-    reason = "" if row.is_complete else st.text_input("Why it is closed although reads are missing", max_chars=500)
+    reason = "" if row.is_complete else st.text_input("Why it is closed although reads are missing")
     if st.button("Close the reading", type="primary" if row.is_complete else "secondary"):
         with refusals_shown():
             designs.close_reader_study(database(), actor, row.id, reason=reason)

@@ -117,6 +117,8 @@ def test_an_accepted_outline_is_a_finding_of_the_report_and_a_rejected_one_is_co
     tab.open("reader/read", study)  # the switch is off again, and what was answered counts all the same
     tab.choose("Left breast: BI-RADS", "4A")
     tab.press("Save final assessment")
+    assert "| shape | " in switched(tab).text
+    assert "What you accept" not in [one.label for one in tab.app.button_group], "nothing is asked of a saved read"
     final = reads.reads_of(opened_site.db, opened_site.one, study)[-1]
     assert [(one.answer, one.mark.kind, one.model_id) for one in final.annotations.proposals] == [
         ("accepted", "outline", FOLDER),

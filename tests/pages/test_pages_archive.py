@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -10,10 +11,10 @@ from page_site import PageSite, Tab, first_read, picture, release, store
 from sqlalchemy import Connection
 
 from core.archive import arrivals, watching
-from core.archive.archives import ArchiveAddress, archives, name_archive
+from core.archive.archives import ArchiveAddress, archives, change_archive, name_archive
 from core.archive.dicomweb import Criteria, FoundStudy
 from core.archive.watching import WatchRules
-from core.errors import ArchiveAway
+from core.errors import CHANGED_MEANWHILE, ArchiveAway
 from core.imaging.dicom.source import OF_STUDY
 from core.records.archives import outbox
 from core.records.archives.identity import SourceIdentity, record_identity, record_uploaded
@@ -152,6 +153,22 @@ def test_an_administrator_names_changes_and_removes_an_archive(opened_site: Page
     assert watching.watches(opened_site.db, opened_site.one) == []
     tab.press("Remove")
     assert archives(opened_site.db, opened_site.one) == []
+
+
+def test_of_two_administrators_who_change_an_archive_the_second_is_told_and_puts_nothing_back(
+    opened_site: PageSite, tab: Tab, archive_id: int
+) -> None:
+    db, one = opened_site.db, opened_site.one
+    tab.open("admin/site_settings")
+    (before,) = archives(db, one)
+    change_archive(db, one, archive_id, replace(before, host="moved.example", ae_title="PACS", port=104))
+    _save(tab, f"save_archive_{archive_id}")
+    assert CHANGED_MEANWHILE in tab.text and archives(db, one)[0].host == "moved.example"
+    watching.watch_archive(db, one, archive_id, WatchRules(days=9))
+    next(box for box in tab.app.toggle if box.label == "Fetch new studies by rules").set_value(True)
+    _save(tab, f"save_watch_{archive_id}")
+    assert CHANGED_MEANWHILE in tab.text
+    assert watching.watches(db, one)[0].rules == WatchRules(days=9)
 
 
 def test_what_goes_to_which_archive_is_one_table(opened_site: PageSite, tab: Tab, archive_id: int) -> None:

@@ -20,7 +20,7 @@ from core.records.database import tables
 from core.records.database.db import open_database
 from core.records.people import accounts
 from core.records.reads import predictions, reads, retention, studies, truths, worklist
-from core.records.reads.reads import Impression
+from core.records.reads.reads import COMMENT_LENGTH_MOST, Impression
 from core.reports.html import build_html
 from core.reports.pdf import build_pdf
 from core.reports.study import study_document
@@ -415,6 +415,20 @@ def test_after_the_final_read_the_next_open_study_is_one_key_away(opened_site: P
     assert "Open for you: **1 new · 0 begun**" in tab.open("reader/worklist").text
     tab.open("reader/read", study).press("Next study")
     assert tab.app.query_params["study"] in (following, [following])
+
+
+def test_a_comment_that_is_too_long_is_said_so_and_not_cut_or_swallowed_by_the_field(opened_site: PageSite, tab: Tab):
+    study = store(opened_site)
+    tab.open("reader/read", study).choose("Left breast: BI-RADS", "2")
+    comment = next(area for area in tab.app.text_area if area.label == "Comment")
+    assert not comment.proto.max_chars, "a browser would refuse to take what is longer, without a word"
+    comment.set_value("x" * (COMMENT_LENGTH_MOST + 1))
+    tab.settled().press("Save first impression")
+    assert f"The comment has {COMMENT_LENGTH_MOST + 1} characters; at most {COMMENT_LENGTH_MOST} are kept" in tab.text
+    next(area for area in tab.app.text_area if area.label == "Comment").set_value("x" * COMMENT_LENGTH_MOST)
+    tab.settled().press("Save first impression")
+    (read,) = _reads(opened_site, study)
+    assert len(read.comment) == COMMENT_LENGTH_MOST
 
 
 def test_a_correction_begins_with_the_comment_that_it_corrects(opened_site: PageSite, tab: Tab):

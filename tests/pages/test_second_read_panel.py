@@ -84,6 +84,24 @@ def test_a_read_is_saved_by_the_click_also_where_a_model_has_become_live_since_t
     assert "Cnn" not in tab.text, "what nobody saw before the final read is no part of it"
 
 
+def test_another_number_that_stands_first_while_a_study_is_open_is_said(opened_site: PageSite, tab: Tab) -> None:
+    release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
+    study = revealed(opened_site, tab)
+    tab.choose("Left breast: BI-RADS", "2")
+    assert "Fusion" in lead_lines(tab)[0] and "stands first now" not in tab.text
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, auc_low=0.8)
+    decisions.name_lead(opened_site.db, opened_site.one, Modality.ULTRASOUND, "ultrasound-cnn")
+    tab.choose("Left breast: BI-RADS", "3")
+    assert "Cnn" in lead_lines(tab)[0]
+    assert "Left breast (ultrasound): Cnn stands first now." in tab.text and "it was Fusion, with 42" in tab.text
+    tab.choose("Left breast: BI-RADS", "4A")
+    assert "it was Fusion, with" in tab.text, "it stays as long as the study is open"
+    tab.press("Save final assessment")
+    assert "it was Fusion, with" not in tab.text
+    tab.open("reader/worklist").open("reader/read", study)
+    assert "it was Fusion, with" not in tab.text
+
+
 def test_an_administrator_names_the_lead_on_the_page_releases(opened_site: PageSite, tab: Tab) -> None:
     release(opened_site.weights, "ultrasound-fusion", auc_low=0.8)
     release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, auc_low=0.8)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import InvalidInput
 from core.files import write_whole
-from core.settings import REPOSITORY
+from train.commands import options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +33,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--also", action="append", default=[], type=Path, metavar="MANIFEST", help="a further collection"
     )
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
-    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
+    options.add_rows(parser)
+    options.add_weights(parser)
     parser.add_argument("--model", default=IMAGE_MODEL, metavar="MODEL_ID", help="the image model to compare with")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write the measured numbers of every lesion there")
     parser.add_argument(
         "--scores", action="store_true", help="write the descriptors' scores beside the image model's, for Compare"

@@ -15,6 +15,7 @@ from core.files import lock_of
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
 from train.commands import options
+from train.datasets.manifest import require_there
 from train.fitting.workers import Workers
 from train.recipe.request import INITS, FitRequest
 
@@ -101,6 +102,8 @@ def _add_options_of_run(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, calibrate, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    for path in (args.data, *(args.also or ())):
+        require_there(path)
     if args.architecture == OUTLINE:
         from train.recipe.outline import OutlineRequest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.errors import InvalidInput
 from core.files import write_whole
-from core.settings import REPOSITORY
+from train.commands import options
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -19,8 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser(
         "outlines", help="write how well the outline network outlines into docs/findings.md, with --alone after a fit"
     )
-    parser.add_argument("--weights", type=Path, default=REPOSITORY / "weights", metavar="DIR", help="weights folder")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "docs" / "findings.md", metavar="MARKDOWN")
+    options.add_weights(parser)
+    options.add_page(parser, "findings.md")
     parser.add_argument(
         "--alone", metavar="COLLECTION", help="first fit a network on this collection alone and add what it finds"
     )
@@ -28,8 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="no epoch begins after so many minutes")
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="the pictures of the network's card")
     parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
-    parser.add_argument("--root", type=Path, help="what the manifests' files are relative to (default: the folder)")
-    parser.add_argument("--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="only such rows")
+    options.add_rows(parser)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep working files there, to go on from")
     parser.set_defaults(run=run)
 

@@ -7,6 +7,7 @@ import logging
 
 from core.errors import InvalidInput
 from train.commands.fit import add_options, joined_folder, working_folder
+from train.datasets.manifest import require_there
 from train.fitting.workers import Workers
 from train.recipe.request import FitRequest
 
@@ -24,6 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
 
 def run(args: argparse.Namespace) -> int:
     """Search, refit, measure, publish. TensorFlow is loaded here, after the arguments were read."""
+    for path in (args.data, *(args.also or ())):
+        require_there(path)
     request = FitRequest.from_arguments(vars(args))
     if not request.trials:
         raise InvalidInput("--trials can be 1 to 200.")

@@ -37,6 +37,7 @@ from core.records.database.db import Database
 from core.records.database.image_store import pixels_blob
 from core.settings import Settings
 from core.types import Image, Modality
+from core.wording import how_many
 from train.datasets.importers.imported import PICTURES
 from train.datasets.staging import FILES_MOST, UNPACKED_MIB, Progress
 
@@ -211,9 +212,10 @@ def ingest_cases(
     rows = ingester.all_of([{str(k): str(v) for k, v in row.items()} for row in cases.to_dict("records")])
     columns = list(dict.fromkeys(["file", "label", *(column for row in rows for column in row)]))
     counts = Counter(sentence for _, sentence in retained.refused)
-    retained.notes += [f"{n} pictures left out: {sentence}" for sentence, n in counts.items()]
+    retained.notes += [f"{how_many(n, 'picture')} left out: {sentence}" for sentence, n in counts.items()]
     retained.notes += ingester.frames.notes()
-    retained.notes += [f"{n} files: {sentence}" for sentence, n in ingester.warnings.most_common(_WARNINGS_MOST)]
+    warned = ingester.warnings.most_common(_WARNINGS_MOST)
+    retained.notes += [f"{how_many(n, 'file')}: {sentence}" for sentence, n in warned]
     retained.cases = each_once(pd.DataFrame(rows, columns=columns).fillna(""), retained.notes)
 
 
@@ -223,11 +225,11 @@ def each_once(cases: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         raise InvalidInput("None of the pictures could be kept." + "".join(f" {note}" for note in notes[:3]))
     labels = cases.groupby("file")["label"].transform("nunique")
     if (labels > 1).any():
-        notes.append(f"{int((labels > 1).sum())} pictures left out: the same file has different labels.")
+        notes.append(f"{how_many(int((labels > 1).sum()), 'picture')} left out: the same file has different labels.")
     cases = cases[labels == 1]
     again = int(cases["file"].duplicated().sum())
     if again:
-        notes.append(f"{again} pictures left out: the same file once more.")
+        notes.append(f"{how_many(again, 'picture')} left out: the same file once more.")
     cases = cases.drop_duplicates("file").reset_index(drop=True)
     if cases["label"].nunique() < 2:
         raise InvalidInput("All pictures have the same label; a data set needs two labels at least.")
@@ -275,7 +277,7 @@ class _Frames:
             f"{self.files} files have several frames: {self.retained} of their {self.there} frames were kept, at most "
             f"{FRAMES_MOST} of a file and evenly spaced; the frames of a file stay together."
         )
-        return [words, *(f"{n} frames left out: {sentence}" for sentence, n in self.refused.items())]
+        return [words, *(f"{how_many(n, 'frame')} left out: {sentence}" for sentence, n in self.refused.items())]
 
 
 @dataclass(slots=True)

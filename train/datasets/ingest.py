@@ -27,6 +27,7 @@ from core.records import data_sets
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.types import Modality
+from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, ingest_cases
 from train.datasets.duplicates import grouped
 from train.datasets.importers import class_folders, dicom_folder
@@ -51,7 +52,8 @@ def cases_in(source: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
     manifest = next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
     if manifest is not None:
         read = read_manifest(manifest)
-        notes += [*(f"{n} rows left out: {reason}." for reason, n in read.left_out.items() if n), *read.remarks]
+        notes += [f"{how_many(n, 'row')} left out: {reason}." for reason, n in read.left_out.items() if n]
+        notes += read.remarks
         return read.cases, folder
     files = sorted([*pictures_under(source), *dicom_files_under(source)], key=in_counting_order)
     if not files:
@@ -116,7 +118,7 @@ def _by_known_labels(files: list[str], notes: list[str]) -> pd.DataFrame | None:
     if has_pictures or len(set(labels) - {""}) < 2:
         return None
     if n := labels.count(""):
-        notes.append(f"{n} files lie in no folder that is named like a class and were left out.")
+        notes.append(f"{how_many(n, 'file lies', 'files lie')} in no folder that is named like a class: left out.")
     return pd.DataFrame({"file": files, "label": labels})
 
 
@@ -227,7 +229,7 @@ def _create(
     looks = look_at(db.settings, cases, progress)
     if looks.unreadable:
         retained.notes.append(
-            f"{len(looks.unreadable)} pictures left out: it cannot be read, or is too small to be a breast."
+            f"{how_many(len(looks.unreadable), 'picture')} left out: it cannot be read, or is too small to be a breast."
         )
         places = [place for place in range(len(cases)) if place not in set(looks.unreadable)]
         cases, looks = cases.iloc[places].reset_index(drop=True), looks.chosen(places)

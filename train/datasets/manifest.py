@@ -55,6 +55,12 @@ class Manifest:
     remarks: tuple[str, ...] = ()
 
 
+def require_there(path: Path) -> None:
+    """Raises NotFound where no file lies."""
+    if not path.is_file():
+        raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
+
+
 def read_manifest(
     path: Path,
     *,
@@ -70,8 +76,7 @@ def read_manifest(
     counted. `allow_repeats` is for looking at a manifest that lists a file twice, `allow_synonyms` for who asks what
     each label means. Raises `NotFound` or `InvalidInput`.
     """
-    if not path.is_file():
-        raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
+    require_there(path)
     cases = _cells(path)
     missing = {"file", "label"} - set(cases.columns)
     if missing:

@@ -14,6 +14,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission
 from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
+from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, each_once, hashed, store_pixels
 from train.datasets.ingest import Ingested, add_data_set
 from train.datasets.staging import Progress
@@ -71,7 +72,7 @@ def add_own_reads(
     found = known_images(db, actor, modality)
     if not found.images:
         raise InvalidInput("No study of this kind has a final read and a truth yet.")
-    notes = [f"{n} images left out: {sentence}" for sentence, n in found.left_out.items()]
+    notes = [f"{how_many(n, 'image')} left out: {sentence}" for sentence, n in found.left_out.items()]
 
     def put_pictures(retained: IngestedPictures) -> None:
         rows = []
@@ -94,7 +95,7 @@ def add_own_reads(
         modality=modality,
         seed=seed,
         progress=progress,
-        origin=f"own reads, {found.n_studies} studies",
+        origin=f"own reads, {how_many(found.n_studies, 'study', 'studies')}",
     )
 
 

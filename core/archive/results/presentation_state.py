@@ -56,8 +56,9 @@ def presentation_state(
     source = _source(content, image, display)
     is_grey = display["samples"] == 1 and display["photometric"] != "PALETTE COLOR"
     layers = [
-        hd.pr.GraphicLayer(LAYER, 1, "Findings of the reader"), hd.pr.GraphicLayer(NOTE_LAYER, 2, "What this is"),
-    ]  # fmt: skip
+        hd.pr.GraphicLayer(LAYER, 1, "Findings that the reader marked or accepted"),
+        hd.pr.GraphicLayer(NOTE_LAYER, 2, "What this is"),
+    ]
     state = hd.pr.GrayscaleSoftcopyPresentationState if is_grey else hd.pr.ColorSoftcopyPresentationState
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they repeat names of people
@@ -87,7 +88,9 @@ def _source(content: ResultContent, image: ResultImage, display: Mapping[str, An
 def _annotations(
     hd: Any, content: ResultContent, image: ResultImage, site_key: bytes, source: Dataset, layers: list[Any]
 ) -> list[Any]:
-    """The graphics of each finding with its number and type beside it, and what the whole is."""
+    """The graphics of each finding with its number and type beside it, and the model that drew it where the reader took
+    a proposal as it was; and what the whole is."""
+    drawn_by = {one.mark: one.model_id for one in content.accepted}
     on: dict[str, Any] = {"referenced_images": [source]}
     if image.n_frames > 1:
         on |= {"referenced_frame_number": image.frame + 1}
@@ -97,8 +100,9 @@ def _annotations(
         array = np.array(points, float)
         uid = place.tracking_uid(content, site_key)
         shape = hd.pr.GraphicObject(kind, array, "PIXEL", tracking_id=place.label, tracking_uid=uid)
+        drawn = f", drawn by {drawn_by[place.mark]}" if place.mark in drawn_by else ""
         text = hd.pr.TextObject(
-            f"{place.number} {place.finding.type}", units="PIXEL",
+            f"{place.number} {place.finding.type}{drawn}", units="PIXEL",
             anchor_point=(float(array[:, 0].max()), float(array[:, 1].min())), anchor_point_visible=False,
             tracking_id=place.label, tracking_uid=uid,
         )  # fmt: skip

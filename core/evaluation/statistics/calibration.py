@@ -115,7 +115,8 @@ def brier_parts(labels: np.ndarray, scores: np.ndarray, *, n_bins: int = N_BINS)
 def calibration_line(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray | None = None) -> CalibrationLine:
     """Logistic regression of the label on the score's log odds; intervals by the sandwich over patients.
 
-    Refuses scores that are all equal, and scores that separate the classes, for which no finite line exists.
+    Refuses scores that are all equal, scores that separate the classes, for which no finite line exists, and cases of
+    one patient, which tell nothing of others.
     """
     is_positive, values = checked_labels(labels), checked_scores(scores, len(labels))
     require_both_classes(is_positive, "The calibration line")
@@ -127,6 +128,8 @@ def calibration_line(labels: np.ndarray, scores: np.ndarray, patients: np.ndarra
     odds = np.clip(values, CLIP, 1 - CLIP)
     odds = np.log(odds) - np.log1p(-odds)
     groups = patient_indices(patients, len(values))
+    if groups.max() == 0:
+        raise InvalidInput("The calibration line needs cases of several patients; all of these are of one.")
     robust = {"cov_type": "cluster", "cov_kwds": {"groups": groups}}
     target = is_positive.astype(np.float64)
     line = GLM(target, np.column_stack([np.ones(len(target)), odds]), family=Binomial()).fit(**robust)
@@ -147,8 +150,6 @@ def _in_the_large(target: np.ndarray, odds: np.ndarray, groups: np.ndarray) -> E
     bread = float((expected * (1 - expected)).sum())
     residuals = np.bincount(groups, target - expected)
     n_groups, n = len(residuals), len(target)
-    if n_groups < 2:
-        return Estimate(shift, float("nan"), float("nan"), n)
     deviation = float(np.sqrt(n_groups / (n_groups - 1) * (residuals**2).sum()) / bread)
     return Estimate(shift, shift - Z_95 * deviation, shift + Z_95 * deviation, n)
 

@@ -18,6 +18,7 @@ from core.evaluation.statistics.intervals import N_RESAMPLES, Bootstrap, delong,
 from core.evaluation.statistics.metrics import confusion_matrix, evaluate_binary, evaluate_classes
 from core.evaluation.tables.scores import ClassScores, ScoreTable
 from core.types import Estimate
+from core.wording import how_many
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,16 @@ def table_warnings(table: ScoreTable, scorers: Sequence[ScorerResult]) -> list[s
         found.append(
             f"Of {table.n} cases, {words}. Each is measured on its own cases; pairs use the cases that both have."
         )
-    if table.positives is not None and min(table.positives, table.n - table.positives) < 20:
-        found.append("There are fewer than 20 cases of one class: intervals are wide, and no claim rests on them.")
+    if table.positives is not None:
+        is_positive = table.labels == table.positive
+        fewest = min(len(set(table.patients[one].tolist())) for one in (is_positive, ~is_positive))
+        if min(table.positives, table.n - table.positives) < 20:
+            found.append("There are fewer than 20 cases of one class: intervals are wide, and no claim rests on them.")
+        elif fewest < 20:
+            found.append(
+                f"The cases of one class are of {how_many(fewest, 'patient')} only: intervals draw patients, and from "
+                "so few they may be too narrow. No claim rests on them."
+            )
     if not one_case_each(table.patients):
         found.append(
             "Some patients have several cases. Paired tests and intervals count patients; standard errors and p of "

@@ -203,9 +203,12 @@ def cohort_of_upload(table: ScoreTable) -> Cohort:
 
 
 def with_scorers(cohort: Cohort, added: Mapping[str, np.ndarray]) -> Cohort:
-    """The cohort with more scorers, such as a mean of two; scores (n,) in [0, 1]."""
+    """The cohort with more scorers, such as a mean of two; scores (n,) in [0, 1]. Raises InvalidInput for a name that a
+    scorer of the cohort has already."""
     if not added:
         return cohort
+    if taken := [name for name in added if name in cohort.names]:
+        raise InvalidInput(f"A scorer is called {taken[0]!r}, as what is made of two is. Name its column otherwise.")
     digest = hashlib.sha256(cohort.table.sha256.encode())
     for name, scores in added.items():
         digest.update(name.encode() + np.ascontiguousarray(scores, np.float64).tobytes())

@@ -377,6 +377,11 @@ def _check_keys(cells: pd.DataFrame) -> None:
             f"The patient in row {nobody[0]} says that nobody knows who it is, and all such rows would count as one "
             "patient. Where every case is a patient of its own, repeat the case there."
         )
+    if len(cells) > 1 and cells["patient"].nunique() == 1:
+        raise InvalidInput(
+            f"All {len(cells)} cases are of one patient. Intervals draw patients, and of one they would say that "
+            "nothing is left to chance. Name each patient; where every case is a patient of its own, repeat the case."
+        )
     again = cells["case"].duplicated()
     if again.any():
         second = cells.index[again][0]

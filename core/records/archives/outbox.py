@@ -206,6 +206,29 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
         trail.record(connection, person.id, "send again", f"result {row_id}", study=row.study_id, state=row.state)
 
 
+def end_with_restore(connection: Connection) -> tuple[list[str], int]:
+    """A restored site sends nothing to an archive and fetches nothing by rules before an administrator says so there:
+    it may be a copy on another machine, beside the site that goes on. (names of the archives that were used so, how
+    many results waited)."""
+    archive, outbox = tables.archive, tables.outbox
+    names = []
+    for row in connection.execute(select(archive).where(archive.c.removed_at.is_(None)).order_by(archive.c.name)).all():
+        if not (row.sends or row.sends_preliminary or row.watch):
+            continue
+        names.append(row.name)
+        nothing: dict[str, Any] = {"sends": [], "sends_preliminary": [], "watch": None}
+        others = {"watch_by": None, "watch_state": None, "looked_at": None}
+        connection.execute(update(archive).where(archive.c.id == row.id).values(**nothing, **others))
+        before = {name: getattr(row, name) for name in nothing}
+        trail.record(
+            connection, None, "change archive", f"archive {row.id}", before=before, after=nothing, by="restore"
+        )
+    said = "The site was restored from a backup before this was sent. Send it again if the archive does not have it."
+    ended = {"state": CANCELLED, "message": said, "due_at": None, "ended_at": tables.now()}
+    stopped = connection.execute(update(outbox).where(outbox.c.state.in_(OPEN)).values(**ended))
+    return names, stopped.rowcount
+
+
 def _rows() -> Select[tuple[object, ...]]:
     outbox, archive = tables.outbox.c, tables.archive.c
     return (

@@ -51,6 +51,7 @@ from core.records.database.blobs import BlobStore, FolderBlobs
 from core.records.database.db import Database, open_database, reachable_engine
 from core.records.database.locks import AdvisoryLock, hold
 from core.settings import MIB, Settings
+from core.wording import how_many
 
 _BROKEN = "This file is not a whole backup of SecondRead. Nothing was restored; take another copy of it."
 _NO_SPACE = "There is no space left for the backup, there or in the state folder. No backup was made; make room first."
@@ -201,8 +202,9 @@ def _empty(state: Path) -> None:
 
 
 def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
-    """Opens what was unpacked, verifies its trail, and ends what was alive when it was made: the sessions, and the
-    permission that pictures go to a language model."""
+    """Opens what was unpacked, verifies its trail, and ends what was alive when it was made: the sessions, what goes to
+    archives and comes by rules, and the permission that pictures go to a language model."""
+    from core.records.archives import outbox
     from core.records.language.endpoint import end_with_restore  # a site that wants none loads nothing of it
 
     db = open_database(Settings(state_dir=folder))
@@ -212,8 +214,14 @@ def _check_and_sign_out(folder: Path, summary: Summary, report: Report) -> None:
             connection.execute(tables.session.delete())
             trail.record(connection, None, "restore", "site", rows=summary.n_audit)
             ended = end_with_restore(connection)
+            archives, n_waiting = outbox.end_with_restore(connection)
     finally:
         db.close()
+    if archives:
+        report(
+            f"Nothing goes to {', '.join(archives)} or comes by rules from there, and {how_many(n_waiting, 'result')} "
+            "that waited will not be sent. An administrator chooses it anew on the page Settings."
+        )
     if ended is not None:
         report(
             f"The permission that pictures go to the language model {ended.model} at {ended.host} ended with the "

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from core.errors import Conflict, InvalidInput, NotFound
+from core.errors import CHANGED_MEANWHILE, Conflict, InvalidInput, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -216,14 +216,24 @@ def sign_out_everywhere(db: Database, actor: Actor, person_id: int) -> None:
         trail.record(connection, administrator.id, "sign out person", f"person {person_id}")
 
 
-def set_roles(db: Database, actor: Actor, person_id: int, roles: Iterable[str]) -> None:
-    """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput."""
+def set_roles(
+    db: Database, actor: Actor, person_id: int, roles: Iterable[str], *, seen: Iterable[str] | None = None
+) -> None:
+    """Gives a person exactly these roles, from their next click on. Raises NotAllowed, NotFound, InvalidInput.
+
+    seen: the roles that whoever decides had before them; Conflict where they are others by now, so that a role which
+    somebody took meanwhile is not given back by a form that still shows it.
+    """
     with db.begin() as connection:
         administrator = require_permission(connection, actor, "manage_people")
         chosen = checked_roles(roles)
         if person_id == administrator.id and "administrator" not in chosen:
             raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
-        require_own_password(row_of(connection, person_id))
+        trail.lock_trail(connection)
+        row = row_of(connection, person_id)
+        require_own_password(row)
+        if seen is not None and set(seen) != set(row.roles):
+            raise Conflict(CHANGED_MEANWHILE)
         change_row(connection, person_id, roles=list(chosen))
         trail.record(connection, administrator.id, "set roles", f"person {person_id}", roles=list(chosen))
 

@@ -46,7 +46,7 @@ def draw_model(
         ]
         own = live if isinstance(live, Card) else None
         _say_chance(own, withheld)
-        reason = st.text_input("Why", key=f"why_{model_id}", max_chars=decisions.REASON_LENGTH_MOST)
+        reason = st.text_input("Why", key=f"why_{model_id}")
         chosen, back, end = st.columns([3, 1, 1], vertical_alignment="bottom")
         back_to = chosen.selectbox(
             "Earlier release", earlier, format_func=_release_text,

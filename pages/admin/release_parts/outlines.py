@@ -10,7 +10,7 @@ from core.errors import ModelUnavailable
 from core.models.live import OUTLINE_NETWORK
 from core.models.outline_card import OutlineCard, live_outline_card
 from core.records.people.permissions import Actor
-from core.records.releases import decisions, outline_check
+from core.records.releases import outline_check
 from core.records.releases.decisions import Decision
 from core.records.releases.outline_check import OutlineExamination
 from core.types import Estimate
@@ -71,9 +71,7 @@ def _draw_gate(actor: Actor, found: OutlineExamination) -> None:
     st.table(rows, hide_index=True)
     short = found.candidate.weights_sha256[:8]
     passed = ask_for_reasons(f"outline_{short}", found.lines)
-    reason = st.text_area(
-        "Why it is promoted", key=f"promote_reason_outline_{short}", max_chars=decisions.REASON_LENGTH_MOST, height=80
-    )
+    reason = st.text_area("Why it is promoted", key=f"promote_reason_outline_{short}", height=80)
     st.caption(
         "It outlines from the next page on. Findings that were accepted before stay as they are. Your name and these "
         "reasons are kept."

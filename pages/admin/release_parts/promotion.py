@@ -12,7 +12,7 @@ from core.evaluation.promotion import CANDIDATE, LIVE, FailedCheck
 from core.evaluation.statistics.operating_points import compare_calls_by_class, operating_rows
 from core.models.cards import Card
 from core.records.people.permissions import Actor
-from core.records.releases import decisions, promotion_check
+from core.records.releases import promotion_check
 from core.records.releases.promotion_check import Examination
 from pages.parts import address, card_rows
 from pages.parts import tables as tables
@@ -197,9 +197,7 @@ def _draw_decision(actor: Actor, found: Examination) -> None:
         st.success("These weights are live.", icon=":material/check:")
         return
     passed = ask_for_reasons(str(found.job_id), found.lines)
-    reason = st.text_area(
-        "Why it is promoted", key=f"promote_reason_{found.job_id}", max_chars=decisions.REASON_LENGTH_MOST, height=80
-    )
+    reason = st.text_area("Why it is promoted", key=f"promote_reason_{found.job_id}", height=80)
     st.caption(
         f"It answers from the next read on as {plain(found.candidate.model_id)}. Reads made before keep their answers. "
         "Your name and these reasons are kept."
@@ -226,6 +224,5 @@ def ask_for_reasons(name: str, lines: Sequence[FailedCheck]) -> dict[str, str]:
         passed[line.key] = st.text_input(
             f"Why this may be passed ({line.key})",
             key=f"pass_{name}_{line.key}",
-            max_chars=decisions.REASON_LENGTH_MOST,
         )
     return passed

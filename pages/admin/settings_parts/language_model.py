@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.language import asking
 from core.records.language import endpoint
-from core.records.language.endpoint import PROTOCOLS, REASON_LENGTH_MOST, Endpoint
+from core.records.language.endpoint import PROTOCOLS, Endpoint
 from core.records.people.permissions import Actor
 from core.reports.content import when
 from pages.parts.markdown import plain
@@ -76,7 +76,7 @@ def _permission(actor: Actor, named: Endpoint) -> None:
                     st.rerun()
             return
         st.info(f"No picture goes to {where}, {place}.", icon=":material/block:")
-        reason = st.text_input("Why pictures may go there", key="language_reason", max_chars=REASON_LENGTH_MOST)
+        reason = st.text_input("Why pictures may go there", key="language_reason")
         if st.button("Permit that pictures go there", key="permit_language_model", icon=":material/outgoing_mail:"):
             with refusals_shown():
                 endpoint.permit(database(), actor, named.id, reason=reason)

@@ -15,7 +15,7 @@ from core.findings.proposals import Proposal
 from core.findings.sketches import sketches_of
 from core.records.people.permissions import SignedIn
 from core.records.reads.drafts import DamagedDraft, ReadDraft, draft_of, store_draft
-from core.records.reads.reads import COMMENT_LENGTH_MOST, SENTENCE_LENGTH_MOST, Impression, Read
+from core.records.reads.reads import Impression, Read
 from core.records.reads.rows import BIRADS, DENSITIES
 from core.records.reads.studies import StoredStudy
 from core.reports.content import (
@@ -147,7 +147,6 @@ def _comment(form: Form) -> str:
     return st.text_area(
         "Comment",
         key=f"{form.key}_comment",
-        max_chars=COMMENT_LENGTH_MOST,
         height=68,
         on_change=_store_draft,
         args=(form,),
@@ -155,10 +154,10 @@ def _comment(form: Form) -> str:
 
 
 def add_to_comment(form: Form, sentence: str) -> None:
-    """Append a sentence to the comment, as far as it has room, and store the draft; for a callback."""
+    """Append a sentence to the comment and store the draft; for a callback. What is too long is refused when saved."""
     key = f"{form.key}_comment"
     before = str(st.session_state.get(key, "")).rstrip()
-    st.session_state[key] = f"{before} {sentence}".strip()[:COMMENT_LENGTH_MOST]
+    st.session_state[key] = f"{before} {sentence}".strip()
     _store_draft(form)
 
 
@@ -178,9 +177,7 @@ def _sentence(form: Form, density: str | None) -> str:
     made = report_sentence(_categories(form), form.pictures, density, _found(form))
     if state[key] == state[follows]:
         state[key] = state[follows] = made
-    words = st.text_area(
-        "Text for the report", key=key, max_chars=SENTENCE_LENGTH_MOST, height=68, on_change=_store_draft, args=(form,)
-    )
+    words = st.text_area("Text for the report", key=key, height=68, on_change=_store_draft, args=(form,))
     if state[follows] != made:
         st.caption(":material/warning: The assessment has changed since you edited this text.")
         st.button("Write it anew", key=f"{form.key}_anew", on_click=_write_anew, args=(form, made))

@@ -22,7 +22,7 @@ from core.imaging.overlay import outlined
 from core.models.outline_card import OutlineCard
 from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outline_proposals, outlined_lesions
 from core.records.people.permissions import SignedIn
-from core.records.reads.reads import COMMENT_LENGTH_MOST, Read
+from core.records.reads.reads import Read
 from core.records.reads.studies import StoredImage, StoredStudy
 from core.reports.content import AI_GENERATED
 from core.types import Modality
@@ -114,25 +114,25 @@ def _show(
     st.image(outlined(stored.image.pixels, [lesion.outline.mask]), caption="Outline proposal (AI-generated)")
     shown = [one for one in lesion.descriptors if one.name not in MEASURED_ONLY]
     st.markdown(_table(shown))
+    if form is None:  # nothing can be accepted any more
+        return number
     key = f"measured_{stored.id}_{number}"
     words = [one for one in shown if one.word]
     accepted = st.pills(
         "What you accept", [one.name for one in words], selection_mode="multi", key=f"{key}_accepted",
         format_func=lambda name: next(f"{one.name}: {one.word}" for one in words if one.name == name),
     )  # fmt: skip
-    if form is not None:
-        uid = list(proposals)[number]
-        _ask(form, uid, proposals[uid], {one.name: one.word for one in words if one.name in accepted})
+    uid = list(proposals)[number]
+    _ask(form, uid, proposals[uid], {one.name: one.word for one in words if one.name in accepted})
     made = findings_sentence(one for one in words if one.name in accepted)
     if not made:
         return number
     if st.session_state.get(f"{key}_follows") != made:
         st.session_state[f"{key}_follows"] = st.session_state[f"{key}_sentence"] = made
-    st.text_area("Sentence of what you accepted", key=f"{key}_sentence", height=68, max_chars=COMMENT_LENGTH_MOST)
-    if form is not None:
-        st.button(
-            "Add to my comment", key=f"{key}_add", icon=":material/add:", on_click=_add, args=(form, f"{key}_sentence")
-        )
+    st.text_area("Sentence of what you accepted", key=f"{key}_sentence", height=68)
+    st.button(
+        "Add to my comment", key=f"{key}_add", icon=":material/add:", on_click=_add, args=(form, f"{key}_sentence")
+    )
     return number
 
 

@@ -134,6 +134,7 @@ def show_scores(study: StoredStudy, answers: Sequence[Answer], labels: Mapping[s
         st.caption(NO_BREAST_NUMBER)
         return
     _show_notes(opinions, names)
+    _say_another_first(study, opinions, names)
     of_breast = Counter(opinion.breast for opinion in opinions)
     columns = st.columns(2) if len(opinions) == 2 else [st.container() for _ in opinions]
     for column, opinion in zip(columns, opinions, strict=True):
@@ -153,6 +154,30 @@ def _show_notes(opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:
     shown = "".join(f'<div class="sr-remark">{escape(words)}</div>' for words in dict.fromkeys((*notes, *remarks)))
     if shown:
         st.html(f'<div role="note">{shown}</div>')
+
+
+def _say_another_first(study: StoredStudy, opinions: Sequence[Opinion], names: Mapping[str, str]) -> None:
+    """While the study is open in this tab: whose number stood first when it was first seen, where that has changed.
+
+    An administrator may promote, retire or name a model between two clicks of a reader, who would take the new number
+    for the one seen before.
+    """
+    key = f"first_seen_{study.row.id}"
+    if study.is_final_for_me:
+        st.session_state.pop(key, None)
+        return
+    seen: dict[str, tuple[str, str]] = st.session_state.setdefault(key, {})
+    for opinion in opinions:
+        name, lead = f"{breast_name(opinion.breast)} ({opinion.modality})", opinion.lead
+        shown = against_threshold(lead.malignant, lead.threshold).probability
+        model_id, number = seen.setdefault(name, (lead.model_id, shown))
+        if model_id != lead.model_id:
+            st.warning(
+                f"{name}: {plain(names.get(lead.model_id, lead.model_id))} stands first now. When you first saw the "
+                f"second read it was {plain(names.get(model_id, model_id))}, with {number}: which models answer here "
+                "was changed meanwhile, or one answered late.",
+                icon=":material/swap_vert:",
+            )
 
 
 def _show_opinion(opinion: Opinion, name: str, names: Mapping[str, str]) -> None:

@@ -166,7 +166,7 @@ def _correction(person: SignedIn, stored: StoredImage, position: int) -> None:
 
 def _deletion(person: SignedIn, study: StoredStudy) -> None:
     st.markdown("Deletes the pictures for good. Who did it, when and why is kept.")
-    reason = st.text_input("Reason", max_chars=studies.REASON_LENGTH_MOST, key="delete_reason", placeholder="Why?")
+    reason = st.text_input("Reason", key="delete_reason", placeholder="Why?")
     st.caption("The reason stays in the audit trail: name no patient in it.")
     why = None if reason.strip() else "Say why first."
     if st.button("Delete this study", key="delete_study", disabled=bool(why), help=why):

@@ -158,7 +158,7 @@ def test_the_command_cleans_a_folder_and_never_writes_over_a_file(
     out = tmp_path / "out.zip"
     assert main(["deidentify", str(folder), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "2 files of 1 studies, 1 patients." in said and "1 left out: This is no DICOM file." in said
+    assert "2 files of 1 study, 1 patient." in said and "1 left out: This is no DICOM file." in said
     assert "is not looked for and may still be there" in said
     assert "once more" in said and "PLANTED" not in said.upper()
     with zipfile.ZipFile(out) as whole:

@@ -101,6 +101,15 @@ def test_marks_lie_over_the_image_in_its_own_pixels(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_mark_that_a_model_drew_is_named_so_over_the_image(tmp_path: Path) -> None:
+    (finding, *_) = MARKED.findings
+    taken = Proposal(finding.marks[-1], "outline-net", WEIGHTS, 0.9, 0.5, "accepted")
+    found = valid(state(replace(MARKED, accepted=(taken,))), tmp_path, "GrayscaleSoftcopyPresentationState")
+    said = [one.TextObjectSequence[0].UnformattedTextValue for one in found.GraphicAnnotationSequence[:-1]]
+    assert sorted(said) == ["1 mass", "1 mass", "1 mass, drawn by outline-net"]
+    assert found.GraphicLayerSequence[0].GraphicLayerDescription == "Findings that the reader marked or accepted"
+
+
 def test_what_takes_the_place_of_the_files_own_display_says_the_same(tmp_path: Path) -> None:
     image = shown(photometric="MONOCHROME1", slope=2.0, intercept=-10.0, window=[300.0, 50.0, "SIGMOID"])
     found = valid(state(image=image), tmp_path, "GrayscaleSoftcopyPresentationState")

@@ -89,6 +89,14 @@ def test_twenty_cases_of_each_class_are_enough_for_a_table() -> None:
     assert fewer.positives == 20 and "fewer than 20 cases" in table_warnings(fewer, [])[0]
 
 
+def test_twenty_patients_of_each_class_are_enough_for_a_table_whatever_its_cases() -> None:
+    whole = table(x=np.linspace(0, 1, 80))
+    pairs = replace(whole, patients=np.array([f"p{number // 4}-{number % 2}" for number in range(80)]))
+    assert "too narrow" not in " ".join(table_warnings(pairs, []))
+    fewer = replace(pairs, patients=np.where(pairs.patients == "p19-1", "p19-0", pairs.patients))
+    assert "of 19 patients only" in table_warnings(fewer, [])[0]
+
+
 def test_mcnemar_is_exact_below_its_limit_only() -> None:
     def exact(one: int, other: int) -> bool:
         from scipy.stats import binomtest

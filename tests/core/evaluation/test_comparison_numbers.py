@@ -33,6 +33,7 @@ from core.evaluation.tables.cohort import (
     cohort_of_upload,
     finding_scores_file,
     group_cards,
+    with_scorers,
 )
 from core.evaluation.tables.scores import ScoreTable, label_names, read_scores, safe_csv
 from core.models.cards import Card, all_cards
@@ -232,6 +233,12 @@ def test_the_level_of_scores_at_zero_is_finite_and_brings_the_expected_number_of
     assert line.in_the_large.low < line.in_the_large.value < line.in_the_large.high
 
 
+def test_cases_of_one_patient_alone_have_no_calibration_line() -> None:
+    with pytest.raises(InvalidInput, match="cases of several patients"):
+        calibration_line(TRUTH, GOOD, np.zeros(N, int))
+    assert calibration_line(TRUTH, GOOD, np.arange(N) // (N // 2)).slope.n == N
+
+
 def test_lists_of_cases_hold_what_their_names_say(numbers: ComparisonCache) -> None:
     table, at = numbers.cohort.table, {"good": 0.5, "poor": 0.5}
     missed = case_lists.list_cases(table, "good", "poor", at, case_lists.MISSED)
@@ -293,3 +300,10 @@ def test_a_table_that_leaves_opens_again() -> None:
     text = safe_csv(frame)
     again = pd.read_csv(io.StringIO(text))
     assert list(again["scorer"]) == ["'=1+1", "'@x", "-2", "plain"] and list(again["value"]) == list(frame["value"])
+
+
+def test_a_scorer_is_never_replaced_by_one_that_is_made_of_it() -> None:
+    cohort = cohort_of_upload(made_table(**{"mean of both": GOOD, "poor": POOR}))
+    with pytest.raises(InvalidInput, match="A scorer is called 'mean of both'"):
+        with_scorers(cohort, {"mean of both": (GOOD + POOR) / 2})
+    assert with_scorers(cohort, {"mean of two": (GOOD + POOR) / 2}).names == ("mean of both", "poor", "mean of two")

@@ -397,7 +397,7 @@ def test_names_that_may_be_one_patient_or_case_are_counted_apart_and_that_is_sai
     said = " ".join(evaluate_table(table, resamples=20).warnings)
     assert "The patients of rows 2, 3; 4, 5 differ only in capital letters, blanks, hyphens or leading zeros" in said
     assert "cases of rows" not in said, "the same rows are not named twice"
-    (cases,) = read("case,patient,label,m\n01,p,0,.1\n1,p,1,.2\n").remarks
+    (cases,) = read("case,patient,label,m\n01,p,0,.1\n1,p,1,.2\nx,q,1,.2\n").remarks
     assert cases.startswith("The cases of rows 2, 3 differ")
     assert read(GOOD).remarks == ()
 
@@ -406,8 +406,8 @@ def test_names_that_may_be_one_patient_or_case_are_counted_apart_and_that_is_sai
     "form", ["re\u0301my1", "R\u00e9my1".lower() + "\u00a0", "r\u00e9my\uff11", "r\u00e9\u200bmy1"]
 )
 def test_one_patient_in_two_forms_of_letters_is_one_patient(form):
-    table = read(f"case,patient,label,m\na,r\u00e9my1,0,.1\nb,{form},1,.2\nc,{form},1,.3\n")
-    assert set(table.patients) == {"r\u00e9my1"} and table.remarks == ()
+    table = read(f"case,patient,label,m\na,r\u00e9my1,0,.1\nb,{form},1,.2\nc,{form},1,.3\nd,q,1,.3\n")
+    assert set(table.patients) == {"r\u00e9my1", "q"} and table.remarks == ()
 
 
 def test_a_scorer_that_is_named_for_another_label_is_refused_where_it_was_asked_for():
@@ -497,3 +497,11 @@ def test_a_file_larger_than_the_bound_is_refused_with_the_bound_before_it_is_rea
         (tmp_path / "large.csv").write_bytes(data)
         with pytest.raises(InvalidInput, match=match):
             scores.read_scores(tmp_path / "large.csv")
+
+
+def test_a_table_of_one_patient_is_refused_and_one_of_two_is_not():
+    rows = [f"{number},{{}},{number % 2},0.{number}" for number in range(1, 9)]
+    with pytest.raises(InvalidInput, match="All 8 cases are of one patient"):
+        read("\n".join(["case,patient,label,a", *(row.format(7) for row in rows)]))
+    two = read("\n".join(["case,patient,label,a", *(row.format(number // 5) for number, row in enumerate(rows))]))
+    assert set(two.patients) == {"0", "1"}

@@ -120,6 +120,27 @@ def study_of(*intakes: Intake, **facts: bool) -> NewStudy:
     return NewStudy("Case", tuple(NewPicture(intake) for intake in intakes), **facts)
 
 
+def chosen_twice(
+    laterality: tuple[str, str] = ("L", "L"),
+    view: tuple[str, str] = ("CC", "CC"),
+    modality: tuple[Modality, Modality] = (Modality.MAMMOGRAPHY, Modality.MAMMOGRAPHY),
+) -> NewStudy:
+    """One file that was chosen two times, each time with a side, view and kind."""
+    found = file("a.png", laterality=None, view=None)
+    assert found.image is not None
+    pictures = tuple(
+        NewPicture(replace(found, name=name, image=replace(found.image, modality=kind)), side, seen)
+        for name, side, seen, kind in zip(("a.png", "again.png"), laterality, view, modality, strict=True)
+    )
+    return NewStudy("Case", pictures, is_confirmed=True)
+
+
+@sqlite_only
+def test_a_file_that_is_chosen_twice_with_one_side_is_kept_once(records: Database, ann: Somebody) -> None:
+    (study_id,) = new_studies.save(records, ann, [chosen_twice()])
+    assert len(studies.load_study(records, ann, study_id).images) == 1
+
+
 @sqlite_only
 def test_nothing_is_stored_of_any_study_before_all_are_settled(records: Database, ann: Somebody) -> None:
     good = study_of(tagged(1, ANN, FIRST))
@@ -131,6 +152,10 @@ def test_nothing_is_stored_of_any_study_before_all_are_settled(records: Database
         (study_of(file("c.png", laterality=None)), "Choose the side of c.png"),
         (study_of(file("c.png", modality=None)), "Choose the kind of picture of c.png"),
         (study_of(replace(good.pictures[0].found, name="b.zip/1")), "are the same picture, in two studies"),
+        (chosen_twice(laterality=("R", "L")), "again.png is the same picture as a.png, given another side"),
+        (chosen_twice(laterality=("R", SIDE_NOT_STATED)), "given another side"),
+        (chosen_twice(view=("CC", "MLO")), "given another view"),
+        (chosen_twice(modality=(Modality.MAMMOGRAPHY, Modality.ULTRASOUND)), "given another kind"),
     ):
         with pytest.raises(InvalidInput, match=sentence):
             list(new_studies.save(records, ann, [good, bad]))

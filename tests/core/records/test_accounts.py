@@ -13,7 +13,7 @@ import pytest
 from record_site import at_terminal, signed_in
 from sqlalchemy import event, select
 
-from core.errors import InvalidInput, NotAllowed, NotFound
+from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -423,6 +423,14 @@ def test_new_roles_count_at_the_next_look(db: Database, settings: Settings, anna
     accounts.set_roles(db, anna, ben.id, ["researcher"])
     person = sessions.person_of(db, settings, token)
     assert person is not None and person.roles == {"researcher"}
+
+
+def test_a_role_that_was_taken_meanwhile_is_not_given_back_by_who_saw_it_still(db: Database, anna: Person) -> None:
+    ben = accounts.create_person(db, anna, name="Ben Okoye", password=PASSWORD, roles=["radiologist", "administrator"])
+    accounts.set_roles(db, anna, ben.id, ["researcher"], seen=["administrator", "radiologist"])
+    with pytest.raises(Conflict, match="Somebody else changed this"):
+        accounts.set_roles(db, anna, ben.id, ["radiologist", "administrator"], seen=["radiologist", "administrator"])
+    assert accounts.list_people(db, anna)[1].roles == ("researcher",)
 
 
 def test_changing_the_password_needs_the_old_one_and_ends_all_sessions(

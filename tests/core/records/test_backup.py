@@ -17,10 +17,14 @@ import pytest
 from record_site import CALM, add_person, picture, sqlite_only, stored_files
 
 from core import __main__ as program
+from core.archive.archives import ArchiveAddress, archives_to_manage, name_archive
+from core.archive.watching import WatchRules, watch_archive, watches_to_manage
 from core.commands import restore
 from core.errors import Conflict, InvalidInput, NotAllowed
+from core.records.archives import outbox
 from core.records.audit import heads, trail
 from core.records.backup import site_backup
+from core.records.database import tables
 from core.records.database.db import Database, open_database
 from core.records.language import endpoint
 from core.records.people import sessions
@@ -95,6 +99,43 @@ def test_a_restored_site_sends_no_picture_to_a_language_model_before_it_is_permi
         db.close()
     now = endpoint.endpoint_now(records)
     assert now is not None and now.is_permitted, "the site that the backup is of goes on"
+
+
+def test_a_restored_site_sends_nothing_to_an_archive_before_an_administrator_says_so_there(
+    records: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = add_person(records, "Ada")
+    unused = name_archive(records, ada, ArchiveAddress("Old PACS", "http://old.example"))
+    used = name_archive(records, ada, ArchiveAddress("Main PACS", "http://main.example", sends=("sr", "pdf")))
+    watch_archive(records, ada, used, WatchRules())
+    study_id = create_study(records, ada, display_name="x", images=[picture(1)])
+    read_id = record_first_read(records, ada, study_id, {"R": CALM})
+    with records.begin() as connection:
+        for number, state in enumerate(("queued", "running", "done")):
+            connection.execute(
+                tables.outbox.insert().values(
+                    study_id=study_id, read_id=read_id, archive_id=used, kind="sr", image=number, sop_instance_uid="",
+                    state=state, message="Waits.", attempts=0, tries=0, created_at=tables.now(),
+                )
+            )  # fmt: skip
+    site_backup.back_up(records, tmp_path / "site.backup")
+    monkeypatch.setenv("SECONDREAD_STATE_DIR", str(tmp_path / "new"))
+    assert restore.run(Namespace(file=tmp_path / "site.backup")) == 0
+    said = capsys.readouterr().err
+    assert "Nothing goes to Main PACS or comes by rules from there, and 2 results that waited will not be sent" in said
+    db = open_database(Settings(state_dir=tmp_path / "new"))
+    at_terminal = LocalTerminal(ada.id)
+    assert {one.id: (one.name, one.sends) for one in archives_to_manage(db, at_terminal)} == {
+        used: ("Main PACS", ()), unused: ("Old PACS", ()),
+    }  # fmt: skip
+    assert watches_to_manage(db, at_terminal) == {}
+    assert sorted(row.state for row in outbox.results_of(db, at_terminal, study_id)) == [
+        "cancelled", "cancelled", "done",
+    ]  # fmt: skip
+    (changed,) = trail.entries(db, at_terminal, action="change archive")
+    assert (changed.detail["by"], changed.detail["before"]["sends"]) == ("restore", ["sr", "pdf"])
+    db.close()
+    assert [one.sends for one in archives_to_manage(records, ada)] == [("sr", "pdf"), ()], "the site itself goes on"
 
 
 def test_a_state_folder_with_something_in_it_is_left_alone(

@@ -93,7 +93,7 @@ def test_a_picture_is_stored_once_whatever_it_is_called(records: Database, admin
     found = added(records, admin, zipped(tmp_path / "b.zip", twice), name="Second")
     assert len(list(data_sets.files_dir(records.settings).glob("*/*"))) == 20
     assert data_sets.load_version(records, admin, found.version_id).n_cases == 19
-    assert "1 pictures left out: the same file once more." in found.notes
+    assert "1 picture left out: the same file once more." in found.notes
     assert "2 pictures left out: the same file has different labels." in found.notes
 
 
@@ -236,7 +236,7 @@ def test_a_damaged_picture_is_left_out_and_the_others_stay(records: Database, ad
     refused = dict(found.refused)
     assert set(refused) == {"set/benign/cut.png", "set/malignant/text.png"}
     assert "damaged" in refused["set/benign/cut.png"] and "no picture" in refused["set/malignant/text.png"]
-    assert any(note.startswith("1 pictures left out: it cannot be read") for note in found.notes)
+    assert any(note.startswith("1 picture left out: it cannot be read") for note in found.notes)
     assert len(left_in(records)) == 22  # pictures, manifest, pairs
 
 

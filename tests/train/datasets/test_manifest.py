@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,14 @@ def test_patients_and_splits_count_however_their_columns_are_called(header: str,
     assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "split"]
     manifest.write_text("file,label,patient,PatientID\na,x,p1,1\nb,y,p1,2\n")
     assert list(read_manifest(manifest).cases.columns) == ["file", "label", "patient", "PatientID"]
+
+
+@pytest.mark.parametrize("command", ["fit", "search"])
+def test_a_manifest_that_is_not_there_is_said_before_tensorflow_is_loaded(command: str, tmp_path: Path) -> None:
+    script = (
+        "import sys; from train.__main__ import main; status = main(sys.argv[1:]); "
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules; sys.exit(status)"
+    )
+    arguments = [command, "cnn", "--modality", "ultrasound", "--data", str(tmp_path / "none.csv")]
+    run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "There is no manifest at" in run.stderr, run.stderr

@@ -98,7 +98,7 @@ def test_an_upload_becomes_a_data_set_and_what_was_left_out_is_told_to_who_added
 
     (row,) = imports.list_imports(records, admin)
     assert (row.state, row.message) == (DONE, "The data set was added.") and row.version_id is not None
-    assert "1 pictures left out" in row.notes[0]
+    assert "1 picture left out" in row.notes[0]
     version = data_sets.load_version(records, admin, row.version_id)
     assert (version.name, version.n_cases, version.split) == ("Set", 20, {"kind": "60/20/20", "seed": 3})
     folder = imports.folder_of(records.settings, import_id)
