@@ -39,7 +39,7 @@ class Conflict(AppError):
     """The state of things does not permit this now (already final, already exists, refers to something)."""
 
 
-CHANGED_MEANWHILE = (
+CHANGED_BY_ANOTHER = (
     "Somebody else changed this since this page showed it, so nothing was saved. Reload the page, look at what it says "
     "now, and change it again."
 )
