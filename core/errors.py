@@ -43,7 +43,7 @@ class DatabaseAway(Conflict):
     """The database does not answer now: whatever was not acknowledged may be tried again later."""
 
 
-CHANGED_MEANWHILE = (
+CHANGED_BY_ANOTHER = (
     "Somebody else changed this since this page showed it, so nothing was saved. Reload the page, look at what it says "
     "now, and change it again."
 )

@@ -278,7 +278,7 @@ def report(session: WorkDB, minutes: float) -> str:
         f"{(WORK / 'population').read_text()}.",
         "A change counts as noticed where a test fails that passes without it in the same order of tests, or where the",
         f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late).",
-        "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the committed",
+        "`make mutants` goes on with what is left; `.venv/bin/python tests/mutants.py --again` takes the committed",
         "tests, and tests those again that were not noticed.",
         "",
         "| folder | changes | noticed | of these too late | share |",

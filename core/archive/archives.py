@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from core.errors import CHANGED_MEANWHILE, Conflict, InvalidInput, NotFound
+from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, NotFound
 from core.records.archives.outbox import RESULT_KINDS
 from core.records.audit import trail
 from core.records.database import tables
@@ -125,7 +125,7 @@ def change_archive(
         archive_now = archive_of(connection, archive_id)
         before = asdict(archive_now)
         if seen is not None and _address_of(seen) != _address_of(archive_now):
-            raise Conflict(CHANGED_MEANWHILE)
+            raise Conflict(CHANGED_BY_ANOTHER)
         _require_free(connection, values["name"], except_id=archive_id)
         changed = {key: value for key, value in values.items() if value != _as_json(before[key])}
         if not changed:

@@ -19,7 +19,7 @@ from sqlalchemy import Row, or_, select, update
 from core.archive.archives import archive_of, credentials_of
 from core.archive.arrivals import fetch_by_rule
 from core.archive.dicomweb import Criteria, DicomWeb, FoundSeries, FoundStudy
-from core.errors import CHANGED_MEANWHILE, AppError, Conflict, InvalidInput
+from core.errors import CHANGED_BY_ANOTHER, AppError, Conflict, InvalidInput
 from core.imaging.intake import keyed_hash
 from core.records.audit import trail
 from core.records.database import tables
@@ -81,7 +81,7 @@ def watch_archive(
         archive_of(connection, archive_id)
         stored = connection.execute(select(archive.c.watch).where(archive.c.id == archive_id)).scalar_one()
         if seen is not ANY_RULES and seen != (_rules(stored) if stored else None):
-            raise Conflict(CHANGED_MEANWHILE)
+            raise Conflict(CHANGED_BY_ANOTHER)
         values: dict[str, Any] = {"watch": None, "watch_by": None, "watch_state": None, "looked_at": None}
         if rules is not None:
             values |= {"watch": _as_json(_checked(rules)), "watch_by": person.id}

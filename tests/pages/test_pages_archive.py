@@ -14,7 +14,7 @@ from core.archive import arrivals, watching
 from core.archive.archives import ArchiveAddress, archives, change_archive, name_archive
 from core.archive.dicomweb import Criteria, FoundStudy
 from core.archive.watching import WatchRules
-from core.errors import CHANGED_MEANWHILE, ArchiveAway
+from core.errors import CHANGED_BY_ANOTHER, ArchiveAway
 from core.imaging.dicom.source import OF_STUDY
 from core.records.archives import outbox
 from core.records.archives.identity import SourceIdentity, record_identity, record_uploaded
@@ -163,11 +163,11 @@ def test_of_two_administrators_who_change_an_archive_the_second_is_told_and_puts
     (before,) = archives(db, one)
     change_archive(db, one, archive_id, replace(before, host="moved.example", ae_title="PACS", port=104))
     _save(tab, f"save_archive_{archive_id}")
-    assert CHANGED_MEANWHILE in tab.text and archives(db, one)[0].host == "moved.example"
+    assert CHANGED_BY_ANOTHER in tab.text and archives(db, one)[0].host == "moved.example"
     watching.watch_archive(db, one, archive_id, WatchRules(days=9))
     next(box for box in tab.app.toggle if box.label == "Fetch new studies by rules").set_value(True)
     _save(tab, f"save_watch_{archive_id}")
-    assert CHANGED_MEANWHILE in tab.text
+    assert CHANGED_BY_ANOTHER in tab.text
     assert watching.watches(db, one)[0].rules == WatchRules(days=9)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from core.errors import CHANGED_MEANWHILE, Conflict, InvalidInput, NotFound
+from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, NotFound
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
@@ -233,7 +233,7 @@ def set_roles(
         row = row_of(connection, person_id)
         require_own_password(row)
         if seen is not None and set(seen) != set(row.roles):
-            raise Conflict(CHANGED_MEANWHILE)
+            raise Conflict(CHANGED_BY_ANOTHER)
         change_row(connection, person_id, roles=list(chosen))
         trail.record(connection, administrator.id, "set roles", f"person {person_id}", roles=list(chosen))
 
