@@ -30,7 +30,6 @@ from core.records.queue import Lease
 from core.settings import REPOSITORY, Settings
 from train.queue import trainings
 from train.recipe.outline import Request
-from train.recipe.request import request_of
 
 LOG_BYTES_MOST = 20_000_000
 """Of a log that a process writes which nobody can ask to be brief."""
@@ -91,7 +90,7 @@ def prepared(settings: Settings, lease: Lease, manifest_sha256: str) -> tuple[Re
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(folder / "out", ignore_errors=True)
     request = replace(
-        request_of(lease.row.request),
+        trainings.request_of(lease.row.request),
         data=manifest, root=data_sets.files_dir(settings), out=folder / "out", work=folder / "work",
     )  # fmt: skip
     return request, folder
@@ -240,7 +239,7 @@ def trials_in(work: Path) -> dict[str, Any]:
 def store_candidate(db: Database, lease: Lease) -> dict[str, Any]:
     """Move a finished model to its place in one step; what the job says of it (`result`)."""
     folder, candidate = trainings.folder_of(db.settings, lease.id), candidate_dir(db.settings, lease.id)
-    if request_of(lease.row.request).architecture == OUTLINE:
+    if trainings.request_of(lease.row.request).architecture == OUTLINE:
         candidate = outline_candidate_dir(db.settings, lease.id)
     (card_path,) = [*(folder / "out").glob("*/card.json"), *(folder / "out").glob(f"*/{FILE}")]
     card = json.loads(card_path.read_text(encoding="utf-8"))

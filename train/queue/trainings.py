@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotFound
 from core.models.live import candidate_dir, outline_candidate_dir
+from core.models.registry import OUTLINE
 from core.records import data_sets
 from core.records.audit import trail
 from core.records.data_sets import VersionRow
@@ -28,11 +29,16 @@ from core.records.people.permissions import Actor, Person, require_permission
 from core.records.queue import OPEN, OVER, QUEUED, RUNNING, Lease, Queue
 from core.settings import Settings
 from train.recipe.outline import OutlineRequest, Request
-from train.recipe.request import request_of
+from train.recipe.request import FitRequest
 
 WAITING_MOST = 50
 LOG_BYTES = 64 * 1024
 CANDIDATE_READY = "Done: the candidate is ready to be compared on the page Releases."
+
+
+def request_of(stored: Mapping[str, Any]) -> Request:
+    """What a row asks for, whichever kind of training it is. Raises InvalidInput."""
+    return (OutlineRequest if stored.get("architecture") == OUTLINE else FitRequest).from_json(stored)
 
 
 def note(connection: Connection, job_id: int, attempt: int, sentence: str) -> None:

@@ -53,7 +53,6 @@ from train.queue.child import Executor, LocalExecutor, NodeLost, Run
 from train.queue.imports import ImportWork
 from train.queue.reading import LOOK_SECONDS, NOTE_SECONDS, look_at_nodes, read_open
 from train.queue.supervision import machine_name, training_slots
-from train.recipe.request import request_of
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +188,7 @@ class TrainingWork:
     def _compare(self, held: Held, settings: Settings, result: Mapping[str, Any]) -> str:
         """Score the live model on the candidate's test cases; why it was not, or "". The candidate stays either way."""
         lease = held.lease
-        if request_of(lease.row.request).architecture == OUTLINE:
+        if trainings.request_of(lease.row.request).architecture == OUTLINE:
             return ""  # it stands beside the live network on the pictures that both were tested on
         try:
             card = read_card(candidate_dir(settings, lease.id) / result["folder"])
@@ -234,7 +233,7 @@ class _Progress:
     def __init__(self, db: Database, lease: Lease, run: Run) -> None:
         self.db, self.lease, self.run = db, lease, run
         self.work = trainings.folder_of(db.settings, lease.id) / "work"
-        request = request_of(lease.row.request)
+        request = trainings.request_of(lease.row.request)
         self.total = request.n_epochs * request.runs
         self.stored: dict[str, int] = {}
         """Epochs of each part that the database has from this attempt."""

@@ -10,20 +10,17 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from core.errors import InvalidInput
-from core.models.registry import ARCHITECTURES, OUTLINE, architecture
+from core.models.registry import ARCHITECTURES, architecture
 from core.settings import REPOSITORY
 from core.types import Modality
 from train.recipe.config import FitConfig, with_settings
 from train.recipe.recipes import in_regime, recipe
-
-if TYPE_CHECKING:
-    from train.recipe.outline import Request
 
 INITS = ("offline", "imagenet", "random")
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -244,15 +241,6 @@ def _read(values: Mapping[str, Any]) -> FitRequest:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise InvalidInput(f"The training cannot be read: {field}: {first['msg']}.") from error
-
-
-def request_of(stored: Mapping[str, Any]) -> Request:
-    """Of a row of the queue, whichever kind of training it asks for. Raises InvalidInput."""
-    if stored.get("architecture") == OUTLINE:
-        from train.recipe.outline import OutlineRequest  # which is made of what stands here
-
-        return OutlineRequest.from_json(stored)
-    return FitRequest.from_json(stored)
 
 
 def moved(path: Path, root: Path) -> Path:

@@ -31,7 +31,7 @@ from train.queue import duration, trainings
 from train.queue.child import LocalExecutor
 from train.queue.worker import TrainingWork, Worker
 from train.recipe.outline import OutlineConfig, OutlineRequest
-from train.recipe.request import FitRequest, request_of
+from train.recipe.request import FitRequest
 
 REQUEST = OutlineRequest(OutlineConfig(side=64, epochs=2), init="random")
 
@@ -84,10 +84,10 @@ def until(condition: Callable[[], object], seconds: float = 240) -> None:
 
 def test_a_request_is_what_the_row_and_the_command_line_make_of_it_again(tmp_path: Path) -> None:
     asked = replace(REQUEST, config=replace(REQUEST.config, seed=7))
-    assert request_of(json.loads(json.dumps(asked.to_json()))) == asked
-    assert isinstance(request_of(FitRequest("cnn", Modality.ULTRASOUND).to_json()), FitRequest)
+    assert trainings.request_of(json.loads(json.dumps(asked.to_json()))) == asked
+    assert isinstance(trainings.request_of(FitRequest("cnn", Modality.ULTRASOUND).to_json()), FitRequest)
     with pytest.raises(InvalidInput, match="whole numbers"):
-        request_of({**asked.to_json(), "side": "96"})
+        trainings.request_of({**asked.to_json(), "side": "96"})
     parser = argparse.ArgumentParser()
     fit.add_parser(parser.add_subparsers())
     elsewhere = replace(
