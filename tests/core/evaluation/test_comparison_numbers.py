@@ -17,7 +17,7 @@ from core.evaluation import cache
 from core.evaluation.cache import ComparisonCache, resamples_for
 from core.evaluation.statistics.calibration import CalibrationLine, calibration_line
 from core.evaluation.statistics.comparison import cross_validated, mean_of
-from core.evaluation.statistics.intervals import Bootstrap
+from core.evaluation.statistics.intervals import Bootstrap, patient_indices
 from core.evaluation.statistics.operating_points import (
     clear_best,
     compare_calls_by_class,
@@ -307,3 +307,17 @@ def test_a_scorer_is_never_replaced_by_one_that_is_made_of_it() -> None:
     with pytest.raises(InvalidInput, match="A scorer is called 'mean of both'"):
         with_scorers(cohort, {"mean of both": (GOOD + POOR) / 2})
     assert with_scorers(cohort, {"mean of two": (GOOD + POOR) / 2}).names == ("mean of both", "poor", "mean of two")
+
+
+def test_a_case_of_a_hybrid_is_placed_among_the_cases_of_the_other_folds_with_the_weight_of_its_own() -> None:
+    rng = np.random.default_rng(5)
+    one, other = (np.round(np.clip(0.2 * TRUTH + 0.8 * rng.random(N), 0, 1), 1) for _ in range(2))
+    table = made_table(one=one, other=other)
+    mixed, weights = cross_validated(table, "one", "other", folds=3, seed=4)
+    people = patient_indices(table.patients, N)
+    fold_of = (np.random.default_rng(4).permutation(people.max() + 1) % 3)[people]
+    for number, weight in enumerate(weights):
+        score = weight * table.scorers["one"] + (1 - weight) * table.scorers["other"]
+        known = score[fold_of != number]
+        for case in np.flatnonzero(fold_of == number):
+            assert mixed[case] == pytest.approx((known < score[case]).mean() + (known == score[case]).mean() / 2)
