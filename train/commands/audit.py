@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.commands import options
+from train.datasets.manifest import add_rows
 
 if TYPE_CHECKING:
     from train.datasets.leakage import LeakageReport
@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("audit", help="look for leaks, conflicts and unreadable files (exit 3 on leaks)")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     parser.set_defaults(run=run)
 

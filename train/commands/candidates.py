@@ -9,6 +9,7 @@ from pathlib import Path
 from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
+from train.datasets.manifest import add_rows
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -20,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,source and mask, or MIAS's circles; several times for several collections",
     )  # fmt: skip
-    options.add_rows(parser)
+    add_rows(parser)
     options.add_weights(parser)
     parser.add_argument("--model", action="append", default=[], metavar="MODEL_ID", help="only these models")
     options.add_page(parser, "findings.md")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
+from train.datasets.manifest import add_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--also", action="append", default=[], type=Path, metavar="MANIFEST", help="a further collection"
     )
-    options.add_rows(parser)
+    add_rows(parser)
     options.add_weights(parser)
     parser.add_argument("--model", default=IMAGE_MODEL, metavar="MODEL_ID", help="the image model to compare with")
     options.add_page(parser, "findings.md")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.types import Modality
-from train.commands import options
+from train.datasets.manifest import add_rows
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--data", required=True, type=Path, action="append", metavar="MANIFEST", help="images, labels unused"
     )
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument("--modality", required=True, type=Modality, choices=list(Modality))
     parser.add_argument("--seed", type=int, default=0, help="of the split: its validation and test cases are left out")
     parser.add_argument("--split-like", metavar="MODEL_ID", help="leave out this model's validation and test cases")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import InvalidInput
 from core.files import write_whole
 from core.settings import Settings
-from train.commands import options
+from train.datasets.manifest import add_rows
 
 if TYPE_CHECKING:
     from train.publishing.evaluate import Evaluation
@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser = subparsers.add_parser("evaluate", help="score the cases of a manifest and print every measure")
     parser.add_argument("model", metavar="MODEL_ID")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument(
         "--split",
         choices=["train", "validation", "test", "all"],

@@ -14,10 +14,9 @@ from core.errors import InvalidInput
 from core.files import lock_of
 from core.models.registry import ARCHITECTURES, OUTLINE
 from core.types import Modality
-from train.commands import options
-from train.datasets.manifest import require_there
+from train.datasets.manifest import add_rows, require_there
 from train.fitting.workers import Workers
-from train.recipe.request import INITS, FitRequest
+from train.recipe.request import INITS, WEIGHTS, FitRequest
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--also", action="append", type=Path, metavar="MANIFEST", help="a further collection, trained on together"
     )
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument("--name", metavar="MODEL_ID", help="default: <modality>-<architecture>")
-    options.add_weights(parser, "--out")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder (default: weights)")
     parser.add_argument("--init", choices=sorted(INITS), default="offline")
     parser.add_argument(
         "--backbone", type=Path, help="ResNet50V2 made by `python -m train distil` (with --init offline)"

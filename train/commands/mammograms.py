@@ -9,6 +9,7 @@ from pathlib import Path
 from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
+from train.datasets.manifest import add_rows
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -20,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,patient,laterality,view and density or density_mias; several times for several",
     )  # fmt: skip
-    options.add_rows(parser)
+    add_rows(parser)
     options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write the measured numbers of every woman there")
     parser.set_defaults(run=run)

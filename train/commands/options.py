@@ -9,14 +9,6 @@ from core.errors import InvalidInput
 from core.settings import REPOSITORY
 
 
-def add_rows(parser: argparse.ArgumentParser) -> None:
-    """Which rows of a manifest, and where their files are: `args.root` and `args.where` of `read_manifest`."""
-    parser.add_argument("--root", type=Path, help="what a manifest's files are relative to (default: its folder)")
-    parser.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="keep only such rows"
-    )
-
-
 def add_weights(parser: argparse.ArgumentParser, name: str = "--weights") -> None:
     """The folder of the published models."""
     parser.add_argument(

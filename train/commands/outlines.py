@@ -12,6 +12,7 @@ from pathlib import Path
 from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
+from train.datasets.manifest import add_rows
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -28,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="no epoch begins after so many minutes")
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="the pictures of the network's card")
     parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep working files there, to go on from")
     parser.set_defaults(run=run)
 

@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from train.commands import options
+from train.datasets.manifest import add_rows
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
     """Register the sub-command and its options."""
     parser = subparsers.add_parser("split", help="write a manifest with a split by patient or group")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
-    options.add_rows(parser)
+    add_rows(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="the manifest to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, metavar="K", help="a column fold (0 to K - 1) instead of split")

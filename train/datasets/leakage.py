@@ -149,16 +149,11 @@ def leaks(cases: pd.DataFrame, lines: Sequence[int] = ()) -> list[Finding]:
                     f"{word} in two splits",
                     LEAK,
                     len(shared),
-                    f"{how_many(len(shared), 'value')} of {word} ({how_many(len(places), 'case')}) "
-                    f"{'is' if len(shared) == 1 else 'are'} in more than one split.",
+                    f"{len(shared)} values of {word} ({len(places)} cases) are in more than one split.",
                     _lines(by_value, lines),
                 )
             )
     return found
-
-
-def _times(n: int) -> str:
-    return "Once" if n == 1 else f"{n} times"
 
 
 def _similar_names(cases: pd.DataFrame, lines: Sequence[int]) -> Iterable[Finding]:
@@ -172,9 +167,9 @@ def _similar_names(cases: pd.DataFrame, lines: Sequence[int]) -> Iterable[Findin
         apart = [one for one in found if len({part for at in one for part in split[names == names[at]]} - {""}) > 1]
         if found:
             sentence = (
-                f"{_times(len(found))}, names of {column}s differ only in capital letters, blanks, hyphens or leading "
-                f"zeros and count as different {column}s; {_times(len(apart)).lower()} they are in more than one "
-                "split, which leaks if they are one."
+                f"{len(found)} times, names of {column}s differ only in capital letters, blanks, hyphens or leading "
+                f"zeros and count as different {column}s; {len(apart)} times they are in more than one split, which "
+                "leaks if they are one."
             )
             yield Finding(f"{column}s that may be one", WARNING, len(found), sentence, _lines(found, lines))
 
@@ -190,13 +185,11 @@ def _leaking_near_duplicates(cases: pd.DataFrame, pairs: Sequence[Pair], lines: 
         and content[pair.first] != content[pair.second]
     ]
     if across:
-        pairs_are = how_many(len(across), "pair of nearly the same picture is", "pairs of nearly the same picture are")
-        sentence = f"{pairs_are} in different splits."
+        sentence = f"{len(across)} pairs of nearly the same picture are in different splits."
         yield Finding("near-duplicates across splits", LEAK, len(across), sentence, _lines(across, lines))
     within = len(pairs) - len(across)
     if within:
-        share = how_many(within, "pair of nearly the same picture shares", "pairs of nearly the same picture share")
-        yield Finding("near-duplicates", NOTE, within, f"{share} a split.")
+        yield Finding("near-duplicates", NOTE, within, f"{within} pairs of nearly the same picture share a split.")
 
 
 def _conflicting_labels(cases: pd.DataFrame, pairs: Sequence[Pair], manifest: Manifest) -> Iterable[Finding]:
@@ -206,11 +199,7 @@ def _conflicting_labels(cases: pd.DataFrame, pairs: Sequence[Pair], manifest: Ma
         first = rows.index[0]
         places |= {(int(first), int(other)) for other in rows.index[1:] if label[first] != label[other]}
     if places:
-        pairs_have = how_many(
-            len(places), "pair of the same or nearly the same picture has",
-            "pairs of the same or nearly the same picture have",
-        )  # fmt: skip
-        sentence = f"{pairs_have} different labels."
+        sentence = f"{len(places)} pairs of the same or nearly the same picture have different labels."
         yield Finding("conflicting labels", WARNING, len(places), sentence, _lines(sorted(places), manifest.lines))
 
 
@@ -218,10 +207,10 @@ def _unusable_files(looks: Looks, lines: Sequence[int]) -> Iterable[Finding]:
     missing = [(place,) for place in looks.unreadable if not looks.sha256[place]]
     broken = [(place,) for place in looks.unreadable if looks.sha256[place]]
     if missing:
-        sentence = f"{how_many(len(missing), 'file is', 'files are')} not there (or empty). Check --root."
+        sentence = f"{len(missing)} files are not there (or empty). Check --root."
         yield Finding("missing files", WARNING, len(missing), sentence, _lines(missing, lines))
     if broken:
-        sentence = f"{how_many(len(broken), 'file')} cannot be read as a picture."
+        sentence = f"{len(broken)} files cannot be read as a picture."
         yield Finding("unreadable files", WARNING, len(broken), sentence, _lines(broken, lines))
 
 
@@ -232,20 +221,18 @@ def _split_problems(cases: pd.DataFrame, has_split: bool) -> Iterable[Finding]:
     unknown = int((~cases["split"].isin(SPLITS)).sum())
     if unknown and not in_folds:
         words = "train, validation or test"
-        cases_are = how_many(unknown, "case is", "cases are")
-        yield Finding("unknown split", WARNING, unknown, f"{cases_are} not in {words}; training splits anew.")
+        yield Finding("unknown split", WARNING, unknown, f"{unknown} cases are not in {words}; training splits anew.")
     if not any(column in cases and (cases[column] != "").any() for column in ("patient", "group")):
         yield Finding(
             "no patients", WARNING, len(cases), "No column patient or group: one patient may be on both sides unseen."
         )
     test = cases if in_folds else cases[cases["split"] == "test"]  # in folds every case is tested once
     if len(test) < SMALL_TEST:
-        sentence = f"The test split has {how_many(len(test), 'case')}: show no number of it without its interval."
+        sentence = f"The test split has {len(test)} cases: show no number of it without its interval."
         yield Finding("tiny test split", WARNING, len(test), sentence)
     for label, n in test["label"].value_counts().reindex(sorted(cases["label"].unique()), fill_value=0).items():
         if n < SMALL_CLASS:
-            cases_have = how_many(int(n), "test case has", "test cases have")
-            yield Finding("few test cases", WARNING, int(n), f"Only {cases_have} the label {label!r}.")
+            yield Finding("few test cases", WARNING, int(n), f"Only {n} test cases have the label {label!r}.")
 
 
 def _class_balance(cases: pd.DataFrame) -> Iterable[Finding]:
@@ -261,7 +248,7 @@ def _class_balance(cases: pd.DataFrame) -> Iterable[Finding]:
 def _left_out(left_out: Mapping[str, int]) -> Iterable[Finding]:
     for reason, n in left_out.items():
         if n:
-            yield Finding("left out", NOTE, n, f"{how_many(n, 'row is', 'rows are')} left out: {reason}.")
+            yield Finding("left out", NOTE, n, f"{n} rows are left out: {reason}.")
 
 
 def _lines(places: Sequence[Sequence[int]], lines: Sequence[int]) -> tuple[tuple[int, ...], ...]:

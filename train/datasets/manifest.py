@@ -61,6 +61,14 @@ def require_there(path: Path) -> None:
         raise NotFound(f"There is no manifest at {path}. Give the path of a CSV file with the columns file,label.")
 
 
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    """Which rows of a manifest, and where their files are: `root` and `where` of `read_manifest`."""
+    parser.add_argument("--root", type=Path, help="what a manifest's files are relative to (default: its folder)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE[|VALUE]", help="keep only such rows"
+    )
+
+
 def read_manifest(
     path: Path,
     *,

@@ -99,7 +99,7 @@ def test_the_hash_of_a_split_depends_on_the_division_alone(folder: Path) -> None
 def test_files_that_are_missing_or_broken_are_counted_before_training(folder: Path) -> None:
     (folder / "3.png").unlink()
     (folder / "4.png").write_bytes(b"no picture")
-    with pytest.raises(InvalidInput, match=r"1 file is not there.*1 file cannot be read"):
+    with pytest.raises(InvalidInput, match=r"1 files are not there.*1 files cannot be read"):
         prepare(manifest(folder), Modality.ULTRASOUND)
 
 

@@ -219,4 +219,4 @@ def test_patients_that_may_be_one_are_warned_of_with_the_splits_they_are_in(data
     assert not report.is_leaking and set(report.counts.index) == {"train", "validation", "test"}
     (found,) = [one for one in report.findings if one.check == "patients that may be one"]
     assert (found.severity, found.n, found.lines) == ("warning", 1, ((2, 61),))
-    assert "once they are in more than one split" in found.sentence
+    assert "1 times they are in more than one split" in found.sentence
