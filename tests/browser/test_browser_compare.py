@@ -88,7 +88,7 @@ def test_the_reader_study_is_compared_with_intervals_and_hashes(study: Page) -> 
     assert "1440 cases" in shown and "61 positive" in shown and "data 1215da4d" in shown
     table = study.locator(".sr-numbers").first.inner_text()
     assert "0.726" in table and "0.654 to 0.794" in table  # reader_01, patients drawn
-    assert "p adjusted by Holm over these 6 pairs" in shown
+    assert "p adjusted by Holm over 6 pairs" in shown
 
 
 def test_one_slider_moves_the_table_every_matrix_and_the_points_of_both_curves(study: Page) -> None:
