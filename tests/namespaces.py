@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
+from real_data import NO_NAMESPACES
 
 _NET = f"10.{90 + os.getpid() % 100}.{os.getpid() // 100 % 250}"
 
@@ -85,7 +86,7 @@ def network() -> Iterator[Network]:
             subprocess.run([*made.on(probe), "true"], check=True, capture_output=True, timeout=30)
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", b"") or str(error).encode()
-            pytest.skip(f"no network namespaces here: {said.decode(errors='replace').strip()}")
+            pytest.skip(f"{NO_NAMESPACES}{said.decode(errors='replace').strip()}")
         yield made
     finally:
         made.close()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from real_data import BEGINNING, VARIABLE, forbidden_skips, real_folder, why_skipped
+from real_data import BEGINNING, NO_NAMESPACES, VARIABLE, forbidden_skips, real_folder, why_skipped
 
 
 def item(*marks: pytest.Mark) -> Any:
@@ -40,10 +40,14 @@ def test_a_mark_without_a_reason_is_refused(mark: pytest.MarkDecorator) -> None:
         why_skipped(item(mark.mark))
 
 
-def test_where_ci_is_true_only_what_measures_real_images_may_be_skipped_and_only_where_none_were_promised(
+def test_where_ci_is_true_only_what_measures_real_images_that_nobody_promised_or_the_machine_refuses_may_be_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reports = [skipped(f"{BEGINNING}scores."), skipped("PostgreSQL is not installed")]
+    reports = [
+        skipped(f"{BEGINNING}scores."),
+        skipped("PostgreSQL is not installed"),
+        skipped(f"{NO_NAMESPACES}not permitted"),
+    ]
     monkeypatch.setenv(VARIABLE, "")
     assert forbidden_skips(reports) == ["Skipped: PostgreSQL is not installed"]
     monkeypatch.setenv(VARIABLE, "/nowhere")
