@@ -77,9 +77,9 @@ def watch_archive(
     archive = tables.archive
     with db.begin() as connection:
         person = require_permission(connection, actor, "manage_settings")
-        trail.lock_trail(connection)
         archive_of(connection, archive_id)
-        stored = connection.execute(select(archive.c.watch).where(archive.c.id == archive_id)).scalar_one()
+        query = select(archive.c.watch).where(archive.c.id == archive_id).with_for_update()
+        stored = connection.execute(query).scalar_one()
         if seen is not ANY_RULES and seen != (_rules(stored) if stored else None):
             raise Conflict(CHANGED_BY_ANOTHER)
         values: dict[str, Any] = {"watch": None, "watch_by": None, "watch_state": None, "looked_at": None}

@@ -229,8 +229,7 @@ def set_roles(
         chosen = checked_roles(roles)
         if person_id == administrator.id and "administrator" not in chosen:
             raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
-        trail.lock_trail(connection)
-        row = row_of(connection, person_id)
+        row = row_of(connection, person_id, is_for_change=True)
         require_own_password(row)
         if seen is not None and set(seen) != set(row.roles):
             raise Conflict(CHANGED_BY_ANOTHER)
@@ -365,8 +364,9 @@ def change_row(connection: Connection, person_id: int, **values: Any) -> None:
         raise NotFound("This person is not in the list any more.")
 
 
-def row_of(connection: Connection, person_id: int) -> Any:
-    row = connection.execute(select(tables.person).where(tables.person.c.id == person_id)).one_or_none()
+def row_of(connection: Connection, person_id: int, *, is_for_change: bool = False) -> Any:
+    query = select(tables.person).where(tables.person.c.id == person_id)
+    row = connection.execute(query.with_for_update() if is_for_change else query).one_or_none()
     if row is None:
         raise NotFound("This person is not in the list any more.")
     return row

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -82,6 +83,14 @@ class Own:
         computing.start()
         yield Inside(computing)
         computing.end()
+
+
+@pytest.fixture(autouse=True)
+def temporary_folder_of_the_process() -> Iterator[None]:
+    """A replica has its process to itself and sends temporary files to the site's folder as long as that lives."""
+    before = tempfile.tempdir
+    yield
+    tempfile.tempdir = before
 
 
 @pytest.fixture
