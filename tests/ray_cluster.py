@@ -159,7 +159,9 @@ class RayCluster:
                     *(self._network.on(address) if self._network is not None else ()),
                     sys.executable, "-c", ENDS_WITH_PARENT, str(Path(sys.executable).with_name("ray")),
                     "start", "--block", "--disable-usage-stats", "--include-log-monitor=false",
-                    "--object-store-memory=80000000", f"--node-ip-address={address}", *arguments,
+                    "--object-store-memory=80000000", f"--node-ip-address={address}",
+                    # Its usual port is one for all: where two clusters run, an agent that finds it taken ends its node.
+                    f"--dashboard-agent-listen-port={free_port(self._host)}", *arguments,
                 ],
                 env={**os.environ, **self.environment, **self._of_nodes, _MARK: mark},
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,

@@ -248,7 +248,8 @@ def test_the_trials_of_a_search_spread_over_nodes_and_are_those_of_one_machine_a
     cluster: RayCluster, node: RayNode, records: Database, admin: Person, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    request = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=2, side=32, trials=6, refits=2)
+    # As many epochs as a node needs to come and to begin: two are over before it has started.
+    request = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=100, side=32, trials=6, refits=2)
     version, manifest = blots_data_set(records, admin)
     job_id = trainings.enqueue(records, admin, request, version)
     thread = threading.Thread(target=works(records, RayExecutor(records.settings)).work_once)
