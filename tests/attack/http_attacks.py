@@ -364,7 +364,11 @@ def crowds(http: Http, *, is_long: bool) -> None:
             time.monotonic() - began < 5,
             f"{time.monotonic() - began:.1f} s",
         )
-        n_open = sum(not _is_closed(one) for one in sockets)
+        deadline = time.monotonic() + 5  # those that the system still holds for a busy server are not its own yet
+        while (n_open := sum(not _is_closed(one) for one in sockets)) > connections.PER_ADDRESS:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
         figures.held("sockets of one address beyond its number", n_open <= connections.PER_ADDRESS, str(n_open))
         figures.asked("many sockets", "nobody", len(sockets))
         if is_long:
