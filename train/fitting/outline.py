@@ -85,6 +85,21 @@ def starting_graph(side: int, start: Callable[[keras.Model], str]) -> tuple[Outl
     return graph, started_from, keras.Model(graph.model.input, graph.model.get_layer(graph.cut).output)
 
 
+def _learning_part(graph: OutlineGraph) -> keras.Model:
+    """The graph behind the cut; the backbone's batch normalisation stays as it started."""
+    for layer in graph.backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    return keras.Model(graph.model.get_layer(graph.cut).output, graph.model.output)
+
+
+def _optimizer(config: OutlineConfig, variables: Sequence[keras.Variable]) -> keras.Optimizer:
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer.build(variables)
+    return optimizer
+
+
 def fit_outline(
     config: OutlineConfig,
     squares: Squares,
@@ -104,17 +119,11 @@ def fit_outline(
     """
     keras.utils.set_random_seed(config.seed)
     graph, started_from, _ = starting_graph(config.side, start)
-    stem_output = graph.model.get_layer(graph.cut).output
-    for layer in graph.backbone.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
-    tail = keras.Model(stem_output, graph.model.output)
+    tail = _learning_part(graph)
     variables = tail.trainable_variables
     batch = min(config.batch, len(chosen))
     steps = len(chosen) // batch
-    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, clipnorm=1.0)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.build(variables)
+    optimizer = _optimizer(config, variables)
     average = MovingAverage(variables, config.average)
     step = _step(tail, optimizer, variables)
     key = key_of([chosen, validation, squares.pixels[:1], squares.masks[:1]], asdict(config), started_from)
