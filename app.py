@@ -32,7 +32,7 @@ from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
 from core.records.reads import answers_seen, retention
 from core.records.releases import decisions
-from core.server import allocator, inbox, libraries
+from core.server import allocator, inbox, interpreter, libraries
 from core.server.callback import SingleSignOn
 from core.server.connections import Connections, limited, most_connections
 from core.server.guards import build_middleware
@@ -168,9 +168,9 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     temporary = own_temporary_folder(settings.state_dir)
     models = serving(settings)
     with (
-        temporary, libraries.loaded_in_background(), heads.written_daily(db), retention.applied(db),
-        answers_seen.hashing(db), sending.working(db), copies.scheduled(db), background.answered(db),
-        supervised, models,
+        temporary, libraries.loaded_in_background(), interpreter.shared_fairly(),
+        heads.written_daily(db), retention.applied(db), answers_seen.hashing(db), sending.working(db),
+        copies.scheduled(db), background.answered(db), supervised, models,
     ):  # fmt: skip
         async with limited(connections):
             log.info("SecondRead is ready")

@@ -9,7 +9,6 @@ initialized module`), so whoever draws a page that needs them waits until they a
 
 from __future__ import annotations
 
-import gc
 import importlib
 import logging
 import threading
@@ -30,8 +29,6 @@ LATER = (
 AT_ONCE = ("pydicom",)
 """Loaded before the block, because threads that watch archives need it at any moment."""
 MOST_SECONDS = 120.0
-LEFT_SECONDS = 60.0
-"""Between two looks of the collector at everything, each a quarter of a second for all threads."""
 PAUSE_SECONDS = 0.05
 """Between two of them, for the threads that draw pages."""
 
@@ -40,21 +37,9 @@ _loaded = threading.Event()
 _loaded.set()  # where nothing loads them in the background, nobody waits
 
 
-def leave_to_the_end() -> None:
-    """Let the collector of cycles pass over what is in memory now, until this is called again.
-
-    Streamlit collects after every run of a page, and with these libraries and what pages keep (cards, curves) in memory
-    that took longer than most pages. What a reader who left held in cycles is gone at the next call.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
-
-
 @contextmanager
 def loaded_in_background() -> Iterator[None]:
-    """In the block a thread loads `LATER` and then keeps the collector short; its end waits for no more than the one in
-    hand."""
+    """In the block a thread loads `LATER`; its end waits for no more than the one in hand."""
     is_over = threading.Event()
 
     def load() -> None:
@@ -70,11 +55,8 @@ def loaded_in_background() -> Iterator[None]:
     def load_all() -> None:
         try:
             load()
-            leave_to_the_end()
         finally:
             _loaded.set()
-        while not is_over.wait(LEFT_SECONDS):
-            leave_to_the_end()
 
     for name in AT_ONCE:
         _load(name)

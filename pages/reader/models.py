@@ -39,21 +39,31 @@ EVERY = "every kind"
 
 def draw_headline(card: Card) -> None:
     """The measured numbers, each with its interval and its number of cases."""
-    measured = headline(card)
-    if not measured:
-        st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")
+    draw_measured(card.model_dump_json(), card)
+    if not (measured := headline(card)):
         return
-    for note in card_rows.quality_notes(card, measured):
-        st.warning(note, icon=":material/warning:")
-    st.table(card_rows.measure_rows(card_rows.headline_text(measured)), width="content")
-    drawn = card_figures.figures(card)
-    if drawn:
-        left, right = st.columns(2)
-        left.plotly_chart(drawn[0], key=f"roc_{card.model_id}", config={"displayModeBar": False})
-        right.plotly_chart(drawn[1], key=f"calibration_{card.model_id}", config={"displayModeBar": False})
     with opened("Every measure", ":material/list:", key=f"every_{card.model_id}") as is_open:
         if is_open:
             st.table(card_rows.measure_rows(measured), width="content")
+
+
+# What Streamlit made of tables and curves is kept with the card and sent again: making it anew for ten models took
+# most of the page, for every reader.
+@st.cache_resource(show_spinner=False, max_entries=64)
+def draw_measured(content: str, _card: Card) -> None:
+    """content: the whole card, of which this is the part that is the same for everybody."""
+    measured = headline(_card)
+    if not measured:
+        st.info("It comes without test scores, so nothing is said of its quality.", icon=":material/info:")
+        return
+    for note in card_rows.quality_notes(_card, measured):
+        st.warning(note, icon=":material/warning:")
+    st.table(card_rows.measure_rows(card_rows.headline_text(measured)), width="content")
+    drawn = card_figures.figures(_card)
+    if drawn:
+        left, right = st.columns(2)
+        left.plotly_chart(drawn[0], key=f"roc_{_card.model_id}", config={"displayModeBar": False})
+        right.plotly_chart(drawn[1], key=f"calibration_{_card.model_id}", config={"displayModeBar": False})
 
 
 @contextmanager

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import gc
 import importlib
 import json
 import os
 import subprocess
 import sys
 import time
-import weakref
 from pathlib import Path
 
 import pytest
@@ -129,35 +127,3 @@ def test_processes_beside_the_server_leave_the_processor_to_the_first_page(
         time.sleep(0.2)
         assert not started
     assert not started
-
-
-class Cycle:
-    """Something that only the collector finds."""
-
-    def __init__(self) -> None:
-        self.itself = self
-
-
-def test_what_is_kept_is_not_looked_at_after_every_page_and_what_was_left_behind_goes_at_the_next_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(libraries, "AT_ONCE", ())
-    monkeypatch.setattr(libraries, "LATER", ())
-    monkeypatch.setattr(libraries, "FIRST_PAGE_SECONDS", 0.0)
-    monkeypatch.setattr(libraries, "LEFT_SECONDS", 0.5)
-    gc.unfreeze()
-    held = Cycle()
-    left_behind = weakref.ref(held)
-    try:
-        with libraries.loaded_in_background():
-            libraries.wait_until_loaded()
-            assert gc.get_freeze_count() > 10_000
-            del held
-            gc.collect()
-            assert left_behind() is not None  # passed over
-            end = time.monotonic() + 20
-            while left_behind() is not None and time.monotonic() < end:
-                time.sleep(0.05)
-            assert left_behind() is None
-    finally:
-        gc.unfreeze()
