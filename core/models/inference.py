@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -286,28 +287,47 @@ def after_backbone(
     model: keras.Model, map_layers: Sequence[str]
 ) -> Callable[[list[tf.Tensor]], tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]]:
     """From the layers' maps to what `explained` answers; not compiled."""
-    head = keras.Model([model.get_layer(name).output for name in map_layers], model.output)
+    pooled = pooled_maps(model, map_layers)
+    ends = pooled or [model.get_layer(name).output for name in map_layers]
+    head = keras.Model(ends, model.output)
     outputs = model.output_shape[1]
     towards = np.array([[-1.0], [1.0]], np.float32) if outputs == 1 else np.eye(outputs, dtype=np.float32)
     """Of each class, how its score changes with the logits."""
 
     def rest(maps: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        means = [tf.reduce_mean(tf.cast(one, tf.float32), axis=(1, 2)) for one in maps]  # each (n, k)
+        asked = [tf.cast(mean, one.dtype) for mean, one in zip(means, maps, strict=True)] if pooled else maps
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             # Watched here, not the variables: a model with every layer frozen has a gradient all the same.
-            tape.watch(maps)
-            logits = head(maps if len(maps) > 1 else maps[0], training=False)
+            tape.watch(asked)
+            logits = head(asked if len(asked) > 1 else asked[0], training=False)
         gradients = [
-            tape.gradient(logits, maps, output_gradients=tf.zeros_like(logits) + tf.cast(one, logits.dtype))
+            tape.gradient(logits, asked, output_gradients=tf.zeros_like(logits) + tf.cast(one, logits.dtype))
             for one in towards
         ]
         cams = []
         for branch, activation in enumerate(maps):
-            per_class = [_grad_cam(activation, of_class[branch]) for of_class in gradients]
-            cams.append(tf.stack(per_class, axis=1))  # (n, classes, h, w)
-        features = tf.concat([tf.reduce_mean(tf.cast(one, tf.float32), axis=(1, 2)) for one in maps], axis=1)
-        return tf.cast(logits, tf.float32), cams, features
+            per_class = [tf.cast(of_class[branch], tf.float32) for of_class in gradients]
+            if pooled:  # each cell of a map has the same gradient: a share of that of the map's mean
+                weights = tf.stack(per_class, axis=1) / float(activation.shape[1] * activation.shape[2])
+            else:
+                weights = tf.stack([tf.reduce_mean(one, axis=(1, 2)) for one in per_class], axis=1)
+            cams.append(_weighted(tf.cast(activation, tf.float32), weights))
+        return tf.cast(logits, tf.float32), cams, tf.concat(means, axis=1)
 
     return rest
+
+
+def pooled_maps(model: keras.Model, map_layers: Sequence[str]) -> list[Any]:
+    """What global average pooling makes of each layer's maps, where nothing else uses them; else []."""
+    pooled = []
+    for name in map_layers:
+        maps = model.get_layer(name).output
+        users = [layer for layer in model.layers if any(one is maps for one in tf.nest.flatten(layer.input))]
+        if len(users) != 1 or not isinstance(users[0], keras.layers.GlobalAveragePooling2D):
+            return []
+        pooled.append(users[0].output)
+    return pooled
 
 
 def fused_map(cams: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -326,7 +346,12 @@ def fused_map(cams: Sequence[tf.Tensor]) -> tf.Tensor:
     return total
 
 
-def _grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    activation, gradient = tf.cast(activation, tf.float32), tf.cast(gradient, tf.float32)
-    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)  # (n, 1, 1, k)
-    return tf.nn.relu(tf.reduce_sum(weights * activation, axis=3))  # (n, h, w)
+def _weighted(activation: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Grad-CAM of maps (n, h, w, k) by weights (n, classes, k): (n, classes, h, w).
+
+    Source: Selvaraju et al. 2017, Grad-CAM, equations 1 and 2.
+    """
+    _, height, width, channels = activation.shape
+    cells = tf.reshape(activation, (-1, height * width, channels))
+    cams = tf.nn.relu(tf.matmul(weights, cells, transpose_b=True))
+    return tf.reshape(cams, (-1, weights.shape[1], height, width))

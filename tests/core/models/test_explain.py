@@ -52,6 +52,53 @@ def test_grad_cam_points_at_the_only_bright_spot() -> None:
     assert cam.numpy()[0, 0].max() == 0  # the spot speaks against "dark"
 
 
+def two_branches(*, is_only_pooled: bool = True) -> keras.Model:
+    """Maps of two grids, pooled and joined as the fusion's; else the second are flattened beside it as well."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(6)
+    inputs = keras.Input((24, 24, 1))
+    fine = layers.Conv2D(4, 3, strides=2, activation="relu", name="fine")(inputs)
+    coarse = layers.Conv2D(6, 3, strides=4, activation="relu", name="coarse")(inputs)
+    ends = [layers.GlobalAveragePooling2D()(fine), layers.GlobalAveragePooling2D()(coarse)]
+    if not is_only_pooled:
+        ends.append(layers.Flatten()(coarse))
+    x = layers.Dense(8, activation="relu")(layers.Concatenate()(ends))
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_maps_of_a_pooled_network_are_those_of_the_gradient_of_every_cell(
+    monkeypatch: pytest.MonkeyPatch, outputs: int
+) -> None:
+    """One gradient of each map's mean stands for those of its cells."""
+    import keras
+    import tensorflow as tf
+
+    from core.models import inference
+
+    model = two_branches()
+    if outputs == 1:
+        model = keras.Model(model.input, keras.layers.Dense(1)(model.output))
+    assert len(inference.pooled_maps(model, ["fine", "coarse"])) == 2
+    square = tf.constant(np.random.default_rng(3).random((2, 24, 24, 1)).astype(np.float32))
+    logits, cams, features = inference.explained(model, ["fine", "coarse"])(square)
+    monkeypatch.setattr(inference, "pooled_maps", lambda *_: [])
+    every_logits, every_cams, every_features = inference.explained(model, ["fine", "coarse"])(square)
+    np.testing.assert_allclose(logits, every_logits, atol=1e-6)
+    np.testing.assert_allclose(features, every_features, atol=1e-6)
+    for cam, every in zip(cams, every_cams, strict=True):
+        assert every.numpy().max() > 1e-4
+        np.testing.assert_allclose(cam, every, atol=1e-7, rtol=1e-4)
+
+
+def test_maps_that_are_used_beside_their_mean_keep_the_gradient_of_every_cell() -> None:
+    from core.models.inference import pooled_maps
+
+    assert pooled_maps(two_branches(is_only_pooled=False), ["fine", "coarse"]) == []
+
+
 @pytest.mark.parametrize("class_index", [0, 1, 2])
 def test_maps_agree_with_tf_keras_vis(class_index: int) -> None:
     import tensorflow as tf
