@@ -31,7 +31,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, ProcessActor, require_permission
+from core.records.people.permissions import Actor, ProcessActor, acting
 from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Lease, Queue
 from core.records.reads.rows import in_worklist
 from core.records.reads.studies import create_study
@@ -77,8 +77,7 @@ def search(db: Database, actor: Actor, archive_id: int, criteria: Criteria) -> l
 
     Raises NotAllowed, NotFound; InvalidInput for no criterion at all; ArchiveAway, ArchiveRefused.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         archive = archive_of(connection, archive_id)
         if not criteria.as_query.keys() - {"ModalitiesInStudy"}:
             raise InvalidInput("Give a day, a patient or an accession number: an archive holds too much to be listed.")
@@ -92,8 +91,7 @@ def fetch(db: Database, actor: Actor, archive_id: int, study_uid: str) -> int:
     Raises NotAllowed, NotFound, InvalidInput for what is no StudyInstanceUID.
     """
     arrival = tables.arrival
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         if not is_uid(study_uid):
             raise InvalidInput("The archive names this study in a way that DICOM does not permit.")
         archive_of(connection, archive_id)
@@ -159,8 +157,7 @@ def is_over(db: Database, row_id: int) -> bool:
 def fetch_again(db: Database, actor: Actor, row_id: int) -> None:
     """Try a row that failed once more. Raises NotAllowed; Conflict for one that did not fail, or is forgotten."""
     arrival = tables.arrival
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         hold(connection, AdvisoryLock.ARRIVALS)
         row = connection.execute(select(arrival).where(arrival.c.id == row_id).with_for_update()).one_or_none()
         if row is None or row.state not in (FAILED, DEAD) or not row.sealed:
@@ -201,8 +198,7 @@ def _enqueue(
 
 def recent_arrivals(db: Database, actor: Actor, *, limit: int = 20) -> list[ArrivalRow]:
     """The newest, of everybody. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "query_archive")
+    with acting(db.read(), actor, "query_archive") as (connection, _):
         arrival, archive = tables.arrival.c, tables.archive.c
         query = (
             select(

@@ -26,7 +26,13 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.site_choices import PREFIX, stored_choices
 from core.records.people import accounts
-from core.records.people.permissions import Actor, Person, person_now, require_permission
+from core.records.people.permissions import (
+    Actor,
+    Person,
+    acting,
+    person_now,
+    require_permission_now,
+)
 from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRIAGE, WORKLIST_IDENTITIES, Settings
 
 
@@ -171,8 +177,7 @@ def current(db: Database) -> Settings:
 
 def chosen(db: Database, actor: Actor) -> list[Chosen]:
     """Every choice with its default and who changed it when. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         retained = _stored(connection)
         people = connection.execute(select(tables.person.c.id, tables.person.c.name)).all()
     names = {row.id: row.name for row in people}
@@ -191,8 +196,7 @@ def chosen(db: Database, actor: Actor) -> list[Chosen]:
 
 def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
     """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
@@ -209,8 +213,7 @@ def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
 
 def back_to_default(db: Database, actor: Actor, key: str) -> None:
     """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     choice = _BY_KEY.get(key)
     if choice is None:
         raise InvalidInput("There is no such setting.")
@@ -220,8 +223,7 @@ def back_to_default(db: Database, actor: Actor, key: str) -> None:
 def _change(
     db: Database, actor: Actor, choice: Choice, put: Callable[[Connection, Person], None], value: str | int | None
 ) -> None:
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         before = _stored(connection).get(choice.key, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == PREFIX + choice.key))
@@ -294,8 +296,7 @@ def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoi
 
 def own_thresholds(db: Database, actor: Actor) -> dict[str, OwnThreshold]:
     """The site's own values by weights sha256. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         retained = _stored_threshold(connection)
         names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
     return {
@@ -306,8 +307,7 @@ def own_thresholds(db: Database, actor: Actor) -> dict[str, OwnThreshold]:
 
 def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
     """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     value = round(float(value), 5)
     if not 0 < value < 1:
         raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
@@ -316,15 +316,13 @@ def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
 
 def forget_own(db: Database, actor: Actor, card: Card) -> None:
     """Lets the card's threshold count for these weights again. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     _change_threshold(db, actor, card, None)
 
 
 def _change_threshold(db: Database, actor: Actor, card: Card, value: float | None) -> None:
     key = _THRESHOLD_PREFIX + card.weights_sha256[:32]
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
         connection.execute(tables.site.delete().where(tables.site.c.key == key))

@@ -25,7 +25,7 @@ from core.files import undone_by
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.types import Modality
 from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, ingest_cases
@@ -141,8 +141,7 @@ def add_zip(
     db: Database, actor: Actor, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
 ) -> Ingested:
     """A data set from an uploaded zip. Raises NotAllowed, InvalidInput, UnreadableImage, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     with unpacked(archive, db.settings, progress) as (folder, notes):
         return _add_source(db, actor, folder, notes, name, modality, seed, progress, "zip")
 
@@ -154,8 +153,7 @@ def add_folder(
 
     Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     source = folder_below_root(db.settings, folder)
     return _add_source(db, actor, source, [], name, modality, seed, progress, "folder")
 
@@ -177,8 +175,7 @@ def add_data_set(
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     name = data_sets.require_free_name(db, actor, name)
     data_sets.sweep(db)
     retained = IngestedPictures(notes)

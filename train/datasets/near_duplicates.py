@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import Settings
 from train.datasets.duplicates import Looks, Pair
 from train.datasets.manifest import read_manifest
@@ -44,8 +44,7 @@ def near_duplicates(db: Database, actor: Actor, version_id: int, *, progress: Pr
 
     Raises NotAllowed, NotFound.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     row = data_sets.load_version(db, actor, version_id)
     path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
     cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases

@@ -16,7 +16,7 @@ from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import MIB, Settings
 from train.datasets.manifest import read_manifest
 from train.datasets.near_duplicates import parts_of
@@ -61,8 +61,7 @@ class Overview:
 
 def overview(db: Database, actor: Actor, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     cases = _cases(db, actor, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
@@ -86,8 +85,7 @@ def pictures_of(
     db: Database, actor: Actor, version_id: int, *, label: str, most: int, seed: int = 0
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     cases = _cases(db, actor, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)

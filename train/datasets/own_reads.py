@@ -11,7 +11,7 @@ import pandas as pd
 
 from core.errors import InvalidInput, NotFound
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
 from core.wording import how_many
@@ -41,8 +41,7 @@ def label_of(pathology: str, labelling: str) -> str:
 
 def own_reads(db: Database, actor: Actor, modality: Modality, labelling: str) -> OwnReads:
     """Nothing is kept by this. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     found = known_images(db, actor, modality)
     labels = [label_of(image.pathology, labelling) for image in found.images]
     return OwnReads(found, {label: labels.count(label) for label in sorted(set(labels))})
@@ -63,8 +62,7 @@ def add_own_reads(
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     if labelling not in LABELLINGS:
         raise InvalidInput(f"The labels can be: {', '.join(LABELLINGS)}.")
     if not confirmed:

@@ -14,7 +14,7 @@ from core.errors import InvalidInput
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import Settings
 from train.datasets.duplicates import Looks, grouped
 from train.datasets.leakage import check_leakage
@@ -66,8 +66,7 @@ def split_anew(
 
     Raises NotAllowed, NotFound, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     row, cases, looks = _opened(db, actor, version_id, progress)
     if request.per_class:
         drawn = balanced_subset(cases, request.per_class, seed=request.seed)
@@ -90,8 +89,7 @@ def settle_pairs(
     Every other case stays where it is. What is kept together lies in one part afterwards: test before validation
     before train, so that nothing that was tested trains. Raises NotAllowed, NotFound, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     if not decisions or set(decisions.values()) - set(DECISIONS):
         raise InvalidInput("Decide at least one pair: keep together, or drop one.")
     row, cases, looks = _opened(db, actor, version_id, progress)

@@ -34,7 +34,7 @@ from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import audit, now, site
 from core.records.database.tables import person as person_table
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 
 if TYPE_CHECKING:
     from core.records.database.db import Database
@@ -209,8 +209,7 @@ def entries(
 
     kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "see_audit")
+    with acting(db.read(), actor, "see_audit") as (connection, _):
         query = (
             select(audit, person_table.c.name.label("person_name"))
             .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
@@ -245,8 +244,7 @@ def entries(
 
 def actions_and_people(db: Database, actor: Actor) -> tuple[list[str], dict[int, str]]:
     """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_audit")
+    with acting(db.read(), actor, "see_audit") as (connection, _):
         actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
         people = connection.execute(
             select(person_table.c.id, person_table.c.name)
@@ -298,8 +296,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def export_csv(db: Database, actor: Actor, found: Sequence[Entry]) -> bytes:
     """These entries as UTF-8 CSV; that they left is recorded itself. Raises NotAllowed."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_audit")
+    with acting(db.begin(), actor, "see_audit") as (connection, person):
         record(connection, person.id, "export audit", "audit trail", rows=len(found))
     text = io.StringIO()
     writer = csv.writer(text)
@@ -331,8 +328,7 @@ def record_comparison_export(db: Database, actor: Actor, *, what: str, data_sha2
 
     Raises NotAllowed.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "compare_models")
+    with acting(db.begin(), actor, "compare_models") as (connection, person):
         record(
             connection,
             person.id,

@@ -22,7 +22,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.language.endpoint import Endpoint, permitted_id, require_permitted
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting
 from core.records.queue import CANCELLED, DEAD, DONE, FAILED, QUEUED, Lease, Queue
 from core.records.reads import answers_seen
 from core.records.reads.annotations import annotations_of
@@ -216,8 +216,7 @@ def language_answers_of(db: Database, actor: Actor, study_id: str) -> list[Langu
     Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
     """
     row, endpoint, image = tables.language_answer, tables.language_endpoint.c, tables.image.c
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_ai")
+    with acting(db.read(), actor, "see_ai") as (connection, person):
         study = find_study(connection, study_id)
         if not is_ai_visible(connection, person, study):
             raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")
@@ -242,8 +241,7 @@ def look_for_text(db: Database, actor: Actor, row_id: int, part_sha256: str) -> 
     part_sha256: of the part that they were shown. Raises NotAllowed, NotFound; Conflict unless it waits for that.
     """
     table = tables.language_answer
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_ai")
+    with acting(db.begin(), actor, "see_ai") as (connection, person):
         row = _row_to_change(connection, row_id)
         study = find_study(connection, row.study_id)
         is_theirs = is_ai_visible(connection, person, study) and _visible_to(connection, person, study, [row])
@@ -269,8 +267,7 @@ def ask_again(db: Database, actor: Actor, row_id: int) -> None:
     times.
     """
     table = tables.language_answer
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_ai")
+    with acting(db.begin(), actor, "see_ai") as (connection, person):
         row = _row_to_change(connection, row_id)
         study = find_study(connection, row.study_id)
         if not is_ai_visible(connection, person, study) or not _visible_to(connection, person, study, [row]):
@@ -297,8 +294,7 @@ def compared(db: Database, actor: Actor) -> list[Compared]:
     """Every lesion that a language model described, of studies with a final read. Raises NotAllowed."""
     row, endpoint, study = tables.language_answer, tables.language_endpoint.c, tables.study.c
     read = tables.read.c
-    with db.read() as connection:
-        require_permission(connection, actor, "compare_models")
+    with acting(db.read(), actor, "compare_models") as (connection, _):
         query = (
             select(row, endpoint.model, study.patient_hash)
             .join_from(row, tables.language_endpoint, row.c.endpoint_id == endpoint.id)

@@ -29,7 +29,7 @@ from core.records.archives.identity import remove_identity
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, allowed, require_permission
+from core.records.people.permissions import Actor, Person, acting, allowed, require_permission_now
 from core.records.reads import frames
 from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
@@ -104,8 +104,7 @@ def create_study(
     also: is called with the id in the same transaction, for what must be there together with the study.
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "create_study")
+    require_permission_now(db, actor, "create_study")
     name = tidy_name(display_name)
     images = list({(image.sha256, image.frame): image for image in images}.values())
     site = site_settings.current(db)
@@ -117,8 +116,7 @@ def create_study(
     with undone_by(lambda: delete_files(db, [blob.key for blob in every])):
         for blob in every:
             db.store.put(blob)
-        with db.begin() as connection:
-            person = require_permission(connection, actor, "create_study")
+        with acting(db.begin(), actor, "create_study") as (connection, person):
             image_store.lock(connection)
             connection.execute(
                 insert(tables.study).values(
@@ -150,8 +148,7 @@ def create_study(
 
 def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyRow]:
     """The worklist, newest first: the order tells nothing but when. search: part of the name, any case."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, _):
         wanted = search.strip().casefold()
         rows = study_rows(connection, in_worklist())
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
@@ -160,8 +157,7 @@ def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyR
 
 def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
     """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         retained = find_study(connection, study_id)
         is_final_for_me = has_read(connection, study_id, "final", person)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
@@ -177,8 +173,7 @@ def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
 
 def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
     """Studies of the same patient that were taken before this one, newest first. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, _):
         retained = find_study(connection, study_id)
         rows = study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
     return sorted(rows, key=lambda row: row.taken_on or row.created_at.date(), reverse=True)
@@ -199,8 +194,7 @@ def correct_image(
     InvalidInput, Conflict.
     """
     image, prediction = tables.image, tables.prediction
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "correct_image")
+    with acting(db.begin(), actor, "correct_image") as (connection, person):
         wanted = _checked_correction(laterality, view, modality)
         here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
         if here is None:
@@ -238,8 +232,7 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
     Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved.
     """
     image, prediction, wanted = tables.image, tables.prediction, tables.image_frame.c
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "correct_image")
+    with acting(db.begin(), actor, "correct_image") as (connection, person):
         here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
         if here is None:
             raise NotFound("This image does not exist any more. Reload the page.")
@@ -277,8 +270,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
     it nor is an administrator; Conflict once a final read refers to it, or a read of somebody else, whoever asks.
     """
     image, prediction, study = tables.image, tables.prediction, tables.study
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "delete_study")
+    with acting(db.begin(), actor, "delete_study") as (connection, person):
         retained = find_study(connection, study_id, is_for_change=True)
         words = tidy_text(reason, REASON_LENGTH_MOST, "reason")
         if not words:
@@ -316,8 +308,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
 
 def may_delete(db: Database, actor: Actor, study_id: str) -> bool:
     """Whether `delete_study` would be done now. Raises NotFound; NotAllowed for whoever sees no studies."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         retained = find_study(connection, study_id)
         return allowed(person, "delete_study") and _why_not_deleted(connection, person, retained) is None
 
@@ -417,13 +408,11 @@ ONCE_IN = timedelta(minutes=15)
 
 def record_opening(db: Database, actor: Actor, study_id: str) -> None:
     """Writes that this person looks at this study, unless it was written a moment ago. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         find_study(connection, study_id)
         if _opened_lately(connection, person, study_id):
             return
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.begin(), actor, "see_worklist") as (connection, person):
         trail.lock_trail(connection)
         if not _opened_lately(connection, person, study_id):  # another tab of this person may have been faster
             trail.record(connection, person.id, "open study", f"study {study_id}")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.types import Modality
 from train.datasets.deidentify import ingest_cases
 from train.datasets.hospital.columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
@@ -52,8 +52,7 @@ def unpack_images(db: Database, actor: Actor, archive: Path, *, progress: Progre
 
     Raises NotAllowed, UnreadableImage, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     folder = new_folder(db.settings)
     try:
         unpack(archive, folder, db.settings, progress)
@@ -65,15 +64,13 @@ def unpack_images(db: Database, actor: Actor, archive: Path, *, progress: Progre
 
 def images_below_root(db: Database, actor: Actor, folder: str) -> Path:
     """A folder of pictures on this server. Raises NotAllowed, InvalidInput, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return folder_below_root(db.settings, folder)
 
 
 def sheets_in(db: Database, actor: Actor, combined: Path, validation: Path) -> SheetNames:
     """What the sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return sheets_of(combined, validation)
 
 
@@ -81,15 +78,13 @@ def columns_in(
     db: Database, actor: Actor, combined: Path, validation: Path, sheets: LinkSheets | None = None
 ) -> Headers:
     """What the columns of these sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return headers_of(combined, validation, sheets)
 
 
 def preview(db: Database, actor: Actor, sources: Sources, columns: LinkColumns) -> Preview:
     """Join, and tell what became of every row; nothing is kept. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     linked = _link(sources, columns)
     rows = [
         (row.sheet.title, row.sheet.numbers[row.place], row.reason, row.detail)
@@ -114,8 +109,7 @@ def add_linked(
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     progress("Joining the workbooks with the pictures", 0.0)
     linked = _link(sources, columns)
     cases = _cases(linked)
