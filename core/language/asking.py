@@ -25,8 +25,7 @@ from core.reading.outlines import OutlinedLesion, is_outlined, measured_within, 
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.language import answers
-from core.records.language.answers import ANSWERS, Asked, Described
-from core.records.language.drawn_masses import enqueue_drawn
+from core.records.language.answers import ANSWERS, Asked, Described, enqueue_drawn
 from core.records.language.endpoint import endpoint_now, record_test
 from core.records.people.permissions import Actor
 from core.records.queue import FAILED, Ended, Lease

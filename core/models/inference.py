@@ -4,6 +4,8 @@ Grad-CAM inside the forward pass: one compiled call gives logits and every branc
 (Selvaraju et al. 2017): the maps A of the last convolution, weighted by the mean gradient of a class score with respect
 to each map, summed, negative parts cut. From A to the score lies only a small head, so the gradient never enters the
 backbone and costs almost nothing.
+
+An outline network (`LoadedOutline`) says of each cell of an image how likely a lesion covers it.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ import numpy as np
 import tensorflow as tf
 
 from core.models.architectures import Graph
+from core.models.architectures.outline import outline_network
 from core.models.calibration import log_odds
 from core.models.cards import Card
 from core.models.device import DEVICE
 from core.models.ensemble import Ensemble
+from core.models.outline_card import OutlineCard
 from core.models.prepared import Prepared, prepared
 from core.models.registry import architecture
 from core.models.training_distance import read_training_distance
@@ -330,3 +334,30 @@ def _grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
     activation, gradient = tf.cast(activation, tf.float32), tf.cast(gradient, tf.float32)
     weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)  # (n, 1, 1, k)
     return tf.nn.relu(tf.reduce_sum(weights * activation, axis=3))  # (n, h, w)
+
+
+class LoadedOutline:
+    """A fitted outline network, in memory and warmed up. `core.models.loaded` makes it once a process and shares it.
+
+    n_bytes: of its weights, float32.
+    """
+
+    def __init__(self, card: OutlineCard) -> None:
+        self.card = card
+        with on_device():
+            graph = outline_network(side=card.input.side)
+            load_state(graph.model, read_shards(card.folder, card.weights.files, card.weights.sha256))
+        model = graph.model
+        self.n_bytes = 4 * model.count_params()
+        self.forward = tf.function(
+            lambda squares: tf.sigmoid(model(squares, training=False)),
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
+        )
+        with on_device():
+            self.forward(tf.zeros((1, card.input.side, card.input.side, 1)))
+
+    def cells(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        """float32 (side, side), in [0, 1], for each prepared image (`prepared_for_outline`): how likely a lesion
+        covers the cell, not calibrated."""
+        with on_device():
+            return [self.forward(tf.constant(one.inputs[0][None])).numpy()[0, ..., 0] for one in batch]

@@ -23,8 +23,7 @@ from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
-from core.records.database.site_choices import PREFIX, stored_choices
+from core.records.database.db import PREFIX, Database, stored_choices
 from core.records.people import accounts
 from core.records.people.permissions import (
     Actor,

@@ -22,7 +22,6 @@ WITH_TENSORFLOW = (
     "core/models/architectures/",
     "core/models/inference.py",
     "core/models/openvino_engine.py",
-    "core/models/outline_inference.py",
     "train/fitting/",
     "core/commands/bench.py",
 )

@@ -15,7 +15,6 @@ from core.errors import AppError, InvalidInput, ModelUnavailable
 from core.models.cards import DataOnCard, read_card
 from core.settings import REPOSITORY, Settings
 from train.commands import options
-from train.recipe.config import FitConfig
 from train.recipe.programme import (
     PROGRAMME,
     Entry,
@@ -25,6 +24,7 @@ from train.recipe.programme import (
     manifest_of,
     request_of,
 )
+from train.recipe.recipes import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)

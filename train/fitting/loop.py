@@ -38,7 +38,7 @@ from train.fitting.network import (
 )
 from train.fitting.squares import Squares
 from train.fitting.workers import ALONE, Workers
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
 

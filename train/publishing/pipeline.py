@@ -37,7 +37,7 @@ from train.fitting.workers import ALONE, Workers
 from train.publishing import mlflow
 from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
 from train.publishing.threshold import choose_threshold, map_limits, weakness
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,7 @@ from core.imaging.intake import keyed_hash
 from core.records import sealed
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, settings_of
-from core.records.database.site_choices import stored_choices
+from core.records.database.db import Database, settings_of, stored_choices
 from core.records.people.permissions import Actor, Person, acting
 from core.records.queue import OVER
 from core.records.reads.rows import find_study, in_worklist, undeleted

@@ -14,6 +14,8 @@ filter.
 The audit trail as a table for a spreadsheet.
 
 What left the house besides studies' reports: numbers of a comparison, audited.
+
+Starts and upgrades of the product in the audit trail: which version did what stands between two of these rows.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Text, cast, insert, or_, select, update
 
@@ -35,9 +37,7 @@ from core.records.database.locks import AdvisoryLock, hold
 from core.records.database.tables import audit, now, site
 from core.records.database.tables import person as person_table
 from core.records.people.permissions import Actor, acting
-
-if TYPE_CHECKING:
-    from core.records.database.db import Database
+from core.version import version, versions
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "Sign-ins": ("sign in", "sign out"),
@@ -336,3 +336,25 @@ def record_comparison_export(db: Database, actor: Actor, *, what: str, data_sha2
             f"data {data_sha256[:16]}" if data_sha256 else "several data sets",
             what=what,
         )
+
+
+_VERSION_KEY = "software_version"
+
+
+def record_start(db: Database) -> None:
+    """Records that the product starts, and before it the upgrade when another version started last.
+
+    A site that has rows and no version was made by version 0.1.0, which did not note its own.
+    """
+    with db.begin() as connection:
+        lock_trail(connection)
+        before = connection.execute(select(site.c.value).where(site.c.key == _VERSION_KEY)).scalar_one_or_none()
+        if before is None and connection.execute(select(audit.c.id).limit(1)).first() is not None:
+            before = "0.1.0"
+            connection.execute(insert(site).values(key=_VERSION_KEY, value=before))
+        if before is None:
+            connection.execute(insert(site).values(key=_VERSION_KEY, value=version()))
+        elif before != version():
+            record(connection, None, "upgrade", "SecondRead", before=before, after=version())
+            connection.execute(update(site).where(site.c.key == _VERSION_KEY).values(value=version()))
+        record(connection, None, "start", "SecondRead", **versions())

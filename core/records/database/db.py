@@ -5,11 +5,14 @@ What a database refuses because somebody else was faster, told apart from what i
 The drivers call it by different names: SQLite's by the name of its error code, pg8000's by SQLSTATE, under an exception
 that depends on its version. https://www.postgresql.org/docs/current/errcodes-appendix.html,
 https://www.sqlite.org/rescode.html
+
+What a site has chosen in place of its environment, as rows of the table `site`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sqlite3
@@ -37,6 +40,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
 from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotFound
 from core.files import sweep, undone_by, whole_file, write_whole
+from core.records.database import tables
 from core.records.database.blobs import FolderBlobs, blobs_of
 from core.records.database.image_store import ImageStore
 from core.records.database.image_store import sweep as sweep_store
@@ -467,3 +471,13 @@ def _check_key(connection: Connection, site_key: bytes) -> None:
         raise InvalidSettings(
             "The file site.key does not belong to this database. Put the site.key of its state folder back."
         )
+
+
+PREFIX = "choice_"
+
+
+def stored_choices(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Key of the choice -> its row: value, by (id of the person) and at (ISO 8601)."""
+    site = tables.site.c
+    rows = connection.execute(select(site.key, site.value).where(site.key.like(f"{PREFIX}%")))
+    return {key.removeprefix(PREFIX): json.loads(value) for key, value in rows}

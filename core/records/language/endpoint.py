@@ -20,12 +20,11 @@ from sqlalchemy import Connection, Row, insert, select, update
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
-from core.records.database.site_choices import stored_choices
+from core.records.database.db import Database, stored_choices
 from core.records.people.permissions import Actor, acting
 from core.records.queue import FAILED, QUEUED
-from core.records.reads.free_text import tidy_text
 from core.settings import Settings, is_on_this_machine
+from core.wording import tidy_text
 
 PROTOCOLS: Mapping[str, str] = {
     "openai": "OpenAI-compatible (/chat/completions)",

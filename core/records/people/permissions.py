@@ -16,8 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from core.errors import NotAllowed, SignedOut
 from core.records.database import tables
-from core.records.database.db import Database, may_write, settings_of
-from core.records.database.site_choices import stored_choices
+from core.records.database.db import Database, may_write, settings_of, stored_choices
 
 ROLES = ("radiologist", "researcher", "administrator")
 

@@ -32,12 +32,12 @@ from core.records.reader_studies.protocol import (
     protocol_from,
     tasks_of,
 )
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import MALIGNANT, finished, is_reading
 from core.records.reads.reading_leases import is_double_read
 from core.records.reads.rows import newest_predictions
 from core.records.reads.studies import delete_files
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 DESIGNED, READING, CLOSED = "being designed", "being read", "closed"
 

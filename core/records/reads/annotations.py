@@ -20,9 +20,9 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting
 from core.records.reads.frames import rows_of_frames
-from core.records.reads.free_text import tidy_text
 from core.records.reads.rows import image_of
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 
 def measured_here(db: Database, study_id: str, annotations: Annotations) -> Annotations:

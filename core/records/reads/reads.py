@@ -42,10 +42,10 @@ from core.records.people.permissions import (
 from core.records.reads import answers_seen
 from core.records.reads.annotations import annotations_of, insert_annotations, measured_here
 from core.records.reads.drafts import drop_draft
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
 from core.records.reads.rows import BIRADS, DENSITIES, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 MANAGEMENT: Mapping[str, str] = {
     "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",

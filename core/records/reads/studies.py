@@ -33,7 +33,6 @@ from core.records.people.permissions import Actor, Person, acting, allowed, requ
 from core.records.reads import frames
 from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease
 from core.records.reads.reads import has_read
 from core.records.reads.rows import (
@@ -47,6 +46,7 @@ from core.records.reads.rows import (
     undeleted,
 )
 from core.types import LATERALITIES, VIEWS, Image, Modality
+from core.wording import tidy_text
 
 log = logging.getLogger(__name__)
 

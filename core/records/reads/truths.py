@@ -20,11 +20,11 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, acting
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import finished, is_reading
 from core.records.reads.reads import breasts_shown, has_read
 from core.records.reads.rows import find_study
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 PATHOLOGIES = ("benign", "malignant", "not biopsied, stable")
 SOURCE_LENGTH_MOST = 200

@@ -19,12 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select
 
 from core.errors import AppError, Conflict, InvalidInput, ModelUnavailable, NotFound
-from core.evaluation.promotion import FailedCheck
 from core.files import temporary_parent, whole_folder
 from core.models.card_cases import cases_name
 from core.models.cards import CHANCE, PROMISE, Card, known_cards, live_cards, read_card, shipped_cards, withheld_text
@@ -42,9 +41,12 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, acting, require_permission_now
-from core.records.reads.free_text import tidy_text
 from core.settings import Settings
 from core.types import Modality
+
+if TYPE_CHECKING:
+    from core.evaluation.promotion import FailedCheck
+from core.wording import tidy_text
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 ALLOW, END_ALLOW = "allow chance", "withhold"
