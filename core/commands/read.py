@@ -44,9 +44,8 @@ ASKED_AT_ONCE = 64
 Answered = tuple[Card, Prediction, Explanation]
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("read", help="read files, folders or zips as one study and print JSON")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="DICOM, PNG, JPEG, TIFF, a zip or a folder")
     parser.add_argument(
         "--model", action="append", default=[], metavar="ID", help="default: every live model that fits"
@@ -55,7 +54,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--frame", type=int, default=0, help="of a multi-frame file, from 0")
     parser.add_argument("--cluster", action="store_true", help="on a node of SECONDREAD_RAY_ADDRESS")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write heat maps there")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,11 +12,8 @@ from train.commands import options
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "candidates", help="measure where mammography models look against drawn lesions and write docs/findings.md"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,source and mask, or MIAS's circles; several times for several collections",
@@ -26,7 +23,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--model", action="append", default=[], metavar="MODEL_ID", help="only these models")
     options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write every candidate and what it hit there")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

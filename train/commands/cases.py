@@ -12,11 +12,9 @@ from train.commands import options
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("cases", help="list the cases of models from before and what groups them")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_published(parser, "every model of the weights folder")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 IMAGE_MODEL = "ultrasound-efficientnet_lite0-two-collections"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "descriptors", help="measure the descriptors of outlined ultrasound lesions and write docs/findings.md"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label,mask and more"
     )
@@ -52,7 +49,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("--epochs", type=int, help="of each of these networks (default: the recipe's)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep their working files there, to go on from")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

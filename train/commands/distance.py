@@ -12,13 +12,9 @@ from train.commands import options
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "distance", help="fit and measure how published models tell what they did not learn from"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_published(parser, "every network that has its weights")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

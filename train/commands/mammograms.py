@@ -12,11 +12,8 @@ from train.commands import options
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "mammograms", help="measure density and asymmetry in mammograms and write docs/findings.md"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "--data", required=True, action="append", type=Path, metavar="MANIFEST",
         help="CSV with file,label,patient,laterality,view and density or density_mias; several times for several",
@@ -24,7 +21,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     add_rows(parser)
     options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write the measured numbers of every woman there")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

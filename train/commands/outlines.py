@@ -15,11 +15,8 @@ from train.commands import options
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "outlines", help="write how well the outline network outlines into docs/findings.md, with --alone after a fit"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_weights(parser)
     options.add_page(parser, "findings.md")
     parser.add_argument(
@@ -31,7 +28,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
     add_rows(parser)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep working files there, to go on from")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
