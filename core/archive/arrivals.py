@@ -323,7 +323,9 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     intakes, refusals = _of_exam(found, lease.row.exam_hash)
     if not intakes:
         raise ArchiveRefused(f"None of the {len(paths)} images could be read. The first: {refusals[0]}")
-    study_id, is_new = (there, False) if there else _stored(db, lease, intakes, _identity(intakes))
+    # Read from the files themselves, in the child process, so that nobody trusts what the archive listed.
+    identity = SourceIdentity.from_sources({intake.sha256: intake.source for intake in intakes})
+    study_id, is_new = (there, False) if there else _stored(db, lease, intakes, identity)
     if is_new:
         return _Outcome(study_id, len(intakes), refusals)
     with db.read() as connection:
@@ -399,11 +401,6 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
         else:
             found.setdefault(intake.sha256, intake)
     return list(found.values()), refusals
-
-
-def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
-    """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
-    return SourceIdentity.from_sources({intake.sha256: intake.source for intake in intakes})
 
 
 def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: SourceIdentity) -> tuple[str, bool]:

@@ -16,7 +16,7 @@ from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
 from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, each_once, hashed, store_pixels
-from train.datasets.ingest import Ingested, add_data_set
+from train.datasets.ingest import Ingested, NewDataSet, add_data_set
 from train.datasets.staging import Progress
 
 TWO, THREE = "malignant or not", "as entered"
@@ -84,17 +84,8 @@ def add_own_reads(
             rows.append({"file": file, **_row(db, image, labelling, modality)})
         retained.cases = each_once(pd.DataFrame(rows).fillna(""), retained.notes)
 
-    return add_data_set(
-        db,
-        actor,
-        put_pictures,
-        notes=notes,
-        name=name,
-        modality=modality,
-        seed=seed,
-        progress=progress,
-        origin=f"own reads, {how_many(found.n_studies, 'study', 'studies')}",
-    )
+    origin = f"own reads, {how_many(found.n_studies, 'study', 'studies')}"
+    return add_data_set(db, actor, NewDataSet(name, modality, seed, progress), put_pictures, notes=notes, origin=origin)
 
 
 def _row(db: Database, image: KnownImage, labelling: str, modality: Modality) -> dict[str, str]:

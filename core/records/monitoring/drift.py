@@ -7,7 +7,7 @@ How many files were read and how many refused: a number at a time, and nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -146,16 +146,12 @@ def _calls(answers: Iterable[Any], reads: Iterable[Any]) -> list[Call]:
         Call(
             read.created_at,
             score.weights_sha256,
-            _is_positive(read.impressions, score.breast) == score.is_above_threshold,
+            (read.impressions[score.breast]["birads"] in SUSPICIOUS) == score.is_above_threshold,
         )
         for read in reads
         for score in scores.get(read.study_id, ())
         if score.breast in read.impressions
     ]
-
-
-def _is_positive(impressions: Mapping[str, Mapping[str, Any]], breast: str) -> bool:
-    return impressions[breast]["birads"] in SUSPICIOUS
 
 
 def _refused(connection: Connection, start: datetime) -> tuple[tuple[datetime, int, int], ...]:

@@ -214,15 +214,11 @@ def name_lead(db: Database, actor: Actor, modality: Modality, model_id: str | No
         trail.record(connection, person.id, "name lead", f"modality {modality}", before=before, after=model_id)
 
 
-def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> list[Decision]:
-    """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
+def decisions(db: Database, actor: Actor) -> list[Decision]:
+    """What was decided, the newest first. Raises NotAllowed."""
     with acting(db.read(), actor, "manage_releases") as (connection, _):
         table = tables.release
-        query = select(table, tables.person.c.name.label("person_name")).join_from(
-            table, tables.person, table.c.person_id == tables.person.c.id
-        )
-        if model_id is not None:
-            query = query.where(table.c.model_id == model_id)
+        query = select(table, tables.person.c.name.label("person_name")).join_from(table, tables.person)
         fields = Decision.__dataclass_fields__
         rows = connection.execute(query.order_by(table.c.id.desc())).mappings()
         return [Decision(**{name: row[name] for name in fields}) for row in rows]

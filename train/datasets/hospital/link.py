@@ -17,10 +17,9 @@ from core.errors import InvalidInput
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission_now
 from core.types import Modality
-from train.datasets.deidentify import ingest_cases
 from train.datasets.hospital.columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
 from train.datasets.hospital.join import Linked, link
-from train.datasets.ingest import Ingested, add_data_set
+from train.datasets.ingest import Ingested, NewDataSet, add_cases
 from train.datasets.staging import Progress, folder_below_root, new_folder, unpack
 
 LABELS = {"cancer": "malignant", "non_cancer": "not_malignant"}
@@ -119,17 +118,8 @@ def add_linked(
         f"{part['matched']} of {part['rows']} {what.replace('_', '-')} rows found their picture."
         for what, part in linked.counts().items()
     ]
-    found = add_data_set(
-        db,
-        actor,
-        lambda retained: ingest_cases(db, cases, sources.images, retained, modality=modality, progress=progress),
-        notes=notes,
-        name=name,
-        modality=modality,
-        seed=seed,
-        progress=progress,
-        origin="workbooks",
-    )
+    new = NewDataSet(name, modality, seed, progress)
+    found = add_cases(db, actor, new, cases, sources.images, notes=notes, origin="workbooks")
     if sources.images.is_relative_to(db.settings.state_dir):
         shutil.rmtree(sources.images, ignore_errors=True)
     return found
