@@ -29,8 +29,9 @@ from core.models.cards import (
     withheld_text,
 )
 from core.models.lead import lead_of
+from core.models.outline_card import live_outline_card
 from core.models.training_distance import UNLIKE_TEXT
-from core.reading.outlines import is_outlined, outline_card, outlined_lesions
+from core.reading.outlines import is_outlined, outlined_lesions
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.serving.client import answering
 from core.serving.desk import Urgency
@@ -203,7 +204,7 @@ def _findings(image: Image | None, settings: Settings, out: Path | None) -> dict
     if image is None or not is_outlined(image):
         return {}
     try:
-        card = outline_card(settings)
+        card = live_outline_card(settings)
         if card is None:
             return {"outlines": [], "outlines_note": "This site has no outline network."}
         found = outlined_lesions(card, image)

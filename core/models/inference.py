@@ -30,10 +30,9 @@ from core.models.architectures import Graph
 from core.models.architectures.outline import outline_network
 from core.models.calibration import log_odds
 from core.models.cards import Card
-from core.models.device import DEVICE
 from core.models.ensemble import Ensemble
 from core.models.outline_card import OutlineCard
-from core.models.prepared import Prepared, prepared
+from core.models.prepared import DEVICE, Prepared, prepared
 from core.models.registry import architecture
 from core.models.training_distance import read_training_distance
 from core.models.weights import load_state, read_shards
@@ -219,7 +218,7 @@ def computing_devices() -> tuple[str, ...]:
 
 
 def on_device() -> AbstractContextManager[object]:
-    """In the block TensorFlow computes on this thread's device (`core.models.device`)."""
+    """In the block TensorFlow computes on this thread's device (`core.models.prepared`)."""
     devices = computing_devices()
     return tf.device(devices[DEVICE.get()]) if len(devices) > 1 else nullcontext()
 

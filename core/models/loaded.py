@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.models.cards import Card, members_of
-from core.models.device import DEVICE
 from core.models.outline_card import OutlineCard
+from core.models.prepared import DEVICE
 
 if TYPE_CHECKING:
     from core.models.inference import LoadedModel, LoadedOutline, Reader

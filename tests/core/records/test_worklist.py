@@ -85,7 +85,7 @@ def test_the_list_is_searched_by_name(records: Database, ann: Somebody, study_id
     assert worklist(records, ann, search="other") == []
 
 
-def test_search_finds_part_of_a_name_in_any_case_and_takes_signs_as_they_are(records: Database, ann: Person) -> None:
+def test_search_finds_part_of_a_name_in_any_case_and_takes_signs_as_they_are(records: Database, ann: Somebody) -> None:
     for name in ("Übung 100%", "ubung 1000", "Case_7", "CaseX7"):
         create_study(records, ann, display_name=name, images=[picture()])
 
