@@ -11,23 +11,22 @@ Other weights give other scores, so a value never outlives the weights it was ch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from core.errors import Conflict, InvalidInput
 from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import PREFIX, Database, stored_choices
+from core.records.database.db import PREFIX, Database, put_site_value, site_objects, stored_choices
 from core.records.people import accounts
 from core.records.people.permissions import (
     Actor,
-    Person,
     acting,
     person_now,
     require_permission_now,
@@ -196,38 +195,32 @@ def chosen(db: Database, actor: Actor) -> list[Chosen]:
 def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
     """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
     require_permission_now(db, actor, "manage_settings")
-    choice = _BY_KEY.get(key)
-    if choice is None:
-        raise InvalidInput("There is no such setting.")
-    _check(choice, value, db.settings)
+    _check(_choice(key), value, db.settings)
     if key == "second_factor" and value == "administrators":
         _require_own_second_factor(db, actor)
-
-    def put(connection: Connection, person: Person) -> None:
-        content = json.dumps({"value": value, "by": person.id, "at": tables.now().isoformat()})
-        connection.execute(insert(tables.site).values(key=PREFIX + key, value=content))
-
-    _change(db, actor, choice, put, value)
+    _change(db, actor, key, value)
 
 
 def back_to_default(db: Database, actor: Actor, key: str) -> None:
     """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
     require_permission_now(db, actor, "manage_settings")
-    choice = _BY_KEY.get(key)
-    if choice is None:
+    _choice(key)
+    _change(db, actor, key, None)
+
+
+def _choice(key: str) -> Choice:
+    if key not in _BY_KEY:
         raise InvalidInput("There is no such setting.")
-    _change(db, actor, choice, lambda *_: None, None)
+    return _BY_KEY[key]
 
 
-def _change(
-    db: Database, actor: Actor, choice: Choice, put: Callable[[Connection, Person], None], value: str | int | None
-) -> None:
+def _change(db: Database, actor: Actor, key: str, value: str | int | None) -> None:
     with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
-        before = _stored(connection).get(choice.key, {}).get("value")
-        connection.execute(tables.site.delete().where(tables.site.c.key == PREFIX + choice.key))
-        put(connection, person)
-        trail.record(connection, person.id, "change setting", f"setting {choice.key}", before=before, after=value)
+        before = _stored(connection).get(key, {}).get("value")
+        content = {"value": value, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, PREFIX + key, json.dumps(content) if value is not None else None)
+        trail.record(connection, person.id, "change setting", f"setting {key}", before=before, after=value)
 
 
 def _require_own_second_factor(db: Database, actor: Actor) -> None:
@@ -324,10 +317,8 @@ def _change_threshold(db: Database, actor: Actor, card: Card, value: float | Non
     with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
-        connection.execute(tables.site.delete().where(tables.site.c.key == key))
-        if value is not None:
-            content = {"weights": card.weights_sha256, "value": value, "by": person.id, "at": tables.now().isoformat()}
-            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        content = {"weights": card.weights_sha256, "value": value, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, key, json.dumps(content) if value is not None else None)
         trail.record(
             connection, person.id, "change threshold", f"model {card.model_id}",
             weights_sha256=card.weights_sha256, before=before, after=value,
@@ -335,5 +326,4 @@ def _change_threshold(db: Database, actor: Actor, card: Card, value: float | Non
 
 
 def _stored_threshold(connection: Connection) -> dict[str, dict[str, Any]]:
-    rows = connection.execute(select(tables.site.c.value).where(tables.site.c.key.like(f"{_THRESHOLD_PREFIX}%")))
-    return {content["weights"]: content for content in map(json.loads, rows.scalars())}
+    return {content["weights"]: content for content in site_objects(connection, _THRESHOLD_PREFIX).values()}

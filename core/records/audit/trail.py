@@ -30,11 +30,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, insert, or_, select, update
+from sqlalchemy import Connection, Text, cast, insert, or_, select
 
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import audit, now, site
+from core.records.database.tables import audit, now
 from core.records.database.tables import person as person_table
 from core.records.people.permissions import Actor, acting
 from core.version import version, versions
@@ -155,10 +155,7 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
     }
     values["mac"] = _mac(key, values)
     connection.execute(insert(audit).values(**values))
-    head = _head_value(key, values["id"], values["mac"])
-    done = connection.execute(update(site).where(site.c.key == _HEAD).values(value=head))
-    if done.rowcount == 0:
-        connection.execute(insert(site).values(key=_HEAD, value=head))
+    put_site_value(connection, _HEAD, _head_value(key, values["id"], values["mac"]))
 
 
 def lock_trail(connection: Connection) -> None:
@@ -180,7 +177,7 @@ def verify_rows(connection: Connection, key: bytes) -> Verdict:
     problems: list[str] = []
     n, expected_id, previous = 0, 1, FIRST_PREVIOUS
     last_id, last_mac = 0, FIRST_PREVIOUS
-    head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
+    head = site_value(connection, _HEAD)
     for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
         n += 1
         problems += _problems_of(dict(row), key, expected_id, previous)
@@ -348,13 +345,10 @@ def record_start(db: Database) -> None:
     """
     with db.begin() as connection:
         lock_trail(connection)
-        before = connection.execute(select(site.c.value).where(site.c.key == _VERSION_KEY)).scalar_one_or_none()
+        before = site_value(connection, _VERSION_KEY)
         if before is None and connection.execute(select(audit.c.id).limit(1)).first() is not None:
             before = "0.1.0"
-            connection.execute(insert(site).values(key=_VERSION_KEY, value=before))
-        if before is None:
-            connection.execute(insert(site).values(key=_VERSION_KEY, value=version()))
-        elif before != version():
+        if before not in (None, version()):
             record(connection, None, "upgrade", "SecondRead", before=before, after=version())
-            connection.execute(update(site).where(site.c.key == _VERSION_KEY).values(value=version()))
+        put_site_value(connection, _VERSION_KEY, version())
         record(connection, None, "start", "SecondRead", **versions())

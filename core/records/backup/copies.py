@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import insert, select
-
 from core.errors import Conflict, InvalidInput, NotFound
 from core.files import temporary_folder, temporary_parent
 from core.periodic import repeated
@@ -23,9 +21,9 @@ from core.records import site_settings
 from core.records.audit import trail
 from core.records.backup.database_copy import Report
 from core.records.backup.site_backup import Summary, back_up, check_backup, restore
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import now, site
+from core.records.database.tables import now
 from core.records.people.permissions import Actor, acting, require_permission_now
 from core.settings import Settings
 
@@ -165,7 +163,7 @@ def make_due(db: Database) -> Summary | None:
         summary = back_up(db, path)
     finally:
         with db.begin() as connection:
-            connection.execute(site.delete().where(site.c.key == _BEGUN))
+            put_site_value(connection, _BEGUN, None)
     with db.begin() as connection:
         trail.record(connection, None, "backup", "site", file=path.name, files=summary.n_files, bytes=summary.n_bytes)
     for row in [row for row in _rows(db.settings) if row.is_scheduled][settings.backups_most :]:
@@ -185,12 +183,11 @@ def _begin(db: Database, settings: Settings) -> bool:
     """Whether this process is the one that makes the backup: no other has begun, or one that did died hours ago."""
     with db.begin() as connection:
         hold(connection, AdvisoryLock.BACKUPS)
-        begun = connection.execute(select(site.c.value).where(site.c.key == _BEGUN)).scalar_one_or_none()
+        begun = site_value(connection, _BEGUN)
         is_on_its_way = begun is not None and abs(now() - datetime.fromisoformat(begun)) < timedelta(hours=BEGUN_HOURS)
         if is_on_its_way or not _is_due(settings):  # another has finished it since this one looked
             return False
-        connection.execute(site.delete().where(site.c.key == _BEGUN))
-        connection.execute(insert(site).values(key=_BEGUN, value=now().isoformat()))
+        put_site_value(connection, _BEGUN, now().isoformat())
     return True
 
 

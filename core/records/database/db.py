@@ -40,7 +40,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError
 
 from core.errors import Conflict, DatabaseAway, InvalidInput, InvalidSettings, NotFound
 from core.files import sweep, undone_by, whole_file, write_whole
-from core.records.database import tables
 from core.records.database.blobs import FolderBlobs, blobs_of
 from core.records.database.image_store import ImageStore
 from core.records.database.image_store import sweep as sweep_store
@@ -453,24 +452,42 @@ def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
 def _is_sweep_due(connection: Connection) -> bool:
     """Whether nobody has looked through the bucket for a day; whoever is told so does it. It takes a while."""
     day = datetime.now(UTC).date().isoformat()
-    found = connection.execute(select(site.c.value).where(site.c.key == _SWEPT)).scalar_one_or_none()
-    if found is None:
-        connection.execute(insert(site).values(key=_SWEPT, value=day))
-    elif found != day:
-        connection.execute(site.update().where(site.c.key == _SWEPT).values(value=day))
+    found = site_value(connection, _SWEPT)
+    if found != day:
+        put_site_value(connection, _SWEPT, day)
     return found != day
 
 
 def _check_key(connection: Connection, site_key: bytes) -> None:
     """The audit chain and the patient hashes stand on the key: another key must not go on unnoticed."""
     fingerprint = hashlib.sha256(b"site key fingerprint\n" + site_key).hexdigest()
-    retained = connection.execute(select(site.c.value).where(site.c.key == "site_key_sha256")).scalar_one_or_none()
+    retained = site_value(connection, "site_key_sha256")
     if retained is None:
-        connection.execute(insert(site).values(key="site_key_sha256", value=fingerprint))
+        put_site_value(connection, "site_key_sha256", fingerprint)
     elif retained != fingerprint:
         raise InvalidSettings(
             "The file site.key does not belong to this database. Put the site.key of its state folder back."
         )
+
+
+def site_value(connection: Connection, key: str) -> str | None:
+    """What the table `site` has under this key; None for nothing."""
+    return connection.execute(select(site.c.value).where(site.c.key == key)).scalar_one_or_none()
+
+
+def put_site_value(connection: Connection, key: str, value: str | None) -> None:
+    """Keep this under the key, in place of what is there; None: nothing any more."""
+    row = site.c.key == key
+    if value is None:
+        connection.execute(site.delete().where(row))
+    elif connection.execute(site.update().where(row).values(value=value)).rowcount == 0:
+        connection.execute(insert(site).values(key=key, value=value))
+
+
+def site_objects(connection: Connection, prefix: str) -> dict[str, dict[str, Any]]:
+    """The JSON objects whose keys begin so, by the rest of their keys."""
+    rows = connection.execute(select(site.c.key, site.c.value).where(site.c.key.like(f"{prefix}%")))
+    return {key.removeprefix(prefix): json.loads(value) for key, value in rows}
 
 
 PREFIX = "choice_"
@@ -478,6 +495,4 @@ PREFIX = "choice_"
 
 def stored_choices(connection: Connection) -> dict[str, dict[str, Any]]:
     """Key of the choice -> its row: value, by (id of the person) and at (ISO 8601)."""
-    site = tables.site.c
-    rows = connection.execute(select(site.key, site.value).where(site.key.like(f"{PREFIX}%")))
-    return {key.removeprefix(PREFIX): json.loads(value) for key, value in rows}
+    return site_objects(connection, PREFIX)

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, insert, select, update
 from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.tables import now
 from core.records.people import passwords, sessions, throttle, totp
 from core.records.people.permissions import (
@@ -117,8 +117,7 @@ def setup_code(db: Database) -> str | None:
             return None
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
         code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
-        connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
-        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=_digest_of_setup(code)))
+        put_site_value(connection, "setup_code_sha256", _digest_of_setup(code))
     return code
 
 
@@ -140,12 +139,10 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
         trail.lock_trail(connection)
         if has_administrator(connection):
             raise AccountRefused("exists")
-        retained = connection.execute(
-            select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
-        ).scalar_one_or_none()
+        retained = site_value(connection, "setup_code_sha256")
         is_right = retained is not None and hmac.compare_digest(retained, _digest_of_setup(code))
         if is_right:
-            connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
+            put_site_value(connection, "setup_code_sha256", None)
             person = insert_person(connection, name, password_hash, ROLES)
             trail.record(connection, person.id, "set up", f"person {person.id}", roles=list(ROLES))
         else:

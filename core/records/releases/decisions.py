@@ -38,7 +38,7 @@ from core.models.outline_card import (
 from core.models.weights import check_shards
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_objects
 from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.settings import Settings
@@ -206,11 +206,8 @@ def name_lead(db: Database, actor: Actor, modality: Modality, model_id: str | No
         if model_id is not None and model_id not in answering:
             raise NotFound(f"{model_id} does not answer for {modality}, so it cannot lead. Choose a live model.")
         before = _leads(connection).get(modality.value)
-        key = LEAD_PREFIX + modality.value
-        connection.execute(tables.site.delete().where(tables.site.c.key == key))
-        if model_id is not None:
-            content = {"model_id": model_id, "by": person.id, "at": tables.now().isoformat()}
-            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        content = {"model_id": model_id, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, LEAD_PREFIX + modality.value, json.dumps(content) if model_id is not None else None)
         trail.record(connection, person.id, "name lead", f"modality {modality}", before=before, after=model_id)
 
 
@@ -402,9 +399,7 @@ def _live_of(connection: Connection) -> Live:
 
 def _leads(connection: Connection) -> dict[str, str]:
     """Modality -> the model that the site named to speak first."""
-    site = tables.site.c
-    rows = connection.execute(select(site.key, site.value).where(site.key.like(f"{LEAD_PREFIX}%")))
-    return {key.removeprefix(LEAD_PREFIX): json.loads(value)["model_id"] for key, value in rows}
+    return {modality: row["model_id"] for modality, row in site_objects(connection, LEAD_PREFIX).items()}
 
 
 def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:
