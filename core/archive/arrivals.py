@@ -106,22 +106,24 @@ def fetch(db: Database, actor: Actor, archive_id: int, study_uid: str) -> int:
 def fetch_by_rule(db: Database, archive_id: int, study_uid: str, person_id: int) -> int | None:
     """The same for a watch whose rules are this person's; None where the study was asked for or came before."""
     with db.begin() as connection:
-        hold(connection, AdvisoryLock.ARRIVALS)
-        if connection.execute(_same_exam(db, study_uid)).first() is not None:
-            return None
-        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+        if _is_known(db, connection, study_uid):
             return None
         return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_RULE, person_id=person_id)
+
+
+def _is_known(db: Database, connection: Connection, study_uid: str) -> bool:
+    """Whether the study was asked for or came before; nobody else asks for it until the transaction ends."""
+    hold(connection, AdvisoryLock.ARRIVALS)
+    if connection.execute(_same_exam(db, study_uid)).first() is not None:
+        return True
+    return study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None
 
 
 def fetch_prior(db: Database, row: Row[Any], study_uid: str) -> int | None:
     """The same for an earlier exam of the patient whose study came by this row; who asked for that answers for it."""
     asked_by = BY_RULE if row.asked_by == BY_PUSH else row.asked_by
     with db.begin() as connection:
-        hold(connection, AdvisoryLock.ARRIVALS)
-        if connection.execute(_same_exam(db, study_uid)).first() is not None:
-            return None
-        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+        if _is_known(db, connection, study_uid):
             return None
         return _enqueue(
             db,

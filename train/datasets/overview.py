@@ -18,8 +18,7 @@ from core.records import data_sets
 from core.records.database.db import Database
 from core.records.people.permissions import Actor, require_permission_now
 from core.settings import MIB, Settings
-from train.datasets.manifest import read_manifest
-from train.datasets.near_duplicates import parts_of
+from train.datasets.near_duplicates import parts_of, version_cases
 from train.datasets.split import units_of
 
 SUBGROUPS = ("laterality", "view", "magnification", "subtype", "manufacturer", "source")
@@ -62,7 +61,7 @@ class Overview:
 def overview(db: Database, actor: Actor, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
     require_permission_now(db, actor, "manage_data")
-    cases = _cases(db, actor, version_id)
+    _, cases = version_cases(db, actor, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
     sizes = pd.DataFrame(measured, columns=["width", "height", "bytes"])
@@ -86,7 +85,7 @@ def pictures_of(
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
     require_permission_now(db, actor, "manage_data")
-    cases = _cases(db, actor, version_id)
+    _, cases = version_cases(db, actor, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)
     return list(zip(drawn["file"], drawn["part"], strict=True))
@@ -111,12 +110,6 @@ def thumbnail(settings: Settings, file: str) -> np.ndarray:
     whole = Raster.fromarray(pixels)
     whole.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return np.asarray(whole)
-
-
-def _cases(db: Database, actor: Actor, version_id: int) -> pd.DataFrame:
-    row = data_sets.load_version(db, actor, version_id)
-    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
-    return read_manifest(path, root=data_sets.files_dir(db.settings)).cases
 
 
 def _counted(values: pd.Series, labels: pd.Series) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from core.records.people.permissions import Actor, require_permission_now
 from core.settings import Settings
 from train.datasets.duplicates import Looks, grouped
 from train.datasets.leakage import check_leakage
-from train.datasets.manifest import Manifest, read_manifest
-from train.datasets.near_duplicates import looks_of, parts_of, write_pairs
+from train.datasets.manifest import Manifest
+from train.datasets.near_duplicates import looks_of, parts_of, version_cases, write_pairs
 from train.datasets.split import SPLITS, balanced_subset, fold_cases, split_cases, units_of
 from train.datasets.staging import Progress
 
@@ -133,9 +133,7 @@ def list_pairs(settings: Settings, made: Judged, cases: pd.DataFrame, looks: Loo
 
 
 def _opened(db: Database, actor: Actor, version_id: int, progress: Progress) -> tuple[VersionRow, pd.DataFrame, Looks]:
-    row = data_sets.load_version(db, actor, version_id)
-    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
-    cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
+    row, cases = version_cases(db, actor, version_id)
     return row, cases, looks_of(db.settings, row.manifest_sha256, cases, progress)
 
 

@@ -190,14 +190,10 @@ def correct_image(
     Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
     InvalidInput, Conflict.
     """
-    image, prediction = tables.image, tables.prediction
+    image = tables.image
     with acting(db.begin(), actor, "correct_image") as (connection, person):
         wanted = _checked_correction(laterality, view, modality)
-        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
-        if here is None:
-            raise NotFound("This image does not exist any more. Reload the page.")
-        find_study(connection, here.study_id, is_for_change=True)
-        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        retained = _image_to_change(connection, image_id)
         if has_read(connection, retained.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
@@ -210,10 +206,7 @@ def correct_image(
             _check_colour(db, retained.stored, wanted["modality"])
             connection.execute(update(image).where(image.c.id == image_id).values(modality_source="reader"))
         connection.execute(update(image).where(image.c.id == image_id).values(**wanted))
-        maps = connection.execute(
-            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
-        )
-        freed = list(maps.scalars())
+        freed = _without_predictions(connection, image_id)
         trail.record(
             connection, person.id, "correct image", f"study {retained.study_id}",
             image=retained.sha256, before=before, after=wanted,
@@ -228,13 +221,9 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
 
     Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved.
     """
-    image, prediction, wanted = tables.image, tables.prediction, tables.image_frame.c
+    image, wanted = tables.image, tables.image_frame.c
     with acting(db.begin(), actor, "correct_image") as (connection, person):
-        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
-        if here is None:
-            raise NotFound("This image does not exist any more. Reload the page.")
-        find_study(connection, here.study_id, is_for_change=True)
-        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        retained = _image_to_change(connection, image_id)
         if retained.frame == frame:
             return False
         if has_read(connection, retained.study_id):
@@ -247,16 +236,30 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
         meta = {**retained.meta, "look": long_hash(to_grey(pixels))}
         values = {"frame": frame, "stored": key, "brightness": float(pixels.mean()), "meta": meta}
         connection.execute(update(image).where(image.c.id == image_id).values(**values))
-        maps = connection.execute(
-            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
-        )
-        freed = list(maps.scalars())
+        freed = _without_predictions(connection, image_id)
         trail.record(
             connection, person.id, "correct image", f"study {retained.study_id}",
             image=retained.sha256, before={"frame": retained.frame}, after={"frame": frame},
         )  # fmt: skip
     delete_files(db, freed)
     return True
+
+
+def _image_to_change(connection: Connection, image_id: str) -> Row[Any]:
+    """The row of an image that nobody else changes until the transaction ends. Raises NotFound."""
+    image = tables.image
+    here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
+    if here is None:
+        raise NotFound("This image does not exist any more. Reload the page.")
+    find_study(connection, here.study_id, is_for_change=True)
+    return connection.execute(select(image).where(image.c.id == image_id)).one()
+
+
+def _without_predictions(connection: Connection, image_id: str) -> list[str]:
+    """Drop what models said of an image; the keys of its maps, to be deleted after the transaction."""
+    prediction = tables.prediction
+    dropped = delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
+    return list(connection.execute(dropped).scalars())
 
 
 def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> None:
