@@ -270,26 +270,18 @@ class AccountForms:
         return accounts.sign_in(self._database(), self._settings, name, password, origin=origin)
 
     def _create_first(self, fields: Mapping[str, str]) -> str:
-        password = fields.get("password", "")
-        if password != fields.get("repeated", ""):
-            raise AccountRefused("repeat")
-        db = self._database()
+        db, password = self._database(), _new_password(fields)
         person = accounts.create_first_administrator(
             db, code=fields.get("code", ""), name=fields.get("who", ""), password=password
         )
         return sessions.start_session(db, person)
 
     def _use_link(self, fields: Mapping[str, str]) -> str:
-        password = fields.get("password", "")
-        if password != fields.get("repeated", ""):
-            raise AccountRefused("repeat")
-        db = self._database()
+        db, password = self._database(), _new_password(fields)
         return accounts.enter(db, invitations.use_link(db, fields.get("link", ""), password))
 
     def _change(self, person: Person, token: str, fields: Mapping[str, str], origin: Origin) -> str:
-        db, new = self._database(), fields.get("password", "")
-        if new != fields.get("repeated", ""):
-            raise AccountRefused("repeat")
+        db, new = self._database(), _new_password(fields)
         accounts.change_password(db, sessions.actor_of(token), old=fields.get("old", ""), new=new, origin=origin)
         return sessions.start_session(db, person)
 
@@ -374,6 +366,13 @@ def build_routes(database: Callable[[], Database], settings: Settings) -> list[R
         *frame_routes(database),
         *health_routes(database, settings),
     ]
+
+
+def _new_password(fields: Mapping[str, str]) -> str:
+    """Of a form where it is typed twice. Raises AccountRefused."""
+    if fields.get("password", "") != fields.get("repeated", ""):
+        raise AccountRefused("repeat")
+    return fields.get("password", "")
 
 
 def _back(refused: AccountRefused, where: str = "/") -> Response:
