@@ -26,7 +26,7 @@ from core.demo import site
 from core.errors import AppError
 from core.files import own_temporary_folder
 from core.language import background
-from core.records.audit import heads, starts
+from core.records.audit import heads, trail
 from core.records.backup import copies
 from core.records.people import accounts, passwords, sessions
 from core.records.people.permissions import Person, allowed
@@ -142,7 +142,7 @@ async def lifespan(_: App) -> AsyncIterator[None]:
     configure_logging(settings)
     log.info("%s starts", software())
     db = session.database()
-    starts.record_start(db)
+    trail.record_start(db)
     decisions.project(db)
     inbox.remove_unfinished(settings)
     inbox.remove_old(settings)

@@ -11,18 +11,32 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib import import_module
 
+from core.commands import parsed
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
 from core.settings import Settings
-from core.version import software
 
-COMMANDS = (
-    "read", "metrics", "reader-study", "models", "bench", "licences", "audit", "backup", "restore", "people",
-    "peak-levels", "dicom-listen", "conformance", "deidentify", "back-read", "store", "cluster", "capacity",
-)  # fmt: skip
-"""Each lies in the file of `core.commands` that is called so, and is loaded when it is asked for, or its help is."""
+COMMANDS = {
+    "read": "read files, folders or zips as one study and print JSON",
+    "metrics": "measure every scorer of a CSV file, with intervals",
+    "reader-study": "analyse a multi-reader multi-case study",
+    "models": "print the models with their measured quality as a table",
+    "bench": "compare the ways to predict, explain and evaluate, as ratios",
+    "licences": "write the dependencies and their licences into docs/licences.md",
+    "audit": "verify the chain of the audit trail",
+    "backup": "write database, pictures, key and weights into one file",
+    "restore": "restore a backup into an empty state folder",
+    "people": "let somebody in again who cannot sign in",
+    "peak-levels": "measure which peaks of a heat map are proposed as findings",
+    "dicom-listen": "take studies that archives send by DICOM messages (C-STORE)",
+    "conformance": "write the DICOM conformance statement in docs/",
+    "deidentify": "write DICOM files without whom they show into a zip (PS3.15 Annex E)",
+    "back-read": "have models read all studies, or those of a range of days",
+    "store": "bring stored pictures into the bucket of SECONDREAD_STORE_URL",
+    "cluster": "list the machines of SECONDREAD_RAY_ADDRESS; have models answer on them",
+    "capacity": "what a study costs on this machine, and what many a year need",
+}
 WITH_TENSORFLOW = frozenset({"read", "bench", "peak-levels", "back-read", "capacity"})
 
 
@@ -31,13 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     parser = argparse.ArgumentParser(prog="python -m core", description=__doc__)
     parser.exit_on_error = False
-    parser.add_argument("--version", action="version", version=software())
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     argv = sys.argv[1:] if argv is None else argv
-    for command in argv[:1] if set(argv[:1]) & set(COMMANDS) else COMMANDS:
-        import_module(f"core.commands.{command.replace('-', '_')}").add_parser(subparsers)
     try:
-        args = parser.parse_args(argv)
+        args = parsed(parser, "core.commands", COMMANDS, argv)
     except SystemExit as ended:
         return 1 if ended.code else 0  # argparse ends with 2, which here means "all images refused"
     except argparse.ArgumentError as error:

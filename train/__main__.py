@@ -7,21 +7,35 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib import import_module
 
+from core.commands import parsed
 from core.errors import AppError
 from core.files import end_cleanly_on_sigterm, own_temporary_folder
 from core.settings import Settings
-from core.version import software
 
 COMMANDS = {
-    "import": "import_", "link": "link", "look": "look", "split": "split", "audit": "audit", "fit": "fit",
-    "search": "search", "ensemble": "ensemble", "evaluate": "evaluate", "all": "all", "results": "results",
-    "cases": "cases", "descriptors": "descriptors", "outlines": "outlines", "candidates": "candidates",
-    "mammograms": "mammograms", "distance": "distance", "amend": "amend", "distil": "distil",
-    "worker": "worker", "bench": "bench",
-}  # fmt: skip
-"""Command -> its file in `train.commands`, loaded when it is asked for, or its help is."""
+    "import": "make a manifest from a published data set",
+    "link": "link a hospital's two Excel workbooks with its folders of pictures",
+    "look": "measure, fit and judge the check of uploads by their pixels",
+    "split": "write a manifest with a split by patient or group",
+    "audit": "look for leaks, conflicts and unreadable files (exit 3 on leaks)",
+    "fit": "train a model on a manifest and write it to the weights folder",
+    "search": "try settings on the validation cases and fit the best ones again",
+    "ensemble": "combine published models, fitted on their validation scores",
+    "evaluate": "score the cases of a manifest and print every measure",
+    "all": "train every model of the programme, going on where it stopped",
+    "results": "write docs/results.md from the cards and their scores",
+    "cases": "list the cases of models from before and what groups them",
+    "descriptors": "measure the descriptors of outlined ultrasound lesions and write docs/findings.md",
+    "outlines": "write how well the outline network outlines into docs/findings.md, with --alone after a fit",
+    "candidates": "measure where mammography models look against drawn lesions and write docs/findings.md",
+    "mammograms": "measure density and asymmetry in mammograms and write docs/findings.md",
+    "distance": "fit and measure how published models tell what they did not learn from",
+    "amend": "add to the cards of earlier versions what they must own up to",
+    "distil": "teach a ResNet50V2 the ImageNet features of EfficientNet-Lite0",
+    "worker": "run training jobs that were started in the browser",
+    "bench": "compare an epoch on kept features with running the backbone again",
+}
 WITHOUT_TENSORFLOW = frozenset({"import", "link", "look", "split", "audit", "results", "cases", "mammograms", "worker"})
 """The commands that need no temporary folder: the others make one in the state folder before they load TensorFlow."""
 
@@ -29,12 +43,8 @@ WITHOUT_TENSORFLOW = frozenset({"import", "link", "look", "split", "audit", "res
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command: its exit status; 1 refused, 2 a usage error, 3 from `audit` a leak."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("--version", action="version", version=software())
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     argv = sys.argv[1:] if argv is None else argv
-    for command in argv[:1] if set(argv[:1]) & set(COMMANDS) else COMMANDS:
-        import_module(f"train.commands.{COMMANDS[command]}").add_parser(subparsers)
-    args = parser.parse_args(argv)
+    args = parsed(parser, "train.commands", COMMANDS, argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     end_cleanly_on_sigterm()
     try:

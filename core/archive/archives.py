@@ -17,7 +17,7 @@ from core.records.archives.outbox import RESULT_KINDS
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.settings import Settings, is_on_this_machine
 
 _NAME = re.compile(r"[^\W_](?:[\w .\-]{0,58}[\w.\-])?")
@@ -75,29 +75,25 @@ class Credentials:
 
 def archives(db: Database, actor: Actor) -> list[Archive]:
     """The site's archives by name, for whoever may search them. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "query_archive")
+    with acting(db.read(), actor, "query_archive") as (connection, _):
         return _all(connection)
 
 
 def archives_to_manage(db: Database, actor: Actor) -> list[Archive]:
     """The same for whoever names them. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         return _all(connection)
 
 
 def archive_to_manage(db: Database, actor: Actor, archive_id: int) -> Archive:
     """One archive, to be tested. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         return archive_of(connection, archive_id)
 
 
 def name_archive(db: Database, actor: Actor, address: ArchiveAddress) -> int:
     """Adds an archive; its id. Raises NotAllowed, InvalidInput, Conflict for a name that is taken."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         values = _checked(address, db.settings)
         trail.lock_trail(connection)
         _require_free(connection, values["name"])
@@ -118,8 +114,7 @@ def change_archive(
     there has a table of its own (`choose_results`) and is not compared.
     """
     archive = tables.archive
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         values = _checked(address, db.settings)
         trail.lock_trail(connection)
         archive_now = archive_of(connection, archive_id)
@@ -153,8 +148,7 @@ def choose_results(
     impression. Raises NotAllowed, NotFound, InvalidInput.
     """
     archive = tables.archive
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         known = {one.id: one for one in _all(connection)}
         for archive_id in {one for ids in (*final.values(), *preliminary.values()) for one in ids} - known.keys():
@@ -178,8 +172,7 @@ def choose_results(
 def remove_archive(db: Database, actor: Actor, archive_id: int) -> None:
     """Forget it: nothing comes from it or goes to it any more. Raises NotAllowed, NotFound."""
     archive = tables.archive
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         archive_of(connection, archive_id)
         connection.execute(update(archive).where(archive.c.id == archive_id).values(removed_at=tables.now()))
         trail.record(connection, person.id, "remove archive", f"archive {archive_id}")

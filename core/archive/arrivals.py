@@ -31,7 +31,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, ProcessActor, require_permission
+from core.records.people.permissions import Actor, ProcessActor, acting
 from core.records.queue import DEAD, DONE, FAILED, OPEN, QUEUED, Ended, Held, Lease, Queue
 from core.records.reads.rows import in_worklist
 from core.records.reads.studies import create_study
@@ -77,8 +77,7 @@ def search(db: Database, actor: Actor, archive_id: int, criteria: Criteria) -> l
 
     Raises NotAllowed, NotFound; InvalidInput for no criterion at all; ArchiveAway, ArchiveRefused.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         archive = archive_of(connection, archive_id)
         if not criteria.as_query.keys() - {"ModalitiesInStudy"}:
             raise InvalidInput("Give a day, a patient or an accession number: an archive holds too much to be listed.")
@@ -92,8 +91,7 @@ def fetch(db: Database, actor: Actor, archive_id: int, study_uid: str) -> int:
     Raises NotAllowed, NotFound, InvalidInput for what is no StudyInstanceUID.
     """
     arrival = tables.arrival
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         if not is_uid(study_uid):
             raise InvalidInput("The archive names this study in a way that DICOM does not permit.")
         archive_of(connection, archive_id)
@@ -108,22 +106,24 @@ def fetch(db: Database, actor: Actor, archive_id: int, study_uid: str) -> int:
 def fetch_by_rule(db: Database, archive_id: int, study_uid: str, person_id: int) -> int | None:
     """The same for a watch whose rules are this person's; None where the study was asked for or came before."""
     with db.begin() as connection:
-        hold(connection, AdvisoryLock.ARRIVALS)
-        if connection.execute(_same_exam(db, study_uid)).first() is not None:
-            return None
-        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+        if _is_known(db, connection, study_uid):
             return None
         return _enqueue(db, connection, archive_id, study_uid, asked_by=BY_RULE, person_id=person_id)
+
+
+def _is_known(db: Database, connection: Connection, study_uid: str) -> bool:
+    """Whether the study was asked for or came before; nobody else asks for it until the transaction ends."""
+    hold(connection, AdvisoryLock.ARRIVALS)
+    if connection.execute(_same_exam(db, study_uid)).first() is not None:
+        return True
+    return study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None
 
 
 def fetch_prior(db: Database, row: Row[Any], study_uid: str) -> int | None:
     """The same for an earlier exam of the patient whose study came by this row; who asked for that answers for it."""
     asked_by = BY_RULE if row.asked_by == BY_PUSH else row.asked_by
     with db.begin() as connection:
-        hold(connection, AdvisoryLock.ARRIVALS)
-        if connection.execute(_same_exam(db, study_uid)).first() is not None:
-            return None
-        if study_of_exam(connection, keyed_hash(study_uid, db.site_key) or "") is not None:
+        if _is_known(db, connection, study_uid):
             return None
         return _enqueue(
             db,
@@ -159,8 +159,7 @@ def is_over(db: Database, row_id: int) -> bool:
 def fetch_again(db: Database, actor: Actor, row_id: int) -> None:
     """Try a row that failed once more. Raises NotAllowed; Conflict for one that did not fail, or is forgotten."""
     arrival = tables.arrival
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "query_archive")
+    with acting(db.begin(), actor, "query_archive") as (connection, person):
         hold(connection, AdvisoryLock.ARRIVALS)
         row = connection.execute(select(arrival).where(arrival.c.id == row_id).with_for_update()).one_or_none()
         if row is None or row.state not in (FAILED, DEAD) or not row.sealed:
@@ -201,8 +200,7 @@ def _enqueue(
 
 def recent_arrivals(db: Database, actor: Actor, *, limit: int = 20) -> list[ArrivalRow]:
     """The newest, of everybody. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "query_archive")
+    with acting(db.read(), actor, "query_archive") as (connection, _):
         arrival, archive = tables.arrival.c, tables.archive.c
         query = (
             select(
@@ -327,7 +325,9 @@ def _made(db: Database, lease: Lease, held: Held, site: Settings, paths: Sequenc
     intakes, refusals = _of_exam(found, lease.row.exam_hash)
     if not intakes:
         raise ArchiveRefused(f"None of the {len(paths)} images could be read. The first: {refusals[0]}")
-    study_id, is_new = (there, False) if there else _stored(db, lease, intakes, _identity(intakes))
+    # Read from the files themselves, in the child process, so that nobody trusts what the archive listed.
+    identity = SourceIdentity.from_sources({intake.sha256: intake.source for intake in intakes})
+    study_id, is_new = (there, False) if there else _stored(db, lease, intakes, identity)
     if is_new:
         return _Outcome(study_id, len(intakes), refusals)
     with db.read() as connection:
@@ -403,11 +403,6 @@ def _of_exam(intakes: Sequence[Intake], exam_hash: str) -> tuple[list[Intake], l
         else:
             found.setdefault(intake.sha256, intake)
     return list(found.values()), refusals
-
-
-def _identity(intakes: Sequence[Intake]) -> SourceIdentity:
-    """Read from the files themselves, in the child process, so that nobody trusts what the archive listed."""
-    return SourceIdentity.from_sources({intake.sha256: intake.source for intake in intakes})
 
 
 def _stored(db: Database, lease: Lease, intakes: Sequence[Intake], identity: SourceIdentity) -> tuple[str, bool]:

@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 from core.archive.archives import Archive
 from core.archive.association import NotOffered, associated
 from core.archive.results.content import uid_of
+from core.archive.results.dicom_object import dataset_of, reference
 from core.errors import ArchiveAway
 from core.records.archives.outbox import RESULTS
 from core.records.database import tables
@@ -148,16 +149,9 @@ def _ask(db: Database, lease: Lease, archive: Archive, dataset: Dataset) -> None
 
 
 def _request(transaction: str, references: Sequence[tuple[str, str]]) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    request = Dataset()
-    request.TransactionUID = transaction
-    request.ReferencedSOPSequence = []
-    for sop_class, uid in references:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
-        request.ReferencedSOPSequence.append(item)
-    return request
+    return dataset_of(
+        TransactionUID=transaction, ReferencedSOPSequence=[reference(sop_class, uid) for sop_class, uid in references]
+    )
 
 
 def _row(db: Database, row_id: int) -> Any:

@@ -32,7 +32,7 @@ from core.records.archives.identity import SourceIdentity, identity_of
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission
 from core.records.reads.rows import find_study
 from core.settings import MIB
 from core.version import software
@@ -104,8 +104,7 @@ def export_study(db: Database, actor: Actor, study_id: str) -> bytes:
 
     Raises NotAllowed, NotFound; InvalidInput for an uploaded study; ArchiveAway, ArchiveRefused, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "export_deidentified")
+    with acting(db.read(), actor, "export_deidentified") as (connection, _):
         find_study(connection, study_id)
     with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
         target = folder / "export.zip"
@@ -123,8 +122,7 @@ def export_study(db: Database, actor: Actor, study_id: str) -> bytes:
 def can_export(db: Database, actor: Actor, study_id: str) -> bool:
     """Whether the study's files can be fetched anew. Raises NotAllowed, NotFound."""
     source, archive = tables.source_identity, tables.archive
-    with db.read() as connection:
-        require_permission(connection, actor, "export_deidentified")
+    with acting(db.read(), actor, "export_deidentified") as (connection, _):
         find_study(connection, study_id)
         query = (
             select(source.c.study_id)

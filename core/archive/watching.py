@@ -24,7 +24,7 @@ from core.imaging.intake import keyed_hash
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,7 @@ def watch_archive(
     Conflict where the rules are others than `seen` by now.
     """
     archive = tables.archive
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         archive_of(connection, archive_id)
         query = select(archive.c.watch).where(archive.c.id == archive_id).with_for_update()
         stored = connection.execute(query).scalar_one()
@@ -92,15 +91,13 @@ def watch_archive(
 
 def watches(db: Database, actor: Actor) -> list[Watch]:
     """The watched archives by name, for whoever may search them. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "query_archive")
+    with acting(db.read(), actor, "query_archive") as (connection, _):
         return [_watch(row) for row in connection.execute(_watched().order_by(tables.archive.c.name))]
 
 
 def watches_to_manage(db: Database, actor: Actor) -> dict[int, Watch]:
     """The same by the archive's number, for whoever sets the rules. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         return {row.id: _watch(row) for row in connection.execute(_watched())}
 
 

@@ -12,9 +12,8 @@ from core.settings import Settings
 BROKEN = 3
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its one verb."""
-    parser = subparsers.add_parser("audit", help="verify the chain of the audit trail")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its verbs."""
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     verify = verbs.add_parser("verify", help="recompute the whole chain; status 3 if it is not as it was written")
     verify.set_defaults(run=run)

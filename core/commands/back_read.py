@@ -25,9 +25,8 @@ from core.settings import Settings
 from core.wording import how_many
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command, its verbs and their options."""
-    parser = subparsers.add_parser("back-read", help="have models read all studies, or those of a range of days")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its verbs and their options."""
     verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
     start = verbs.add_parser("start", help="put studies into the queue, and print the number of the back-read")
     start.add_argument("--from", dest="since", type=_day, metavar="YYYY-MM-DD", help="taken on this day or later")
@@ -51,7 +50,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
             verb.add_argument("number", type=int, help="of the back-read, as start printed it")
         if name != "work":
             verb.add_argument("--by", required=True, metavar="NAME", help="the administrator under whose name it is")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,11 +13,9 @@ from core.records.database.db import existing_database
 from core.settings import MIB, Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its one argument."""
-    parser = subparsers.add_parser("backup", help="write database, pictures, key and weights into one file")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its one argument."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a new file; keep it as secret as the state folder")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,13 +16,11 @@ ROUNDS = 7
 SIDE = 224
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("bench", help="compare the ways to predict, explain and evaluate, as ratios")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=list(SECTIONS), help="one of the benchmarks, in place of all")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -78,8 +78,11 @@ def _read_lines(
 
 def _together_line(card: Card, aim: float, rounds: int) -> str:
     model = load_model(card)
-    images = [_rolled(ultrasound_image(), 8 * number) for number in range(N_TOGETHER)]
-    batch = [prepared(card, image) for image in images]
+    image = ultrasound_image()
+    batch = [
+        prepared(card, Image(np.roll(image.pixels, 8 * number, axis=1), image.sha256, image.modality))
+        for number in range(N_TOGETHER)
+    ]
     ways: dict[str, Callable[[], object]] = {
         "one by one": lambda: [model.read_prepared([one]) for one in batch],
         "together": lambda: model.read_prepared(batch),
@@ -89,10 +92,6 @@ def _together_line(card: Card, aim: float, rounds: int) -> str:
     one, many = (N_TOGETHER / seconds[name] for name in ways)
     met = "met" if ratio >= aim else "missed"
     return f"  {card.model_id:<36}{one:7.1f} and {many:7.1f} images a second   x {ratio:5.2f}   aim {aim:g} x: {met}"
-
-
-def _rolled(image: Image, by: int) -> Image:
-    return Image(np.roll(image.pixels, by, axis=1), image.sha256, image.modality)
 
 
 def _files(folder: Path, modality: Modality) -> list[Path]:

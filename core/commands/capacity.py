@@ -71,14 +71,12 @@ class Cost:
         return sum(self.seconds.values())
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("capacity", help="what a study costs on this machine, and what many a year need")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("files", nargs="+", type=Path, help="the files, or the folder, of one study")
     parser.add_argument("--name", default="the study", help="what kind of study it is, for the table")
     parser.add_argument("--exams-a-year", type=int, action="append", help="instead of ten thousand to ten million")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/capacity.md")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,17 +12,13 @@ from core.serving.replica import remove, supervised_replicas
 from core.settings import Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        "cluster", help="list the machines of SECONDREAD_RAY_ADDRESS; have models answer on them"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "what", nargs="?", choices=("list", "serve", "remove"), default="list",
         help="list the machines; serve: have replicas of the inference service run there, and stay to put them back; "
         "remove: end them",
     )  # fmt: skip
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

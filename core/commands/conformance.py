@@ -27,12 +27,6 @@ from core.settings import REPOSITORY, Settings
 PAGE = Path("docs") / "dicom-conformance.md"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command."""
-    parser = subparsers.add_parser("conformance", help="write the DICOM conformance statement in docs/")
-    parser.set_defaults(run=run)
-
-
 def run(_args: argparse.Namespace) -> int:
     """Write the page; 0."""
     write_whole(REPOSITORY / PAGE, statement())

@@ -16,17 +16,13 @@ from core.settings import Settings
 from core.wording import how_many
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command."""
-    parser = subparsers.add_parser(
-        "deidentify", help="write DICOM files without whom they show into a zip (PS3.15 Annex E)"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("sources", nargs="*", type=Path, metavar="SOURCE", help="DICOM files, or folders of them")
     parser.add_argument(
         "--study", action="append", default=[], metavar="ID", help="a study here that came from an archive"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="ZIP", help="the file to write; never over another")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,12 +19,10 @@ MEMORY_MIB = 4096
 """Of the process, however much is sent at once: an object goes to the disk as it comes."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command."""
-    parser = subparsers.add_parser("dicom-listen", help="take studies that archives send by DICOM messages (C-STORE)")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--host", default="0.0.0.0", help="the address to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=11112, help="(default: %(default)s; 0: any that is free)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -124,12 +124,6 @@ def _key(name: str) -> str:
 PAGE = REPOSITORY / "docs" / "licences.md"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("licences", help="write the dependencies and their licences into docs/licences.md")
-    parser.set_defaults(run=run)
-
-
 def run(args: argparse.Namespace) -> int:
     """Rewrite the page between its markers."""
     entries = dependencies(REPOSITORY / "requirements.txt")

@@ -19,9 +19,8 @@ from core.evaluation.tables.scores import Scale, read_scores
 MAX_RESAMPLES = 100_000
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("metrics", help="measure every scorer of a CSV file, with intervals")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("scores", type=Path, metavar="SCORES.csv", help="columns case,patient,label, then scorers")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--pairs", action="store_true", help="compare every pair of scorers (DeLong, Holm)")
@@ -32,7 +31,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--threshold", type=float, metavar="T", help="adds the measures at this threshold, for all")
     parser.add_argument("--resamples", type=int, default=N_RESAMPLES, help="bootstrap draws of patients")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

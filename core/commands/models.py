@@ -18,12 +18,10 @@ CARD_SCHEMA = REPOSITORY / "docs" / "card.schema.json"
 BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("models", help="print the models with their measured quality as a table")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--readme", action="store_true", help="write the table into README.md instead")
     parser.add_argument("--card-schema", action="store_true", help="write docs/card.schema.json instead")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,13 +29,11 @@ from core.settings import Settings
 Pairs = list[tuple[np.ndarray, np.ndarray]]
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("peak-levels", help="measure which peaks of a heat map are proposed as findings")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("manifest", type=Path, help="a manifest with a column mask")
     parser.add_argument("models", nargs="+", help="ids of live models")
     parser.add_argument("--most", type=int, default=200, help="validation and test cases each, at most")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

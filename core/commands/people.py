@@ -13,9 +13,8 @@ from core.records.people import accounts, invitations, second_factor
 from core.settings import Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its verbs."""
-    parser = subparsers.add_parser("people", help="let somebody in again who cannot sign in")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its verbs."""
     verbs = parser.add_subparsers(required=True, metavar="VERB", dest="verb")
     for verb, what in (
         ("unlock", "end the lock after failed attempts, and let a disabled person sign in again"),

@@ -29,8 +29,9 @@ from core.models.cards import (
     withheld_text,
 )
 from core.models.lead import lead_of
+from core.models.outline_card import live_outline_card
 from core.models.training_distance import UNLIKE_TEXT
-from core.reading.outlines import is_outlined, outline_card, outlined_lesions
+from core.reading.outlines import is_outlined, outlined_lesions
 from core.reading.second_read import cards_for, no_opinions, read_image
 from core.serving.client import answering
 from core.serving.desk import Urgency
@@ -44,9 +45,8 @@ ASKED_AT_ONCE = 64
 Answered = tuple[Card, Prediction, Explanation]
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("read", help="read files, folders or zips as one study and print JSON")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="DICOM, PNG, JPEG, TIFF, a zip or a folder")
     parser.add_argument(
         "--model", action="append", default=[], metavar="ID", help="default: every live model that fits"
@@ -55,7 +55,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--frame", type=int, default=0, help="of a multi-frame file, from 0")
     parser.add_argument("--cluster", action="store_true", help="on a node of SECONDREAD_RAY_ADDRESS")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write heat maps there")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -205,7 +204,7 @@ def _findings(image: Image | None, settings: Settings, out: Path | None) -> dict
     if image is None or not is_outlined(image):
         return {}
     try:
-        card = outline_card(settings)
+        card = live_outline_card(settings)
         if card is None:
             return {"outlines": [], "outlines_note": "This site has no outline network."}
         found = outlined_lesions(card, image)

@@ -31,9 +31,8 @@ from core.evaluation.tables.rjafroc import write_workbook
 from core.evaluation.tables.scores import read_scores
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Register the sub-command, its two actions and their options."""
-    parser = subparsers.add_parser("reader-study", help="analyse a multi-reader multi-case study")
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     analyse = actions.add_parser("analyse", help="compare modalities: Obuchowski-Rockette, DBM, U-statistic")
     analyse.add_argument(
@@ -64,7 +63,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     planned.add_argument("--groups", type=int, default=1, help="readers and cases are dealt into so many (split-plot)")
     planned.add_argument("--shared", type=int, default=0, help="so many cases every group reads besides (hybrid)")
     planned.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

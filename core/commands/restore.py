@@ -12,11 +12,9 @@ from core.records.backup.site_backup import restore
 from core.settings import Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its one argument."""
-    parser = subparsers.add_parser("restore", help="restore a backup into an empty state folder")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its one argument."""
     parser.add_argument("file", type=Path, metavar="FILE", help="what `python -m core backup` wrote")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,11 +11,9 @@ from core.records.database.db import require_site
 from core.settings import Settings
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its action."""
-    parser = subparsers.add_parser("store", help="bring stored pictures into the bucket of SECONDREAD_STORE_URL")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its action."""
     parser.add_argument("action", choices=("take-in",), help="copy everything, each content checked; may be repeated")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

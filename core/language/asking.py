@@ -21,12 +21,12 @@ from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.language import client
 from core.language.question import descriptors, question
 from core.language.sent_picture import part_around, sha256_of
-from core.reading.outlines import OutlinedLesion, is_outlined, measured_within, outline_card, outlined_lesions
+from core.models.outline_card import live_outline_card
+from core.reading.outlines import OutlinedLesion, is_outlined, measured_within, outlined_lesions
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.language import answers
-from core.records.language.answers import ANSWERS, Asked, Described
-from core.records.language.drawn_masses import enqueue_drawn
+from core.records.language.answers import ANSWERS, Asked, Described, enqueue_drawn
 from core.records.language.endpoint import endpoint_now, record_test
 from core.records.people.permissions import Actor
 from core.records.queue import FAILED, Ended, Lease
@@ -139,7 +139,7 @@ def _lesion(db: Database, lease: Lease, it: Asked) -> tuple[Mark, np.ndarray, tu
 
 def _outlined(db: Database, lease: Lease, image: Image, number: int) -> OutlinedLesion:
     """The network's outline with this number. Raises PictureNotSent."""
-    card = outline_card(current(db))
+    card = live_outline_card(current(db))
     if card is None or not is_outlined(image):
         raise PictureNotSent("Nothing outlines lesions in this picture here, so nothing was sent.")
     found = outlined_lesions(card, image)[:LESIONS_MOST]

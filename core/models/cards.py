@@ -123,7 +123,7 @@ class DataOnCard(_Part):
 
 
 class TrainingOnCard(_Part):
-    """How the weights came about; beside these keys every setting of `train.recipe.config.FitConfig`.
+    """How the weights came about; beside these keys every setting of `train.recipe.recipes.FitConfig`.
 
     minutes: wall time. history: a row an epoch. best_epoch: the one whose weights were kept, from 1.
     """

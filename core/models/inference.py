@@ -4,6 +4,8 @@ Grad-CAM inside the forward pass: one compiled call gives logits and every branc
 (Selvaraju et al. 2017): the maps A of the last convolution, weighted by the mean gradient of a class score with respect
 to each map, summed, negative parts cut. From A to the score lies only a small head, so the gradient never enters the
 backbone and costs almost nothing.
+
+An outline network (`LoadedOutline`) says of each cell of an image how likely a lesion covers it.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ import numpy as np
 import tensorflow as tf
 
 from core.models.architectures import Graph
+from core.models.architectures.outline import outline_network
 from core.models.calibration import log_odds
 from core.models.cards import Card
-from core.models.device import DEVICE
 from core.models.ensemble import Ensemble
-from core.models.prepared import Prepared, prepared
+from core.models.outline_card import OutlineCard
+from core.models.prepared import DEVICE, Prepared, prepared
 from core.models.registry import architecture
 from core.models.training_distance import read_training_distance
 from core.models.weights import load_state, read_shards
@@ -216,7 +219,7 @@ def computing_devices() -> tuple[str, ...]:
 
 
 def on_device() -> AbstractContextManager[object]:
-    """In the block TensorFlow computes on this thread's device (`core.models.device`)."""
+    """In the block TensorFlow computes on this thread's device (`core.models.prepared`)."""
     devices = computing_devices()
     return tf.device(devices[DEVICE.get()]) if len(devices) > 1 else nullcontext()
 
@@ -355,3 +358,30 @@ def _weighted(activation: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     cells = tf.reshape(activation, (-1, height * width, channels))
     cams = tf.nn.relu(tf.matmul(weights, cells, transpose_b=True))
     return tf.reshape(cams, (-1, weights.shape[1], height, width))
+
+
+class LoadedOutline:
+    """A fitted outline network, in memory and warmed up. `core.models.loaded` makes it once a process and shares it.
+
+    n_bytes: of its weights, float32.
+    """
+
+    def __init__(self, card: OutlineCard) -> None:
+        self.card = card
+        with on_device():
+            graph = outline_network(side=card.input.side)
+            load_state(graph.model, read_shards(card.folder, card.weights.files, card.weights.sha256))
+        model = graph.model
+        self.n_bytes = 4 * model.count_params()
+        self.forward = tf.function(
+            lambda squares: tf.sigmoid(model(squares, training=False)),
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
+        )
+        with on_device():
+            self.forward(tf.zeros((1, card.input.side, card.input.side, 1)))
+
+    def cells(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
+        """float32 (side, side), in [0, 1], for each prepared image (`prepared_for_outline`): how likely a lesion
+        covers the cell, not calibrated."""
+        with on_device():
+            return [self.forward(tf.constant(one.inputs[0][None])).numpy()[0, ..., 0] for one in batch]

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from core.models.cards import Card, members_of
-from core.models.device import DEVICE
 from core.models.outline_card import OutlineCard
+from core.models.prepared import DEVICE
 
 if TYPE_CHECKING:
-    from core.models.inference import LoadedModel, Reader
-    from core.models.outline_inference import LoadedOutline
+    from core.models.inference import LoadedModel, LoadedOutline, Reader
 
 BYTES_MOST = 1 << 30
 """Of the networks' weights on one device, float32: twice what the shipped models need together."""
@@ -118,7 +117,7 @@ class LoadedModels:
 
 def _network(card: Weighted) -> LoadedModel | LoadedOutline:
     if isinstance(card, OutlineCard):
-        from core.models.outline_inference import LoadedOutline
+        from core.models.inference import LoadedOutline
 
         return LoadedOutline(card)
     from core.models.inference import LoadedModel

@@ -5,6 +5,7 @@ Loads no TensorFlow.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,9 @@ from core.imaging.preprocess import fit_square, with_view
 from core.models.cards import Card, members_of
 from core.models.outline_card import OutlineCard
 from core.types import Fit, Image
+
+DEVICE: ContextVar[int] = ContextVar("device", default=0)
+"""The place of this thread's device among `core.models.inference.computing_devices`."""
 
 
 @dataclass(frozen=True, slots=True)

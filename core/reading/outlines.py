@@ -18,9 +18,8 @@ from core.findings.outlines import Outline, boundary, outlines_of
 from core.findings.proposals import Proposal
 from core.findings.sketches import outline_uid
 from core.findings.ultrasound_descriptors import Descriptor, measure_lesion
-from core.models.outline_card import OutlineCard, live_outline_card
+from core.models.outline_card import OutlineCard
 from core.serving.inference import inference
-from core.settings import Settings
 from core.types import Image, Modality
 
 _HELD_MOST = 32
@@ -49,11 +48,6 @@ def outline_proposals(card: OutlineCard, image: Image, lesions: Sequence[Outline
         )
         for number, lesion in enumerate(lesions)
     }
-
-
-def outline_card(site: Settings) -> OutlineCard | None:
-    """The outline network of this site; None where it has none. Raises ModelUnavailable for a damaged one."""
-    return live_outline_card(site)
 
 
 def is_outlined(image: Image) -> bool:

@@ -29,7 +29,7 @@ from core.models.cards import (
 )
 from core.models.lead import lead_of
 from core.models.operating_point import OperatingPoint, held_against
-from core.reading.outlines import outline_card
+from core.models.outline_card import live_outline_card
 from core.records.database.db import Database
 from core.records.people.permissions import SignedIn
 from core.records.reads import predictions
@@ -309,7 +309,7 @@ def _forget_retired(db: Database) -> None:
     cards = (*live_cards(site), *shadow_cards(site), *candidate_cards(site))
     members = {named.weights_sha256 for card in cards for named in card.members}
     try:
-        outline = outline_card(site)
+        outline = live_outline_card(site)
     except ModelUnavailable:
         outline = None
     known = {card.weights_sha256 for card in cards} | members | ({outline.weights_sha256} if outline else set())

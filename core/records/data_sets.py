@@ -29,7 +29,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting
 from core.settings import Settings
 from core.types import Modality
 
@@ -107,8 +107,7 @@ def store_file(settings: Settings, content: bytes, kind: str) -> str:
 
 def require_free_name(db: Database, actor: Actor, name: str) -> str:
     """The name as it would be kept, asked before a long import. Raises NotAllowed, InvalidInput, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, _):
         name = _tidy(name)
         _require_free(connection, name)
     return name
@@ -132,8 +131,7 @@ def create_data_set(
     Conflict.
     """
     data_set_id = uuid4().hex
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    with acting(db.begin(), actor, "manage_data") as (connection, person):
         name = _tidy(name)
         hold(connection, AdvisoryLock.DATA_SETS)
         _require_free(connection, name)
@@ -159,8 +157,7 @@ def add_version(
 ) -> int:
     """One more version, after the last; its id. Raises NotAllowed, NotFound, InvalidInput, Conflict."""
     version = tables.data_set_version
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    with acting(db.begin(), actor, "manage_data") as (connection, person):
         hold(connection, AdvisoryLock.DATA_SETS)
         _find_data_set(connection, data_set_id)
         last = connection.execute(
@@ -180,8 +177,7 @@ def remove_data_set(db: Database, actor: Actor, data_set_id: str) -> None:
     The trainings on it stay as rows; their candidates cannot be released any more. Raises NotAllowed, NotFound,
     Conflict (a release, or a training that is not over, uses it).
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    with acting(db.begin(), actor, "manage_data") as (connection, person):
         hold(connection, AdvisoryLock.DATA_SETS)
         data_set = _find_data_set(connection, data_set_id)
         _require_unused(connection, data_set_id, data_set.name)
@@ -194,22 +190,19 @@ def remove_data_set(db: Database, actor: Actor, data_set_id: str) -> None:
 
 def list_versions(db: Database, actor: Actor) -> list[VersionRow]:
     """Every version of every data set that was not removed, by name, the newest version first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, _):
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
 def list_checked(db: Database, actor: Actor) -> list[VersionRow]:
     """As `list_versions`, for whoever judges numbers instead of data sets. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "check_leaks")
+    with acting(db.read(), actor, "check_leaks") as (connection, _):
         return _versions(connection, tables.data_set.c.removed_at.is_(None))
 
 
 def load_version(db: Database, actor: Actor, version_id: int) -> VersionRow:
     """Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, _):
         return find_version(connection, version_id)
 
 

@@ -11,22 +11,26 @@ Other weights give other scores, so a value never outlives the weights it was ch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from core.errors import Conflict, InvalidInput
 from core.models.cards import Card
 from core.models.operating_point import OperatingPoint
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
-from core.records.database.site_choices import PREFIX, stored_choices
+from core.records.database.db import PREFIX, Database, put_site_value, site_objects, stored_choices
 from core.records.people import accounts
-from core.records.people.permissions import Actor, Person, person_now, require_permission
+from core.records.people.permissions import (
+    Actor,
+    acting,
+    person_now,
+    require_permission_now,
+)
 from core.settings import READING_MODES, SECOND_FACTORS, THRESHOLD_POLICIES, TRIAGE, WORKLIST_IDENTITIES, Settings
 
 
@@ -171,8 +175,7 @@ def current(db: Database) -> Settings:
 
 def chosen(db: Database, actor: Actor) -> list[Chosen]:
     """Every choice with its default and who changed it when. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         retained = _stored(connection)
         people = connection.execute(select(tables.person.c.id, tables.person.c.name)).all()
     names = {row.id: row.name for row in people}
@@ -191,42 +194,33 @@ def chosen(db: Database, actor: Actor) -> list[Chosen]:
 
 def choose(db: Database, actor: Actor, key: str, value: str | int) -> None:
     """Sets one choice, from the next act on. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
-    choice = _BY_KEY.get(key)
-    if choice is None:
-        raise InvalidInput("There is no such setting.")
-    _check(choice, value, db.settings)
+    require_permission_now(db, actor, "manage_settings")
+    _check(_choice(key), value, db.settings)
     if key == "second_factor" and value == "administrators":
         _require_own_second_factor(db, actor)
-
-    def put(connection: Connection, person: Person) -> None:
-        content = json.dumps({"value": value, "by": person.id, "at": tables.now().isoformat()})
-        connection.execute(insert(tables.site).values(key=PREFIX + key, value=content))
-
-    _change(db, actor, choice, put, value)
+    _change(db, actor, key, value)
 
 
 def back_to_default(db: Database, actor: Actor, key: str) -> None:
     """Lets the environment decide again. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
-    choice = _BY_KEY.get(key)
-    if choice is None:
+    require_permission_now(db, actor, "manage_settings")
+    _choice(key)
+    _change(db, actor, key, None)
+
+
+def _choice(key: str) -> Choice:
+    if key not in _BY_KEY:
         raise InvalidInput("There is no such setting.")
-    _change(db, actor, choice, lambda *_: None, None)
+    return _BY_KEY[key]
 
 
-def _change(
-    db: Database, actor: Actor, choice: Choice, put: Callable[[Connection, Person], None], value: str | int | None
-) -> None:
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+def _change(db: Database, actor: Actor, key: str, value: str | int | None) -> None:
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
-        before = _stored(connection).get(choice.key, {}).get("value")
-        connection.execute(tables.site.delete().where(tables.site.c.key == PREFIX + choice.key))
-        put(connection, person)
-        trail.record(connection, person.id, "change setting", f"setting {choice.key}", before=before, after=value)
+        before = _stored(connection).get(key, {}).get("value")
+        content = {"value": value, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, PREFIX + key, json.dumps(content) if value is not None else None)
+        trail.record(connection, person.id, "change setting", f"setting {key}", before=before, after=value)
 
 
 def _require_own_second_factor(db: Database, actor: Actor) -> None:
@@ -294,8 +288,7 @@ def points_here(db: Database, cards: tuple[Card, ...]) -> dict[str, OperatingPoi
 
 def own_thresholds(db: Database, actor: Actor) -> dict[str, OwnThreshold]:
     """The site's own values by weights sha256. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         retained = _stored_threshold(connection)
         names = {row.id: row.name for row in connection.execute(select(tables.person.c.id, tables.person.c.name))}
     return {
@@ -306,8 +299,7 @@ def own_thresholds(db: Database, actor: Actor) -> dict[str, OwnThreshold]:
 
 def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
     """Sets the site's threshold for these weights, from the next answer on. Raises NotAllowed, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     value = round(float(value), 5)
     if not 0 < value < 1:
         raise InvalidInput("A threshold lies between 0 and 100 %, without the ends.")
@@ -316,21 +308,17 @@ def set_own(db: Database, actor: Actor, card: Card, value: float) -> None:
 
 def forget_own(db: Database, actor: Actor, card: Card) -> None:
     """Lets the card's threshold count for these weights again. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    require_permission_now(db, actor, "manage_settings")
     _change_threshold(db, actor, card, None)
 
 
 def _change_threshold(db: Database, actor: Actor, card: Card, value: float | None) -> None:
     key = _THRESHOLD_PREFIX + card.weights_sha256[:32]
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         before = _stored_threshold(connection).get(card.weights_sha256, {}).get("value")
-        connection.execute(tables.site.delete().where(tables.site.c.key == key))
-        if value is not None:
-            content = {"weights": card.weights_sha256, "value": value, "by": person.id, "at": tables.now().isoformat()}
-            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        content = {"weights": card.weights_sha256, "value": value, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, key, json.dumps(content) if value is not None else None)
         trail.record(
             connection, person.id, "change threshold", f"model {card.model_id}",
             weights_sha256=card.weights_sha256, before=before, after=value,
@@ -338,5 +326,4 @@ def _change_threshold(db: Database, actor: Actor, card: Card, value: float | Non
 
 
 def _stored_threshold(connection: Connection) -> dict[str, dict[str, Any]]:
-    rows = connection.execute(select(tables.site.c.value).where(tables.site.c.key.like(f"{_THRESHOLD_PREFIX}%")))
-    return {content["weights"]: content for content in map(json.loads, rows.scalars())}
+    return {content["weights"]: content for content in site_objects(connection, _THRESHOLD_PREFIX).values()}

@@ -90,7 +90,7 @@ def _provenance(report: ComparisonReport) -> Iterator[Block]:
 def _curves(report: ComparisonReport) -> Iterator[Block]:
     roc = roc_figure(report.numbers.roc(report.names))
     precision_recall = precision_recall_figure(report.numbers.precision_recall(report.names))
-    calls_right = [(row.sensitivity, _ppv(row)) for row in report.rows]
+    calls_right = [(row.sensitivity, row.shares["ppv_at_threshold"].value) for row in report.rows]
     drawings = [
         plots.plot(roc, plots.Axes("ROC"), side=_SIDE,
                    marks=[(row.false_positive_rate, row.sensitivity) for row in report.rows]),
@@ -99,10 +99,6 @@ def _curves(report: ComparisonReport) -> Iterator[Block]:
     ]  # fmt: skip
     yield Heading("Curves, with the operating points")
     yield Plots(drawings, "ROC curves, and precision over recall")
-
-
-def _ppv(row: OperatingRow) -> float:
-    return row.shares["ppv_at_threshold"].value
 
 
 def _operating(report: ComparisonReport) -> Iterator[Block]:

@@ -73,7 +73,9 @@ def _drawn(pixels: np.ndarray, item: ReportImage, marks: Sequence[tuple[str, Mar
     font = ImageFont.truetype(str(FONTS / "DejaVuSansCondensed-Bold.ttf"), size)
     draw = ImageDraw.Draw(raster)
     left, right = size // 2, raster.width - size // 2
-    at, anchor = ((right, size // 2), "ra") if _hangs_left(item) else ((left, size // 2), "la")
+    # A left breast fills the left of its picture (chest walls back to back), so its label goes to the right.
+    is_left = item.image.modality is Modality.MAMMOGRAPHY and item.image.laterality == "L"
+    at, anchor = ((right, size // 2), "ra") if is_left else ((left, size // 2), "la")
     draw.text(at, printable(item.label), font=font, anchor=anchor, fill="#ffd479", stroke_width=2, stroke_fill="black")
     for words, mark in marks:
         _draw_mark(draw, mark, words, item, raster.size, font)
@@ -108,8 +110,3 @@ def _draw_mark(
             draw.line(closed, fill=colour, width=thick, joint="curve")
     right = min(max(xs) + 3 * stroke, width - draw.textlength(words, font=font) - 4)
     draw.text((right, min(ys)), words, font=font, fill=_MARK_COLOUR, stroke_width=2, stroke_fill="black")
-
-
-def _hangs_left(item: ReportImage) -> bool:
-    """A left breast fills the left of its picture (chest walls back to back), so its label goes to the right."""
-    return item.image.modality is Modality.MAMMOGRAPHY and item.image.laterality == "L"

@@ -48,7 +48,7 @@ class ProviderLogout:
             return ""
         back = {
             "client_id": self._settings.sso_client_id,
-            "post_logout_redirect_uri": back_address(self._settings),
+            "post_logout_redirect_uri": f"{self._settings.public_url.rstrip('/')}/",  # has to be registered there
         }
         return f"{endpoint}{'&' if urlsplit(endpoint).query else '?'}{urlencode(back)}"
 
@@ -66,11 +66,6 @@ class ProviderLogout:
         self._asked_at = time.monotonic()
         if is_trusted:
             self._endpoint = found
-
-
-def back_address(settings: Settings) -> str:
-    """Where the provider sends people afterwards; it has to be registered there."""
-    return f"{settings.public_url.rstrip('/')}/"
 
 
 def leaving_page(settings: Settings, address: str) -> HTMLResponse:

@@ -18,10 +18,9 @@ import numpy as np
 
 from core.imaging.preprocess import unfit
 from core.models.cards import Card
-from core.models.device import DEVICE
 from core.models.loaded import MODELS, Weighted, load_model, load_outline
 from core.models.outline_card import OutlineCard
-from core.models.prepared import Prepared, prepared, prepared_for_outline
+from core.models.prepared import DEVICE, Prepared, prepared, prepared_for_outline
 from core.serving.desk import Desk, Standing, Ticket, Urgency
 from core.types import Explanation, Image, Prediction
 

@@ -20,7 +20,7 @@ from core.records.people.permissions import (
     SignedIn,
     allowed,
     person_now,
-    require_permission,
+    require_permission_now,
     require_role_for,
 )
 from core.server.guards import SESSION_COOKIE
@@ -117,8 +117,7 @@ def deferred(action: str, build: Callable[[Person], bytes]) -> Callable[[], byte
     actor, db = sessions.actor_of(session_token()), database()
 
     def made() -> bytes:
-        with db.read() as connection:
-            person = require_permission(connection, actor, action)
+        person = require_permission_now(db, actor, action)
         MADE_FOR.set((actor, action))
         return build(person)
 

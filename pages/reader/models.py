@@ -22,8 +22,8 @@ from core.models.cards import (
 )
 from core.models.live import read_live
 from core.models.operating_point import OperatingPoint, operating_point
+from core.models.outline_card import live_outline_card
 from core.models.registry import ARCHITECTURES
-from core.reading.outlines import outline_card
 from core.records.reads.annotations import proposal_answers
 from core.records.site_settings import points_here
 from core.settings import Settings
@@ -146,7 +146,7 @@ def draw_card(card: Card, point: OperatingPoint, here: Settings) -> None:
 def outline_answers(answers: Mapping[str, Mapping[str, int]], here: Settings) -> None:
     """What readers here did with the outlines that the outline network proposed; it is no card of the list."""
     with refusals_shown():
-        card = outline_card(here)
+        card = live_outline_card(here)
         if card is not None and (counts := answers.get(card.model_id)):
             said = ", ".join(f"{n} {answer}" for answer, n in counts.items())
             st.markdown(f"**Outlines proposed to readers at this site** ({plain(card.title)}): {said}.")

@@ -1,7 +1,7 @@
 """Every function that acts for somebody asks first whether they may, in its own transaction; found by reading the code.
 
 A new function is tested from the day it is written: it either asks `require_permission` before it touches anything,
-or it stands below with the reason why it need not.
+or it stands below with the reason why it need not. `acting` and `require_permission_now` ask it too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ OF_A_PERSON = {
 """Public functions that are given a person and no transaction to ask in."""
 
 ASKS = ("require_permission", "person_now")
-WRITING = ("db.begin()", "_deciding(db)")
+DEMANDS = ("require_permission", "require_permission_now", "acting")
+WRITING = ("db.begin()", "_alone(db)")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
 def acting_functions() -> Iterator[Acting]:
     for module, node in functions():
         if _is_given(node, "Actor") and module != "core.records.people.permissions":
-            yield Acting(module, node.name, tuple(_asked(node)), not node.name.startswith("_"))
+            yield Acting(module, node.name, tuple(_asked(node, module)), not node.name.startswith("_"))
 
 
 def _is_given(node: ast.FunctionDef, kind: str) -> bool:
@@ -89,13 +90,20 @@ def _is_given(node: ast.FunctionDef, kind: str) -> bool:
     return any(kind in ast.unparse(arg.annotation).split(" | ") for arg in given if arg.annotation is not None)
 
 
-def _asked(node: ast.FunctionDef) -> Iterator[str]:
+def _asked(node: ast.FunctionDef, module: str) -> Iterator[str]:
+    """The actions that a function demands itself, or by a private function of its file that it gives the actor to."""
     for call in ast.walk(node):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "require_permission":
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            continue
+        if call.func.id in DEMANDS:
             assert isinstance(call.args[2], ast.Constant), f"{node.name} demands something that is no word"
             yield str(call.args[2].value)
+        helper = HELPERS.get((module, call.func.id))
+        if helper is not None and "actor" in [ast.unparse(one) for one in call.args]:
+            yield from _asked(helper, module)
 
 
+HELPERS = {(module, node.name): node for module, node in functions() if node.name.startswith("_")}
 ACTOR = permissions.SessionActor("0" * 64)
 FOUND = tuple(acting_functions())
 ASKING = tuple(found for found in FOUND if found.asks and found.is_public)
@@ -161,7 +169,9 @@ def test_the_whole_table_of_roles_holds_before_anything_is_touched(
         permissions.require_role_for(Person(1, "A", () if role == "nobody" else [role]), action)
         raise Passed
 
-    monkeypatch.setattr(f"{acting.module}.require_permission", pass_or_refuse)
+    monkeypatch.setattr(permissions, "require_permission", pass_or_refuse)
+    if hasattr(importlib.import_module(acting.module), "require_permission"):
+        monkeypatch.setattr(f"{acting.module}.require_permission", pass_or_refuse)
     with pytest.raises(Passed if role in ACTIONS[acting.asks[0]] else NotAllowed):
         call(acting, db)
 
@@ -172,13 +182,17 @@ def test_who_is_given_an_actor_asks_for_the_role_or_says_why_not() -> None:
 
 
 def test_every_transaction_that_writes_for_an_actor_begins_with_asking() -> None:
-    """Also the second one of an act: what was true in the first may be over."""
+    """Also the second one of an act: what was true in the first may be over. `acting` begins one with it."""
     n, silent = 0, []
     for module, node in functions():
         if not _is_given(node, "Actor"):
             continue
         for block in ast.walk(node):
-            if isinstance(block, ast.With) and any(ast.unparse(item.context_expr) in WRITING for item in block.items):
+            if not isinstance(block, ast.With):
+                continue
+            begun = [ast.unparse(item.context_expr) for item in block.items]
+            n += sum(one.startswith(tuple(f"acting({kind}, actor, " for kind in WRITING)) for one in begun)
+            if set(begun) & set(WRITING):
                 n += 1
                 if not _is_asking(block.body[0]):
                     silent.append(f"{module}.{node.name}")

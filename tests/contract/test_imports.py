@@ -22,7 +22,6 @@ WITH_TENSORFLOW = (
     "core/models/architectures/",
     "core/models/inference.py",
     "core/models/openvino_engine.py",
-    "core/models/outline_inference.py",
     "train/fitting/",
     "core/commands/bench.py",
 )
@@ -184,8 +183,9 @@ LIGHT = (
     "import core.imaging.intake, core.records.database.db, core.records.reads.reads, core.reports.pdf",
     "import core.models.registry, core.serving.client, core.serving.service",
     "import core.evaluation.statistics.metrics, importlib, core.__main__ as of_core, train.__main__ as of_train;"
-    "[importlib.import_module('core.commands.' + name.replace('-', '_')) for name in of_core.COMMANDS];"
-    "[importlib.import_module('train.commands.' + name) for name in of_train.COMMANDS.values()]",
+    "from core.commands import file_of;"
+    "[importlib.import_module('core.commands.' + file_of(name)) for name in of_core.COMMANDS];"
+    "[importlib.import_module('train.commands.' + file_of(name)) for name in of_train.COMMANDS]",
     "import train.datasets.manifest, train.publishing.publish",
     "import core.evaluation.published, train.publishing.results, train.recipe.programme, train.commands.all",
     "import train.publishing.ensembles, train.publishing.evaluate",

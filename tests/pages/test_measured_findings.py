@@ -14,7 +14,7 @@ from made_lesions import picture as lesion_picture
 from page_site import PageSite, Tab, first_read, picture, release, store
 from release_site import SHIPPED_OUTLINE, add_outline_network, worse_outlines
 
-from core.models.outline_card import FILE, FOLDER
+from core.models.outline_card import FILE, FOLDER, live_outline_card
 from core.reading import outlines
 from core.records.reads import drafts, reads
 from core.records.reads.studies import load_study
@@ -176,11 +176,11 @@ def test_an_administrator_promotes_an_outline_network_that_was_trained_here_and_
         tab.app.text_input(key=f"pass_outline_{sha256[:8]}_{key}").set_value("<i>tested</i>")
     tab.app.text_area(key=f"promote_reason_outline_{sha256[:8]}").set_value("A test.")
     tab.press("Promote this outline network")
-    live = outlines.outline_card(Settings.from_environment())
+    live = live_outline_card(Settings.from_environment())
     assert live is not None and live.weights_sha256 == sha256
     assert f"is live with the weights {sha256[:8]}" in tab.app.success[0].value
     tab.app.text_input(key=f"why_{FOLDER}").set_value("Back.")
     tab.app.button(key=f"roll_back_{FOLDER}").click()
     assert f"answers with the weights {SHIPPED_OUTLINE.weights_sha256[:8]}" in tab.settled().app.success[0].value
-    again = outlines.outline_card(Settings.from_environment())
+    again = live_outline_card(Settings.from_environment())
     assert again is not None and again.weights_sha256 == SHIPPED_OUTLINE.weights_sha256

@@ -15,7 +15,6 @@ from core.errors import AppError, InvalidInput, ModelUnavailable
 from core.models.cards import DataOnCard, read_card
 from core.settings import REPOSITORY, Settings
 from train.commands import options
-from train.recipe.config import FitConfig
 from train.recipe.programme import (
     PROGRAMME,
     Entry,
@@ -25,14 +24,14 @@ from train.recipe.programme import (
     manifest_of,
     request_of,
 )
+from train.recipe.recipes import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("all", help="train every model of the programme, going on where it stopped")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="holds the three modalities' manifests")
     options.add_weights(parser, "--out")
     parser.add_argument(
@@ -41,7 +40,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--budget-minutes", type=float, metavar="M", help="end each model's training after this long")
     parser.add_argument("--only", action="append", default=[], metavar="MODEL_ID", help="these models only")
     parser.add_argument("--list", action="store_true", help="say what would be done, and do nothing")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,11 +10,9 @@ from train.commands import options
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("amend", help="add to the cards of earlier versions what they must own up to")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_weights(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,13 +8,11 @@ import sys
 from core.commands.bench_report import load_by_core, write_section
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("bench", help="compare an epoch on kept features with running the backbone again")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--cases", type=int, default=160, help="made-up cases of 160 x 160 pixels (default: 160)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

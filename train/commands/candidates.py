@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
-from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "candidates", help="measure where mammography models look against drawn lesions and write docs/findings.md"
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    options.add_manifests(
+        parser, "CSV with file,label,source and mask, or MIAS's circles; several times for several collections"
     )
-    parser.add_argument(
-        "--data", required=True, action="append", type=Path, metavar="MANIFEST",
-        help="CSV with file,label,source and mask, or MIAS's circles; several times for several collections",
-    )  # fmt: skip
-    add_rows(parser)
     options.add_weights(parser)
     parser.add_argument("--model", action="append", default=[], metavar="MODEL_ID", help="only these models")
     options.add_page(parser, "findings.md")
     parser.add_argument("--csv", type=Path, metavar="CSV", help="write every candidate and what it hit there")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +27,6 @@ def run(args: argparse.Namespace) -> int:
     from core.types import Modality
     from train.datasets.manifest import joined, read_manifest
     from train.publishing.candidates import candidates_page, measure_marks
-    from train.publishing.descriptors import replaced
 
     cards = [
         card
@@ -46,16 +37,12 @@ def run(args: argparse.Namespace) -> int:
     ]
     if not cards:
         raise InvalidInput("None of these models reads mammograms and has its weights here.")
-    if not args.out.is_file():
-        raise InvalidInput(f"There is no page at {args.out}. Give one that has the place for candidates with --out.")
-    page = args.out.read_text(encoding="utf-8")
-    replaced(page, "candidates", [])  # refuses a page without the place before anything is measured
+    page = options.opened_page(args.out, "candidates")
     manifest = joined([read_manifest(path, root=args.root, where=args.where) for path in args.data])
     measured = measure_marks(manifest, cards)
     if args.csv is not None:
         write_whole(
             args.csv, measured.marks.merge(measured.images, left_on="image", right_index=True).to_csv(index=False)
         )
-    write_whole(args.out, replaced(page, "candidates", candidates_page(measured)))
-    sys.stdout.write(f"written: {args.out}\n")
+    options.write_page(args.out, page, "candidates", candidates_page(measured))
     return 0

@@ -6,39 +6,33 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.errors import AppError
 from train.commands import options
 
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("cases", help="list the cases of models from before and what groups them")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_published(parser, "every model of the weights folder")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when every model lists its cases, else 1: one that cannot does not keep the others from it."""
+    """0 when every model lists its cases, else 1."""
     from core.models.cards import read_card
     from train.publishing.backfill import Lister
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     options.require_folder(args.data)
     names = args.models or sorted(path.parent.name for path in args.weights.glob("*/card.json"))
-    folders = [args.weights / Path(name).name for name in names]
+    lister = Lister(args.data, _log_progress)
+
+    def list_cases(name: str) -> None:
+        is_listed, is_grouped = lister.list_cases(args.weights / name), lister.group_cases(args.weights / name)
+        log.info("%s: %s", name, "listed" if is_listed or is_grouped else "there already")
+
     # Ensembles last: their table is made of their members'.
-    folders.sort(key=lambda folder: bool(read_card(folder).members))
-    lister, failed = Lister(args.data, _log_progress), 0
-    for folder in folders:
-        try:
-            is_listed, is_grouped = lister.list_cases(folder), lister.group_cases(folder)
-            log.info("%s: %s", folder.name, "listed" if is_listed or is_grouped else "there already")
-        except AppError as refused:
-            failed += 1
-            log.error("%s: %s", folder.name, refused)
-    return 1 if failed else 0
+    ordered = sorted((Path(name).name for name in names), key=lambda name: bool(read_card(args.weights / name).members))
+    return options.each(ordered, list_cases)
 
 
 def _log_progress(done: int, of: int) -> None:

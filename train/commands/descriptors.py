@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import InvalidInput
 from core.files import write_whole
 from train.commands import options
 from train.datasets.manifest import add_rows
@@ -23,11 +21,8 @@ if TYPE_CHECKING:
 IMAGE_MODEL = "ultrasound-efficientnet_lite0-two-collections"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "descriptors", help="measure the descriptors of outlined ultrasound lesions and write docs/findings.md"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label,mask and more"
     )
@@ -52,7 +47,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     )
     parser.add_argument("--epochs", type=int, help="of each of these networks (default: the recipe's)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep their working files there, to go on from")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,16 +54,11 @@ def run(args: argparse.Namespace) -> int:
     from core.evaluation.tables.cohort import FINDING_SCORERS, PROPOSED_SCORERS, finding_scores_file
     from core.models.cards import read_card
     from train.datasets.manifest import joined, read_manifest
-    from train.publishing.descriptors import finding_scores, findings_page, measure_cases, replaced, with_known_scores
+    from train.publishing.descriptors import finding_scores, findings_page, measure_cases, with_known_scores
 
     card = read_card(args.weights / Path(args.model).name)
-    if not args.out.is_file():
-        raise InvalidInput(
-            f"There is no page at {args.out}. Give one that has the place for the descriptors with --out."
-        )
-    page = args.out.read_text(encoding="utf-8")
     place = "proposed descriptors" if args.proposed else "descriptors"
-    replaced(page, place, [])  # refuses a page without the place before anything is measured
+    options.opened_page(args.out, place)
     manifest = joined([read_manifest(path, root=args.root, where=args.where) for path in (args.data, *args.also)])
     if args.proposed:
         measured, lines = _proposed(args, manifest, card)
@@ -82,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
         path = finding_scores_file(card)
         scores = finding_scores(measured, card, PROPOSED_SCORERS if args.proposed else FINDING_SCORERS)
         write_whole(path, with_known_scores(path, scores).to_csv(index=False))
-    write_whole(args.out, replaced(args.out.read_text(encoding="utf-8"), place, lines))
-    sys.stdout.write(f"written: {args.out}\n")
+    options.write_page(args.out, options.opened_page(args.out, place), place, lines)
     return 0
 
 

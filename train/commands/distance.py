@@ -6,34 +6,20 @@ import argparse
 import logging
 from pathlib import Path
 
-from core.errors import AppError
 from train.commands import options
 
-log = logging.getLogger(__name__)
 
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "distance", help="fit and measure how published models tell what they did not learn from"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_published(parser, "every network that has its weights")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when every model has its distance, else 1: one that cannot does not keep the others from it."""
+    """0 when every model has its distance, else 1."""
     from core.models.cards import shipped_cards
     from train.publishing.distances import measure_distance
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     options.require_folder(args.data)
     usual = [card.model_id for card in shipped_cards(args.weights) if card.has_weights and not card.members]
-    failed = 0
-    for name in args.models or usual:
-        try:
-            measure_distance(args.weights / Path(name).name, args.data)
-        except AppError as refused:
-            failed += 1
-            log.error("%s: %s", name, refused)
-    return 1 if failed else 0
+    return options.each(args.models or usual, lambda name: measure_distance(args.weights / Path(name).name, args.data))

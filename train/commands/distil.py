@@ -9,9 +9,8 @@ from core.types import Modality
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("distil", help="teach a ResNet50V2 the ImageNet features of EfficientNet-Lite0")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument(
         "--data", required=True, type=Path, action="append", metavar="MANIFEST", help="images, labels unused"
     )
@@ -22,7 +21,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--out", required=True, type=Path)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

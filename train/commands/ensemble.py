@@ -14,15 +14,13 @@ log = logging.getLogger(__name__)
 METHODS = ("soft", "weighted", "stacking")
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("ensemble", help="combine published models, fitted on their validation scores")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("members", nargs="+", metavar="MODEL_ID", help="of one modality and one split")
     parser.add_argument("--method", choices=METHODS, default="weighted")
     parser.add_argument("--name", required=True, metavar="MODEL_ID", help="of the ensemble")
     options.add_weights(parser, "--out")
     parser.add_argument("--why", default="", metavar="SENTENCE", help="why these members, for the card")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

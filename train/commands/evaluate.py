@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from train.publishing.evaluate import Evaluation
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("evaluate", help="score the cases of a manifest and print every measure")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("model", metavar="MODEL_ID")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
     add_rows(parser)
@@ -36,7 +35,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--out", type=Path, metavar="CSV", help="where the scores go (default: beside the card)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (2,000 draws of patients)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

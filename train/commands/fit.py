@@ -23,13 +23,6 @@ log = logging.getLogger(__name__)
 _LOCK = "run.lock"
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("fit", help="train a model on a manifest and write it to the weights folder")
-    add_options(parser)
-    parser.set_defaults(run=run)
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What says which model is trained, on what and how."""
     parser.add_argument("architecture", choices=[*(entry.id for entry in ARCHITECTURES), OUTLINE])

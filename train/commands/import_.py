@@ -9,19 +9,14 @@ from pathlib import Path
 from train.datasets.importers import IMPORTERS
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     kinds = "\n".join(f"  {entry.id:12} {entry.title}" for entry in IMPORTERS)
-    parser = subparsers.add_parser(
-        "import",
-        help="make a manifest from a published data set",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"kinds:\n{kinds}",
-    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"kinds:\n{kinds}"
     parser.add_argument("kind", choices=[entry.id for entry in IMPORTERS])
     parser.add_argument("source", type=Path, help="the data set's folder (.npz file for breastmnist)")
     parser.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="the CSV to write")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

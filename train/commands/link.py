@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     from train.datasets.hospital.columns import LinkSheets
 
-    parser = subparsers.add_parser("link", help="link a hospital's two Excel workbooks with its folders of pictures")
     parser.add_argument(
         "--combined", required=True, type=Path, metavar="XLSX", help="datacombined: what is known of each image"
     )
@@ -29,7 +28,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of the pictures")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where the four CSV files go")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON on standard output")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,15 +9,13 @@ from pathlib import Path
 from core.imaging.suitability import NETWORKS
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("look", help="measure, fit and judge the check of uploads by their pixels")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--data", type=Path, metavar="DIR", help="breast images: folders with a manifest.csv below it")
     parser.add_argument("--others", type=Path, metavar="DIR", help="other pictures: one folder a collection")
     parser.add_argument("--measures", type=Path, required=True, metavar="CSV", help="the table; made from --data if so")
     parser.add_argument("--most", type=int, default=450, help="pictures of one collection (default: 450)")
     parser.add_argument("--fit", action="store_true", help=f"write {NETWORKS.name} anew from the table")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

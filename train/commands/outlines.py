@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InvalidInput
-from core.files import write_whole
 from train.commands import options
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser(
-        "outlines", help="write how well the outline network outlines into docs/findings.md, with --alone after a fit"
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_weights(parser)
     options.add_page(parser, "findings.md")
     parser.add_argument(
@@ -31,7 +26,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument("--also", action="append", default=[], type=Path, metavar="MANIFEST")
     add_rows(parser)
     parser.add_argument("--work", type=Path, metavar="DIR", help="keep working files there, to go on from")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +33,6 @@ def run(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from core.models.outline_card import FOLDER, read_outline_card
-    from train.publishing.descriptors import replaced
     from train.publishing.outline_table import outline_page
 
     card = read_outline_card(args.weights / FOLDER)
@@ -56,6 +49,5 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() if args.work is None else nullcontext(args.work) as folder:
             add_collection(card, request, args.alone, Path(folder))
     cases = pd.read_csv(card.folder / Path(card.cases).name, dtype={"patient": str})
-    write_whole(args.out, replaced(args.out.read_text(encoding="utf-8"), "outlines", outline_page(cases)))
-    sys.stdout.write(f"written: {args.out}\n")
+    options.write_page(args.out, options.opened_page(args.out, "outlines"), "outlines", outline_page(cases))
     return 0

@@ -9,12 +9,10 @@ from core.files import write_whole
 from train.commands import options
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("results", help="write docs/results.md from the cards and their scores")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     options.add_weights(parser)
     options.add_page(parser, "results.md")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ import argparse
 import logging
 
 from core.errors import InvalidInput
-from train.commands.fit import add_options, joined_folder, working_folder
+from train.commands.fit import add_options as add_options_of_a_fit
+from train.commands.fit import joined_folder, working_folder
 from train.datasets.manifest import require_there
 from train.fitting.workers import Workers
 from train.recipe.request import FitRequest
@@ -14,13 +15,11 @@ from train.recipe.request import FitRequest
 log = logging.getLogger(__name__)
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("search", help="try settings on the validation cases and fit the best ones again")
-    add_options(parser)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_options_of_a_fit(parser)
     parser.add_argument("--trials", type=int, default=12, metavar="N", help="settings to try (default: 12)")
     parser.add_argument("--refits", type=int, default=3, metavar="K", help="seeds for the best ones (default: 3)")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

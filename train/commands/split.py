@@ -9,9 +9,8 @@ from pathlib import Path
 from train.datasets.manifest import add_rows
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
-    """Register the sub-command and its options."""
-    parser = subparsers.add_parser("split", help="write a manifest with a split by patient or group")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
     add_rows(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="MANIFEST", help="the manifest to write")
@@ -24,7 +23,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:  # type: ignore[
     parser.add_argument(
         "--look-alikes", action="store_true", help="find nearly identical pictures first and keep them together"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

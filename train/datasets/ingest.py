@@ -13,7 +13,7 @@ Which cases a folder holds: what its manifest says, or else its class folders; p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from core.files import undone_by
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.types import Modality
 from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, ingest_cases
@@ -137,14 +137,23 @@ class Ingested:
     refused: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NewDataSet:
+    """What is asked for. seed: of its split, where the cases have none. progress: hears how far it is."""
+
+    name: str
+    modality: Modality
+    seed: int
+    progress: Progress
+
+
 def add_zip(
     db: Database, actor: Actor, archive: Path, *, name: str, modality: Modality, seed: int, progress: Progress
 ) -> Ingested:
     """A data set from an uploaded zip. Raises NotAllowed, InvalidInput, UnreadableImage, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     with unpacked(archive, db.settings, progress) as (folder, notes):
-        return _add_source(db, actor, folder, notes, name, modality, seed, progress, "zip")
+        return _add_source(db, actor, folder, notes, NewDataSet(name, modality, seed, progress), "zip")
 
 
 def add_folder(
@@ -154,79 +163,56 @@ def add_folder(
 
     Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     source = folder_below_root(db.settings, folder)
-    return _add_source(db, actor, source, [], name, modality, seed, progress, "folder")
+    return _add_source(db, actor, source, [], NewDataSet(name, modality, seed, progress), "folder")
 
 
 def add_data_set(
     db: Database,
     actor: Actor,
+    new: NewDataSet,
     put_pictures: Callable[[IngestedPictures], None],
     *,
     notes: list[str],
-    name: str,
-    modality: Modality,
-    seed: int,
-    progress: Progress,
     origin: str,
 ) -> Ingested:
-    """A data set from whatever `keep` puts into a `IngestedPictures`; it removes all of that again when it does not
-    come to one.
+    """A data set from whatever `put_pictures` puts into an `IngestedPictures`; all of that is removed again when it
+    does not come to one.
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
-    name = data_sets.require_free_name(db, actor, name)
+    require_permission_now(db, actor, "manage_data")
+    new = replace(new, name=data_sets.require_free_name(db, actor, new.name))
     data_sets.sweep(db)
     retained = IngestedPictures(notes)
     with undone_by(lambda: data_sets.delete_unused(db, retained.names)):
         put_pictures(retained)
-        version_id = _create(db, actor, retained, name, modality, seed, progress, origin)
+        version_id = _create(db, actor, new, retained, origin)
     data_sets.delete_unused(db, retained.names)  # pictures that are in no case after all
-    progress("Done", 1.0)
+    new.progress("Done", 1.0)
     return Ingested(version_id, tuple(retained.notes), tuple(retained.refused[:REFUSED_SHOWN]))
 
 
-def _add_source(
-    db: Database,
-    actor: Actor,
-    source: Path,
-    notes: list[str],
-    name: str,
-    modality: Modality,
-    seed: int,
-    progress: Progress,
-    origin: str,
+def _add_source(db: Database, actor: Actor, source: Path, notes: list[str], new: NewDataSet, origin: str) -> Ingested:
+    return add_cases(db, actor, new, *cases_in(source, notes), notes=notes, origin=origin)
+
+
+def add_cases(
+    db: Database, actor: Actor, new: NewDataSet, cases: pd.DataFrame, root: Path, *, notes: list[str], origin: str
 ) -> Ingested:
-    cases, root = cases_in(source, notes)
-    return add_data_set(
-        db,
-        actor,
-        lambda retained: ingest_cases(db, cases, root, retained, modality=modality, progress=progress),
-        notes=notes,
-        name=name,
-        modality=modality,
-        seed=seed,
-        progress=progress,
-        origin=origin,
-    )
+    """As `add_data_set`, of cases whose files lie below `root`."""
+    require_permission_now(db, actor, "manage_data")
+
+    def put_pictures(retained: IngestedPictures) -> None:
+        ingest_cases(db, cases, root, retained, modality=new.modality, progress=new.progress)
+
+    return add_data_set(db, actor, new, put_pictures, notes=notes, origin=origin)
 
 
-def _create(
-    db: Database,
-    actor: Actor,
-    retained: IngestedPictures,
-    name: str,
-    modality: Modality,
-    seed: int,
-    progress: Progress,
-    origin: str,
-) -> int:
+def _create(db: Database, actor: Actor, new: NewDataSet, retained: IngestedPictures, origin: str) -> int:
     cases = retained.cases
-    looks = look_at(db.settings, cases, progress)
+    looks = look_at(db.settings, cases, new.progress)
     if looks.unreadable:
         retained.notes.append(
             f"{how_many(len(looks.unreadable), 'picture')} left out: it cannot be read, or is too small to be a breast."
@@ -236,17 +222,17 @@ def _create(
         if cases["label"].nunique() < 2:
             raise InvalidInput("Fewer than two labels are left, and a data set needs two. " + retained.notes[-1])
     if "source" not in cases:
-        cases = cases.assign(source=name)
+        cases = cases.assign(source=new.name)
     if "split" in cases and cases["split"].isin(SPLITS).all():
         split: dict[str, Any] = {"kind": "as the manifest says"}
     else:
-        request = SplitRequest(seed)
+        request = SplitRequest(new.seed)
         cases = divided(cases.assign(group=grouped(cases, looks.pairs)), request)
         split = request.to_json()
-    progress("Looking for leaks", 0.95)
+    new.progress("Looking for leaks", 0.95)
     made = judged(db.settings, cases, looks)
     version_id = data_sets.create_data_set(
-        db, actor, name=name, modality=modality, manifest=made.manifest, split=split, counts=made.counts,
+        db, actor, name=new.name, modality=new.modality, manifest=made.manifest, split=split, counts=made.counts,
         found=made.audit, origin=origin,
     )  # fmt: skip
     list_pairs(db.settings, made, cases, looks)

@@ -95,12 +95,10 @@ class LeakageReport:
         }
 
 
-def check_leakage(
-    manifest: Manifest, *, progress: Callable[[int, int], None] | None = None, looks: Looks | None = None
-) -> LeakageReport:
+def check_leakage(manifest: Manifest, *, looks: Looks | None = None) -> LeakageReport:
     """Judge the manifest's split, or the one that training would make; reads every file once, unless `looks` did."""
     cases, has_split = with_split(manifest.cases)
-    looks = looks or Looks.at(list(cases["file"]), manifest.root, progress=progress)
+    looks = looks or Looks.at(list(cases["file"]), manifest.root)
     pairs = looks.pairs
     cases = cases.assign(_bytes=list(looks.sha256))
     findings = [

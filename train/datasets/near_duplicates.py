@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from core.records import data_sets
+from core.records.data_sets import VersionRow
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import Settings
 from train.datasets.duplicates import Looks, Pair
 from train.datasets.manifest import read_manifest
@@ -39,16 +40,21 @@ class NearDuplicate:
         return self.parts[0] != self.parts[1]
 
 
+def version_cases(db: Database, actor: Actor, version_id: int) -> tuple[VersionRow, pd.DataFrame]:
+    """A version and its cases. Raises NotAllowed, NotFound."""
+    require_permission_now(db, actor, "manage_data")
+    row = data_sets.load_version(db, actor, version_id)
+    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
+    return row, read_manifest(path, root=data_sets.files_dir(db.settings)).cases
+
+
 def near_duplicates(db: Database, actor: Actor, version_id: int, *, progress: Progress) -> list[NearDuplicate]:
     """The pairs of a version: those that leak first, then those of two labels, then the most alike.
 
     Raises NotAllowed, NotFound.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
-    row = data_sets.load_version(db, actor, version_id)
-    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
-    cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
+    require_permission_now(db, actor, "manage_data")
+    row, cases = version_cases(db, actor, version_id)
     looks = looks_of(db.settings, row.manifest_sha256, cases, progress)
     file, label, part, unit = cases["file"], cases["label"], parts_of(cases), units_of(cases)
     pairs = [

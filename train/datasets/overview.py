@@ -16,10 +16,9 @@ from core.imaging.raster import read_raster
 from core.imaging.sniff import HEAD_BYTES, kind_of
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import MIB, Settings
-from train.datasets.manifest import read_manifest
-from train.datasets.near_duplicates import parts_of
+from train.datasets.near_duplicates import parts_of, version_cases
 from train.datasets.split import units_of
 
 SUBGROUPS = ("laterality", "view", "magnification", "subtype", "manufacturer", "source")
@@ -61,9 +60,8 @@ class Overview:
 
 def overview(db: Database, actor: Actor, version_id: int) -> Overview:
     """Reads the manifest and the heads of the pictures. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
-    cases = _cases(db, actor, version_id)
+    require_permission_now(db, actor, "manage_data")
+    _, cases = version_cases(db, actor, version_id)
     folder = data_sets.files_dir(db.settings)
     measured = [_size(folder / file) for file in cases["file"]]
     sizes = pd.DataFrame(measured, columns=["width", "height", "bytes"])
@@ -86,9 +84,8 @@ def pictures_of(
     db: Database, actor: Actor, version_id: int, *, label: str, most: int, seed: int = 0
 ) -> list[tuple[str, str]]:
     """(file, part) of so many cases of a label, drawn by seed. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
-    cases = _cases(db, actor, version_id)
+    require_permission_now(db, actor, "manage_data")
+    _, cases = version_cases(db, actor, version_id)
     chosen = cases.assign(part=parts_of(cases))[cases["label"] == label]
     drawn = chosen.sample(min(most, len(chosen)), random_state=seed)
     return list(zip(drawn["file"], drawn["part"], strict=True))
@@ -113,12 +110,6 @@ def thumbnail(settings: Settings, file: str) -> np.ndarray:
     whole = Raster.fromarray(pixels)
     whole.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return np.asarray(whole)
-
-
-def _cases(db: Database, actor: Actor, version_id: int) -> pd.DataFrame:
-    row = data_sets.load_version(db, actor, version_id)
-    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
-    return read_manifest(path, root=data_sets.files_dir(db.settings)).cases
 
 
 def _counted(values: pd.Series, labels: pd.Series) -> pd.DataFrame:

@@ -11,12 +11,12 @@ import pandas as pd
 
 from core.errors import InvalidInput, NotFound
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.records.reads.truths import KnownImage, KnownImages, known_images
 from core.types import Modality
 from core.wording import how_many
 from train.datasets.deidentify import IngestedPictures, each_once, hashed, store_pixels
-from train.datasets.ingest import Ingested, add_data_set
+from train.datasets.ingest import Ingested, NewDataSet, add_data_set
 from train.datasets.staging import Progress
 
 TWO, THREE = "malignant or not", "as entered"
@@ -41,8 +41,7 @@ def label_of(pathology: str, labelling: str) -> str:
 
 def own_reads(db: Database, actor: Actor, modality: Modality, labelling: str) -> OwnReads:
     """Nothing is kept by this. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     found = known_images(db, actor, modality)
     labels = [label_of(image.pathology, labelling) for image in found.images]
     return OwnReads(found, {label: labels.count(label) for label in sorted(set(labels))})
@@ -63,8 +62,7 @@ def add_own_reads(
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     if labelling not in LABELLINGS:
         raise InvalidInput(f"The labels can be: {', '.join(LABELLINGS)}.")
     if not confirmed:
@@ -86,17 +84,8 @@ def add_own_reads(
             rows.append({"file": file, **_row(db, image, labelling, modality)})
         retained.cases = each_once(pd.DataFrame(rows).fillna(""), retained.notes)
 
-    return add_data_set(
-        db,
-        actor,
-        put_pictures,
-        notes=notes,
-        name=name,
-        modality=modality,
-        seed=seed,
-        progress=progress,
-        origin=f"own reads, {how_many(found.n_studies, 'study', 'studies')}",
-    )
+    origin = f"own reads, {how_many(found.n_studies, 'study', 'studies')}"
+    return add_data_set(db, actor, NewDataSet(name, modality, seed, progress), put_pictures, notes=notes, origin=origin)
 
 
 def _row(db: Database, image: KnownImage, labelling: str, modality: Modality) -> dict[str, str]:

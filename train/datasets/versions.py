@@ -14,12 +14,12 @@ from core.errors import InvalidInput
 from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.settings import Settings
 from train.datasets.duplicates import Looks, grouped
 from train.datasets.leakage import check_leakage
-from train.datasets.manifest import Manifest, read_manifest
-from train.datasets.near_duplicates import looks_of, parts_of, write_pairs
+from train.datasets.manifest import Manifest
+from train.datasets.near_duplicates import looks_of, parts_of, version_cases, write_pairs
 from train.datasets.split import SPLITS, balanced_subset, fold_cases, split_cases, units_of
 from train.datasets.staging import Progress
 
@@ -66,8 +66,7 @@ def split_anew(
 
     Raises NotAllowed, NotFound, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     row, cases, looks = _opened(db, actor, version_id, progress)
     if request.per_class:
         drawn = balanced_subset(cases, request.per_class, seed=request.seed)
@@ -90,8 +89,7 @@ def settle_pairs(
     Every other case stays where it is. What is kept together lies in one part afterwards: test before validation
     before train, so that nothing that was tested trains. Raises NotAllowed, NotFound, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     if not decisions or set(decisions.values()) - set(DECISIONS):
         raise InvalidInput("Decide at least one pair: keep together, or drop one.")
     row, cases, looks = _opened(db, actor, version_id, progress)
@@ -135,9 +133,7 @@ def list_pairs(settings: Settings, made: Judged, cases: pd.DataFrame, looks: Loo
 
 
 def _opened(db: Database, actor: Actor, version_id: int, progress: Progress) -> tuple[VersionRow, pd.DataFrame, Looks]:
-    row = data_sets.load_version(db, actor, version_id)
-    path = data_sets.checked_manifest(db.settings, row.manifest_sha256)
-    cases = read_manifest(path, root=data_sets.files_dir(db.settings)).cases
+    row, cases = version_cases(db, actor, version_id)
     return row, cases, looks_of(db.settings, row.manifest_sha256, cases, progress)
 
 

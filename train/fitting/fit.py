@@ -24,7 +24,7 @@ from train.fitting.loop import EpochLoop, make_optimizer, training_step, validat
 from train.fitting.network import MovingAverage, Trainable, are_maps_learned, called, compiled, make_trainable
 from train.fitting.squares import Squares
 from train.fitting.workers import ALONE, Workers
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from core.errors import InvalidInput
 from core.models.architectures import Graph
 from train.fitting.inputs import order_of
 from train.fitting.network import class_loss, class_weights
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from core.types import Modality
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.network import Trainable, compiled
 from train.fitting.squares import Squares
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ from train.fitting.network import (
 )
 from train.fitting.squares import Squares
 from train.fitting.workers import ALONE, Workers
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
 
@@ -109,21 +110,36 @@ def training_step(
                 found = [layer(tensor) for layer, tensor in zip(trainable.mask_heads, of_unit_size(maps), strict=True)]
                 loss += config.mask_weight * mask_loss(found, small, known, known_batch)
                 loss += config.attention_weight * attention_loss(score, maps, small, inner, small_batch)
-        gradients = tape.gradient(loss, trainable.variables)
-        pairs = [(g, v) for g, v in zip(gradients, trainable.variables, strict=True) if g is not None]
-        *summed, loss = workers.summed([*(gradient for gradient, _ in pairs), loss])
-        optimizer.apply_gradients([(g, v) for g, (_, v) in zip(summed, pairs, strict=True)])
-        return loss
+        return _applied(optimizer, tape.gradient(loss, trainable.variables), trainable.variables, loss, workers)
 
     def run(batch: Batch, learning_rate: float) -> tf.Tensor:
-        parts, masks, labels, known = batch
         optimizer.learning_rate.assign(learning_rate)
-        others, share = _mixing(config, labels, int(optimizer.iterations))
-        given = [tf.convert_to_tensor(part) for part in parts]
-        mine = tf.constant(workers.share(len(labels)))
-        return step(given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32), mine)
+        return step(*_taken(batch, config, workers, int(optimizer.iterations)))
 
     return run
+
+
+def _taken(batch: Batch, config: FitConfig, workers: Workers, number: int) -> tuple[Any, ...]:
+    """What the step of this number takes of a batch, and the places of this worker's share of it."""
+    parts, masks, labels, known = batch
+    others, share = _mixing(config, labels, number)
+    given = [tf.convert_to_tensor(part) for part in parts]
+    mine = tf.constant(workers.share(len(labels)))
+    return given, tf.convert_to_tensor(masks), labels, known, others, tf.constant(share, tf.float32), mine
+
+
+def _applied(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[tf.Tensor | None],
+    variables: list[tf.Variable],
+    loss: tf.Tensor,
+    workers: Workers,
+) -> tf.Tensor:
+    """The loss of the whole batch, once its gradients have moved what is learned; None: of what had no part in it."""
+    pairs = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
+    *summed, loss = workers.summed([*(gradient for gradient, _ in pairs), loss])
+    optimizer.apply_gradients([(g, v) for g, (_, v) in zip(summed, pairs, strict=True)])
+    return loss
 
 
 def _mixing(config: FitConfig, labels: np.ndarray, step: int) -> tuple[np.ndarray, float]:

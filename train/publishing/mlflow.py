@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from core.settings import Settings
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 log = logging.getLogger(__name__)
 

@@ -29,15 +29,24 @@ from train.fitting import pretrained
 from train.fitting.distil import distil_resnet50v2, start_resnet50v2_from
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.fit import Fitted, fit, logits_of
-from train.fitting.folds import FitOne, Folds, calibrated, cross_validate
-from train.fitting.measure import Localisation, localisations, pooled_features, scores_table, stored
+from train.fitting.folds import (
+    FitOne,
+    Folds,
+    Localisation,
+    calibrated,
+    cross_validate,
+    localisations,
+    pooled_features,
+    scores_table,
+    stored,
+)
 from train.fitting.parts import Parts
 from train.fitting.squares import Squares, load_squares
 from train.fitting.workers import ALONE, Workers
 from train.publishing import mlflow
 from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
 from train.publishing.threshold import choose_threshold, map_limits, weakness
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from core.models.weights import to_float16, write_shards
 from core.types import Image, Modality
 from core.version import versions
 from train.publishing.threshold import measured_on_card, promise_on_card, threshold_interval
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 _KNOWS = {"test": 0, "validation": 1, "train": 2}
 """How much a model knows of a case; what was in folds was trained on in the end."""

@@ -21,7 +21,7 @@ from core.files import end_cleanly_on_sigterm, own_temporary_folder, write_whole
 from core.models.cards import Card, read_card, read_test_scores
 from core.records import data_sets
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.records.releases import promotion_check
 from core.settings import REPOSITORY, Settings
 from train.queue.child import cut_log, end_with_parent, ended_badly
@@ -37,8 +37,7 @@ def score_live(db: Database, actor: Actor, job_id: int, *, reference: str | None
     beside: which one, as `gate.examine`. Ends the process when the caller stops listening. Raises NotAllowed, NotFound,
     Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     found = promotion_check.examine(db, actor, job_id, reference=reference)
     if found.live is None:
         raise NotFound("No live model reads this kind of image, so there is nothing to compare with.")

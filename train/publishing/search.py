@@ -33,7 +33,7 @@ from train.fitting.parts import Parts
 from train.publishing import mlflow
 from train.publishing.pipeline import Loaded, Made, feature_cache, fit_alone, load_cases, make, starter
 from train.publishing.publish import publish
-from train.recipe.config import FitConfig, with_settings
+from train.recipe.recipes import FitConfig, with_settings
 from train.recipe.request import FitRequest
 
 log = logging.getLogger(__name__)

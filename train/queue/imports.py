@@ -24,7 +24,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, ProcessActor, require_permission
+from core.records.people.permissions import Actor, ProcessActor, acting, require_permission, require_permission_now
 from core.records.queue import DONE, LOST, OPEN, OVER, QUEUED, RUNNING, Held, Lease, Queue
 from core.settings import Settings
 from core.types import Modality
@@ -113,8 +113,7 @@ def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[s
 
     Where it is refused the uploads stay where they are. Raises NotAllowed, InvalidInput, NotFound, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     name = data_sets.require_free_name(db, actor, request.name)
     if request.folder:
         folder_below_root(db.settings, request.folder)
@@ -153,8 +152,7 @@ def enqueue(db: Database, actor: Actor, request: ImportRequest, files: Mapping[s
 
 def cancel(db: Database, actor: Actor, import_id: int) -> None:
     """End an import: at once if it waits, within seconds if it runs. Raises NotFound, Conflict."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    with acting(db.begin(), actor, "manage_data") as (connection, person):
         row = QUEUE.cancel(connection, import_id)
         trail.record(connection, person.id, "cancel import", f"import {import_id}", was=row.state)
     if row.state == QUEUED:
@@ -166,15 +164,13 @@ def list_imports(db: Database, actor: Actor) -> list[ImportRow]:
     table = tables.data_import
     recent = table.c.ended_at > tables.now() - timedelta(hours=SHOWN_HOURS)
     shown = or_(table.c.state.in_(OPEN), recent & table.c.closed_at.is_(None))
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, _):
         return [_row(found) for found in connection.execute(_query().where(shown).order_by(table.c.id))]
 
 
 def load_import(db: Database, actor: Actor, import_id: int) -> ImportRow:
     """Raises NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, _):
         found = connection.execute(_query().where(tables.data_import.c.id == import_id)).one_or_none()
     if found is None:
         raise NotFound("There is no such import.")
@@ -183,8 +179,7 @@ def load_import(db: Database, actor: Actor, import_id: int) -> ImportRow:
 
 def left_out(db: Database, actor: Actor, row: ImportRow) -> list[tuple[str, str]]:
     """(name of the file as it was given, why), of files left out, for who added them alone. Raises NotAllowed."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    person = require_permission_now(db, actor, "manage_data")
     path = folder_of(db.settings, row.id) / LEFT_OUT
     if person.id != row.created_by or not path.is_file():
         return []
@@ -195,8 +190,7 @@ def close(db: Database, actor: Actor, import_id: int) -> None:
     """Show the end of an import no more, and forget the names of files that were left out. Raises NotAllowed."""
     table = tables.data_import
     is_over = table.c.state.in_(OVER)
-    with db.begin() as connection:
-        require_permission(connection, actor, "manage_data")
+    with acting(db.begin(), actor, "manage_data") as (connection, _):
         connection.execute(update(table).where(table.c.id == import_id, is_over).values(closed_at=tables.now()))
     row = load_import(db, actor, import_id)
     if not row.is_open:

@@ -25,7 +25,7 @@ from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.records.queue import OPEN, OVER, QUEUED, RUNNING, Lease, Queue
 from core.settings import Settings
 from train.recipe.outline import OutlineRequest, Request
@@ -129,8 +129,7 @@ def enqueue(db: Database, actor: Actor, request: Request, version_id: int) -> in
 
 def enqueue_all(db: Database, actor: Actor, requests: Sequence[Request], version_id: int) -> list[int]:
     """Put one training after the other into the queue, or none of them; their numbers. Raises as `enqueue`."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_training")
+    with acting(db.begin(), actor, "manage_training") as (connection, person):
         if not db.settings.ray_address and any(request.workers > 1 for request in requests):
             raise InvalidInput("Several workers need a cluster, and this site names none (SECONDREAD_RAY_ADDRESS).")
         hold(connection, AdvisoryLock.DATA_SETS)  # nobody removes it meanwhile
@@ -186,8 +185,7 @@ def cancel(db: Database, actor: Actor, job_id: int) -> None:
 
     Once its candidate is made, only the comparison with the live model ends, and the candidate stays.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_training")
+    with acting(db.begin(), actor, "manage_training") as (connection, person):
         job = QUEUE.cancel(connection, job_id)
         is_comparing = job.result is not None
         what = "Comparison with the live model cancelled" if is_comparing else "Cancelled"
@@ -198,15 +196,13 @@ def cancel(db: Database, actor: Actor, job_id: int) -> None:
 
 def list_jobs(db: Database, actor: Actor, *, limit: int = 50) -> list[JobRow]:
     """The newest first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_training")
+    with acting(db.read(), actor, "manage_training") as (connection, _):
         return [_row(found) for found in connection.execute(_query().order_by(tables.job.c.id.desc()).limit(limit))]
 
 
 def load_job(db: Database, actor: Actor, job_id: int) -> JobRow:
     """One job. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_training")
+    with acting(db.read(), actor, "manage_training") as (connection, _):
         found = connection.execute(_query().where(tables.job.c.id == job_id)).one_or_none()
     if found is None:
         raise NotFound(f"There is no training {job_id}.")
@@ -215,8 +211,7 @@ def load_job(db: Database, actor: Actor, job_id: int) -> JobRow:
 
 def epochs_of(db: Database, actor: Actor, job_id: int) -> list[Epoch]:
     """Every epoch in the order of training, each once however often the job was resumed. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_training")
+    with acting(db.read(), actor, "manage_training") as (connection, _):
         table = tables.job_epoch
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
         return [Epoch(row.part, row.epoch, row.attempt, row.measures) for row in connection.execute(query)]
@@ -224,8 +219,7 @@ def epochs_of(db: Database, actor: Actor, job_id: int) -> list[Epoch]:
 
 def events_of(db: Database, actor: Actor, job_id: int) -> list[Event]:
     """What happened to a job, oldest first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_training")
+    with acting(db.read(), actor, "manage_training") as (connection, _):
         table = tables.job_event
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.id)
         return [Event(row.at, row.attempt, row.sentence) for row in connection.execute(query)]
@@ -233,8 +227,7 @@ def events_of(db: Database, actor: Actor, job_id: int) -> list[Event]:
 
 def log_tail(db: Database, actor: Actor, job_id: int, *, lines: int = 30) -> str:
     """The last lines that the training wrote, "" when there are none. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_training")
+    require_permission_now(db, actor, "manage_training")
     path = folder_of(db.settings, job_id) / "log.txt"
     if not path.is_file():
         return ""

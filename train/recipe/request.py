@@ -19,8 +19,7 @@ from core.errors import InvalidInput
 from core.models.registry import ARCHITECTURES, architecture
 from core.settings import REPOSITORY
 from core.types import Modality
-from train.recipe.config import FitConfig, with_settings
-from train.recipe.recipes import in_regime, recipe
+from train.recipe.recipes import FitConfig, in_regime, recipe, with_settings
 
 INITS = ("offline", "imagenet", "random")
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -18,11 +18,14 @@ from core.archive.results.dicom_object import (
     SELECTED_REGION,
     Coded,
     MarkedPlace,
+    as_file,
+    dataset_of,
     marked_places,
     plain_code,
     predecessor_documents,
     settle,
     source_dataset,
+    with_values,
 )
 from core.archive.results.structured_report import region_of
 from core.findings.proposals import Proposal
@@ -78,8 +81,6 @@ _NOT_ATTEMPTED: Coded = ("111225", "DCM", "Not Attempted")
 def cad_report(content: ResultContent, *, series_uid: str, uid: str) -> Dataset:
     """The object (explicit VR little endian), with its file meta information. Without a mark that was accepted, where
     one is taken back, it says that there are none."""
-    from pydicom.dataset import FileMetaDataset
-
     images = [image for image in content.images if image.modality is Modality.MAMMOGRAPHY]
     found = source_dataset(content, images[0])
     for keyword in ("Rows", "Columns", "NumberOfFrames"):
@@ -90,19 +91,14 @@ def cad_report(content: ResultContent, *, series_uid: str, uid: str) -> Dataset:
         "VerificationFlag": "UNVERIFIED", "ContentDate": "", "ContentTime": "", "PerformedProcedureCodeSequence": [],
         "ReferencedPerformedProcedureStepSequence": [],
         "CurrentRequestedProcedureEvidenceSequence": [_evidence(content)],
-        "ContentTemplateSequence": [_dataset(MappingResource="DCMR", TemplateIdentifier="4000")],
+        "ContentTemplateSequence": [dataset_of(MappingResource="DCMR", TemplateIdentifier="4000")],
     }  # fmt: skip
-    for keyword, value in values.items():
-        setattr(found, keyword, value)
+    with_values(found, values)
     if content.predecessors:
         found.PredecessorDocumentsSequence = predecessor_documents(content, MAMMOGRAPHY_CAD_SR)
     found.update(_item("", "CONTAINER", "111036", children=_tree(content, images)))
     settle(found, content)
-    found.file_meta = FileMetaDataset()
-    meta = {"TransferSyntaxUID": "1.2.840.10008.1.2.1", "MediaStorageSOPClassUID": MAMMOGRAPHY_CAD_SR}
-    for keyword, value in (meta | {"MediaStorageSOPInstanceUID": uid}).items():
-        setattr(found.file_meta, keyword, value)
-    return found
+    return as_file(found, MAMMOGRAPHY_CAD_SR, uid)
 
 
 def accepted_places(content: ResultContent) -> list[tuple[MarkedPlace, Proposal]]:
@@ -122,16 +118,16 @@ def _evidence(content: ResultContent) -> Dataset:
         objects = of_series.setdefault(image.tags["SeriesInstanceUID"], {})
         objects[image.tags["SOPInstanceUID"]] = image.tags["SOPClassUID"]
     series = [
-        _dataset(
+        dataset_of(
             SeriesInstanceUID=series_uid,
             ReferencedSOPSequence=[
-                _dataset(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=uid)
+                dataset_of(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=uid)
                 for uid, sop_class in objects.items()
             ],
         )
         for series_uid, objects in of_series.items()
     ]
-    return _dataset(StudyInstanceUID=content.study["StudyInstanceUID"], ReferencedSeriesSequence=series)
+    return dataset_of(StudyInstanceUID=content.study["StudyInstanceUID"], ReferencedSeriesSequence=series)
 
 
 def _tree(content: ResultContent, images: Sequence[ResultImage]) -> Iterator[Dataset]:
@@ -165,7 +161,7 @@ def _library_entry(content: ResultContent, image: ResultImage) -> Dataset:
         children.append(_item("HAS ACQ CONTEXT", "DATE", "111060", Date=content.study["StudyDate"]))
     if content.study["StudyTime"]:
         children.append(_item("HAS ACQ CONTEXT", "TIME", "111061", Time=content.study["StudyTime"]))
-    reference = _dataset(
+    reference = dataset_of(
         ReferencedSOPClassUID=image.tags["SOPClassUID"], ReferencedSOPInstanceUID=image.tags["SOPInstanceUID"]
     )
     return _item("CONTAINS", "IMAGE", "", children=children, ReferencedSOPSequence=[reference])
@@ -217,7 +213,7 @@ def _shape(name: str, kind: str, points: Sequence[tuple[float, float]], image: l
 
 
 def _by_reference(relationship: str, place: list[int]) -> Dataset:
-    return _dataset(RelationshipType=relationship, ReferencedContentItemIdentifier=place)
+    return dataset_of(RelationshipType=relationship, ReferencedContentItemIdentifier=place)
 
 
 def _item(
@@ -231,13 +227,4 @@ def _item(
     if code is not None:
         said["ConceptCodeSequence"] = [plain_code(code)]
     inner = list(children)
-    return _dataset(**said, **values, **({"ContentSequence": inner} if inner else {}))
-
-
-def _dataset(**values: Any) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    found = Dataset()
-    for keyword, value in values.items():
-        setattr(found, keyword, value)
-    return found
+    return dataset_of(**said, **values, **({"ContentSequence": inner} if inner else {}))

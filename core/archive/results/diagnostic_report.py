@@ -26,7 +26,7 @@ from core.archive.results.structured_report import (
 from core.errors import NotFound
 from core.records.archives.identity import person_name, show_identity
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.records.reads.reads import reads_of, record_export
 from core.types import SIDE_NOT_STATED
 
@@ -38,8 +38,7 @@ def export_diagnostic_report(db: Database, actor: Actor, study_id: str) -> bytes
     """JSON of the newest final read that the person may see. Raises NotAllowed; NotFound without one, or where nothing
     is known of whose study it is.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "export_report")
+    require_permission_now(db, actor, "export_report")
     final = [read.id for read in reads_of(db, actor, study_id) if read.kind == "final"]
     if not final:
         raise NotFound("There is no final read of this study that you may see. Save yours, then export it.")

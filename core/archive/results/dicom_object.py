@@ -6,7 +6,7 @@ Everything that a library would take from the clock comes from the read, so that
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +46,36 @@ def person_name(name: str) -> str:
     return f"{plain[:63]}^"
 
 
-def source_dataset(content: ResultContent, image: ResultImage) -> Dataset:
-    """An image of the study as far as a result repeats or references it."""
+def dataset_of(**values: Any) -> Dataset:
+    """A data set, or an item of a sequence, of keyword -> value."""
     from pydicom.dataset import Dataset
 
-    dataset = Dataset()
-    dataset.SpecificCharacterSet = "ISO_IR 192"
-    for keyword, value in content.study.items():
-        setattr(dataset, keyword, value)
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"):
-        setattr(dataset, keyword, image.tags[keyword])
+    return with_values(Dataset(), values)
+
+
+def with_values(found: Dataset, values: Mapping[str, Any]) -> Dataset:
+    """The data set itself, with these values by their keywords."""
+    for keyword, value in values.items():
+        setattr(found, keyword, value)
+    return found
+
+
+def as_file(found: Dataset, sop_class: str, uid: str) -> Dataset:
+    """The data set itself, with its file meta information: explicit VR little endian."""
+    from pydicom.dataset import FileMetaDataset
+
+    meta = {"TransferSyntaxUID": "1.2.840.10008.1.2.1", "MediaStorageSOPClassUID": sop_class}
+    found.file_meta = FileMetaDataset()
+    with_values(found.file_meta, {**meta, "MediaStorageSOPInstanceUID": uid})
+    return found
+
+
+def source_dataset(content: ResultContent, image: ResultImage) -> Dataset:
+    """An image of the study as far as a result repeats or references it."""
+    own = {
+        keyword: image.tags[keyword] for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality")
+    }
+    dataset = dataset_of(SpecificCharacterSet="ISO_IR 192", **{**content.study, **own})
     dataset.Rows, dataset.Columns = int(image.tags["Rows"] or 1), int(image.tags["Columns"] or 1)
     if image.n_frames > 1:
         dataset.NumberOfFrames = image.n_frames
@@ -94,51 +114,43 @@ def settle(found: Dataset, content: ResultContent) -> None:
 
 def predecessor_documents(content: ResultContent, sop_class: str) -> list[Dataset]:
     """The documents that this one supersedes (Predecessor Documents Sequence, PS3.3 C.17.2): one item for the study."""
-    from pydicom.dataset import Dataset
-
     if not content.predecessors:
         return []
-    study = Dataset()
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = content.study["StudyInstanceUID"], []
-    for series_uid, uid in content.predecessors:
-        series, one = Dataset(), Dataset()
-        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = sop_class, uid
-        series.SeriesInstanceUID, series.ReferencedSOPSequence = series_uid, [one]
-        study.ReferencedSeriesSequence.append(series)
-    return [study]
+    series = [
+        dataset_of(SeriesInstanceUID=series_uid, ReferencedSOPSequence=[reference(sop_class, uid)])
+        for series_uid, uid in content.predecessors
+    ]
+    return [dataset_of(StudyInstanceUID=content.study["StudyInstanceUID"], ReferencedSeriesSequence=series)]
+
+
+def reference(sop_class: str, uid: str, **more: Any) -> Dataset:
+    """To one object."""
+    return dataset_of(ReferencedSOPClassUID=sop_class, ReferencedSOPInstanceUID=uid, **more)
 
 
 def replaced_instances(content: ResultContent, sop_class: str) -> list[Dataset]:
     """The images that this one supersedes (Referenced Instance Sequence, PS3.3 C.12.4)."""
-    from pydicom.dataset import Dataset
-
-    found = []
-    for _, uid in content.predecessors:
-        found.append(Dataset())
-        found[-1].ReferencedSOPClassUID, found[-1].ReferencedSOPInstanceUID = sop_class, uid
-        found[-1].PurposeOfReferenceCodeSequence = [plain_code(REPLACED)]
-    return found
+    return [
+        reference(sop_class, uid, PurposeOfReferenceCodeSequence=[plain_code(REPLACED)])
+        for _, uid in content.predecessors
+    ]
 
 
 def replaced_series(content: ResultContent) -> list[Dataset]:
     """The series of what this one supersedes (Related Series Sequence, PS3.3 C.7.3.1), for classes without another
     place for it: each object is a series of its own."""
-    from pydicom.dataset import Dataset
-
-    found = []
-    for series_uid, _ in content.predecessors:
-        found.append(Dataset())
-        found[-1].StudyInstanceUID, found[-1].SeriesInstanceUID = content.study["StudyInstanceUID"], series_uid
-        found[-1].PurposeOfReferenceCodeSequence = [plain_code(REPLACED)]
-    return found
+    return [
+        dataset_of(
+            StudyInstanceUID=content.study["StudyInstanceUID"], SeriesInstanceUID=series_uid,
+            PurposeOfReferenceCodeSequence=[plain_code(REPLACED)],
+        )
+        for series_uid, _ in content.predecessors
+    ]  # fmt: skip
 
 
 def plain_code(coded: Coded) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    found = Dataset()
-    found.CodeValue, found.CodingSchemeDesignator, found.CodeMeaning = coded
-    return found
+    value, scheme, meaning = coded
+    return dataset_of(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
 @dataclass(frozen=True, slots=True)

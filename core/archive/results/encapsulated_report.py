@@ -13,8 +13,11 @@ from core.archive.results.dicom_object import (
     MANUFACTURER,
     RESEARCH_ONLY,
     UNVERIFIED,
+    as_file,
+    dataset_of,
     predecessor_documents,
     read_kind_text,
+    reference,
 )
 from core.findings.finding import description_of
 from core.records.archives.identity import person_name
@@ -31,13 +34,6 @@ ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 def encapsulated_report(content: ResultContent, *, series_uid: str, uid: str) -> Dataset:
     """The object (Encapsulated PDF Storage, explicit VR little endian), with its file meta information."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-
-    found = Dataset()
-    found.SpecificCharacterSet = "ISO_IR 192"
-    for keyword, value in content.study.items():
-        if value or keyword != "IssuerOfPatientID":
-            setattr(found, keyword, value)
     pdf = build_pdf(Document(read_kind_text(content), list(_blocks(content))))
     at = content.read_at.astimezone()
     day, moment = at.strftime("%Y%m%d"), at.strftime("%H%M%S")
@@ -55,26 +51,16 @@ def encapsulated_report(content: ResultContent, *, series_uid: str, uid: str) ->
         "SourceInstanceSequence": _sources(content),
         "EncapsulatedDocumentLength": len(pdf), "EncapsulatedDocument": pdf + b"\0" * (len(pdf) % 2),
     }  # fmt: skip
-    for keyword, value_here in values.items():
-        setattr(found, keyword, value_here)
+    study = {keyword: value for keyword, value in content.study.items() if value or keyword != "IssuerOfPatientID"}
+    found = dataset_of(SpecificCharacterSet="ISO_IR 192", **{**study, **values})
     if content.predecessors:
         found.PredecessorDocumentsSequence = predecessor_documents(content, ENCAPSULATED_PDF)
-    found.file_meta = FileMetaDataset()
-    meta = {"TransferSyntaxUID": "1.2.840.10008.1.2.1", "MediaStorageSOPClassUID": ENCAPSULATED_PDF}
-    for keyword, uid_there in (meta | {"MediaStorageSOPInstanceUID": uid}).items():
-        setattr(found.file_meta, keyword, uid_there)
-    return found
+    return as_file(found, ENCAPSULATED_PDF, uid)
 
 
 def _sources(content: ResultContent) -> list[Dataset]:
-    from pydicom.dataset import Dataset
-
     classes = {image.tags["SOPInstanceUID"]: image.tags["SOPClassUID"] for image in content.images}
-    found = []
-    for uid, sop_class in classes.items():
-        found.append(Dataset())
-        found[-1].ReferencedSOPClassUID, found[-1].ReferencedSOPInstanceUID = sop_class, uid
-    return found
+    return [reference(sop_class, uid) for uid, sop_class in classes.items()]
 
 
 def _blocks(content: ResultContent) -> Iterator[Block]:

@@ -22,6 +22,7 @@ from core.archive.results.dicom_object import (
     MarkedPlace,
     marked_places,
     read_kind_text,
+    reference,
     replaced_instances,
     settle,
     source_dataset,
@@ -76,14 +77,8 @@ def secondary_capture(
 
 
 def _reference(image: ResultImage) -> Dataset:
-    from pydicom.dataset import Dataset
-
-    found = Dataset()
-    found.ReferencedSOPClassUID = image.tags["SOPClassUID"]
-    found.ReferencedSOPInstanceUID = image.tags["SOPInstanceUID"]
-    if image.n_frames > 1:
-        found.ReferencedFrameNumber = image.frame + 1
-    return found
+    frame = {"ReferencedFrameNumber": image.frame + 1} if image.n_frames > 1 else {}
+    return reference(image.tags["SOPClassUID"], image.tags["SOPInstanceUID"], **frame)
 
 
 def _with_caption(content: ResultContent, image: ResultImage, picture: Image) -> np.ndarray:

@@ -24,6 +24,7 @@ from core.archive.results.dicom_object import (
     Coded,
     MarkedPlace,
     code,
+    dataset_of,
     marked_places,
     person_name,
     predecessor_documents,
@@ -340,13 +341,11 @@ def region_of(mark: Mark) -> tuple[str, list[tuple[float, float]]]:
 
 def _own_scheme() -> Dataset:
     """What the private codes are (PS3.3 C.12.1.1)."""
-    from pydicom.dataset import Dataset
-
-    scheme = Dataset()
-    scheme.CodingSchemeDesignator = OWN_SCHEME
-    scheme.CodingSchemeName = "Words of the BI-RADS lexicon, 5th edition, as SecondRead has them"
-    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
-    return scheme
+    return dataset_of(
+        CodingSchemeDesignator=OWN_SCHEME,
+        CodingSchemeName="Words of the BI-RADS lexicon, 5th edition, as SecondRead has them",
+        CodingSchemeResponsibleOrganization=MANUFACTURER,
+    )
 
 
 def _has_own_codes(item: Dataset) -> bool:

@@ -318,8 +318,8 @@ def cross_validated(
     assert table.is_positive is not None
     one, other = table.scorers[first], table.scorers[second]
     both = ~np.isnan(one) & ~np.isnan(other)
-    fold = np.random.default_rng(seed).permutation(_n_patients(table)) % folds
-    fold_of = fold[patient_indices(table.patients, table.n)]
+    patient_of = patient_indices(table.patients, table.n)
+    fold_of = (np.random.default_rng(seed).permutation(int(patient_of.max()) + 1) % folds)[patient_of]
     mixed, chosen = np.full(table.n, np.nan), []
     for number in range(folds):
         train, test = both & (fold_of != number), both & (fold_of == number)
@@ -335,7 +335,3 @@ def cross_validated(
         below, upto = np.searchsorted(known, new, "left"), np.searchsorted(known, new, "right")
         mixed[test] = (below + upto) / (2 * len(known))
     return mixed, tuple(chosen)
-
-
-def _n_patients(table: ScoreTable) -> int:
-    return int(patient_indices(table.patients, table.n).max()) + 1

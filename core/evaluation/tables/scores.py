@@ -204,7 +204,8 @@ def read_scores(
             (*left_out, *of_others),
             [name for name in names if name not in {one.name for one in of_others}],
         )
-        wanted = list(dict.fromkeys(_owner(name, groups) if name in of_classes else name for name in names))
+        model_of = {column: model for model, columns in groups.items() for column in columns}
+        wanted = list(dict.fromkeys(model_of.get(name, name) for name in names))
     else:
         wanted = _named(scorers, names, groups)
         _require_of_positive(cells, wanted, classes, positive_label)
@@ -438,10 +439,6 @@ def _class_groups(names: Sequence[str], classes: tuple[str, ...]) -> dict[str, l
     if all(spelling(label) in by_spelling for label in classes):
         complete[""] = [by_spelling[spelling(label)] for label in classes]
     return complete
-
-
-def _owner(column: str, groups: Mapping[str, Sequence[str]]) -> str:
-    return next(model for model, columns in groups.items() if column in columns)
 
 
 def _named(scorers: Sequence[str], names: Sequence[str], groups: Mapping[str, list[str]]) -> list[str]:

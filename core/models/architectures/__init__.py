@@ -7,7 +7,6 @@ and returns a `Graph`. Graphs are flat (no nested models), so that every last ma
 unique and stable: weights are stored under them.
 """
 
-from core.models.architectures.cnn_resnet50 import cnn_resnet50
 from core.models.architectures.efficientnet import (
     EFFICIENTNET_LITE0_BLOCKS,
     EFFICIENTNET_LITE2_BLOCKS,
@@ -18,6 +17,7 @@ from core.models.architectures.efficientnet import (
 from core.models.architectures.from_scratch import cnn, cnn2, cnn3, cnn4, plain25, residual25
 from core.models.architectures.graph import Graph
 from core.models.architectures.transfer import (
+    cnn_resnet50,
     densenet201,
     fusion,
     inceptionv3,

@@ -21,9 +21,8 @@ from core.imaging.intake import keyed_hash
 from core.records import sealed
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database, settings_of
-from core.records.database.site_choices import stored_choices
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.database.db import Database, settings_of, stored_choices
+from core.records.people.permissions import Actor, Person, acting
 from core.records.queue import OVER
 from core.records.reads.rows import find_study, in_worklist, undeleted
 
@@ -112,8 +111,7 @@ def _opened(site_key: bytes, content: str) -> SourceIdentity | None:
 def has_identity(db: Database, actor: Actor, study_id: str) -> bool:
     """Whether there is something that `show_identity` would show. Raises NotAllowed, NotFound."""
     source = tables.source_identity.c
-    with db.read() as connection:
-        require_permission(connection, actor, "see_identity")
+    with acting(db.read(), actor, "see_identity") as (connection, _):
         find_study(connection, study_id)
         query = select(source.study_id).where(source.study_id == study_id, source.sealed != "")
         return connection.execute(query).first() is not None
@@ -121,8 +119,7 @@ def has_identity(db: Database, actor: Actor, study_id: str) -> bool:
 
 def show_identity(db: Database, actor: Actor, study_id: str) -> SourceIdentity:
     """Who the study is of, recorded in the audit trail. Raises NotAllowed; NotFound also where nothing is known."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_identity")
+    with acting(db.begin(), actor, "see_identity") as (connection, person):
         find_study(connection, study_id)
         found = identity_of(connection, db.site_key, study_id)
         if found is None:
@@ -138,13 +135,11 @@ def worklist_identity(db: Database, actor: Actor, study_ids: Sequence[str]) -> d
     person was not shown the same since midnight (UTC). The text comes from files: escape it. Raises NotAllowed, and
     Conflict where the row cannot be written.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_identity")
+    with acting(db.read(), actor, "see_identity") as (connection, person):
         found = _of_worklist(connection, db.site_key, person, study_ids)
     if not found.unrecorded:
         return found.texts
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_identity")
+    with acting(db.begin(), actor, "see_identity") as (connection, person):
         trail.lock_trail(connection)
         found = _of_worklist(connection, db.site_key, person, study_ids)  # as things are when it is written down
         if found.unrecorded:

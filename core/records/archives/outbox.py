@@ -20,7 +20,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.queue import CANCELLED, FAILED, OPEN, QUEUED, RUNNING, Queue
 from core.records.reads.annotations import annotations_of
 from core.records.reads.reading_leases import is_double_read
@@ -169,8 +169,7 @@ def _accepted_on_mammograms(connection: Connection, read: Row[Any], annotations:
 
 def results_of(db: Database, actor: Actor, study_id: str) -> list[OutboxRow]:
     """What of the study went or goes to its archive, newest first. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "send_result")
+    with acting(db.read(), actor, "send_result") as (connection, _):
         find_study(connection, study_id)
         rows = connection.execute(_rows().where(tables.outbox.c.study_id == study_id)).mappings().all()
     return [OutboxRow(**row) for row in rows]
@@ -178,8 +177,7 @@ def results_of(db: Database, actor: Actor, study_id: str) -> list[OutboxRow]:
 
 def recent_results(db: Database, actor: Actor, *, limit: int = 50) -> list[OutboxRow]:
     """The newest results of the site, those on their way first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "send_result")
+    with acting(db.read(), actor, "send_result") as (connection, _):
         is_open = tables.outbox.c.state.in_(OPEN)
         waiting = connection.execute(_rows().where(is_open).limit(limit)).mappings().all()
         others = connection.execute(_rows().where(~is_open).limit(limit)).mappings().all()
@@ -191,8 +189,7 @@ def send_again(db: Database, actor: Actor, row_id: int) -> None:
     it already does not get another. Raises NotAllowed, NotFound; Conflict while it is being sent.
     """
     outbox = tables.outbox
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "send_result")
+    with acting(db.begin(), actor, "send_result") as (connection, person):
         hold(connection, AdvisoryLock.RESULTS)
         row = connection.execute(select(outbox).where(outbox.c.id == row_id).with_for_update()).one_or_none()
         if row is None:

@@ -19,14 +19,14 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
 
 from core.files import sync_folder, write_whole
 from core.periodic import repeated
 from core.records.audit import trail
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.tables import audit as rows
-from core.records.database.tables import now, site
+from core.records.database.tables import now
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ _FORGED = -1
 
 def _remembered(connection: Connection, key: bytes) -> int | None:
     """How many lines were written; None before the first (or under version 0.1), `_FORGED` for a wrong seal."""
-    value = connection.execute(select(site.c.value).where(site.c.key == _REMEMBERED)).scalar_one_or_none()
+    value = site_value(connection, _REMEMBERED)
     if value is None:
         return None
     n, _, seal = value.partition(" ")
@@ -234,10 +234,7 @@ def _remembered(connection: Connection, key: bytes) -> int | None:
 
 
 def _remember(connection: Connection, key: bytes, n: int) -> None:
-    value = f"{n} {_seal_of_number(key, n)}"
-    done = connection.execute(update(site).where(site.c.key == _REMEMBERED).values(value=value))
-    if done.rowcount == 0:
-        connection.execute(insert(site).values(key=_REMEMBERED, value=value))
+    put_site_value(connection, _REMEMBERED, f"{n} {_seal_of_number(key, n)}")
 
 
 def _seal_of_number(key: bytes, n: int) -> str:

@@ -14,6 +14,8 @@ filter.
 The audit trail as a table for a spreadsheet.
 
 What left the house besides studies' reports: numbers of a comparison, audited.
+
+Starts and upgrades of the product in the audit trail: which version did what stands between two of these rows.
 """
 
 from __future__ import annotations
@@ -26,18 +28,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import Connection, Text, cast, insert, or_, select, update
+from sqlalchemy import Connection, Text, cast, insert, or_, select
 
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import audit, now, site
+from core.records.database.tables import audit, now
 from core.records.database.tables import person as person_table
-from core.records.people.permissions import Actor, require_permission
-
-if TYPE_CHECKING:
-    from core.records.database.db import Database
+from core.records.people.permissions import Actor, acting
+from core.version import version, versions
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "Sign-ins": ("sign in", "sign out"),
@@ -155,10 +155,7 @@ def record(connection: Connection, person_id: int | None, action: str, subject: 
     }
     values["mac"] = _mac(key, values)
     connection.execute(insert(audit).values(**values))
-    head = _head_value(key, values["id"], values["mac"])
-    done = connection.execute(update(site).where(site.c.key == _HEAD).values(value=head))
-    if done.rowcount == 0:
-        connection.execute(insert(site).values(key=_HEAD, value=head))
+    put_site_value(connection, _HEAD, _head_value(key, values["id"], values["mac"]))
 
 
 def lock_trail(connection: Connection) -> None:
@@ -180,7 +177,7 @@ def verify_rows(connection: Connection, key: bytes) -> Verdict:
     problems: list[str] = []
     n, expected_id, previous = 0, 1, FIRST_PREVIOUS
     last_id, last_mac = 0, FIRST_PREVIOUS
-    head = connection.execute(select(site.c.value).where(site.c.key == _HEAD)).scalar_one_or_none()
+    head = site_value(connection, _HEAD)
     for row in connection.execution_options(yield_per=1000).execute(select(audit).order_by(audit.c.id)).mappings():
         n += 1
         problems += _problems_of(dict(row), key, expected_id, previous)
@@ -209,8 +206,7 @@ def entries(
 
     kind: one of `audit_words.KINDS`. limit: None for all. Raises NotAllowed.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "see_audit")
+    with acting(db.read(), actor, "see_audit") as (connection, _):
         query = (
             select(audit, person_table.c.name.label("person_name"))
             .join_from(audit, person_table, audit.c.person_id == person_table.c.id, isouter=True)
@@ -245,8 +241,7 @@ def entries(
 
 def actions_and_people(db: Database, actor: Actor) -> tuple[list[str], dict[int, str]]:
     """What the trail can be filtered by: its actions, and who appears in it by number. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_audit")
+    with acting(db.read(), actor, "see_audit") as (connection, _):
         actions = connection.execute(select(audit.c.action).distinct().order_by(audit.c.action)).scalars().all()
         people = connection.execute(
             select(person_table.c.id, person_table.c.name)
@@ -298,8 +293,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def export_csv(db: Database, actor: Actor, found: Sequence[Entry]) -> bytes:
     """These entries as UTF-8 CSV; that they left is recorded itself. Raises NotAllowed."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_audit")
+    with acting(db.begin(), actor, "see_audit") as (connection, person):
         record(connection, person.id, "export audit", "audit trail", rows=len(found))
     text = io.StringIO()
     writer = csv.writer(text)
@@ -331,8 +325,7 @@ def record_comparison_export(db: Database, actor: Actor, *, what: str, data_sha2
 
     Raises NotAllowed.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "compare_models")
+    with acting(db.begin(), actor, "compare_models") as (connection, person):
         record(
             connection,
             person.id,
@@ -340,3 +333,22 @@ def record_comparison_export(db: Database, actor: Actor, *, what: str, data_sha2
             f"data {data_sha256[:16]}" if data_sha256 else "several data sets",
             what=what,
         )
+
+
+_VERSION_KEY = "software_version"
+
+
+def record_start(db: Database) -> None:
+    """Records that the product starts, and before it the upgrade when another version started last.
+
+    A site that has rows and no version was made by version 0.1.0, which did not note its own.
+    """
+    with db.begin() as connection:
+        lock_trail(connection)
+        before = site_value(connection, _VERSION_KEY)
+        if before is None and connection.execute(select(audit.c.id).limit(1)).first() is not None:
+            before = "0.1.0"
+        if before not in (None, version()):
+            record(connection, None, "upgrade", "SecondRead", before=before, after=version())
+        put_site_value(connection, _VERSION_KEY, version())
+        record(connection, None, "start", "SecondRead", **versions())

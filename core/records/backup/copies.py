@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import insert, select
-
 from core.errors import Conflict, InvalidInput, NotFound
 from core.files import temporary_folder, temporary_parent
 from core.periodic import repeated
@@ -23,10 +21,10 @@ from core.records import site_settings
 from core.records.audit import trail
 from core.records.backup.database_copy import Report
 from core.records.backup.site_backup import Summary, back_up, check_backup, restore
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.database.tables import now, site
-from core.records.people.permissions import Actor, require_permission
+from core.records.database.tables import now
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -58,8 +56,7 @@ def backups_dir(settings: Settings) -> Path:
 
 def list_backups(db: Database, actor: Actor) -> list[BackupRow]:
     """All of them, the newest first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_backups")
+    require_permission_now(db, actor, "manage_backups")
     return _rows(db.settings)
 
 
@@ -76,12 +73,10 @@ def _rows(settings: Settings) -> list[BackupRow]:
 
 def make_backup(db: Database, actor: Actor, report: Report = lambda _: None) -> Summary:
     """Write one now, and verify it. Raises NotAllowed; Conflict where there is no space or another of this second."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_backups")
+    require_permission_now(db, actor, "manage_backups")
     path = _new_path(db.settings, now(), "")
     summary = back_up(db, path, report)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_backups")
+    with acting(db.begin(), actor, "manage_backups") as (connection, person):
         trail.record(
             connection, person.id, "backup", "site", file=path.name, files=summary.n_files, bytes=summary.n_bytes
         )
@@ -99,16 +94,14 @@ def verify_backup(db: Database, actor: Actor, name: str, report: Report = lambda
 
     Raises NotAllowed, NotFound; Conflict with the reason where it cannot be restored.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_backups")
+    require_permission_now(db, actor, "manage_backups")
     path, problem = _path_of(db.settings, name), ""
     try:
         with temporary_folder(temporary_parent(db.settings.state_dir)) as folder:
             check_backup(path, folder, report)
     except Conflict as refused:
         problem = str(refused.__cause__ or refused)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_backups")
+    with acting(db.begin(), actor, "manage_backups") as (connection, person):
         trail.record(connection, person.id, "verify backup", "site", file=name, is_whole=not problem)
     if problem:
         raise Conflict(f"This backup cannot be restored ({problem}). Make another one, and look after the disk.")
@@ -119,24 +112,21 @@ def restore_into(db: Database, actor: Actor, name: str, folder: str, report: Rep
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict where there is such a folder.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_backups")
+    require_permission_now(db, actor, "manage_backups")
     if not _FOLDER.fullmatch(folder):
         raise InvalidInput("Name the new folder with letters, digits, dots, hyphens and underscores, 60 at most.")
     path, target = _path_of(db.settings, name), backups_dir(db.settings) / folder
     if target.exists():
         raise Conflict("There is a folder of this name among the backups already. Choose another name.")
     restore(Settings(state_dir=target), path, report)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_backups")
+    with acting(db.begin(), actor, "manage_backups") as (connection, person):
         trail.record(connection, person.id, "restore beside", "site", file=name, folder=folder)
     return target
 
 
 def delete_backup(db: Database, actor: Actor, name: str) -> None:
     """Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_backups")
+    with acting(db.begin(), actor, "manage_backups") as (connection, person):
         path = _path_of(db.settings, name)
         trail.record(connection, person.id, "delete backup", "site", file=name)
         path.unlink(missing_ok=True)
@@ -144,8 +134,7 @@ def delete_backup(db: Database, actor: Actor, name: str) -> None:
 
 def backup_to_send(db: Database, actor: Actor, name: str) -> Path:
     """The file, for somebody who takes it out of the house; that they did is recorded. Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_backups")
+    with acting(db.begin(), actor, "manage_backups") as (connection, person):
         path = _path_of(db.settings, name)
         trail.record(connection, person.id, "download backup", "site", file=name)
     return path
@@ -174,7 +163,7 @@ def make_due(db: Database) -> Summary | None:
         summary = back_up(db, path)
     finally:
         with db.begin() as connection:
-            connection.execute(site.delete().where(site.c.key == _BEGUN))
+            put_site_value(connection, _BEGUN, None)
     with db.begin() as connection:
         trail.record(connection, None, "backup", "site", file=path.name, files=summary.n_files, bytes=summary.n_bytes)
     for row in [row for row in _rows(db.settings) if row.is_scheduled][settings.backups_most :]:
@@ -194,12 +183,11 @@ def _begin(db: Database, settings: Settings) -> bool:
     """Whether this process is the one that makes the backup: no other has begun, or one that did died hours ago."""
     with db.begin() as connection:
         hold(connection, AdvisoryLock.BACKUPS)
-        begun = connection.execute(select(site.c.value).where(site.c.key == _BEGUN)).scalar_one_or_none()
+        begun = site_value(connection, _BEGUN)
         is_on_its_way = begun is not None and abs(now() - datetime.fromisoformat(begun)) < timedelta(hours=BEGUN_HOURS)
         if is_on_its_way or not _is_due(settings):  # another has finished it since this one looked
             return False
-        connection.execute(site.delete().where(site.c.key == _BEGUN))
-        connection.execute(insert(site).values(key=_BEGUN, value=now().isoformat()))
+        put_site_value(connection, _BEGUN, now().isoformat())
     return True
 
 

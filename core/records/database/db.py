@@ -5,11 +5,14 @@ What a database refuses because somebody else was faster, told apart from what i
 The drivers call it by different names: SQLite's by the name of its error code, pg8000's by SQLSTATE, under an exception
 that depends on its version. https://www.postgresql.org/docs/current/errcodes-appendix.html,
 https://www.sqlite.org/rescode.html
+
+What a site has chosen in place of its environment, as rows of the table `site`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sqlite3
@@ -449,21 +452,47 @@ def _copy_sqlite(url: URL, folder: Path, revision: str) -> None:
 def _is_sweep_due(connection: Connection) -> bool:
     """Whether nobody has looked through the bucket for a day; whoever is told so does it. It takes a while."""
     day = datetime.now(UTC).date().isoformat()
-    found = connection.execute(select(site.c.value).where(site.c.key == _SWEPT)).scalar_one_or_none()
-    if found is None:
-        connection.execute(insert(site).values(key=_SWEPT, value=day))
-    elif found != day:
-        connection.execute(site.update().where(site.c.key == _SWEPT).values(value=day))
+    found = site_value(connection, _SWEPT)
+    if found != day:
+        put_site_value(connection, _SWEPT, day)
     return found != day
 
 
 def _check_key(connection: Connection, site_key: bytes) -> None:
     """The audit chain and the patient hashes stand on the key: another key must not go on unnoticed."""
     fingerprint = hashlib.sha256(b"site key fingerprint\n" + site_key).hexdigest()
-    retained = connection.execute(select(site.c.value).where(site.c.key == "site_key_sha256")).scalar_one_or_none()
+    retained = site_value(connection, "site_key_sha256")
     if retained is None:
-        connection.execute(insert(site).values(key="site_key_sha256", value=fingerprint))
+        put_site_value(connection, "site_key_sha256", fingerprint)
     elif retained != fingerprint:
         raise InvalidSettings(
             "The file site.key does not belong to this database. Put the site.key of its state folder back."
         )
+
+
+def site_value(connection: Connection, key: str) -> str | None:
+    """What the table `site` has under this key; None for nothing."""
+    return connection.execute(select(site.c.value).where(site.c.key == key)).scalar_one_or_none()
+
+
+def put_site_value(connection: Connection, key: str, value: str | None) -> None:
+    """Keep this under the key, in place of what is there; None: nothing any more."""
+    row = site.c.key == key
+    if value is None:
+        connection.execute(site.delete().where(row))
+    elif connection.execute(site.update().where(row).values(value=value)).rowcount == 0:
+        connection.execute(insert(site).values(key=key, value=value))
+
+
+def site_objects(connection: Connection, prefix: str) -> dict[str, dict[str, Any]]:
+    """The JSON objects whose keys begin so, by the rest of their keys."""
+    rows = connection.execute(select(site.c.key, site.c.value).where(site.c.key.like(f"{prefix}%")))
+    return {key.removeprefix(prefix): json.loads(value) for key, value in rows}
+
+
+PREFIX = "choice_"
+
+
+def stored_choices(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Key of the choice -> its row: value, by (id of the person) and at (ISO 8601)."""
+    return site_objects(connection, PREFIX)

@@ -66,20 +66,38 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def _numbered(name: str, *columns: Any) -> Table:
+    """A table whose rows have a number as their id. columns: beside the id; constraints, too."""
+    return Table(name, metadata, Column("id", Integer, primary_key=True), *columns)
+
+
+def _made() -> list[Column[Any]]:
+    """Who made a row, and when."""
+    return [
+        Column("created_by", ForeignKey("person.id"), nullable=False),
+        Column("created_at", Moment, nullable=False),
+    ]
+
+
 def _leased(*, is_due_again: bool = False) -> list[Column[Any]]:
-    """Of a row of a queue (`core.records.queue`): who works at it, until when, and whether somebody asked to stop.
+    """Of a row of a queue (`core.records.queue`): its state, in a sentence too, who works at it, until when, whether
+    somebody asked to stop, and what came of it.
 
     attempts: how often it was begun. is_due_again: also how often another side did not take it, and when it is tried
     again.
     """
     tries: list[Column[Any]] = [Column("tries", Integer, nullable=False), Column("due_at", Moment)]
     return [
+        Column("state", String(16), nullable=False, index=True),
+        Column("message", Text, nullable=False),
         Column("attempts", Integer, nullable=False),
         *(tries if is_due_again else []),
         Column("worker", String(120)),
         Column("machine", String(80)),
         Column("lease_until", Moment),
         Column("cancel_asked_at", Moment),
+        Column("result", JSON),
+        Column("ended_at", Moment),
     ]
 
 
@@ -93,10 +111,8 @@ def is_ahead(until: ColumnElement[datetime], most: timedelta) -> ColumnElement[b
     return and_(until > now(), until <= now() + most + CLOCK_STEP)
 
 
-person = Table(
+person = _numbered(
     "person",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
     Column("roles", JSON, nullable=False),
@@ -194,19 +210,15 @@ image_frame = Table(
     Column("stored", String(80), nullable=False, index=True),
 )
 
-intake = Table(
+intake = _numbered(
     "intake",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("at", Moment, nullable=False, index=True),
     Column("n_read", Integer, nullable=False),
     Column("n_refused", Integer, nullable=False),
 )
 
-prediction = Table(
+prediction = _numbered(
     "prediction",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("image_id", ForeignKey("image.id"), nullable=False),
     Column("model_id", String(120), nullable=False),
@@ -218,10 +230,8 @@ prediction = Table(
 )
 
 # What models said that run silently: never shown to who reads, so apart from the predictions.
-shadow_answer = Table(
+shadow_answer = _numbered(
     "shadow_answer",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("image_id", ForeignKey("image.id"), nullable=False),
     Column("model_id", String(120), nullable=False),
@@ -232,10 +242,8 @@ shadow_answer = Table(
     UniqueConstraint("image_id", "model_id", "weights_sha256"),
 )
 
-read = Table(
+read = _numbered(
     "read",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False),
     Column("person_id", ForeignKey("person.id"), nullable=False),
     Column("kind", String(8), nullable=False),
@@ -258,10 +266,8 @@ Index(
 )
 
 # What a reader marked and described on the pictures, saved with a read; removed only when the study is deleted.
-finding = Table(
+finding = _numbered(
     "finding",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("number", Integer, nullable=False),
@@ -273,10 +279,8 @@ finding = Table(
     UniqueConstraint("read_id", "number"),
 )
 
-measurement = Table(
+measurement = _numbered(
     "measurement",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("number", Integer, nullable=False),
@@ -286,10 +290,8 @@ measurement = Table(
 )
 
 # Where a model's heat map peaked, as it was proposed, and what the reader of that read did with it.
-proposal = Table(
+proposal = _numbered(
     "proposal",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("number", Integer, nullable=False),
@@ -332,10 +334,8 @@ reading_lease = Table(
     Column("lease_until", Moment, nullable=False),
 )
 
-truth = Table(
+truth = _numbered(
     "truth",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("breast", String(1), nullable=False),
     Column("pathology", String(40), nullable=False),
@@ -374,53 +374,40 @@ data_set = Table(
     Column("id", ID, primary_key=True),
     Column("name", String(80), nullable=False, unique=True),
     Column("modality", String(16), nullable=False),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("removed_at", Moment),
     Column("removed_by", ForeignKey("person.id")),
 )
 
 # A version never changes, whether a job used it or not: another split is another version.
-data_set_version = Table(
+data_set_version = _numbered(
     "data_set_version",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("data_set_id", ForeignKey("data_set.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("manifest_sha256", SHA256, nullable=False),
     Column("split", JSON, nullable=False),
     Column("counts", JSON, nullable=False),
     Column("audit", JSON, nullable=False),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     UniqueConstraint("data_set_id", "number"),
 )
 
 # The row is what a job is now; `job_event` is how it came to it. Rows of all three are never deleted.
-job = Table(
+job = _numbered(
     "job",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("kind", String(16), nullable=False),
     Column("version_id", ForeignKey("data_set_version.id"), nullable=False),
     Column("request", JSON, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     *_leased(),
     Column("memory_mib", Integer),
     Column("device", String(200)),
     Column("progress", JSON),
-    Column("result", JSON),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("started_at", Moment),
-    Column("ended_at", Moment),
 )
 
-job_event = Table(
+job_event = _numbered(
     "job_event",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("job_id", ForeignKey("job.id"), nullable=False, index=True),
     Column("at", Moment, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -428,10 +415,8 @@ job_event = Table(
 )
 
 # part: "" for a plain run, else the fold it belongs to ("fold0", "all").
-job_epoch = Table(
+job_epoch = _numbered(
     "job_epoch",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("job_id", ForeignKey("job.id"), nullable=False),
     Column("part", String(16), nullable=False),
     Column("epoch", Integer, nullable=False),
@@ -443,19 +428,12 @@ job_epoch = Table(
 
 # What is to become a data set. The row is what it is now; its files lie in the state folder until it is over.
 # closed_at: when somebody closed the message of how it ended.
-data_import = Table(
+data_import = _numbered(
     "data_import",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("request", JSON, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     Column("done", Float, nullable=False),
     *_leased(),
-    Column("result", JSON),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("ended_at", Moment),
+    *_made(),
     Column("closed_at", Moment),
 )
 
@@ -465,16 +443,13 @@ invitation = Table(
     metadata,
     Column("token_sha256", SHA256, primary_key=True),
     Column("person_id", ForeignKey("person.id"), nullable=False, index=True),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("expires_at", Moment, nullable=False),
 )
 
 # Every decision about what is live, by whom and why. `live.json` is made from the last ones of each model.
-release = Table(
+release = _numbered(
     "release",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("decision", String(16), nullable=False),
     Column("model_id", String(100), nullable=False, index=True),
     Column("weights_sha256", SHA256, nullable=False),
@@ -493,18 +468,15 @@ reader_study = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("protocol", JSON, nullable=False),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("locked_at", Moment),
     Column("protocol_sha256", SHA256),
     Column("closed_at", Moment),
 )
 
 # When a reader opened a case; each time it is opened anew is an interruption of what began before.
-reader_study_start = Table(
+reader_study_start = _numbered(
     "reader_study_start",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("reader_study_id", ForeignKey("reader_study.id"), nullable=False, index=True),
     Column("person_id", ForeignKey("person.id"), nullable=False),
     Column("study_id", ForeignKey("study.id"), nullable=False),
@@ -513,10 +485,8 @@ reader_study_start = Table(
 )
 
 # What a reader said of one breast. answers: [model id, weights, probability] that was before him, of an aided read.
-reader_study_read = Table(
+reader_study_read = _numbered(
     "reader_study_read",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("reader_study_id", ForeignKey("reader_study.id"), nullable=False, index=True),
     Column("person_id", ForeignKey("person.id"), nullable=False),
     Column("study_id", ForeignKey("study.id"), nullable=False),
@@ -539,10 +509,8 @@ reader_study_read = Table(
 # sends: the kinds of results that go there. removed_at: its rows stay for what came and went. watch, watch_by: rules by
 # which its studies are fetched, and who answers for them; watch_state, looked_at: of the last look (keyed hashes).
 # pushes, pushes_by: whether it may send studies, and who answers for these.
-archive = Table(
+archive = _numbered(
     "archive",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("name", String(60), nullable=False),
     Column("dicomweb_url", String(400), nullable=False),
     Column("ae_title", String(16), nullable=False),
@@ -560,8 +528,7 @@ archive = Table(
     Column("watch_by", ForeignKey("person.id")),
     Column("watch_state", JSON),
     Column("looked_at", Moment),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("removed_at", Moment),
 )
 
@@ -576,36 +543,25 @@ source_identity = Table(
     Column("sealed", Text, nullable=False),
 )
 
-back_read = Table(
+back_read = _numbered(
     "back_read",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("models", JSON, nullable=False),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
 )
 
-back_read_study = Table(
+back_read_study = _numbered(
     "back_read_study",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("back_read_id", ForeignKey("back_read.id"), nullable=False),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     *_leased(),
-    Column("result", JSON),
-    Column("ended_at", Moment),
     UniqueConstraint("back_read_id", "study_id"),
 )
 
 # A study that is to be fetched. The row is what it is now; sealed: what it is called in its archive, until it is here
 # or nobody fetches it again. asked_by: the process that makes the study (`PROCESS_ACTIONS`). prior_of: the study whose
 # patient's earlier exam this is, fetched with it. priors_due_at: when the archive is asked for earlier ones.
-arrival = Table(
+arrival = _numbered(
     "arrival",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
     Column("exam_hash", SHA256, nullable=False, index=True),
     Column("sealed", Text, nullable=False),
@@ -613,23 +569,16 @@ arrival = Table(
     Column("asked_by", String(16), nullable=False),
     Column("prior_of", String(32), index=True),
     Column("priors_due_at", Moment, index=True),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     *_leased(is_due_again=True),
-    Column("result", JSON),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("ended_at", Moment),
+    *_made(),
 )
 
 # A result on its way to an archive, one for each read, kind, archive and image. image: from 1, or 0 for an object of
 # the whole read. payload: the object, sealed; the same bytes whenever it is sent again. tries: how often the archive
 # did not take it. commitment: None before the archive was asked to answer for it, "asked", "committed", or the reason
 # of its refusal; commitment_uid: of what was asked last.
-outbox = Table(
+outbox = _numbered(
     "outbox",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("read_id", ForeignKey("read.id"), nullable=False),
     Column("archive_id", ForeignKey("archive.id"), nullable=False),
@@ -640,21 +589,15 @@ outbox = Table(
     Column("commitment", String(80)),
     Column("commitment_uid", String(64), index=True),
     Column("commitment_asked_at", Moment),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     *_leased(is_due_again=True),
-    Column("result", JSON),
     Column("created_at", Moment, nullable=False),
-    Column("ended_at", Moment),
     UniqueConstraint("read_id", "kind", "archive_id", "image"),
 )
 
 # A language model that this site may ask; another address or model is another row, which nobody has permitted yet.
 # permitted_*: that pictures may go there, by whom, when and why; revoked_*: that they may not any more.
-language_endpoint = Table(
+language_endpoint = _numbered(
     "language_endpoint",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("protocol", String(16), nullable=False),
     Column("url", String(400), nullable=False),
     Column("model", String(120), nullable=False),
@@ -663,8 +606,7 @@ language_endpoint = Table(
     Column("reason", Text),
     Column("revoked_by", ForeignKey("person.id")),
     Column("revoked_at", Moment),
-    Column("created_by", ForeignKey("person.id"), nullable=False),
-    Column("created_at", Moment, nullable=False),
+    *_made(),
     Column("removed_at", Moment),
 )
 
@@ -672,10 +614,8 @@ language_endpoint = Table(
 # first. mark, measured: the outline, and what was measured within it (descriptor -> word). words: what the model said,
 # by the lexicon alone. served_model: as the server calls it. prompt_sha256: of the question; sent_sha256: of the part
 # of the picture that left, or was looked at. looked_by: who looked that no text is in it, where no file says so.
-language_answer = Table(
+language_answer = _numbered(
     "language_answer",
-    metadata,
-    Column("id", Integer, primary_key=True),
     Column("endpoint_id", ForeignKey("language_endpoint.id"), nullable=False),
     Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
     Column("image_id", ForeignKey("image.id"), nullable=False),
@@ -687,12 +627,8 @@ language_answer = Table(
     Column("prompt_sha256", SHA256),
     Column("sent_sha256", SHA256),
     Column("looked_by", ForeignKey("person.id")),
-    Column("state", String(16), nullable=False, index=True),
-    Column("message", Text, nullable=False),
     *_leased(is_due_again=True),
-    Column("result", JSON),
     Column("created_at", Moment, nullable=False),
-    Column("ended_at", Moment),
     UniqueConstraint("image_id", "endpoint_id", "number"),
 )
 

@@ -20,12 +20,11 @@ from sqlalchemy import Connection, Row, insert, select, update
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
-from core.records.database.site_choices import stored_choices
-from core.records.people.permissions import Actor, require_permission
+from core.records.database.db import Database, stored_choices
+from core.records.people.permissions import Actor, acting
 from core.records.queue import FAILED, QUEUED
-from core.records.reads.free_text import tidy_text
 from core.settings import Settings, is_on_this_machine
+from core.wording import tidy_text
 
 PROTOCOLS: Mapping[str, str] = {
     "openai": "OpenAI-compatible (/chat/completions)",
@@ -77,8 +76,7 @@ def endpoint_now(db: Database) -> Endpoint | None:
 
 def endpoint_to_manage(db: Database, actor: Actor) -> Endpoint | None:
     """The same for whoever names it. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         return _now(connection)
 
 
@@ -88,8 +86,7 @@ def name_endpoint(db: Database, actor: Actor, *, protocol: str, url: str, model:
     Raises NotAllowed, InvalidInput; Conflict where it is this one already.
     """
     table = tables.language_endpoint
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         values = _checked(db.settings, protocol, url, model)
         trail.lock_trail(connection)
         before = _now(connection)
@@ -104,8 +101,7 @@ def name_endpoint(db: Database, actor: Actor, *, protocol: str, url: str, model:
 
 def remove_endpoint(db: Database, actor: Actor, endpoint_id: int) -> None:
     """Forget it: nothing goes there any more; what it said stays. Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         _of(connection, endpoint_id)
         _remove(connection)
         trail.record(connection, person.id, "remove language model", f"language model {endpoint_id}")
@@ -115,8 +111,7 @@ def permit(db: Database, actor: Actor, endpoint_id: int, *, reason: str) -> None
     """Pictures of studies that are read from now on may go there. Raises NotAllowed, NotFound, InvalidInput without a
     reason; Conflict where they may already."""
     table = tables.language_endpoint
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         words = tidy_text(reason, REASON_LENGTH_MOST, "reason")
         if not words:
             raise InvalidInput("Say why pictures may go there; the reason goes into the audit trail.")
@@ -137,8 +132,7 @@ def permit(db: Database, actor: Actor, endpoint_id: int, *, reason: str) -> None
 def end_permission(db: Database, actor: Actor, endpoint_id: int) -> None:
     """From the next picture on nothing goes there. Raises NotAllowed, NotFound; Conflict where nothing may."""
     table = tables.language_endpoint
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         trail.lock_trail(connection)
         if not _endpoint(_of(connection, endpoint_id)).is_permitted:
             raise Conflict("It is not permitted.")
@@ -173,8 +167,7 @@ def permitted_id(connection: Connection, settings: Settings) -> int | None:
 def record_test(db: Database, actor: Actor, endpoint_id: int, *, sent_sha256: str, prompt_sha256: str) -> Endpoint:
     """Audits that a made picture, which shows nobody, goes there now, and says where that is. Raises NotAllowed,
     NotFound."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_settings")
+    with acting(db.begin(), actor, "manage_settings") as (connection, person):
         found = _endpoint(_of(connection, endpoint_id))
         trail.record(
             connection, person.id, "test language model", f"language model {endpoint_id}",

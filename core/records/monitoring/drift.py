@@ -7,7 +7,7 @@ How many files were read and how many refused: a number at a time, and nothing o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ from core.models.training_distance import SHARE_WITHIN
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reads.rows import image_score
 from core.types import is_unlike
 
@@ -79,8 +79,7 @@ class Seen:
 
 def seen(db: Database, actor: Actor, *, since: timedelta) -> Seen:
     """What came in during the time before now. Synthetic studies count in a demonstration only. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_drift")
+    with acting(db.read(), actor, "see_drift") as (connection, _):
         start = tables.now() - since
         study, image, retained = tables.study.c, tables.image.c, tables.prediction.c
         counts = [study.deleted_at.is_(None), study.is_reader_study_case.is_(False), study.created_at >= start]
@@ -147,16 +146,12 @@ def _calls(answers: Iterable[Any], reads: Iterable[Any]) -> list[Call]:
         Call(
             read.created_at,
             score.weights_sha256,
-            _is_positive(read.impressions, score.breast) == score.is_above_threshold,
+            (read.impressions[score.breast]["birads"] in SUSPICIOUS) == score.is_above_threshold,
         )
         for read in reads
         for score in scores.get(read.study_id, ())
         if score.breast in read.impressions
     ]
-
-
-def _is_positive(impressions: Mapping[str, Mapping[str, Any]], breast: str) -> bool:
-    return impressions[breast]["birads"] in SUSPICIOUS
 
 
 def _refused(connection: Connection, start: datetime) -> tuple[tuple[datetime, int, int], ...]:
@@ -192,8 +187,7 @@ def compared(db: Database, actor: Actor, cards: Sequence[Card], *, weeks: int) -
 
     Raises NotAllowed.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "see_drift")
+    require_permission_now(db, actor, "see_drift")
     start = now() - timedelta(weeks=weeks)
     everything = seen(db, actor, since=BEFORE + timedelta(weeks=weeks))
     inputs, notes = _of_inputs([image for image in everything.images if image.at >= start], cards)
@@ -374,6 +368,5 @@ def _decimals(value: float | None, places: int = 2) -> str:
 
 def record_intake(db: Database, actor: Actor, *, n_read: int, n_refused: int) -> None:
     """Counts files that were just opened. Raises NotAllowed."""
-    with db.begin() as connection:
-        require_permission(connection, actor, "create_study")
+    with acting(db.begin(), actor, "create_study") as (connection, _):
         connection.execute(insert(tables.intake).values(at=tables.now(), n_read=n_read, n_refused=n_refused))

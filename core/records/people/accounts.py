@@ -20,10 +20,17 @@ from sqlalchemy import Connection, insert, select, update
 from core.errors import CHANGED_BY_ANOTHER, Conflict, InvalidInput, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_value
 from core.records.database.tables import now
 from core.records.people import passwords, sessions, throttle, totp
-from core.records.people.permissions import ROLES, Actor, Person, person_now, require_permission
+from core.records.people.permissions import (
+    ROLES,
+    Actor,
+    Person,
+    acting,
+    person_now,
+    require_permission_now,
+)
 from core.records.people.throttle import FAILURES_BEFORE_LOCK, LOCK_MINUTES, Attempt, Origin
 from core.settings import Settings
 
@@ -110,8 +117,7 @@ def setup_code(db: Database) -> str | None:
             return None
         letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # nothing that is mistaken for something else: 5 bits each
         code = "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
-        connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
-        connection.execute(insert(tables.site).values(key="setup_code_sha256", value=_digest_of_setup(code)))
+        put_site_value(connection, "setup_code_sha256", _digest_of_setup(code))
     return code
 
 
@@ -133,12 +139,10 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
         trail.lock_trail(connection)
         if has_administrator(connection):
             raise AccountRefused("exists")
-        retained = connection.execute(
-            select(tables.site.c.value).where(tables.site.c.key == "setup_code_sha256")
-        ).scalar_one_or_none()
+        retained = site_value(connection, "setup_code_sha256")
         is_right = retained is not None and hmac.compare_digest(retained, _digest_of_setup(code))
         if is_right:
-            connection.execute(tables.site.delete().where(tables.site.c.key == "setup_code_sha256"))
+            put_site_value(connection, "setup_code_sha256", None)
             person = insert_person(connection, name, password_hash, ROLES)
             trail.record(connection, person.id, "set up", f"person {person.id}", roles=list(ROLES))
         else:
@@ -150,12 +154,10 @@ def create_first_administrator(db: Database, *, code: str, name: str, password: 
 
 def create_person(db: Database, actor: Actor, *, name: str, password: str, roles: Iterable[str]) -> Person:
     """A new person. Raises NotAllowed, AccountRefused."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_people")
+    require_permission_now(db, actor, "manage_people")
     name, chosen = checked_name(name), checked_roles(roles)
     password_hash = passwords.hash_password(checked_password(password, name))
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         trail.lock_trail(connection)
         if find_person(connection, name) is not None:
             raise AccountRefused("taken")
@@ -166,8 +168,7 @@ def create_person(db: Database, actor: Actor, *, name: str, password: str, roles
 
 def list_people(db: Database, actor: Actor) -> list[PersonRow]:
     """Everybody who has an account, by name. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_people")
+    with acting(db.read(), actor, "manage_people") as (connection, _):
         rows = connection.execute(select(tables.person).order_by(tables.person.c.name)).all()
         locked = throttle.locked_people(connection)
         factor = tables.second_factor.c
@@ -188,8 +189,7 @@ def list_people(db: Database, actor: Actor) -> list[PersonRow]:
 
 def disable_person(db: Database, actor: Actor, person_id: int) -> None:
     """Nobody signs in as this person any more; running sessions end now. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         if person_id == administrator.id:
             raise InvalidInput("You cannot disable yourself. Another administrator can.")
         change_row(connection, person_id, disabled=True)
@@ -200,8 +200,7 @@ def disable_person(db: Database, actor: Actor, person_id: int) -> None:
 
 def enable_person(db: Database, actor: Actor, person_id: int) -> None:
     """Lets a disabled or locked person sign in again. Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         change_row(connection, person_id, disabled=False)
         throttle.forget_attempts(connection, person_id)
         trail.record(connection, administrator.id, "enable person", f"person {person_id}")
@@ -209,8 +208,7 @@ def enable_person(db: Database, actor: Actor, person_id: int) -> None:
 
 def sign_out_everywhere(db: Database, actor: Actor, person_id: int) -> None:
     """Ends every session of this person now; they may sign in again. Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         row_of(connection, person_id)
         sessions.revoke_all(connection, person_id)
         trail.record(connection, administrator.id, "sign out person", f"person {person_id}")
@@ -224,8 +222,7 @@ def set_roles(
     seen: the roles that whoever decides had before them; Conflict where they are others by now, so that a role which
     somebody took meanwhile is not given back by a form that still shows it.
     """
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         chosen = checked_roles(roles)
         if person_id == administrator.id and "administrator" not in chosen:
             raise InvalidInput("You cannot take the administrator's role from yourself. Another administrator can.")
@@ -239,13 +236,11 @@ def set_roles(
 
 def reset_password(db: Database, actor: Actor, person_id: int, password: str) -> None:
     """A new password for somebody who lost theirs; their sessions end. Raises NotAllowed, NotFound, AccountRefused."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_people")
+    with acting(db.read(), actor, "manage_people") as (connection, _):
         row = row_of(connection, person_id)
     require_own_password(row)
     password_hash = passwords.hash_password(checked_password(password, row.name))
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         change_row(connection, person_id, password_hash=password_hash)
         throttle.forget_attempts(connection, person_id)
         sessions.revoke_all(connection, person_id)

@@ -18,15 +18,14 @@ from core.records.database.db import Database
 from core.records.database.tables import now
 from core.records.people import accounts, passwords, sessions, throttle
 from core.records.people.accounts import AccountRefused
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting
 
 VALID_HOURS = 48
 
 
 def invite_person(db: Database, actor: Actor, *, name: str, roles: Iterable[str]) -> tuple[Person, str]:
     """A new person without a password, and the token of the link that sets it. Raises NotAllowed, AccountRefused."""
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         name, chosen = accounts.checked_name(name), accounts.checked_roles(roles)
         trail.lock_trail(connection)
         if accounts.find_person(connection, name) is not None:
@@ -42,8 +41,7 @@ def reset_by_link(db: Database, actor: Actor, person_id: int) -> str:
 
     Raises NotAllowed, NotFound; Conflict for oneself, for somebody who is disabled and for single sign-on.
     """
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         if person_id == administrator.id:
             raise Conflict("You would lock yourself out. Change your own password on the page Account.")
         token = _reset(connection, person_id, created_by=administrator.id)

@@ -6,7 +6,8 @@ What acts is an actor: a session, the machine's own terminal, or a named process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -15,8 +16,7 @@ from sqlalchemy import Connection, Row, select
 
 from core.errors import NotAllowed, SignedOut
 from core.records.database import tables
-from core.records.database.db import may_write, settings_of
-from core.records.database.site_choices import stored_choices
+from core.records.database.db import Database, may_write, settings_of, stored_choices
 
 ROLES = ("radiologist", "researcher", "administrator")
 
@@ -186,6 +186,25 @@ def require_permission(connection: Connection, actor: Actor, action: str) -> Per
     if not isinstance(actor, LocalTerminal):
         require_role_for(person, action)
     return person
+
+
+@contextmanager
+def acting(
+    transaction: AbstractContextManager[Connection], actor: Actor, action: str
+) -> Iterator[tuple[Connection, Person]]:
+    """A transaction that begins with the question whether the actor may do this, and who they are in it.
+
+    transaction: `db.begin()` or `db.read()`. Raises as `require_permission`.
+    """
+    with transaction as connection:
+        yield connection, require_permission(connection, actor, action)
+
+
+def require_permission_now(db: Database, actor: Actor, action: str) -> Person:
+    """As `require_permission`, in a transaction of its own: for what is done before the one that acts, which asks
+    again."""
+    with acting(db.read(), actor, action) as (_, person):
+        return person
 
 
 def person_now(connection: Connection, actor: Actor) -> Person:

@@ -19,7 +19,7 @@ from core.records.database import tables
 from core.records.database.db import Database
 from core.records.people import accounts, sessions, throttle, totp
 from core.records.people.accounts import ON_THIS_MACHINE, TERMINAL, AccountRefused
-from core.records.people.permissions import Actor, person_now, require_permission
+from core.records.people.permissions import Actor, acting, person_now
 from core.records.people.throttle import Origin
 from core.settings import Settings
 
@@ -96,8 +96,7 @@ def remove(db: Database, actor: Actor, code: str) -> None:
 
 def remove_of(db: Database, actor: Actor, person_id: int) -> None:
     """Switches it off for somebody who lost the authenticator. Raises NotAllowed, NotFound, Conflict for oneself."""
-    with db.begin() as connection:
-        administrator = require_permission(connection, actor, "manage_people")
+    with acting(db.begin(), actor, "manage_people") as (connection, administrator):
         if person_id == administrator.id:
             raise Conflict("Remove your own second factor on the page Account.")
         accounts.row_of(connection, person_id)

@@ -28,7 +28,7 @@ from core.records import data_sets
 from core.records.data_sets import VersionRow
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.records.reader_studies.protocol import StudyCase
 from core.records.reads.rows import columns_of
 from core.records.reads.studies import delete_files
@@ -77,8 +77,7 @@ class DataSetAtHand:
 
 def data_sets_at_hand(db: Database, actor: Actor, modality: Modality) -> list[DataSetAtHand]:
     """Versions of this kind with two labels or more among what is held back. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    require_permission_now(db, actor, "design_reader_study")
     found = []
     for one in data_sets.list_checked(db, actor):
         labels: Counter[str] = Counter()
@@ -96,8 +95,7 @@ def _held_back(version: VersionRow) -> tuple[str, ...]:
 def cases_of_version(db: Database, actor: Actor, asked: CasesOf) -> tuple[StudyCase, ...]:
     """What is held back of a version, a case a picture or an exam. Raises NotAllowed, NotFound, and InvalidInput where
     another label names the malignant one and would count as benign."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         counts = data_sets.find_version(connection, asked.version_id).counts
         require_positive_apart({label for part in counts.values() for label in part}, asked.label)
         return tuple(case for case, _ in _cases(connection, db, asked))
@@ -158,8 +156,7 @@ def store_cases(db: Database, actor: Actor, asked: CasesOf, wanted: Sequence[Stu
 
     Raises NotAllowed, NotFound, UnreadableImage; Conflict where the disk is full.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         pictures = {case.study_id: shown for case, shown in _cases(connection, db, asked)}
         study = tables.study.c
         here = set(
@@ -183,8 +180,7 @@ def _store_case(db: Database, actor: Actor, study_id: str, pictures: Sequence[_P
     with undone_by(lambda: delete_files(db, [blob.key for blob in blobs])):
         for blob in blobs:
             db.store.put(blob)
-        with db.begin() as connection:
-            person = require_permission(connection, actor, "design_reader_study")
+        with acting(db.begin(), actor, "design_reader_study") as (connection, person):
             image_store.lock(connection)
             for blob in blobs:
                 db.store.put(blob)  # again, now that nobody can remove it as unused

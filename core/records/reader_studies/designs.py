@@ -22,7 +22,7 @@ from core.models.cards import live_cards
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reader_studies.data_set_cases import CasesOf, drop_cases, require_there, store_cases
 from core.records.reader_studies.protocol import (
     QUESTION_LENGTH_MOST,
@@ -32,12 +32,12 @@ from core.records.reader_studies.protocol import (
     protocol_from,
     tasks_of,
 )
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reader_scores import MALIGNANT, finished, is_reading
 from core.records.reads.reading_leases import is_double_read
 from core.records.reads.rows import newest_predictions
 from core.records.reads.studies import delete_files
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 DESIGNED, READING, CLOSED = "being designed", "being read", "closed"
 
@@ -85,8 +85,7 @@ def cases_at_hand(db: Database, actor: Actor, modality: Modality) -> CasesAtHand
 
     "not biopsied, stable" counts as not malignant, as in `core.records.reads.reader_scores`.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, person):
         return _cases(connection, db, person.id, modality)
 
 
@@ -142,8 +141,7 @@ def draw_cases(
 
 def possible_readers(db: Database, actor: Actor) -> dict[int, str]:
     """Everybody who may read: person id -> name. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         rows = connection.execute(
             select(tables.person).where(tables.person.c.disabled.is_(False)).order_by(tables.person.c.name)
         ).all()
@@ -158,14 +156,12 @@ def create_reader_study(
     of_data_set: where the cases are pictures or exams of a data set; None where they are studies of this site. Raises
     NotAllowed; InvalidInput where it could never be locked as it is, with all reasons.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    require_permission_now(db, actor, "design_reader_study")
     protocol = _checked(values)
     wanted = (*protocol.cases, *protocol.training)
     if of_data_set is not None:
         store_cases(db, actor, of_data_set, wanted, protocol.modality)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "design_reader_study")
+    with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         _require_models(db, protocol)
         if of_data_set is not None:
             require_there(connection, db, of_data_set, wanted)
@@ -228,8 +224,7 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
 
     Raises NotAllowed, NotFound; Conflict where it is locked already or a reader or case is gone.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "design_reader_study")
+    with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         row = find_reader_study(connection, study_id, is_for_change=True)
         if row.locked_at is not None:
             raise Conflict("This reader study is locked already.")
@@ -256,8 +251,7 @@ def lock_reader_study(db: Database, actor: Actor, study_id: str) -> str:
 
 def discard_reader_study(db: Database, actor: Actor, study_id: str) -> None:
     """Removes one that nobody has locked. Raises NotAllowed, NotFound, Conflict."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "design_reader_study")
+    with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         if find_reader_study(connection, study_id, is_for_change=True).locked_at is not None:
             raise Conflict("This reader study is locked: what was read by it stays.")
         protocol = Protocol.model_validate(find_reader_study(connection, study_id).protocol)
@@ -272,8 +266,7 @@ def close_reader_study(db: Database, actor: Actor, study_id: str, *, reason: str
 
     Raises NotAllowed, NotFound, Conflict, InvalidInput.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "design_reader_study")
+    with acting(db.begin(), actor, "design_reader_study") as (connection, person):
         row = find_reader_study(connection, study_id, is_for_change=True)
         if row.locked_at is None or row.closed_at is not None:
             raise Conflict("Only a reader study that is being read can be closed.")
@@ -292,16 +285,14 @@ def close_reader_study(db: Database, actor: Actor, study_id: str, *, reason: str
 
 def list_reader_studies(db: Database, actor: Actor) -> list[ReaderStudyRow]:
     """All of them, the newest first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         query = select(tables.reader_study.c.id).order_by(tables.reader_study.c.created_at.desc())
         return [reader_study_row(connection, study_id) for study_id in connection.execute(query).scalars().all()]
 
 
 def load_reader_study(db: Database, actor: Actor, study_id: str) -> ReaderStudyRow:
     """Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         return reader_study_row(connection, study_id)
 
 

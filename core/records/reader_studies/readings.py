@@ -21,7 +21,7 @@ from core.models.aggregate import breast_scores
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.records.reader_studies.designs import (
     CLOSED,
     READING,
@@ -54,8 +54,7 @@ class Turn:
 
 def turns(db: Database, actor: Actor) -> list[Turn]:
     """Every reader study that is being read and has this person among its readers. Raises NotAllowed."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "read_in_reader_study")
+    with acting(db.read(), actor, "read_in_reader_study") as (connection, person):
         study = tables.reader_study.c
         rows = connection.execute(
             select(study.id, study.protocol)
@@ -97,8 +96,7 @@ def begin_task(db: Database, actor: Actor, reader_study_id: str, task: Task) -> 
 
     Raises NotAllowed, NotFound; Conflict where it is another's turn.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "read_in_reader_study")
+    with acting(db.begin(), actor, "read_in_reader_study") as (connection, person):
         _require_turn(connection, person, reader_study_id, task)
         connection.execute(
             insert(tables.reader_study_start).values(
@@ -128,11 +126,9 @@ def save_read(
 
     Raises NotAllowed, NotFound, InvalidInput; Conflict where it is not the reader's next case.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "read_in_reader_study")
+    require_permission_now(db, actor, "read_in_reader_study")
     seen = answers_seen.seen_before(db, actor, task.case.study_id) if task.modality == UNAIDED else None
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "read_in_reader_study")
+    with acting(db.begin(), actor, "read_in_reader_study") as (connection, person):
         turn = _require_turn(connection, person, reader_study_id, task)
         if set(impressions) != set(task.case.truth):
             raise InvalidInput("Choose a BI-RADS category for each breast.")
@@ -205,8 +201,7 @@ class Results:
 
 def results_of(db: Database, actor: Actor, reader_study_id: str) -> Results:
     """Raises NotAllowed, NotFound; Conflict while it is being read: who knows how it stands may end it too early."""
-    with db.read() as connection:
-        require_permission(connection, actor, "design_reader_study")
+    with acting(db.read(), actor, "design_reader_study") as (connection, _):
         row = reader_study_row(connection, reader_study_id)
         if row.state != CLOSED:
             what = "is being read" if row.state == READING else "was not locked"

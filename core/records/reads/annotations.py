@@ -18,11 +18,11 @@ from core.findings.marks import NO_PIXELS, Mark, Measured, has_pixels, measured,
 from core.findings.proposals import ANSWERS, Proposal
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads.frames import rows_of_frames
-from core.records.reads.free_text import tidy_text
 from core.records.reads.rows import image_of
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 
 def measured_here(db: Database, study_id: str, annotations: Annotations) -> Annotations:
@@ -132,8 +132,7 @@ def annotations_of(connection: Connection, read_ids: Sequence[int]) -> dict[int,
 def proposal_answers(db: Database, actor: Actor) -> dict[str, dict[str, int]]:
     """Model id -> how many of its proposals were accepted, edited, rejected and left open. Raises NotAllowed."""
     proposal = tables.proposal.c
-    with db.read() as connection:
-        require_permission(connection, actor, "see_models")
+    with acting(db.read(), actor, "see_models") as (connection, _):
         rows = connection.execute(
             select(proposal.model_id, proposal.answer, func.count()).group_by(proposal.model_id, proposal.answer)
         ).all()

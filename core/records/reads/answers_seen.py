@@ -34,7 +34,7 @@ from core.periodic import repeated
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, require_permission
+from core.records.people.permissions import Actor, Person, acting, require_permission
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ def seen_before(db: Database, actor: Actor, study_id: str) -> SeenBefore:
 
     Compares pixels, so it is called before the transaction of the read (`require_unchanged` in it). Raises NotAllowed.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "record_first_read")
+    with acting(db.read(), actor, "record_first_read") as (connection, person):
         shown = _studies_shown(connection, person, other_than=study_id)
         weights = _weights_shown(connection, person)
     if not shown and not weights:
@@ -122,13 +121,11 @@ def record_case_scores_shown(db: Database, actor: Actor, weights: Mapping[str, s
 
     weights: model -> sha256 of its weights. Raises NotAllowed.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_cases")
+    with acting(db.read(), actor, "see_cases") as (connection, person):
         wanted = {sha256: name for name, sha256 in weights.items()}
         if set(wanted) <= _weights_shown(connection, person):
             return
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_cases")
+    with acting(db.begin(), actor, "see_cases") as (connection, person):
         trail.lock_trail(connection)
         for sha256 in sorted(set(wanted) - _weights_shown(connection, person)):
             trail.record(connection, person.id, CASES_SHOWN, f"model {wanted[sha256]}"[:80], weights_sha256=sha256)
@@ -199,8 +196,7 @@ def record_answer_shown(db: Database, actor: Actor, study_id: str) -> None:
         if was_shown(connection, require_permission(connection, actor, "see_ai"), study_id):
             return
     hash_newest(db, [study_id])
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_ai")
+    with acting(db.begin(), actor, "see_ai") as (connection, person):
         trail.lock_trail(connection)
         if not was_shown(connection, person, study_id):
             pictures = pictures_for_trail(connection, study_id)
@@ -212,13 +208,11 @@ def record_scores_shown(db: Database, actor: Actor, study_ids: Iterable[str]) ->
 
     Raises NotAllowed.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_reader_scores")
+    with acting(db.read(), actor, "see_reader_scores") as (connection, person):
         wanted = set(study_ids)
         if wanted <= set(_studies_shown(connection, person)):
             return
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_reader_scores")
+    with acting(db.begin(), actor, "see_reader_scores") as (connection, person):
         trail.lock_trail(connection)
         new = sorted(wanted - set(_studies_shown(connection, person)))
         if new:

@@ -22,7 +22,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.queue import CANCELLED, DEAD, DONE, FAILED, OPEN, QUEUED, RUNNING, Lease, Queue
 from core.records.reads.rows import find_study, image_of, undeleted
 from core.types import Image
@@ -82,8 +82,7 @@ def start(
     one is given. only: ids of studies, in place of all. Raises NotAllowed, InvalidInput where there is no model or no
     study, or one of `only` has no pictures here.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_releases")
+    with acting(db.begin(), actor, "manage_releases") as (connection, person):
         if not cards:
             raise InvalidInput("No model can answer. Name one that has its weights here.")
         models = {card.model_id: card.weights_sha256 for card in cards}
@@ -126,15 +125,13 @@ def _with_pictures(connection: Connection, since: date | None, until: date | Non
 
 def load(db: Database, actor: Actor, number: int) -> BackRead:
     """How far it is. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         return _loaded(connection, number)
 
 
 def newest(db: Database, actor: Actor, limit: int = 20) -> list[BackRead]:
     """The last ones that were started, the newest first. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         rows = connection.execute(select(tables.back_read.c.id).order_by(tables.back_read.c.id.desc()).limit(limit))
         return [_loaded(connection, number) for number in rows.scalars().all()]
 
@@ -155,8 +152,7 @@ def stop(db: Database, actor: Actor, number: int) -> int:
     Raises NotAllowed, NotFound, Conflict where nothing waits.
     """
     table = tables.back_read_study
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_releases")
+    with acting(db.begin(), actor, "manage_releases") as (connection, person):
         hold(connection, AdvisoryLock.BACK_READS)
         _loaded(connection, number)
         stopped = {"state": CANCELLED, "message": STUDIES.cancelled, "ended_at": tables.now()}
@@ -172,8 +168,7 @@ def stop(db: Database, actor: Actor, number: int) -> int:
 def go_on(db: Database, actor: Actor, number: int) -> int:
     """What was stopped or failed waits again; what was read is not read again. How many. Raises as `stop`."""
     table = tables.back_read_study
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_releases")
+    with acting(db.begin(), actor, "manage_releases") as (connection, person):
         hold(connection, AdvisoryLock.BACK_READS)
         _loaded(connection, number)
         again = {"state": QUEUED, "message": "Waits to be read.", "attempts": 0, "ended_at": None}
@@ -193,8 +188,7 @@ def scores_csv(db: Database, actor: Actor, number: int) -> str:
     table, content = tables.back_read_study, io.StringIO(newline="")
     writer = csv.DictWriter(content, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "manage_releases")
+    with acting(db.begin(), actor, "manage_releases") as (connection, person):
         _loaded(connection, number)
         query = select(table.c.study_id, table.c.result).where(table.c.back_read_id == number, table.c.state == DONE)
         n = 0
@@ -214,8 +208,7 @@ def is_open(db: Database, number: int) -> bool:
 def failures(db: Database, actor: Actor, number: int) -> list[tuple[str, str]]:
     """Study and sentence of each that could not be read. Raises NotAllowed, NotFound."""
     table = tables.back_read_study
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         _loaded(connection, number)
         query = select(table.c.study_id, table.c.message).where(
             table.c.back_read_id == number, table.c.state.in_((FAILED, DEAD))

@@ -17,7 +17,7 @@ from core.errors import AppError, InvalidInput
 from core.findings.sketches import Sketch, from_json, to_json
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads.rows import BIRADS, DENSITIES, find_study
 from core.types import LATERALITIES, SIDE_NOT_STATED
 
@@ -64,8 +64,7 @@ def store_draft(db: Database, actor: Actor, study_id: str, kind: str, draft: Rea
 
     Raises NotAllowed, NotFound; InvalidInput for what no form gives.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "record_first_read")
+    with acting(db.begin(), actor, "record_first_read") as (connection, person):
         _require_kind(kind)
         content = _checked(draft)
         find_study(connection, study_id, is_for_change=True)
@@ -87,8 +86,7 @@ def draft_of(db: Database, actor: Actor, study_id: str, kind: str) -> ReadDraft 
     Raises NotAllowed, NotFound; DamagedDraft where what is stored is no draft. It stays until another is stored.
     """
     draft = tables.read_draft.c
-    with db.read() as connection:
-        person = require_permission(connection, actor, "record_first_read")
+    with acting(db.read(), actor, "record_first_read") as (connection, person):
         _require_kind(kind)
         find_study(connection, study_id)
         query = select(draft.content).where(

@@ -12,7 +12,7 @@ from core.errors import NotFound
 from core.records.database import image_store, tables
 from core.records.database.db import Database
 from core.records.database.image_store import Blob
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads.rows import find_study
 from core.types import Image
 
@@ -66,8 +66,7 @@ def rows_of_frames(connection: Connection, study_id: str) -> list[Row[Any]]:
 def frame_pixels(db: Database, actor: Actor, image_id: str, frame: int) -> tuple[np.ndarray, str]:
     """float32 [0, 1], (H, W) or (H, W, 3), of one frame (from 0), and its key. Raises NotAllowed, NotFound."""
     wanted = tables.image_frame.c
-    with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, _):
         row = connection.execute(
             select(wanted.stored, tables.image.c.study_id)
             .join_from(tables.image_frame, tables.image, wanted.image_id == tables.image.c.id)

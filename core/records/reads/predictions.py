@@ -12,7 +12,7 @@ from core.models.aggregate import BreastScore, breast_scores
 from core.records import site_settings
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reads import answers_seen
 from core.records.reads.reads import READ_FIRST, is_ai_visible
 from core.records.reads.rows import (
@@ -88,8 +88,7 @@ def scores_for_triage(db: Database, actor: Actor, study_ids: Sequence[str]) -> d
 
     Raises NotAllowed; Conflict where the site has not turned the order by models on.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "see_ai")
+    require_permission_now(db, actor, "see_ai")
     if site_settings.current(db).worklist_triage != "on":
         raise Conflict("No model has a part in the order of the worklist, unless an administrator turns that on.")
     image = tables.image.c
@@ -109,8 +108,7 @@ def predictions_of(db: Database, actor: Actor, study_id: str) -> list[tuple[str,
 
     Raises NotAllowed, NotFound; Conflict while the AI's answer is hidden from this person.
     """
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_ai")
+    with acting(db.read(), actor, "see_ai") as (connection, person):
         study = find_study(connection, study_id)
         if not is_ai_visible(connection, person, study):
             raise Conflict("The AI's answer is hidden until your first impression is saved and you ask for it.")

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, select
 from core.models.aggregate import breast_scores
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads import answers_seen
 from core.records.reads.reads import has_seen_answer
 from core.records.reads.rows import image_score, newest_predictions
@@ -47,8 +47,7 @@ def reader_scores(db: Database, actor: Actor) -> bytes:
     """
     rows: list[_Row] = []
     answered: list[str] = []
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_reader_scores")
+    with acting(db.read(), actor, "see_reader_scores") as (connection, person):
         for study in connection.execute(finished(db)).all():
             reads = connection.execute(
                 select(tables.read).where(tables.read.c.study_id == study.id).order_by(tables.read.c.id)

@@ -15,7 +15,7 @@ from core.errors import Conflict
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads.rows import find_study
 
 READING_SECONDS = 180.0
@@ -37,8 +37,7 @@ def hold_study(db: Database, actor: Actor, study_id: str, *, is_take_over: bool 
     is_take_over: take it from whoever reads it; they are told at their next click. Raises NotAllowed, NotFound.
     """
     lease = tables.reading_lease
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "record_first_read")
+    with acting(db.begin(), actor, "record_first_read") as (connection, person):
         find_study(connection, study_id, is_for_change=True)
         if is_double_read(connection, study_id):
             return None

@@ -31,14 +31,21 @@ from core.records.archives.outbox import enqueue_results
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, allowed, person_now, require_permission
+from core.records.people.permissions import (
+    Actor,
+    Person,
+    acting,
+    allowed,
+    person_now,
+    require_permission_now,
+)
 from core.records.reads import answers_seen
 from core.records.reads.annotations import annotations_of, insert_annotations, measured_here
 from core.records.reads.drafts import drop_draft
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease, is_double_read, require_free
 from core.records.reads.rows import BIRADS, DENSITIES, breasts_of, find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 MANAGEMENT: Mapping[str, str] = {
     "0": "more imaging", "1": "routine", "2": "routine", "3": "short-interval follow-up",
@@ -120,12 +127,10 @@ def record_first_read(
     Raises NotAllowed, NotFound, InvalidInput; Conflict if the person has one already, or has seen what a first
     impression must not know. One that knew an answer from another study is saved with a mark.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "record_first_read")
+    require_permission_now(db, actor, "record_first_read")
     before = answers_seen.seen_before(db, actor, study_id)
     annotations = measured_here(db, study_id, annotations)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "record_first_read")
+    with acting(db.begin(), actor, "record_first_read") as (connection, person):
         study = find_study(connection, study_id, is_for_change=True)
         if study.is_reader_study_case:
             raise Conflict("This is a case of a reader study. Read it on the page Study reading.")
@@ -156,11 +161,9 @@ def reveal(db: Database, actor: Actor, study_id: str) -> None:
 
     Raises NotAllowed, NotFound; Conflict before the own first read, unless the study is final already.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "reveal_ai")
+    require_permission_now(db, actor, "reveal_ai")
     answers_seen.hash_newest(db, [study_id])
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "reveal_ai")
+    with acting(db.begin(), actor, "reveal_ai") as (connection, person):
         study = find_study(connection, study_id, is_for_change=True)
         if is_ai_visible(connection, person, study):
             return
@@ -190,12 +193,10 @@ def record_final_read(
     sentence, density, annotations: as in `Read`; a density only of a study with a mammogram.
     Raises NotAllowed, NotFound, InvalidInput; Conflict before the own first read.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "record_final_read")
+    with acting(db.read(), actor, "record_final_read") as (connection, _):
         find_study(connection, study_id)
     annotations = measured_here(db, study_id, annotations)
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "record_final_read")
+    with acting(db.begin(), actor, "record_final_read") as (connection, person):
         study = find_study(connection, study_id, is_for_change=True)
         is_due = study.reading_mode != READ_FIRST or has_read(connection, study_id, "first", person)
         is_arbiter = _has_done(connection, person, study_id, "arbitrate")
@@ -219,8 +220,7 @@ def record_final_read(
 
 def reads_of(db: Database, actor: Actor, study_id: str) -> list[Read]:
     """The reads that this person may see, oldest first. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_reads")
+    with acting(db.read(), actor, "see_reads") as (connection, person):
         read, author = tables.read.c, tables.person.c
         query = (
             select(tables.read, author.name.label("person_name"))
@@ -248,8 +248,7 @@ def arbitrate(db: Database, actor: Actor, study_id: str) -> None:
 
     Raises NotAllowed, NotFound; Conflict unless two readers have finished and disagree, or for one of the two.
     """
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "arbitrate")
+    with acting(db.begin(), actor, "arbitrate") as (connection, person):
         find_study(connection, study_id, is_for_change=True)
         if _has_done(connection, person, study_id, "arbitrate"):
             return
@@ -294,8 +293,7 @@ def disagreement_of(newest: Iterable[Mapping[str, str]]) -> dict[str, tuple[str,
 
 def record_export(db: Database, actor: Actor, study_id: str, *, what: str) -> None:
     """Audit that a report left the house. what: "html", "pdf" or "fhir". Raises NotAllowed, NotFound."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "export_report")
+    with acting(db.begin(), actor, "export_report") as (connection, person):
         find_study(connection, study_id)
         trail.record(connection, person.id, "export report", f"study {study_id}", what=what)
 

@@ -21,7 +21,7 @@ from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting
 from core.records.reads.frames import delete_frames
 from core.records.reads.rows import find_study
 from core.records.reads.studies import delete_files
@@ -33,8 +33,7 @@ LOOK_SECONDS = 3600
 
 def n_due(db: Database, actor: Actor, days: int) -> int:
     """How many studies would lose their pixels now if they were kept for `days` days. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_settings")
+    with acting(db.read(), actor, "manage_settings") as (connection, _):
         if not days:
             return 0
         return connection.execute(select(func.count()).select_from(_due(days).subquery())).scalar_one()

@@ -29,11 +29,10 @@ from core.records.archives.identity import remove_identity
 from core.records.audit import trail
 from core.records.database import image_store, tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, Person, allowed, require_permission
+from core.records.people.permissions import Actor, Person, acting, allowed, require_permission_now
 from core.records.reads import frames
 from core.records.reads.annotations import delete_annotations
 from core.records.reads.drafts import drop_draft
-from core.records.reads.free_text import tidy_text
 from core.records.reads.reading_leases import end_lease
 from core.records.reads.reads import has_read
 from core.records.reads.rows import (
@@ -47,6 +46,7 @@ from core.records.reads.rows import (
     undeleted,
 )
 from core.types import LATERALITIES, VIEWS, Image, Modality
+from core.wording import tidy_text
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,7 @@ def create_study(
     also: is called with the id in the same transaction, for what must be there together with the study.
     Raises NotAllowed; InvalidInput for no name, no image, too many images, or images of two patients.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "create_study")
+    require_permission_now(db, actor, "create_study")
     name = tidy_name(display_name)
     images = list({(image.sha256, image.frame): image for image in images}.values())
     site = site_settings.current(db)
@@ -117,8 +116,7 @@ def create_study(
     with undone_by(lambda: delete_files(db, [blob.key for blob in every])):
         for blob in every:
             db.store.put(blob)
-        with db.begin() as connection:
-            person = require_permission(connection, actor, "create_study")
+        with acting(db.begin(), actor, "create_study") as (connection, person):
             image_store.lock(connection)
             connection.execute(
                 insert(tables.study).values(
@@ -148,20 +146,15 @@ def create_study(
     return study_id
 
 
-def list_studies(db: Database, actor: Actor, *, search: str = "") -> list[StudyRow]:
-    """The worklist, newest first: the order tells nothing but when. search: part of the name, any case."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
-        wanted = search.strip().casefold()
-        rows = study_rows(connection, in_worklist())
-    # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
-    return [row for row in rows if wanted in row.display_name.casefold()]
+def list_studies(db: Database, actor: Actor) -> list[StudyRow]:
+    """The worklist, newest first: the order tells nothing but when."""
+    with acting(db.read(), actor, "see_worklist") as (connection, _):
+        return study_rows(connection, in_worklist())
 
 
 def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
     """A study with its pixels, without anything of the AI. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         retained = find_study(connection, study_id)
         is_final_for_me = has_read(connection, study_id, "final", person)
         row = study_rows(connection, tables.study.c.id == study_id)[0]
@@ -177,8 +170,7 @@ def load_study(db: Database, actor: Actor, study_id: str) -> StoredStudy:
 
 def earlier_studies(db: Database, actor: Actor, study_id: str) -> list[StudyRow]:
     """Studies of the same patient that were taken before this one, newest first. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, _):
         retained = find_study(connection, study_id)
         rows = study_rows(connection, tables.study.c.id.in_(_earlier(retained)))
     return sorted(rows, key=lambda row: row.taken_on or row.created_at.date(), reverse=True)
@@ -198,15 +190,10 @@ def correct_image(
     Predictions made under the old values are dropped; the models are asked again. Raises NotAllowed, NotFound,
     InvalidInput, Conflict.
     """
-    image, prediction = tables.image, tables.prediction
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "correct_image")
+    image = tables.image
+    with acting(db.begin(), actor, "correct_image") as (connection, person):
         wanted = _checked_correction(laterality, view, modality)
-        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
-        if here is None:
-            raise NotFound("This image does not exist any more. Reload the page.")
-        find_study(connection, here.study_id, is_for_change=True)
-        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+        retained = _image_to_change(connection, image_id)
         if has_read(connection, retained.study_id):
             raise Conflict(
                 "A read of this study is saved already, and its sides and kinds stay as they were read. "
@@ -219,10 +206,7 @@ def correct_image(
             _check_colour(db, retained.stored, wanted["modality"])
             connection.execute(update(image).where(image.c.id == image_id).values(modality_source="reader"))
         connection.execute(update(image).where(image.c.id == image_id).values(**wanted))
-        maps = connection.execute(
-            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
-        )
-        freed = list(maps.scalars())
+        freed = _without_predictions(connection, image_id)
         trail.record(
             connection, person.id, "correct image", f"study {retained.study_id}",
             image=retained.sha256, before=before, after=wanted,
@@ -237,14 +221,9 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
 
     Raises NotAllowed, NotFound; InvalidInput for a frame that is not here; Conflict once a read of the study is saved.
     """
-    image, prediction, wanted = tables.image, tables.prediction, tables.image_frame.c
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "correct_image")
-        here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
-        if here is None:
-            raise NotFound("This image does not exist any more. Reload the page.")
-        find_study(connection, here.study_id, is_for_change=True)
-        retained = connection.execute(select(image).where(image.c.id == image_id)).one()  # now nobody changes it
+    image, wanted = tables.image, tables.image_frame.c
+    with acting(db.begin(), actor, "correct_image") as (connection, person):
+        retained = _image_to_change(connection, image_id)
         if retained.frame == frame:
             return False
         if has_read(connection, retained.study_id):
@@ -257,16 +236,30 @@ def choose_frame(db: Database, actor: Actor, image_id: str, frame: int) -> bool:
         meta = {**retained.meta, "look": long_hash(to_grey(pixels))}
         values = {"frame": frame, "stored": key, "brightness": float(pixels.mean()), "meta": meta}
         connection.execute(update(image).where(image.c.id == image_id).values(**values))
-        maps = connection.execute(
-            delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
-        )
-        freed = list(maps.scalars())
+        freed = _without_predictions(connection, image_id)
         trail.record(
             connection, person.id, "correct image", f"study {retained.study_id}",
             image=retained.sha256, before={"frame": retained.frame}, after={"frame": frame},
         )  # fmt: skip
     delete_files(db, freed)
     return True
+
+
+def _image_to_change(connection: Connection, image_id: str) -> Row[Any]:
+    """The row of an image that nobody else changes until the transaction ends. Raises NotFound."""
+    image = tables.image
+    here = connection.execute(select(image.c.study_id).where(image.c.id == image_id)).one_or_none()
+    if here is None:
+        raise NotFound("This image does not exist any more. Reload the page.")
+    find_study(connection, here.study_id, is_for_change=True)
+    return connection.execute(select(image).where(image.c.id == image_id)).one()
+
+
+def _without_predictions(connection: Connection, image_id: str) -> list[str]:
+    """Drop what models said of an image; the keys of its maps, to be deleted after the transaction."""
+    prediction = tables.prediction
+    dropped = delete(prediction).where(prediction.c.image_id == image_id).returning(prediction.c.maps)
+    return list(connection.execute(dropped).scalars())
 
 
 def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> None:
@@ -277,8 +270,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
     it nor is an administrator; Conflict once a final read refers to it, or a read of somebody else, whoever asks.
     """
     image, prediction, study = tables.image, tables.prediction, tables.study
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "delete_study")
+    with acting(db.begin(), actor, "delete_study") as (connection, person):
         retained = find_study(connection, study_id, is_for_change=True)
         words = tidy_text(reason, REASON_LENGTH_MOST, "reason")
         if not words:
@@ -316,8 +308,7 @@ def delete_study(db: Database, actor: Actor, study_id: str, *, reason: str) -> N
 
 def may_delete(db: Database, actor: Actor, study_id: str) -> bool:
     """Whether `delete_study` would be done now. Raises NotFound; NotAllowed for whoever sees no studies."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         retained = find_study(connection, study_id)
         return allowed(person, "delete_study") and _why_not_deleted(connection, person, retained) is None
 
@@ -417,13 +408,11 @@ ONCE_IN = timedelta(minutes=15)
 
 def record_opening(db: Database, actor: Actor, study_id: str) -> None:
     """Writes that this person looks at this study, unless it was written a moment ago. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         find_study(connection, study_id)
         if _opened_lately(connection, person, study_id):
             return
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.begin(), actor, "see_worklist") as (connection, person):
         trail.lock_trail(connection)
         if not _opened_lately(connection, person, study_id):  # another tab of this person may have been faster
             trail.record(connection, person.id, "open study", f"study {study_id}")

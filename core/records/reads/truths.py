@@ -19,12 +19,12 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
-from core.records.reads.free_text import tidy_text
+from core.records.people.permissions import Actor, acting
 from core.records.reads.reader_scores import finished, is_reading
 from core.records.reads.reads import breasts_shown, has_read
 from core.records.reads.rows import find_study
 from core.types import SIDE_NOT_STATED, Modality
+from core.wording import tidy_text
 
 PATHOLOGIES = ("benign", "malignant", "not biopsied, stable")
 SOURCE_LENGTH_MOST = 200
@@ -47,8 +47,7 @@ def record_truth(
     db: Database, actor: Actor, study_id: str, *, breast: str, pathology: str, happened_on: date, source: str
 ) -> None:
     """Enter what became of one breast; a correction is one more row. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "record_truth")
+    with acting(db.begin(), actor, "record_truth") as (connection, person):
         if pathology not in PATHOLOGIES:
             raise InvalidInput(f"The pathology can be {', '.join(PATHOLOGIES)}.")
         # A day's grace: west of the server it may be tomorrow already.
@@ -75,8 +74,7 @@ def truths_of(db: Database, actor: Actor, study_id: str) -> list[Truth]:
     Somebody who is in the middle of reading (own first read, no own final one) is not told either.
     """
     truth, author = tables.truth.c, tables.person.c
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_truth")
+    with acting(db.read(), actor, "see_truth") as (connection, person):
         find_study(connection, study_id)
         if not has_read(connection, study_id, "final"):
             raise Conflict("What became of this study is shown once its final read is saved.")
@@ -127,8 +125,7 @@ def known_images(db: Database, actor: Actor, modality: Modality) -> KnownImages:
     """Every image of this kind whose breast has a truth. Raises NotAllowed."""
     found: list[KnownImage] = []
     left_out: Counter[str] = Counter()
-    with db.read() as connection:
-        person = require_permission(connection, actor, "manage_data")
+    with acting(db.read(), actor, "manage_data") as (connection, person):
         for study in connection.execute(finished(db)).all():
             reads = connection.execute(select(tables.read).where(tables.read.c.study_id == study.id)).all()
             images = connection.execute(

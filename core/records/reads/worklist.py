@@ -16,7 +16,7 @@ from core.errors import Conflict, InvalidInput
 from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import ACTIONS, Actor, Person, allowed, require_permission
+from core.records.people.permissions import ACTIONS, Actor, Person, acting, allowed
 from core.records.reads import reading_leases
 from core.records.reads.reads import disagreement_of, has_read, studies_with_others_visible, to_arbitrate
 from core.records.reads.rows import STATES, StudyRow, find_study, in_worklist, study_rows
@@ -57,8 +57,7 @@ class Open:
 
 def worklist(db: Database, actor: Actor, *, search: str = "") -> list[WorklistRow]:
     """Every study, newest first. search: part of the name, any case. Raises NotAllowed."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         found = _as_found_by(connection, person, study_rows(connection, in_worklist()))
     wanted = search.strip().casefold()
     # Here and not in SQL: the databases fold the case of letters beyond ASCII in different ways.
@@ -67,8 +66,7 @@ def worklist(db: Database, actor: Actor, *, search: str = "") -> list[WorklistRo
 
 def worklist_row(db: Database, actor: Actor, study_id: str) -> WorklistRow:
     """One study as this reader finds it. Raises NotAllowed, NotFound."""
-    with db.read() as connection:
-        person = require_permission(connection, actor, "see_worklist")
+    with acting(db.read(), actor, "see_worklist") as (connection, person):
         find_study(connection, study_id)
         return _as_found_by(connection, person, study_rows(connection, tables.study.c.id == study_id))[0]
 
@@ -100,8 +98,7 @@ def next_study(rows: Sequence[WorklistRow], study_id: str = "") -> WorklistRow |
 def readers(db: Database, actor: Actor) -> dict[int, str]:
     """Who can be assigned a study: id -> name, by name. Raises NotAllowed."""
     person = tables.person
-    with db.read() as connection:
-        require_permission(connection, actor, "assign_study")
+    with acting(db.read(), actor, "assign_study") as (connection, _):
         rows = connection.execute(select(person).where(person.c.disabled.is_(False)).order_by(person.c.name)).all()
     return {row.id: row.name for row in rows if ACTIONS["record_first_read"] & set(row.roles)}
 
@@ -115,8 +112,7 @@ def assign(db: Database, actor: Actor, study_id: str, *, reader: int | None, is_
     plan = tables.assignment
     if reader is not None and reader not in readers(db, actor):
         raise InvalidInput("A study is assigned to somebody who reads.")
-    with db.begin() as connection:
-        person = require_permission(connection, actor, "assign_study")
+    with acting(db.begin(), actor, "assign_study") as (connection, person):
         find_study(connection, study_id, is_for_change=True)
         before = connection.execute(select(plan).where(plan.c.study_id == study_id)).one_or_none()
         was_double = before is not None and before.is_double_read

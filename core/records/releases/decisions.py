@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select
 
@@ -38,12 +38,15 @@ from core.models.outline_card import (
 from core.models.weights import check_shards
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
+from core.records.database.db import Database, put_site_value, site_objects
 from core.records.database.locks import AdvisoryLock, hold
-from core.records.people.permissions import Actor, Person, require_permission
-from core.records.reads.free_text import tidy_text
+from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.settings import Settings
 from core.types import Modality
+
+if TYPE_CHECKING:
+    from core.evaluation.promotion import FailedCheck
+from core.wording import tidy_text
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 ALLOW, END_ALLOW = "allow chance", "withhold"
@@ -78,66 +81,31 @@ class Decision:
 def _promote(
     db: Database,
     actor: Actor,
-    job_id: int,
+    candidate: int | str,
     *,
     live_sha256: str | None,
     reason: str,
     passed: Mapping[str, str],
     evidence: Mapping[str, Any],
 ) -> None:
-    """Let a candidate answer. Only `core.records.releases.promotion_check.promote` calls this: it examines it first.
+    """Let a candidate answer. Only the promotion checks of this folder call this: they examine it first.
 
-    live_sha256: what the actor saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict,
-    ModelUnavailable.
+    candidate: the number of a training, or the sha256 of the weights of an outline network. live_sha256: what the actor
+    saw as live, None for nothing. Raises NotAllowed, NotFound, InvalidInput, Conflict, ModelUnavailable.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        card = find_candidate(db, connection, job_id)
-        _require_data_set(connection, job_id)
-        previous = _live_now(db, connection, card.model_id)
-        require_unchanged(previous, live_sha256)
+    with _deciding(db, actor, reason) as act:
+        job_id = candidate if isinstance(candidate, int) else None
+        card = _candidate(act, job_id) if job_id is not None else find_outline_candidate(db.settings, str(candidate))
+        previous = act.live_as_seen(card.model_id, live_sha256)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
-        _require_same_kind(db, card)
+        if isinstance(card, Card):
+            _require_same_kind(db, card)
         _store_shipped(db, card.model_id)
         store_release(db.settings, card)
-        _decide(
-            connection, person, PROMOTE, card.model_id, card.weights_sha256, previous, words,
-            job_id=job_id, passed=passed, evidence=evidence,
-        )  # fmt: skip
-
-
-def _promote_outline(
-    db: Database,
-    actor: Actor,
-    weights_sha256: str,
-    *,
-    live_sha256: str | None,
-    reason: str,
-    passed: Mapping[str, str],
-    evidence: Mapping[str, Any],
-) -> None:
-    """Let a trained outline network outline in place of the live one. Only `core.records.releases.outline_check` calls
-    this: it examines it first. Arguments and errors as of `_promote`."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        card = find_outline_candidate(db.settings, weights_sha256)
-        previous = _live_now(db, connection, OUTLINE_NETWORK)
-        require_unchanged(previous, live_sha256)
-        if previous == card.weights_sha256:
-            raise Conflict("These weights are live already.")
-        _store_shipped(db, OUTLINE_NETWORK)
-        store_release(db.settings, card)
-        _decide(
-            connection, person, PROMOTE, OUTLINE_NETWORK, card.weights_sha256, previous, words,
-            passed=passed, evidence=evidence,
-        )  # fmt: skip
+        act.decide(
+            PROMOTE, card.model_id, card.weights_sha256, previous, job_id=job_id, passed=passed, evidence=evidence
+        )
 
 
 def find_outline_candidate(settings: Settings, weights_sha256: str) -> OutlineCard:
@@ -155,18 +123,13 @@ def roll_back(
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        previous = _live_now(db, connection, model_id)
-        require_unchanged(previous, live_sha256)
+    with _deciding(db, actor, reason) as act:
+        previous = act.live_as_seen(model_id, live_sha256)
         if weights_sha256 == previous:
             raise Conflict("These weights are live already.")
-        if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, connection, model_id)}:
+        if weights_sha256 not in {card.weights_sha256 for card in _releases_of(db, act.connection, model_id)}:
             raise NotFound("These weights were never live or are not kept any more. Choose an earlier release.")
-        _decide(connection, person, ROLL_BACK, model_id, weights_sha256, previous, words)
+        act.decide(ROLL_BACK, model_id, weights_sha256, previous)
 
 
 def retire(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
@@ -174,49 +137,35 @@ def retire(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None
 
     Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        previous = _live_now(db, connection, model_id)
-        require_unchanged(previous, live_sha256)
+    with _deciding(db, actor, reason) as act:
+        previous = act.live_as_seen(model_id, live_sha256)
         if previous is None:
             raise Conflict("This model does not answer anyway.")
         _store_shipped(db, model_id)
-        _decide(connection, person, RETIRE, model_id, previous, previous, words)
+        act.decide(RETIRE, model_id, previous, previous)
 
 
 def start_shadow(db: Database, actor: Actor, job_id: int, *, reason: str) -> None:
     """Let a candidate read new images silently beside the live model. Raises NotAllowed, NotFound, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        card = find_candidate(db, connection, job_id)
-        _require_data_set(connection, job_id)
-        previous = _live_now(db, connection, card.model_id)
+    with _deciding(db, actor, reason) as act:
+        card = _candidate(act, job_id)
+        previous = _live_now(db, act.connection, card.model_id)
         if previous == card.weights_sha256:
             raise Conflict("These weights are live already.")
-        if _live_of(connection).shadows.get(card.model_id) == card.weights_sha256:
+        if _live_of(act.connection).shadows.get(card.model_id) == card.weights_sha256:
             raise Conflict("These weights run silently already.")
         _require_same_kind(db, card)
         store_release(db.settings, card)
-        _decide(connection, person, SHADOW, card.model_id, card.weights_sha256, previous, words, job_id=job_id)
+        act.decide(SHADOW, card.model_id, card.weights_sha256, previous, job_id=job_id)
 
 
 def end_shadow(db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reason: str) -> None:
     """Let weights run silently no more; what they said stays. Raises NotAllowed, InvalidInput, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        if _live_of(connection).shadows.get(model_id) != weights_sha256:
+    with _deciding(db, actor, reason) as act:
+        if _live_of(act.connection).shadows.get(model_id) != weights_sha256:
             raise Conflict("These weights do not run silently any more. Reload the page.")
-        previous = _live_now(db, connection, model_id)
-        _decide(connection, person, END_SHADOW, model_id, weights_sha256, previous, words)
+        previous = _live_now(db, act.connection, model_id)
+        act.decide(END_SHADOW, model_id, weights_sha256, previous)
 
 
 def allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
@@ -224,36 +173,26 @@ def allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None,
 
     It counts for these weights alone. Raises NotAllowed, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        previous = _live_now(db, connection, model_id)
-        require_unchanged(previous, live_sha256)
+    with _deciding(db, actor, reason) as act:
+        previous = act.live_as_seen(model_id, live_sha256)
         if previous is None:
             raise Conflict("This model was retired. Roll back to a release of it first.")
         card = next((one for one in known_cards(db.settings) if one.weights_sha256 == previous), None)
         if card is None or not withheld_text(card):
             raise Conflict("This model answers anyway: nothing withholds it.")
-        if previous in _live_of(connection).allowed:
+        if previous in _live_of(act.connection).allowed:
             raise Conflict("This model was let answer already. Reload the page.")
         evidence = card.measured.model_dump() if card.measured is not None else {}
-        _decide(connection, person, ALLOW, model_id, previous, previous, words, evidence=evidence)
+        act.decide(ALLOW, model_id, previous, previous, evidence=evidence)
 
 
 def end_allow(db: Database, actor: Actor, model_id: str, *, live_sha256: str | None, reason: str) -> None:
     """Let a model that may be no better than chance answer no more. Raises NotAllowed, InvalidInput, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    words = reason_of(reason)
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
-        previous = _live_now(db, connection, model_id)
-        require_unchanged(previous, live_sha256)
-        if previous is None or previous not in _live_of(connection).allowed:
+    with _deciding(db, actor, reason) as act:
+        previous = act.live_as_seen(model_id, live_sha256)
+        if previous is None or previous not in _live_of(act.connection).allowed:
             raise Conflict("This model is not let answer any more. Reload the page.")
-        _decide(connection, person, END_ALLOW, model_id, previous, previous, words)
+        act.decide(END_ALLOW, model_id, previous, previous)
 
 
 def name_lead(db: Database, actor: Actor, modality: Modality, model_id: str | None) -> None:
@@ -261,32 +200,22 @@ def name_lead(db: Database, actor: Actor, modality: Modality, model_id: str | No
 
     Raises NotAllowed; NotFound for a model of this modality that does not answer.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
-    with _deciding(db) as connection:
-        person = require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
+    with acting(_alone(db), actor, "manage_releases") as (connection, person):
         answering = {card.model_id for card in live_cards(db.settings) if card.modality is modality}
         if model_id is not None and model_id not in answering:
             raise NotFound(f"{model_id} does not answer for {modality}, so it cannot lead. Choose a live model.")
         before = _leads(connection).get(modality.value)
-        key = LEAD_PREFIX + modality.value
-        connection.execute(tables.site.delete().where(tables.site.c.key == key))
-        if model_id is not None:
-            content = {"model_id": model_id, "by": person.id, "at": tables.now().isoformat()}
-            connection.execute(insert(tables.site).values(key=key, value=json.dumps(content)))
+        content = {"model_id": model_id, "by": person.id, "at": tables.now().isoformat()}
+        put_site_value(connection, LEAD_PREFIX + modality.value, json.dumps(content) if model_id is not None else None)
         trail.record(connection, person.id, "name lead", f"modality {modality}", before=before, after=model_id)
 
 
-def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> list[Decision]:
-    """What was decided, the newest first; model_id: of one model only. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+def decisions(db: Database, actor: Actor) -> list[Decision]:
+    """What was decided, the newest first. Raises NotAllowed."""
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         table = tables.release
-        query = select(table, tables.person.c.name.label("person_name")).join_from(
-            table, tables.person, table.c.person_id == tables.person.c.id
-        )
-        if model_id is not None:
-            query = query.where(table.c.model_id == model_id)
+        query = select(table, tables.person.c.name.label("person_name")).join_from(table, tables.person)
         fields = Decision.__dataclass_fields__
         rows = connection.execute(query.order_by(table.c.id.desc())).mappings()
         return [Decision(**{name: row[name] for name in fields}) for row in rows]
@@ -294,15 +223,13 @@ def decisions(db: Database, actor: Actor, *, model_id: str | None = None) -> lis
 
 def releases_of(db: Database, actor: Actor, model_id: str) -> list[Released]:
     """The weights of a model that can be rolled back to: shipped or once live, and still here. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         return _releases_of(db, connection, model_id)
 
 
 def live_now(db: Database, actor: Actor, model_id: str) -> str | None:
     """The sha256 of a model's live weights, None where none answer. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         return _live_now(db, connection, model_id)
 
 
@@ -358,8 +285,16 @@ def require_unchanged(live: str | None, seen: str | None) -> None:
         raise Conflict("What is live has changed meanwhile, so nothing was decided. Reload the page and compare again.")
 
 
+def reasons_to_pass(lines: Sequence[FailedCheck], passed: Mapping[str, str]) -> dict[str, str]:
+    """The written reason for each line that is crossed, as it is kept. Raises InvalidInput where one is missing."""
+    missing = [line for line in lines if not passed.get(line.key, "").strip()]
+    if missing:
+        raise InvalidInput(f"This needs a written reason to be passed: {missing[0].sentence}")
+    return {line.key: reason_of(passed[line.key]) for line in lines}
+
+
 @contextlib.contextmanager
-def _deciding(db: Database) -> Iterator[Connection]:
+def _alone(db: Database) -> Iterator[Connection]:
     """A transaction that nobody else decides in; at its end `live.json` says what follows from it."""
     try:
         with db.begin() as connection:
@@ -374,28 +309,61 @@ def _deciding(db: Database) -> Iterator[Connection]:
         raise
 
 
-def _decide(
-    connection: Connection,
-    person: Person,
-    decision: str,
-    model_id: str,
-    weights_sha256: str,
-    previous_sha256: str | None,
-    reason: str,
-    *,
-    job_id: int | None = None,
-    passed: Mapping[str, str] | None = None,
-    evidence: Mapping[str, Any] | None = None,
-) -> None:
-    values: dict[str, Any] = {"decision": decision, "model_id": model_id, "weights_sha256": weights_sha256}
-    values |= {"previous_sha256": previous_sha256, "job_id": job_id, "reason": reason}
-    values |= {"passed": dict(passed or {}), "evidence": dict(evidence or {})}
-    connection.execute(insert(tables.release).values(**values, person_id=person.id, created_at=tables.now()))
-    trail.record(
-        connection, person.id, f"{decision} model", f"model {model_id}",
-        weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=reason,
-        passed=dict(passed or {}), compared_with=(evidence or {}).get("compared_with"),
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Deciding:
+    """A decision in the making: its transaction, who decides, and the reason as it is kept."""
+
+    db: Database
+    connection: Connection
+    person: Person
+    reason: str
+
+    def live_as_seen(self, model_id: str, seen: str | None) -> str | None:
+        """The live weights of a model. Raises Conflict where they are not those that were seen as live."""
+        live = _live_now(self.db, self.connection, model_id)
+        require_unchanged(live, seen)
+        return live
+
+    def decide(
+        self,
+        decision: str,
+        model_id: str,
+        weights_sha256: str,
+        previous_sha256: str | None,
+        *,
+        job_id: int | None = None,
+        passed: Mapping[str, str] | None = None,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the row, and into the audit trail."""
+        reasons, numbers, person_id = dict(passed or {}), dict(evidence or {}), self.person.id
+        row = insert(tables.release).values(
+            decision=decision, model_id=model_id, weights_sha256=weights_sha256, previous_sha256=previous_sha256,
+            job_id=job_id, reason=self.reason, passed=reasons, evidence=numbers, person_id=person_id,
+            created_at=tables.now(),
+        )  # fmt: skip
+        self.connection.execute(row)
+        trail.record(
+            self.connection, person_id, f"{decision} model", f"model {model_id}",
+            weights_sha256=weights_sha256, previous_sha256=previous_sha256, job=job_id, reason=self.reason,
+            passed=reasons, compared_with=numbers.get("compared_with"),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _deciding(db: Database, actor: Actor, reason: str) -> Iterator[_Deciding]:
+    """A decision that `actor` makes. Raises NotAllowed, InvalidInput without a reason."""
+    require_permission_now(db, actor, "manage_releases")
+    words = reason_of(reason)
+    with acting(_alone(db), actor, "manage_releases") as (connection, person):
+        yield _Deciding(db, connection, person, words)
+
+
+def _candidate(act: _Deciding, job_id: int) -> Card:
+    """The card of a finished training whose data set is still there, and stays until the decision is made."""
+    card = find_candidate(act.db, act.connection, job_id)
+    _require_data_set(act.connection, job_id)
+    return card
 
 
 def _rows(connection: Connection, model_id: str | None = None) -> Sequence[Any]:
@@ -431,9 +399,7 @@ def _live_of(connection: Connection) -> Live:
 
 def _leads(connection: Connection) -> dict[str, str]:
     """Modality -> the model that the site named to speak first."""
-    site = tables.site.c
-    rows = connection.execute(select(site.key, site.value).where(site.key.like(f"{LEAD_PREFIX}%")))
-    return {key.removeprefix(LEAD_PREFIX): json.loads(value)["model_id"] for key, value in rows}
+    return {modality: row["model_id"] for modality, row in site_objects(connection, LEAD_PREFIX).items()}
 
 
 def _live_now(db: Database, connection: Connection, model_id: str) -> str | None:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.errors import InvalidInput
 from core.evaluation.outline_comparison import OutlineDifference, outline_checks, outline_differences, shared_cases
 from core.evaluation.promotion import FailedCheck
 from core.models.live import OUTLINE_NETWORK
 from core.models.outline_card import OutlineCard, candidate_outline_cards, live_outline_card, read_outline_cases
 from core.records import site_settings
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.records.releases import decisions
 
 
@@ -45,8 +44,7 @@ class OutlineExamination:
 
 def outline_candidates(db: Database, actor: Actor) -> list[OutlineCard]:
     """The trained outline networks in the state folder that are not live. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     live_sha256 = decisions.live_now(db, actor, OUTLINE_NETWORK)
     found = {card.weights_sha256: card for card in candidate_outline_cards(db.settings) if card.has_weights}
     return [card for sha256, card in found.items() if sha256 != live_sha256]
@@ -57,8 +55,7 @@ def examine_outline(db: Database, actor: Actor, weights_sha256: str) -> OutlineE
 
     Raises NotAllowed, NotFound, ModelUnavailable; InvalidInput where the two were measured against another truth.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     candidate = decisions.find_outline_candidate(db.settings, weights_sha256)
     live = live_outline_card(db.settings)
     if live is not None and not live.has_weights:
@@ -93,15 +90,11 @@ def promote_outline(
     live_sha256: what the actor saw as live, None for nothing. passed: red line -> the written reason to pass it; every
     line that is crossed now needs one. Raises NotAllowed, NotFound, InvalidInput, Conflict, ModelUnavailable.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     found = examine_outline(db, actor, weights_sha256)
     decisions.require_unchanged(found.live_sha256, live_sha256)
-    missing = [line for line in found.lines if not passed.get(line.key, "").strip()]
-    if missing:
-        raise InvalidInput(f"This needs a written reason to be passed: {missing[0].sentence}")
-    reasons = {line.key: decisions.reason_of(passed[line.key]) for line in found.lines}
-    decisions._promote_outline(
+    reasons = decisions.reasons_to_pass(found.lines, passed)
+    decisions._promote(
         db, actor, weights_sha256, live_sha256=live_sha256, reason=reason, passed=reasons, evidence=_evidence(found)
     )
 

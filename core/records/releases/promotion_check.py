@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, select
 
-from core.errors import Conflict, InvalidInput, ModelUnavailable, NotFound
+from core.errors import Conflict, ModelUnavailable, NotFound
 from core.evaluation.cache import ComparisonCache
 from core.evaluation.promotion import (
     CANDIDATE,
@@ -45,7 +45,7 @@ from core.records import data_sets, site_settings
 from core.records.data_sets import VersionRow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.releases import decisions
 from core.settings import Settings
 from core.types import Estimate
@@ -97,8 +97,7 @@ def reference_models(settings: Settings, candidate: Card) -> list[Card]:
 
 def reference_choices(db: Database, actor: Actor, job_id: int) -> list[Card]:
     """The live models to choose from where a candidate would replace none. Raises NotAllowed, NotFound, Conflict."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         candidate = decisions.find_candidate(db, connection, job_id)
     others = reference_models(db.settings, candidate)
     is_new = decisions.live_now(db, actor, candidate.model_id) is None
@@ -111,8 +110,7 @@ def examine(db: Database, actor: Actor, job_id: int, *, reference: str | None = 
     beside: sha256 of the live weights to stand beside it, one of `reference_choices`; None for the first. A candidate
     that would replace live weights is compared with those. Raises NotAllowed, NotFound, Conflict, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         candidate = decisions.find_candidate(db, connection, job_id)
         version = version_of_job(connection, job_id)
     scores = read_test_scores(candidate)
@@ -170,14 +168,10 @@ def promote(
     line that is crossed now needs one. beside: as `examine`, what the actor saw beside it. Raises NotAllowed, NotFound,
     InvalidInput, Conflict, ModelUnavailable.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     found = examine(db, actor, job_id, reference=reference)
     decisions.require_unchanged(found.live_sha256, live_sha256)
-    missing = [line for line in found.lines if not passed.get(line.key, "").strip()]
-    if missing:
-        raise InvalidInput(f"This needs a written reason to be passed: {missing[0].sentence}")
-    reasons = {line.key: decisions.reason_of(passed[line.key]) for line in found.lines}
+    reasons = decisions.reasons_to_pass(found.lines, passed)
     decisions._promote(
         db, actor, job_id, live_sha256=live_sha256, reason=reason, passed=reasons, evidence=evidence_of(found)
     )

@@ -10,7 +10,7 @@ from core.errors import NotFound
 from core.evaluation.statistics.shadow import ShadowComparison, compare_shadow
 from core.records.database import tables
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, acting, require_permission_now
 from core.records.reads.reader_scores import MALIGNANT
 from core.records.reads.rows import find_study, newest_predictions
 from core.types import SIDE_NOT_STATED, Prediction, is_called
@@ -49,8 +49,7 @@ def shadow_answers(
     shadow, image, read, truth = tables.shadow_answer.c, tables.image.c, tables.read.c, tables.truth.c
     is_final = select(read.id).where(read.study_id == shadow.study_id, read.kind == "final").exists()
     rows = []
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    with acting(db.read(), actor, "manage_releases") as (connection, _):
         found = connection.execute(
             select(tables.shadow_answer, image.laterality)
             .join_from(tables.shadow_answer, tables.image, shadow.image_id == image.id)
@@ -85,6 +84,5 @@ def shadow_comparison(
     db: Database, actor: Actor, model_id: str, weights_sha256: str, *, reference: str | None = None
 ) -> ShadowComparison:
     """What the silent answers say beside the live ones so far. reference: as `shadow_answers`. Raises NotAllowed."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_releases")
+    require_permission_now(db, actor, "manage_releases")
     return compare_shadow(shadow_answers(db, actor, model_id, weights_sha256, reference=reference))

@@ -17,8 +17,8 @@ from pages.parts.messages import refusals_shown
 from pages.parts.session import database, settings
 from pages.parts.training_tables import duration_text
 from train.queue import duration, trainings
-from train.recipe.config import CHOICES, SETTABLE
 from train.recipe.outline import STARTS, OutlineConfig, OutlineRequest, Request
+from train.recipe.recipes import CHOICES, SETTABLE
 from train.recipe.request import INITS, FitRequest, seeds_of, with_seeds
 
 PRESETS = {

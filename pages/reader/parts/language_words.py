@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from core.findings.finding import Finding
 from core.findings.marks import Mark, lies_over, mask_of
 from core.language.question import UNTOLD, descriptors
 from core.language.sent_picture import sha256_of, shown_part
@@ -81,12 +82,16 @@ def _row_on(rows: Sequence[LanguageAnswer], stored: StoredImage, mark: Mark) -> 
     return next(iter(there), next((row for row in own if row.described.mark is None), None))
 
 
-def _own_masses(person: SignedIn, study: StoredStudy) -> list[Mark]:
-    """The regions that mark masses in this person's last read, on ultrasound pictures."""
+def _saved_masses(person: SignedIn, study: StoredStudy) -> list[Finding]:
+    """The masses of this person's last read, on ultrasound pictures."""
     mine = [read for read in reads_of(database(), person, study.row.id) if read.person_id == person.id]
     findings = mine[-1].annotations.findings if mine else ()
-    masses = [one for one in findings if one.type == "mass" and one.modality is Modality.ULTRASOUND]
-    return [mark for one in masses for mark in one.marks if mark.kind in ("ellipse", "outline")]
+    return [one for one in findings if one.type == "mass" and one.modality is Modality.ULTRASOUND]
+
+
+def _own_masses(person: SignedIn, study: StoredStudy) -> list[Mark]:
+    """The regions that mark masses in this person's last read, on ultrasound pictures."""
+    return [mark for one in _saved_masses(person, study) for mark in one.marks if mark.kind in ("ellipse", "outline")]
 
 
 def _rows_on_own(rows: Sequence[LanguageAnswer], mark: Mark) -> list[LanguageAnswer]:
@@ -146,9 +151,7 @@ def _of_reader(person: SignedIn, study: StoredStudy, mark: Mark, form: impressio
     if form is not None and marking.is_begun(form.key):
         sketches = [one for one in marking.sketches_in(form.key) if one.type == "mass"]
         return next((one.descriptors for one in sketches if any(lies_over(own, mark) for _, own in one.marks)), {})
-    mine = [read for read in reads_of(database(), person, study.row.id) if read.person_id == person.id]
-    findings = mine[-1].annotations.findings if mine else ()
-    masses = [one for one in findings if one.type == "mass" and one.modality is Modality.ULTRASOUND]
+    masses = _saved_masses(person, study)
     return next((one.descriptors for one in masses if any(lies_over(own, mark) for own in one.marks)), {})
 
 

@@ -173,7 +173,7 @@ def _take_over(sheet: Sheet) -> None:
         return
     state[f"{sheet.key}_drawn"] = drawn
     removed = state.get(f"{sheet.key}_removed", frozenset())
-    here = [one for one in drawn if one[0] not in removed and _is_here(sheet, one[1].image_sha256, one[1].frame)]
+    here = [one for one in drawn if one[0] not in removed and (one[1].image_sha256, one[1].frame) in sheet.places]
     _set(sheet.key, redrawn(sketches_in(sheet.key), here))
 
 
@@ -235,10 +235,6 @@ def _offer_proposals(sheet: Sheet) -> None:
             if refuse.button("Reject", key=f"{sheet.key}_{uid}_reject", width="stretch"):
                 reject(sheet.key, uid)
                 st.rerun()
-
-
-def _is_here(sheet: Sheet, sha256: str, frame: int) -> bool:
-    return (sha256, frame) in sheet.places
 
 
 def _opened(sheet: Sheet, sketches: Sequence[Sketch], *, has_peaks: bool) -> str | None:

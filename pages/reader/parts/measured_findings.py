@@ -19,8 +19,8 @@ from core.findings.sentence import findings_sentence
 from core.findings.sketches import Sketch, of_type, outline_uid
 from core.findings.ultrasound_descriptors import MEASURED_ONLY, Descriptor
 from core.imaging.overlay import outlined
-from core.models.outline_card import OutlineCard
-from core.reading.outlines import OutlinedLesion, is_outlined, outline_card, outline_proposals, outlined_lesions
+from core.models.outline_card import OutlineCard, live_outline_card
+from core.reading.outlines import OutlinedLesion, is_outlined, outline_proposals, outlined_lesions
 from core.records.people.permissions import SignedIn
 from core.records.reads.reads import Read
 from core.records.reads.studies import StoredImage, StoredStudy
@@ -52,7 +52,7 @@ def offer(
     if not images or study.pixels_removed_at:
         return {}
     try:
-        card = outline_card(settings())
+        card = live_outline_card(settings())
         if card is None:
             return {}
         answered = _answered(card, images, form)

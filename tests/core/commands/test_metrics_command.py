@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.commands import metrics
+from core.__main__ import COMMANDS
+from core.commands import parsed
 from core.errors import AppError
 from core.settings import REPOSITORY
 
@@ -25,9 +26,7 @@ TABLE = """case,patient,label,a,b,site
 
 
 def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    metrics.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["metrics", *arguments])
+    args = parsed(argparse.ArgumentParser(), "core.commands", COMMANDS, ["metrics", *arguments])
     return int(args.run(args))
 
 

@@ -37,6 +37,7 @@ from core.findings.marks import Mark
 from core.language import asking, client
 from core.language.question import UNTOLD, checked, question
 from core.language.sent_picture import part_around, sha256_of, shown_part
+from core.models.outline_card import live_outline_card
 from core.reading import outlines
 from core.records import site_settings
 from core.records.audit import trail
@@ -436,7 +437,7 @@ def test_a_picture_of_which_nothing_says_where_text_is_goes_once_its_reader_has_
     answers.look_for_text(site.db, site.ann, row.id, "0" * 64)
     site.work()
     assert not site.stub.asked and site.rows(study)[0].needs_look, "it is not the part that was looked at"
-    part = shown_part(WHOLE, outlines.outlined_lesions(outlines.outline_card(site.db.settings), WHOLE)[0].outline.mask)
+    part = shown_part(WHOLE, outlines.outlined_lesions(live_outline_card(site.db.settings), WHOLE)[0].outline.mask)
     answers.look_for_text(site.db, site.ann, row.id, sha256_of(part))
     site.work()
     assert len(site.stub.asked) == 1 and site.rows(study)[0].described.words == WORDS

@@ -11,7 +11,7 @@ import pytest
 from record_site import CALM, add_person, picture
 from sqlalchemy import insert, text
 
-from core.records.audit import starts, trail
+from core.records.audit import trail
 from core.records.database import tables
 from core.records.database.db import Database
 from core.records.database.tables import now
@@ -111,17 +111,17 @@ def starts_of(db: Database) -> list[tuple[str, dict[str, object]]]:
 
 
 def test_a_new_site_starts_without_an_upgrade(records: Database) -> None:
-    starts.record_start(records)
-    starts.record_start(records)
+    trail.record_start(records)
+    trail.record_start(records)
     assert starts_of(records) == [("start", dict(versions()))] * 2
     assert trail.verify(records).is_intact
 
 
 def test_another_version_than_last_time_is_an_upgrade(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    starts.record_start(records)
-    monkeypatch.setattr(starts, "version", lambda: "9.9.9")
-    starts.record_start(records)
-    starts.record_start(records)
+    trail.record_start(records)
+    monkeypatch.setattr(trail, "version", lambda: "9.9.9")
+    trail.record_start(records)
+    trail.record_start(records)
     found = starts_of(records)
     assert [action for action, _ in found] == ["start", "upgrade", "start", "start"]
     assert found[1][1] == {"before": version(), "after": "9.9.9"}
@@ -130,6 +130,6 @@ def test_another_version_than_last_time_is_an_upgrade(records: Database, monkeyp
 def test_a_site_of_the_first_version_did_not_note_it(records: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     with records.begin() as connection:
         trail.record(connection, None, "set-up refused", "setup code")
-    monkeypatch.setattr(starts, "version", lambda: "9.9.9")
-    starts.record_start(records)
+    monkeypatch.setattr(trail, "version", lambda: "9.9.9")
+    trail.record_start(records)
     assert starts_of(records)[0] == ("upgrade", {"before": "0.1.0", "after": "9.9.9"})

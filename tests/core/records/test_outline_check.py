@@ -17,7 +17,6 @@ from core.evaluation.outline_comparison import outline_differences, shared_cases
 from core.models.cards import all_cards, known_cards
 from core.models.live import OUTLINE_NETWORK, read_live
 from core.models.outline_card import FILE, OutlineCard, live_outline_card, read_outline_card, read_outline_cases
-from core.reading.outlines import outline_card
 from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.releases import decisions, outline_check
@@ -62,7 +61,7 @@ def test_a_better_network_is_promoted_and_rolled_back_like_a_model(records: Data
     with pytest.raises(NotAllowed):
         promoted(records, ann, sha256)
     (found,) = outline_check.outline_candidates(records, ada)
-    assert found.weights_sha256 == sha256 and outline_card(records.settings) == SHIPPED
+    assert found.weights_sha256 == sha256 and live_outline_card(records.settings) == SHIPPED
     look = examined(records, ada, sha256)
     assert (look.lines, look.notes, look.n_shared, look.live_sha256) == ((), (), len(CASES), SHIPPED.weights_sha256)
     with pytest.raises(Conflict, match="changed meanwhile"):
@@ -70,7 +69,7 @@ def test_a_better_network_is_promoted_and_rolled_back_like_a_model(records: Data
     with pytest.raises(InvalidInput, match="Write down why"):
         outline_check.promote_outline(records, ada, sha256, live_sha256=SHIPPED.weights_sha256, reason=" ", passed={})
     promoted(records, ada, sha256)
-    live = outline_card(records.settings)
+    live = live_outline_card(records.settings)
     assert live is not None and live.weights_sha256 == sha256 and live.folder.is_relative_to(records.settings.state_dir)
     assert "candidates" not in live.folder.parts and read_outline_cases(live)["dice"].mean() > CASES["dice"].mean()
     (decision,) = decisions.decisions(records, ada)
@@ -88,9 +87,9 @@ def test_a_better_network_is_promoted_and_rolled_back_like_a_model(records: Data
     decisions.roll_back(
         records, ada, OUTLINE_NETWORK, earlier.weights_sha256, live_sha256=sha256, reason="It outlines too much."
     )
-    assert outline_card(records.settings) == SHIPPED
+    assert live_outline_card(records.settings) == SHIPPED
     decisions.retire(records, ada, OUTLINE_NETWORK, live_sha256=SHIPPED.weights_sha256, reason="Nobody uses it.")
-    assert outline_card(records.settings) is None
+    assert live_outline_card(records.settings) is None
     stored = records.settings.state_dir / "releases" / SHIPPED.weights_sha256[:8] / OUTLINE_NETWORK
     assert read_outline_card(stored).has_weights, "the next version of the product may ship another"
     decisions.roll_back(records, ada, OUTLINE_NETWORK, sha256, live_sha256=None, reason="Wanted again.")

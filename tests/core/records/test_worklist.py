@@ -85,6 +85,21 @@ def test_the_list_is_searched_by_name(records: Database, ann: Somebody, study_id
     assert worklist(records, ann, search="other") == []
 
 
+def test_search_finds_part_of_a_name_in_any_case_and_takes_signs_as_they_are(records: Database, ann: Somebody) -> None:
+    for name in ("Übung 100%", "ubung 1000", "Case_7", "CaseX7"):
+        create_study(records, ann, display_name=name, images=[picture()])
+
+    def found(search: str) -> list[str]:
+        return sorted(row.study.display_name for row in worklist(records, ann, search=search))
+
+    assert found("übung") == ["Übung 100%"]
+    assert found("100%") == ["Übung 100%"]
+    assert found("e_7") == ["Case_7"]
+    assert found(" CASE ") == ["CaseX7", "Case_7"]
+    assert found("'; DROP TABLE study; --") == []
+    assert len(found("")) == 4
+
+
 def test_an_assigned_study_is_its_reader_s_and_comes_before_older_ones(
     records: Database, ann: Somebody, bea: Somebody, study_id: str
 ) -> None:

@@ -236,7 +236,7 @@ tf.config.set_logical_device_configuration(
 import numpy as np
 
 from core.models.cards import members_of, read_card
-from core.models.device import DEVICE
+from core.models.prepared import DEVICE
 from core.models.loaded import MODELS, load_model
 from core.models.prepared import prepared
 from core.serving import inference

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import datetime as dt
 import io
@@ -20,7 +19,7 @@ import pytest
 from core.errors import InvalidInput, NotFound
 from core.evaluation.tables import workbooks
 from core.evaluation.tables.workbooks import read_headers, read_sheets
-from train.commands import link as link_command
+from train.__main__ import main
 from train.datasets.hospital.columns import KeyColumns, LinkColumns
 from train.datasets.hospital.join import link, write_linked
 from train.datasets.hospital.keys import date_text, full_ids, id_text, is_day, key_of, name_text, time_text
@@ -385,23 +384,19 @@ def test_the_command_prints_the_counts_as_json(hospital: Hospital, capsys: pytes
     hospital.cancer, hospital.non_cancer = [CANCER], [("N1", "20160101", "090000", "DIT1")]
     hospital.picture("b/N1.jpg")
     combined, validation = hospital.write()
-    parser = argparse.ArgumentParser()
-    link_command.add_parser(parser.add_subparsers())
     arguments = ["link", "--combined", str(combined), "--validation", str(validation)]
-    args = parser.parse_args([*arguments, "--images", str(hospital.images), "--out", str(hospital.folder), "--json"])
-    assert args.run(args) == 0
+    arguments += ["--images", str(hospital.images), "--out", str(hospital.folder)]
+    assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "cancer": {"rows": 1, "matched": 0, "unmatched": {"no validation row": 1}},
         "non_cancer": {"rows": 1, "matched": 1, "unmatched": {}},
     }
     swapped = ["--cancer-sheet", "non cancer", "--non-cancer-sheet", "CANCER", "--validation-sheet", "sheet1"]
-    args = parser.parse_args([*arguments, "--images", str(hospital.images), "--out", str(hospital.folder), *swapped])
-    args.run(args)
+    assert main([*arguments, *swapped]) == 0
     assert "cancer: 0 of 1 rows found their file; 1 no validation row" in capsys.readouterr().out
     assert "FILE0004" in (hospital.folder / "unmatched.csv").read_text().splitlines()[2]  # now among the others
-    args.validation_sheet = "Patho"
-    with pytest.raises(InvalidInput, match=r"has no sheet Patho\. Its sheets: Sheet1\. Say which of them it is"):
-        args.run(args)
+    assert main([*arguments, *swapped[:-1], "Patho"]) == 1
+    assert "has no sheet Patho. Its sheets: Sheet1. Say which of them it is" in capsys.readouterr().err
 
 
 def test_thousands_of_rows_against_twenty_thousand_files_take_seconds(hospital: Hospital) -> None:
@@ -462,11 +457,8 @@ def test_with_paths_alone_a_row_is_found_by_its_patients_folder(tmp_path: Path) 
     ]
     assert LinkColumns(validation=KeyColumns("", "", "", ""), is_by_path=True).is_complete
     assert not LinkColumns(validation=KeyColumns("", "", "", "")).is_complete
-    parser = argparse.ArgumentParser()
-    link_command.add_parser(parser.add_subparsers())
     asked = ["link", "--combined", str(books[0]), "--validation", str(books[1]), "--images", str(images), "--by-path"]
-    args = parser.parse_args([*asked, "--out", str(tmp_path / "out")])
-    assert args.run(args) == 0 and len(rows_of(tmp_path / "out" / "CANCER.csv")) == 2
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0 and len(rows_of(tmp_path / "out" / "CANCER.csv")) == 2
 
 
 @pytest.mark.parametrize(

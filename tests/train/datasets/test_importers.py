@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from core.errors import InvalidInput, NotFound
 from core.types import Modality
-from train.commands import import_ as import_command
+from train.__main__ import main
 from train.datasets.importers import IMPORTERS, import_data
 from train.datasets.importers.imported import Imported
 from train.datasets.manifest import read_manifest
@@ -280,10 +279,7 @@ def test_the_command_writes_a_manifest_that_reads_back(
     picture(source / "benign" / "benign (1).png")
     picture(source / "benign" / "benign (1)_mask.png")
     picture(source / "malignant" / "malignant (1).png")
-    parser = argparse.ArgumentParser()
-    import_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["import", "folders", str(source), "--out", str(tmp_path / "manifest.csv")])
-    assert args.run(args) == 0
+    assert main(["import", "folders", str(source), "--out", str(tmp_path / "manifest.csv")]) == 0
     assert "2 images: 1 benign, 1 malignant" in capsys.readouterr().out
     cases = read_manifest(tmp_path / "manifest.csv", root=source).cases
     assert [(source / file).is_file() for file in cases["file"]] == [True, True]

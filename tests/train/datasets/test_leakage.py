@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Raster
 
-from train.commands import audit as audit_command
+from train.__main__ import main
 from train.datasets.duplicates import Looks, Pair, grouped, near_duplicate_pairs, traces_of
 from train.datasets.leakage import LeakageReport, check_leakage, leaks
 from train.datasets.manifest import read_manifest
@@ -182,14 +181,10 @@ def test_columns_alone_show_leaks_without_reading_a_file() -> None:
 
 
 def test_the_command_exits_3_on_leaks_and_prints_json(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    audit_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["audit", "--data", str(dataset.write())])
-    assert args.run(args) == 0
+    assert main(["audit", "--data", str(dataset.write())]) == 0
     assert "No leak found" in capsys.readouterr().out
     dataset.rows[40]["patient"] = "p3"
-    args = parser.parse_args(["audit", "--data", str(dataset.write()), "--json"])
-    assert args.run(args) == 3
+    assert main(["audit", "--data", str(dataset.write()), "--json"]) == 3
     answer = json.loads(capsys.readouterr().out)
     assert answer["leaking"] and answer["verdict"].startswith("LEAKING")
     assert answer["findings"][0]["check"] == "patient in two splits"

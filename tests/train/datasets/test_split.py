@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from PIL import Image as Raster
 
 from core.errors import InvalidInput
-from train.commands import split as split_command
+from train.__main__ import main
 from train.datasets.manifest import read_manifest
 from train.datasets.split import balanced_subset, fold_cases, split_cases, units_of
 
@@ -108,13 +107,10 @@ def test_the_command_writes_the_split_and_keeps_copies_together(tmp_path: Path, 
             raster.save(tmp_path / f"{number}{copy}.png")
     rows = [f"{number}{copy}.png,{'ab'[number % 2]}" for copy in ("", "_copy") for number in range(30)]
     (tmp_path / "manifest.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
-    parser = argparse.ArgumentParser()
-    split_command.add_parser(parser.add_subparsers())
     for options, column in (([], "split"), (["--folds", "3"], "fold"), (["--look-alikes"], "split")):
         out = tmp_path / "out.csv"
         base = ["split", "--data", str(tmp_path / "manifest.csv"), "--root", str(tmp_path), "--out", str(out)]
-        args = parser.parse_args([*base, *options])
-        assert args.run(args) == 0
+        assert main([*base, *options]) == 0
         written = pd.read_csv(out, dtype=str, keep_default_na=False)
         assert written.groupby("sha256")[column].nunique().max() == 1
         if options == ["--look-alikes"]:

@@ -151,7 +151,7 @@ def test_stopping_after_some_epochs_says_yes_at_the_last_of_them() -> None:
 
 
 def test_games_of_several_folds_count_by_their_cases() -> None:
-    from train.fitting.measure import Localisation, pooled
+    from train.fitting.folds import Localisation, pooled
 
     one = {"all": Localisation(10, {"fused": 0.5}, 0.2)}
     other = {"all": Localisation(30, {"fused": 0.9}, 0.4), "few": Localisation(2, {"fused": 1.0}, 0.5)}

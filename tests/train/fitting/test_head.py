@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import InvalidInput
 from core.models.registry import architecture
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 if TYPE_CHECKING:
     from core.models.architectures import Graph

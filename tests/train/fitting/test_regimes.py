@@ -11,7 +11,7 @@ import pytest
 
 from core.models.registry import architecture
 from core.models.weights import state_of
-from train.recipe.config import FitConfig
+from train.recipe.recipes import FitConfig
 
 if TYPE_CHECKING:
     from core.models.architectures import Graph

@@ -12,13 +12,16 @@ from PIL import Image as Raster
 
 from core.types import Image, Modality
 from train.datasets.manifest import read_manifest
-from train.publishing.breast_measures import breast_in, density_numbers, pectoral, unlike_numbers
 from train.publishing.mammograms import (
+    breast_in,
+    density_numbers,
     density_scores,
     in_classes,
     mammograms_page,
     measure_women,
+    pectoral,
     rank_correlation,
+    unlike_numbers,
 )
 
 HEIGHT, WIDTH = 256, 200

@@ -50,26 +50,6 @@ from train.queue.supervision import machine_name, training_slots
 from train.queue.worker import TrainingWork, Worker, executor_of
 from train.recipe.request import FitRequest
 
-READS = """
-import os, sys, time
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from record_site import answer, explanation
-from core.records.database.db import open_database
-from core.reading import back_read
-from core.settings import Settings
-read = Path(sys.argv[3])
-def slow(card, image, **_):
-    with read.open("a") as file:
-        file.write(f"{os.getpid()} {image.sha256}\\n")
-    while not read.with_name("go").exists():
-        time.sleep(0.1)
-    return answer(image, model_id=card.model_id, weights=card.weights_sha256), explanation()
-back_read.read_image = slow
-back_read.WAIT_SECONDS = 0.1
-back_read.work_until_done(open_database(Settings.from_environment()), int(sys.argv[4]))
-"""
-
 
 @pytest.fixture(scope="module")
 def state_of_nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -216,8 +196,7 @@ def test_a_back_read_goes_on_on_the_other_node_when_one_is_killed_and_reads_noth
     for number in range(4):
         create_study(db, ada, display_name="x", images=[picture(number)])
     number = back_reads.start(db, ada, [SHIPPED])
-    script, read = tmp_path / "reads.py", tmp_path / "read.txt"
-    script.write_text(READS)
+    read = tmp_path / "read.txt"
 
     def asked() -> list[list[str]]:
         """Process and image of each question to a model."""
@@ -225,7 +204,7 @@ def test_a_back_read_goes_on_on_the_other_node_when_one_is_killed_and_reads_noth
 
     other = cluster.add_node()
     until(lambda: sum(one.is_alive for one in serving_cluster.nodes_of(db.settings)) == 3)
-    arguments = [str(script), str(REPOSITORY), str(REPOSITORY / "tests"), str(read), str(number)]
+    arguments = [str(REPOSITORY / "tests" / "slow_reads.py"), str(read), str(number)]
     with ThreadPoolExecutor(1) as pool:
         loop = pool.submit(on_every_node, db.settings, arguments, lambda: back_reads.is_open(db, number))
         until(lambda: loop.done() or (read.exists() and len(asked()) == 2))  # each node has one in hand, and waits

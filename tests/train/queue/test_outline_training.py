@@ -16,6 +16,7 @@ import pytest
 from made_lesions import SHAPE, ellipse, picture
 from PIL import Image as Raster
 
+from core.commands import parsed
 from core.errors import InvalidInput, NotFound
 from core.models.live import OUTLINE_NETWORK, candidate_dir, outline_candidate_dir
 from core.models.outline_card import read_outline_card, read_outline_cases
@@ -26,7 +27,7 @@ from core.records.queue import CANCELLED, DONE, FAILED, QUEUED
 from core.records.releases import decisions, outline_check
 from core.settings import Settings
 from core.types import Modality
-from train.commands import fit
+from train.__main__ import COMMANDS
 from train.queue import duration, trainings
 from train.queue.child import LocalExecutor
 from train.queue.worker import TrainingWork, Worker
@@ -88,14 +89,13 @@ def test_a_request_is_what_the_row_and_the_command_line_make_of_it_again(tmp_pat
     assert isinstance(trainings.request_of(FitRequest("cnn", Modality.ULTRASOUND).to_json()), FitRequest)
     with pytest.raises(InvalidInput, match="whole numbers"):
         trainings.request_of({**asked.to_json(), "side": "96"})
-    parser = argparse.ArgumentParser()
-    fit.add_parser(parser.add_subparsers())
     elsewhere = replace(
         asked, data=tmp_path / "m.csv", root=tmp_path, where=("source=A|B",), out=tmp_path / "out",
         work=tmp_path / "work", budget_minutes=1.5, also=(tmp_path / "n.csv",), name="ultrasound-outline2",
     )  # fmt: skip
     for one in (asked, elsewhere):
-        assert OutlineRequest.from_arguments(vars(parser.parse_args(one.to_arguments()))) == one
+        args = parsed(argparse.ArgumentParser(), "train.commands", COMMANDS, one.to_arguments())
+        assert OutlineRequest.from_arguments(vars(args)) == one
     assert "--data DATA/m.csv --also DATA/n.csv --root DATA" in elsewhere.portable().to_command()
     assert str(tmp_path) not in elsewhere.portable().to_command()
 

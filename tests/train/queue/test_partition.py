@@ -70,27 +70,6 @@ db = open_database(Settings.from_environment())
 work = TrainingWork(db, LocalExecutor(db.settings, (sys.executable, sys.argv[2])))
 Worker(db, work, lease_seconds=float(sys.argv[3]), machine=sys.argv[4]).work()
 """
-READS = """
-import os, sys, time
-from functools import partial
-from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from record_site import answer, explanation
-from core.records.database.db import open_database
-from core.reading import back_read
-from core.settings import Settings
-read = Path(sys.argv[3])
-def slow(card, image, **_):
-    with read.open("a") as file:
-        file.write(f"{sys.argv[6]} {image.sha256}\\n")
-    while not read.with_name("go").exists():
-        time.sleep(0.1)
-    return answer(image, model_id=card.model_id, weights=card.weights_sha256), explanation()
-back_read.read_image = slow
-back_read.WAIT_SECONDS = 0.1
-back_read.read_next = partial(back_read.read_next, lease_seconds=float(sys.argv[5]))
-back_read.work_until_done(open_database(Settings.from_environment()), int(sys.argv[4]))
-"""
 HOLDS = """
 import sys, time
 from pathlib import Path
@@ -277,15 +256,14 @@ def test_a_back_read_goes_on_without_a_machine_that_is_cut_off_and_with_it_after
     for number in range(6):
         create_study(records, ada, display_name="x", images=[picture(number)])
     number = back_reads.start(records, admin, [SHIPPED])
-    script, read = tmp_path / "reads.py", tmp_path / "read.txt"
-    script.write_text(READS)
+    read = tmp_path / "read.txt"
     machines = [cables.add(), cables.add()]
 
     def asked() -> list[list[str]]:
         """Machine and image of each question to a model."""
         return [line.split() for line in read.read_text().splitlines()] if read.exists() else []
 
-    arguments = [str(script), str(REPOSITORY), str(REPOSITORY / "tests"), str(read), str(number), str(LEASE_SECONDS)]
+    arguments = [str(REPOSITORY / "tests" / "slow_reads.py"), str(read), str(number), str(LEASE_SECONDS)]
     processes = [program(cables, machine, records.settings, *arguments, machine) for machine in machines]
     table = tables.back_read_study
 

@@ -8,8 +8,7 @@ import pytest
 
 from core.errors import InvalidInput
 from core.types import Modality
-from train.recipe.config import CHOICES, SETTABLE, FitConfig, with_settings
-from train.recipe.recipes import in_regime, recipe
+from train.recipe.recipes import CHOICES, SETTABLE, FitConfig, in_regime, recipe, with_settings
 
 
 def fusion(init: str = "offline", modality: Modality = Modality.ULTRASOUND) -> FitConfig:

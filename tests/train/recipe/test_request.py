@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from core.commands import parsed
 from core.errors import InvalidInput
 from core.types import Modality
-from train.commands import fit, search
+from train.__main__ import COMMANDS
 from train.recipe.request import FitRequest, with_seeds
 
 REQUEST = FitRequest("cnn", Modality.ULTRASOUND, init="random", epochs=3, side=64)
@@ -44,11 +45,7 @@ EVERYTHING = FitRequest(
 
 def read(words: Sequence[str]) -> FitRequest:
     """As the commands read their arguments."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    for command in (fit, search):
-        command.add_parser(commands)
-    return FitRequest.from_arguments(vars(parser.parse_args(words)))
+    return FitRequest.from_arguments(vars(parsed(argparse.ArgumentParser(), "train.commands", COMMANDS, words)))
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,11 @@ import pandas as pd
 
 from core.errors import InvalidInput
 from core.records.database.db import Database
-from core.records.people.permissions import Actor, require_permission
+from core.records.people.permissions import Actor, require_permission_now
 from core.types import Modality
-from train.datasets.deidentify import ingest_cases
 from train.datasets.hospital.columns import Headers, LinkColumns, LinkSheets, SheetNames, headers_of, sheets_of
 from train.datasets.hospital.join import Linked, link
-from train.datasets.ingest import Ingested, add_data_set
+from train.datasets.ingest import Ingested, NewDataSet, add_cases
 from train.datasets.staging import Progress, folder_below_root, new_folder, unpack
 
 LABELS = {"cancer": "malignant", "non_cancer": "not_malignant"}
@@ -52,8 +51,7 @@ def unpack_images(db: Database, actor: Actor, archive: Path, *, progress: Progre
 
     Raises NotAllowed, UnreadableImage, InvalidInput.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     folder = new_folder(db.settings)
     try:
         unpack(archive, folder, db.settings, progress)
@@ -65,15 +63,13 @@ def unpack_images(db: Database, actor: Actor, archive: Path, *, progress: Progre
 
 def images_below_root(db: Database, actor: Actor, folder: str) -> Path:
     """A folder of pictures on this server. Raises NotAllowed, InvalidInput, NotFound."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return folder_below_root(db.settings, folder)
 
 
 def sheets_in(db: Database, actor: Actor, combined: Path, validation: Path) -> SheetNames:
     """What the sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return sheets_of(combined, validation)
 
 
@@ -81,15 +77,13 @@ def columns_in(
     db: Database, actor: Actor, combined: Path, validation: Path, sheets: LinkSheets | None = None
 ) -> Headers:
     """What the columns of these sheets are called. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     return headers_of(combined, validation, sheets)
 
 
 def preview(db: Database, actor: Actor, sources: Sources, columns: LinkColumns) -> Preview:
     """Join, and tell what became of every row; nothing is kept. Raises NotAllowed, NotFound, InvalidInput."""
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     linked = _link(sources, columns)
     rows = [
         (row.sheet.title, row.sheet.numbers[row.place], row.reason, row.detail)
@@ -114,8 +108,7 @@ def add_linked(
 
     Raises NotAllowed, NotFound, InvalidInput, Conflict.
     """
-    with db.read() as connection:
-        require_permission(connection, actor, "manage_data")
+    require_permission_now(db, actor, "manage_data")
     progress("Joining the workbooks with the pictures", 0.0)
     linked = _link(sources, columns)
     cases = _cases(linked)
@@ -125,17 +118,8 @@ def add_linked(
         f"{part['matched']} of {part['rows']} {what.replace('_', '-')} rows found their picture."
         for what, part in linked.counts().items()
     ]
-    found = add_data_set(
-        db,
-        actor,
-        lambda retained: ingest_cases(db, cases, sources.images, retained, modality=modality, progress=progress),
-        notes=notes,
-        name=name,
-        modality=modality,
-        seed=seed,
-        progress=progress,
-        origin="workbooks",
-    )
+    new = NewDataSet(name, modality, seed, progress)
+    found = add_cases(db, actor, new, cases, sources.images, notes=notes, origin="workbooks")
     if sources.images.is_relative_to(db.settings.state_dir):
         shutil.rmtree(sources.images, ignore_errors=True)
     return found
