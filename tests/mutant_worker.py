@@ -49,7 +49,9 @@ SEED = 11
 LONGEST, BUDGET = 10.0, 30.0
 """Seconds without a change: of a test, and of all the tests that one change gets, the quickest first."""
 ALLOWED, TIMES = 20.0, 10.0
-"""A change may take so many seconds, and so many times those that its tests take without it."""
+"""A change may take so many seconds of its own (`Clock`), and so many times those that its tests take without it."""
+LOOK = 0.25
+"""Seconds from one look at what a child has had to the next."""
 OF_A_FILE = 120.0
 """Seconds in which a file of tests is measured; the test that runs then is left out, and the next goes on."""
 Lines = dict[str, list[int]]
@@ -68,6 +70,27 @@ class Ran:
     @property
     def passed(self) -> bool:
         return self.ended and not any(one["failed"] for one in self.records)
+
+
+class Clock:
+    """The seconds of a process and its children: those that they had the processor for, and those in which none of
+    them wanted it (a lock that never opens takes no processor). What they only wait for because the machine is busy
+    is not theirs. Read from Linux's /proc.
+    """
+
+    def __init__(self, leader: int) -> None:
+        self.leader, self.seconds = leader, 0.0
+        self._used, self._seen = 0.0, time.monotonic()
+
+    def look(self) -> float:
+        """Those until now; to be asked every LOOK seconds or oftener."""
+        now = time.monotonic()
+        if now - self._seen >= LOOK:
+            used, is_ready = _asked_for(self.leader)
+            own = max(0.0, used - self._used)
+            self.seconds += own if is_ready else max(own, now - self._seen)
+            self._used, self._seen = used, now
+        return self.seconds
 
 
 class Worker:
@@ -126,7 +149,7 @@ class Worker:
                 os._exit(3)
         os.close(writing)
         try:
-            return _told(reading, limit)
+            return _told(reading, Clock(child), limit)
         finally:
             os.close(reading)
             end_group(child)
@@ -317,9 +340,7 @@ class Worker:
                 env=os.environ | {"PYTEST_DEBUG_TEMPROOT": folder},
             )  # fmt: skip
         try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return None
+            return _waited_for(process, limit)
         finally:
             end_group(process.pid)
             process.wait()
@@ -389,16 +410,47 @@ def _header(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> tuple[int, i
     return first, max(first, start - 1)
 
 
-def _told(reading: int, limit: float) -> Ran:
-    """What the child writes, until it says that it is done, ends or the limit in seconds is over."""
-    end, data = time.monotonic() + limit, b""
+def _told(reading: int, clock: Clock, limit: float) -> Ran:
+    """What the child writes, until it says that it is done, ends or has had more than the limit in seconds."""
+    data = b""
     while not data.endswith(b'"end"\n'):
-        ready, _, _ = select.select([reading], [], [], max(0.0, end - time.monotonic()))
-        more = os.read(reading, 1 << 16) if ready else b""
-        if not more:
-            return Ran([json.loads(one) for one in data.splitlines() if one.endswith(b"}")], False, not ready)
+        ready, _, _ = select.select([reading], [], [], LOOK)
+        is_late = clock.look() > limit
+        more = os.read(reading, 1 << 16) if ready and not is_late else b""
+        if is_late or (ready and not more):
+            return Ran([json.loads(one) for one in data.splitlines() if one.endswith(b"}")], False, is_late)
         data += more
     return Ran([json.loads(one) for one in data.splitlines()[:-1]], True, False)
+
+
+def _asked_for(leader: int) -> tuple[float, bool]:
+    """The processor's seconds that a process, its children and theirs have had, with those that ended and were waited
+    for; and whether a thread of them runs, or would if the processor or the disk were free.
+    """
+    stats = {int(file.parent.name): stat for file in Path("/proc").glob("[0-9]*/stat") if (stat := _stat(file))}
+    family = [leader]
+    for one in family:
+        family += [number for number, stat in stats.items() if int(stat[1]) == one]
+    ticks = sum(int(value) for one in family if one in stats for value in stats[one][11:15])
+    threads = (_stat(file) for one in family for file in Path(f"/proc/{one}/task").glob("*/stat"))
+    return ticks / os.sysconf("SC_CLK_TCK"), any(thread[0] in "RD" for thread in threads if thread)
+
+
+def _stat(file: Path) -> list[str]:
+    """From the state on (proc(5)), what the kernel says of a process or a thread; nothing where it has ended."""
+    try:
+        return file.read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _waited_for(process: subprocess.Popen[bytes], limit: float) -> int | None:
+    """Its exit status; None where it has had more than the limit in seconds."""
+    clock = Clock(process.pid)
+    while clock.look() <= limit:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK)
+    return None
 
 
 def end_group(leader: int) -> None:

@@ -260,7 +260,9 @@ def imports_of(path: Path) -> set[str]:
 
 
 def report(session: WorkDB, minutes: float) -> str:
-    """`docs/mutants.md`: what was changed, how much of it was noticed, and what not, with the reasons given there."""
+    """`docs/mutants.md`: what was changed, how much of it was noticed, and what not, with the reasons given there.
+    Those of changes that are not tested yet are kept for them.
+    """
     tested: dict[str, list[tuple[WorkItem, WorkResult]]] = defaultdict(list)
     for one, result in sorted(session.completed_work_items, key=lambda pair: in_order(pair[0])):
         tested[one.mutations[0].module_path.parent.as_posix()].append((one, result))
@@ -269,15 +271,16 @@ def report(session: WorkDB, minutes: float) -> str:
     lines = [
         "# Mutants",
         "",
-        "Written by `make mutants` (`tests/mutants.py`). Only the last column of the last table is written by hand and",
-        "kept: why a change that no test noticed may stay.",
+        "Written by `make mutants` (`tests/mutants.py`). Only the last column of the lists of changes is written by",
+        "hand and kept: why a change that no test noticed may stay.",
         "",
         f"{datetime.now(UTC).date()}, commit {(WORK / 'commit').read_text()}, {platform.machine()} with "
         f"{os.cpu_count()} cores, Python {platform.python_version()}; the last run took {minutes:.0f} minutes.",
         f"{len(everything)} of {session.num_work_items} changes were tested, which were drawn with seed {SEED} from "
         f"{(WORK / 'population').read_text()}.",
         "A change counts as noticed where a test fails that passes without it in the same order of tests, or where the",
-        f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late).",
+        f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late). The time in",
+        "which they only wait for a busy processor or disk does not count.",
         "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the tests",
         "that are committed by then, and tests those again that were not noticed.",
         "",
@@ -291,6 +294,7 @@ def report(session: WorkDB, minutes: float) -> str:
         "| where | change | tests | why it may stay |",
         "|---|---|---|---|",
         *(_survivor(one, result, reasons) for one, result in everything if not result.is_killed),
+        *_kept(reasons, {_change(one, result) for one, result in everything}),
     ]
     return "\n".join(lines) + "\n"
 
@@ -302,11 +306,36 @@ def _row(name: str, pairs: Sequence[tuple[WorkItem, WorkResult]]) -> str:
 
 
 def _survivor(item: WorkItem, result: WorkResult, reasons: dict[tuple[str, str], str]) -> str:
-    change = item.mutations[0]
-    what = (result.diff or "").replace("|", "\\|")
-    module = str(change.module_path)
+    module, what = _change(item, result)
     reason = reasons.get((module, what), "")
-    return f"| `{module}` {change.start_pos[0]} | {what} | {result.output} | {reason} |"
+    return f"| `{module}` {item.mutations[0].start_pos[0]} | {what} | {result.output} | {reason} |"
+
+
+def _change(item: WorkItem, result: WorkResult) -> tuple[str, str]:
+    """What a reason is found by: the file, and the change as it is printed."""
+    return str(item.mutations[0].module_path), (result.diff or "").replace("|", "\\|")
+
+
+def _kept(reasons: dict[tuple[str, str], str], tested: set[tuple[str, str]]) -> list[str]:
+    """The reasons of changes that have not been tested, as long as the line that they change stands in its file."""
+    rows = [
+        f"| `{module}` | {what} | not tested | {reason} |"
+        for (module, what), reason in reasons.items()
+        if (module, what) not in tested and _stands(module, what)
+    ]
+    if not rows:
+        return []
+    head = ["## Reasons kept", "", "Of changes that are not tested yet, or are not of this sample.", ""]
+    return ["", *head, "| where | change | tests | why it may stay |", "|---|---|---|---|", *rows]
+
+
+def _stands(module: str, what: str) -> bool:
+    file = REPOSITORY / module
+    if not file.is_file():
+        return False
+    lines = {line.strip() for line in file.read_text(encoding="utf-8").splitlines()}
+    before = what.removeprefix("`").partition("` → `")[0].replace("\\|", "|")
+    return what.startswith("without ") or before in lines
 
 
 def reasons_given(text: str) -> dict[tuple[str, str], str]:
@@ -314,7 +343,7 @@ def reasons_given(text: str) -> dict[tuple[str, str], str]:
     found = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
-        if len(cells) == 6 and (where := re.fullmatch(r"`(.+)` \d+", cells[1])):
+        if len(cells) == 6 and (where := re.fullmatch(r"`(.+?)`(?: \d+)?", cells[1])):
             found[where.group(1), cells[2]] = cells[4]
     return {key: reason for key, reason in found.items() if reason}
 
