@@ -427,13 +427,19 @@ def _asked_for(leader: int) -> tuple[float, bool]:
     """The processor's seconds that a process, its children and theirs have had, with those that ended and were waited
     for; and whether a thread of them runs, or would if the processor or the disk were free.
     """
-    stats = {int(file.parent.name): stat for file in Path("/proc").glob("[0-9]*/stat") if (stat := _stat(file))}
-    family = [leader]
-    for one in family:
-        family += [number for number, stat in stats.items() if int(stat[1]) == one]
-    ticks = sum(int(value) for one in family if one in stats for value in stats[one][11:15])
+    family = _family(leader)
+    ticks = sum(int(value) for stat in family.values() for value in stat[11:15])
     threads = (_stat(file) for one in family for file in Path(f"/proc/{one}/task").glob("*/stat"))
     return ticks / os.sysconf("SC_CLK_TCK"), any(thread[0] in "RD" for thread in threads if thread)
+
+
+def _family(leader: int) -> dict[int, list[str]]:
+    """A process, its children and theirs, by number, and what the kernel says of each."""
+    stats = {int(file.parent.name): stat for file in Path("/proc").glob("[0-9]*/stat") if (stat := _stat(file))}
+    found = [leader]
+    for one in found:
+        found += [number for number, stat in stats.items() if int(stat[1]) == one]
+    return {one: stats[one] for one in found if one in stats}
 
 
 def _stat(file: Path) -> list[str]:
@@ -454,6 +460,10 @@ def _waited_for(process: subprocess.Popen[bytes], limit: float) -> int | None:
 
 
 def end_group(leader: int) -> None:
+    """A group of processes, and the children that have made groups of their own."""
+    for one in _family(leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 

@@ -74,7 +74,7 @@ SLOW = (
     "test_architectures.py",
     "test_shipped_models.py",
 )
-"""Tests that start the application, TensorFlow or a cluster, or draw their input at random: not run for a change."""
+"""Tests that start the application or TensorFlow, or draw their input at random: not run for a change."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -239,7 +239,7 @@ def _place(node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
 def tests_of(module: Path) -> list[str]:
     """The test files that import a module, its namesake and then the smallest first; where none does, its folder's."""
     dotted = ".".join(module.with_suffix("").parts)
-    found = [path for path in sorted(Path("tests").rglob("test_*.py")) if not set(SLOW) & set(path.parts)]
+    found = [path for path in sorted(Path("tests").rglob("test_*.py")) if not is_slow(path)]
     own = [path for path in found if dotted in imports_of(path)]
     folder = Path("tests") / module.parent
     while not own and folder != Path("tests"):
@@ -247,6 +247,11 @@ def tests_of(module: Path) -> list[str]:
         folder = folder.parent
     own.sort(key=lambda path: (path.stem != f"test_{module.stem}", path.stat().st_size))
     return [str(path) for path in own]
+
+
+def is_slow(path: Path) -> bool:
+    """Starts a cluster, or is one of SLOW."""
+    return bool(set(SLOW) & set(path.parts)) or "ray_cluster" in imports_of(path)
 
 
 @cache

@@ -192,7 +192,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def start(program: str, before: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-S", "-c", program]
-        processes.append(subprocess.Popen(command, preexec_fn=before, start_new_session=True))
+        processes.append(subprocess.Popen(command, preexec_fn=before))
         return processes[-1]
 
     yield start
@@ -237,3 +237,27 @@ def test_a_process_that_waits_for_a_lock_or_computes_in_a_child_has_had_the_time
     while clock.look() < 0.5 and time.monotonic() - before < 60:
         time.sleep(0.05)
     assert clock.seconds >= 0.5
+
+
+def test_a_child_that_made_a_group_of_its_own_ends_with_its_parent(
+    started: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    number = tmp_path / "number"
+    leader = started(
+        "import os, pathlib, time\n"
+        "os.setsid()\n"
+        "child = os.fork()\n"
+        f"os.setsid() if child == 0 else pathlib.Path({str(number)!r}).write_text(str(child))\n"
+        "time.sleep(30)"
+    )
+    while not number.exists() or not number.read_text():
+        time.sleep(0.05)
+    child = int(number.read_text())
+    while os.getpgid(child) != child:
+        time.sleep(0.05)
+    mutant_worker.end_group(leader.pid)
+    leader.wait()
+    end = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and time.monotonic() < end:  # until its new parent has waited for it
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
