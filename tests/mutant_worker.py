@@ -46,8 +46,9 @@ TREE, SESSION, PLAN, MEASURED, DATA = (
 )
 IMPORTED = MEASURED / "imported"
 SEED = 11
-LONGEST, BUDGET = 10.0, 30.0
-"""Seconds without a change: of a test, and of all the tests that one change gets, the quickest first."""
+LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 15.0, 10.0
+"""Seconds without a change: of a test, and of all the tests that one change gets, the quickest first; and of those in a
+new process, which imports everything first."""
 ALLOWED, TIMES = 20.0, 10.0
 """A change may take so many seconds of its own (`Clock`), and so many times those that its tests take without it."""
 LOOK = 0.25
@@ -110,6 +111,13 @@ class Worker:
         self.live: dict[Key, list[FunctionType]] = {}
         self.known: dict[str, dict[str, Any]] = {}
         self.imported: Lines = {}
+        self.share: list[WorkItem] = []
+
+    def take_share(self) -> None:
+        """What this worker tests of what is pending; before any of the workers has tested something."""
+        session = WorkDB(str(SESSION), WorkDB.Mode.open)
+        self.share = pending(session)[: self.most][self.number :: self.workers]
+        session.close()
 
     def trace(self) -> None:
         """From here on, `lines` takes the lines of the changed modules that are run, in every thread."""
@@ -206,11 +214,11 @@ class Worker:
             say(f"{file}: {len(tests)} of {len(files[file])} in {time.monotonic() - began:.0f} s", *failed)
 
     def test(self) -> None:
-        """Test what is pending of the session, this worker's share of it."""
+        """Test this worker's share of what is pending, last what needs a new process."""
         self.known, self.imported = load_measured()
         self.known = {test: one for test, one in self.known.items() if test in self.items}
         session = WorkDB(str(SESSION), WorkDB.Mode.open)
-        for item in pending(session)[: self.most][self.number :: self.workers]:
+        for item in sorted(self.share, key=lambda item: self.is_imported(item.mutations[0])):
             began = time.monotonic()
             result = self.result(item.mutations[0])
             session.set_result(item.job_id, result)
@@ -224,18 +232,21 @@ class Worker:
         source = (TREE / path).read_text(encoding="utf-8")
         changed = mutate_code(source, get_operator(change.operator_name)(), change.occurrence)
         assert changed is not None, change
-        places = statement_at(ast.parse(source), change.start_pos[0])
-        swaps = None
-        if not places & set(self.imported.get(str(path), ())):
-            swaps = self.swaps(path, source, changed)
+        swaps = None if self.is_imported(change) else self.swaps(path, source, changed)
         try:
             write_source(path, changed)
-            why = self.by_new_process(str(path), source, changed) if swaps is None else self.by_fork(
-                change, places, swaps)  # fmt: skip
+            if swaps is None:
+                why = self.by_new_process(str(path), source, changed)
+            else:
+                why = self.by_fork(change, places_of(change), swaps)
         finally:
             write_source(path, source)
         outcome = TestOutcome.SURVIVED if why.startswith("no test") else TestOutcome.KILLED
         return WorkResult(WorkerOutcome.NORMAL, why, outcome, changed_lines(source, changed))
+
+    def is_imported(self, change: MutationSpec) -> bool:
+        """Whether the changed line is run while the tests and the modules are imported."""
+        return bool(places_of(change) & set(self.imported.get(str(change.module_path), ())))
 
     def swaps(self, path: Path, source: str, changed: str) -> list[tuple[FunctionType, CodeType]] | None:
         """The functions in memory and their new code; none where the module will be read anew from the file, and None
@@ -294,15 +305,15 @@ class Worker:
     def limit(self, tests: Sequence[str]) -> float:
         return ALLOWED + TIMES * sum(float(self.known[test]["seconds"]) for test in tests)
 
-    def chosen(self, module: str, tests: set[str]) -> list[str]:
-        """Those that noticed most in the shortest time first, as many as BUDGET has room for."""
+    def chosen(self, module: str, tests: set[str], budget: float = BUDGET) -> list[str]:
+        """Those that noticed most in the shortest time first, as many as there is room for in the budget in seconds."""
         own = f"test_{Path(module).stem}.py::"
 
         def order(test: str) -> tuple[float, str]:
             worth = (1 + self.kills[test]) * (5 if own in test else 1)
             return (0.05 + self.known[test]["seconds"]) / worth, test
 
-        return within_budget(sorted(tests, key=order), self.known)
+        return within_budget(sorted(tests, key=order), self.known, budget)
 
     def by_new_process(self, module: str, source: str, changed: str) -> str:
         """For what is run while modules are imported: the tests that run anything of the module, or import it."""
@@ -310,7 +321,7 @@ class Worker:
         if module not in self.cold:
             importing = tuple(f"{file}::" for file in self.plan[module])
             tests = {test for test, one in self.known.items() if module in one["lines"] or test.startswith(importing)}
-            chosen, began = self.chosen(module, tests), time.monotonic()
+            chosen, began = self.chosen(module, tests, IN_A_NEW_PROCESS), time.monotonic()
             write_source(path, source)
             status = self.new_process(chosen, ALLOWED + TIMES * BUDGET)
             if status != 0:
@@ -384,6 +395,11 @@ def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType | None, Code
     for before, after in zip(*inner, strict=True):
         yield before, after
         yield from _pairs(before, after)
+
+
+def places_of(change: MutationSpec) -> set[int]:
+    """The lines of the statement that is changed."""
+    return statement_at(ast.parse((TREE / change.module_path).read_text(encoding="utf-8")), change.start_pos[0])
 
 
 def statement_at(tree: ast.Module, line: int) -> set[int]:
@@ -468,12 +484,12 @@ def end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-def within_budget(tests: Sequence[str], known: dict[str, dict[str, Any]]) -> list[str]:
+def within_budget(tests: Sequence[str], known: dict[str, dict[str, Any]], budget: float) -> list[str]:
     chosen: list[str] = []
     seconds = 0.0
     for test in tests:
         seconds += known[test]["seconds"]
-        if chosen and seconds > BUDGET:
+        if chosen and seconds > budget:
             break
         chosen.append(test)
     return chosen
@@ -557,7 +573,9 @@ def main(argv: Sequence[str]) -> int:
     worker = Worker(what, number, workers, most)
     for module in worker.plan:
         write_source(Path(module), (TREE / module).read_text(encoding="utf-8"))
-    if what == "measure":
+    if what == "test":
+        worker.take_share()
+    else:
         worker.trace()
     files = sorted({file for files in worker.plan.values() for file in files})
     if what == "measure" and IMPORTED.is_file():

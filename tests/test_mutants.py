@@ -26,6 +26,13 @@ while STEP < 3:
     STEP = STEP + 1
 
 
+def doubled(value):
+    return value * 2
+
+
+SIX = doubled(3)
+
+
 def is_above(value):
     return value > FLOOR
 
@@ -58,9 +65,13 @@ def opened(count):
 TESTS = """\
 from pathlib import Path
 
-from core.evaluation.made import counted_down, is_above, is_asked_once, is_large, opened
+from core.evaluation.made import SIX, counted_down, is_above, is_asked_once, is_large, opened
 
 ASKED = Path({asked!r})
+
+
+def test_six_which_importing_computes():
+    assert SIX == 6
 
 
 def test_above_at_its_boundary():
@@ -87,7 +98,8 @@ OF_THE_FILE = "tests/core/evaluation/test_made.py::test_"
 ANSWERS = {
     "`return value > FLOOR` → `return value >= FLOOR`": f"noticed by {OF_THE_FILE}above_at_its_boundary",
     "`FLOOR = 3` → `FLOOR = 4`": "noticed in a new process",
-    "`SPARE = 7` → `SPARE = 8`": "no test of 4 fails in a new process",
+    "`return value * 2` → `return value + 2`": "noticed in a new process",
+    "`SPARE = 7` → `SPARE = 8`": "no test of 5 fails in a new process",
     "`STEP = STEP + 1` → `STEP = STEP - 1`": "too late in a new process",
     "`return value > 10` → `return value >= 10`": "no test of 1 fails",
     "`return value > 20` → `return value >= 20`": "no test runs the line",
@@ -164,8 +176,8 @@ def test_a_change_is_noticed_where_a_test_fails_by_it_and_by_nothing_else(reposi
 
 def test_the_page_counts_what_was_noticed_and_lists_what_was_not(repository: Path) -> None:
     text = report_of(repository)
-    assert "| core/evaluation | 9 | 5 | 3 | 55.6 % |" in text
-    assert f"| `{MODULE}` 15 | `return value > 10` → `return value >= 10` | no test of 1 fails |  |" in text
+    assert "| core/evaluation | 10 | 6 | 3 | 60.0 % |" in text
+    assert f"| `{MODULE}` 22 | `return value > 10` → `return value >= 10` | no test of 1 fails |  |" in text
     assert "return value >= FLOOR" not in text
 
 
@@ -180,7 +192,7 @@ def test_a_reason_is_kept_until_its_change_is_noticed_or_its_line_is_gone(reposi
     page.write_text("".join(f"| `{MODULE}` 1 | {change} | no test | {why} |\n" for change, why in rows.items()))
     for _ in range(2):  # written from a page that it wrote itself, too
         text = report_of(repository)
-        assert f"| `{MODULE}` 15 | `return value > 10` → `return value >= 10` | no test of 1 fails | tested |" in text
+        assert f"| `{MODULE}` 22 | `return value > 10` → `return value >= 10` | no test of 1 fails | tested |" in text
         assert f"| `{MODULE}` | `return value > 20` → `return value < 20` | not tested | pending |" in text
         assert not [why for why in ("noticed |", "gone |") if why in text.partition("## Not noticed")[2]]
 

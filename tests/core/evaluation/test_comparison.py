@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_no_difference_and_no_spread_are_handled():
     assert (same.difference, same.se, same.z, same.p) == (0, 0, 0, 1)
     # Four cases can at best show two of the six ways to deal their labels, however perfect the order.
     assert (more.difference, more.se, more.z, more.p) == (0.5, 0, np.inf, pytest.approx(1 / 3))
+
+
+def test_without_spread_the_patients_are_dealt_and_not_their_cases():
+    labels, patients = np.repeat([True, False], [6, 10]), np.repeat(np.arange(8), 2)
+    perfect, constant = np.where(labels, 0.9, 0.1), np.full(16, 0.5)
+    bootstrap = Bootstrap(patients, 16, resamples=10)
+    (found,) = compare_areas(labels, {"perfect": perfect, "constant": constant}, bootstrap)
+    assert (found.difference, found.se) == (0.5, 0)
+    assert (found.p, found.by_case.p) == (pytest.approx(2 / comb(8, 3)), pytest.approx(2 / comb(16, 6)))
 
 
 def test_areas_that_never_differ_are_rejected_about_5_times_in_100():

@@ -51,6 +51,26 @@ def made(seed: int = 0, readers: int = 4, positives: int = 12, negatives: int = 
     return ReaderStudy(study.modalities, study.readers, study.is_positive, study.scores.round(1))  # with ties
 
 
+def test_the_mean_squares_of_three_modalities_are_those_of_an_analysis_of_variance() -> None:
+    """With independent errors of one variance, so that the components say the mean squares themselves."""
+    values, error = np.random.default_rng(0).normal(size=(3, 4)), 0.01
+    found = obuchowski_rockette(("a", "b", "c"), values, error * np.eye(12))
+
+    modality, reader = (one.ravel() for one in np.meshgrid(range(3), range(4), indexing="ij"))
+    whole, of_modality, of_reader = np.ones((12, 1)), np.eye(3)[modality], np.eye(4)[reader]
+
+    def left_by(*columns: np.ndarray) -> float:
+        design = np.hstack(columns)
+        return float(((values.ravel() - design @ np.linalg.lstsq(design, values.ravel())[0]) ** 2).sum())
+
+    both = left_by(whole, of_modality, of_reader)
+    ms_reader, ms_both = (left_by(whole, of_modality) - both) / 3, both / 6
+    assert found.components.modality_reader == pytest.approx(ms_both - error)
+    assert found.components.reader == pytest.approx((ms_reader - ms_both) / 3)
+    random = found.analyses[0]
+    assert random.f == pytest.approx((left_by(whole, of_reader) - both) / 2 / ms_both)
+
+
 def test_van_dyke_is_analysed_as_published() -> None:
     """The figures that MRMCaov's README prints for its data set VanDyke (jackknife covariances)."""
     error, cov1, cov3 = 0.0008022883, 0.0003466137, 0.0002390284

@@ -94,6 +94,18 @@ def test_weights_are_those_that_a_general_optimiser_finds() -> None:
     np.testing.assert_allclose(simplex_weights(stack, labels), found.x, atol=1e-3)
 
 
+@pytest.mark.parametrize("classes", [CLASSES, ("benign", "malignant")])
+def test_stacking_says_of_the_cases_it_learnt_from_each_class_as_often_as_it_is(classes: tuple[str, ...]) -> None:
+    """As the maximum likelihood does wherever the intercepts are not held back."""
+    validation = {
+        name: table[(table["label"] != "benign") | (table.index % 4 == 0)]
+        for name, table in members(0, classes=classes).items()
+    }
+    combined = fit_ensemble("stacking", validation, classes).combine(validation)
+    shares = validation["good"]["label"].value_counts(normalize=True)
+    assert dict(combined[list(classes)].mean()) == pytest.approx(dict(shares), abs=1e-4)
+
+
 def test_stacking_learns_to_read_a_model_that_says_the_opposite() -> None:
     def inverted(table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(benign=table["malignant"], malignant=table["benign"])

@@ -271,6 +271,18 @@ def test_whoever_fails_on_purpose_locks_the_name_for_themselves_alone(
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
 
 
+def test_who_fails_at_an_address_locks_nobody_else_there(db: Database, settings: Settings, anna: Person) -> None:
+    token = invitations.invite_person(db, anna, name="Ben Holm", roles=["radiologist"])[1]
+    invitations.use_link(db, token, PASSWORD)
+    fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Ben Holm", "wrong password", origin=HERE)
+    fail(db, settings, HERE, 1)
+    assert accounts.sign_in(db, settings, "Ben Holm", PASSWORD, origin=HERE)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
 def test_one_failure_fewer_locks_nothing(db: Database, settings: Settings, anna: Person) -> None:
     fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)

@@ -68,6 +68,16 @@ def test_a_link_works_once(records: Database, ada: Person) -> None:
     assert trail.entries(records, ada)[0].action == "link refused"
 
 
+def test_a_link_that_is_used_up_leaves_those_of_others_open(records: Database, ada: Person) -> None:
+    tokens = [
+        invitations.invite_person(records, ada, name=f"Ben {number}", roles=["radiologist"])[1] for number in range(3)
+    ]
+    first, used, last = sorted(tokens, key=sessions.digest)
+    invitations.use_link(records, used, PASSWORD)
+    assert not invitations.is_open(records, used)
+    assert invitations.is_open(records, first) and invitations.is_open(records, last)
+
+
 def test_a_refused_password_leaves_the_link_open(records: Database, ada: Person) -> None:
     _, token = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
     assert refused(lambda: invitations.use_link(records, token, "short")) == "short"

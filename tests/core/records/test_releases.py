@@ -67,6 +67,12 @@ def test_a_promoted_model_answers_the_next_read_and_the_audit_names_who_and_why(
     assert trail.verify(records).is_intact
 
 
+def test_a_decision_is_listed_once_with_who_made_it(records: Database, admin: Person) -> None:
+    bea, _ = (add_person(records, name, "administrator") for name in ("Bea", "Cleo"))
+    promote(records, bea, add_candidate(records, admin, 1))
+    assert [decision.person_name for decision in decisions.decisions(records, admin)] == ["Bea"]
+
+
 @sqlite_only
 def test_cards_are_read_without_a_database_by_the_command_too(records: Database, admin: Person) -> None:
     job_id = add_candidate(records, admin, 1)

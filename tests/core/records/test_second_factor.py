@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,16 @@ def test_a_clock_may_be_one_step_off_and_no_more() -> None:
     for steps, is_right in ((-2, False), (-1, True), (0, True), (1, True), (2, False)):
         code = totp.code_at(secret, totp.step_of(at) + steps)
         assert (totp.matching_step(secret, code, at=at, after=0) is not None) is is_right, steps
+
+
+def test_a_secret_is_typed_in_groups_of_four_and_whole() -> None:
+    assert totp.secret_text(b"12345678901234567890") == "GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ"
+
+
+def test_recovery_codes_are_ten_of_50_random_bits() -> None:
+    codes = totp.new_recovery_codes()
+    assert len(set(codes)) == 10
+    assert [code for code in codes if not re.fullmatch("[A-HJ-NP-Z2-9]{5}-[A-HJ-NP-Z2-9]{5}", code)] == []
 
 
 def test_what_another_key_sealed_is_no_secret() -> None:
