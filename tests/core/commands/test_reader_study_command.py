@@ -201,6 +201,7 @@ def test_simulated_power_rises_with_the_effect(capsys: pytest.CaptureFixture[str
     for effect in ("0", "2"):
         assert main(["reader-study", "power", *size, "--effect", effect, "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["coverage"] > 0.8 and found[1]["coverage"] > 0.8
     assert found[0]["power"] < 0.25 < found[1]["power"] and found[1]["difference"] > 0.05
     assert found[1]["ci"][0] <= found[1]["power"] <= found[1]["ci"][1]
     assert main(["reader-study", "power", *size, "--effect", "0", "--readers", "1"]) == 1

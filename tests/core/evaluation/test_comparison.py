@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.agreement import agreement
+from core.evaluation.statistics.agreement import agreement, cohen_kappa
 from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p, signs_p
 from core.evaluation.statistics.intervals import Bootstrap, delong
 
@@ -197,6 +197,15 @@ def test_agreement_counts_calls_and_knows_constants():
     assert pair.kappa == pytest.approx(cohen_kappa_score(one[1:] >= 0.5, other[1:] >= 0.5))
     assert pair.disagreement.value == pytest.approx((pair.only_first + pair.only_second) / 59)
     assert np.isnan(found["one", "constant"].spearman)
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.2), (0.8, 0.7), (0.5, 0.1)])  # chance alone agrees more or less often
+def test_kappa_is_cohens_wherever_the_thresholds_lie(shares: tuple[float, float]):
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(1)
+    one, other = (rng.random(200) < share for share in shares)
+    assert cohen_kappa(one, other) == pytest.approx(cohen_kappa_score(one, other))
 
 
 def test_holm_is_that_of_statsmodels_with_gaps_ties_and_ones():

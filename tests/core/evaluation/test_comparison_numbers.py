@@ -270,6 +270,11 @@ def test_a_useless_partner_gets_no_weight() -> None:
     assert min(weights) > 0.6
 
 
+def test_of_weights_with_the_same_area_that_nearest_to_a_half_is_taken() -> None:
+    _, weights = cross_validated(made_table(good=GOOD, again=GOOD), "good", "again")
+    assert set(weights) == {0.5}
+
+
 def test_labels_are_asked_for_only_where_they_are_names() -> None:
     assert label_names(b"case,patient,label,a\n1,1,0,.1\n2,2,1,.2\n") == ()
     assert label_names(b"case,patient,label,a\n1,1,benign,.1\n2,2,cancer,.2\n") == ("benign", "cancer")

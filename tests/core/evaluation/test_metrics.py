@@ -77,6 +77,13 @@ def test_a_specificity_of_exactly_the_target_is_enough():
     assert evaluate_binary(labels, scores)["specificity_at_sensitivity_869"].value == 1
 
 
+def test_one_case_of_each_class_is_enough_for_an_operating_point():
+    ranked = Ranked(np.array([True, True, False]), np.array([0.9, 0.3, 0.5])).weighted(np.ones((3, 1), np.float32))
+    assert ranked.sensitivity_at_specificity().tolist() == [0.5]
+    ranked = Ranked(np.array([True, False, False]), np.array([0.5, 0.9, 0.3])).weighted(np.ones((3, 1), np.float32))
+    assert ranked.specificity_at_sensitivity().tolist() == [0.5]
+
+
 def test_calibration_error_is_that_of_fifteen_equal_bins_when_nothing_is_tied():
     rng = np.random.default_rng(3)
     scores, labels = rng.permutation(np.linspace(0.01, 0.99, 150)), rng.random(150) < 0.4

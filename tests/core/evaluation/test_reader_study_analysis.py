@@ -11,6 +11,7 @@ import pytest
 from published_ratings import franken, van_dyke
 
 from core.errors import InvalidInput
+from core.evaluation.statistics import reader_study
 from core.evaluation.statistics.intervals import clustered_variance, placements
 from core.evaluation.statistics.reader_study import (
     ReaderStudy,
@@ -140,6 +141,18 @@ def test_the_ratings_of_franken_give_the_published_figures() -> None:
         assert (mean.value, mean.se) == pytest.approx(expected[:2], abs=1e-8)
         assert mean.df == pytest.approx(expected[2], abs=0.005)
     assert pseudovalue_test(merit) == pytest.approx((both.f, both.df2, both.p))
+
+
+def test_a_partial_area_without_ties_varies_as_the_jackknife_says() -> None:
+    study = simulate(RoeMetz(), readers=3, positives=60, negatives=60, rng=np.random.default_rng(3))
+    without = []
+    for place in range(120):
+        others = np.arange(120) != place
+        smaller = ReaderStudy(study.modalities, study.readers, study.is_positive[others], study.scores[..., others])
+        without.append(partial_areas(smaller, (0.5, 0.9)).values.ravel())
+    centred = np.array(without) - np.mean(without, axis=0)
+    found = delong_covariance(partial_areas(study, (0.5, 0.9)), study.is_positive)
+    assert np.diag(found) == pytest.approx(np.diag(119 / 120 * centred.T @ centred), rel=0.1)
 
 
 def test_a_partial_area_has_the_whole_area_as_its_limit_and_the_jackknifes_covariance() -> None:
@@ -362,6 +375,15 @@ def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
     few = replace(study, scores=np.where(np.arange(60) < 1, study.scores, np.nan))
     with pytest.raises(InvalidInput):
         analyse_seconds(few)
+
+
+def test_the_one_shot_estimate_compares_at_most_so_many_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made()  # 4 readers, 12 positive and 15 negative cases
+    monkeypatch.setattr(reader_study, "MAX_KERNELS", 720)
+    assert one_shot(study, 0).value == pytest.approx(areas(study).values[0].mean())
+    monkeypatch.setattr(reader_study, "MAX_KERNELS", 719)
+    with pytest.raises(InvalidInput, match="compares 720 pairs of cases; at most 719 are possible"):
+        one_shot(study, 0)
 
 
 def test_what_cannot_be_analysed_is_a_sentence() -> None:

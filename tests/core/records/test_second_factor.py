@@ -248,6 +248,20 @@ def test_where_it_is_demanded_the_role_counts_once_it_is_set_up(
     assert accounts.list_people(db, sessions.actor_of(bens))
 
 
+def test_what_somebody_else_set_up_is_nobodys_second_factor(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    ben, _ = (
+        accounts.create_person(db, LocalTerminal(anna.id), name=name, password=PASSWORD, roles=["administrator"])
+        for name in ("Ben", "Cleo")
+    )
+    annas, bens, cleos = (accounts.sign_in(db, settings, name, PASSWORD) for name in ("Anna Berg", "Ben", "Cleo"))
+    _set_up_oneself(db, sessions.actor_of(bens), ben, clock)
+    site_settings.choose(db, sessions.actor_of(bens), "second_factor", "administrators")
+    people = [sessions.person_of(db, site_settings.current(db), token) for token in (annas, bens, cleos)]
+    assert [person and "administrator" in person.roles for person in people] == [False, True, False]
+
+
 def _set_up_oneself(db: Database, actor: SessionActor, person: Person, clock: Clock) -> None:
     second_factor.begin(db, actor)
     with db.read() as connection:

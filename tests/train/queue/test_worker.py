@@ -384,6 +384,13 @@ def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
     assert ended_badly(1, "12:00 60 images\nThe split leaks. Split anew.\n") == "The split leaks. Split anew."
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [(128, "our fault"), (129, "by signal 1."), (143, "by signal 15."), (137, "The system killed")]
+)
+def test_above_128_a_status_is_a_signal(status: int, words: str) -> None:
+    assert words in ended_badly(status, "")
+
+
 def test_the_step_of_the_run_that_was_written_last_is_told(tmp_path: Path) -> None:
     told = {"epoch": 2, "step": 3, "steps": 40, "device": "a processor"}
     assert newest_step(tmp_path) is None
