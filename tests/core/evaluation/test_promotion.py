@@ -103,6 +103,7 @@ def test_one_case_that_a_model_has_seen_is_enough(tmp_path: Path) -> None:
     def seen(**models: Overlap | None) -> list[str]:
         return keys(numbers, Circumstances((), models, True, True))
 
+    assert Overlap(3, 2, 1, 40).n == 6
     assert seen(candidate=Overlap(0, 0, 0, 40), live=None) == []
     assert seen(candidate=Overlap(1, 0, 0, 40)) == ["seen by candidate"]
     assert seen(candidate=Overlap(0, 1, 0, 40)) == ["seen by candidate"]

@@ -33,7 +33,7 @@ from core.evaluation.statistics.reader_study import (
     specificities,
     with_holm,
 )
-from core.evaluation.statistics.reader_study_summary import analyse_seconds
+from core.evaluation.statistics.reader_study_summary import analyse_seconds, one_shot_sentence
 from core.evaluation.tables.scores import read_scores
 
 VAN_DYKE = np.array(
@@ -386,6 +386,34 @@ def test_the_one_shot_estimate_compares_at_most_so_many_pairs(monkeypatch: pytes
         one_shot(study, 0)
 
 
+def test_pseudovalues_of_three_modalities_say_what_the_jackknife_covariances_say() -> None:
+    one, other = made(1), made(2)
+    scores = np.concatenate([one.scores, other.scores[:1]])
+    merit = areas(ReaderStudy(("a", "b", "c"), one.readers, one.is_positive, scores))
+    both = obuchowski_rockette(("a", "b", "c"), merit.values, jackknife_covariance(merit)).analyses[0]
+    assert pseudovalue_test(merit) == pytest.approx((both.f, both.df2, both.p))
+
+
+def test_a_u_statistic_in_words_has_its_interval_and_a_difference_its_p() -> None:
+    one = {"name": "aided", "value": 0.1, "variance": 0.0025, "is_difference": False}
+    assert one_shot_sentence(one) == "aided: +0.1000 (+0.0020 to +0.1980), se 0.0500"
+    assert one_shot_sentence(one | {"is_difference": True}).endswith("se 0.0500, z 2.000, normal, p 0.0455")
+    assert one_shot_sentence(one | {"is_difference": True, "variance": -1e-9}).endswith(
+        "(+0.1000 to +0.1000), se 0.0000"
+    )
+
+
+def test_two_patients_of_a_class_are_enough_for_a_variance_and_one_is_not() -> None:
+    labels, scores = np.array([True, True, True, False, False, False]), np.array([0.9, 0.4, 0.7, 0.6, 0.1, 0.5])
+    placed = placements(labels, scores)
+
+    def variance(*patients: int) -> float:
+        return clustered_variance(placed.of_positives, placed.of_negatives, labels, np.array(patients))
+
+    assert variance(0, 1, 2, 3, 4, 4) > 0 and variance(0, 1, 1, 2, 3, 4) > 0
+    assert np.isnan(variance(0, 1, 2, 3, 3, 3)) and np.isnan(variance(0, 0, 0, 1, 2, 3))
+
+
 def test_what_cannot_be_analysed_is_a_sentence() -> None:
     study = made()
     one_reader = ReaderStudy(study.modalities, study.readers[:1], study.is_positive, study.scores[:, :1])
@@ -393,6 +421,9 @@ def test_what_cannot_be_analysed_is_a_sentence() -> None:
         obuchowski_rockette(study.modalities, areas(one_reader).values, np.eye(2))
     with pytest.raises(InvalidInput, match="Too few readers"):
         one_shot(one_reader, 0)
+    unread = replace(study, scores=np.where(np.arange(2)[:, None, None] == 1, study.scores, np.nan))
+    with pytest.raises(InvalidInput, match="no reader with both a positive and a negative case"):
+        one_shot(unread, 0)
     few = ReaderStudy(study.modalities, study.readers, study.is_positive[11:], study.scores[..., 11:])
     with pytest.raises(InvalidInput, match="two positive"):
         delong_covariance(areas(few), few.is_positive)

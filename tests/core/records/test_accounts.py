@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from record_site import at_terminal, signed_in
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
@@ -296,6 +296,26 @@ def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(
     fail(db, settings, HERE)
     clock.ahead = timedelta(minutes=LOCK_MINUTES)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+@pytest.mark.parametrize(("beyond", "is_locked"), [(timedelta(0), True), (timedelta(microseconds=1), False)])
+def test_a_lock_longer_than_any_lock_can_be_is_none(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch, beyond: timedelta, is_locked: bool
+) -> None:
+    fail(db, settings, HERE)
+    moment = tables.now()
+    monkeypatch.setattr(throttle, "now", lambda: moment)
+    until = moment + timedelta(minutes=LOCK_MINUTES) + tables.CLOCK_STEP + beyond
+    with db.begin() as connection:
+        connection.execute(update(tables.sign_in_attempt).values(locked_until=until))
+    with db.begin() as connection:
+        assert throttle.count_attempt(connection, anna.id, HERE).is_locked is is_locked
+    assert (anna.id in locked_now(db)) is is_locked
+
+
+def locked_now(db: Database) -> frozenset[int]:
+    with db.read() as connection:
+        return throttle.locked_people(connection)
 
 
 def test_a_browser_that_is_known_counts_by_itself(db: Database, settings: Settings, anna: Person) -> None:

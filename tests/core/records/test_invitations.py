@@ -122,6 +122,13 @@ def test_disabling_closes_the_link_and_nobody_resets_themselves(records: Databas
         invitations.reset_by_link(records, ada, 99)
 
 
+def test_a_new_password_closes_the_link_of_its_person_and_no_other(records: Database, ada: Person) -> None:
+    ben, bens = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
+    _, cleos = invitations.invite_person(records, ada, name="Cleo", roles=["radiologist"])
+    accounts.reset_password(records, ada, ben.id, PASSWORD)
+    assert not invitations.is_open(records, bens) and invitations.is_open(records, cleos)
+
+
 def test_signing_somebody_out_ends_their_sessions_and_nothing_else(records: Database, ada: Person) -> None:
     ben = accounts.create_person(records, ada, name="Ben", password=PASSWORD, roles=["radiologist"])
     cookies = [accounts.sign_in(records, records.settings, "Ben", PASSWORD) for _ in range(2)]

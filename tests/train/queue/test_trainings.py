@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from record_site import add_person
+from record_site import add_person, sqlite_only
 from sqlalchemy import select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -292,6 +292,9 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
     found = duration.estimate(records, admin, request, 8)
     assert found is not None and found.is_whole and found.source == f"training {whole} on this site"
     assert 60 * found.minutes == pytest.approx(117, abs=1)
+    for n_training, seconds in ((12, 1.5 * 9 + 1.5 * 108), (4, 0.5 * 9 + 108)):  # three epochs of 3 s, and the rest
+        other = duration.estimate(records, admin, request, n_training)
+        assert other is not None and 60 * other.minutes == pytest.approx(seconds, abs=2)
     assert "took 2 minutes" in outcome_text(trainings.load_job(records, admin, whole), [], None)
     elsewhere = replace(request, modality=Modality.MAMMOGRAPHY)
     other = duration.estimate(records, admin, elsewhere, 8)
@@ -300,6 +303,32 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
 
 def epoch(number: int) -> dict[str, float]:
     return {"epoch": number, "loss": 1.0, "seconds": 3.0}
+
+
+@sqlite_only
+def test_what_is_told_of_a_training_is_its_own(records: Database, admin: Person, version: int) -> None:
+    first, second = (trainings.enqueue(records, admin, REQUEST, version) for _ in range(2))
+    for job_id in (first, second):
+        assert len(trainings.events_of(records, admin, job_id)) == 1  # put into the queue
+        held = taken(records, f"w{job_id}", f"m{job_id}")
+        trainings.add_epochs(records, held, "", [epoch(1)])
+        QUEUE.finish(records, held, FAILED, f"End of {job_id}.")
+    for job_id in (first, second):
+        sentences = [event.sentence for event in trainings.events_of(records, admin, job_id)]
+        assert sentences and not [one for one in sentences if f"End of {first + second - job_id}" in one]
+        assert len(trainings.epochs_of(records, admin, job_id)) == 1
+
+
+@sqlite_only
+def test_of_a_long_log_the_last_lines_are_read(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    assert trainings.log_tail(records, admin, job_id) == ""
+    log = trainings.folder_of(records.settings, job_id) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("first\n" + "x" * trainings.LOG_BYTES + "\nlast\n")
+    assert trainings.log_tail(records, admin, job_id).splitlines() == ["x" * (trainings.LOG_BYTES - 6), "last"]
+    log.write_text("".join(f"{number}\n" for number in range(40)))
+    assert trainings.log_tail(records, admin, job_id).splitlines() == [str(number) for number in range(10, 40)]
 
 
 def test_what_is_left_is_told_by_the_last_five_epochs_of_a_running_training_and_is_never_below_nothing(
