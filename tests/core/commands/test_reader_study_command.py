@@ -204,6 +204,13 @@ def test_simulated_power_rises_with_the_effect(capsys: pytest.CaptureFixture[str
     assert found[0]["coverage"] > 0.8 and found[1]["coverage"] > 0.8
     assert found[0]["power"] < 0.25 < found[1]["power"] and found[1]["difference"] > 0.05
     assert found[1]["ci"][0] <= found[1]["power"] <= found[1]["ci"][1]
+    assert main(["reader-study", "power", *size, "--effect", "2", "--groups", "2", "--readers", "4", "--json"]) == 0
+    dealt = json.loads(capsys.readouterr().out)
+    assert main(["reader-study", "power", *size, "--effect", "2", "--groups", "2", "--readers", "4", "--json",
+                 "--shared", "20"]) == 0  # fmt: skip
+    shared = json.loads(capsys.readouterr().out)
+    assert main(["reader-study", "power", *size, "--effect", "2", "--readers", "4", "--json"]) == 0
+    assert dealt["power"] < shared["power"] <= json.loads(capsys.readouterr().out)["power"]
     assert main(["reader-study", "power", *size, "--effect", "0", "--readers", "1"]) == 1
     assert "two or more readers" in capsys.readouterr().err
 

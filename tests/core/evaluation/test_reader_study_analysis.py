@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from published_ratings import franken, van_dyke
+from scipy.stats import f, ncf
 
 from core.errors import InvalidInput
 from core.evaluation.statistics import reader_study
 from core.evaluation.statistics.intervals import clustered_variance, placements
 from core.evaluation.statistics.reader_study import (
+    Components,
     ReaderStudy,
     RoeMetz,
     against_one,
@@ -305,6 +307,15 @@ def test_where_nothing_differs_one_in_twenty_studies_says_so() -> None:
         covariance = delong_covariance(merit, study.is_positive)
         found += obuchowski_rockette(study.modalities, merit.values, covariance).analyses[0].p < 0.05
     assert abs(found / runs - 0.05) < 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize(("readers", "ratio"), [(4, 1.0), (7, 1.0), (4, 3.0)])
+def test_power_is_that_of_a_noncentral_f_with_the_readers_degrees_of_freedom(readers: int, ratio: float) -> None:
+    """Where cases correlate equally within and between modalities, only readers less one remain (Hillis 2011)."""
+    parts = Components(reader=0.001, modality_reader=0.0004, error=0.002, cov1=0.001, cov2=0.0008, cov3=0.0008)
+    whole = 0.0004 + 0.001 / ratio
+    expected = ncf.sf(f.isf(0.05, 1, readers - 1), 1, readers - 1, readers * 0.05**2 / 2 / whole)
+    assert power(parts, readers=readers, effect=0.05, case_ratio=ratio) == pytest.approx(expected)
 
 
 def test_the_formula_of_power_is_met_by_simulated_studies() -> None:

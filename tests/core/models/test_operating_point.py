@@ -89,6 +89,12 @@ def test_a_sensitivity_that_cannot_be_found_leaves_the_card_s_threshold(card: Ca
     assert point.is_of_card and point.threshold == 0.3
 
 
+def test_among_validation_cases_without_a_positive_one_no_sensitivity_is_looked_for(card: Card):
+    rows = ["case,patient,label,benign,malignant", "a,1,normal,0.7,0.3", "b,2,benign,0.8,0.2"]
+    (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows))
+    assert site_operating_point(card, Settings(thresholds="sensitivity")).is_of_card
+
+
 def test_the_site_s_own_value_counts_only_where_the_policy_says_so(card: Card):
     assert site_operating_point(card, Settings(), own=0.7).is_of_card
     assert site_operating_point(card, Settings(thresholds="site")).is_of_card

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from record_site import at_terminal, signed_in
-from sqlalchemy import event, select, update
+from sqlalchemy import event, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
@@ -100,6 +100,17 @@ def test_the_setup_code_is_new_at_each_start_and_kept_only_as_a_hash(db: Databas
     with db.read() as connection:
         retained = " ".join(connection.execute(select(tables.site.c.value)).scalars())
     assert str(second) not in retained
+
+
+def test_a_new_setup_code_takes_nothing_else_of_the_site_away(db: Database) -> None:
+    with db.begin() as connection:
+        connection.execute(insert(tables.site), [{"key": key, "value": "kept"} for key in ("a", "z")])
+    accounts.setup_code(db)
+    code = str(accounts.setup_code(db))
+    with db.read() as connection:
+        kept = connection.execute(select(tables.site.c.key).where(tables.site.c.value == "kept")).scalars().all()
+    assert sorted(kept) == ["a", "z"]
+    accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
 
 
 def test_the_setup_code_works_once(db: Database) -> None:

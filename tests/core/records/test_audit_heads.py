@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def test_a_line_that_a_crash_tore_was_never_promised_and_is_cut_off(
     heads.write_head(records)
     assert path.read_text().startswith(whole + '{"at"') and len(path.read_text().splitlines()) == 3
     assert heads.verify(records).is_intact and "cut off" in caplog.text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_last_line_that_only_lacks_its_end_is_kept(records: Database) -> None:

@@ -141,6 +141,18 @@ def test_a_code_counts_once(db: Database, settings: Settings, anna: Person, cloc
     assert second_factor.sign_in(db, settings, pending(db, settings), clock.code(secret))
 
 
+def test_a_code_that_is_used_is_used_up_for_its_person_alone(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    secret, _ = set_up(db, anna, clock)
+    ben = accounts.create_person(db, LocalTerminal(anna.id), name="Ben", password=PASSWORD, roles=["radiologist"])
+    _set_up_oneself(db, sessions.actor_of(accounts.sign_in(db, settings, "Ben", PASSWORD)), ben, clock)
+    with db.read() as connection:
+        rows = connection.execute(select(tables.second_factor).order_by(tables.second_factor.c.person_id)).all()
+    assert [row.person_id for row in rows] == [anna.id, ben.id] and len({tuple(row.recovery) for row in rows}) == 2
+    assert second_factor.sign_in(db, settings, pending(db, settings), clock.code(secret))
+
+
 def test_a_recovery_code_counts_once_however_it_is_typed(
     db: Database, settings: Settings, anna: Person, clock: Clock
 ) -> None:
