@@ -50,11 +50,11 @@ LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 15.0, 10.0
 """Seconds without a change: of a test, and of all the tests that one change gets, the quickest first; and of those in a
 new process, which imports everything first."""
 ALLOWED, TIMES = 20.0, 10.0
-"""A change may take so many seconds of its own (`Clock`), and so many times those that its tests take without it."""
+"""With a change a test may take so many seconds of its own (`Clock`), and so many times those without it, besides."""
 LOOK = 0.25
 """Seconds from one look at what a child has had to the next."""
-OF_A_FILE = 120.0
-"""Seconds in which a file of tests is measured; the test that runs then is left out, and the next goes on."""
+MEASURED_MOST = 40.0
+"""Seconds of its own after which a test that is measured is left out, and the next goes on."""
 Lines = dict[str, list[int]]
 Key = tuple[str, str, int]
 """Of a function: its file, its qualified name, its first line."""
@@ -143,8 +143,8 @@ class Worker:
         self.measure() if self.what == "measure" else self.test()
         return True
 
-    def fork(self, tests: Sequence[str], limit: float, before: Callable[[], None] | None = None) -> Ran:
-        """Run these tests in a child, until one fails or the limit in seconds is over; nothing of it stays."""
+    def fork(self, tests: Sequence[str], limits: Sequence[float], before: Callable[[], None] | None = None) -> Ran:
+        """Run these tests in a child, until one fails or its limit in seconds is over; nothing of it stays."""
         reading, writing = os.pipe()
         folder = tempfile.mkdtemp(prefix="mutant", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
         sys.stdout.flush()
@@ -157,7 +157,7 @@ class Worker:
                 os._exit(3)
         os.close(writing)
         try:
-            return _told(reading, Clock(child), limit)
+            return _told(reading, Clock(child), limits)
         finally:
             os.close(reading)
             end_group(child)
@@ -205,7 +205,7 @@ class Worker:
         for file in stale(self.plan, Path())[self.number :: self.workers]:
             began, records, left = time.monotonic(), [], files[file]
             while left:
-                ran = self.fork(left, OF_A_FILE)
+                ran = self.fork(left, [MEASURED_MOST] * len(left))
                 records += ran.records
                 left = [] if ran.ended else left[len(ran.records) + 1 :]  # without the one that it was stopped in
             tests = {one["test"]: one for one in records if one["passed"]}
@@ -280,7 +280,7 @@ class Worker:
                 function.__code__ = code
 
         while tests := self.chosen(module, set(running) - self.unreliable):
-            ran = self.fork(tests, self.limit(tests), swap)
+            ran = self.fork(tests, self.limits(tests), swap)
             if ran.passed:
                 return f"no test of {len(tests)} fails"
             prefix = tuple(tests[: len(ran.records) + (not ran.records or not ran.records[-1]["failed"])])
@@ -297,13 +297,13 @@ class Worker:
             path = Path(module)
             changed = path.read_text(encoding="utf-8")
             write_source(path, (TREE / path).read_text(encoding="utf-8"))
-            if self.fork(tests, self.limit(tests)).passed:
+            if self.fork(tests, self.limits(tests)).passed:
                 self.fine.add(tests)
             write_source(path, changed)
         return tests in self.fine
 
-    def limit(self, tests: Sequence[str]) -> float:
-        return ALLOWED + TIMES * sum(float(self.known[test]["seconds"]) for test in tests)
+    def limits(self, tests: Sequence[str]) -> list[float]:
+        return [ALLOWED + TIMES * float(self.known[test]["seconds"]) for test in tests]
 
     def chosen(self, module: str, tests: set[str], budget: float = BUDGET) -> list[str]:
         """Those that noticed most in the shortest time first, as many as there is room for in the budget in seconds."""
@@ -426,16 +426,18 @@ def _header(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> tuple[int, i
     return first, max(first, start - 1)
 
 
-def _told(reading: int, clock: Clock, limit: float) -> Ran:
-    """What the child writes, until it says that it is done, ends or has had more than the limit in seconds."""
-    data = b""
+def _told(reading: int, clock: Clock, limits: Sequence[float]) -> Ran:
+    """What the child writes, until it says that it is done, ends or has had more than its limit for a test."""
+    data, n_ended, began = b"", 0, 0.0
     while not data.endswith(b'"end"\n'):
         ready, _, _ = select.select([reading], [], [], LOOK)
-        is_late = clock.look() > limit
+        is_late = clock.look() - began > limits[min(n_ended, len(limits) - 1)]
         more = os.read(reading, 1 << 16) if ready and not is_late else b""
         if is_late or (ready and not more):
             return Ran([json.loads(one) for one in data.splitlines() if one.endswith(b"}")], False, is_late)
         data += more
+        if data.count(b"\n") > n_ended:
+            n_ended, began = data.count(b"\n"), clock.seconds
     return Ran([json.loads(one) for one in data.splitlines()[:-1]], True, False)
 
 

@@ -283,9 +283,9 @@ def report(session: WorkDB, minutes: float) -> str:
         f"{os.cpu_count()} cores, Python {platform.python_version()}; the last run took {minutes:.0f} minutes.",
         f"{len(everything)} of {session.num_work_items} changes were tested, which were drawn with seed {SEED} from "
         f"{(WORK / 'population').read_text()}.",
-        "A change counts as noticed where a test fails that passes without it in the same order of tests, or where the",
-        f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late). The time in",
-        "which they only wait for a busy processor or disk does not count.",
+        "A change counts as noticed where a test fails that passes without it in the same order of tests, or where a",
+        f"test takes {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late). The time in",
+        "which it only waits for a busy processor or disk does not count.",
         "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the tests",
         "that are committed by then, and tests those again that were not noticed.",
         "",
