@@ -13,6 +13,7 @@ import pytest
 from core.__main__ import main
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.tables import reader_studies
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 
 
@@ -28,6 +29,7 @@ def test_what_is_written_is_read_back_the_same(table: Path) -> None:
     first = read_study(table.read_bytes())
     for text in (write_imrmc(first), write_long_table(first)):
         again = read_study(text.encode())
+        assert again.remarks == ()
         assert np.array_equal(again.scores, first.scores) and np.array_equal(again.is_positive, first.is_positive)
 
 
@@ -228,6 +230,16 @@ def test_cases_that_may_be_one_are_said_and_one_reader_in_two_forms_of_letters_i
     assert main(["reader-study", "analyse", str(table)]) == 0
     assert "The cases of rows" in capsys.readouterr().out
     assert "differ only in capital letters" in read_study(table.read_bytes()).remarks[0]
+
+
+def test_the_whole_of_modalities_readers_and_cases_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = [(modality, reader, "0", 1.0) for modality in "ab" for reader in "AB"]
+    truths = {str(number): number > 0 for number in range(30)}  # 2 x 2 x 30 = 120
+    monkeypatch.setattr(reader_studies, "MAX_READS", 12)
+    assert reader_studies._study(reads, truths, {}).scores.shape == (2, 2, 30)
+    monkeypatch.setattr(reader_studies, "MAX_READS", 11)
+    with pytest.raises(InvalidInput, match="too many modalities, readers and cases"):
+        reader_studies._study(reads, truths, {})
 
 
 @pytest.mark.parametrize("column", ["reader", "modality"])

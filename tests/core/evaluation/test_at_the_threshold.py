@@ -47,6 +47,8 @@ def test_the_four_counts_and_the_shares() -> None:
         assert shares["ppv_at_threshold"].n == 2
     (row,) = operating_rows(table(x=AT), {"x": 0.5})
     assert (row.sensitivity, row.false_positive_rate) == (0.5, 0.5)
+    (row,) = operating_rows(table(x=np.where(TRUTH, AT, 0.1)), {"x": 0.5})
+    assert (row.sensitivity, row.false_positive_rate) == (0.5, 0)
 
 
 def test_what_two_scorers_call_differently() -> None:

@@ -367,7 +367,8 @@ def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
     assert test.p_not_inferior(-test.low + 0.01) < 0.025 < test.p_not_inferior(-test.low - 0.01)
     # The other way round it is about the upper bound.
     assert test.high > 0 and test.turned.p_not_inferior(test.high) == pytest.approx(0.025)
-    assert (test.turned.first, test.turned.value) == (test.second, -test.value)
+    assert (test.turned.first, test.turned.value, test.turned.t) == (test.second, -test.value, -test.t)
+    assert (test.turned.low, test.turned.high) == (-test.high, -test.low)
     for margin in (0.0, 1.0):
         with pytest.raises(InvalidInput, match=r"\.$"):
             test.p_not_inferior(margin)

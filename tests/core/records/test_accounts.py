@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -297,6 +297,23 @@ def test_who_fails_at_an_address_locks_nobody_else_there(db: Database, settings:
 def test_one_failure_fewer_locks_nothing(db: Database, settings: Settings, anna: Person) -> None:
     fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+@pytest.mark.parametrize(("after", "is_noted"), [(0.0, False), (30.0, False), (30.000001, True), (90.0, True)])
+def test_that_somebody_is_active_is_noted_twice_a_minute_at_most(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch, after: float, is_noted: bool
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+
+    def seen_at() -> datetime:
+        with db.read() as connection:
+            return connection.execute(select(tables.session.c.last_seen_at)).scalar_one()
+
+    before = seen_at()
+    monkeypatch.setattr(sessions, "now", lambda: before + timedelta(seconds=after))
+    assert sessions.person_of(db, settings, token, is_activity=False) and seen_at() == before
+    assert sessions.person_of(db, settings, token)
+    assert seen_at() == (before + timedelta(seconds=after) if is_noted else before)
 
 
 def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(

@@ -13,7 +13,7 @@ from release_site import SHIPPED_OUTLINE as SHIPPED
 from release_site import add_outline_network, better_outlines, worse_outlines
 
 from core.errors import Conflict, InvalidInput, ModelUnavailable, NotAllowed, NotFound
-from core.evaluation.outline_comparison import outline_differences, shared_cases
+from core.evaluation.outline_comparison import OutlineDifference, outline_checks, outline_differences, shared_cases
 from core.models.cards import all_cards, known_cards
 from core.models.live import OUTLINE_NETWORK, read_live
 from core.models.outline_card import FILE, OutlineCard, live_outline_card, read_outline_card, read_outline_cases
@@ -23,6 +23,7 @@ from core.records.database.db import Database
 from core.records.people.permissions import Person
 from core.records.releases import decisions, outline_check
 from core.records.releases.outline_check import OutlineExamination
+from core.types import Estimate
 
 
 def examined(db: Database, ada: Person, sha256: str) -> OutlineExamination:
@@ -102,6 +103,35 @@ def test_a_better_network_is_promoted_and_rolled_back_like_a_model(records: Data
         "roll back",
         "promote",
     ]
+
+
+@pytest.mark.parametrize(
+    ("key", "difference", "said"),
+    [
+        ("false in normal", Estimate(0.02, 0.01, 0.03, 40), "clearly worse"),  # though within the margin
+        ("false in normal", Estimate(0.02, 0.0, 0.04, 40), None),
+        ("false in normal", Estimate(-0.02, -0.03, -0.01, 40), None),
+        ("false in normal", Estimate(0.0501, -0.01, 0.11, 40), "is worse"),
+        ("false in normal", Estimate(0.05, -0.01, 0.11, 40), None),
+        ("found", Estimate(-0.02, -0.03, -0.01, 40), "clearly worse"),
+        ("found", Estimate(-0.02, -0.04, 0.0, 40), None),
+        ("found", Estimate(0.02, 0.01, 0.03, 40), None),
+        ("dice", Estimate(-0.2, -0.4, 0.0, 40), None),  # without a margin
+        ("dice", Estimate(-0.01, -0.02, -0.001, 40), "clearly worse"),
+    ],
+)
+def test_a_measure_is_worse_where_its_whole_interval_is_or_by_more_than_the_margin(
+    key: str, difference: Estimate, said: str | None
+) -> None:
+    whole = Estimate(0.5, 0.4, 0.6, 40)
+    (line, *_) = [
+        *outline_checks(
+            [OutlineDifference(key, whole, whole, difference)], leaks=(), has_live=True, is_compared=True, margin=0.05
+        ),
+        None,
+    ]
+    assert (line is not None and line.key == key) is (said is not None)
+    assert said is None or (line is not None and said in line.sentence)
 
 
 @sqlite_only

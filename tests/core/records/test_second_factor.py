@@ -261,6 +261,14 @@ def test_where_it_is_demanded_the_role_counts_once_it_is_set_up(
     assert accounts.list_people(db, sessions.actor_of(bens))
 
 
+def test_it_is_set_up_once_a_first_code_was_right(db: Database, anna: Person, clock: Clock) -> None:
+    assert not second_factor.is_set_up(db, LocalTerminal(anna.id))
+    second_factor.begin(db, LocalTerminal(anna.id))
+    assert not second_factor.is_set_up(db, LocalTerminal(anna.id))
+    set_up(db, anna, clock)
+    assert second_factor.is_set_up(db, LocalTerminal(anna.id))
+
+
 def test_what_somebody_else_set_up_is_nobodys_second_factor(
     db: Database, settings: Settings, anna: Person, clock: Clock
 ) -> None:

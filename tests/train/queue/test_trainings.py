@@ -311,12 +311,13 @@ def test_what_is_told_of_a_training_is_its_own(records: Database, admin: Person,
     for job_id in (first, second):
         assert len(trainings.events_of(records, admin, job_id)) == 1  # put into the queue
         held = taken(records, f"w{job_id}", f"m{job_id}")
-        trainings.add_epochs(records, held, "", [epoch(1)])
+        trainings.add_epochs(records, held, "", [epoch(1) | {"area": 0.5}])
         QUEUE.finish(records, held, FAILED, f"End of {job_id}.")
     for job_id in (first, second):
         sentences = [event.sentence for event in trainings.events_of(records, admin, job_id)]
         assert sentences and not [one for one in sentences if f"End of {first + second - job_id}" in one]
-        assert len(trainings.epochs_of(records, admin, job_id)) == 1
+        (only,) = trainings.epochs_of(records, admin, job_id)
+        assert only.measures == {"loss": 1.0, "seconds": 3.0, "area": 0.5}
 
 
 @sqlite_only
