@@ -307,7 +307,10 @@ def epoch(number: int) -> dict[str, float]:
 
 @sqlite_only
 def test_what_is_told_of_a_training_is_its_own(records: Database, admin: Person, version: int) -> None:
-    first, second = (trainings.enqueue(records, admin, REQUEST, version) for _ in range(2))
+    bea, _ = (add_person(records, name, "administrator") for name in ("Bea", "Cleo"))
+    first, second = (trainings.enqueue(records, who, REQUEST, version) for who in (admin, bea))
+    listed = [(row.id, row.created_by_name) for row in trainings.list_jobs(records, admin)]
+    assert listed == [(second, "Bea"), (first, "Ada")]
     for job_id in (first, second):
         assert len(trainings.events_of(records, admin, job_id)) == 1  # put into the queue
         held = taken(records, f"w{job_id}", f"m{job_id}")
