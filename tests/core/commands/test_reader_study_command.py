@@ -13,6 +13,7 @@ import pytest
 from core.__main__ import main
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.statistics.reader_study_summary import simulated_power
 from core.evaluation.tables import reader_studies
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 
@@ -230,6 +231,15 @@ def test_cases_that_may_be_one_are_said_and_one_reader_in_two_forms_of_letters_i
     assert main(["reader-study", "analyse", str(table)]) == 0
     assert "The cases of rows" in capsys.readouterr().out
     assert "differ only in capital letters" in read_study(table.read_bytes()).remarks[0]
+
+
+def test_two_cases_of_each_group_are_its_own() -> None:
+    sizes = {"readers": 4, "positives": 5, "negatives": 5, "effect": 0.5, "runs": 2, "seed": 0}
+    for shared in (1, 6):
+        assert simulated_power(**sizes, groups=2, shared=shared)["runs"] == 2
+    for groups, shared in ((2, 7), (1, 1), (2, -1)):
+        with pytest.raises(InvalidInput, match="Cases that all groups read are fewer"):
+            simulated_power(**sizes, groups=groups, shared=shared)
 
 
 def test_the_whole_of_modalities_readers_and_cases_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

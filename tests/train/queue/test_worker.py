@@ -384,6 +384,18 @@ def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
     assert ended_badly(1, "12:00 60 images\nThe split leaks. Split anew.\n") == "The split leaks. Split anew."
 
 
+def test_the_memory_of_a_process_is_told_in_mib(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    program = "import time; kept = b'1' * (200 << 20); print('ready', flush=True); time.sleep(60)"
+    run = child.LocalRun([sys.executable, "-c", program], tmp_path / "log", "attempt 1")
+    try:
+        until(lambda: "ready" in run.text())
+        assert 200 <= (run.memory_mib() or 0) < 260
+    finally:
+        run.stop()
+    assert run.memory_mib() is None
+
+
 def test_a_worker_has_a_place_for_each_training_that_the_cluster_may_run_at_once(tmp_path: Path) -> None:
     here = Settings(state_dir=tmp_path)
     (name,) = training_slots(here)
