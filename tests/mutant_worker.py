@@ -45,6 +45,8 @@ TREE, SESSION, PLAN, MEASURED, DATA = (
     WORK / name for name in ("tree", "session.sqlite", "plan.json", "measured", "data")
 )
 IMPORTED = MEASURED / "imported"
+TRIED = WORK / "tried.json"
+"""The tests that there were when changes were not noticed, of a run that tests these again."""
 SEED = 11
 LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 15.0, 10.0
 """Seconds without a change: of a test, and of all the tests that one change gets, the quickest first; and of those in a
@@ -112,6 +114,7 @@ class Worker:
         self.known: dict[str, dict[str, Any]] = {}
         self.imported: Lines = {}
         self.share: list[WorkItem] = []
+        self.tried: frozenset[str] | None = frozenset(json.loads(TRIED.read_text())) if TRIED.is_file() else None
 
     def take_share(self) -> None:
         """What this worker tests of what is pending; before any of the workers has tested something."""
@@ -306,12 +309,15 @@ class Worker:
         return [ALLOWED + TIMES * float(self.known[test]["seconds"]) for test in tests]
 
     def chosen(self, module: str, tests: set[str], budget: float = BUDGET) -> list[str]:
-        """Those that noticed most in the shortest time first, as many as there is room for in the budget in seconds."""
+        """The new ones first, then those that noticed most in the shortest time, as many as there is room for in the
+        budget in seconds.
+        """
         own = f"test_{Path(module).stem}.py::"
 
-        def order(test: str) -> tuple[float, str]:
+        def order(test: str) -> tuple[bool, float, str]:
             worth = (1 + self.kills[test]) * (5 if own in test else 1)
-            return (0.05 + self.known[test]["seconds"]) / worth, test
+            is_old = self.tried is None or test in self.tried
+            return is_old, (0.05 + self.known[test]["seconds"]) / worth, test
 
         return within_budget(sorted(tests, key=order), self.known, budget)
 

@@ -42,9 +42,11 @@ from mutant_worker import (
     SESSION,
     TIMES,
     TREE,
+    TRIED,
     WORK,
     end,
     in_order,
+    load_measured,
     stale,
 )
 
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many processes test at the same time")
     parser.add_argument("--fresh", action="store_true", help="draw anew from the tree as it is committed now")
     parser.add_argument("--again", action="store_true", help="with the tests as they are committed now, run those "
-                        "changes again that were not noticed")  # fmt: skip
+                        "changes again that were not noticed and have no reason to stay")  # fmt: skip
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.pop("SECONDREAD_TEST_DATA", None)
@@ -142,7 +144,7 @@ def take_tree(folder: Path) -> None:
 
 def take_the_tests_of_now() -> None:
     """The committed tree in place of the one before, where the changed modules are the same; the changes that were not
-    noticed are tested again.
+    noticed are tested again, the new tests first, where no reason says that they may stay.
     """
     newer = WORK / "newer"
     shutil.rmtree(newer, ignore_errors=True)
@@ -150,12 +152,18 @@ def take_the_tests_of_now() -> None:
     for module in json.loads(PLAN.read_text()):
         if (newer / module).read_bytes() != (TREE / module).read_bytes():
             raise SystemExit(f"{module} is no longer what it was when the sample was drawn: start anew with --fresh.")
+    TRIED.write_text(json.dumps(sorted(load_measured()[0])))
     shutil.rmtree(TREE)
     newer.rename(TREE)
     os.chdir(TREE)
     PLAN.write_text(json.dumps({str(module): tests_of(module) for module in sorted(modules())}))
     session = WorkDB(str(SESSION), WorkDB.Mode.open)
-    kept = [(item, result) for item, result in session.completed_work_items if result.is_killed]
+    reasons = reasons_given(REPORT.read_text(encoding="utf-8"))
+    kept = [
+        (item, result)
+        for item, result in session.completed_work_items
+        if result.is_killed or _change(item, result) in reasons
+    ]
     items = session.work_items
     session.clear()
     session.add_work_items(items)
@@ -287,7 +295,7 @@ def report(session: WorkDB, minutes: float) -> str:
         f"test takes {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late). The time in",
         "which it only waits for a busy processor or disk does not count.",
         "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the tests",
-        "that are committed by then, and tests those again that were not noticed.",
+        "that are committed by then, and tests those again that were not noticed and have no reason to stay.",
         "",
         "| folder | changes | noticed | of these too late | share |",
         "|---|---|---|---|---|",
