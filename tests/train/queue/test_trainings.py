@@ -272,7 +272,9 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
     request = replace(REQUEST, seed=3)
     job_id = trainings.enqueue(records, admin, request, version)
     slow = taken(records)
+    before = duration.estimate(records, admin, request, 8)
     trainings.add_epochs(records, slow, "", [epoch(1)])
+    assert duration.estimate(records, admin, request, 8) == before  # the first epoch is slower than the others
     let_the_lease_expire(records)
     held = taken(records, "w2")
     trainings.add_epochs(records, held, "", [epoch(2), epoch(3)])
