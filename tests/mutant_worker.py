@@ -48,7 +48,7 @@ IMPORTED = MEASURED / "imported"
 TRIED = WORK / "tried.json"
 """The tests that there were when changes were not noticed, of a run that tests these again."""
 SEED = 11
-LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 15.0, 10.0
+LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 10.0, 5.0
 """Seconds without a change: of a test, and of all the tests that one change gets, the quickest first; and of those in a
 new process, which imports everything first."""
 ALLOWED, TIMES = 20.0, 10.0
@@ -114,10 +114,12 @@ class Worker:
         self.known: dict[str, dict[str, Any]] = {}
         self.imported: Lines = {}
         self.share: list[WorkItem] = []
+        self.files_to_measure: list[str] = []
         self.tried: frozenset[str] | None = frozenset(json.loads(TRIED.read_text())) if TRIED.is_file() else None
 
     def take_share(self) -> None:
-        """What this worker tests of what is pending; before any of the workers has tested something."""
+        """What this worker measures or tests of what is left; before any of the workers has done something of it."""
+        self.files_to_measure = stale(self.plan, Path())[self.number :: self.workers]
         session = WorkDB(str(SESSION), WorkDB.Mode.open)
         self.share = pending(session)[: self.most][self.number :: self.workers]
         session.close()
@@ -205,7 +207,7 @@ class Worker:
         files: dict[str, list[str]] = defaultdict(list)
         for test in self.items:
             files[test.partition("::")[0]].append(test)
-        for file in stale(self.plan, Path())[self.number :: self.workers]:
+        for file in self.files_to_measure:
             began, records, left = time.monotonic(), [], files[file]
             while left:
                 ran = self.fork(left, [MEASURED_MOST] * len(left))
@@ -327,12 +329,14 @@ class Worker:
         if module not in self.cold:
             importing = tuple(f"{file}::" for file in self.plan[module])
             tests = {test for test, one in self.known.items() if module in one["lines"] or test.startswith(importing)}
-            chosen, began = self.chosen(module, tests, IN_A_NEW_PROCESS), time.monotonic()
+            chosen = self.chosen(module, tests, IN_A_NEW_PROCESS)
             write_source(path, source)
+            began = time.monotonic()
             status = self.new_process(chosen, ALLOWED + TIMES * BUDGET)
             if status != 0:
                 say(f"{module}: its tests do not pass together in a new process ({status})")
                 chosen = [test for test in chosen if self.new_process([test], ALLOWED + TIMES * BUDGET) == 0]
+                began = time.monotonic()
                 if self.new_process(chosen, ALLOWED + TIMES * BUDGET) != 0:
                     chosen = []
             self.cold[module] = chosen, time.monotonic() - began
@@ -581,9 +585,8 @@ def main(argv: Sequence[str]) -> int:
     worker = Worker(what, number, workers, most)
     for module in worker.plan:
         write_source(Path(module), (TREE / module).read_text(encoding="utf-8"))
-    if what == "test":
-        worker.take_share()
-    else:
+    worker.take_share()
+    if what == "measure":
         worker.trace()
     files = sorted({file for files in worker.plan.values() for file in files})
     if what == "measure" and IMPORTED.is_file():
