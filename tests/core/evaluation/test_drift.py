@@ -39,6 +39,15 @@ def test_the_line_of_chance_has_a_degree_of_freedom_less_than_bins() -> None:
     assert found.alarm_line == pytest.approx(chi2.ppf(0.999, 2) * (1 / 30 + 1 / 60)) and found.alarm_line > PSI_LARGE
 
 
+def test_the_index_of_numbers_is_that_of_the_tenths_of_the_reference() -> None:
+    rng = np.random.default_rng(2)
+    before, after = rng.random(500), rng.random(60) ** 2
+    limits = np.quantile(before, np.arange(1, 10) / 10)
+    tenths = [[f"{place}" for place in np.searchsorted(limits, one, side="right")] for one in (before, after)]
+    of_numbers, of_text = shift_of_numbers(before, after), shift_of_text(*tenths)
+    assert of_numbers.psi == pytest.approx(of_text.psi) and of_numbers.alarm_line == pytest.approx(of_text.alarm_line)
+
+
 def test_without_a_shift_the_alarm_stays_silent_also_with_few_values() -> None:
     rng = np.random.default_rng(0)
     rang = [shift_of_numbers(rng.random(117), rng.random(40)).is_alarm for _ in range(300)]

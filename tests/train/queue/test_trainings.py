@@ -20,7 +20,7 @@ from core.records.people.permissions import ROLES, LocalTerminal, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, GO_ON, LOST, QUEUED, RUNNING, STOP, Lease
 from core.types import Modality
 from pages.parts.training_tables import device_text, outcome_text
-from train.queue import duration, trainings
+from train.queue import duration, trainings, worker
 from train.queue.trainings import QUEUE
 from train.recipe.request import FitRequest, with_seeds
 
@@ -323,6 +323,12 @@ def test_what_is_told_of_a_training_is_its_own(records: Database, admin: Person,
         assert sentences and not [one for one in sentences if f"End of {first + second - job_id}" in one]
         (only,) = trainings.epochs_of(records, admin, job_id)
         assert only.measures == {"loss": 1.0, "seconds": 3.0, "area": 0.5}
+
+
+@sqlite_only
+def test_epochs_are_told_of_all_folds_and_of_the_run_on_all(records: Database, admin: Person, version: int) -> None:
+    trainings.enqueue(records, admin, replace(REQUEST, epochs=5, folds=3), version)
+    assert worker._Progress(records, taken(records), None).total == 5 * 4  # type: ignore[arg-type]
 
 
 @sqlite_only
