@@ -64,6 +64,18 @@ def test_every_method_gives_a_table_like_its_members(method: str, classes: tuple
     assert log_loss(combined, classes) < log_loss(test[beaten], classes)
 
 
+def test_a_probability_of_exactly_0_is_one_and_one_below_is_none() -> None:
+    tables = members(0)
+    for lowest, rest in ((0.0, 0.0), (-1e-6, 1e-6)):
+        for table in tables.values():
+            table.loc[0, list(CLASSES)] = [1.0, lowest, rest]
+        if lowest == 0:
+            assert fit_ensemble("soft", tables, CLASSES).combine(tables).loc[0, "benign"] == 1
+        else:
+            with pytest.raises(InvalidInput, match="are not probabilities"):
+                fit_ensemble("soft", tables, CLASSES)
+
+
 def test_soft_voting_is_the_mean() -> None:
     test = members(1)
     combined = fit_ensemble("soft", members(0), CLASSES).combine(test)

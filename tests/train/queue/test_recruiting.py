@@ -102,7 +102,8 @@ def test_who_ends_is_replaced_and_after_so_many_failures_nobody_is(site: Site, s
 
 
 @pytest.mark.parametrize(
-    ("failed_at", "is_enough"), [(None, False), (1000.0 - LOSS_SECONDS, False), (999.9 - LOSS_SECONDS, True)]
+    ("failed_at", "is_enough"),
+    [(None, False), (1000.0 - LOSS_SECONDS, False), (999.9 - LOSS_SECONDS, True), (100.0, True)],
 )
 def test_the_others_of_a_failed_worker_have_so_long_to_end(
     site: Site, failed_at: float | None, is_enough: bool
