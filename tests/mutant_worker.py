@@ -45,13 +45,18 @@ TREE, SESSION, PLAN, MEASURED, DATA = (
     WORK / name for name in ("tree", "session.sqlite", "plan.json", "measured", "data")
 )
 IMPORTED = MEASURED / "imported"
+TRIED = WORK / "tried.json"
+"""The tests that there were when changes were not noticed, of a run that tests these again."""
 SEED = 11
-LONGEST, BUDGET = 10.0, 30.0
-"""Seconds without a change: of a test, and of all the tests that one change gets, the quickest first."""
+LONGEST, BUDGET, IN_A_NEW_PROCESS = 10.0, 10.0, 5.0
+"""Seconds without a change: of a test, and of all the tests that one change gets, the quickest first; and of those in a
+new process, which imports everything first."""
 ALLOWED, TIMES = 20.0, 10.0
-"""A change may take so many seconds, and so many times those that its tests take without it."""
-OF_A_FILE = 120.0
-"""Seconds in which a file of tests is measured; the test that runs then is left out, and the next goes on."""
+"""With a change a test may take so many seconds of its own (`Clock`), and so many times those without it, besides."""
+LOOK = 0.25
+"""Seconds from one look at what a child has had to the next."""
+MEASURED_MOST = 40.0
+"""Seconds of its own after which a test that is measured is left out, and the next goes on."""
 Lines = dict[str, list[int]]
 Key = tuple[str, str, int]
 """Of a function: its file, its qualified name, its first line."""
@@ -68,6 +73,27 @@ class Ran:
     @property
     def passed(self) -> bool:
         return self.ended and not any(one["failed"] for one in self.records)
+
+
+class Clock:
+    """The seconds of a process and its children: those that they had the processor for, and those in which none of
+    them wanted it (a lock that never opens takes no processor). What they only wait for because the machine is busy
+    is not theirs. Read from Linux's /proc.
+    """
+
+    def __init__(self, leader: int) -> None:
+        self.leader, self.seconds = leader, 0.0
+        self._used, self._seen = 0.0, time.monotonic()
+
+    def look(self) -> float:
+        """Those until now; to be asked every LOOK seconds or oftener."""
+        now = time.monotonic()
+        if now - self._seen >= LOOK:
+            used, is_ready = _asked_for(self.leader)
+            own = max(0.0, used - self._used)
+            self.seconds += own if is_ready else max(own, now - self._seen)
+            self._used, self._seen = used, now
+        return self.seconds
 
 
 class Worker:
@@ -87,6 +113,16 @@ class Worker:
         self.live: dict[Key, list[FunctionType]] = {}
         self.known: dict[str, dict[str, Any]] = {}
         self.imported: Lines = {}
+        self.share: list[WorkItem] = []
+        self.files_to_measure: list[str] = []
+        self.tried: frozenset[str] | None = frozenset(json.loads(TRIED.read_text())) if TRIED.is_file() else None
+
+    def take_share(self) -> None:
+        """What this worker measures or tests of what is left; before any of the workers has done something of it."""
+        self.files_to_measure = stale(self.plan, Path())[self.number :: self.workers]
+        session = WorkDB(str(SESSION), WorkDB.Mode.open)
+        self.share = pending(session)[: self.most][self.number :: self.workers]
+        session.close()
 
     def trace(self) -> None:
         """From here on, `lines` takes the lines of the changed modules that are run, in every thread."""
@@ -112,8 +148,8 @@ class Worker:
         self.measure() if self.what == "measure" else self.test()
         return True
 
-    def fork(self, tests: Sequence[str], limit: float, before: Callable[[], None] | None = None) -> Ran:
-        """Run these tests in a child, until one fails or the limit in seconds is over; nothing of it stays."""
+    def fork(self, tests: Sequence[str], limits: Sequence[float], before: Callable[[], None] | None = None) -> Ran:
+        """Run these tests in a child, until one fails or its limit in seconds is over; nothing of it stays."""
         reading, writing = os.pipe()
         folder = tempfile.mkdtemp(prefix="mutant", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
         sys.stdout.flush()
@@ -126,7 +162,7 @@ class Worker:
                 os._exit(3)
         os.close(writing)
         try:
-            return _told(reading, limit)
+            return _told(reading, Clock(child), limits)
         finally:
             os.close(reading)
             end_group(child)
@@ -171,10 +207,10 @@ class Worker:
         files: dict[str, list[str]] = defaultdict(list)
         for test in self.items:
             files[test.partition("::")[0]].append(test)
-        for file in stale(self.plan, Path())[self.number :: self.workers]:
+        for file in self.files_to_measure:
             began, records, left = time.monotonic(), [], files[file]
             while left:
-                ran = self.fork(left, OF_A_FILE)
+                ran = self.fork(left, [MEASURED_MOST] * len(left))
                 records += ran.records
                 left = [] if ran.ended else left[len(ran.records) + 1 :]  # without the one that it was stopped in
             tests = {one["test"]: one for one in records if one["passed"]}
@@ -183,11 +219,11 @@ class Worker:
             say(f"{file}: {len(tests)} of {len(files[file])} in {time.monotonic() - began:.0f} s", *failed)
 
     def test(self) -> None:
-        """Test what is pending of the session, this worker's share of it."""
+        """Test this worker's share of what is pending, last what needs a new process."""
         self.known, self.imported = load_measured()
         self.known = {test: one for test, one in self.known.items() if test in self.items}
         session = WorkDB(str(SESSION), WorkDB.Mode.open)
-        for item in pending(session)[: self.most][self.number :: self.workers]:
+        for item in sorted(self.share, key=lambda item: self.is_imported(item.mutations[0])):
             began = time.monotonic()
             result = self.result(item.mutations[0])
             session.set_result(item.job_id, result)
@@ -201,18 +237,21 @@ class Worker:
         source = (TREE / path).read_text(encoding="utf-8")
         changed = mutate_code(source, get_operator(change.operator_name)(), change.occurrence)
         assert changed is not None, change
-        places = statement_at(ast.parse(source), change.start_pos[0])
-        swaps = None
-        if not places & set(self.imported.get(str(path), ())):
-            swaps = self.swaps(path, source, changed)
+        swaps = None if self.is_imported(change) else self.swaps(path, source, changed)
         try:
             write_source(path, changed)
-            why = self.by_new_process(str(path), source, changed) if swaps is None else self.by_fork(
-                change, places, swaps)  # fmt: skip
+            if swaps is None:
+                why = self.by_new_process(str(path), source, changed)
+            else:
+                why = self.by_fork(change, places_of(change), swaps)
         finally:
             write_source(path, source)
         outcome = TestOutcome.SURVIVED if why.startswith("no test") else TestOutcome.KILLED
         return WorkResult(WorkerOutcome.NORMAL, why, outcome, changed_lines(source, changed))
+
+    def is_imported(self, change: MutationSpec) -> bool:
+        """Whether the changed line is run while the tests and the modules are imported."""
+        return bool(places_of(change) & set(self.imported.get(str(change.module_path), ())))
 
     def swaps(self, path: Path, source: str, changed: str) -> list[tuple[FunctionType, CodeType]] | None:
         """The functions in memory and their new code; none where the module will be read anew from the file, and None
@@ -246,7 +285,7 @@ class Worker:
                 function.__code__ = code
 
         while tests := self.chosen(module, set(running) - self.unreliable):
-            ran = self.fork(tests, self.limit(tests), swap)
+            ran = self.fork(tests, self.limits(tests), swap)
             if ran.passed:
                 return f"no test of {len(tests)} fails"
             prefix = tuple(tests[: len(ran.records) + (not ran.records or not ran.records[-1]["failed"])])
@@ -263,23 +302,27 @@ class Worker:
             path = Path(module)
             changed = path.read_text(encoding="utf-8")
             write_source(path, (TREE / path).read_text(encoding="utf-8"))
-            if self.fork(tests, self.limit(tests)).passed:
+            if self.fork(tests, self.limits(tests)).passed:
                 self.fine.add(tests)
             write_source(path, changed)
         return tests in self.fine
 
-    def limit(self, tests: Sequence[str]) -> float:
-        return ALLOWED + TIMES * sum(float(self.known[test]["seconds"]) for test in tests)
+    def limits(self, tests: Sequence[str]) -> list[float]:
+        return [ALLOWED + TIMES * float(self.known[test]["seconds"]) for test in tests]
 
-    def chosen(self, module: str, tests: set[str]) -> list[str]:
-        """Those that noticed most in the shortest time first, as many as BUDGET has room for."""
+    def chosen(self, module: str, tests: set[str], budget: float = BUDGET) -> list[str]:
+        """Those that noticed most in the shortest time, as many as there is room for in the budget in seconds; of those
+        that are new since changes were not noticed as many before them.
+        """
         own = f"test_{Path(module).stem}.py::"
 
         def order(test: str) -> tuple[float, str]:
             worth = (1 + self.kills[test]) * (5 if own in test else 1)
             return (0.05 + self.known[test]["seconds"]) / worth, test
 
-        return within_budget(sorted(tests, key=order), self.known)
+        new = set() if self.tried is None else tests - self.tried
+        first, then = (within_budget(sorted(some, key=order), self.known, budget) for some in (new, tests - new))
+        return [*first, *then]
 
     def by_new_process(self, module: str, source: str, changed: str) -> str:
         """For what is run while modules are imported: the tests that run anything of the module, or import it."""
@@ -287,12 +330,14 @@ class Worker:
         if module not in self.cold:
             importing = tuple(f"{file}::" for file in self.plan[module])
             tests = {test for test, one in self.known.items() if module in one["lines"] or test.startswith(importing)}
-            chosen, began = self.chosen(module, tests), time.monotonic()
+            chosen = self.chosen(module, tests, IN_A_NEW_PROCESS)
             write_source(path, source)
+            began = time.monotonic()
             status = self.new_process(chosen, ALLOWED + TIMES * BUDGET)
             if status != 0:
                 say(f"{module}: its tests do not pass together in a new process ({status})")
                 chosen = [test for test in chosen if self.new_process([test], ALLOWED + TIMES * BUDGET) == 0]
+                began = time.monotonic()
                 if self.new_process(chosen, ALLOWED + TIMES * BUDGET) != 0:
                     chosen = []
             self.cold[module] = chosen, time.monotonic() - began
@@ -317,9 +362,7 @@ class Worker:
                 env=os.environ | {"PYTEST_DEBUG_TEMPROOT": folder},
             )  # fmt: skip
         try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return None
+            return _waited_for(process, limit)
         finally:
             end_group(process.pid)
             process.wait()
@@ -365,6 +408,11 @@ def _pairs(old: CodeType, new: CodeType) -> Iterator[tuple[CodeType | None, Code
         yield from _pairs(before, after)
 
 
+def places_of(change: MutationSpec) -> set[int]:
+    """The lines of the statement that is changed."""
+    return statement_at(ast.parse((TREE / change.module_path).read_text(encoding="utf-8")), change.start_pos[0])
+
+
 def statement_at(tree: ast.Module, line: int) -> set[int]:
     """The lines of the innermost statement at a line, without those of the statements in it."""
     places = range(line, line + 1)
@@ -389,29 +437,72 @@ def _header(node: ast.stmt | ast.ExceptHandler | ast.match_case) -> tuple[int, i
     return first, max(first, start - 1)
 
 
-def _told(reading: int, limit: float) -> Ran:
-    """What the child writes, until it says that it is done, ends or the limit in seconds is over."""
-    end, data = time.monotonic() + limit, b""
+def _told(reading: int, clock: Clock, limits: Sequence[float]) -> Ran:
+    """What the child writes, until it says that it is done, ends or has had more than its limit for a test."""
+    data, n_ended, began = b"", 0, 0.0
     while not data.endswith(b'"end"\n'):
-        ready, _, _ = select.select([reading], [], [], max(0.0, end - time.monotonic()))
-        more = os.read(reading, 1 << 16) if ready else b""
-        if not more:
-            return Ran([json.loads(one) for one in data.splitlines() if one.endswith(b"}")], False, not ready)
+        ready, _, _ = select.select([reading], [], [], LOOK)
+        is_late = clock.look() - began > limits[min(n_ended, len(limits) - 1)]
+        more = os.read(reading, 1 << 16) if ready and not is_late else b""
+        if is_late or (ready and not more):
+            return Ran([json.loads(one) for one in data.splitlines() if one.endswith(b"}")], False, is_late)
         data += more
+        if data.count(b"\n") > n_ended:
+            n_ended, began = data.count(b"\n"), clock.seconds
     return Ran([json.loads(one) for one in data.splitlines()[:-1]], True, False)
 
 
+def _asked_for(leader: int) -> tuple[float, bool]:
+    """The processor's seconds that a process, its children and theirs have had, with those that ended and were waited
+    for; and whether a thread of them runs, or would if the processor or the disk were free.
+    """
+    family = _family(leader)
+    ticks = sum(int(value) for stat in family.values() for value in stat[11:15])
+    threads = (_stat(file) for one in family for file in Path(f"/proc/{one}/task").glob("*/stat"))
+    return ticks / os.sysconf("SC_CLK_TCK"), any(thread[0] in "RD" for thread in threads if thread)
+
+
+def _family(leader: int) -> dict[int, list[str]]:
+    """A process, its children and theirs, by number, and what the kernel says of each."""
+    stats = {int(file.parent.name): stat for file in Path("/proc").glob("[0-9]*/stat") if (stat := _stat(file))}
+    found = [leader]
+    for one in found:
+        found += [number for number, stat in stats.items() if int(stat[1]) == one]
+    return {one: stats[one] for one in found if one in stats}
+
+
+def _stat(file: Path) -> list[str]:
+    """From the state on (proc(5)), what the kernel says of a process or a thread; nothing where it has ended."""
+    try:
+        return file.read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _waited_for(process: subprocess.Popen[bytes], limit: float) -> int | None:
+    """Its exit status; None where it has had more than the limit in seconds."""
+    clock = Clock(process.pid)
+    while clock.look() <= limit:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK)
+    return None
+
+
 def end_group(leader: int) -> None:
+    """A group of processes, and the children that have made groups of their own."""
+    for one in _family(leader):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)
 
 
-def within_budget(tests: Sequence[str], known: dict[str, dict[str, Any]]) -> list[str]:
+def within_budget(tests: Sequence[str], known: dict[str, dict[str, Any]], budget: float) -> list[str]:
     chosen: list[str] = []
     seconds = 0.0
     for test in tests:
         seconds += known[test]["seconds"]
-        if chosen and seconds > BUDGET:
+        if chosen and seconds > budget:
             break
         chosen.append(test)
     return chosen
@@ -495,6 +586,7 @@ def main(argv: Sequence[str]) -> int:
     worker = Worker(what, number, workers, most)
     for module in worker.plan:
         write_source(Path(module), (TREE / module).read_text(encoding="utf-8"))
+    worker.take_share()
     if what == "measure":
         worker.trace()
     files = sorted({file for files in worker.plan.values() for file in files})

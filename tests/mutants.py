@@ -42,9 +42,11 @@ from mutant_worker import (
     SESSION,
     TIMES,
     TREE,
+    TRIED,
     WORK,
     end,
     in_order,
+    load_measured,
     stale,
 )
 
@@ -74,7 +76,7 @@ SLOW = (
     "test_architectures.py",
     "test_shipped_models.py",
 )
-"""Tests that start the application, TensorFlow or a cluster, or draw their input at random: not run for a change."""
+"""Tests that start the application or TensorFlow, or draw their input at random: not run for a change."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="how many processes test at the same time")
     parser.add_argument("--fresh", action="store_true", help="draw anew from the tree as it is committed now")
     parser.add_argument("--again", action="store_true", help="with the tests as they are committed now, run those "
-                        "changes again that were not noticed")  # fmt: skip
+                        "changes again that were not noticed and have no reason to stay")  # fmt: skip
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     os.environ.pop("SECONDREAD_TEST_DATA", None)
@@ -142,7 +144,7 @@ def take_tree(folder: Path) -> None:
 
 def take_the_tests_of_now() -> None:
     """The committed tree in place of the one before, where the changed modules are the same; the changes that were not
-    noticed are tested again.
+    noticed are tested again, the new tests first, where no reason says that they may stay.
     """
     newer = WORK / "newer"
     shutil.rmtree(newer, ignore_errors=True)
@@ -150,12 +152,18 @@ def take_the_tests_of_now() -> None:
     for module in json.loads(PLAN.read_text()):
         if (newer / module).read_bytes() != (TREE / module).read_bytes():
             raise SystemExit(f"{module} is no longer what it was when the sample was drawn: start anew with --fresh.")
+    TRIED.write_text(json.dumps(sorted(load_measured()[0])))
     shutil.rmtree(TREE)
     newer.rename(TREE)
     os.chdir(TREE)
     PLAN.write_text(json.dumps({str(module): tests_of(module) for module in sorted(modules())}))
     session = WorkDB(str(SESSION), WorkDB.Mode.open)
-    kept = [(item, result) for item, result in session.completed_work_items if result.is_killed]
+    reasons = reasons_given(REPORT.read_text(encoding="utf-8"))
+    kept = [
+        (item, result)
+        for item, result in session.completed_work_items
+        if result.is_killed or _change(item, result) in reasons
+    ]
     items = session.work_items
     session.clear()
     session.add_work_items(items)
@@ -239,7 +247,7 @@ def _place(node: ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
 def tests_of(module: Path) -> list[str]:
     """The test files that import a module, its namesake and then the smallest first; where none does, its folder's."""
     dotted = ".".join(module.with_suffix("").parts)
-    found = [path for path in sorted(Path("tests").rglob("test_*.py")) if not set(SLOW) & set(path.parts)]
+    found = [path for path in sorted(Path("tests").rglob("test_*.py")) if not is_slow(path)]
     own = [path for path in found if dotted in imports_of(path)]
     folder = Path("tests") / module.parent
     while not own and folder != Path("tests"):
@@ -247,6 +255,11 @@ def tests_of(module: Path) -> list[str]:
         folder = folder.parent
     own.sort(key=lambda path: (path.stem != f"test_{module.stem}", path.stat().st_size))
     return [str(path) for path in own]
+
+
+def is_slow(path: Path) -> bool:
+    """Starts a cluster, or is one of SLOW."""
+    return bool(set(SLOW) & set(path.parts)) or "ray_cluster" in imports_of(path)
 
 
 @cache
@@ -260,7 +273,9 @@ def imports_of(path: Path) -> set[str]:
 
 
 def report(session: WorkDB, minutes: float) -> str:
-    """`docs/mutants.md`: what was changed, how much of it was noticed, and what not, with the reasons given there."""
+    """`docs/mutants.md`: what was changed, how much of it was noticed, and what not, with the reasons given there.
+    Those of changes that are not tested yet are kept for them.
+    """
     tested: dict[str, list[tuple[WorkItem, WorkResult]]] = defaultdict(list)
     for one, result in sorted(session.completed_work_items, key=lambda pair: in_order(pair[0])):
         tested[one.mutations[0].module_path.parent.as_posix()].append((one, result))
@@ -269,17 +284,18 @@ def report(session: WorkDB, minutes: float) -> str:
     lines = [
         "# Mutants",
         "",
-        "Written by `make mutants` (`tests/mutants.py`). Only the last column of the last table is written by hand and",
-        "kept: why a change that no test noticed may stay.",
+        "Written by `make mutants` (`tests/mutants.py`). Only the last column of the lists of changes is written by",
+        "hand and kept: why a change that no test noticed may stay.",
         "",
         f"{datetime.now(UTC).date()}, commit {(WORK / 'commit').read_text()}, {platform.machine()} with "
         f"{os.cpu_count()} cores, Python {platform.python_version()}; the last run took {minutes:.0f} minutes.",
         f"{len(everything)} of {session.num_work_items} changes were tested, which were drawn with seed {SEED} from "
         f"{(WORK / 'population').read_text()}.",
-        "A change counts as noticed where a test fails that passes without it in the same order of tests, or where the",
-        f"tests take {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late).",
+        "A change counts as noticed where a test fails that passes without it in the same order of tests, or where a",
+        f"test takes {TIMES:.0f} times as long as without it and {ALLOWED:.0f} seconds more (too late). The time in",
+        "which it only waits for a busy processor or disk does not count.",
         "`make mutants` goes on with those that are left; `.venv/bin/python tests/mutants.py --again` takes the tests",
-        "that are committed by then, and tests those again that were not noticed.",
+        "that are committed by then, and tests those again that were not noticed and have no reason to stay.",
         "",
         "| folder | changes | noticed | of these too late | share |",
         "|---|---|---|---|---|",
@@ -291,6 +307,7 @@ def report(session: WorkDB, minutes: float) -> str:
         "| where | change | tests | why it may stay |",
         "|---|---|---|---|",
         *(_survivor(one, result, reasons) for one, result in everything if not result.is_killed),
+        *_kept(reasons, {_change(one, result) for one, result in everything}),
     ]
     return "\n".join(lines) + "\n"
 
@@ -302,11 +319,36 @@ def _row(name: str, pairs: Sequence[tuple[WorkItem, WorkResult]]) -> str:
 
 
 def _survivor(item: WorkItem, result: WorkResult, reasons: dict[tuple[str, str], str]) -> str:
-    change = item.mutations[0]
-    what = (result.diff or "").replace("|", "\\|")
-    module = str(change.module_path)
+    module, what = _change(item, result)
     reason = reasons.get((module, what), "")
-    return f"| `{module}` {change.start_pos[0]} | {what} | {result.output} | {reason} |"
+    return f"| `{module}` {item.mutations[0].start_pos[0]} | {what} | {result.output} | {reason} |"
+
+
+def _change(item: WorkItem, result: WorkResult) -> tuple[str, str]:
+    """What a reason is found by: the file, and the change as it is printed."""
+    return str(item.mutations[0].module_path), (result.diff or "").replace("|", "\\|")
+
+
+def _kept(reasons: dict[tuple[str, str], str], tested: set[tuple[str, str]]) -> list[str]:
+    """The reasons of changes that have not been tested, as long as the line that they change stands in its file."""
+    rows = [
+        f"| `{module}` | {what} | not tested | {reason} |"
+        for (module, what), reason in reasons.items()
+        if (module, what) not in tested and _stands(module, what)
+    ]
+    if not rows:
+        return []
+    head = ["## Reasons kept", "", "Of changes that are not tested yet, or are not of this sample.", ""]
+    return ["", *head, "| where | change | tests | why it may stay |", "|---|---|---|---|", *rows]
+
+
+def _stands(module: str, what: str) -> bool:
+    file = REPOSITORY / module
+    if not file.is_file():
+        return False
+    lines = {line.strip() for line in file.read_text(encoding="utf-8").splitlines()}
+    before = what.removeprefix("`").partition("` → `")[0].replace("\\|", "|")
+    return what.startswith("without ") or before in lines
 
 
 def reasons_given(text: str) -> dict[tuple[str, str], str]:
@@ -314,7 +356,7 @@ def reasons_given(text: str) -> dict[tuple[str, str], str]:
     found = {}
     for line in text.splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
-        if len(cells) == 6 and (where := re.fullmatch(r"`(.+)` \d+", cells[1])):
+        if len(cells) == 6 and (where := re.fullmatch(r"`(.+?)`(?: \d+)?", cells[1])):
             found[where.group(1), cells[2]] = cells[4]
     return {key: reason for key, reason in found.items() if reason}
 

@@ -13,6 +13,8 @@ import pytest
 from core.__main__ import main
 from core.errors import InvalidInput
 from core.evaluation.statistics.reader_study import RoeMetz, simulate
+from core.evaluation.statistics.reader_study_summary import simulated_power
+from core.evaluation.tables import reader_studies
 from core.evaluation.tables.reader_studies import read_study, write_imrmc, write_long_table
 
 
@@ -28,6 +30,7 @@ def test_what_is_written_is_read_back_the_same(table: Path) -> None:
     first = read_study(table.read_bytes())
     for text in (write_imrmc(first), write_long_table(first)):
         again = read_study(text.encode())
+        assert again.remarks == ()
         assert np.array_equal(again.scores, first.scores) and np.array_equal(again.is_positive, first.is_positive)
 
 
@@ -201,8 +204,16 @@ def test_simulated_power_rises_with_the_effect(capsys: pytest.CaptureFixture[str
     for effect in ("0", "2"):
         assert main(["reader-study", "power", *size, "--effect", effect, "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["coverage"] > 0.8 and found[1]["coverage"] > 0.8
     assert found[0]["power"] < 0.25 < found[1]["power"] and found[1]["difference"] > 0.05
     assert found[1]["ci"][0] <= found[1]["power"] <= found[1]["ci"][1]
+    assert main(["reader-study", "power", *size, "--effect", "2", "--groups", "2", "--readers", "4", "--json"]) == 0
+    dealt = json.loads(capsys.readouterr().out)
+    assert main(["reader-study", "power", *size, "--effect", "2", "--groups", "2", "--readers", "4", "--json",
+                 "--shared", "20"]) == 0  # fmt: skip
+    shared = json.loads(capsys.readouterr().out)
+    assert main(["reader-study", "power", *size, "--effect", "2", "--readers", "4", "--json"]) == 0
+    assert dealt["power"] < shared["power"] <= json.loads(capsys.readouterr().out)["power"]
     assert main(["reader-study", "power", *size, "--effect", "0", "--readers", "1"]) == 1
     assert "two or more readers" in capsys.readouterr().err
 
@@ -220,6 +231,25 @@ def test_cases_that_may_be_one_are_said_and_one_reader_in_two_forms_of_letters_i
     assert main(["reader-study", "analyse", str(table)]) == 0
     assert "The cases of rows" in capsys.readouterr().out
     assert "differ only in capital letters" in read_study(table.read_bytes()).remarks[0]
+
+
+def test_two_cases_of_each_group_are_its_own() -> None:
+    sizes = {"readers": 4, "positives": 5, "negatives": 5, "effect": 0.5, "runs": 2, "seed": 0}
+    for shared in (1, 6):
+        assert simulated_power(**sizes, groups=2, shared=shared)["runs"] == 2
+    for groups, shared in ((2, 7), (1, 1), (2, -1)):
+        with pytest.raises(InvalidInput, match="Cases that all groups read are fewer"):
+            simulated_power(**sizes, groups=groups, shared=shared)
+
+
+def test_the_whole_of_modalities_readers_and_cases_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = [(modality, reader, "0", 1.0) for modality in "ab" for reader in "AB"]
+    truths = {str(number): number > 0 for number in range(30)}  # 2 x 2 x 30 = 120
+    monkeypatch.setattr(reader_studies, "MAX_READS", 12)
+    assert reader_studies._study(reads, truths, {}).scores.shape == (2, 2, 30)
+    monkeypatch.setattr(reader_studies, "MAX_READS", 11)
+    with pytest.raises(InvalidInput, match="too many modalities, readers and cases"):
+        reader_studies._study(reads, truths, {})
 
 
 @pytest.mark.parametrize("column", ["reader", "modality"])

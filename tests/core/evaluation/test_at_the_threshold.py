@@ -47,6 +47,8 @@ def test_the_four_counts_and_the_shares() -> None:
         assert shares["ppv_at_threshold"].n == 2
     (row,) = operating_rows(table(x=AT), {"x": 0.5})
     assert (row.sensitivity, row.false_positive_rate) == (0.5, 0.5)
+    (row,) = operating_rows(table(x=np.where(TRUTH, AT, 0.1)), {"x": 0.5})
+    assert (row.sensitivity, row.false_positive_rate) == (0.5, 0)
 
 
 def test_what_two_scorers_call_differently() -> None:
@@ -95,6 +97,8 @@ def test_twenty_patients_of_each_class_are_enough_for_a_table_whatever_its_cases
     assert "too narrow" not in " ".join(table_warnings(pairs, []))
     fewer = replace(pairs, patients=np.where(pairs.patients == "p19-1", "p19-0", pairs.patients))
     assert "of 19 patients only" in table_warnings(fewer, [])[0]
+    names = np.array(["malignant"] * 40 + ["benign"] * 15 + ["normal"] * 25, object)
+    assert table_warnings(replace(whole, labels=names, positive="malignant"), []) == []
 
 
 def test_mcnemar_is_exact_below_its_limit_only() -> None:

@@ -9,6 +9,7 @@ import pytest
 from published_ratings import van_dyke
 from scipy.special import ndtr
 
+from core.evaluation.statistics import binormal
 from core.evaluation.statistics.binormal import (
     DEGENERATE,
     FITTED,
@@ -58,6 +59,13 @@ def test_published_tables_of_ratings_have_their_published_fit(
     for value, published in zip((fit.a, fit.b, fit.area, fit.log_likelihood), expected, strict=True):
         assert published is None or value == pytest.approx(published, abs=1e-5)
     assert fit.sensitivity(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, ndtr(fit.a), 1])
+
+
+@pytest.mark.parametrize("n", [MOST_CATEGORIES, MOST_CATEGORIES + 1, 200])
+def test_more_categories_than_are_fitted_become_as_many_of_about_the_same_share(n: int) -> None:
+    counts = binormal._categories(np.arange(float(n)), np.arange(float(n)))
+    assert counts.shape == (2, MOST_CATEGORIES) and counts.sum(axis=1).tolist() == [n, n]
+    assert counts.max() - counts.min() <= (1 if n != MOST_CATEGORIES else 0)
 
 
 def test_what_was_simulated_is_found_again_whatever_the_scale() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
 from core.errors import InvalidInput
-from core.evaluation.statistics.agreement import agreement
+from core.evaluation.statistics.agreement import agreement, cohen_kappa
 from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p, signs_p
 from core.evaluation.statistics.intervals import Bootstrap, delong
 
@@ -75,6 +76,15 @@ def test_no_difference_and_no_spread_are_handled():
     assert (same.difference, same.se, same.z, same.p) == (0, 0, 0, 1)
     # Four cases can at best show two of the six ways to deal their labels, however perfect the order.
     assert (more.difference, more.se, more.z, more.p) == (0.5, 0, np.inf, pytest.approx(1 / 3))
+
+
+def test_without_spread_the_patients_are_dealt_and_not_their_cases():
+    labels, patients = np.repeat([True, False], [6, 10]), np.repeat(np.arange(8), 2)
+    perfect, constant = np.where(labels, 0.9, 0.1), np.full(16, 0.5)
+    bootstrap = Bootstrap(patients, 16, resamples=10)
+    (found,) = compare_areas(labels, {"perfect": perfect, "constant": constant}, bootstrap)
+    assert (found.difference, found.se) == (0.5, 0)
+    assert (found.p, found.by_case.p) == (pytest.approx(2 / comb(8, 3)), pytest.approx(2 / comb(16, 6)))
 
 
 def test_areas_that_never_differ_are_rejected_about_5_times_in_100():
@@ -187,6 +197,15 @@ def test_agreement_counts_calls_and_knows_constants():
     assert pair.kappa == pytest.approx(cohen_kappa_score(one[1:] >= 0.5, other[1:] >= 0.5))
     assert pair.disagreement.value == pytest.approx((pair.only_first + pair.only_second) / 59)
     assert np.isnan(found["one", "constant"].spearman)
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.2), (0.8, 0.7), (0.5, 0.1)])  # chance alone agrees more or less often
+def test_kappa_is_cohens_wherever_the_thresholds_lie(shares: tuple[float, float]):
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(1)
+    one, other = (rng.random(200) < share for share in shares)
+    assert cohen_kappa(one, other) == pytest.approx(cohen_kappa_score(one, other))
 
 
 def test_holm_is_that_of_statsmodels_with_gaps_ties_and_ones():

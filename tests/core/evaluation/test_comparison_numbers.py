@@ -270,6 +270,11 @@ def test_a_useless_partner_gets_no_weight() -> None:
     assert min(weights) > 0.6
 
 
+def test_of_weights_with_the_same_area_that_nearest_to_a_half_is_taken() -> None:
+    _, weights = cross_validated(made_table(good=GOOD, again=GOOD), "good", "again")
+    assert set(weights) == {0.5}
+
+
 def test_labels_are_asked_for_only_where_they_are_names() -> None:
     assert label_names(b"case,patient,label,a\n1,1,0,.1\n2,2,1,.2\n") == ()
     assert label_names(b"case,patient,label,a\n1,1,benign,.1\n2,2,cancer,.2\n") == ("benign", "cancer")
@@ -309,15 +314,19 @@ def test_a_scorer_is_never_replaced_by_one_that_is_made_of_it() -> None:
     assert with_scorers(cohort, {"mean of two": (GOOD + POOR) / 2}).names == ("mean of both", "poor", "mean of two")
 
 
-def test_a_case_of_a_hybrid_is_placed_among_the_cases_of_the_other_folds_with_the_weight_of_its_own() -> None:
+@pytest.mark.parametrize("names", [("one", "other"), ("other", "one")])  # weights below a half, and above
+def test_a_case_of_a_hybrid_is_placed_among_the_cases_of_the_other_folds_with_the_weight_of_its_own(
+    names: tuple[str, str],
+) -> None:
     rng = np.random.default_rng(5)
     one, other = (np.round(np.clip(0.2 * TRUTH + 0.8 * rng.random(N), 0, 1), 1) for _ in range(2))
     table = made_table(one=one, other=other)
-    mixed, weights = cross_validated(table, "one", "other", folds=3, seed=4)
+    mixed, weights = cross_validated(table, *names, folds=3, seed=4)
+    assert any(weight not in (0.0, 0.5, 1.0) for weight in weights)
     people = patient_indices(table.patients, N)
     fold_of = (np.random.default_rng(4).permutation(people.max() + 1) % 3)[people]
     for number, weight in enumerate(weights):
-        score = weight * table.scorers["one"] + (1 - weight) * table.scorers["other"]
+        score = weight * table.scorers[names[0]] + (1 - weight) * table.scorers[names[1]]
         known = score[fold_of != number]
         for case in np.flatnonzero(fold_of == number):
             assert mixed[case] == pytest.approx((known < score[case]).mean() + (known == score[case]).mean() / 2)

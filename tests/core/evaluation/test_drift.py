@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_cards import changed, made_card
 from record_site import CALM, WORRIED, add_person, answer, explanation, picture, sqlite_only
-from scipy.stats import ks_2samp
+from scipy.stats import chi2, ks_2samp
 from sqlalchemy import update
 
 from core.evaluation.charts.drift import alarm_figure, score_figure
@@ -32,6 +32,20 @@ def test_the_index_by_hand() -> None:
     p, q = np.array([60.5, 40.5]) / 101, np.array([30.5, 70.5]) / 101
     assert found.psi == pytest.approx(float(((q - p) * np.log(q / p)).sum())) and found.psi > PSI_LARGE
     assert found.is_alarm and (found.n_reference, found.n_recent, found.p) == (100, 100, None)
+
+
+def test_the_line_of_chance_has_a_degree_of_freedom_less_than_bins() -> None:
+    found = shift_of_text(["a", "b", "c"] * 10, ["a", "b", "c"] * 20)
+    assert found.alarm_line == pytest.approx(chi2.ppf(0.999, 2) * (1 / 30 + 1 / 60)) and found.alarm_line > PSI_LARGE
+
+
+def test_the_index_of_numbers_is_that_of_the_tenths_of_the_reference() -> None:
+    rng = np.random.default_rng(2)
+    before, after = rng.random(500), rng.random(60) ** 2
+    limits = np.quantile(before, np.arange(1, 10) / 10)
+    tenths = [[f"{place}" for place in np.searchsorted(limits, one, side="right")] for one in (before, after)]
+    of_numbers, of_text = shift_of_numbers(before, after), shift_of_text(*tenths)
+    assert of_numbers.psi == pytest.approx(of_text.psi) and of_numbers.alarm_line == pytest.approx(of_text.alarm_line)
 
 
 def test_without_a_shift_the_alarm_stays_silent_also_with_few_values() -> None:

@@ -105,6 +105,8 @@ def test_descriptors_stand_one_below_the_other_with_their_pairs_around_the_middl
     assert first.error_x.array == pytest.approx((0.125,) * 3)
     assert first.error_x.arrayminus == pytest.approx((0.25,) * 3)
     assert figure.layout.yaxis.range == (2.5, -0.5) and figure.layout.yaxis.tickvals == (0, 1, 2)
+    low, high = figure.layout.xaxis.range
+    assert -1.1 < low < -1 and 1 < high < 1.1  # of kappa, whole
     assert figure.layout.height == 120 + 62 * 3 and tables.descriptors_figure([]).layout.height == 182
     three = tables.descriptors_figure([agreement("Shape", name, 0.5) for name in "BCD"])
     assert [trace.y[0] for trace in three.data] == pytest.approx([-0.22, 0, 0.22])
@@ -116,7 +118,7 @@ def test_readers_areas_are_joined_and_a_confusion_matrix_shades_shares_of_the_tr
     assert (first.x, first.y, second.x, second.y) == ((0.8, 0.6), ("A", "A"), (0.7, 0.5), ("B", "B"))
     assert not first.showlegend and [mark.x for mark in marks] == [(0.8, 0.7), (0.6, 0.5)]
     (heat,) = tables.matrix_figure(np.array([[3, 1], [0, 0]]), ("a", "b")).data
-    assert np.array(heat.z)[0].tolist() == [0.75, 0.25]
+    assert np.array(heat.z)[0].tolist() == [0.75, 0.25] and (heat.zmin, heat.zmax) == (0, 1)
     assert heat.text[0] == ("3<br>75 %", "1<br>25 %") or list(heat.text[0]) == ["3<br>75 %", "1<br>25 %"]
 
 
@@ -143,6 +145,9 @@ def test_curves_are_drawn_with_the_counts_behind_each_point() -> None:
     figure = curves.roc_figure({"first": curve, "net": curve}, thresholds={"net": 0.5})
     chance, _, _, band, line, marker = figure.data
     assert (chance.x, chance.y) == ((0, 1), (0, 1))
+    for low, high in (figure.layout.xaxis.range, figure.layout.yaxis.range):
+        assert -0.05 < low < 0 and 1 < high < 1.05
+    assert figure.layout.legend.y > 1 and figure.layout.legend.yanchor == "bottom"
     assert np.allclose(np.array(line.customdata)[:, 1], 1 - np.array(line.x))
     red, green, blue = (int(base.COLOURS[1][place : place + 2], 16) for place in (1, 3, 5))
     assert band.fillcolor == f"rgba({red},{green},{blue},0.15)" and len(band.x) == 2 * len(curve.grid)

@@ -77,6 +77,19 @@ def test_a_specificity_of_exactly_the_target_is_enough():
     assert evaluate_binary(labels, scores)["specificity_at_sensitivity_869"].value == 1
 
 
+@pytest.mark.parametrize("shape", [(3,), (5,), (4, 1), (1, 4), ()])
+def test_there_is_one_score_a_case(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"must have shape \(4,\)"):
+        evaluate_binary(np.array([0, 1, 0, 1]), np.full(shape, 0.5))
+
+
+def test_one_case_of_each_class_is_enough_for_an_operating_point():
+    ranked = Ranked(np.array([True, True, False]), np.array([0.9, 0.3, 0.5])).weighted(np.ones((3, 1), np.float32))
+    assert ranked.sensitivity_at_specificity().tolist() == [0.5]
+    ranked = Ranked(np.array([True, False, False]), np.array([0.5, 0.9, 0.3])).weighted(np.ones((3, 1), np.float32))
+    assert ranked.specificity_at_sensitivity().tolist() == [0.5]
+
+
 def test_calibration_error_is_that_of_fifteen_equal_bins_when_nothing_is_tied():
     rng = np.random.default_rng(3)
     scores, labels = rng.permutation(np.linspace(0.01, 0.99, 150)), rng.random(150) < 0.4

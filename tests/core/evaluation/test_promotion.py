@@ -76,7 +76,7 @@ def test_specificity_may_be_lower_by_the_margin_and_no_more(
     assert ("specificity" in keys(numbers, found, margin=margin)) is fails
 
 
-@pytest.mark.parametrize(("away", "fails"), [(0.15, False), (0.1501, True), (0.1, False), (0.05, False)])
+@pytest.mark.parametrize(("away", "fails"), [(0.15, False), (0.1501, True), (0.2, True), (0.1, False), (0.05, False)])
 def test_calibration_may_be_worse_by_the_margin_and_no_more(away: float, fails: bool, tmp_path: Path) -> None:
     live = scores([0.9] * 20, [0.1] * 20)  # .1 from what is observed
     numbers = compared(tmp_path, scores([1 - away] * 20, [away] * 20), live)
@@ -103,6 +103,7 @@ def test_one_case_that_a_model_has_seen_is_enough(tmp_path: Path) -> None:
     def seen(**models: Overlap | None) -> list[str]:
         return keys(numbers, Circumstances((), models, True, True))
 
+    assert Overlap(3, 2, 1, 40).n == 6
     assert seen(candidate=Overlap(0, 0, 0, 40), live=None) == []
     assert seen(candidate=Overlap(1, 0, 0, 40)) == ["seen by candidate"]
     assert seen(candidate=Overlap(0, 1, 0, 40)) == ["seen by candidate"]

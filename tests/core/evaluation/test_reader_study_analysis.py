@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from published_ratings import franken, van_dyke
+from scipy.stats import f, ncf
 
 from core.errors import InvalidInput
+from core.evaluation.statistics import reader_study
 from core.evaluation.statistics.intervals import clustered_variance, placements
 from core.evaluation.statistics.reader_study import (
+    Components,
     ReaderStudy,
     RoeMetz,
     against_one,
@@ -32,7 +35,7 @@ from core.evaluation.statistics.reader_study import (
     specificities,
     with_holm,
 )
-from core.evaluation.statistics.reader_study_summary import analyse_seconds
+from core.evaluation.statistics.reader_study_summary import analyse_seconds, one_shot_sentence
 from core.evaluation.tables.scores import read_scores
 
 VAN_DYKE = np.array(
@@ -49,6 +52,26 @@ def made(seed: int = 0, readers: int = 4, positives: int = 12, negatives: int = 
         RoeMetz(), readers=readers, positives=positives, negatives=negatives, rng=np.random.default_rng(seed)
     )
     return ReaderStudy(study.modalities, study.readers, study.is_positive, study.scores.round(1))  # with ties
+
+
+def test_the_mean_squares_of_three_modalities_are_those_of_an_analysis_of_variance() -> None:
+    """With independent errors of one variance, so that the components say the mean squares themselves."""
+    values, error = np.random.default_rng(0).normal(size=(3, 4)), 0.01
+    found = obuchowski_rockette(("a", "b", "c"), values, error * np.eye(12))
+
+    modality, reader = (one.ravel() for one in np.meshgrid(range(3), range(4), indexing="ij"))
+    whole, of_modality, of_reader = np.ones((12, 1)), np.eye(3)[modality], np.eye(4)[reader]
+
+    def left_by(*columns: np.ndarray) -> float:
+        design = np.hstack(columns)
+        return float(((values.ravel() - design @ np.linalg.lstsq(design, values.ravel())[0]) ** 2).sum())
+
+    both = left_by(whole, of_modality, of_reader)
+    ms_reader, ms_both = (left_by(whole, of_modality) - both) / 3, both / 6
+    assert found.components.modality_reader == pytest.approx(ms_both - error)
+    assert found.components.reader == pytest.approx((ms_reader - ms_both) / 3)
+    random = found.analyses[0]
+    assert random.f == pytest.approx((left_by(whole, of_reader) - both) / 2 / ms_both)
 
 
 def test_van_dyke_is_analysed_as_published() -> None:
@@ -120,6 +143,18 @@ def test_the_ratings_of_franken_give_the_published_figures() -> None:
         assert (mean.value, mean.se) == pytest.approx(expected[:2], abs=1e-8)
         assert mean.df == pytest.approx(expected[2], abs=0.005)
     assert pseudovalue_test(merit) == pytest.approx((both.f, both.df2, both.p))
+
+
+def test_a_partial_area_without_ties_varies_as_the_jackknife_says() -> None:
+    study = simulate(RoeMetz(), readers=3, positives=60, negatives=60, rng=np.random.default_rng(3))
+    without = []
+    for place in range(120):
+        others = np.arange(120) != place
+        smaller = ReaderStudy(study.modalities, study.readers, study.is_positive[others], study.scores[..., others])
+        without.append(partial_areas(smaller, (0.5, 0.9)).values.ravel())
+    centred = np.array(without) - np.mean(without, axis=0)
+    found = delong_covariance(partial_areas(study, (0.5, 0.9)), study.is_positive)
+    assert np.diag(found) == pytest.approx(np.diag(119 / 120 * centred.T @ centred), rel=0.1)
 
 
 def test_a_partial_area_has_the_whole_area_as_its_limit_and_the_jackknifes_covariance() -> None:
@@ -274,6 +309,15 @@ def test_where_nothing_differs_one_in_twenty_studies_says_so() -> None:
     assert abs(found / runs - 0.05) < 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
+@pytest.mark.parametrize(("readers", "ratio"), [(4, 1.0), (7, 1.0), (4, 3.0)])
+def test_power_is_that_of_a_noncentral_f_with_the_readers_degrees_of_freedom(readers: int, ratio: float) -> None:
+    """Where cases correlate equally within and between modalities, only readers less one remain (Hillis 2011)."""
+    parts = Components(reader=0.001, modality_reader=0.0004, error=0.002, cov1=0.001, cov2=0.0008, cov3=0.0008)
+    whole = 0.0004 + 0.001 / ratio
+    expected = ncf.sf(f.isf(0.05, 1, readers - 1), 1, readers - 1, readers * 0.05**2 / 2 / whole)
+    assert power(parts, readers=readers, effect=0.05, case_ratio=ratio) == pytest.approx(expected)
+
+
 def test_the_formula_of_power_is_met_by_simulated_studies() -> None:
     rng, runs, found, parts = np.random.default_rng(5), 200, 0, []
     effects = []
@@ -323,7 +367,8 @@ def test_not_inferior_by_the_margin_needs_the_whole_margin() -> None:
     assert test.p_not_inferior(-test.low + 0.01) < 0.025 < test.p_not_inferior(-test.low - 0.01)
     # The other way round it is about the upper bound.
     assert test.high > 0 and test.turned.p_not_inferior(test.high) == pytest.approx(0.025)
-    assert (test.turned.first, test.turned.value) == (test.second, -test.value)
+    assert (test.turned.first, test.turned.value, test.turned.t) == (test.second, -test.value, -test.t)
+    assert (test.turned.low, test.turned.high) == (-test.high, -test.low)
     for margin in (0.0, 1.0):
         with pytest.raises(InvalidInput, match=r"\.$"):
             test.p_not_inferior(margin)
@@ -344,6 +389,43 @@ def test_mean_seconds_are_tested_with_cases_and_readers_as_random() -> None:
         analyse_seconds(few)
 
 
+def test_the_one_shot_estimate_compares_at_most_so_many_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made()  # 4 readers, 12 positive and 15 negative cases
+    monkeypatch.setattr(reader_study, "MAX_KERNELS", 720)
+    assert one_shot(study, 0).value == pytest.approx(areas(study).values[0].mean())
+    monkeypatch.setattr(reader_study, "MAX_KERNELS", 719)
+    with pytest.raises(InvalidInput, match="compares 720 pairs of cases; at most 719 are possible"):
+        one_shot(study, 0)
+
+
+def test_pseudovalues_of_three_modalities_say_what_the_jackknife_covariances_say() -> None:
+    one, other = made(1), made(2)
+    scores = np.concatenate([one.scores, other.scores[:1]])
+    merit = areas(ReaderStudy(("a", "b", "c"), one.readers, one.is_positive, scores))
+    both = obuchowski_rockette(("a", "b", "c"), merit.values, jackknife_covariance(merit)).analyses[0]
+    assert pseudovalue_test(merit) == pytest.approx((both.f, both.df2, both.p))
+
+
+def test_a_u_statistic_in_words_has_its_interval_and_a_difference_its_p() -> None:
+    one = {"name": "aided", "value": 0.1, "variance": 0.0025, "is_difference": False}
+    assert one_shot_sentence(one) == "aided: +0.1000 (+0.0020 to +0.1980), se 0.0500"
+    assert one_shot_sentence(one | {"is_difference": True}).endswith("se 0.0500, z 2.000, normal, p 0.0455")
+    assert one_shot_sentence(one | {"is_difference": True, "variance": -1e-9}).endswith(
+        "(+0.1000 to +0.1000), se 0.0000"
+    )
+
+
+def test_two_patients_of_a_class_are_enough_for_a_variance_and_one_is_not() -> None:
+    labels, scores = np.array([True, True, True, False, False, False]), np.array([0.9, 0.4, 0.7, 0.6, 0.1, 0.5])
+    placed = placements(labels, scores)
+
+    def variance(*patients: int) -> float:
+        return clustered_variance(placed.of_positives, placed.of_negatives, labels, np.array(patients))
+
+    assert variance(0, 1, 2, 3, 4, 4) > 0 and variance(0, 1, 1, 2, 3, 4) > 0
+    assert np.isnan(variance(0, 1, 2, 3, 3, 3)) and np.isnan(variance(0, 0, 0, 1, 2, 3))
+
+
 def test_what_cannot_be_analysed_is_a_sentence() -> None:
     study = made()
     one_reader = ReaderStudy(study.modalities, study.readers[:1], study.is_positive, study.scores[:, :1])
@@ -351,6 +433,9 @@ def test_what_cannot_be_analysed_is_a_sentence() -> None:
         obuchowski_rockette(study.modalities, areas(one_reader).values, np.eye(2))
     with pytest.raises(InvalidInput, match="Too few readers"):
         one_shot(one_reader, 0)
+    unread = replace(study, scores=np.where(np.arange(2)[:, None, None] == 1, study.scores, np.nan))
+    with pytest.raises(InvalidInput, match="no reader with both a positive and a negative case"):
+        one_shot(unread, 0)
     few = ReaderStudy(study.modalities, study.readers, study.is_positive[11:], study.scores[..., 11:])
     with pytest.raises(InvalidInput, match="two positive"):
         delong_covariance(areas(few), few.is_positive)

@@ -466,6 +466,13 @@ def test_groups_of_dates_ages_and_words_are_no_scores_and_nothing_is_said_of_the
     assert table.left_out == () and list(table.subgroups.columns) == ["day", "age", "d", "s"]
 
 
+def test_whole_numbers_among_words_are_grades_and_0_is_one_of_them():
+    cells = ("none,0.1", "0,0.2", "slight,0.3", "strong,0.4")
+    assert read(_scored(("1", "0", "1", "0"), cells, "grade,m")).left_out == ()
+    one_fraction = ("none,0.1", "0.5,0.2", "slight,0.3", "strong,0.4")
+    assert [one.name for one in read(_scored(("1", "0", "1", "0"), one_fraction, "grade,m")).left_out] == ["grade"]
+
+
 def test_per_cent_with_and_without_its_sign_is_never_guessed():
     text = _scored(("1", "0", "1", "0"), ("10%,.1", "0.2,.2", "30%,.3", "0,.4"), "x,m")
     (left_out,) = read(text).left_out
@@ -501,6 +508,8 @@ def test_a_file_larger_than_the_bound_is_refused_with_the_bound_before_it_is_rea
 
 def test_a_table_of_one_patient_is_refused_and_one_of_two_is_not():
     rows = [f"{number},{{}},{number % 2},0.{number}" for number in range(1, 9)]
+    with pytest.raises(InvalidInput, match="All 2 cases are of one patient"):
+        read("\n".join(["case,patient,label,a", *(row.format(7) for row in rows[:2])]))
     with pytest.raises(InvalidInput, match="All 8 cases are of one patient"):
         read("\n".join(["case,patient,label,a", *(row.format(7) for row in rows)]))
     two = read("\n".join(["case,patient,label,a", *(row.format(number // 5) for number, row in enumerate(rows))]))

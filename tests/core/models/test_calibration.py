@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 
 from core.errors import InvalidInput
 from core.evaluation.statistics.calibration import bin_of, brier_parts, calibration_line, reliability
@@ -76,6 +78,16 @@ def test_the_line_is_less_sure_where_cases_share_a_patient():
     together = calibration_line(labels, scores, np.arange(1000) // 2)
     ratio = (together.slope.high - together.slope.low) / (alone.slope.high - alone.slope.low)
     assert ratio == pytest.approx(np.sqrt(2), abs=0.02)
+
+
+def test_the_shift_of_few_patients_is_as_sure_as_the_regression_with_an_offset_says():
+    labels, scores = calibrated(60)
+    groups = np.arange(60) // 5
+    odds = np.log(scores / (1 - scores))
+    model = GLM(labels.astype(float), np.ones(60), family=Binomial(), offset=odds)
+    fitted = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
+    found = calibration_line(labels, scores, groups).in_the_large
+    assert (found.value, found.low, found.high) == pytest.approx((fitted.params[0], *fitted.conf_int()[0]), abs=1e-6)
 
 
 def test_a_line_that_does_not_exist_is_refused():

@@ -64,6 +64,18 @@ def test_every_method_gives_a_table_like_its_members(method: str, classes: tuple
     assert log_loss(combined, classes) < log_loss(test[beaten], classes)
 
 
+def test_a_probability_of_exactly_0_is_one_and_one_below_is_none() -> None:
+    tables = members(0)
+    for lowest, rest in ((0.0, 0.0), (-1e-6, 1e-6)):
+        for table in tables.values():
+            table.loc[0, list(CLASSES)] = [1.0, lowest, rest]
+        if lowest == 0:
+            assert fit_ensemble("soft", tables, CLASSES).combine(tables).loc[0, "benign"] == 1
+        else:
+            with pytest.raises(InvalidInput, match="are not probabilities"):
+                fit_ensemble("soft", tables, CLASSES)
+
+
 def test_soft_voting_is_the_mean() -> None:
     test = members(1)
     combined = fit_ensemble("soft", members(0), CLASSES).combine(test)
@@ -92,6 +104,18 @@ def test_weights_are_those_that_a_general_optimiser_finds() -> None:
         options={"ftol": 1e-12},
     )
     np.testing.assert_allclose(simplex_weights(stack, labels), found.x, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [CLASSES, ("benign", "malignant")])
+def test_stacking_says_of_the_cases_it_learnt_from_each_class_as_often_as_it_is(classes: tuple[str, ...]) -> None:
+    """As the maximum likelihood does wherever the intercepts are not held back."""
+    validation = {
+        name: table[(table["label"] != "benign") | (table.index % 4 == 0)]
+        for name, table in members(0, classes=classes).items()
+    }
+    combined = fit_ensemble("stacking", validation, classes).combine(validation)
+    shares = validation["good"]["label"].value_counts(normalize=True)
+    assert dict(combined[list(classes)].mean()) == pytest.approx(dict(shares), abs=1e-4)
 
 
 def test_stacking_learns_to_read_a_model_that_says_the_opposite() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_cards import changed, made_card
 
-from core.evaluation.tables.of_cards import measured_at, site_operating_point
+from core.evaluation.tables.of_cards import headline, measured_at, site_operating_point
 from core.models.cards import Card, all_cards
 from core.models.operating_point import OF_SCREENING, operating_point
 from core.settings import REPOSITORY, Settings
@@ -87,6 +87,20 @@ def test_a_fixed_sensitivity_is_found_on_the_validation_scores_and_measured_on_t
 def test_a_sensitivity_that_cannot_be_found_leaves_the_card_s_threshold(card: Card):
     point = site_operating_point(card, Settings(thresholds="sensitivity"), own=0.7)
     assert point.is_of_card and point.threshold == 0.3
+
+
+def test_what_is_measured_over_all_classes_is_said_where_there_are_more_than_two():
+    of_two, of_more = (
+        next(card for card in all_cards(Settings()) if (len(card.classes) > 2) is more) for more in (False, True)
+    )
+    assert "auc" in headline(of_two) and "kappa" not in headline(of_two)
+    assert {"auc", "kappa"} <= set(headline(of_more))
+
+
+def test_among_validation_cases_without_a_positive_one_no_sensitivity_is_looked_for(card: Card):
+    rows = ["case,patient,label,benign,malignant", "a,1,normal,0.7,0.3", "b,2,benign,0.8,0.2"]
+    (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows))
+    assert site_operating_point(card, Settings(thresholds="sensitivity")).is_of_card
 
 
 def test_the_site_s_own_value_counts_only_where_the_policy_says_so(card: Card):

@@ -62,6 +62,22 @@ def test_it_does_not_depend_on_the_scale_of_a_feature(fitted: TrainingDistance):
     assert scaled.relative(features(50, 6) * scale) == pytest.approx(fitted.relative(features(50, 6)), rel=1e-6)
 
 
+def test_its_directions_and_what_lies_outside_them_are_those_of_the_training_images(fitted: TrainingDistance):
+    scaled = (features(400, 1) - fitted.centre) / fitted.scale
+    along = scaled @ fitted.axes.T
+    outside = scaled - along @ fitted.axes
+    assert fitted.axes.shape == (3, 40)  # the three causes
+    assert fitted.spread == pytest.approx(along.std(axis=0)) and fitted.spread.min() > 1
+    assert fitted.rest == pytest.approx(np.sqrt((outside**2).sum(axis=1).mean())) and fitted.rest < 1
+    assert fitted.axes @ fitted.axes.T == pytest.approx(np.eye(3), abs=1e-12)
+
+
+@pytest.mark.parametrize(("n_images", "n_axes"), [(9, 1), (19, 1), (20, 2), (639, 63), (640, 64), (2000, 64)])
+def test_a_direction_needs_ten_training_images_and_there_are_at_most_64(n_images: int, n_axes: int):
+    noise = np.random.default_rng(0).normal(size=(n_images, 80))
+    assert len(fit_training_distance(noise, noise).axes) == n_axes
+
+
 def test_two_training_images_alike_give_distances_that_are_numbers():
     alike = np.ones((2, 5))
     distance = fit_training_distance(alike, alike[:1])

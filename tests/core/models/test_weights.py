@@ -23,6 +23,29 @@ def test_a_large_variable_is_split_over_shards_and_joined(tmp_path: Path, monkey
     np.testing.assert_array_equal(back["a"], state["a"])
 
 
+@pytest.mark.parametrize(("most", "rows"), [(80, [10]), (79, [9, 1]), (24, [3, 3, 3, 1]), (23, [2] * 5), (1, [1] * 10)])
+def test_a_piece_has_as_many_rows_as_fit_into_a_shard(
+    most: int, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "SHARD_BYTES", most)
+    pieces = weights._pieces("a", np.zeros((10, 2), np.float32))  # 8 bytes a row
+    assert [len(values) for _, values in pieces] == rows
+
+
+def test_what_fits_is_stored_in_half_the_bytes_and_variances_whole() -> None:
+    most = float(np.finfo(np.float16).max)
+    state = {
+        "small": np.array([1.5, -most + 32]),
+        "most": np.array([-most]),
+        "a/moving_variance": np.ones(2),
+        "none": np.ones(0),
+    }
+    stored = weights.to_float16({path: values.astype(np.float32) for path, values in state.items()})
+    assert {path: values.dtype.name for path, values in stored.items()} == {
+        "small": "float16", "most": "float32", "a/moving_variance": "float32", "none": "float16",
+    }  # fmt: skip
+
+
 def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     sha256, files = write_shards({"a": np.ones(8, np.float32)}, tmp_path)
     path = tmp_path / files[0]

@@ -6,12 +6,12 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from record_site import at_terminal, signed_in
-from sqlalchemy import event, select
+from sqlalchemy import delete, event, insert, select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
@@ -100,6 +100,17 @@ def test_the_setup_code_is_new_at_each_start_and_kept_only_as_a_hash(db: Databas
     with db.read() as connection:
         retained = " ".join(connection.execute(select(tables.site.c.value)).scalars())
     assert str(second) not in retained
+
+
+def test_a_new_setup_code_takes_nothing_else_of_the_site_away(db: Database) -> None:
+    with db.begin() as connection:
+        connection.execute(insert(tables.site), [{"key": key, "value": "kept"} for key in ("a", "z")])
+    accounts.setup_code(db)
+    code = str(accounts.setup_code(db))
+    with db.read() as connection:
+        kept = connection.execute(select(tables.site.c.key).where(tables.site.c.value == "kept")).scalars().all()
+    assert sorted(kept) == ["a", "z"]
+    accounts.create_first_administrator(db, code=code, name="Anna Berg", password=PASSWORD)
 
 
 def test_the_setup_code_works_once(db: Database) -> None:
@@ -271,9 +282,38 @@ def test_whoever_fails_on_purpose_locks_the_name_for_themselves_alone(
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
 
 
+def test_who_fails_at_an_address_locks_nobody_else_there(db: Database, settings: Settings, anna: Person) -> None:
+    token = invitations.invite_person(db, anna, name="Ben Holm", roles=["radiologist"])[1]
+    invitations.use_link(db, token, PASSWORD)
+    fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Ben Holm", "wrong password", origin=HERE)
+    fail(db, settings, HERE, 1)
+    assert accounts.sign_in(db, settings, "Ben Holm", PASSWORD, origin=HERE)
+    with pytest.raises(AccountRefused):
+        accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
 def test_one_failure_fewer_locks_nothing(db: Database, settings: Settings, anna: Person) -> None:
     fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+@pytest.mark.parametrize(("after", "is_noted"), [(10.0, False), (30.0, False), (30.000001, True), (90.0, True)])
+def test_that_somebody_is_active_is_noted_twice_a_minute_at_most(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch, after: float, is_noted: bool
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+
+    def seen_at() -> datetime:
+        with db.read() as connection:
+            return connection.execute(select(tables.session.c.last_seen_at)).scalar_one()
+
+    before = seen_at()
+    monkeypatch.setattr(sessions, "now", lambda: before + timedelta(seconds=after))
+    assert sessions.person_of(db, settings, token, is_activity=False) and seen_at() == before
+    assert sessions.person_of(db, settings, token)
+    assert seen_at() == (before + timedelta(seconds=after) if is_noted else before)
 
 
 def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(
@@ -284,6 +324,41 @@ def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(
     fail(db, settings, HERE)
     clock.ahead = timedelta(minutes=LOCK_MINUTES)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
+
+
+@pytest.mark.parametrize(("beyond", "is_locked"), [(timedelta(0), True), (timedelta(microseconds=1), False)])
+def test_a_lock_longer_than_any_lock_can_be_is_none(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch, beyond: timedelta, is_locked: bool
+) -> None:
+    fail(db, settings, HERE)
+    moment = tables.now()
+    monkeypatch.setattr(throttle, "now", lambda: moment)
+    until = moment + timedelta(minutes=LOCK_MINUTES) + tables.CLOCK_STEP + beyond
+    with db.begin() as connection:
+        connection.execute(update(tables.sign_in_attempt).values(locked_until=until))
+    with db.begin() as connection:
+        assert throttle.count_attempt(connection, anna.id, HERE).is_locked is is_locked
+    assert (anna.id in locked_now(db)) is is_locked
+
+
+def test_failures_from_everywhere_close_the_name_that_they_were_of(
+    db: Database, settings: Settings, anna: Person
+) -> None:
+    token = invitations.invite_person(db, anna, name="Ben Holm", roles=["radiologist"])[1]
+    invitations.use_link(db, token, PASSWORD)
+    fail(db, settings, THERE, 1)
+    for n_failed, is_locked in ((NAME_FAILURES - 1, False), (NAME_FAILURES, True)):
+        with db.begin() as connection:
+            connection.execute(update(tables.sign_in_attempt).values(n_failed=n_failed))
+            assert throttle.count_attempt(connection, anna.id, Origin(f"10.0.0.{n_failed}")).is_locked is is_locked
+            connection.execute(delete(tables.sign_in_attempt).where(tables.sign_in_attempt.c.n_failed == 1))
+    assert accounts.sign_in(db, settings, "Ben Holm", PASSWORD, origin=HERE)
+    assert locked_now(db) == {anna.id}
+
+
+def locked_now(db: Database) -> frozenset[int]:
+    with db.read() as connection:
+        return throttle.locked_people(connection)
 
 
 def test_a_browser_that_is_known_counts_by_itself(db: Database, settings: Settings, anna: Person) -> None:

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import shutil
+import sqlite3
+import stat
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,6 +99,21 @@ def test_a_deleted_or_shortened_second_file_stays_red_whatever_is_written_afterw
     assert "changed in the database" in heads.verify(records).problems[0]
 
 
+@pytest.mark.parametrize(("remembered", "n_lines"), [(None, 0), ("2 00", 2)])
+def test_a_backup_has_as_many_lines_as_its_copy_of_the_database_remembers(
+    record_settings: Settings, remembered: str | None, n_lines: int, tmp_path: Path
+) -> None:
+    copy, own, staged = (tmp_path / name for name in ("copy", "own", "staged"))
+    with closing(sqlite3.connect(copy)) as database, database:
+        database.execute("CREATE TABLE site (key TEXT, value TEXT)")
+        if remembered is not None:
+            database.execute("INSERT INTO site VALUES ('audit_heads', ?)", (remembered,))
+    own.write_text('{"id": 1}\n{"id": 2}\n{"id": 3}\n')
+    staged.write_text("")
+    heads.stage_for(copy, own, staged)
+    assert staged.read_text().splitlines() == ['{"id": 1}', '{"id": 2}', '{"id": 3}'][:n_lines]
+
+
 def test_a_line_that_a_crash_tore_was_never_promised_and_is_cut_off(
     records: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -106,6 +124,7 @@ def test_a_line_that_a_crash_tore_was_never_promised_and_is_cut_off(
     heads.write_head(records)
     assert path.read_text().startswith(whole + '{"at"') and len(path.read_text().splitlines()) == 3
     assert heads.verify(records).is_intact and "cut off" in caplog.text
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_last_line_that_only_lacks_its_end_is_kept(records: Database) -> None:
@@ -131,6 +150,13 @@ def test_a_repair_begins_anew_and_says_in_the_trail_what_was_lost(
     assert entry.detail == {"lost": 1}
     assert path.read_text().startswith(f"{lines[0]}\n{lines[2]}\n") and len(list(path.parent.glob("*.damaged-*"))) == 1
     assert program.main(["audit", "repair-heads"]) == 0 and "Nothing was lost" in capsys.readouterr().out
+
+
+def test_as_many_lines_as_are_gone_are_said_to_be_lost(records: Database) -> None:
+    path = written(records, 5)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[4], ""]))
+    assert heads.repair(records) == 3 and heads.repair(records) == 0
 
 
 def test_what_contradicts_the_chain_is_no_loss_and_no_repair_removes_it(records: Database) -> None:

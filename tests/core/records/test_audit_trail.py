@@ -48,6 +48,13 @@ def test_a_trail_that_nobody_touched_verifies(trail: Database) -> None:
     assert audit_trail.verify(trail).is_intact
 
 
+def test_what_else_the_site_keeps_is_not_taken_for_the_head(trail: Database) -> None:
+    with trail.begin() as connection:
+        connection.execute(insert(tables.site), [{"key": key, "value": "other"} for key in ("a", "z")])
+        audit_trail.record(connection, 1, "create study", "study 9")
+    assert audit_trail.verify(trail) == audit_trail.Verdict(6, ())
+
+
 @sqlite_only
 def test_an_empty_trail_verifies(records: Database) -> None:
     assert audit_trail.verify(records) == audit_trail.Verdict(0, ())

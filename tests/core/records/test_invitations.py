@@ -68,6 +68,16 @@ def test_a_link_works_once(records: Database, ada: Person) -> None:
     assert trail.entries(records, ada)[0].action == "link refused"
 
 
+def test_a_link_that_is_used_up_leaves_those_of_others_open(records: Database, ada: Person) -> None:
+    tokens = [
+        invitations.invite_person(records, ada, name=f"Ben {number}", roles=["radiologist"])[1] for number in range(3)
+    ]
+    first, used, last = sorted(tokens, key=sessions.digest)
+    invitations.use_link(records, used, PASSWORD)
+    assert not invitations.is_open(records, used)
+    assert invitations.is_open(records, first) and invitations.is_open(records, last)
+
+
 def test_a_refused_password_leaves_the_link_open(records: Database, ada: Person) -> None:
     _, token = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
     assert refused(lambda: invitations.use_link(records, token, "short")) == "short"
@@ -110,6 +120,13 @@ def test_disabling_closes_the_link_and_nobody_resets_themselves(records: Databas
             invitations.reset_by_link(records, ada, person_id)
     with pytest.raises(NotFound):
         invitations.reset_by_link(records, ada, 99)
+
+
+def test_a_new_password_closes_the_link_of_its_person_and_no_other(records: Database, ada: Person) -> None:
+    ben, bens = invitations.invite_person(records, ada, name="Ben", roles=["radiologist"])
+    _, cleos = invitations.invite_person(records, ada, name="Cleo", roles=["radiologist"])
+    accounts.reset_password(records, ada, ben.id, PASSWORD)
+    assert not invitations.is_open(records, bens) and invitations.is_open(records, cleos)
 
 
 def test_signing_somebody_out_ends_their_sessions_and_nothing_else(records: Database, ada: Person) -> None:

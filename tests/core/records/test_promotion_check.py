@@ -70,6 +70,7 @@ def test_a_candidate_stands_beside_the_live_model_on_the_same_cases(records: Dat
     assert keys(found) == ["calibration"]  # it finds more, and is surer of all it finds than it may be
     assert found.seen == {CANDIDATE: None, LIVE: None}  # these test cases are not this site's: who has seen them?
     assert any("117 of the 117 test cases do not lie in this site's store" in note for note in found.notes)
+    assert not [note for note in found.notes if "the live model has no scores of the others" in note]
 
 
 def test_less_sensitivity_than_the_margin_needs_a_written_reason_that_is_kept(records: Database, admin: Person) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +40,21 @@ def test_codes_are_those_of_rfc_6238_appendix_b(at: int, code: str) -> None:
 
 
 def test_a_clock_may_be_one_step_off_and_no_more() -> None:
-    secret, at = totp.new_secret(), 1_000_000_000.0
-    for steps, is_right in ((-2, False), (-1, True), (0, True), (1, True), (2, False)):
-        code = totp.code_at(secret, totp.step_of(at) + steps)
-        assert (totp.matching_step(secret, code, at=at, after=0) is not None) is is_right, steps
+    for at in (1_000_000_000.0, 1_000_000_000.0 + totp.STEP_SECONDS):
+        secret = totp.new_secret()
+        for steps, is_right in ((-2, False), (-1, True), (0, True), (1, True), (2, False)):
+            code = totp.code_at(secret, totp.step_of(at) + steps)
+            assert (totp.matching_step(secret, code, at=at, after=0) is not None) is is_right, steps
+
+
+def test_a_secret_is_typed_in_groups_of_four_and_whole() -> None:
+    assert totp.secret_text(b"12345678901234567890") == "GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ"
+
+
+def test_recovery_codes_are_ten_of_50_random_bits() -> None:
+    codes = totp.new_recovery_codes()
+    assert len(set(codes)) == 10
+    assert [code for code in codes if not re.fullmatch("[A-HJ-NP-Z2-9]{5}-[A-HJ-NP-Z2-9]{5}", code)] == []
 
 
 def test_what_another_key_sealed_is_no_secret() -> None:
@@ -126,6 +138,18 @@ def test_a_code_counts_once(db: Database, settings: Settings, anna: Person, cloc
     with pytest.raises(AccountRefused, match="used already"):
         second_factor.sign_in(db, settings, pending(db, settings), code)
     clock.next_step()
+    assert second_factor.sign_in(db, settings, pending(db, settings), clock.code(secret))
+
+
+def test_a_code_that_is_used_is_used_up_for_its_person_alone(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    secret, _ = set_up(db, anna, clock)
+    ben = accounts.create_person(db, LocalTerminal(anna.id), name="Ben", password=PASSWORD, roles=["radiologist"])
+    _set_up_oneself(db, sessions.actor_of(accounts.sign_in(db, settings, "Ben", PASSWORD)), ben, clock)
+    with db.read() as connection:
+        rows = connection.execute(select(tables.second_factor).order_by(tables.second_factor.c.person_id)).all()
+    assert [row.person_id for row in rows] == [anna.id, ben.id] and len({tuple(row.recovery) for row in rows}) == 2
     assert second_factor.sign_in(db, settings, pending(db, settings), clock.code(secret))
 
 
@@ -235,6 +259,28 @@ def test_where_it_is_demanded_the_role_counts_once_it_is_set_up(
     person = sessions.person_of(db, now, bens)
     assert person is not None and person.roles == {"administrator"}
     assert accounts.list_people(db, sessions.actor_of(bens))
+
+
+def test_it_is_set_up_once_a_first_code_was_right(db: Database, anna: Person, clock: Clock) -> None:
+    assert not second_factor.is_set_up(db, LocalTerminal(anna.id))
+    second_factor.begin(db, LocalTerminal(anna.id))
+    assert not second_factor.is_set_up(db, LocalTerminal(anna.id))
+    set_up(db, anna, clock)
+    assert second_factor.is_set_up(db, LocalTerminal(anna.id))
+
+
+def test_what_somebody_else_set_up_is_nobodys_second_factor(
+    db: Database, settings: Settings, anna: Person, clock: Clock
+) -> None:
+    ben, _ = (
+        accounts.create_person(db, LocalTerminal(anna.id), name=name, password=PASSWORD, roles=["administrator"])
+        for name in ("Ben", "Cleo")
+    )
+    annas, bens, cleos = (accounts.sign_in(db, settings, name, PASSWORD) for name in ("Anna Berg", "Ben", "Cleo"))
+    _set_up_oneself(db, sessions.actor_of(bens), ben, clock)
+    site_settings.choose(db, sessions.actor_of(bens), "second_factor", "administrators")
+    people = [sessions.person_of(db, site_settings.current(db), token) for token in (annas, bens, cleos)]
+    assert [person and "administrator" in person.roles for person in people] == [False, True, False]
 
 
 def _set_up_oneself(db: Database, actor: SessionActor, person: Person, clock: Clock) -> None:

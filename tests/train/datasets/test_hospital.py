@@ -201,6 +201,18 @@ def test_cells_without_a_place_count_too(tmp_path: Path) -> None:
         read_sheets(path, (), header=KEYS[0])
 
 
+def test_a_workbook_unpacks_to_so_many_bytes_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sheet.xlsx"
+    path.write_bytes(made.workbook({}))
+    with zipfile.ZipFile(path) as archive:
+        n_bytes = sum(entry.file_size for entry in archive.infolist())
+        monkeypatch.setattr(workbooks, "_UNPACKED_LIMIT", n_bytes)
+        workbooks._require_moderate(archive, "sheet.xlsx")
+        monkeypatch.setattr(workbooks, "_UNPACKED_LIMIT", n_bytes - 1)
+        with pytest.raises(InvalidInput, match="unpacks to more than 4 GiB"):
+            workbooks._require_moderate(archive, "sheet.xlsx")
+
+
 @pytest.mark.parametrize("n_bytes", [1, 7, 64])
 def test_where_a_sheet_ends_does_not_depend_on_how_it_is_cut(n_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     last = made.row(9, made.cell("XX9", "x"), "<c/>" * 30) + "<row></row>" * 4

@@ -136,6 +136,21 @@ def test_the_same_picture_with_two_labels_is_a_conflict(dataset: Dataset) -> Non
     assert found(result, "warning")["conflicting labels"] == 2
 
 
+def test_the_same_picture_with_one_label_is_no_conflict_and_each_other_label_is(dataset: Dataset) -> None:
+    for number, label in enumerate("bb"):
+        dataset.add(f"copy{number}.png", texture(45), split="train", label=label)  # as 45.png
+    assert "conflicting labels" not in found(dataset.leakage(), "warning")
+    for number, label in enumerate("abb"):
+        dataset.add(f"other{number}.png", texture(90), split="train", label=label)
+    assert found(dataset.leakage(), "warning")["conflicting labels"] == 2
+
+
+def test_cases_of_a_split_that_is_none_of_the_three_are_counted(dataset: Dataset) -> None:
+    for number in (40, 41, 42):
+        dataset.rows[number]["split"] = "holdout"
+    assert found(dataset.leakage(), "warning")["unknown split"] == 3
+
+
 def test_missing_and_unreadable_files_are_counted(dataset: Dataset) -> None:
     (dataset.folder / "0.png").unlink()
     (dataset.folder / "1.png").write_text("no picture")

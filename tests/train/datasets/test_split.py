@@ -83,6 +83,7 @@ def test_shares_that_are_no_shares_are_refused(cases: pd.DataFrame) -> None:
 def test_a_balanced_subset_has_as_many_of_each_label(cases: pd.DataFrame) -> None:
     subset = balanced_subset(cases, 100, seed=5)
     assert subset["label"].value_counts().to_dict() == {"benign": 100, "malignant": 100}
+    assert list(subset.columns) == list(cases.columns) and list(subset.index) == list(range(200))
     assert subset["file"].is_unique and subset.equals(balanced_subset(cases, 100, seed=5))
     assert not subset["file"].equals(balanced_subset(cases, 100, seed=6)["file"])
     with pytest.raises(InvalidInput, match="'malignant' has 150"):

@@ -89,10 +89,12 @@ def assert_nothing_stored(db: Database, import_id: int) -> None:
 def test_an_upload_becomes_a_data_set_and_what_was_left_out_is_told_to_who_added_it_alone(
     records: Database, admin: Person, archive: Path
 ) -> None:
+    other = add_person(records, "Bo", "administrator")
     import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
     assert not archive.exists()  # it is the import's now, however long it waits
     (row,) = imports.list_imports(records, admin)
     assert (row.state, row.message, row.is_open) == (QUEUED, "Waits for a worker.", True)
+    assert (row.done, row.created_by_name) == (0, "Ada")
     worker = imports_of(records)
     assert worker.work_once() and not worker.work_once()
 
@@ -103,7 +105,6 @@ def test_an_upload_becomes_a_data_set_and_what_was_left_out_is_told_to_who_added
     assert (version.name, version.n_cases, version.split) == ("Set", 20, {"kind": "60/20/20", "seed": 3})
     folder = imports.folder_of(records.settings, import_id)
     assert [path.name for path in folder.iterdir()] == ["left_out.json"]
-    other = add_person(records, "Bo", "administrator")
     ((name, why),) = imports.left_out(records, admin, row)
     assert name == "set/benign/Muster text.png" and "no picture" in why
     assert imports.left_out(records, other, row) == []

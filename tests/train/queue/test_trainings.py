@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from record_site import add_person
+from record_site import add_person, sqlite_only
 from sqlalchemy import select, update
 
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -20,7 +20,7 @@ from core.records.people.permissions import ROLES, LocalTerminal, Person
 from core.records.queue import ATTEMPTS, CANCELLED, DEAD, DONE, FAILED, GO_ON, LOST, QUEUED, RUNNING, STOP, Lease
 from core.types import Modality
 from pages.parts.training_tables import device_text, outcome_text
-from train.queue import duration, trainings
+from train.queue import duration, trainings, worker
 from train.queue.trainings import QUEUE
 from train.recipe.request import FitRequest, with_seeds
 
@@ -272,7 +272,9 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
     request = replace(REQUEST, seed=3)
     job_id = trainings.enqueue(records, admin, request, version)
     slow = taken(records)
+    before = duration.estimate(records, admin, request, 8)
     trainings.add_epochs(records, slow, "", [epoch(1)])
+    assert duration.estimate(records, admin, request, 8) == before  # the first epoch is slower than the others
     let_the_lease_expire(records)
     held = taken(records, "w2")
     trainings.add_epochs(records, held, "", [epoch(2), epoch(3)])
@@ -292,6 +294,9 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
     found = duration.estimate(records, admin, request, 8)
     assert found is not None and found.is_whole and found.source == f"training {whole} on this site"
     assert 60 * found.minutes == pytest.approx(117, abs=1)
+    for n_training, seconds in ((12, 1.5 * 9 + 1.5 * 108), (4, 0.5 * 9 + 108)):  # three epochs of 3 s, and the rest
+        other = duration.estimate(records, admin, request, n_training)
+        assert other is not None and 60 * other.minutes == pytest.approx(seconds, abs=2)
     assert "took 2 minutes" in outcome_text(trainings.load_job(records, admin, whole), [], None)
     elsewhere = replace(request, modality=Modality.MAMMOGRAPHY)
     other = duration.estimate(records, admin, elsewhere, 8)
@@ -300,6 +305,42 @@ def test_a_finished_training_says_what_it_came_to_and_teaches_the_next_estimate(
 
 def epoch(number: int) -> dict[str, float]:
     return {"epoch": number, "loss": 1.0, "seconds": 3.0}
+
+
+@sqlite_only
+def test_what_is_told_of_a_training_is_its_own(records: Database, admin: Person, version: int) -> None:
+    bea, _ = (add_person(records, name, "administrator") for name in ("Bea", "Cleo"))
+    first, second = (trainings.enqueue(records, who, REQUEST, version) for who in (admin, bea))
+    listed = [(row.id, row.created_by_name) for row in trainings.list_jobs(records, admin)]
+    assert listed == [(second, "Bea"), (first, "Ada")]
+    for job_id in (first, second):
+        assert len(trainings.events_of(records, admin, job_id)) == 1  # put into the queue
+        held = taken(records, f"w{job_id}", f"m{job_id}")
+        trainings.add_epochs(records, held, "", [epoch(1) | {"area": 0.5}])
+        QUEUE.finish(records, held, FAILED, f"End of {job_id}.")
+    for job_id in (first, second):
+        sentences = [event.sentence for event in trainings.events_of(records, admin, job_id)]
+        assert sentences and not [one for one in sentences if f"End of {first + second - job_id}" in one]
+        (only,) = trainings.epochs_of(records, admin, job_id)
+        assert only.measures == {"loss": 1.0, "seconds": 3.0, "area": 0.5}
+
+
+@sqlite_only
+def test_epochs_are_told_of_all_folds_and_of_the_run_on_all(records: Database, admin: Person, version: int) -> None:
+    trainings.enqueue(records, admin, replace(REQUEST, epochs=5, folds=3), version)
+    assert worker._Progress(records, taken(records), None).total == 5 * 4  # type: ignore[arg-type]
+
+
+@sqlite_only
+def test_of_a_long_log_the_last_lines_are_read(records: Database, admin: Person, version: int) -> None:
+    job_id = trainings.enqueue(records, admin, REQUEST, version)
+    assert trainings.log_tail(records, admin, job_id) == ""
+    log = trainings.folder_of(records.settings, job_id) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("first\n" + "x" * trainings.LOG_BYTES + "\nlast\n")
+    assert trainings.log_tail(records, admin, job_id).splitlines() == ["x" * (trainings.LOG_BYTES - 6), "last"]
+    log.write_text("".join(f"{number}\n" for number in range(40)))
+    assert trainings.log_tail(records, admin, job_id).splitlines() == [str(number) for number in range(10, 40)]
 
 
 def test_what_is_left_is_told_by_the_last_five_epochs_of_a_running_training_and_is_never_below_nothing(

@@ -31,7 +31,7 @@ from train.fitting.checkpoint import StepFile, newest_step
 from train.queue import child, trainings, worker
 from train.queue import worker as worker_module
 from train.queue.child import LocalExecutor, ended_badly
-from train.queue.supervision import still_doing, supervised
+from train.queue.supervision import machine_name, still_doing, supervised, training_slots
 from train.queue.trainings import QUEUE
 from train.queue.worker import TrainingWork, Worker
 
@@ -382,6 +382,33 @@ def test_a_half_written_line_is_not_read_as_an_epoch(tmp_path: Path) -> None:
 
 def test_the_sentence_of_a_refusal_is_the_last_line() -> None:
     assert ended_badly(1, "12:00 60 images\nThe split leaks. Split anew.\n") == "The split leaks. Split anew."
+
+
+def test_the_memory_of_a_process_is_told_in_mib(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    program = "import time; kept = b'1' * (200 << 20); print('ready', flush=True); time.sleep(60)"
+    run = child.LocalRun([sys.executable, "-c", program], tmp_path / "log", "attempt 1")
+    try:
+        until(lambda: "ready" in run.text())
+        assert 200 <= (run.memory_mib() or 0) < 260
+    finally:
+        run.stop()
+    assert run.memory_mib() is None
+
+
+def test_a_worker_has_a_place_for_each_training_that_the_cluster_may_run_at_once(tmp_path: Path) -> None:
+    here = Settings(state_dir=tmp_path)
+    (name,) = training_slots(here)
+    assert name == machine_name()
+    there = training_slots(replace(here, ray_address="10.1.0.5:6379", ray_trainings=3))
+    assert there == [f"{name[:60]}, place {number}" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(128, "our fault"), (129, "by signal 1."), (143, "by signal 15."), (137, "The system killed")]
+)
+def test_above_128_a_status_is_a_signal(status: int, words: str) -> None:
+    assert words in ended_badly(status, "")
 
 
 def test_the_step_of_the_run_that_was_written_last_is_told(tmp_path: Path) -> None:
