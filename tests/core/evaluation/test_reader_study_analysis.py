@@ -461,6 +461,8 @@ def test_estimating_equations_count_a_patients_reads_as_one_cluster() -> None:
     for of_positives in (True, False):
         many, one = (generalised_estimate(each, 50, of_positives=of_positives) for each in (study, alone))
         assert many is not None and one is not None
+        is_right = (once[:, 0] >= 50) if of_positives else (once[:, 0] < 50)
+        assert many.shares == pytest.approx(is_right[:, is_positive == of_positives].mean(axis=1))
         odds = [share / (1 - share) for share in many.shares]
         assert many.value == pytest.approx(odds[0] / odds[1])
         assert (many.value, many.low, many.high) == pytest.approx((one.value, one.low, one.high), rel=1e-4)

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_cards import made_card
 from PIL import Image as Raster
 from PIL.PngImagePlugin import PngInfo
 
 from core.errors import ModelUnavailable
 from core.imaging.intake import read_upload
 from core.imaging.near_duplicates import long_hash
-from core.models.card_cases import COLUMNS, NEAR_DUPLICATE_BITS, measured_cases, read_cases
+from core.models.card_cases import COLUMNS, NEAR_DUPLICATE_BITS, cases_name, measured_cases, read_cases
 from core.models.cards import Card, read_card, read_test_scores, shipped_cards
 from core.settings import REPOSITORY, Settings
 from core.types import Image, Modality
@@ -65,6 +66,20 @@ def listed(card: Card) -> pd.DataFrame:
 def file_of(folder: Path, name: str) -> Path:
     (path,) = (folder / name).glob("*.cases.csv")
     return path
+
+
+@pytest.mark.parametrize(
+    "columns", [COLUMNS, COLUMNS[:-1], (*COLUMNS, "more"), ("a", *COLUMNS[1:]), ("z", *COLUMNS[1:])]
+)
+def test_a_list_with_other_columns_is_not_read(columns: tuple[str, ...], tmp_path: Path) -> None:
+    content, sha256 = (",".join(columns) + "\n").encode(), "12345678" + "0" * 56
+    card = made_card(tmp_path, weights={"sha256": sha256}, cases={"sha256": hashlib.sha256(content).hexdigest()})
+    (tmp_path / cases_name(sha256)).write_bytes(content)
+    if columns == COLUMNS:
+        assert len(listed(card)) == 0
+    else:
+        with pytest.raises(ModelUnavailable, match="other columns than this version reads"):
+            read_cases(card)
 
 
 def without_tables(weights: Path, folder: Path) -> Path:

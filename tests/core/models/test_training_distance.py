@@ -62,7 +62,8 @@ def test_it_does_not_depend_on_the_scale_of_a_feature(fitted: TrainingDistance):
     assert scaled.relative(features(50, 6) * scale) == pytest.approx(fitted.relative(features(50, 6)), rel=1e-6)
 
 
-def test_its_directions_and_what_lies_outside_them_are_those_of_the_training_images(fitted: TrainingDistance):
+def test_its_directions_and_what_lies_outside_them_are_those_of_the_training_images():
+    fitted = fit_training_distance(features(400, 1), features(200, 2))
     scaled = (features(400, 1) - fitted.centre) / fitted.scale
     along = scaled @ fitted.axes.T
     outside = scaled - along @ fitted.axes

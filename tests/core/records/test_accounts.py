@@ -294,6 +294,14 @@ def test_who_fails_at_an_address_locks_nobody_else_there(db: Database, settings:
         accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)
 
 
+def test_of_the_longest_password_every_character_counts_and_none_may_follow() -> None:
+    longest = "ab" * (passwords.LENGTH_MOST // 2)
+    kept = passwords.hash_password(longest)
+    assert len(longest) == passwords.LENGTH_MOST and passwords.matches(kept, longest)
+    for other in (longest + "a", longest[:-1], longest[:-1] + "c", longest * 2):
+        assert not passwords.matches(kept, other)
+
+
 def test_one_failure_fewer_locks_nothing(db: Database, settings: Settings, anna: Person) -> None:
     fail(db, settings, HERE, FAILURES_BEFORE_LOCK - 1)
     assert accounts.sign_in(db, settings, "Anna Berg", PASSWORD, origin=HERE)

@@ -101,6 +101,14 @@ def test_rolling_back_to_the_shipped_weights_and_forth_again(records: Database, 
     assert [one.decision for one in decisions.decisions(records, admin)] == ["roll back", "roll back", "promote"]
 
 
+def test_what_is_live_is_not_rolled_back_to(records: Database, admin: Person) -> None:
+    live = live_sha(records)
+    again = live[:32] + live[32:]  # as a form sends it, no text of the program's own
+    with pytest.raises(Conflict, match="live already"):
+        decisions.roll_back(records, admin, MODEL, again, live_sha256=live, reason=WHY)
+    assert decisions.decisions(records, admin) == []
+
+
 def test_a_retired_model_does_not_answer_until_it_is_brought_back(records: Database, admin: Person) -> None:
     decisions.retire(records, admin, MODEL, live_sha256=SHIPPED.weights_sha256, reason="Too weak.")
     assert MODEL not in {card.model_id for card in all_cards(records.settings)}

@@ -71,7 +71,15 @@ def test_nobody_is_merged_by_a_name(records: Database, root: Person) -> None:
 
 
 def test_the_same_subject_of_another_issuer_is_somebody_else(records: Database, root: Person) -> None:
-    assert come(records).id != come(records, iss="https://elsewhere.example.org").id
+    issuers = (ISSUER, "https://a.example.org", "https://z.example.org")  # the others come before it and after it
+    people = [come(records, iss=issuer).id for issuer in issuers]
+    assert len(set(people)) == 3
+    assert [come(records, iss=issuer).id for issuer in issuers] == people
+
+
+def test_the_list_of_people_says_who_comes_by_single_sign_on(records: Database, root: Person) -> None:
+    anna = come(records)
+    assert {row.id: row.is_sso for row in accounts.list_people(records, root)} == {root.id: False, anna.id: True}
 
 
 def test_roles_are_those_of_the_claim_at_each_sign_in(records: Database, root: Person) -> None:

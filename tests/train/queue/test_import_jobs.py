@@ -133,6 +133,21 @@ def test_a_cancel_in_the_middle_leaves_everything_as_it_was(
 
 
 @sqlite_only
+def test_a_cancel_takes_the_files_of_what_waits_and_leaves_them_to_the_worker_of_what_runs(
+    records: Database, admin: Person, archive: Path
+) -> None:
+    import_id = imports.enqueue(records, admin, REQUEST, {"archive": archive})
+    folder = imports.folder_of(records.settings, import_id)
+    assert list(folder.iterdir())
+    imports.cancel(records, admin, import_id)
+    assert not folder.exists()
+    running = imports.enqueue(records, admin, replace(REQUEST, name="Second"), {})
+    imports.folder_of(records.settings, running).mkdir(parents=True, exist_ok=True)
+    assert QUEUE.claim(records, worker="w", machine="m") is not None
+    imports.cancel(records, admin, running)
+    assert imports.folder_of(records.settings, running).exists()
+
+
 def test_a_cancel_that_comes_when_the_data_set_is_there_does_not_deny_it(
     records: Database, admin: Person, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,8 @@ def test_one_more_is_asked_at_a_time_until_each_open_part_but_the_leaders_has_on
     assert site.look(0.01) == ["a", ""]
     site.joined.processes[1].where = "b"
     assert site.look() == ["a", "b"]
+    site.n_open = 2
+    assert site.look() == ["a", "b"], "one more than there are parts for, which ends by itself"
     site.n_open = 4
     assert site.look() == ["a", "b", ""]
 
