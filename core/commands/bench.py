@@ -130,7 +130,7 @@ def _engines(card: Card) -> dict[str, Callable[[], object]]:
     model, maps = (graph := built_graph(card, "float32")).model, tuple(graph.maps.values())
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
     bare = tf.function(lambda squares: model(squares, training=False), input_signature=[spec])
-    theirs, _ = compiled_by_openvino(plain(model), model.input_shape)
+    theirs, _ = compiled_by_openvino(plain(model), model.input_shape, n=1)
     ours, on_theirs = explained(model, maps), on_openvino(model, maps)
     square = np.random.default_rng(0).random((1, *model.input_shape[1:])).astype(np.float32)
     tensor = tf.constant(square)

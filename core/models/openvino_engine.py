@@ -33,6 +33,9 @@ PROBABILITY_DIFFERENCE_MOST, MAP_DIFFERENCE_MOST = 1e-3, 1e-2
 """From TensorFlow's float32: of a calibrated probability, and of a map as a share of its highest value."""
 ROUNDS = 7
 STEP_SECONDS = 0.1
+SMALL_BYTES = 32 * 2**20
+"""Up to so many of weights a network is prepared for one image as well: 7 per cent are gained for as much memory once
+more; nothing is gained for larger ones."""
 
 
 def is_installed() -> bool:
@@ -85,15 +88,29 @@ def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
 
 
 def _whole_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
-    compiled, outputs = compiled_by_openvino(explained(model, map_layers), model.input_shape)
-    ask = _asked(compiled)
+    function = explained(model, map_layers)
+    asked: dict[int | None, Callable[[tf.Tensor], list[tf.Tensor]]] = {None: _whole(function, model.input_shape)}
+    if 4 * model.count_params() <= SMALL_BYTES:
+        asked[1] = _whole(function, model.input_shape, n=1)
 
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        found = ask(squares)
-        logits, *cams, features = (tf.constant(found[output]) for output in outputs)
+        logits, *cams, features = asked.get(squares.shape[0], asked[None])(squares)
         return logits, cams, features
 
     return forward
+
+
+def _whole(
+    function: Any, input_shape: tuple[int | None, ...], n: int | None = None
+) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+    compiled, outputs = compiled_by_openvino(function, input_shape, n)
+    ask = _asked(compiled)
+
+    def answers(squares: tf.Tensor) -> list[tf.Tensor]:
+        found = ask(squares)
+        return [tf.constant(found[output]) for output in outputs]
+
+    return answers
 
 
 def _backbone_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
@@ -131,8 +148,12 @@ def plain(model: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]]:
     return forward
 
 
-def compiled_by_openvino(function: Any, input_shape: tuple[int | None, ...]) -> tuple[Any, list[Any]]:
+def compiled_by_openvino(
+    function: Any, input_shape: tuple[int | None, ...], n: int | None = None
+) -> tuple[Any, list[Any]]:
     """A TensorFlow function of float32 squares as OpenVINO runs it, and its outputs in the function's order.
+
+    n: of squares at once; None for any.
 
     Raises RuntimeError where OpenVINO has no rule for an operation.
     """
@@ -144,8 +165,11 @@ def compiled_by_openvino(function: Any, input_shape: tuple[int | None, ...]) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.pb"
         path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+        network = core.read_model(path)
+        if n is not None:
+            network.reshape([n, *input_shape[1:]])
         compiled = core.compile_model(
-            core.read_model(path), "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         )
     by_name = {name.partition(":")[0]: output for output in compiled.outputs for name in output.names}
     return compiled, [by_name[tensor.name.partition(":")[0]] for tensor in frozen.outputs]

@@ -95,6 +95,32 @@ def test_a_network_goes_over_whole_where_openvino_knows_its_operations(
     assert len(made) == heads
 
 
+@pytest.mark.parametrize("small", [0, 1 << 40], ids=["any number", "one and any number"])
+def test_a_small_network_is_prepared_for_one_image_too_and_answers_each_number_alike(
+    float32: None, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    import tensorflow as tf
+
+    from core.models import openvino_engine
+
+    made: list[int | None] = []
+    compiled = openvino_engine.compiled_by_openvino
+    monkeypatch.setattr(openvino_engine, "SMALL_BYTES", small)
+    monkeypatch.setattr(
+        openvino_engine, "compiled_by_openvino",
+        lambda function, shape, n=None: made.append(n) or compiled(function, shape, n),
+    )  # fmt: skip
+    graph = loaded("ultrasound-efficientnet_lite0").graph
+    forward = openvino_engine.on_openvino(graph.model, tuple(graph.maps.values()))
+    assert made == ([None, 1] if small else [None])
+    squares = np.random.default_rng(0).random((3, *graph.model.input_shape[1:])).astype(np.float32)
+    together, (maps,), _ = forward(tf.constant(squares))
+    for at in range(3):
+        alone, (its_map,), _ = forward(tf.constant(squares[at : at + 1]))
+        np.testing.assert_allclose(alone[0], together[at], atol=1e-4)
+        np.testing.assert_allclose(its_map[0], maps[at], atol=1e-4)
+
+
 @pytest.mark.parametrize(("gain", "is_taken"), [(1.1499, False), (1.15, True)])
 def test_it_is_taken_from_the_bound_on(
     float32: None, monkeypatch: pytest.MonkeyPatch, gain: float, is_taken: bool
