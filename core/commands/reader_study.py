@@ -32,7 +32,7 @@ from core.evaluation.tables.scores import read_scores
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Register the sub-command, its two actions and their options."""
+    """Its two actions and their options."""
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     analyse = actions.add_parser("analyse", help="compare modalities: Obuchowski-Rockette, DBM, U-statistic")
     analyse.add_argument(

@@ -49,7 +49,7 @@ _BUILDING = threading.Lock()
 class LoadedModel:
     """A fitted model, in memory and warmed up. `core.models.loaded` makes it once a process and shares it.
 
-    n_bytes: of its weights, float32; twice where another engine has them, too.
+    n_bytes: of its weights, float32, and once more for each program of another engine.
     """
 
     members: tuple[LoadedModel, ...] = ()
@@ -65,11 +65,15 @@ class LoadedModel:
         with on_device():
             self.forward(tf.zeros((1, card.side, card.columns, card.channels)))  # traced now, not at the first patient
 
-    def take_engine(self, graph: Graph, forward: Compiled, name: str) -> None:
-        """From the next image on compute with this, the same network elsewhere. graph: what `forward` is of."""
+    def take_engine(self, graph: Graph, forward: Compiled, name: str, *, n_programs: int) -> None:
+        """From the next image on compute with this, the same network elsewhere. graph: what `forward` is of.
+
+        n_programs: each with the weights, for one image or any number at once.
+        """
         with on_device():
-            forward(tf.zeros((1, *graph.model.input_shape[1:])))
-        self.graph, self.forward, self.n_bytes = graph, forward, 8 * graph.model.count_params()
+            for n in range(1, n_programs + 1):
+                forward(tf.zeros((n, *graph.model.input_shape[1:])))
+        self.graph, self.forward, self.n_bytes = graph, forward, (1 + n_programs) * 4 * graph.model.count_params()
         self.device = f"{processor_text()}, float32, {name}"
 
     def read(self, image: Image) -> tuple[Prediction, Explanation]:

@@ -13,6 +13,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, TimeoutError
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread, local
@@ -67,7 +68,7 @@ def chosen(model: LoadedModel) -> Iterator[None]:
     gain = _measured_gain(model, theirs)
     log.info("%s: OpenVINO is %.2f times as fast as TensorFlow", _name(model), gain)
     if gain >= GAIN_LEAST:
-        model.take_engine(graph, theirs, engine_name())
+        model.take_engine(graph, theirs, engine_name(), n_programs=1 + _is_small(graph.model))
     yield
 
 
@@ -90,14 +91,20 @@ def on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
 def _whole_on_openvino(model: keras.Model, map_layers: tuple[str, ...]) -> Compiled:
     function = explained(model, map_layers)
     asked: dict[int | None, Callable[[tf.Tensor], list[tf.Tensor]]] = {None: _whole(function, model.input_shape)}
-    if 4 * model.count_params() <= SMALL_BYTES:
-        asked[1] = _whole(function, model.input_shape, n=1)
+    if _is_small(model):
+        with suppress(RuntimeError):  # any number of images answers one, too
+            asked[1] = _whole(function, model.input_shape, n=1)
 
     def forward(squares: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
         logits, *cams, features = asked.get(squares.shape[0], asked[None])(squares)
         return logits, cams, features
 
     return forward
+
+
+def _is_small(model: keras.Model) -> bool:
+    """Whether it may be prepared twice; its memory is counted so, also where OpenVINO takes the backbone alone."""
+    return bool(4 * model.count_params() <= SMALL_BYTES)
 
 
 def _whole(
@@ -176,9 +183,14 @@ def compiled_by_openvino(
 
 
 def difference(model: LoadedModel, ours: Compiled, theirs: Compiled) -> str:
-    """How two engines disagree about one square of noise, in words; "" where within the bounds above."""
-    square = tf.constant(_square(model))
-    (logits, maps, _), (their_logits, their_maps, _) = ours(square), theirs(square)
+    """How two engines disagree about squares of noise, one and two at once, in words; "" where within the bounds."""
+    square = _square(model)
+    found = (_difference(model, ours, theirs, tf.constant(one)) for one in (square, np.repeat(square, 2, axis=0)))
+    return next(filter(None, found), "")
+
+
+def _difference(model: LoadedModel, ours: Compiled, theirs: Compiled, squares: tf.Tensor) -> str:
+    (logits, maps, _), (their_logits, their_maps, _) = ours(squares), theirs(squares)
     calibrated: Callable[[np.ndarray], np.ndarray] = model.card.calibration.probabilities
     apart = float(np.abs(calibrated(logits.numpy()) - calibrated(their_logits.numpy())).max())
     if not apart <= PROBABILITY_DIFFERENCE_MOST:

@@ -43,10 +43,10 @@ from core.records.database.locks import AdvisoryLock, hold
 from core.records.people.permissions import Actor, Person, acting, require_permission_now
 from core.settings import Settings
 from core.types import Modality
+from core.wording import tidy_text
 
 if TYPE_CHECKING:
     from core.evaluation.promotion import FailedCheck
-from core.wording import tidy_text
 
 PROMOTE, ROLL_BACK, RETIRE, SHADOW, END_SHADOW = "promote", "roll back", "retire", "shadow", "end shadow"
 ALLOW, END_ALLOW = "allow chance", "withhold"

@@ -56,7 +56,7 @@ def test_probabilities_maps_and_distance_are_tensorflows(
     n_bytes, (own, own_map) = model.n_bytes, model.read(image)
     their, their_map = after(model).read(image)
     assert their.device == f"{processor_text()}, float32, {openvino_engine.engine_name()}"
-    assert model.n_bytes == 2 * n_bytes
+    assert model.n_bytes == (3 if n_bytes <= openvino_engine.SMALL_BYTES else 2) * n_bytes
     assert their.probabilities == pytest.approx(own.probabilities, abs=1e-3)
     assert their.training_distance == pytest.approx(own.training_distance, abs=1e-3)
     for branch, values in own_map.maps.items():
@@ -113,6 +113,7 @@ def test_a_small_network_is_prepared_for_one_image_too_and_answers_each_number_a
     graph = loaded("ultrasound-efficientnet_lite0").graph
     forward = openvino_engine.on_openvino(graph.model, tuple(graph.maps.values()))
     assert made == ([None, 1] if small else [None])
+    assert (1 + openvino_engine._is_small(graph.model)) == len(made)  # what is counted as memory
     squares = np.random.default_rng(0).random((3, *graph.model.input_shape[1:])).astype(np.float32)
     together, (maps,), _ = forward(tf.constant(squares))
     for at in range(3):
@@ -160,6 +161,21 @@ def test_an_engine_that_answers_otherwise_is_refused(float32: None, monkeypatch:
         monkeypatch.setattr(openvino_engine, "PROBABILITY_DIFFERENCE_MOST", bound)
         assert refused(surer=1.5).startswith(words) and bool(refused(surer=1.5)) == bool(words)
     assert refused(surer=float("nan")).startswith("probabilities")
+
+
+@pytest.mark.parametrize(("wrong", "is_refused"), [(1, True), (2, True), (3, False)])
+def test_it_is_compared_for_one_image_and_for_two_which_may_go_other_ways(
+    float32: None, wrong: int, is_refused: bool
+) -> None:
+    from core.models import openvino_engine
+
+    model = loaded("ultrasound-cnn")
+
+    def forward(squares: Any) -> Any:
+        logits, maps, features = model.forward(squares)
+        return logits, [one * (2.0 if squares.shape[0] == wrong else 1.0) for one in maps], features
+
+    assert bool(openvino_engine.difference(model, model.forward, forward)) is is_refused
 
 
 def test_the_gain_is_tensorflows_time_over_the_others(float32: None, monkeypatch: pytest.MonkeyPatch) -> None:
