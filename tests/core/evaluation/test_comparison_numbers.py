@@ -330,3 +330,8 @@ def test_a_case_of_a_hybrid_is_placed_among_the_cases_of_the_other_folds_with_th
         known = score[fold_of != number]
         for case in np.flatnonzero(fold_of == number):
             assert mixed[case] == pytest.approx((known < score[case]).mean() + (known == score[case]).mean() / 2)
+
+
+@pytest.mark.parametrize(("n", "draws"), [(0, 2000), (10_000, 2000), (10_001, 1999), (1_000_000, 200)])
+def test_up_to_ten_thousand_cases_all_draws_are_made(n: int, draws: int) -> None:
+    assert resamples_for(n) == draws

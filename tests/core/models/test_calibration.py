@@ -112,3 +112,14 @@ def test_net_benefit_counts_true_calls_against_false_ones():
     assert np.allclose(everybody.net_benefit, everybody.treat_all)
     with pytest.raises(InvalidInput, match="between 0 and 1"):
         decision_curve(labels, scores, thresholds=np.array([0.5, 1.0]))
+
+
+def test_a_fit_is_that_of_seed_0_where_none_is_given():
+    from core.models.calibration import fit_calibration
+
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(40, 1)), rng.integers(0, 2, 40)
+    groups = [str(at) for at in range(40)]
+    found = fit_calibration(logits, labels, groups, samples=3)
+    assert found == fit_calibration(logits, labels, groups, samples=3, seed=0)
+    assert found != fit_calibration(logits, labels, groups, samples=3, seed=1)

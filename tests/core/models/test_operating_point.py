@@ -9,7 +9,7 @@ from made_cards import changed, made_card
 
 from core.evaluation.tables.of_cards import headline, measured_at, site_operating_point
 from core.models.cards import Card, all_cards
-from core.models.operating_point import OF_SCREENING, operating_point
+from core.models.operating_point import OF_SCREENING, OperatingPoint, operating_point
 from core.settings import REPOSITORY, Settings
 
 SHA = "12345678" + "0" * 56
@@ -131,3 +131,9 @@ def test_in_a_row_of_a_table_stand_the_threshold_its_interval_and_the_counts(car
     assert brief(card) == "30.0 %: 1 of 2 malignant and 1 of 3 other validation cases were at or above it"
     (card.folder / "12345678.validation_scores.csv").write_text("\n".join(rows[:3]))
     assert brief(card) == "30.0 %"
+
+
+def test_a_threshold_is_of_other_cases_than_the_tested_ones_only_where_that_is_said() -> None:
+    point = OperatingPoint(0.3, "malignant", "a rule")
+    assert not point.is_out_of_fold and point.is_of_card
+    assert point.text == OperatingPoint(0.3, "malignant", "a rule", is_out_of_fold=False).text

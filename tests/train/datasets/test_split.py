@@ -125,3 +125,8 @@ def test_as_many_folds_as_patients_and_as_many_cases_as_the_rarer_label_has_are_
         assert subset["label"].value_counts().to_dict() == {"benign": per_class, "malignant": per_class}
     with pytest.raises(InvalidInput, match="1 to 150 a label"):
         balanced_subset(cases, 0)
+
+
+def test_a_subset_is_that_of_seed_0_where_none_is_given(cases: pd.DataFrame) -> None:
+    drawn = balanced_subset(cases, 5)
+    assert drawn.equals(balanced_subset(cases, 5, seed=0)) and not drawn.equals(balanced_subset(cases, 5, seed=1))
