@@ -6,8 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
+from core.evaluation.charts.base import Provenance
+from core.evaluation.charts.curves import reliability_figure, roc_figure
+from core.evaluation.statistics.calibration import reliability
+from core.evaluation.statistics.curves import roc_curve
+from core.evaluation.statistics.intervals import Bootstrap
 from core.evaluation.tables.of_cards import headline, measured_at
 from core.findings.proposals import measured_levels
 from core.models.cards import (
@@ -17,6 +23,7 @@ from core.models.cards import (
     leaks_of,
     live_cards,
     override_text,
+    read_test_scores,
     retrain_text,
     withheld_text,
 )
@@ -32,7 +39,6 @@ from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
 from pages.parts.session import database, require, settings
-from pages.reader.parts import card_figures
 
 EVERY = "every kind"
 
@@ -49,7 +55,7 @@ def draw_headline(card: Card) -> None:
 
 # What Streamlit made of tables and curves is kept with the card and sent again: making it anew for ten models took
 # most of the page, for every reader.
-@st.cache_resource(show_spinner=False, max_entries=64)
+@st.cache_resource(show_spinner="Computing the curves", max_entries=64)
 def draw_measured(content: str, _card: Card) -> None:
     """content: the whole card, of which this is the part that is the same for everybody."""
     measured = headline(_card)
@@ -59,11 +65,31 @@ def draw_measured(content: str, _card: Card) -> None:
     for note in card_rows.quality_notes(_card, measured):
         st.warning(note, icon=":material/warning:")
     st.table(card_rows.measure_rows(card_rows.headline_text(measured)), width="content")
-    drawn = card_figures.figures(_card)
+    drawn = figures(_card)
     if drawn:
         left, right = st.columns(2)
         left.plotly_chart(drawn[0], key=f"roc_{_card.model_id}", config={"displayModeBar": False})
         right.plotly_chart(drawn[1], key=f"calibration_{_card.model_id}", config={"displayModeBar": False})
+
+
+def figures(card: Card) -> tuple[go.Figure, go.Figure] | None:
+    """(ROC with its threshold, calibration) of its own test cases, or None where it comes without test scores."""
+    scores = read_test_scores(card)
+    if scores is None:
+        return None
+    labels = (scores["label"] == card.positive).to_numpy().astype(int)
+    values, patients = scores[card.positive].to_numpy(), scores["patient"].to_numpy()
+    provenance = Provenance(
+        dataset=card.data.name,
+        split="test",
+        n=len(scores),
+        positives=int(labels.sum()),
+        data_sha256=card.data.sha256,
+        weights={card.model_id: card.weights_sha256},
+    )
+    curve = roc_curve(labels, values, Bootstrap(patients, len(scores)))
+    roc = roc_figure({card.model_id: curve}, thresholds={card.model_id: card.threshold.value}, provenance=provenance)
+    return roc, reliability_figure({card.model_id: reliability(labels, values, patients)}, provenance=provenance)
 
 
 @contextmanager

@@ -712,7 +712,7 @@ def test_pages_that_need_no_model_load_no_tensorflow(opened_site: PageSite):
         "import sys\n"
         "import pages.reader.parts.scores, pages.reader.parts.pictures\n"
         "import pages.reader.parts.new_study, pages.reader.parts.study_report\n"
-        "import pages.reader.parts.card_figures, pages.parts.card_rows, pages.parts.attention\n"
+        "import core.evaluation.charts.curves, pages.parts.card_rows, pages.parts.attention\n"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
