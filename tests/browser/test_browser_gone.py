@@ -117,4 +117,5 @@ def _open_dialog(page: Any, name: str) -> None:
     """The dialog of the person, by their place in the list, which is by name."""
     names = ["Ada", "Chief", "Otto"]
     page.get_by_role("button", name="Change", exact=True).nth(names.index(name)).click()
-    page.get_by_role("dialog").wait_for()
+    # All of it: the dialog is there before its buttons are, and who he is is asked when they are drawn.
+    page.get_by_role("dialog").get_by_role("button", name="Disable and sign out everywhere").wait_for()
