@@ -19,8 +19,8 @@ REQUIREMENTS = $(if $(filter Linux-x86_64 Darwin-arm64,$(PLATFORM)),requirements
 help:
 	@echo "make run      set up and start SecondRead on http://localhost:8501"
 	@echo "make install  set up what make run needs, and start nothing"
-	@echo "make test     set up and run the tests"
-	@echo "make proof-short  attack, kill, fuzz and send to an archive for some minutes; the full check is check, test and this"
+	@echo "make test     set up and run the tests that take ten minutes together"
+	@echo "make proof-short  the product in a browser, and attacked, killed, fuzzed; the full check is check, test and this"
 	@echo "make check    format, lint, types and code that nobody calls"
 	@echo "make journeys the files that three journeys through the code pass"
 	@echo "make faults   kill processes at random moments and judge what they left (docs/reliability.md)"
@@ -43,17 +43,23 @@ install: $(RUN_STAMP)
 demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
-# The short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and back,
-# and a cluster with its trainings and replicas.
+# What takes longest, and is proven for a release rather than after every change: the product in a browser, networks that
+# are run and fitted, states of earlier versions, other people's servers;
+PRODUCT := tests/browser tests/upgrade tests/deploy/test_proxies.py tests/deploy/test_services.py \
+	tests/core/models/test_shipped_models.py tests/core/models/test_architectures.py \
+	tests/core/commands/test_read_command.py tests/train/fitting
+# and the short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and
+# back, and a cluster with its trainings and replicas.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
-	tests/browser/test_browser_archive.py tests/train/queue/test_cluster.py \
-	tests/train/queue/test_cluster_head.py tests/train/queue/test_cluster_workers.py tests/train/queue/test_partition.py \
+	tests/train/queue/test_cluster.py tests/train/queue/test_cluster_head.py \
+	tests/train/queue/test_cluster_workers.py tests/train/queue/test_partition.py \
 	tests/core/serving/test_replicas_on_ray.py
 
 test: $(DEV_STAMP)
-	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PROOFS))
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(PRODUCT) $(PROOFS))
 
 proof-short: $(DEV_STAMP)
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PRODUCT)
 	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PROOFS)
 
 check: $(DEV_STAMP)
