@@ -95,10 +95,11 @@ def release(
     threshold: float = 0.3,
     leaks: Sequence[str] = (),
     auc_low: float | None = None,
+    **more: object,
 ) -> None:
     """A card with test and validation scores, as `python -m train fit` leaves it; the weights' file holds nothing.
 
-    auc_low: where the interval of its AUC begins, by default not on the card.
+    auc_low: where the interval of its AUC begins, by default not on the card. more: further keys of the card.
     """
     folder = weights / model_id
     folder.mkdir()
@@ -122,7 +123,7 @@ def release(
     }  # fmt: skip
     if auc_low is not None:
         card["measured"] = {"auc": 0.9, "low": auc_low, "high": 0.95, "n": 60}
-    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "card.json").write_text(json.dumps(card | more))
 
 
 def picture(number: int = 0, **facts: object) -> Image:

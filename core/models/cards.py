@@ -141,10 +141,12 @@ class TrainingOnCard(_Part):
 
 
 class FoldsOnCard(_Part):
-    """Of a model measured in folds. thresholds: each fold's own, by number from 0."""
+    """Of a model measured in folds. thresholds: each fold's own, by number from 0. areas: under the ROC curve, of each
+    fold's network on its own test cases; None where they are all positive or all not, and absent from old cards."""
 
     n: int
     thresholds: tuple[FiniteFloat, ...]
+    areas: tuple[FiniteFloat | None, ...] = ()
     best_epochs: tuple[int, ...] = ()
 
 
@@ -177,6 +179,20 @@ class LocalisationOnCard(_Part):
     n: int = 0
     pointing_game: Mapping[str, FiniteFloat] = {}
     image_centre: FiniteFloat = 0.0
+
+
+class BranchOnCard(_Part):
+    """What one branch of several adds on the n test cases.
+
+    auc_without: area under the ROC curve where that branch says of every case what it says on average. adds: by how
+    much the area of the whole network is larger, low and high its 95 % interval (over patients).
+    """
+
+    auc_without: FiniteFloat = Field(ge=0, le=1)
+    adds: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    n: int
 
 
 class MeasuredOnCard(_Part):
@@ -247,8 +263,8 @@ class CardFile(_Part):
     """`card.json`: one fitted model.
 
     classes: in the order of the probabilities. positive: the class that counts as positive, reported as malignant.
-    localisation: which cases -> result. limits: what a reader must know, sentences. cases, measured, promise,
-    training_distance: absent from old cards.
+    localisation: which cases -> result. branches: of a network of several, by name. limits: what a reader must know,
+    sentences. branches, cases, measured, promise, training_distance: absent from old cards.
     """
 
     model_id: str
@@ -272,6 +288,7 @@ class CardFile(_Part):
     calibration: CalibrationOnCard
     threshold: ThresholdOnCard
     localisation: Mapping[str, LocalisationOnCard] = {}
+    branches: Mapping[str, BranchOnCard] = {}
     limits: tuple[str, ...] = ()
     data_licence: str = ""
     cases: CasesOnCard | None = None
@@ -631,6 +648,17 @@ def promise_text(card: Card) -> str:
     return (
         f"Its threshold was chosen to find {promised} % of the {card.positive} cases and found {tested} % of "
         f"{promise.n} in its test (95 % interval {low} to {high}): do not rely on its verdict."
+    )
+
+
+def spread_text(card: Card) -> str:
+    """How much the area under the ROC curve depends on whom the model learnt from; "" where it was fitted once."""
+    areas = [area for area in (card.folds.areas if card.folds else ()) if area is not None]
+    if len(areas) < 2:
+        return ""
+    return (
+        f"Fitted {len(areas)} times, each time without a part of the patients, it has an AUC of {min(areas):.3f} to "
+        f"{max(areas):.3f} on that part"
     )
 
 

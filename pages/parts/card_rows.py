@@ -79,6 +79,19 @@ def localisation_rows(card: Card) -> list[dict[str, str | int]]:
     return rows
 
 
+def branch_rows(card: Card) -> list[dict[str, str | int]]:
+    """What each branch of a network adds: the AUC without it, and by how much the whole is better."""
+    return [
+        {
+            "Branch": plain(name),
+            "AUC without it": _decimals(one.auc_without),
+            "The whole is better by": f"{one.adds:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
+            "Test cases": one.n,
+        }
+        for name, one in card.branches.items()
+    ]
+
+
 def headline_text(measured: Mapping[str, Estimate]) -> dict[str, Estimate]:
     """The measures worth a line under the names people call them."""
     return {words: measured[key] for key, words in HEADLINE_WORDS.items() if key in measured}

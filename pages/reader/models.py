@@ -25,6 +25,7 @@ from core.models.cards import (
     override_text,
     read_test_scores,
     retrain_text,
+    spread_text,
     withheld_text,
 )
 from core.models.live import read_live
@@ -65,6 +66,8 @@ def draw_measured(content: str, _card: Card) -> None:
     for note in card_rows.quality_notes(_card, measured):
         st.warning(note, icon=":material/warning:")
     st.table(card_rows.measure_rows(card_rows.headline_text(measured)), width="content")
+    if spread := spread_text(_card):
+        st.caption(f"{spread}: so far do networks of its kind differ. The interval above is of patients alone.")
     drawn = figures(_card)
     if drawn:
         left, right = st.columns(2)
@@ -167,6 +170,13 @@ def draw_card(card: Card, point: OperatingPoint, here: Settings) -> None:
                 said = "How often the heat map's highest point lies inside the outline of the lesion, beside a guess."
                 st.caption(said)
                 st.table(where)
+    if added := card_rows.branch_rows(card):
+        with opened("What each branch adds", ":material/call_split:", key=f"branches_{card.model_id}") as is_open:
+            if is_open:
+                st.caption(
+                    "The network asked again on its test cases, with a branch that says the same of all of them."
+                )
+                st.table(added)
 
 
 def outline_answers(answers: Mapping[str, Mapping[str, int]], here: Settings) -> None:

@@ -123,12 +123,15 @@ def test_two_clicks_a_breast_save_a_first_impression_and_only_then_the_second_re
 
 def test_the_second_read_says_probability_interval_threshold_agreement_device_and_time(opened_site: PageSite, tab: Tab):
     release(opened_site.weights, "ultrasound-fusion")
-    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, threshold=0.6)
+    folds = {"n": 2, "thresholds": [0.6, 0.6], "areas": [0.71, 0.83]}
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32, threshold=0.6, folds=folds)
     study = store(opened_site)
     first_read(opened_site, study)
     words = tab.open("reader/read", study).press("Show second read").text
+    assert words.count("happened to learn from") == words.count("each time without a part") == 1
     for expected in (
         "AI-generated",
+        "Cnn: fitted 2 times, each time without a part of the patients, it has an AUC of 0.710 to 0.830 on that part.",
         "Left breast",
         "42 %",
         "35 % to 50 %",
@@ -678,6 +681,19 @@ def test_cards_show_measured_numbers_with_intervals_and_their_limits_as_text(ope
     for expected in ("Fusion, ultrasound", "Area under the ROC curve", "60", "Made <b>up</b>.", "Only 60 test cases"):
         assert expected in words, expected
     assert "Not trained yet" in words
+
+
+def test_a_card_says_what_each_branch_adds_and_how_far_its_folds_differ(opened_site: PageSite, tab: Tab):
+    branches = {"vgg16": {"auc_without": 0.614, "adds": 0.25, "low": 0.1, "high": 0.4, "n": 60}}
+    folds = {"n": 2, "thresholds": [0.3, 0.3], "areas": [0.71, 0.83]}
+    release(opened_site.weights, "ultrasound-fusion", branches=branches, folds=folds)
+    release(opened_site.weights, "ultrasound-cnn", sha256="cd" * 32)
+    words = tab.open("reader/models").text
+    assert words.count("AUC of 0.710 to 0.830") == 1 and words.count("What each branch adds") == 1
+    assert "+0.250 (+0.100 to +0.400)" not in words
+    tab.app.session_state["branches_ultrasound-fusion"] = True
+    words = tab.settled().text
+    assert "+0.250 (+0.100 to +0.400)" in words and "0.614" in words
 
 
 def test_without_any_model_the_page_says_so(opened_site: PageSite, tab: Tab):

@@ -65,6 +65,32 @@ def scores_table(cases: Squares, logits: np.ndarray, calibration: Calibration) -
     return table
 
 
+def logits_without(graph: Graph, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Branch -> (n, outputs) logits of squares (n, rows, columns, c) where that branch says what it says on average.
+
+    Of graphs whose backbones meet behind normalised pooled features, whose average over the training cases is 0; none
+    for others. What a branch adds to the rest is told by what is lost without it.
+    """
+    layers = {layer.name for layer in graph.model.layers}
+    branches = [branch for branch in graph.blocks if f"{branch}_norm" in layers]
+    if len(branches) < 2:
+        return {}
+    normalised = [graph.model.get_layer(f"{branch}_norm").output for branch in branches]
+    bodies, head = keras.Model(graph.model.input, normalised), keras.Model(normalised, graph.model.output)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def forward(squares: tf.Tensor) -> list[tf.Tensor]:
+        features = bodies(squares, training=False)
+        silenced = [[tf.zeros_like(one) if left is one else one for one in features] for left in features]
+        return [head(given, training=False) for given in silenced]
+
+    pieces = [
+        [one.numpy() for one in forward(tf.constant(pixels[index : index + 32].astype(np.float32)))]
+        for index in range(0, len(pixels), 32)
+    ]
+    return {branch: np.concatenate(part) for branch, part in zip(branches, zip(*pieces, strict=True), strict=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class Localisation:
     """The pointing game (Zhang et al. 2018): the share of lesions whose outline holds the map's peak.
@@ -128,6 +154,9 @@ log = logging.getLogger(__name__)
 _FINISHED = "fold.json"
 """Written last, so that a fold that has it has its scores."""
 
+_WITHOUT = "test_without_"
+"""How the files of test cases begin for which a branch was left out."""
+
 FitOne = Callable[[Squares, Path, Callable[[], bool], int | None], Fitted]
 """Trains on the "train" and "validation" cases of squares in a folder, until done or told to stop.
 
@@ -139,8 +168,9 @@ With a number, for exactly so many epochs the classifier alone is fitted first; 
 class CrossValidated:
     """What k folds leave. fitted: on all cases. Scores have the column `fold`.
 
-    test_scores: out of fold, each fold with its own calibration. calibration, threshold: of the shipped weights, from
-    the validation scores of all folds. thresholds: of each fold, from the validation scores of all cases but its own.
+    test_scores: out of fold, each fold with its own calibration. test_without: branch -> the same where that branch is
+    left out. calibration, threshold: of the shipped weights, from the validation scores of all folds. thresholds: of
+    each fold, from the validation scores of all cases but its own.
     """
 
     fitted: Fitted
@@ -151,17 +181,20 @@ class CrossValidated:
     test_scores: pd.DataFrame
     validation_scores: pd.DataFrame
     localisation: dict[str, Localisation]
+    test_without: dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """What is kept of a finished fold: logits of its validation and test cases, (n, outputs) each."""
+    """What is kept of a finished fold: logits of its validation and test cases, (n, outputs) each; without: branch ->
+    those of its test cases where the branch is left out."""
 
     validation: np.ndarray
     test: np.ndarray
     best_epoch: int
     head_epochs: int
     places: dict[str, Localisation]
+    without: dict[str, np.ndarray]
 
 
 class Folds:
@@ -217,6 +250,7 @@ def cross_validate(
     every = squares.chosen(np.concatenate(order))
     logits = np.concatenate([fold.validation for fold in found])
     tested, thresholds = [], []
+    without: dict[str, list[pd.DataFrame]] = {branch: [] for branch in found[0].without}
     for number, fold in enumerate(found):
         others = np.flatnonzero(every.cases["fold"].to_numpy() != number)
         known = every.chosen(others)
@@ -224,6 +258,8 @@ def cross_validate(
         thresholds.append(_threshold(known, scores_table(known, logits[others], calibration)))
         test = squares.chosen(np.flatnonzero(squares.cases["fold"].to_numpy() == number))
         tested.append(_in_fold(scores_table(test, fold.test, calibration), number))
+        for branch, tables in without.items():
+            tables.append(_in_fold(scores_table(test, fold.without[branch], calibration), number))
     best_epochs = [fold.best_epoch for fold in found]
     calibration = calibrated(every, logits)
     scores = scores_table(every, logits, calibration)
@@ -243,6 +279,7 @@ def cross_validate(
         pd.concat(tested, ignore_index=True),
         scores,
         pooled([fold.places for fold in found]),
+        {branch: pd.concat(tables, ignore_index=True) for branch, tables in without.items()},
     )
 
 
@@ -255,13 +292,15 @@ def _fold(part: Squares, validation: Squares, test: Squares, fit_one: FitOne, fo
         fitted.best_epoch,
         fitted.head_epochs,
         localisations(fitted.graph, validation),
+        logits_without(fitted.graph, test.pixels),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, cases, values in (("validation", validation, fold.validation), ("test", test, fold.test)):
+    of_test = {_WITHOUT + branch: values for branch, values in fold.without.items()}
+    for name, values in {"validation": fold.validation, "test": fold.test, **of_test}.items():
         table = pd.DataFrame(values, columns=[f"logit_{index}" for index in range(values.shape[1])])
-        table.insert(0, "case", cases.cases["file"].to_numpy())
+        table.insert(0, "case", (validation if name == "validation" else test).cases["file"].to_numpy())
         write_whole(folder / f"{name}_logits.csv", table.to_csv(index=False))
-    told = {"key": key, "best_epoch": fold.best_epoch, "head_epochs": fold.head_epochs,
+    told = {"key": key, "best_epoch": fold.best_epoch, "head_epochs": fold.head_epochs, "without": [*fold.without],
             "places": {name: asdict(place) for name, place in fold.places.items()}}  # fmt: skip
     write_whole(folder / _FINISHED, json.dumps(told))
     return fold
@@ -271,17 +310,18 @@ def _finished(folder: Path, key: str, validation: Squares, test: Squares) -> _Fo
     if not key or not (folder / _FINISHED).is_file():
         return None
     told = json.loads((folder / _FINISHED).read_text())
-    tables = [pd.read_csv(folder / f"{name}_logits.csv", dtype={"case": str}) for name in ("validation", "test")]
-    same = [
-        table["case"].tolist() == cases.cases["file"].tolist()
-        for table, cases in zip(tables, (validation, test), strict=True)
-    ]
-    if told["key"] != key or not all(same):
+    if told["key"] != key or "without" not in told:  # a fold of an earlier version left no branch out
         return None
+    logits = {}
+    for name in ("validation", "test", *(_WITHOUT + branch for branch in told["without"])):
+        table = pd.read_csv(folder / f"{name}_logits.csv", dtype={"case": str})
+        if table["case"].tolist() != (validation if name == "validation" else test).cases["file"].tolist():
+            return None
+        logits[name] = table.drop(columns="case").to_numpy(np.float32)
     log.info("%s is finished", folder.name)
-    logits = [table.drop(columns="case").to_numpy(np.float32) for table in tables]
     places = {name: Localisation(**place) for name, place in told["places"].items()}
-    return _Fold(logits[0], logits[1], told["best_epoch"], told["head_epochs"], places)
+    without = {branch: logits[_WITHOUT + branch] for branch in told["without"]}
+    return _Fold(logits["validation"], logits["test"], told["best_epoch"], told["head_epochs"], places, without)
 
 
 def on_all_cases(squares: Squares) -> Squares:

@@ -18,6 +18,7 @@ import pandas as pd
 from core.errors import InvalidInput, ModelUnavailable, NotFound
 from core.models.card_cases import read_cases
 from core.models.cards import Card, members_of, read_card, read_test_scores, read_validation_scores
+from core.models.registry import architecture
 from core.settings import Settings
 from train.datasets.cases import split_sha256, with_subgroups
 from train.datasets.leakage import find_manifest, split_of
@@ -33,7 +34,7 @@ from train.publishing.publish import (
     trace_of,
     write_card,
 )
-from train.publishing.threshold import choose_threshold, map_limits
+from train.publishing.threshold import branch_on_card, choose_threshold, map_limits
 
 Traces = dict[str, dict[str, Any]]
 
@@ -72,7 +73,7 @@ class Lister:
         path = folder / f"{card.weights_sha256[:8]}.test_scores.csv"
         scores = pd.read_csv(path, dtype=str, keep_default_na=False)
         known = members_of(card)[0] if card.members else card
-        manifest = self._manifest(known)
+        manifest = self.manifest_of(known)
         grouped = with_subgroups(scores, same_cases(known, manifest), manifest.root)
         if list(grouped.columns) == list(scores.columns):
             return False
@@ -86,12 +87,13 @@ class Lister:
         return table
 
     def _of_network(self, card: Card) -> pd.DataFrame:
-        manifest = self._manifest(card)
+        manifest = self.manifest_of(card)
         cases = same_cases(card, manifest)
         traces = self._traces_of(card, manifest, list(cases["file"]))
         return cases_table(cases, [traces[file] for file in cases["file"]])
 
-    def _manifest(self, card: Card) -> Manifest:
+    def manifest_of(self, card: Card) -> Manifest:
+        """The manifest that the card names. Raises NotFound where it is not below `data`."""
         data = card.data
         manifest = find_manifest(self._settings, data.sha256, data.name.split(", "))
         if manifest is None:
@@ -135,9 +137,10 @@ def same_cases(card: Card, manifest: Manifest) -> pd.DataFrame:
 def amend(folder: Path) -> list[str]:
     """Let a published card say what this version would have it say; the changes in words, none where it does already.
 
-    Limits of its heat map that it does not state are added, and what its scores give of its area under the ROC curve,
-    its threshold's interval and its sensitivity at it, where it names none or others. A threshold that was chosen
-    without an allowance for chance is replaced, and the card says what it was; weights and scores stay as they are.
+    Limits of its heat map that it does not state are added, and what its scores give of its area under the ROC curve
+    (also fold by fold), its threshold's interval and its sensitivity at it, where it names none or others. A threshold
+    that was chosen without an allowance for chance is replaced, and the card says what it was; weights and scores stay
+    as they are.
     """
     card = read_card(folder)
     changes = [limit for limit in map_limits(card.localisation) if limit not in card.limits]
@@ -156,6 +159,8 @@ def amend(folder: Path) -> list[str]:
         update |= found
         if "measured" in found:
             changes.append("AUC on the test cases: {auc} ({low} to {high}).".format_map(found["measured"]))
+        if "folds" in found:
+            changes.append(f"AUC of each fold: {', '.join(map(str, found['folds']['areas']))}.")
         if "threshold" in found:
             changes.append("Threshold on resampled patients: {low} to {high}.".format_map(found["threshold"]))
         if "promise" in found:
@@ -163,3 +168,38 @@ def amend(folder: Path) -> list[str]:
     if changes:
         write_card(folder, {**card.content(), **update})
     return changes
+
+
+def measure_branches(folder: Path, data: Path) -> list[str]:
+    """Let a published card say what each branch of its network adds; the changes in words, none where it does already
+    or where it cannot be measured: of one branch, without weights, or in folds, whose networks are not kept.
+
+    data: holds the manifests, itself or in folders below. Raises NotFound where the model's own is not there.
+    """
+    card = read_card(folder)
+    if card.members or card.folds or card.branches or not card.has_weights:
+        return []
+    if len(architecture(card.architecture).branches) < 2:
+        return []
+    from train.fitting.folds import logits_without, scores_table
+    from train.fitting.squares import load_squares
+    from train.publishing.evaluate import graph_of
+
+    manifest = Lister(data).manifest_of(card)
+    scores = read_test_scores(card)
+    assert scores is not None  # `judged` made the card from them
+    cases = same_cases(card, manifest).set_index("file", drop=False).loc[scores["case"]].reset_index(drop=True)
+    squares = load_squares(
+        cases.assign(mask=""), manifest.root,
+        modality=card.modality, side=card.side, classes=card.classes, positive=card.positive,
+        columns=card.input.columns, chest_wall=card.input.chest_wall, channels=card.channels,
+    )  # fmt: skip
+    found = {
+        branch: branch_on_card(scores, scores_table(squares, logits, card.calibration), card.positive)
+        for branch, logits in logits_without(graph_of(card), squares.pixels).items()
+    }
+    if found:
+        write_card(folder, {**card.content(), "branches": found})
+    return [
+        f"AUC without {branch}: {one['auc_without']} (the whole adds {one['adds']})." for branch, one in found.items()
+    ]

@@ -36,6 +36,7 @@ from train.fitting.folds import (
     calibrated,
     cross_validate,
     localisations,
+    logits_without,
     pooled_features,
     scores_table,
     stored,
@@ -45,7 +46,7 @@ from train.fitting.squares import Squares, load_squares
 from train.fitting.workers import ALONE, Workers
 from train.publishing import mlflow
 from train.publishing.publish import Candidate, FittedDistance, cases_table, publish, trace_of
-from train.publishing.threshold import choose_threshold, map_limits, weakness
+from train.publishing.threshold import branch_on_card, choose_threshold, map_limits, weakness
 from train.recipe.recipes import FitConfig
 from train.recipe.request import FitRequest
 
@@ -57,7 +58,8 @@ FEWEST_FITTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A fitted model with what was measured of it; `folds` is what the card says of them."""
+    """A fitted model with what was measured of it; `folds` is what the card says of them. test_without: branch -> the
+    test scores where that branch is left out."""
 
     fitted: Fitted
     calibration: Calibration
@@ -65,6 +67,7 @@ class Measured:
     test_scores: pd.DataFrame
     validation_scores: pd.DataFrame
     localisation: Mapping[str, Localisation]
+    test_without: Mapping[str, pd.DataFrame]
     folds: Mapping[str, Any] | None = None
 
 
@@ -174,6 +177,10 @@ def make(
         threshold=measured.threshold,
         validation_n=len(measured.validation_scores),
         localisation=localisation,
+        branches={
+            name: branch_on_card(measured.test_scores, without, prepared.positive)
+            for name, without in measured.test_without.items()
+        },
         limits=tuple(dict.fromkeys(limits)),
         test_scores=with_subgroups(measured.test_scores, prepared.cases, prepared.manifest.root),
         validation_scores=measured.validation_scores,
@@ -314,6 +321,7 @@ def _measured(
             crossed.test_scores,
             crossed.validation_scores,
             crossed.localisation,
+            crossed.test_without,
             {"n": prepared.folds, "thresholds": list(crossed.thresholds), "best_epochs": list(crossed.best_epochs)},
         )
     fitted = fit_one(squares, folder, lambda: False, None)
@@ -334,6 +342,10 @@ def _measured(
         scores_table(test, logits_of(forward, test.pixels), calibration),
         validation_scores,
         localisations(fitted.graph, validation),
+        {
+            branch: scores_table(test, values, calibration)
+            for branch, values in logits_without(fitted.graph, test.pixels).items()
+        },
     )
 
 

@@ -30,7 +30,7 @@ from core.models.training_distance import TrainingDistance, distance_name, to_by
 from core.models.weights import to_float16, write_shards
 from core.types import Image, Modality
 from core.version import versions
-from train.publishing.threshold import measured_on_card, promise_on_card, threshold_interval
+from train.publishing.threshold import fold_areas, measured_on_card, promise_on_card, threshold_interval
 from train.recipe.recipes import FitConfig
 
 _KNOWS = {"test": 0, "validation": 1, "train": 2}
@@ -105,8 +105,8 @@ class Candidate:
     """Everything a card says beside the weights; see `card_of`.
 
     cases: the table that lies beside the weights. folds: number, thresholds and best epochs of the folds that the test
-    scores come from, None where there are none. run: minutes (wall), command and reason, for `training`. distance: from
-    the training images; None where the weights are not shipped.
+    scores come from, None where there are none. branches: what each adds (`branch_on_card`). run: minutes (wall),
+    command and reason, for `training`. distance: from the training images; None where the weights are not shipped.
     """
 
     model_id: str
@@ -126,6 +126,7 @@ class Candidate:
     validation_scores: pd.DataFrame
     cases: pd.DataFrame
     folds: Mapping[str, Any] | None = None
+    branches: Mapping[str, Mapping[str, float | int]] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     distance: FittedDistance | None = None
 
@@ -188,6 +189,8 @@ def judged(
         return {}
     positive, threshold = card["positive"], dict(card["threshold"])
     found: dict[str, Any] = {"measured": measured_on_card(test_scores, positive)}
+    if card.get("folds") and "fold" in test_scores:
+        found["folds"] = {**card["folds"], "areas": fold_areas(test_scores, positive)}
     if threshold.get("rule") not in (THRESHOLD_RULE, PLAIN_RULE):
         return found
     if validation_scores is not None:
@@ -282,6 +285,7 @@ def card_of(candidate: Candidate, sha256: str, files: tuple[str, ...], size: int
             "rule": THRESHOLD_RULE,
         },
         "localisation": {name: one.model_dump() for name, one in candidate.localisation.items()},
+        **({"branches": {name: dict(one) for name, one in candidate.branches.items()}} if candidate.branches else {}),
         "limits": list(candidate.limits),
         "data_licence": candidate.data.get("licence", ""),
     }

@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from core.evaluation.statistics.intervals import Bootstrap
+from core.evaluation.statistics.comparison import compare_areas
+from core.evaluation.statistics.intervals import Bootstrap, delong
 from core.evaluation.statistics.metrics import evaluate_binary, evaluate_threshold
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
 from core.evaluation.statistics.ranked import SENSITIVITY_TARGET, fewest_cases
@@ -77,6 +78,34 @@ def measured_on_card(test_scores: pd.DataFrame, positive: str) -> dict[str, floa
     labels = (test_scores["label"] == positive).to_numpy().astype(int)
     area = evaluate_binary(labels, test_scores[positive].to_numpy(), patients=test_scores["patient"].to_numpy())["auc"]
     return {"auc": round(area.value, 4), "low": round(area.low, 4), "high": round(area.high, 4), "n": area.n}
+
+
+def fold_areas(test_scores: pd.DataFrame, positive: str) -> list[float | None]:
+    """`core.models.cards.FoldsOnCard.areas` of test scores with the column `fold`."""
+    areas: list[float | None] = []
+    for number in range(int(test_scores["fold"].max()) + 1):
+        part = test_scores[test_scores["fold"] == number]
+        labels = (part["label"] == positive).to_numpy()
+        is_defined = labels.any() and not labels.all()
+        areas.append(round(delong(labels, part[positive].to_numpy()).auc, 4) if is_defined else None)
+    return areas
+
+
+def branch_on_card(test_scores: pd.DataFrame, without: pd.DataFrame, positive: str) -> dict[str, float | int]:
+    """What a branch adds on the test cases: `core.models.cards.BranchOnCard`. without: the same cases, the branch left
+    out, in the same order."""
+    labels = (test_scores["label"] == positive).to_numpy()
+    scorers = {"whole": test_scores[positive].to_numpy(), "without": without[positive].to_numpy()}
+    bootstrap = Bootstrap(test_scores["patient"].astype(str).to_numpy(), len(labels))
+    (pair,) = compare_areas(labels, scorers, bootstrap)
+    area = evaluate_binary(labels.astype(int), scorers["without"], patients=test_scores["patient"].to_numpy())["auc"]
+    return {
+        "auc_without": round(area.value, 4),
+        "adds": round(pair.difference, 4),
+        "low": round(pair.low, 4),
+        "high": round(pair.high, 4),
+        "n": pair.n,
+    }
 
 
 def weakness(test_scores: pd.DataFrame, positive: str) -> tuple[str, ...]:

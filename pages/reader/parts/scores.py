@@ -14,7 +14,7 @@ from html import escape
 import streamlit as st
 
 from core.models.aggregate import MAX_RULE, MEAN_RULE, ONE_RULE, BreastScore
-from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of
+from core.models.cards import Card, known_cards, leak_text, leaks_of, remarks_of, spread_text
 from core.models.operating_point import operating_point
 from core.models.training_distance import UNLIKE, UNLIKE_TEXT
 from core.reading import second_read
@@ -254,6 +254,10 @@ def _show_meaning(opinions: Sequence[Opinion], answers: Sequence[Answer], names:
     ]
     st.caption(" ".join(filter(None, said)))
     chosen = _show_thresholds(answers)
+    weights = {prediction.weights_sha256 for _, prediction, _ in answers}
+    spreads = [(card, spread_text(card)) for card in known_cards(settings()) if card.weights_sha256 in weights]
+    if told := [f"{plain(card.title)}: {spread[0].lower()}{spread[1:]}." for card, spread in spreads if spread]:
+        st.caption(f"No interval covers what a model happened to learn from. {' '.join(told)}")
     devices = sorted({prediction.device for _, prediction, _ in answers})
     seconds = sum(prediction.seconds for _, prediction, _ in answers)
     computed = f"Computed on {', '.join(map(plain, devices))} in {seconds:.1f} s for {len(answers)} answers."

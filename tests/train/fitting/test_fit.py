@@ -62,6 +62,25 @@ def test_a_card_tells_what_the_model_was_made_from(fitted: Path) -> None:
     assert 0 < raw["threshold"]["value"] < 1
 
 
+def test_what_each_branch_adds_is_on_the_card_and_measured_again_on_one_that_does_not_say_it(
+    dataset: Path, tmp_path: Path
+) -> None:
+    arguments = ["fit", "fusion", "--modality", "ultrasound", "--data", str(dataset / "manifest.csv")]
+    assert main([*arguments, "--out", str(tmp_path), "--init", "random", "--epochs", "1", "--side", "64"]) == 0
+    path = tmp_path / "ultrasound-fusion" / "card.json"
+    raw = json.loads(path.read_text())
+    assert set(raw["branches"]) == {"vgg16", "resnet50v2"}
+    path.write_text(json.dumps({key: value for key, value in raw.items() if key != "branches"}))
+    assert main(["amend", "--weights", str(tmp_path)]) == 0
+    assert "branches" not in json.loads(path.read_text())
+    assert main(["amend", "--weights", str(tmp_path), "--data", str(dataset)]) == 0
+    for branch, one in json.loads(path.read_text())["branches"].items():
+        assert one == pytest.approx(raw["branches"][branch], abs=2e-3)
+    written = path.stat().st_mtime_ns
+    assert main(["amend", "--weights", str(tmp_path), "--data", str(dataset)]) == 0
+    assert path.stat().st_mtime_ns == written
+
+
 def test_measured_numbers_come_from_the_test_scores(fitted: Path) -> None:
     (card,) = cards.runnable_cards(Settings(weights_dir=fitted))
     headline = of_cards.headline(card)

@@ -160,9 +160,12 @@ def test_games_of_several_folds_count_by_their_cases() -> None:
     assert both["all"].centre == pytest.approx(0.35) and both["few"].n == 2
 
 
-def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, tmp_path: Path) -> None:
-    from train.fitting.fit import fit
-    from train.fitting.folds import cross_validate
+def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from train.fitting import folds
+    from train.fitting.fit import fit, logits_of
+    from train.fitting.folds import cross_validate, stored
     from train.publishing import pipeline
     from train.recipe.request import FitRequest
 
@@ -171,6 +174,8 @@ def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, 
     )
     loaded = pipeline.load_cases(request, request.config)
     fitted: list[str] = []
+    # As of a network with a branch without which every logit is half of what it is.
+    monkeypatch.setattr(folds, "logits_without", lambda graph, pixels: {"one": logits_of(stored(graph), pixels) / 2})
 
     def fit_one(squares: Any, folder: Path, stop: Any, head_epochs: int | None) -> Any:
         fitted.append(folder.name)
@@ -182,6 +187,7 @@ def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, 
         cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="k")
     assert sorted(path.name for path in (tmp_path / "work" / "fold0").glob("*.csv")) == [
         "test_logits.csv",
+        "test_without_one_logits.csv",
         "validation_logits.csv",
     ]
     resumed = cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="k")
@@ -191,6 +197,16 @@ def test_a_run_that_was_killed_goes_on_with_the_fold_it_stood_at(dataset: Path, 
     assert fitted[3:] == ["fold0", "fold1", "fold2", "all"]  # of another run, nothing is taken
     pd.testing.assert_frame_equal(resumed.test_scores, whole.test_scores, atol=1e-5)
     assert resumed.thresholds == pytest.approx(whole.thresholds, abs=1e-5)
+    pd.testing.assert_frame_equal(resumed.test_without["one"], whole.test_without["one"], atol=1e-5)
+    assert list(whole.test_without["one"]["case"]) == list(whole.test_scores["case"])
+    assert not np.allclose(whole.test_without["one"]["malignant"], whole.test_scores["malignant"])
+    told = tmp_path / "work" / "fold1" / "fold.json"
+    told.write_text(
+        json.dumps({name: value for name, value in json.loads(told.read_text()).items() if name != "without"})
+    )
+    fitted[:] = [""] * 3
+    cross_validate(loaded.squares, FOLDS, fit_one, tmp_path / "work", key="another")
+    assert fitted[3:] == ["fold1", "all"]  # a fold of an earlier version did not leave its branches out
 
 
 def test_folds_that_another_process_fits_give_the_same_model(

@@ -39,6 +39,26 @@ def test_the_classifier_reads_what_lies_before_its_first_weights_or_dropout(fusi
     assert feature_layers(lite) == ["efficientnet_pool"]
 
 
+def test_a_branch_that_nothing_listens_to_is_not_missed_and_the_other_is_what_all_was_told_by(fusion: Graph) -> None:
+    from train.fitting.folds import logits_without
+
+    squares = np.random.default_rng(2).random((5, 64, 64, 1)).astype(np.float16)
+    dense = fusion.model.get_layer("dense_1")
+    as_it_was = dense.get_weights()
+    deaf = as_it_was[0].copy()
+    deaf[512:] = 0  # VGG16's 512 features come first
+    try:
+        dense.set_weights([deaf, as_it_was[1]])
+        whole = fusion.model(squares.astype(np.float32), training=False).numpy()
+        without = logits_without(fusion, squares)
+    finally:
+        dense.set_weights(as_it_was)
+    assert set(without) == {"vgg16", "resnet50v2"}
+    np.testing.assert_allclose(without["resnet50v2"], whole, atol=1e-5)
+    assert np.ptp(whole, axis=0).max() > 1e-3
+    np.testing.assert_allclose(without["vgg16"], np.tile(without["vgg16"][:1], (5, 1)), atol=1e-6)
+
+
 def test_the_penalty_of_an_architecture_holds_in_the_classifiers_own_phase() -> None:
     from train.fitting.head import fit_head
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core.evaluation.statistics.operating_points import threshold_at_sensitivity
@@ -19,11 +20,19 @@ from core.models.cards import (
     read_test_scores,
     read_validation_scores,
     shipped_cards,
+    spread_text,
 )
 from core.settings import REPOSITORY
 from train.__main__ import main
 from train.publishing.publish import PLAIN_RULE, THRESHOLD_RULE
-from train.publishing.threshold import SENSITIVITY_TARGET, choose_threshold, map_limits, threshold_interval
+from train.publishing.threshold import (
+    SENSITIVITY_TARGET,
+    branch_on_card,
+    choose_threshold,
+    fold_areas,
+    map_limits,
+    threshold_interval,
+)
 
 SHIPPED = shipped_cards(REPOSITORY / "weights")
 IN_FOLDS_BEFORE = (
@@ -153,6 +162,44 @@ def test_a_shipped_card_says_where_its_map_is_no_place(card: Card) -> None:
     assert any(limit.startswith(NO_PLACE) for limit in card.limits) is any(
         limit.startswith(NO_PLACE) for limit in map_limits(card.localisation)
     )
+
+
+def test_what_a_branch_adds_is_the_area_that_is_lost_without_it() -> None:
+    labels = ["malignant", "benign"] * 20
+    patients = [f"p{number}" for number in range(40)]
+    sure = [0.9 - number / 1000 if label == "malignant" else number / 1000 for number, label in enumerate(labels)]
+    scores = pd.DataFrame({"patient": patients, "label": labels, "malignant": sure})
+    found = branch_on_card(scores, scores.assign(malignant=0.5), "malignant")
+    assert found["auc_without"] == 0.5 and found["adds"] == 0.5 and found["n"] == 40
+    assert found["low"] == found["high"] == 0.5
+    nothing = branch_on_card(scores, scores, "malignant")
+    assert nothing["auc_without"] == 1.0 and nothing["adds"] == nothing["low"] == nothing["high"] == 0.0
+    assert branch_on_card(scores.assign(malignant=0.5), scores, "malignant")["adds"] == -0.5
+
+
+def test_each_fold_has_an_area_of_its_own_where_it_has_both_classes() -> None:
+    folds, labels = [0, 0, 0, 0, 1, 1, 2, 2], ["benign", "malignant"] * 3 + ["benign"] * 2
+    scores = pd.DataFrame({"fold": folds, "label": labels, "malignant": [0.1, 0.9, 0.9, 0.8, 0.2, 0.7, 0.1, 0.2]})
+    assert fold_areas(scores, "malignant") == [0.625, 1.0, None]
+
+
+@pytest.mark.parametrize(
+    ("areas", "said"), [((), False), ((0.8,), False), ((0.8, None), False), ((0.8, 0.7, None), True)]
+)
+def test_a_card_says_between_which_areas_its_folds_lie(areas: tuple[float | None, ...], said: bool) -> None:
+    card = next(card for card in SHIPPED if card.folds)
+    assert card.folds is not None
+    folded = card.model_copy(update={"folds": card.folds.model_copy(update={"areas": areas})})
+    assert ("Fitted 2 times" in spread_text(folded) and "0.700 to 0.800" in spread_text(folded)) is said
+    assert spread_text(card.model_copy(update={"folds": None})) == ""
+
+
+@pytest.mark.parametrize("card", [card for card in SHIPPED if card.folds], ids=lambda card: card.model_id)
+def test_a_shipped_card_says_the_area_of_each_of_its_folds(card: Card) -> None:
+    scores = read_test_scores(card)
+    assert card.folds is not None and scores is not None
+    assert list(card.folds.areas) == fold_areas(scores, card.positive)
+    assert len(card.folds.areas) == len(card.folds.thresholds)
 
 
 def test_cards_of_before_are_amended_once_and_keep_their_weights(tmp_path: Path) -> None:
