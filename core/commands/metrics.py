@@ -86,7 +86,7 @@ def as_json(result: TableResult, *, with_pairs: bool) -> dict[str, Any]:
     if with_pairs:
         found["pairs"] = {
             test.name: {
-                "difference": test.difference,
+                "difference": _known(test.difference),
                 "se": _known(test.by_case.se),
                 "z": _known(test.by_case.z),
                 "p": _known(test.by_case.p),
@@ -175,6 +175,9 @@ def as_text(result: TableResult) -> list[str]:
         how = "DeLong" if result.patients == result.n else "DeLong over patients, as Obuchowski 1997"
         lines += ["", f"Difference of areas, first minus second ({how}; p adjusted by Holm over all pairs)"]
     for test in result.pairs:
+        if test.why_not:
+            lines.append(f"  {test.name}: not compared, {test.why_not}")
+            continue
         lines.append(
             f"  {test.name}: {test.difference:+.4f}  ({_text(test.low)} to {_text(test.high)}), se {_text(test.se)}, "
             f"z {test.z:.3f}, p {test.p:.3g}, adjusted {test.p_holm:.3g}, {test.n} cases"

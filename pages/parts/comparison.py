@@ -120,19 +120,26 @@ def draw_pairs(numbers: ComparisonCache, names: Sequence[str]) -> None:
         st.info("Choose two scorers or more; every pair is then tested on the cases that both scored.")
         return
     tests = numbers.pairs(names)
+    n_compared = sum(not test.why_not for test in tests)
     of = numbers.cohort.provenance(names)
     figure = table_charts.pairs_figure(tests, provenance=of)
     longest = max(len(name) for name in names)
     figure.update_xaxes(side="top", tickangle=-40)  # below, slanted names would lie on the caption
     figure.update_layout(margin_t=min(30 + 5 * longest, 200), height=220 + 34 * len(names) + min(5 * longest, 170))
     st.caption(
-        f"DeLong's paired test of the areas, p adjusted by Holm over {how_many(len(tests), 'pair')}; coloured below "
+        f"DeLong's paired test of the areas, p adjusted by Holm over {how_many(n_compared, 'pair')}; coloured below "
         "0.05. Where a patient has several cases, its variance is over patients (Obuchowski 1997). The interval of the "
         "difference draws patients and assumes no distribution; where the two disagree, believe the interval."
     )
     draw_figure(figure, lambda: tables.pairs_table(tests), name="pairs", alt="Adjusted p-values of all pairs", of=of)
     rows = [
         [
+            f'<th scope="row">{tables.pair_text(numbers.cohort, test)}</th>',
+            f"<td>{test.n}</td>",
+            f'<td colspan="5" style="white-space:normal;text-align:left">Not compared: {test.why_not}.</td>',
+        ]
+        if test.why_not
+        else [
             f'<th scope="row">{tables.pair_text(numbers.cohort, test)}</th>',
             f"<td>{test.n}</td>",
             f'<td><span class="value">{test.difference:+.4f}</span>'

@@ -153,6 +153,30 @@ def test_a_bad_table_is_refused_with_a_sentence(page: Page, site: RunningApp, tm
     assert "Confusion matrices" not in words(page)
 
 
+def test_scorers_without_a_case_in_common_or_without_both_classes_are_named_and_the_others_compared(
+    page: Page, site: RunningApp, tmp_path: Path
+) -> None:
+    lines = ["case,patient,label,early,late,every,sick"]
+    for n in range(60):
+        score, is_sick = f"{(n * 7 % 60) / 60:.3f}", n % 3 == 0
+        early, late = (score, "") if n < 30 else ("", score)
+        lines.append(f"{n},{n},{int(is_sick)},{early},{late},{(n * 11 % 60) / 60},{score if is_sick else ''}")
+    file = tmp_path / "apart.csv"
+    file.write_text("\n".join(lines))
+    upload(page, site, file)
+    page.get_by_text("Confusion matrices").wait_for()
+    settled(page)
+    page.get_by_role("tab", name="Pairs").click()
+    page.get_by_text("they share no case").wait_for()
+    settled(page)
+    shown = words(page)
+    assert "Left out: sick." in shown and "Holm over 2 pairs" in shown and "early vs every" in shown
+    page.get_by_text("Who calls differently").click()
+    settled(page)
+    assert page.locator('[data-testid="stAlertContentError"], [data-testid="stException"]').count() == 0
+    assert downloaded(page, re.compile("Comparison as PDF")).startswith(b"%PDF")
+
+
 def test_an_address_that_is_opened_again_shows_the_same_choice(page: Page, site: RunningApp) -> None:
     page.goto(f"{site.url}/compare?mode=Same+specificity&specificity=0.95&show=Training")
     page.get_by_text("Confusion matrices").wait_for()

@@ -124,6 +124,8 @@ def pairs_figure(tests: Sequence[PairedTest], *, provenance: Provenance | None =
     for test in tests:
         row, column = place[test.second], place[test.first]
         values[row, column] = test.p_holm
+        if test.why_not:
+            continue
         hover[row, column] = escape(
             f"{test.name}: {test.difference:+.4f} ({test.low:.4f} to {test.high:.4f}), z {test.z:.3f}, p {test.p:.3g}, "
             f"adjusted {test.p_holm:.3g}, {test.n} cases"

@@ -58,6 +58,8 @@ class PairedTest:
     se: of the difference, DeLong's, over patients where one has several cases. z: difference / se, infinite where se is
     0 and the areas differ. p: two-sided, unadjusted. p_holm: adjusted over all pairs compared. low, high: 95 % interval
     of the difference from draws of patients (NaN without draws). by_case: the same where no patient has several cases.
+    Where the cases that both scored are not of both classes, or are none, nothing is compared: every number but n and
+    positives is NaN.
     """
 
     first: str
@@ -76,6 +78,16 @@ class PairedTest:
     @property
     def name(self) -> str:
         return f"{self.first} vs {self.second}"
+
+    @property
+    def why_not(self) -> str:
+        """Why these two are not compared; empty where they are."""
+        if not np.isnan(self.difference):
+            return ""
+        if not self.n:
+            return "they share no case"
+        of = "1 case that both scored is" if self.n == 1 else f"{self.n} cases that both scored are"
+        return f"the {of} {'positive' if self.positives else 'negative'}, and an area needs both classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,9 @@ def compare_areas(
 ) -> tuple[PairedTest, ...]:
     """Every pair of scorers in their order. labels (n,) bool; scores (n,), NaN where a scorer has none.
 
-    bootstrap: of the same n cases; it also says which of them are of one patient. Without it every case is a patient.
+    A pair without cases of both classes in common is among them, says `why_not`, and counts for nothing in Holm's
+    correction. bootstrap: of the same n cases; it also says which of them are of one patient. Without it every case is
+    a patient.
     """
     labels = np.asarray(labels).astype(bool)
     areas = _Areas(labels, scorers, bootstrap)
@@ -174,10 +188,7 @@ class _Areas:
         both = self._scored[first] & self._scored[second]
         labels = self._labels[both]
         if not labels.any() or labels.all():
-            raise InvalidInput(
-                f"{first!r} and {second!r} cannot be compared: the {len(labels)} cases that both scored are not of "
-                "both classes. Leave one of them out."
-            )
+            return _Difference(both, *(float("nan"),) * 5, np.full(1, np.nan))
         one, other = self._placements(first, both), self._placements(second, both)
         # Counts are exact multiples of 0.5, so equal placements leave a variance of exactly 0.
         over_positives = one.of_positives - other.of_positives

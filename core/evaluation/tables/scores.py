@@ -410,7 +410,8 @@ def _labels(cells: pd.DataFrame, positive: str | None) -> tuple[np.ndarray, str 
     if len(different) > 10 or len(known) > 400:
         known = f"{len(different)} different ones"
     if len(different) < 2:
-        raise InvalidInput(f"All {len(labels)} cases have the same label. Measures need positive and negative cases.")
+        which = f"All {len(labels)} cases have the same label" if len(labels) > 1 else "The table has one case only"
+        raise InvalidInput(f"{which}. Measures need positive and negative cases.")
     if positive is not None and positive not in different:
         raise InvalidInput(f"No case is labelled {positive!r}. The labels are: {known}.")
     if positive is not None:

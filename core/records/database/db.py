@@ -108,6 +108,7 @@ _ALIVE = {
 """Seconds of silence, between two questions, and questions without an answer; milliseconds until what was sent must be
 acknowledged. Together less than `BUSY_SECONDS`, after which whoever waits for a lock gives up."""
 _WRITES = "secondread_writes"
+_PATIENCE = "secondread_patience"
 _SWEPT = "store_swept"
 """In the table `site`: the day (UTC) on which a process last looked through the bucket."""
 
@@ -124,16 +125,18 @@ class Database:
         self._file = Path(str(engine.url.database)).stat() if is_file else None
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, patience: float | None = None) -> Iterator[Connection]:
         """A transaction that may write: committed at the end of the block, undone whole if the block raises.
 
         On SQLite it takes the write lock at once: a transaction that reads, then writes, would otherwise fail when
-        another one wrote in between. Raises Conflict where the database refuses because of another transaction.
+        another one wrote in between. patience: seconds that it waits there for that lock, `BUSY_SECONDS` by default;
+        PostgreSQL, which locks rows only, takes no notice of it. Raises Conflict where the database refuses because of
+        another transaction.
         """
         self.require_state_dir()
         try:
             with self._connected() as connection:
-                connection = connection.execution_options(**{_WRITES: True})
+                connection = connection.execution_options(**{_WRITES: True, _PATIENCE: patience})
                 with connection.begin():
                     yield connection
                     self.require_state_dir()  # before the commit: moved away meanwhile, nothing is acknowledged
@@ -376,8 +379,16 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    patience = options.get(_PATIENCE)
+    if patience is None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES, False) else "BEGIN")
+        return
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * patience)}")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
 
 
 def _check_connection(engine: Engine) -> None:

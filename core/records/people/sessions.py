@@ -22,6 +22,8 @@ from core.settings import Settings
 
 TOUCH_SECONDS = 30
 """`last_seen_at` is written at most this often, so that reading does not mean writing."""
+TOUCH_PATIENCE = 0.2
+"""Seconds that it waits for another process that writes."""
 
 
 def start_session(db: Database, person: Person) -> str:
@@ -46,8 +48,9 @@ def person_of(db: Database, settings: Settings, token: str, *, is_activity: bool
     if row is None or not is_living(row, moment, **limits):
         return None
     if is_activity and moment - row.last_seen_at > timedelta(seconds=TOUCH_SECONDS):
-        # A full disk or a lock may not take from people what they look at; the session ends the sooner by it.
-        with suppress(Conflict), db.begin() as connection:
+        # A full disk or a lock may not take from people what they look at, nor keep them waiting for it; the next step
+        # tries again, and the session ends the sooner by it.
+        with suppress(Conflict), db.begin(patience=TOUCH_PATIENCE) as connection:
             touched = tables.session.c.token_sha256 == token_sha256
             connection.execute(update(tables.session).where(touched).values(last_seen_at=moment))
     return Person(row.id, row.name, counted_roles(row, settings.second_factor))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import streamlit as st
 
 from core.evaluation.cache import ComparisonCache
@@ -96,8 +97,9 @@ def draw_leaks(cohort: Cohort, names: Sequence[str]) -> None:
 def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
     """At least one scorer, in the order of the table; colours follow this order.
 
-    Another data set keeps those chosen scorers that it has too. An uploaded table is of other scorers, so that only a
-    choice that is wholly its own counts.
+    One whose cases are all of one class is named and left out: no curve can be drawn of it. Another data set keeps
+    those chosen scorers that it has too. An uploaded table is of other scorers, so that only a choice that is wholly
+    its own counts.
     """
     names = cohort.names
     chosen = address.several(
@@ -109,6 +111,16 @@ def choose_scorers(cohort: Cohort) -> tuple[str, ...]:
         select_all=True,
         placeholder="Choose the scorers to compare",
     )
+    table = cohort.table
+    assert table.is_positive is not None  # a cohort has a positive class
+    unmeasured = [name for name in chosen if len(set(table.is_positive[~np.isnan(table.scorers[name])])) < 2]
+    if unmeasured:
+        st.warning(
+            f"Left out: {plain(', '.join(unmeasured))}. The cases scored there are all of one class, and measures need "
+            "positive and negative cases.",
+            icon=":material/warning:",
+        )
+        chosen = tuple(name for name in chosen if name not in unmeasured)
     if not chosen:
         st.info("Choose one scorer to see its curves, and two or more to compare them.", icon=":material/info:")
         st.stop()

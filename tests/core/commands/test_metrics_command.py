@@ -52,6 +52,25 @@ def test_json_has_every_measure_with_its_interval(table: str, capsys: pytest.Cap
     assert found["scorers"]["b"]["missing"] == 1 and "b has no score for 1" in found["warnings"][0]
 
 
+def test_two_scorers_that_share_no_case_are_named_and_the_others_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "apart.csv"
+    lines = []
+    for n in range(40):
+        score = f"{(n * 7 % 40) / 40:.3f}"
+        early, late = (score, "") if n < 20 else ("", score)
+        lines.append(f"{n},{n},{int(n % 3 == 0)},{early},{late},{(n * 11 % 40) / 40}")
+    path.write_text("\n".join(["case,patient,label,early,late,every", *lines]))
+    assert run(str(path), "--pairs", "--resamples", "20", "--threshold", ".5") == 0
+    text = capsys.readouterr().out
+    assert "early vs late: not compared, they share no case" in text and "early vs every: +" in text.replace("-0", "+0")
+    assert run(str(path), "--pairs", "--json", "--resamples", "20") == 0
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    assert pairs["early vs late"]["difference"] is None and pairs["early vs late"]["n"] == 0
+    assert pairs["late vs every"]["p_holm"] is not None
+
+
 def test_eight_rows_of_a_patient_are_one_patient_in_the_paired_tests(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

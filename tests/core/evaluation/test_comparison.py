@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from math import comb
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import pytest
 from scipy.stats import binomtest
 from statsmodels.stats.multitest import multipletests
 
-from core.errors import InvalidInput
 from core.evaluation.statistics.agreement import agreement, cohen_kappa
 from core.evaluation.statistics.comparison import compare_areas, compare_calls, holm, mcnemar_p, signs_p
 from core.evaluation.statistics.intervals import Bootstrap, delong
@@ -65,8 +65,31 @@ def test_pairs_use_the_cases_that_both_scored():
     (alone,) = compare_areas(labels[20:], {"one": one[20:], "other": other[20:]})
     assert test.n == 80 and test.positives == labels[20:].sum()
     assert (test.difference, test.se) == (alone.difference, alone.se)
-    with pytest.raises(InvalidInput, match="cannot be compared"):
-        compare_areas(labels, {"one": np.where(labels, one, np.nan), "other": np.where(labels, np.nan, other)})
+
+
+def test_a_pair_without_both_classes_in_common_is_said_and_the_other_pairs_are_compared_as_if_it_were_not_there():
+    rng = np.random.default_rng(1)
+    labels = np.arange(100) % 3 == 0
+    scores = {name: rng.random(100) for name in ("early", "late", "all", "one")}
+    scores["early"][50:] = np.nan
+    scores["late"][:49] = np.nan  # case 49, a negative one, was scored by both
+    scores["one"][np.arange(100) != 48] = np.nan
+    scores["one"][51] = 0.5
+    draws = Bootstrap(None, 100, resamples=50)
+    tests = {test.name: test for test in compare_areas(labels, scores, draws)}
+    assert list(tests) == [f"{one} vs {other}" for one, other in combinations(scores, 2)]
+    assert tests["early vs late"].why_not == ("the 1 case that both scored is negative, and an area needs both classes")
+    assert tests["late vs one"].why_not == "the 1 case that both scored is positive, and an area needs both classes"
+    assert tests["all vs one"].why_not.startswith("the 2 cases that both scored are positive")
+    scores["late"][49] = np.nan
+    apart = next(test for test in compare_areas(labels, scores, draws) if test.name == "early vs late")
+    assert (apart.n, apart.why_not) == (0, "they share no case")
+    assert all(np.isnan([apart.difference, apart.se, apart.z, apart.p, apart.p_holm, apart.low, apart.high]))
+    compared = [test for test in tests.values() if not test.why_not]
+    assert [test.name for test in compared] == ["early vs all", "late vs all"]
+    assert [test.p_holm for test in compared] == holm([test.p for test in compared])
+    (alone,) = compare_areas(labels, {name: scores[name] for name in ("early", "all")}, draws)
+    assert (compared[0].difference, compared[0].se, compared[0].low) == (alone.difference, alone.se, alone.low)
 
 
 def test_no_difference_and_no_spread_are_handled():

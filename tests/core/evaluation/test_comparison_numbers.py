@@ -15,6 +15,7 @@ from pypdf import PdfReader
 from core.errors import InvalidInput
 from core.evaluation import cache
 from core.evaluation.cache import ComparisonCache, resamples_for
+from core.evaluation.charts.tables import pairs_figure
 from core.evaluation.statistics.calibration import CalibrationLine, calibration_line
 from core.evaluation.statistics.comparison import cross_validated, mean_of
 from core.evaluation.statistics.intervals import Bootstrap, patient_indices
@@ -298,6 +299,21 @@ def test_the_report_says_the_same_in_both_layouts_and_markup_in_a_name_is_inert(
     area = f"{numbers.results([name])[name].measures['auc'].value:.3f}"
     for words in (area, "240", numbers.cohort.data_sha256[:8], "0.500", "Ada", "Holm", software()):
         assert words in html and words in pdf, words
+
+
+def test_the_report_and_the_tables_name_a_pair_that_shares_no_case_and_call_nobody_best() -> None:
+    half = np.arange(len(GOOD)) < len(GOOD) // 2
+    table = made_table(early=np.where(half, GOOD, np.nan), late=np.where(half, np.nan, POOR), every=GOOD)
+    numbers = ComparisonCache(cohort_of_upload(table))
+    names = ("early", "late", "every")
+    at = dict.fromkeys(names, 0.5)
+    rows, calls = operating_rows(table, at), compare_calls_by_class(table, at)
+    report = ComparisonReport(numbers, rows, calls, "one score", datetime(2026, 1, 1, tzinfo=UTC), "Ada")
+    pages = PdfReader(io.BytesIO(build_pdf(comparison_document(report)))).pages
+    text = " ".join(page.extract_text() for page in pages)
+    assert "not compared" in text and "nan" not in text.casefold()
+    assert "nan" not in pairs_figure(numbers.pairs(names)).to_json().casefold()
+    assert numbers.pairs(names)[0].why_not and not differ_by(numbers.pairs(names))("early", "late")
 
 
 def test_a_table_that_leaves_opens_again() -> None:

@@ -218,6 +218,7 @@ def test_a_bad_table_is_refused_with_a_sentence_that_names_the_place(change: tup
         (b"PK\x03\x04\x00\xff\xfe", "not UTF-8"),
         (b"PK\x03\x04\x00", "not text"),
         (b"case,patient,label,m\na,1,1,.5\nb,2,1,.6\n", "All 2 cases have the same label"),
+        (b"case,patient,label,m\na,1,1,.5\n", "one case only. Measures need positive and negative cases"),
         (b"case,patient,label,age\na,1,1,50\nb,2,0,60\n", "No column holds scores"),
         (b"case,patient,label,m\n" + b"1,1,1,.5\n" * (MAX_ROWS + 2), "more than 100,000 rows"),
         (b"case,patient,label," + b",".join(b"m%d" % n for n in range(MAX_COLUMNS)) + b"\n", "more than 5,000 columns"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from sqlalchemy import delete, event, insert, select, update
 from core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from core.records.audit import trail
 from core.records.database import tables
-from core.records.database.db import Database
+from core.records.database.db import BUSY_SECONDS, Database
 from core.records.people import accounts, invitations, passwords, sessions, throttle
 from core.records.people.accounts import FAILURES_BEFORE_LOCK, LOCK_MINUTES, AccountRefused
 from core.records.people.permissions import ROLES, Person
@@ -322,6 +324,28 @@ def test_that_somebody_is_active_is_noted_twice_a_minute_at_most(
     assert sessions.person_of(db, settings, token, is_activity=False) and seen_at() == before
     assert sessions.person_of(db, settings, token)
     assert seen_at() == (before + timedelta(seconds=after) if is_noted else before)
+
+
+def test_whoever_looks_does_not_wait_for_another_process_that_writes_and_is_noted_at_the_next_step(
+    db: Database, settings: Settings, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = accounts.sign_in(db, settings, "Anna Berg", PASSWORD)
+    later = sessions.now() + timedelta(seconds=60)
+    monkeypatch.setattr(sessions, "now", lambda: later)
+
+    def seen_at() -> datetime:
+        with db.read() as connection:
+            return connection.execute(select(tables.session.c.last_seen_at)).scalar_one()
+
+    with closing(sqlite3.connect(settings.state_dir / "secondread.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        found = sessions.person_of(db, settings, token)
+        assert found is not None and found.id == anna.id and time.monotonic() - began < 5
+        assert seen_at() < later
+    assert sessions.person_of(db, settings, token) and seen_at() == later
+    with db.begin() as connection:  # whoever writes for good waits as before
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 1000 * BUSY_SECONDS
 
 
 def test_a_lock_ends_to_the_second_and_is_never_renewed_by_attempts_within_it(
