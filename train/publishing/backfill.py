@@ -172,7 +172,8 @@ def amend(folder: Path) -> list[str]:
 
 def measure_branches(folder: Path, data: Path) -> list[str]:
     """Let a published card say what each branch of its network adds; the changes in words, none where it does already
-    or where it cannot be measured: of one branch, without weights, or in folds, whose networks are not kept.
+    or where it cannot be measured: of one branch, without weights or test cases of both classes, or in folds, whose
+    networks are not kept.
 
     data: holds the manifests, itself or in folders below. Raises NotFound where the model's own is not there.
     """
@@ -187,7 +188,8 @@ def measure_branches(folder: Path, data: Path) -> list[str]:
 
     manifest = Lister(data).manifest_of(card)
     scores = read_test_scores(card)
-    assert scores is not None  # `judged` made the card from them
+    if scores is None or len(set(scores["label"] == card.positive)) < 2:
+        return []  # an area needs both classes
     cases = same_cases(card, manifest).set_index("file", drop=False).loc[scores["case"]].reset_index(drop=True)
     squares = load_squares(
         cases.assign(mask=""), manifest.root,
