@@ -276,7 +276,7 @@ def find_manifest(settings: Settings, data_sha256: str, sources: Sequence[str] =
             for root in roots:
                 if (root / str(manifest.cases["file"].iloc[0])).is_file():
                     return replace(manifest, root=root)
-    return _joined_manifest(settings, data_sha256, sources) if len(sources) > 1 else None
+    return _joined_manifest(settings, data_sha256, sources) if sources else None
 
 
 def _joined_manifest(settings: Settings, data_sha256: str, sources: Sequence[str]) -> Manifest | None:
