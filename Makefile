@@ -44,10 +44,11 @@ demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
 # What takes longest, and is proven for a release rather than after every change: the product in a browser, networks that
-# are run and fitted, states of earlier versions, other people's servers;
+# are run and fitted, workers that are killed, every file of the zoos, states of earlier versions, other people's servers;
 PRODUCT := tests/browser tests/upgrade tests/deploy/test_proxies.py tests/deploy/test_services.py \
 	tests/core/models/test_shipped_models.py tests/core/models/test_architectures.py \
-	tests/core/commands/test_read_command.py tests/train/fitting
+	tests/core/commands/test_read_command.py tests/core/imaging/test_zoo.py tests/core/imaging/test_suitability.py \
+	tests/train/fitting tests/train/publishing tests/train/queue/test_worker.py tests/train/queue/test_import_jobs.py
 # and the short runs of what is proven with much time elsewhere (make attack, faults, fuzz), the way to an archive and
 # back, and a cluster with its trainings and replicas.
 PROOFS := tests/attack tests/faults tests/fuzz tests/load tests/core/archive/test_archive_round_trip.py \
