@@ -703,7 +703,8 @@ def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:
     here = [card for card in withheld if card.modality is modality and card.measured is not None]
     if not here:
         return f"No model released for this modality yet: {modality}."
-    areas = [card.measured.auc for card in here if card.measured is not None]
+    areas = sorted(f"{card.measured.auc:.2f}" for card in here if card.measured is not None)
+    area = areas[0] if areas[0] == areas[-1] else f"{areas[0]} to {areas[-1]}"
     models = f"{len(here)} {'model' if len(here) == 1 else 'models'} here"
     if all(chance_text(card) for card in here):
         why = f"the {models} may be no better than chance"
@@ -712,7 +713,7 @@ def no_opinion_text(modality: Modality, withheld: Iterable[Card]) -> str:
         why, ends = f"the {models} may be no better than chance or find fewer cancers than their thresholds promise", ""
     return (
         f"No second opinion is offered for {modality}: on the test cases, {why} "
-        f"(AUC {min(areas):.2f} to {max(areas):.2f}{ends}). The page Models shows what was measured."
+        f"(AUC {area}{ends}). The page Models shows what was measured."
     )
 
 

@@ -654,30 +654,6 @@ def test_a_study_is_not_saved_while_the_kind_of_a_picture_is_unknown(
     assert next(button for button in tab.app.button if button.label == "Save the study").disabled
 
 
-@pytest.mark.parametrize(("refusal", "n_drawn"), [("", 2), ("These are of two patients.", 0)])
-def test_who_is_to_say_that_pictures_are_of_one_patient_sees_them_and_what_can_be_no_study_is_not_drawn(
-    opened_site: PageSite, tab: Tab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: str, n_drawn: int
-):
-    from core.imaging.intake import Intake
-    from pages.parts import viewer
-    from pages.reader.parts import new_study
-
-    def read(data: Path, name: str, **rest: object) -> tuple[Intake, ...]:
-        image = picture(int(name[0]), laterality="L")
-        return (Intake(name, image.sha256, image, None, {}),)
-
-    drawn: list[str] = []
-    monkeypatch.setattr(viewer, "show", lambda pictures, *_, key, **__: drawn.append(key))
-    monkeypatch.setattr(new_study, "upload_files", lambda key: [InboxFile(tmp_path / n, f"{n}.png") for n in "12"])
-    monkeypatch.setattr(new_study, "read_upload", read)
-    found = new_study.new_studies.Doubts(refusal, ("No tag says whose pictures these are.",))
-    monkeypatch.setattr(new_study.new_studies, "doubts", lambda intakes: found)
-    tab.open("reader/read")
-    assert [box.value for box in tab.app.checkbox if box.label.startswith("I checked")] == ([] if refusal else [False])
-    assert len(set(drawn)) == n_drawn
-    assert tab.text.count("Drawn once it is settled") == 2 - n_drawn
-
-
 def test_truth_is_entered_after_the_final_read_and_kept_beside_earlier_entries(opened_site: PageSite, tab: Tab):
     study = store(opened_site, "Followed")
     first_read(opened_site, study)

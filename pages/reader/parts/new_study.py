@@ -178,7 +178,7 @@ def show_refusals(drafts: Sequence[Draft]) -> None:
 def _study(
     drafts: list[Draft], members: Sequence[int], number: int, n_studies: int, base: str, *, is_next: bool
 ) -> NewStudy:
-    """One study: what has to be asked of it, and its pictures, which are not drawn where they cannot be one.
+    """One study: what has to be asked of it, then its pictures, which are drawn only once that is answered.
 
     is_next: nothing is missing in the studies before. Of several the next that waits for a choice opens by itself.
     """
@@ -189,11 +189,10 @@ def _study(
         st.session_state[f"new_open_{number}"] = True
     with st.container(border=is_one_of_several, key=f"new_study_{number}"):
         name = _heading(drafts, members, number, base) if is_one_of_several else base
-        found = new_studies.doubts([drafts[position].picture.found for position in members])
-        is_settled = _ask_whose(found, [drafts[position] for position in members])
+        is_settled = _ask_whose([drafts[position] for position in members])
         is_open = not is_one_of_several or st.toggle("Pictures and details", key=f"new_open_{number}")
         if is_open:
-            _pictures(drafts, members, is_drawn=not found.refusal, is_settled=is_settled)
+            _pictures(drafts, members, is_drawn=is_settled)
     return NewStudy(name, tuple(drafts[position].picture for position in members), is_confirmed=is_settled)
 
 
@@ -219,8 +218,9 @@ def _heading(drafts: Sequence[Draft], members: Sequence[int], number: int, base:
     return own.strip() or numbered
 
 
-def _ask_whose(found: new_studies.Doubts, drafts: Sequence[Draft]) -> bool:
+def _ask_whose(drafts: Sequence[Draft]) -> bool:
     """Whether these can be one study: by their tags, or because the reader says so of exactly these pictures."""
+    found = new_studies.doubts([draft.picture.found for draft in drafts])
     if found.refusal:
         st.error(found.refusal, icon=":material/group:")
         return False
@@ -231,13 +231,11 @@ def _ask_whose(found: new_studies.Doubts, drafts: Sequence[Draft]) -> bool:
     return st.checkbox("I checked: these pictures show one patient in one exam.", key=f"new_confirmed_{exactly}")
 
 
-def _pictures(drafts: list[Draft], members: Sequence[int], *, is_drawn: bool, is_settled: bool) -> None:
-    """A row for each picture: how it looks, what its file says, and choices where the file says nothing.
-
-    is_settled: whose they are; then on one scale, as the study will have them. Before that each as it is by itself.
-    """
-    images = [drafts[position].picture.image for position in members]
-    settled = on_one_scale(images) if is_settled else images if is_drawn else [None] * len(members)
+def _pictures(drafts: list[Draft], members: Sequence[int], *, is_drawn: bool) -> None:
+    """A row for each picture: how it looks, what its file says, and choices where the file says nothing."""
+    settled: Sequence[Image | None] = [None] * len(members)
+    if is_drawn:
+        settled = on_one_scale([drafts[position].picture.image for position in members])  # as the study will have them
     n_read = sum(draft.study >= 0 for draft in drafts)
     for position, image in zip(members, settled, strict=True):
         with st.container(border=True):

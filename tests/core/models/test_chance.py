@@ -155,4 +155,4 @@ def test_why_no_model_answers_tells_none_released_from_all_at_chance(site: Setti
     assert "No model released" in no_opinion_text(Modality.MAMMOGRAPHY, withheld)
     words = no_opinion_text(Modality.ULTRASOUND, withheld)
     assert words.startswith("No second opinion is offered for ultrasound") and "1 model here" in words
-    assert "AUC 0.62 to 0.62" in words
+    assert "(AUC 0.62, the 95 %" in words

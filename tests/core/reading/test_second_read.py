@@ -109,7 +109,11 @@ def test_a_modality_without_a_live_model_is_named_and_asks_nobody(records: Datab
             decisions.retire(records, admin, card.model_id, live_sha256=card.weights_sha256, reason="x")
     study = begun(records, admin, picture(1), picture(2, modality=Modality.HISTOLOGY), picture(3, modality=None))
     silent = second_read.no_opinions(records.settings, [stored.image for stored in study.images])
-    assert silent == {Modality.HISTOLOGY: "No model released for this modality yet: histology."}
+    # One that was measured on BreakHis is left, which may be no better than chance.
+    assert (
+        list(silent) == [Modality.HISTOLOGY]
+        and "the 1 model here may be no better than chance (AUC 0.69, " in (silent[Modality.HISTOLOGY])
+    )
     work = second_read.unanswered(records.settings, study, [])
     assert {stored.id for _, stored in work} == {study.images[0].id}
 
