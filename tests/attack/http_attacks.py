@@ -47,7 +47,11 @@ class Http:
         if token and "Cookie" not in headers:
             headers["Cookie"] = f"{SESSION_COOKIE}={token}"
         self.client.cookies.clear()
-        answer = self.client.request(method, f"{self.url}{path}", headers=headers, **more)  # type: ignore[arg-type]
+        try:
+            answer = self.client.request(method, f"{self.url}{path}", headers=headers, **more)  # type: ignore[arg-type]
+        except httpx.RemoteProtocolError:
+            # A kept connection that the server had closed, for want of room: a browser opens another (RFC 9112, 9.3.1).
+            answer = self.client.request(method, f"{self.url}{path}", headers=headers, **more)  # type: ignore[arg-type]
         self.figures.asked(door, role)
         self._judge(answer, f"{role} {method} {path}", role)
         return answer
