@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from comparison_by_address import MODES, TABS, Comparisons
 from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from running_app import RunningApp
 
 pytestmark = pytest.mark.browser
@@ -20,6 +21,8 @@ DATA = ("BUSI ultrasound c5d5e351", "mini-MIAS mammography in folds aec19f77")
 """With few cases: one with many scorers and three classes, one whose folds have thresholds of their own."""
 MANY = tuple(f"ultrasound-{name}" for name in ("cnn", "cnn2", "cnn3", "cnn4", "fusion", "ensemble", "vgg19"))
 PATIENCE_S = 60
+CLICK_MS, OPENED_MOST = 5_000, 5
+"""A choice that can be clicked is clicked sooner, and a list that closed is opened anew so many times."""
 SHOWN = r"""() => {
   const main = document.querySelector('[data-testid="stMain"]');
   const of = key => main.querySelector('.st-key-' + CSS.escape(key));
@@ -156,10 +159,18 @@ class Controls:
         offered.first.wait_for()
         return offered
 
-    def _select(self, key: str, options: tuple[str, ...] | None = None) -> None:
-        offered = self._offered(key)
-        names = [name for name in offered.all_inner_texts() if options is None or name in options]
-        self.page.get_by_role("option", name=self.chance.choice(names), exact=True).click()
+    def _take(self, key: str, options: tuple[str, ...] | None = None) -> None:
+        """Chooses one of a field's choices; opens them anew where the page drew the field anew in between."""
+        names = [name for name in self._offered(key).all_inner_texts() if options is None or name in options]
+        wanted = self.page.get_by_role("option", name=self.chance.choice(names), exact=True)
+        for _ in range(OPENED_MOST):
+            try:
+                wanted.click(timeout=CLICK_MS)
+            except PlaywrightTimeoutError:
+                self._offered(key)
+            else:
+                return
+        wanted.click()
 
     def _segment(self, key: str, wanted: str) -> None:
         self._at(key).get_by_role("radio", name=wanted, exact=True).click()
@@ -169,8 +180,7 @@ class Controls:
         if tags.count() > least and self.chance.random() < 0.5:
             tags.nth(self.chance.randrange(tags.count())).get_by_role("button").click()
             return
-        offered = self._offered(key)
-        offered.nth(self.chance.randrange(offered.count())).click()
+        self._take(key)
         self.page.keyboard.press("Escape")
 
     def _slide(self, key: str) -> None:
@@ -181,7 +191,7 @@ class Controls:
             slider.press(press)
 
     def data(self) -> None:
-        self._select("data", DATA)
+        self._take("data", DATA)
 
     def scorers(self) -> None:
         self._add_or_remove("scorers", 0)
@@ -242,7 +252,7 @@ class Controls:
     def _in_tab(self, tab: str, key: str) -> None:
         self._tab(tab)
         self._at(key).wait_for()
-        self._select(key)
+        self._take(key)
 
     def drawn(self) -> None:
         self._many()
