@@ -5,6 +5,7 @@ Loads TensorFlow only when a network is loaded.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
@@ -19,6 +20,7 @@ from core.models.prepared import DEVICE
 if TYPE_CHECKING:
     from core.models.inference import LoadedModel, LoadedOutline, Reader
 
+log = logging.getLogger(__name__)
 BYTES_MOST = 1 << 30
 """Of the networks' weights on one device, float32: twice what the shipped models need together."""
 
@@ -68,7 +70,7 @@ class LoadedModels:
             self._entries.move_to_end(key)
         if is_first:
             try:
-                entry.network.set_result(self._load(card))
+                entry.network.set_result(self._built(card))
             except BaseException as error:
                 with self._lock:
                     if self._entries.get(key) is entry:
@@ -102,6 +104,14 @@ class LoadedModels:
         with self._lock:
             sizes = [entry.n_bytes for key, entry in self._entries.items() if key[0] == DEVICE.get()]
         return sum(sizes) + max(sizes, default=0) > self._bytes_most
+
+    def _built(self, card: Weighted) -> Any:
+        try:
+            return self._load(card)
+        except TypeError as error:
+            # Seen once under load: Keras traced a mixed-precision layer without its cast. Built anew it was right.
+            log.warning("network %s is built once more", card.weights_sha256[:8], exc_info=error)
+            return self._load(card)
 
     def _forget(self, keys: Iterable[tuple[int, str]]) -> None:
         for key in list(keys):

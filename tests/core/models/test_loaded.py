@@ -94,6 +94,25 @@ def test_what_cannot_be_loaded_is_refused_each_time_until_it_can_be() -> None:
     assert models.held == ("a",) and len(loads) == 3
 
 
+def test_a_network_that_keras_traced_wrongly_is_built_once_more_and_only_once() -> None:
+    for n_wrong, n_loads in ((1, 2), (2, 2)):
+        loads: list[str] = []
+
+        def load(card: Any, n_wrong: int = n_wrong, loads: list[str] = loads) -> Any:
+            loads.append(card.weights_sha256)
+            if len(loads) <= n_wrong:
+                raise TypeError("Input 'filter' of 'Conv2D' Op has type float32 that does not match type bfloat16")
+            return SimpleNamespace(n_bytes=1)
+
+        models = LoadedModels(load)
+        if n_wrong == 1:
+            models.get(A)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(TypeError, match="filter"):
+                models.get(A)  # type: ignore[arg-type]
+        assert len(loads) == n_loads and models.held == (("a",) if n_wrong == 1 else ())
+
+
 def test_weights_that_were_removed_and_models_that_nobody_can_ask_are_forgotten() -> None:
     gone = SmallCard("gone")
     models = LoadedModels(made([]))
