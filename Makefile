@@ -44,8 +44,11 @@ demo: $(RUN_STAMP)
 	@SECONDREAD_DEMO=1 SECONDREAD_STATE_DIR="$${SECONDREAD_STATE_DIR:-.state/demo}" $(PY) -m streamlit run app.py
 
 # What takes longest, and is proven for a release rather than after every change: the product in a browser, networks that
-# are run and fitted, workers that are killed, every file of the zoos, states of earlier versions, other people's servers;
+# are run and fitted, workers that are killed, every file of the zoos, states of earlier versions, other people's servers,
+# pages whose drawing asks models or an archive, all tests collected once more;
 PRODUCT := tests/browser tests/upgrade tests/deploy/test_proxies.py tests/deploy/test_services.py \
+	tests/contract/test_collection.py tests/pages/test_pages_archive.py tests/pages/test_pages_reader_studies.py \
+	tests/pages/test_second_read_panel.py \
 	tests/core/models/test_shipped_models.py tests/core/models/test_architectures.py \
 	tests/core/commands/test_read_command.py tests/core/imaging/test_zoo.py tests/core/imaging/test_suitability.py \
 	tests/train/fitting tests/train/publishing tests/train/queue/test_worker.py tests/train/queue/test_import_jobs.py
