@@ -42,7 +42,10 @@ COLLECTIONS = {
     Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI", split_of="ultrasound-efficientnet_lite0"),
     # 121 women, 39 malignant images: one split would rest on eight of them.
     Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options={"folds": 5}),
-    Modality.HISTOLOGY: Collection("histopathology", "source=IDC (Cruz-Roa/Janowczyk)", external="source=BreakHis"),
+    # 20 women: one split would rest on four of them.
+    Modality.HISTOLOGY: Collection(
+        "histopathology", "source=IDC (Cruz-Roa/Janowczyk)", options={"folds": 5}, external="source=BreakHis"
+    ),
 }
 
 
@@ -265,8 +268,8 @@ def manifest_of(entry: Entry, data: Path) -> Path:
     return path
 
 
-DISTILLED = (Modality.ULTRASOUND, Modality.HISTOLOGY)
-"""Whose training pictures the fusions' ResNet50V2 is distilled on; mammograms are tested in folds, all of them."""
+DISTILLED = (Modality.ULTRASOUND,)
+"""Whose training pictures the fusions' ResNet50V2 is distilled on; the others are tested in folds, all of them."""
 
 
 def distil_arguments(data: Path, out: Path) -> list[str]:
