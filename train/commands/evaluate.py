@@ -21,6 +21,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument("model", metavar="MODEL_ID")
     parser.add_argument("--data", required=True, type=Path, metavar="MANIFEST", help="CSV with file,label and more")
+    parser.add_argument(
+        "--also", action="append", default=[], type=Path, metavar="MANIFEST", help="more cases, measured together"
+    )
     add_rows(parser)
     parser.add_argument(
         "--split",
@@ -40,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, keep the scores, print."""
     from core.models.cards import read_card
-    from train.datasets.manifest import read_manifest
+    from train.datasets.manifest import joined, read_manifest
     from train.publishing.evaluate import evaluate
 
     labels = {}
@@ -53,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.model).name != args.model:
         raise InvalidInput("MODEL_ID is the name of a model, not a path. Say with --weights where it lies.")
     card = read_card(weights_dir / args.model)
-    manifest = read_manifest(args.data, root=args.root, where=args.where, allow_synonyms=True)
+    manifest = joined(
+        [read_manifest(path, root=args.root, where=args.where, allow_synonyms=True) for path in (args.data, *args.also)]
+    )
     done = evaluate(card, manifest, split=args.split, labels=labels, seed=args.seed)
     notes = [*done.notes, _write_scores(done, args.out)]
     if args.json:

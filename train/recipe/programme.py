@@ -26,17 +26,20 @@ if TYPE_CHECKING:
 class Collection:
     """Where in DATA a modality's manifest lies and which of its rows are used.
 
-    options: of every training on it, fields of its request. external: rows of the same manifest that its models are
-    measured on, never trained. split_of: the shipped model whose split all models on it take up again where the
-    manifest holds its test cases, so that they are compared on the same ones.
+    options: of every training on it, fields of its request. external: rows that its models are measured on, never
+    trained, of the same manifest and of those in `external_also` together. split_of: the shipped model whose split all
+    models on it take up again where the manifest holds its test cases, so that they are compared on the same ones.
     """
 
     folder: str
     where: str
     options: Mapping[str, Any] = field(default_factory=dict)
     external: str = ""
+    external_also: tuple[str, ...] = ()
     split_of: str = ""
 
+
+_BREAKHIS = "histopathology/breakhis_100x/manifest.csv"
 
 COLLECTIONS = {
     Modality.ULTRASOUND: Collection("ultrasound", "source=BUSI", split_of="ultrasound-efficientnet_lite0"),
@@ -44,7 +47,11 @@ COLLECTIONS = {
     Modality.MAMMOGRAPHY: Collection("mammography", "source=mini-MIAS", options={"folds": 5}),
     # 20 women: one split would rest on four of them.
     Modality.HISTOLOGY: Collection(
-        "histopathology", "source=IDC (Cruz-Roa/Janowczyk)", options={"folds": 5}, external="source=BreakHis"
+        "histopathology",
+        "source=IDC (Cruz-Roa/Janowczyk)",
+        options={"folds": 5},
+        external="source=BreakHis",
+        external_also=(_BREAKHIS,),
     ),
 }
 
@@ -236,7 +243,7 @@ PROGRAMME: tuple[Entry, ...] = (
             ships_weights=name == "efficientnet_lite0",
             options={"folds": 5},
             suffix="-breakhis",
-            manifest="histopathology/breakhis_100x/manifest.csv",
+            manifest=_BREAKHIS,
             also=("histopathology/manifest.csv",),
             where="source=BreakHis",
             external=COLLECTIONS[Modality.HISTOLOGY].where,
@@ -337,15 +344,8 @@ def external_arguments(entry: Entry, data: Path, out: Path) -> list[str] | None:
     if not where or not entry.ships_weights:
         return None
     manifest = data / collection.folder / "manifest.csv"
+    also = () if entry.external else collection.external_also
     return [
-        "evaluate",
-        entry.model_id,
-        "--weights",
-        str(out),
-        "--data",
-        str(manifest),
-        "--root",
-        str(data),
-        "--where",
-        where,
-    ]
+        "evaluate", entry.model_id, "--weights", str(out), "--data", str(manifest),
+        *(text for one in also for text in ("--also", str(data / one))), "--root", str(data), "--where", where,
+    ]  # fmt: skip

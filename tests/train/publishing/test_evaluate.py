@@ -123,6 +123,16 @@ def test_another_data_set_is_measured_whole_and_kept_beside_the_cards_scores(
     assert {"patient_score", "patient_score_40X", "patient_score_at_threshold"} <= set(found["intervals"])
 
 
+def test_two_manifests_are_measured_together(
+    weights: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, root = pd.read_csv(other_data), ("--root", str(other_data.parent))
+    table[:10].to_csv(tmp_path / "first.csv", index=False)
+    table[10:].to_csv(tmp_path / "second.csv", index=False)
+    found = evaluated(capsys, weights, tmp_path / "first.csv", "--also", str(tmp_path / "second.csv"), *root)
+    assert found["n"] == 24 and found["auc"] == evaluated(capsys, weights, other_data)["auc"]
+
+
 def test_the_measures_are_those_of_core_metrics_under_the_same_names(
     weights: Path, other_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

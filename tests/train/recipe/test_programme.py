@@ -68,7 +68,7 @@ def test_every_architecture_is_trained_on_ultrasound_and_every_entry_can_be_aske
             continue
         request = asked(entry, data, data / "weights")
         assert request.no_weights is not entry.ships_weights and request.why
-        assert request.folds == (5 if entry.modality is Modality.MAMMOGRAPHY or entry.suffix else 0)
+        assert request.folds == (5 if entry.modality is not Modality.ULTRASOUND or entry.suffix else 0)
     for modality in Modality:
         shipped = {entry.architecture for entry in PROGRAMME if entry.modality is modality and entry.ships_weights}
         assert shipped >= {"fusion", "efficientnet_lite0"}
@@ -94,10 +94,11 @@ def test_models_of_tiles_are_measured_on_another_collection(data: Path) -> None:
     entry = next(entry for entry in PROGRAMME if entry.model_id == "histology-fusion")
     external = external_arguments(entry, data, data / "weights")
     assert external is not None and external[:2] == ["evaluate", "histology-fusion"] and "source=BreakHis" in external
+    assert external[external.index("--also") + 1] == str(data / "histopathology/breakhis_100x/manifest.csv")
     assert external_arguments(QUICK, data, data) is None
     breakhis = next(entry for entry in PROGRAMME if entry.model_id == "histology-efficientnet_lite0-breakhis")
     other = external_arguments(breakhis, data, data / "weights")
-    assert other is not None and "source=IDC (Cruz-Roa/Janowczyk)" in other
+    assert other is not None and "source=IDC (Cruz-Roa/Janowczyk)" in other and "--also" not in other
     assert other[other.index("--data") + 1] == str(data / "histopathology" / "manifest.csv")
 
 
