@@ -175,18 +175,25 @@ class LoadedEnsemble:
 
 def built_graph(card: Card, policy: str) -> Graph:
     """The card's network with its weights, its layers computing in this Keras dtype policy. Raises ModelUnavailable."""
-    entry = architecture(card.architecture)
     outputs = 1 if len(card.classes) == 2 else len(card.classes)
-    with on_device(), _BUILDING:
+    with on_device():
+        graph = unfitted_graph(
+            card.architecture, policy, side=card.side, channels=card.channels, outputs=outputs, columns=card.columns
+        )
+        load_state(graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
+    return graph
+
+
+def unfitted_graph(architecture_id: str, policy: str, **shape: int) -> Graph:
+    """An architecture's network as it begins, computing in this Keras dtype policy; shape: what it is built with."""
+    entry = architecture(architecture_id)
+    with _BUILDING:
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
         try:
-            graph = entry.build(side=card.side, channels=card.channels, outputs=outputs, columns=card.columns)
+            return entry.build(**shape)
         finally:
             keras.config.set_dtype_policy(before)
-    with on_device():
-        load_state(graph.model, read_shards(card.folder, card.weights_files, card.weights_sha256))
-    return graph
 
 
 Reader = LoadedModel | LoadedEnsemble

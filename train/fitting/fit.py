@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,8 +15,8 @@ import tensorflow as tf
 
 from core.files import write_whole
 from core.models.architectures import Graph
-from core.models.registry import architecture
-from core.models.weights import load_state
+from core.models.inference import unfitted_graph
+from core.models.weights import load_state, state_of
 from train.fitting.checkpoint import Checkpoint
 from train.fitting.feature_cache import FeatureCache, key_of
 from train.fitting.head import HEAD_VIEWS, features_of, fit_by_regression, fit_head, standardise_on
@@ -25,6 +26,9 @@ from train.fitting.network import MovingAverage, Trainable, are_maps_learned, ca
 from train.fitting.squares import Squares
 from train.fitting.workers import ALONE, Workers
 from train.recipe.recipes import FitConfig
+
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+"""`FitConfig.precision` as Keras calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,7 @@ def fit(
     processes that do this together, of which the first alone writes.
     """
     keras.utils.set_random_seed(config.seed)
-    graph = architecture(config.architecture).build(
-        side=config.side, channels=squares.pixels.shape[3], outputs=squares.outputs, columns=config.columns
-    )
+    graph = _graph(config, squares, _POLICIES[config.precision])
     started_from = start(graph)
     pretrained = started_from != "random"
     if config.dropout is not None:
@@ -83,7 +85,8 @@ def fit(
     held = _stem_outputs(trainable, validation)
     folder.mkdir(parents=True, exist_ok=True)
     if config.classifier == "regression":
-        return _regressed(graph, trainable, source, (held, validation), config, folder, on_epoch, started_from)
+        fitted = _regressed(graph, trainable, source, (held, validation), config, folder, on_epoch, started_from)
+        return replace(fitted, graph=_in_float32(config, squares, graph, state_of(graph.model)))
     headed = 0
     if pretrained and are_maps_learned(graph):
         headed = _start_classifier(graph, trainable, source, held, validation, config, head_epochs)
@@ -99,8 +102,27 @@ def fit(
         workers=workers,
     )  # fmt: skip
     progress = loop.run(stop, on_epoch)
-    load_state(graph.model, progress.best[2])
+    graph = _in_float32(config, squares, graph, progress.best[2])
     return Fitted(graph, tuple(progress.history), progress.best[1], started_from, headed)
+
+
+def _graph(config: FitConfig, squares: Squares, policy: str) -> Graph:
+    return unfitted_graph(
+        config.architecture,
+        policy,
+        side=config.side,
+        channels=squares.pixels.shape[3],
+        outputs=squares.outputs,
+        columns=config.columns,
+    )
+
+
+def _in_float32(config: FitConfig, squares: Squares, graph: Graph, state: Mapping[str, Any]) -> Graph:
+    """A graph with these weights that computes in float32: the one that learned where it does, else a new one."""
+    if config.precision != "float32":
+        graph = _graph(config, squares, "float32")
+    load_state(graph.model, state)
+    return graph
 
 
 def _set_dropout(graph: Graph, rate: float) -> None:

@@ -66,7 +66,7 @@ def features_of(graph: Graph, body: Forward, parts: Sequence[np.ndarray], batch:
     pieces = []
     for index in range(0, len(parts[0]), batch):
         tensors = body([tf.constant(part[index : index + batch].astype(np.float32)) for part in parts])
-        pieces.append([piece.numpy() for piece in pool(tensors if len(tensors) > 1 else tensors[0])])
+        pieces.append([piece.numpy().astype(np.float32) for piece in pool(tensors if len(tensors) > 1 else tensors[0])])
     return [np.concatenate(piece) for piece in zip(*pieces, strict=True)]
 
 

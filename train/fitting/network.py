@@ -99,11 +99,12 @@ def _is_informed(layer: layers.BatchNormalization) -> bool:
 
 
 def called(model: keras.Model | None, tensors: list[tf.Tensor], *, training: bool) -> list[tf.Tensor]:
-    """The model's outputs as a list, whether it takes and gives one tensor or several; no model changes nothing."""
+    """The model's outputs as float32, a list whether it takes and gives one tensor or several; no model changes
+    nothing."""
     if model is None:
         return tensors
-    outputs: list[tf.Tensor] = tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
-    return outputs
+    outputs = tf.nest.flatten(model(tensors if len(tensors) > 1 else tensors[0], training=training))
+    return [tf.cast(one, tf.float32) for one in outputs]
 
 
 class MovingAverage:

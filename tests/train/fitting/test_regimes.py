@@ -174,3 +174,28 @@ def test_a_classifier_by_regression_changes_itself_alone_and_leaves_one_row(squa
     assert fitted.history == tuple(rows) and len(rows) == 1 and fitted.best_epoch == 1
     assert rows[0]["validation_auc"] > 0.9  # a class that is brighter is told by any backbone
     assert (tmp_path / "row" / "epochs.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("classifier", ["steps", "regression"])
+def test_a_network_that_learns_in_bfloat16_is_left_computing_in_float32(
+    classifier: str, squares: Squares, tmp_path: Path
+) -> None:
+    from train.fitting.fit import fit
+
+    learning: list[str] = []
+
+    def start(graph: Graph) -> str:
+        learning.append(graph.model.get_layer("stem_conv").compute_dtype)
+        return "something that was learned"
+
+    knobs = {"frozen": "backbone"} if classifier == "regression" else {"mask_weight": 0.5, "attention_weight": 0.5}
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        asked = config("efficientnet_lite0", precision=precision, classifier=classifier, epochs=2, **knobs)
+        found[precision] = fit(asked, squares, start=start, folder=tmp_path / precision)
+    assert learning == ["float32", "bfloat16"]
+    layers = {layer.compute_dtype for layer in found["bfloat16"].graph.model.layers}
+    assert layers == {"float32"}
+    losses = {name: one.history[-1]["validation_loss"] for name, one in found.items()}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
+    assert classifier == "regression" or losses["bfloat16"] != losses["float32"]
