@@ -224,6 +224,7 @@ def test_from_a_zip_to_a_release_and_back_although_the_worker_is_killed(
     page.set_input_files("input.pick", str(pictures(tmp_path / "set.zip")))
     page.wait_for_selector("text=/^1 file uploaded$/")
     page.get_by_role("button", name="Add the data set").click()
+    page.get_by_text("The import has begun. How far it is stands at the top of this page.").wait_for()
     page.wait_for_selector("text=The data set was added.")
     page.wait_for_selector("text=Blots, version 1")
 

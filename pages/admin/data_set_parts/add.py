@@ -20,6 +20,8 @@ from train.queue.imports import FOLDER, ZIP, ImportRequest
 
 BEGUN = "imports_begun"
 """In the session: numbers of the imports that were begun in it and not yet shown as data sets."""
+JUST_BEGUN = "import_just_begun"
+"""In the session: an import was begun below, and the page has not said yet that its progress stands above."""
 
 
 def round_() -> int:
@@ -88,4 +90,5 @@ def begun(files: Iterable[InboxFile]) -> None:
     """The import has what it needs: the form begins anew, and the page shows how far the import is."""
     inbox.discard(files)
     st.session_state.n_data_sets_added = round_() + 1
+    st.session_state[JUST_BEGUN] = True
     st.rerun()

@@ -8,7 +8,7 @@ import streamlit as st
 from core.records import data_sets, queue
 from core.records.people.permissions import Actor
 from core.wording import how_many
-from pages.admin.data_set_parts.add import BEGUN
+from pages.admin.data_set_parts.add import BEGUN, JUST_BEGUN
 from pages.parts.figures import draw_download
 from pages.parts.markdown import plain
 from pages.parts.messages import refusals_shown
@@ -22,6 +22,9 @@ def draw_imports(actor: Actor) -> None:
 
     A data set whose import was begun in this session is the one that the page shows next.
     """
+    if st.session_state.pop(JUST_BEGUN, False):
+        above = "The import has begun. How far it is stands at the top of this page."
+        st.toast(above, icon=":material/vertical_align_top:")
     rows = imports.list_imports(database(), actor)
     for row in rows:
         if row.version_id is not None and row.id in st.session_state.get(BEGUN, ()):
