@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -117,7 +116,7 @@ def _graph(config: FitConfig, squares: Squares, policy: str) -> Graph:
     )
 
 
-def _in_float32(config: FitConfig, squares: Squares, graph: Graph, state: Mapping[str, Any]) -> Graph:
+def _in_float32(config: FitConfig, squares: Squares, graph: Graph, state: dict[str, np.ndarray]) -> Graph:
     """A graph with these weights that computes in float32: the one that learned where it does, else a new one."""
     if config.precision != "float32":
         graph = _graph(config, squares, "float32")
