@@ -48,7 +48,8 @@ demo: $(RUN_STAMP)
 # pages whose drawing asks models or an archive, all tests collected once more;
 PRODUCT := tests/browser tests/upgrade tests/deploy/test_proxies.py tests/deploy/test_services.py \
 	tests/contract/test_collection.py tests/pages/test_pages_archive.py tests/pages/test_pages_reader_studies.py \
-	tests/pages/test_second_read_panel.py \
+	tests/pages/test_pages_reader.py tests/pages/test_second_read_panel.py tests/pages/test_measured_findings.py \
+	tests/pages/test_marking.py \
 	tests/core/models/test_shipped_models.py tests/core/models/test_architectures.py \
 	tests/core/commands/test_read_command.py tests/core/imaging/test_zoo.py tests/core/imaging/test_suitability.py \
 	tests/train/fitting tests/train/publishing tests/train/queue/test_worker.py tests/train/queue/test_import_jobs.py
